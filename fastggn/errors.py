@@ -1,0 +1,119 @@
+"""Typed warnings, and the checks that turn bad input into one clear error before any work."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = [
+    "AscentWarning",
+    "DivergenceWarning",
+    "FastGGNWarning",
+    "SingularSystemWarning",
+    "as_float_vector",
+    "check_finite",
+    "check_positive",
+    "suggest",
+    "unknown_name",
+]
+
+
+class FastGGNWarning(UserWarning):
+    """Base class of every warning that the package issues."""
+
+
+class SingularSystemWarning(FastGGNWarning):
+    """A Newton system was singular or indefinite, and another route was taken."""
+
+
+class AscentWarning(FastGGNWarning):
+    """An undamped step raised the loss."""
+
+
+class DivergenceWarning(FastGGNWarning):
+    """The weights grow without bound while the loss tends to its infimum."""
+
+
+def suggest(name: str, valid: Iterable[str]) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest valid name, or an empty string."""
+    close = difflib.get_close_matches(str(name).lower(), list(valid), n=1, cutoff=0.4)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def unknown_name(argument: str, name: object, valid: Iterable[str]) -> ValueError:
+    """Return the error for an unknown name, with the valid ones and the nearest of them."""
+    names = list(valid)
+    return ValueError(
+        f"{argument} {name!r} is unknown{suggest(str(name), names)} "
+        f"(valid: {', '.join(names)})"
+    )
+
+
+def check_finite(name: str, array: NDArray[Any], offset: int = 0) -> None:
+    """Raise ``ValueError`` naming the first NaN or infinite entry of `array`.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for the message.
+    array : ndarray
+        Any shape.
+    offset : int
+        Added to the first index, for arrays read in blocks.
+
+    Raises
+    ------
+    ValueError
+        If an entry is NaN or infinite.
+    """
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    index = np.unravel_index(int(np.argmin(finite)), array.shape)
+    value = array[index]
+    where = (int(index[0]) + offset, *(int(i) for i in index[1:])) if index else ()
+    place = f"[{', '.join(map(str, where))}]" if where else ""
+    raise ValueError(f"{name}{place} is {value}; all entries must be finite")
+
+
+def check_positive(name: str, value: float, *, zero: bool = False) -> float:
+    """Return `value` as a float, or raise ``ValueError`` unless it is finite and positive.
+
+    Raises
+    ------
+    TypeError
+        If `value` is not a real number.
+    ValueError
+        If it is NaN, infinite, negative, or zero while `zero` is false.
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a real number, not {type(value).__name__}") from None
+    if not np.isfinite(number) or number < 0 or (number == 0 and not zero):
+        raise ValueError(f"{name} must be {'>= 0' if zero else '> 0'} and finite, got {value}")
+    return number
+
+
+def as_float_vector(name: str, value: Any, size: int) -> NDArray[np.float64]:
+    """Return `value` as a new contiguous float64 vector of `size` finite entries.
+
+    Raises
+    ------
+    TypeError
+        If it is not an array of real numbers.
+    ValueError
+        If it has another shape, or an entry is NaN or infinite.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    if array.shape != (size,):
+        raise ValueError(f"{name} must have shape ({size},), got {array.shape}")
+    out = np.array(array, dtype=np.float64, order="C")
+    check_finite(name, out)
+    return out
