@@ -1,0 +1,81 @@
+"""fastggn: second-order training and loss-surface analysis of multilayer perceptrons.
+
+The names below are imported when they are first used, so that ``import fastggn`` and
+``fastggn --help`` are quick and start no compiler.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastggn import activations, data, errors, losses
+    from fastggn.activations import Activation
+    from fastggn.errors import (
+        AscentWarning,
+        DivergenceWarning,
+        FastGGNWarning,
+        SingularSystemWarning,
+    )
+    from fastggn.model_io import ModelFileError, load_model, save_model
+    from fastggn.network import MLP
+    from fastggn.parallel import show_config, threads
+    from fastggn.problem import Problem
+    from fastggn.training import TrainResult, train
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "MLP",
+    "Activation",
+    "AscentWarning",
+    "DivergenceWarning",
+    "FastGGNWarning",
+    "ModelFileError",
+    "Problem",
+    "SingularSystemWarning",
+    "TrainResult",
+    "__version__",
+    "activations",
+    "data",
+    "errors",
+    "load_model",
+    "losses",
+    "save_model",
+    "show_config",
+    "threads",
+    "train",
+]
+
+_HOME = {
+    "MLP": "network",
+    "Activation": "activations",
+    "AscentWarning": "errors",
+    "DivergenceWarning": "errors",
+    "FastGGNWarning": "errors",
+    "ModelFileError": "model_io",
+    "Problem": "problem",
+    "SingularSystemWarning": "errors",
+    "TrainResult": "training",
+    "load_model": "model_io",
+    "save_model": "model_io",
+    "show_config": "parallel",
+    "threads": "parallel",
+    "train": "training",
+}
+_MODULES = ("activations", "data", "errors", "losses")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"fastggn.{name}")
+    if name not in _HOME:
+        raise AttributeError(f"module 'fastggn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"fastggn.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,59 @@
+"""Exit codes, and the exceptions that lead to them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import click
+import numpy as np
+
+__all__ = [
+    "BAD_INPUT",
+    "DONE",
+    "INTERNAL_ERROR",
+    "INTERRUPTED",
+    "STOPPED_EARLY",
+    "BadInput",
+    "SaveError",
+    "bad_input",
+    "exit_code",
+]
+
+DONE = 0
+INTERNAL_ERROR = 1
+BAD_INPUT = 2
+STOPPED_EARLY = 3
+INTERRUPTED = 130  # Ctrl-C before there was a state: the shell's custom
+
+
+class BadInput(click.UsageError):
+    """What was asked for cannot be done; the message says what is accepted."""
+
+    exit_code = BAD_INPUT
+
+
+class SaveError(click.ClickException):
+    """The model was trained but could not be written where it was asked for."""
+
+    exit_code = INTERNAL_ERROR
+
+
+@contextlib.contextmanager
+def bad_input() -> Iterator[None]:
+    """Turn the errors that checks of arguments and files raise into `BadInput`."""
+    try:
+        yield
+    except np.linalg.LinAlgError:  # a ValueError by inheritance, but nobody's input
+        raise
+    except MemoryError as error:
+        raise BadInput(f"not enough memory: {error}") from error
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        raise BadInput(str(error)) from error
+
+
+def exit_code(status: str) -> int:
+    """Return the exit code of a run that ended with this status and whose state is saved."""
+    if status in ("interrupted", "max_time"):
+        return STOPPED_EARLY
+    return INTERNAL_ERROR if status == "failed" else DONE

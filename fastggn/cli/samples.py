@@ -1,0 +1,254 @@
+"""From DATA or a built-in set to the arrays of a problem: scaling, class labels, accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.cli.options import DATASET, Settings
+from fastggn.data.builtin import DATASETS
+from fastggn.data.files import Table, load_table
+from fastggn.errors import unknown_name
+
+__all__ = ["Samples", "load_samples"]
+
+Array = NDArray[np.float64]
+
+LABEL_LOSSES = ("softmax_cross_entropy", "logistic")
+MOST_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Columns are scaled to ``(column - mean) / scale``.
+
+    Attributes
+    ----------
+    mean, scale : ndarray, shape (n,)
+        The mean and the standard deviation of each column; a constant column has scale 1.
+    """
+
+    mean: Array
+    scale: Array
+
+    @classmethod
+    def of(cls, columns: Array) -> Scaling:
+        """Return the scaling that standardises these columns, shape (T, n)."""
+        mean, deviation = columns.mean(axis=0), columns.std(axis=0)
+        # A column of one repeated value has a deviation of rounding errors, or of 0.
+        constant = deviation <= 1e-13 * np.abs(mean)
+        return cls(mean, np.where(constant, 1.0, deviation))
+
+    def apply(self, columns: Array) -> Array:
+        """Return the scaled columns."""
+        return np.asarray((columns - self.mean) / self.scale)
+
+    def undo(self, columns: Array) -> Array:
+        """Return the columns in their own units."""
+        return np.asarray(columns * self.scale + self.mean)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return mean and scale as lists."""
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a run is trained on.
+
+    Attributes
+    ----------
+    name : str
+        The file's name, or the built-in set's.
+    X, Y : ndarray, shapes (T, n_0) and (T, n_L) or (T,)
+        As the problem takes them: scaled, class labels counted from 0.
+    n_outputs : int
+        n_L.
+    inputs, targets : tuple of str
+        Names of the columns.
+    decision : {"nearest", "argmax", "sign", None}
+        How outputs become classes; None for a regression.
+    classes : ndarray or None
+        The target's value for each class.
+    labels : ndarray, shape (T,), or None
+        The true classes, counted from 0.
+    scale_X, scale_Y : Scaling or None
+        Where the columns were scaled.
+    """
+
+    name: str
+    X: Array
+    Y: NDArray[Any]
+    n_outputs: int
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+    decision: Literal["nearest", "argmax", "sign"] | None = None
+    classes: Array | None = None
+    labels: NDArray[np.int64] | None = None
+    scale_X: Scaling | None = None
+    scale_Y: Scaling | None = None
+
+    def accuracy(self, outputs: Array) -> float | None:
+        """Return the fraction of right labels, or None for a regression.
+
+        Parameters
+        ----------
+        outputs : ndarray, shape (T, n_L)
+            What the network gives for `X`.
+        """
+        if self.labels is None:
+            return None
+        if self.decision == "argmax":
+            predicted = outputs.argmax(axis=1)
+        elif self.decision == "sign":
+            predicted = (outputs[:, 0] > 0.0).astype(np.int64)
+        else:
+            values = self.scale_Y.undo(outputs) if self.scale_Y else outputs
+            predicted = np.abs(values - self.classes).argmin(axis=1)
+        return float((predicted == self.labels).mean())
+
+    def rms_error(self, outputs: Array) -> float | None:
+        """Return the root mean squared error in the target's units, or None for classes."""
+        if self.labels is not None:
+            return None
+        error = outputs - self.Y.reshape(outputs.shape)
+        if self.scale_Y is not None:
+            error = error * self.scale_Y.scale
+        return float(np.sqrt(np.mean(np.square(error))))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a model file keeps of the samples: enough to use the network."""
+        return {
+            "name": self.name,
+            "n_samples": int(self.X.shape[0]),
+            "inputs": list(self.inputs),
+            "targets": list(self.targets),
+            "decision": self.decision,
+            "classes": None if self.classes is None else self.classes.tolist(),
+            "scale_inputs": None if self.scale_X is None else self.scale_X.to_dict(),
+            "scale_targets": None if self.scale_Y is None else self.scale_Y.to_dict(),
+        }
+
+
+def load_samples(settings: Settings) -> Samples:
+    """Return the samples that the settings ask for.
+
+    Raises
+    ------
+    ValueError
+        If the file or the name of a built-in set is wrong, or the targets do not suit the loss.
+    OSError
+        If the file cannot be opened.
+    ImportError
+        If reading the file needs an extra.
+    """
+    if settings.data is not None:
+        name, classes = Path(settings.data).name, None
+        table = load_table(settings.data, settings.target)
+    else:
+        name = settings.dataset or DATASET
+        table, classes = _builtin(name, settings)
+    one_hot = classes is not None and table.Y.shape[1] > 1
+    if settings.loss in LABEL_LOSSES and table.Y.shape[1] == 1:
+        samples = _with_labels(name, table, settings.loss)
+    elif one_hot or (settings.loss in LABEL_LOSSES and settings.loss != "logistic"):
+        samples = _plain(name, table, decision="argmax", labels=table.Y.argmax(axis=1))
+    elif classes is not None:
+        labels = np.abs(table.Y - classes).argmin(axis=1)
+        samples = _plain(name, table, decision="nearest", classes=classes, labels=labels)
+    else:
+        samples = _plain(name, table)
+    wanted = settings.standardise
+    if wanted or (wanted is None and settings.data is not None):
+        return _standardised(samples, settings)
+    return samples
+
+
+def _builtin(name: str, settings: Settings) -> tuple[Table, Array | None]:
+    """Return a built-in table, and the values that its target takes if they are classes."""
+    if name not in DATASETS:
+        raise unknown_name("--dataset", name, DATASETS)
+    dataset = DATASETS[name]
+    keywords: dict[str, Any] = {"seed": settings.seed, "one_hot": settings.one_hot}
+    if settings.samples is not None:
+        keywords["T"] = settings.samples
+    if settings.samples is not None and "T" not in dataset.options:
+        raise ValueError(f"--samples does not go with --dataset {name}")
+    if settings.one_hot and "one_hot" not in dataset.options:
+        raise ValueError(f"--one-hot does not go with --dataset {name}")
+    X, Y = dataset.make(**{key: keywords[key] for key in keywords if key in dataset.options})
+    inputs = tuple(f"x{j}" for j in range(X.shape[1]))
+    targets = tuple(f"y{j}" for j in range(Y.shape[1]))
+    classes = np.array(dataset.classes) if dataset.classes else None
+    return Table(X, Y, inputs, targets), classes
+
+
+def _plain(name: str, table: Table, **keywords: Any) -> Samples:
+    return Samples(
+        name, table.X, table.Y, table.Y.shape[1], table.inputs, table.targets, **keywords
+    )
+
+
+def _with_labels(name: str, table: Table, loss: str) -> Samples:
+    """Return samples whose one target column was turned into labels from 0."""
+    classes, labels = np.unique(table.Y[:, 0], return_inverse=True)
+    target = table.targets[0]
+    if loss == "logistic" and set(classes) <= {0.0, 1.0}:
+        classes, labels = np.array([0.0, 1.0]), table.Y[:, 0].astype(np.int64)
+    if loss == "logistic" and len(classes) != 2:
+        raise ValueError(
+            f"--loss logistic needs two classes; target {target!r} has {len(classes)} values"
+        )
+    if not 2 <= len(classes) <= MOST_CLASSES:
+        raise ValueError(
+            f"--loss {loss} needs class labels; target {target!r} has {len(classes)} values"
+        )
+    labels = labels.astype(np.int64)
+    if loss == "logistic":
+        Y: NDArray[Any] = labels[:, None].astype(np.float64)
+        n_outputs, decision = 1, "sign"
+    else:
+        Y, n_outputs, decision = labels, len(classes), "argmax"
+    return Samples(
+        name,
+        table.X,
+        Y,
+        n_outputs,
+        table.inputs,
+        table.targets,
+        "sign" if decision == "sign" else "argmax",
+        classes,
+        labels,
+    )
+
+
+def _standardised(samples: Samples, settings: Settings) -> Samples:
+    """Return the samples with scaled inputs and, in a regression, scaled targets."""
+    scale_X = Scaling.of(samples.X)
+    scale_Y = None
+    Y = samples.Y
+    # Probabilities and labels keep their meaning only unscaled, and an output activation its range.
+    if (
+        settings.loss not in LABEL_LOSSES
+        and samples.decision != "argmax"
+        and settings.output_activation == "identity"
+    ):
+        scale_Y = Scaling.of(Y)
+        Y = scale_Y.apply(Y)
+    return Samples(
+        samples.name,
+        scale_X.apply(samples.X),
+        Y,
+        samples.n_outputs,
+        samples.inputs,
+        samples.targets,
+        samples.decision,
+        samples.classes,
+        samples.labels,
+        scale_X,
+        scale_Y,
+    )

@@ -1,0 +1,96 @@
+"""Types of options: what they accept on the command line and in a TOML file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+__all__ = ["NAMES", "TARGET", "WIDTHS", "toml_fault"]
+
+
+class Widths(click.ParamType):
+    """Hidden widths: ``20,20``, a list in TOML, or ``none``."""
+
+    name = "widths"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """Return the widths as a tuple of positive integers."""
+        if isinstance(value, str):
+            value = [] if value.strip().lower() in ("", "none") else value.split(",")
+        items = value if isinstance(value, (list, tuple)) else [value]
+        try:
+            widths = tuple(int(item) for item in items)
+        except (TypeError, ValueError):
+            self.fail(f"{value!r}: give widths such as 20,20, or none", param, ctx)
+        if any(width < 1 for width in widths):
+            self.fail(f"{', '.join(map(str, widths))}: a width must be at least 1", param, ctx)
+        return widths
+
+
+class Names(click.ParamType):
+    """One name, or several separated by commas; a list in TOML."""
+
+    name = "name"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        """Return the names as a tuple."""
+        items = value.split(",") if isinstance(value, str) else value
+        names = tuple(str(item).strip() for item in items)
+        if not all(names):
+            self.fail("there is an empty name", param, ctx)
+        return names
+
+
+class Target(click.ParamType):
+    """Target columns by name or number, separated by commas; a list in TOML."""
+
+    name = "columns"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str | int, ...]:
+        """Return the columns as a tuple."""
+        if isinstance(value, str):
+            return tuple(item.strip() for item in value.split(","))
+        return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+WIDTHS = Widths()
+NAMES = Names()
+TARGET = Target()
+
+_LISTS: dict[type[click.ParamType], tuple[type, ...]] = {
+    Widths: (int,),
+    Names: (str,),
+    Target: (str, int),
+}
+
+
+def toml_fault(param: click.Parameter, value: Any) -> str:
+    """Return what a value of a TOML file should have been for this option, or an empty string.
+
+    Click would convert silently: 10.5 to 10 iterations, true to 1.
+    """
+    if isinstance(param, click.Option) and param.is_flag:
+        return "" if isinstance(value, bool) else "true or false"
+    items = _LISTS.get(type(param.type))
+    if items is not None:
+        listed = value if isinstance(value, list) else [value]
+        good = all(_is(item, (*items, str)) for item in listed)
+        return "" if good else f"a list of {' or '.join(_WORDS[item] for item in items)}"
+    expected = _expected(param.type)
+    return "" if _is(value, expected) else f"{_WORDS[expected[0]]}"
+
+
+_WORDS = {int: "whole numbers", float: "a number", str: "text"}
+
+
+def _expected(kind: click.ParamType) -> tuple[type, ...]:
+    if isinstance(kind, click.types.IntParamType):
+        return (int,)
+    if isinstance(kind, click.types.FloatParamType):
+        return (float, int)
+    return (str,)
+
+
+def _is(value: object, kinds: tuple[type, ...]) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)

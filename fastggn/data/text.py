@@ -1,0 +1,162 @@
+"""Numbers in text files (CSV, TSV, white space), with errors that name the line and the column."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["TextTable", "read_text"]
+
+SEPARATORS = (",", ";", "\t")
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """The numbers of a text file.
+
+    Attributes
+    ----------
+    values : ndarray, shape (rows, columns), float64
+        The cells, all finite.
+    names : tuple of str
+        The column names of the header line; empty where there is none.
+    """
+
+    values: NDArray[np.float64]
+    names: tuple[str, ...]
+
+
+def read_text(path: Path) -> TextTable:
+    """Read a rectangular table of finite numbers.
+
+    The separator is a comma, a semicolon or a tab, whichever the first line has most of, or else
+    white space. The first line is a header if none of its cells is a number.
+
+    Parameters
+    ----------
+    path : Path
+        A text file in UTF-8.
+
+    Returns
+    -------
+    TextTable
+        The values and the column names.
+
+    Raises
+    ------
+    ValueError
+        If the file is empty, is not text, has rows of different lengths, or a cell that is not a
+        finite number; the message names the line and the column.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            return _read(stream, path)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a text file in UTF-8 ({error})") from None
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a table of numbers ({error})") from None
+
+
+def _read(stream: TextIO, path: Path) -> TextTable:
+    first = next(_filled(stream), None)
+    if first is None:
+        raise ValueError(f"{path}: the file is empty")
+    separator = _separator(first)
+    cells = _split(first, separator)
+    names = () if any(_is_number(cell) for cell in cells) else tuple(c.strip() for c in cells)
+    body = _filled(stream) if names else itertools.chain([first], _filled(stream))
+    values = _numbers(body, separator, len(cells))
+    if values is None or values.shape[1] != len(cells) or not np.isfinite(values).all():
+        stream.seek(0)
+        raise ValueError(f"{path}: {_fault(stream, separator, names, len(cells))}")
+    if values.shape[0] == 0:
+        raise ValueError(f"{path}: the file has a header but no rows")
+    return TextTable(values, names)
+
+
+def _numbers(
+    lines: Iterator[str], separator: str | None, n_columns: int
+) -> NDArray[np.float64] | None:
+    """Return the lines as an array, or None where some cell or row is at fault."""
+    first = next(lines, None)
+    if first is None:
+        return np.empty((0, n_columns))
+    try:
+        return np.loadtxt(
+            itertools.chain([first], lines),
+            delimiter=separator,
+            comments=None,
+            quotechar='"',
+            ndmin=2,
+        )
+    except UnicodeDecodeError:
+        raise
+    except ValueError:
+        return None
+
+
+def _fault(stream: TextIO, separator: str | None, names: tuple[str, ...], n_columns: int) -> str:
+    """Say what the first wrong row or cell of the file is (only called when there is one)."""
+    header_seen = not names
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        if not header_seen:
+            header_seen = True
+            continue
+        cells = _split(line, separator)
+        if len(cells) != n_columns:
+            return f"line {number} has {len(cells)} columns where the first line has {n_columns}"
+        for column, cell in enumerate(cells):
+            if reason := _reason(cell):
+                return f"line {number}, column {_column(names, column)} {reason}"
+    return "the file cannot be read as a table of numbers (are there line breaks inside quotes?)"
+
+
+def _column(names: tuple[str, ...], index: int) -> str:
+    return f"{index + 1} ({names[index]!r})" if names else str(index + 1)
+
+
+def _reason(cell: str) -> str:
+    """Return what is wrong with a cell, or an empty string."""
+    text = cell.strip()
+    if not text:
+        return "is empty; missing values are not filled in: remove the row or fill it"
+    if not _is_number(text):
+        return f"holds the text {text[:40]!r}; every cell must be a number"
+    if not math.isfinite(float(text)):
+        return f"is {text}; every cell must be finite"
+    return ""
+
+
+def _is_number(cell: str) -> bool:
+    text = cell.strip()
+    try:
+        float(text)
+    except ValueError:
+        return False
+    # Python reads 1_000 and digits of other scripts as numbers; a data file hardly means them.
+    return "_" not in text and text.isascii()
+
+
+def _separator(line: str) -> str | None:
+    best = max(SEPARATORS, key=line.count)
+    return best if best in line else None
+
+
+def _split(line: str, separator: str | None) -> list[str]:
+    if separator is None:
+        return line.split()
+    return next(csv.reader([line], delimiter=separator), [])
+
+
+def _filled(stream: Iterable[str]) -> Iterator[str]:
+    return (line for line in stream if line.strip())

@@ -1,0 +1,312 @@
+"""The Khatri-Rao Jacobian as an operator: products, Gram matrices, rank, never stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator
+
+from fastggn.data.sources import SampleSource
+from fastggn.kernels import dual, panels, sweeps, tsqr
+from fastggn.kernels.layout import PHI_IN, UNIT_ROW
+from fastggn.parallel.threads import one_pool, pooled
+from fastggn.tiling import Tiling
+from fastggn.workspace import NO_GATES, Block, Plan, WorkspacePool, lane_count
+
+__all__ = ["FactoredJacobian", "KhatriRaoJacobian", "Samples", "sum_of_lanes"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+_ROW_BLOCK_BYTES = 32 * 2**20  # dense rows handed out at a time
+
+
+class Samples:
+    """Inputs and fixed gates, read together by ranges of samples."""
+
+    def __init__(self, inputs: SampleSource, gates: BoolArray | None) -> None:
+        self._inputs = inputs
+        self._gates = gates
+
+    @property
+    def gated(self) -> bool:
+        """Whether 0/1 gates stand in place of the hidden activations."""
+        return self._gates is not None
+
+    def read(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
+        """Return the inputs (B, n_0) and the gates (B, hidden units) or (0, 0)."""
+        gates = NO_GATES if self._gates is None else self._gates[start:stop]
+        return self._inputs.rows(start, stop), gates
+
+
+class FactoredJacobian:
+    """A = S^T J at one theta, S block-diagonal over the samples with blocks (n_L, n_S).
+
+    With S = I this is the Jacobian; with H_i = S_i S_i^T and weights it is the matrix of the
+    Newton systems. Each method passes once over the samples; if they fit into one block, its
+    forward sweep is done once.
+
+    Parameters
+    ----------
+    plan : Plan
+    samples : Samples
+    theta : ndarray, shape (N,)
+    factors : callable
+        Maps a Block to its factors, shape (B, n_L, n_S), C-ordered.
+    n_columns : int
+        n_S.
+    spaces : WorkspacePool
+        Lends the arrays of the sweeps for as long as this object lives.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        samples: Samples,
+        theta: FloatArray,
+        factors: Callable[[Block], FloatArray],
+        n_columns: int,
+        spaces: WorkspacePool,
+    ) -> None:
+        self.plan = plan
+        self.theta = theta
+        self.n_columns = n_columns
+        self.n_rows = plan.n_samples * n_columns
+        self._samples = samples
+        self._factors = factors
+        self._workspace = spaces.lend_to(self)
+        self._kept: Block | None = None
+
+    def blocks(self, *, whole: bool = False) -> Iterator[Block]:
+        """Yield the samples in blocks after a forward sweep; all in one block if `whole`."""
+        plan = self.plan
+        per_block = plan.chunks_per_block(plan.n_units * max(2, self.n_columns))
+        if whole or per_block >= plan.n_chunks:
+            if self._kept is None or self._kept.size < plan.n_samples:
+                inputs, gates = self._samples.read(0, plan.n_samples)
+                self._kept = Block(plan, self.theta, 0, inputs, gates, self._workspace)
+            yield self._kept
+            return
+        self._kept = None
+        step = per_block * plan.chunk
+        for start in range(0, plan.n_samples, step):
+            inputs, gates = self._samples.read(start, min(plan.n_samples, start + step))
+            yield Block(plan, self.theta, start, inputs, gates, self._workspace)
+
+    def _rows(self, block: Block) -> slice:
+        return slice(block.start * self.n_columns, block.stop * self.n_columns)
+
+    @pooled
+    def products(self, directions: FloatArray) -> FloatArray:
+        """Return A v for p directions, shape (p, N): shape (p, M)."""
+        out = np.empty((directions.shape[0], self.n_rows))
+        for block in self.blocks():
+            tangent = block.tangents(np.ascontiguousarray(directions))
+            rows = np.einsum("bos,pbo->pbs", self._factors(block), tangent)
+            out[:, self._rows(block)] = rows.reshape(directions.shape[0], -1)
+        return out
+
+    @pooled
+    def transposed_products(self, cotangents: FloatArray) -> FloatArray:
+        """Return A^T u for p vectors, shape (p, M): shape (p, N)."""
+        p = cotangents.shape[0]
+
+        def outer(block: Block) -> FloatArray:
+            u = cotangents[:, self._rows(block)].reshape(p, block.size, self.n_columns)
+            return np.einsum("bos,pbs->pbo", self._factors(block), u)
+
+        return self.pull_back(outer, p)
+
+    @pooled
+    def pull_back(self, cotangents: Callable[[Block], FloatArray], count: int = 1) -> FloatArray:
+        """Return J^T u, shape (count, N), for cotangents (count, B, n_L) of each block."""
+        n = self.plan.n_params
+        lanes: FloatArray | None = None
+        for block in self.blocks():
+            if lanes is None:
+                lanes = np.zeros((lane_count(block.n_chunks, count * n), count, n))
+            block.add_backward(np.ascontiguousarray(cotangents(block)), lanes)
+        assert lanes is not None
+        return sum_of_lanes(lanes)
+
+    @pooled
+    def gram(self, signs: FloatArray | None = None) -> FloatArray:
+        """Return A^T D A, shape (N, N), D = diag(signs) or I, from panels of pairs."""
+        tiling = Tiling(self.plan.net, self.plan.n_chunks)
+        lanes = np.zeros((tiling.n_lanes, tiling.size))
+        plan = self.plan
+        for block in self.blocks():
+            left = block.sensitivities(self._factors(block))
+            right = left
+            if signs is not None:
+                right = left * self._signs_of(block, signs)
+            panels.assemble(plan.layers, tiling.tiles, tiling.order, block.ws, left, right, lanes)
+        out = np.zeros((plan.n_params, plan.n_params))
+        panels.expand(plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, out)
+        panels.mirror(out)
+        return out
+
+    def _signs_of(self, block: Block, signs: FloatArray) -> FloatArray:
+        """Return the signs of a block in the order of the sensitivities' columns."""
+        shape = (block.n_chunks * self.plan.chunk, self.n_columns)
+        padded = np.zeros(shape)
+        padded[: block.size] = signs[self._rows(block)].reshape(block.size, self.n_columns)
+        by_chunk = padded.reshape(block.n_chunks, self.plan.chunk, self.n_columns)
+        return by_chunk.transpose(0, 2, 1).reshape(block.n_chunks, 1, -1)
+
+    @pooled
+    def dual_gram(self) -> FloatArray:
+        """Return A A^T, shape (M, M), without A."""
+        (block,) = self.blocks(whole=True)
+        psi = block.sensitivities(self._factors(block))
+        a, b = np.tril_indices(block.n_chunks)
+        pairs = np.stack([a, b], axis=1).astype(np.int64)
+        out = np.empty((self.n_rows, self.n_rows))
+        dual.dual_gram(self.plan.layers, pairs, block.ws, psi, block.size, out)
+        return out
+
+    def row_blocks(self) -> Iterator[tuple[int, FloatArray]]:
+        """Yield (first row, dense rows (r, N)) in order, r bounded.
+
+        No other method may be called before the last block is consumed: the workspace is shared.
+        """
+        per_sample = self.n_columns * self.plan.n_params
+        step = max(1, _ROW_BLOCK_BYTES // (8 * per_sample))
+        for block in self.blocks():
+            with one_pool():
+                psi = block.sensitivities(self._factors(block))
+            for first in range(0, block.size, step):
+                last = min(block.size, first + step)
+                out = np.empty(((last - first) * self.n_columns, self.plan.n_params))
+                with one_pool():
+                    dual.jacobian_rows(self.plan.layers, block.ws, psi, first, last, out)
+                yield (block.start + first) * self.n_columns, out
+
+    @pooled
+    def kronecker_factors(self) -> list[tuple[FloatArray, FloatArray]]:
+        """Return (sum psi psi^T, weighted mean of phi phi^T) of every layer.
+
+        The Kronecker product of a layer's pair approximates its diagonal block of A^T A; each
+        sample's phi phi^T is weighted by its share of |S|^2.
+        """
+        shapes = self.plan.net.layer_shapes
+        units = [np.zeros((n, n)) for n, _ in shapes]
+        inputs = [np.zeros((m, m)) for _, m in shapes]
+        total = 0.0
+        for block in self.blocks():
+            factors = self._factors(block)
+            share = np.einsum("bos,bos->b", factors, factors)
+            total += float(share.sum())
+            self._add_kronecker(block, block.sensitivities(factors), share, units, inputs)
+        scale = 1.0 / total if total > 0.0 else 0.0
+        return [(u, scale * v) for u, v in zip(units, inputs, strict=True)]
+
+    def _add_kronecker(
+        self,
+        block: Block,
+        psi: FloatArray,
+        share: FloatArray,
+        units: list[FloatArray],
+        inputs: list[FloatArray],
+    ) -> None:
+        chunk = self.plan.chunk
+        padded = np.zeros(block.n_chunks * chunk)
+        padded[: block.size] = share
+        for c in range(block.n_chunks):
+            weight = padded[c * chunk : (c + 1) * chunk]
+            for index, row in enumerate(self.plan.layers):
+                n, m = self.plan.net.layer_shapes[index]
+                p = psi[c, row[UNIT_ROW] : row[UNIT_ROW] + n]
+                phi = block.ws[c, row[PHI_IN] : row[PHI_IN] + m]
+                units[index] += p @ p.T
+                inputs[index] += (phi * weight) @ phi.T
+
+
+def sum_of_lanes(lanes: FloatArray) -> FloatArray:
+    """Return the fixed-order sum over the first axis."""
+    flat = lanes.reshape(lanes.shape[0], -1)
+    sweeps.reduce_lanes(flat)
+    return flat[0].reshape(lanes.shape[1:]).copy()
+
+
+class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
+    """The Jacobian J of the outputs at all samples, a scipy ``LinearOperator`` of shape (T n_L, N).
+
+    Row i n_L + o is d F_o(x_i) / d theta. Shen's P(W) (2018, Eqs. 21-22) is its transpose with
+    the layer blocks reversed, see `shen_matrix`. Sample weights and l2 do not enter it. Only
+    `to_dense` and `shen_matrix` allocate O(T N).
+    """
+
+    def __init__(self, factored: FactoredJacobian) -> None:
+        self._factored = factored
+        super().__init__(np.dtype(np.float64), (factored.n_rows, factored.plan.n_params))
+
+    def _matvec(self, v: FloatArray) -> FloatArray:
+        return self._matmat(np.reshape(v, (-1, 1)))[:, 0]
+
+    def _rmatvec(self, u: FloatArray) -> FloatArray:
+        return self._rmatmat(np.reshape(u, (-1, 1)))[:, 0]
+
+    def _matmat(self, V: FloatArray) -> FloatArray:
+        rows = np.ascontiguousarray(np.asarray(V, dtype=np.float64).T)
+        return self._factored.products(rows).T
+
+    def _rmatmat(self, U: FloatArray) -> FloatArray:
+        rows = np.ascontiguousarray(np.asarray(U, dtype=np.float64).T)
+        return self._factored.transposed_products(rows).T
+
+    def to_dense(self) -> FloatArray:
+        """Return J as an array, shape (T n_L, N)."""
+        out = np.empty(self.shape)
+        for first, rows in self._factored.row_blocks():
+            out[first : first + rows.shape[0]] = rows
+        return out
+
+    def shen_matrix(self) -> FloatArray:
+        """Return P(W), shape (N, T n_L): layer blocks from the output layer down (Shen 2018, 21)."""
+        transposed = self.to_dense().T
+        blocks, stop = [], self.shape[1]
+        for n, m in reversed(self._factored.plan.net.layer_shapes):
+            blocks.append(transposed[stop - n * m : stop])
+            stop -= n * m
+        return np.concatenate(blocks)
+
+    def gram(self) -> FloatArray:
+        """Return J^T J, shape (N, N)."""
+        return self._factored.gram()
+
+    def dual_gram(self) -> FloatArray:
+        """Return J J^T, shape (T n_L, T n_L): the empirical tangent kernel."""
+        return self._factored.dual_gram()
+
+    def row_blocks(self) -> Iterator[FloatArray]:
+        """Yield the rows of J in order, in dense blocks of bounded size."""
+        for _, rows in self._factored.row_blocks():
+            yield rows
+
+    def singular_values(self) -> FloatArray:
+        """Return the min(T n_L, N) singular values, decreasing, from a streaming TSQR of J."""
+        with one_pool():
+            qr = tsqr.StreamingQR(self.shape[1])
+            for rows in self.row_blocks():
+                qr.fold(rows)
+            values: FloatArray = scipy.linalg.svdvals(qr.r)
+        return values[: min(self.shape)]
+
+    def rank(self, tol: float | None = None) -> int:
+        """Return the numerical rank.
+
+        Parameters
+        ----------
+        tol : float, optional
+            Singular values at most `tol` count as zero; by default
+            ``eps * max(shape) * s_max``, as in ``numpy.linalg.matrix_rank``.
+        """
+        values = self.singular_values()
+        if tol is None:
+            tol = float(np.finfo(np.float64).eps * max(self.shape) * values[0])
+        return int(np.count_nonzero(values > tol))
+

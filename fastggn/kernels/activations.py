@@ -1,0 +1,295 @@
+"""Activations and their derivatives over arrays of pre-activations, chosen by an integer code.
+
+A jitted function passed as an argument would miss the disk cache in every process; a code,
+dispatched outside the loops, keeps every caller cached. A custom activation is the address of
+a C function ``void f(int64 n, double *z, double *s, double *d1, double *d2)`` that fills n
+values, with d2 possibly null; its pointers travel as 64-bit integers.
+
+All arrays have the shape (units, samples) and contiguous rows. They must not overlap: the
+loops would still be right where two are the same array, but not vectorised.
+"""
+
+import ctypes
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from . import elementary as el
+from .jit import DISABLED, inline, njit
+
+IDENTITY = 0
+SIGMOID = 1
+TANH = 2
+SOFTSIGN = 3
+SOFTPLUS = 4
+BENT_IDENTITY = 5
+RELU = 6
+LEAKY_RELU = 7
+SQUARE = 8
+CUSTOM = 100
+
+if DISABLED:
+    PROTOTYPE = ctypes.CFUNCTYPE(None, *([ctypes.c_int64] * 5))
+
+    def array_at(address, n):
+        """Return the n float64 at `address` as an array."""
+        return np.ctypeslib.as_array((ctypes.c_double * n).from_address(address))
+
+    def _call(address, n, z, s, d1, d2):
+        """Call the C function at `address`."""
+        PROTOTYPE(address)(n, z, s, d1, d2)
+
+else:
+
+    @intrinsic
+    def _pointer_of(typing_context, address):
+        """Return the address as a pointer to float64."""
+
+        def generate(context, builder, signature, args):
+            return builder.inttoptr(args[0], ir.DoubleType().as_pointer())
+
+        return types.CPointer(types.float64)(types.int64), generate
+
+    @inline
+    def array_at(address, n):
+        """Return the n float64 at `address` as an array."""
+        return numba.carray(_pointer_of(address), n)
+
+    @intrinsic
+    def _call(typing_context, address, n, z, s, d1, d2):
+        """Call the C function at `address`."""
+
+        def generate(context, builder, signature, args):
+            word = ir.IntType(64)
+            function = ir.FunctionType(ir.VoidType(), [word] * 5)
+            builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
+            return context.get_dummy_value()
+
+        return types.void(*([types.int64] * 6)), generate
+
+
+@njit
+def _custom(address, z, phi, d1):
+    for i in range(z.shape[0]):
+        _call(address, z.shape[1], z[i].ctypes.data, phi[i].ctypes.data, d1[i].ctypes.data, 0)
+
+
+@njit
+def _custom_second(address, z, phi, d1, d2):
+    for i in range(z.shape[0]):
+        _call(
+            address,
+            z.shape[1],
+            z[i].ctypes.data,
+            phi[i].ctypes.data,
+            d1[i].ctypes.data,
+            d2[i].ctypes.data,
+        )
+
+
+@njit
+def _identity(z, phi, d1):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j] = z[i, j]
+            d1[i, j] = 1.0
+
+
+@njit
+def _sigmoid(z, phi, d1):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], _ = el.sigmoid(z[i, j])
+
+
+@njit
+def _sigmoid_second(z, phi, d1, d2):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], d2[i, j] = el.sigmoid(z[i, j])
+
+
+@njit
+def _tanh(z, phi, d1):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], _ = el.tanh(z[i, j])
+
+
+@njit
+def _tanh_second(z, phi, d1, d2):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], d2[i, j] = el.tanh(z[i, j])
+
+
+@njit
+def _softsign(z, phi, d1):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], _ = el.softsign(z[i, j])
+
+
+@njit
+def _softsign_second(z, phi, d1, d2):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], d2[i, j] = el.softsign(z[i, j])
+
+
+@njit
+def _softplus(z, phi, d1):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], _ = el.softplus(z[i, j])
+
+
+@njit
+def _softplus_second(z, phi, d1, d2):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], d2[i, j] = el.softplus(z[i, j])
+
+
+@njit
+def _bent_identity(z, phi, d1):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], _ = el.bent_identity(z[i, j])
+
+
+@njit
+def _bent_identity_second(z, phi, d1, d2):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], d2[i, j] = el.bent_identity(z[i, j])
+
+
+@njit
+def _leaky_relu(slope, z, phi, d1):
+    # The derivative at 0 is that of the negative side; a NaN goes through.
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            v = z[i, j]
+            phi[i, j] = v if v > 0.0 else slope * v
+            d1[i, j] = 1.0 if v > 0.0 else slope
+
+
+@njit
+def _relu(z, phi, d1):
+    # Not the leaky one with slope 0, which would make a NaN of -inf.
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            v = z[i, j]
+            phi[i, j] = 0.0 if v <= 0.0 else v
+            d1[i, j] = 1.0 if v > 0.0 else 0.0
+
+
+@njit
+def _square(z, phi, d1):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            v = z[i, j]
+            phi[i, j] = v * v
+            d1[i, j] = v + v
+
+
+@njit
+def _fill(value, d2):
+    for i in range(d2.shape[0]):
+        for j in range(d2.shape[1]):
+            d2[i, j] = value
+
+
+@njit
+def activate(code, param, address, z, phi, d1):
+    """Write the activation of `z` into `phi` and its derivative into `d1`."""
+    if code == TANH:
+        _tanh(z, phi, d1)
+    elif code == SIGMOID:
+        _sigmoid(z, phi, d1)
+    elif code == SOFTSIGN:
+        _softsign(z, phi, d1)
+    elif code == SOFTPLUS:
+        _softplus(z, phi, d1)
+    elif code == BENT_IDENTITY:
+        _bent_identity(z, phi, d1)
+    elif code == RELU:
+        _relu(z, phi, d1)
+    elif code == LEAKY_RELU:
+        _leaky_relu(param, z, phi, d1)
+    elif code == SQUARE:
+        _square(z, phi, d1)
+    elif code == CUSTOM:
+        _custom(address, z, phi, d1)
+    else:
+        _identity(z, phi, d1)
+
+
+@njit
+def activate_second(code, param, address, z, phi, d1, d2):
+    """Write the activation of `z` and its two derivatives into `phi`, `d1` and `d2`."""
+    if code == TANH:
+        _tanh_second(z, phi, d1, d2)
+    elif code == SIGMOID:
+        _sigmoid_second(z, phi, d1, d2)
+    elif code == SOFTSIGN:
+        _softsign_second(z, phi, d1, d2)
+    elif code == SOFTPLUS:
+        _softplus_second(z, phi, d1, d2)
+    elif code == BENT_IDENTITY:
+        _bent_identity_second(z, phi, d1, d2)
+    elif code == CUSTOM:
+        _custom_second(address, z, phi, d1, d2)
+    else:
+        # Piecewise linear ones and the square: the second derivative is a constant.
+        activate(code, param, address, z, phi, d1)
+        _fill(2.0 if code == SQUARE else 0.0, d2)
+
+
+def compile_custom(sigma: Any, derivative: Any, second_derivative: Any) -> tuple[Any, int]:
+    """Return a loop over three scalar functions as a C function, and its address.
+
+    The first must be kept alive as long as the address is in use.
+    """
+    if DISABLED:
+        return _callback(sigma, derivative, second_derivative)
+    s, d, h = (
+        f if numba.extending.is_jitted(f) else numba.njit(error_model="numpy", nogil=True)(f)
+        for f in (sigma, derivative, second_derivative)
+    )
+
+    def loop(n, z_address, s_address, d_address, h_address):
+        z, values, slopes = array_at(z_address, n), array_at(s_address, n), array_at(d_address, n)
+        for i in range(n):
+            values[i] = s(z[i])
+            slopes[i] = d(z[i])
+        if h_address != 0:
+            curvatures = array_at(h_address, n)
+            for i in range(n):
+                curvatures[i] = h(z[i])
+
+    try:
+        compiled = numba.cfunc(types.void(*([types.int64] * 5)), error_model="numpy")(loop)
+    except numba.core.errors.NumbaError as error:
+        raise TypeError(
+            f"Numba cannot compile sigma, derivative and second_derivative: {error}"
+        ) from None
+    return compiled, compiled.address
+
+
+def _callback(sigma, derivative, second_derivative):
+    """Return what `compile_custom` does, without a compiler: a callback into Python."""
+
+    def loop(n, z_address, *addresses):
+        z = array_at(z_address, n).tolist()
+        for address, f in zip(addresses, (sigma, derivative, second_derivative), strict=True):
+            if address:
+                array_at(address, n)[:] = [f(v) for v in z]
+
+    callback = PROTOTYPE(loop)
+    return callback, ctypes.cast(callback, ctypes.c_void_p).value

@@ -1,0 +1,172 @@
+"""Branch-free elementary functions of one number, which LLVM vectorises inside a loop.
+
+pip's llvmlite has no vector mathematics library, so ``math.exp`` in a kernel is one scalar call
+an element. The functions here are polynomials after a range reduction, with selections instead
+of branches: a plain loop that calls them becomes AVX2 or AVX-512 code. Their errors, measured
+against mpmath, are below 2 ulp for exp and expm1, and below 3, 5 and 7 ulp for the activations
+and their first and second derivatives, tails and gradual underflow included. NaN gives NaN.
+"""
+
+import math
+import struct
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .jit import DISABLED, inline
+
+LOG2_E = 1.4426950408889634
+# ln 2 in two parts; the first has 33 significant bits, so that k * LN2_HIGH is exact.
+LN2_HIGH = 6.93147180369123816490e-01
+LN2_LOW = 1.90821492927058770002e-10
+# Adding 1.5 * 2^52 rounds to an integer k, which then stands in the low bits of the mantissa;
+# with twice the exponent's bias of 1023 on top, they hold k + 2046, ready to be halved.
+ROUND = 6755399441055744.0 + 2046.0
+EXP_ZERO = -745.14  # exp is 0 in float64 below this
+EXP_INFINITE = 710.0  # and infinite above this
+
+
+if DISABLED:
+
+    def float_of_bits(bits):
+        """Return the float64 with these 64 bits."""
+        return struct.unpack("<d", struct.pack("<Q", int(bits) & 0xFFFFFFFFFFFFFFFF))[0]
+
+    def bits_of_float(value):
+        """Return the 64 bits of a float64 as an integer."""
+        return struct.unpack("<Q", struct.pack("<d", value))[0]
+
+else:
+
+    @intrinsic
+    def float_of_bits(typing_context, bits):
+        """Return the float64 with these 64 bits."""
+
+        def generate(context, builder, signature, args):
+            return builder.bitcast(args[0], ir.DoubleType())
+
+        return types.float64(types.uint64), generate
+
+    @intrinsic
+    def bits_of_float(typing_context, value):
+        """Return the 64 bits of a float64 as an integer."""
+
+        def generate(context, builder, signature, args):
+            return builder.bitcast(args[0], ir.IntType(64))
+
+        return types.uint64(types.float64), generate
+
+
+@inline
+def _reduce(x):
+    """Return (exp(r) - 1, f, g) with exp(x) = exp(r) f g, |r| <= ln(2) / 2.
+
+    f and g are normal powers of two, so that neither overflows or underflows before the product.
+    """
+    shifted = x * LOG2_E + ROUND
+    k = shifted - ROUND
+    bits = bits_of_float(shifted)
+    half = bits >> 1
+    r = (x - k * LN2_HIGH) - k * LN2_LOW
+    # Chebyshev fit of (exp(r) - 1 - r) / r^2, relative error of exp(r) below 3e-19.
+    q = 2.0914686968086876e-09
+    q = q * r + 2.5105217004720745e-08
+    q = q * r + 2.75572736431103e-07
+    q = q * r + 2.7557255400206422e-06
+    q = q * r + 2.4801587325547743e-05
+    q = q * r + 0.00019841269874820627
+    q = q * r + 0.0013888888888883748
+    q = q * r + 0.008333333333326136
+    q = q * r + 0.04166666666666667
+    q = q * r + 0.1666666666666667
+    q = q * r + 0.5
+    return r + (r * r) * q, float_of_bits(half << 52), float_of_bits((bits - half) << 52)
+
+
+@inline
+def exp(x):
+    """Exponential function."""
+    below = x < EXP_ZERO
+    above = x > EXP_INFINITE
+    p, first, second = _reduce(0.0 if below or above else x)
+    y = ((1.0 + p) * first) * second
+    return 0.0 if below else (math.inf if above else y)
+
+
+@inline
+def exp_and_expm1(x):
+    """Return (exp(x), exp(x) - 1) for x <= 0, each with its own relative accuracy."""
+    below = x < EXP_ZERO
+    p, first, second = _reduce(0.0 if below else x)
+    power = first * second
+    return (
+        0.0 if below else ((1.0 + p) * first) * second,
+        -1.0 if below else power * p + (power - 1.0),
+    )
+
+
+@inline
+def log1p_unit(t):
+    """Return log(1 + t) for 0 <= t <= 1, as 2 artanh(t / (2 + t))."""
+    w = (t + t) / (2.0 + t)
+    v = 0.25 * w * w
+    # Chebyshev fit of (artanh(s) / s - 1) / s^2 in v = s^2 <= 1/9, relative error 5e-18.
+    q = 0.08082022805971766
+    q = q * v + 0.04400369243072337
+    q = q * v + 0.06000536404795356
+    q = q * v + 0.06657072104827468
+    q = q * v + 0.07692785032479312
+    q = q * v + 0.09090894718066429
+    q = q * v + 0.11111111358713932
+    q = q * v + 0.1428571428355438
+    q = q * v + 0.20000000000007292
+    q = q * v + 0.3333333333333333
+    return w + (w * v) * q
+
+
+@inline
+def tanh(z):
+    """Return (tanh, tanh', tanh'') at z; the derivatives keep their tails (sech^2)."""
+    t, em = exp_and_expm1(-2.0 * abs(z))
+    u = 1.0 / (1.0 + t)
+    s = math.copysign(em * u, z)
+    d = (4.0 * t) * (u * u)
+    return s, d, -2.0 * s * d
+
+
+@inline
+def sigmoid(z):
+    """Return (sigma, sigma', sigma'') of the logistic function at z."""
+    t, em = exp_and_expm1(-abs(z))
+    u = 1.0 / (1.0 + t)
+    d = t * (u * u)
+    return (t * u if z < 0.0 else u), d, math.copysign(em * u, -z) * d
+
+
+@inline
+def softplus(z):
+    """Return (log(1 + e^z), its derivative sigma(z), and sigma'(z))."""
+    t = exp(-abs(z))
+    u = 1.0 / (1.0 + t)
+    low = log1p_unit(t)
+    return (low if z < 0.0 else z + low), (t * u if z < 0.0 else u), t * (u * u)
+
+
+@inline
+def bent_identity(z):
+    """Return ((sqrt(z^2 + 1) - 1) / 2 + z and its derivatives), without cancellation."""
+    c = 1e150 if z > 1e150 else (-1e150 if z < -1e150 else z)
+    root = math.sqrt(1.0 + c * c)
+    u = 1.0 / root
+    return z * (1.0 + 0.5 * (c / (1.0 + root))), 1.0 + 0.5 * (c * u), 0.5 * u * u * u
+
+
+@inline
+def softsign(z):
+    """Return z / (1 + |z|) and its derivatives; the second is 0 at 0 by convention."""
+    c = 1e300 if z > 1e300 else (-1e300 if z < -1e300 else z)
+    u = 1.0 / (1.0 + abs(c))
+    d = u * u
+    s = c * u
+    return s, d, 0.0 if z == 0.0 else math.copysign(2.0 * u * d, -z)

@@ -1,0 +1,148 @@
+"""The pair panels of the exact Hessian (Shen 2018, Eqs. 26-28, with the errata of docs/math.md).
+
+HH_L = Sigma'_L H_E Sigma'_L + diag(sigma''_L o gradE),
+HH_l = Sigma'_l W_{l+1}^T HH_{l+1} W_{l+1} Sigma'_l + diag(sigma''_l o W_{l+1}^T omega_{l+1}),
+and for l < k the panels M_lk = Q_kl HH_k and D_lk = Q_{k-1,l} Sigma'_{k-1}, each pulled back layer by
+layer by X_l = Sigma'_l W_{l+1}^T X_{l+1}. One column a sample, one row a pair of units.
+"""
+
+import numpy as np
+from numba import prange
+
+from fastggn.kernels.blas import gemm
+from fastggn.kernels.jit import njit, pnjit
+from fastggn.kernels.layout import CORE, D_ROW, UNIT_ROW, UNITS
+from fastggn.kernels.sweeps import load_cotangents, weights
+
+
+@njit
+def pull_back(theta, layers, layer, w, above, below):
+    """below = Sigma'_l core(W_{l+1})^T above; rows are units, each with `width` blocks of C."""
+    row = layers[layer + 1]
+    chunk = w.shape[1]
+    gemm(1, 0, 1.0, weights(theta, row)[:, : row[CORE]], above, 0.0, below)
+    d = layers[layer, D_ROW]
+    for k in range(row[CORE]):
+        for start in range(0, below.shape[1], chunk):
+            for i in range(chunk):
+                below[k, start + i] *= w[d + k, i]
+
+
+@njit
+def output_curvature(layers, w, d2, hessians, errors, first, count, out):
+    """HH_L (n_L, n_L, C) of one chunk; zero beyond the last sample."""
+    row = layers[-1]
+    n = row[UNITS]
+    out[:, :, :] = 0.0
+    for a in range(n):
+        for b in range(n):
+            for i in range(count):
+                d = w[row[D_ROW] + a, i] * w[row[D_ROW] + b, i]
+                out[a, b, i] = d * hessians[first + i, a, b]
+        for i in range(count):
+            out[a, a, i] += d2[row[UNIT_ROW] + a, i] * errors[first + i, a]
+
+
+@njit
+def inner_curvature(theta, layers, layer, w, d2, omegas, above, out):
+    """HH_l from HH_{l+1} = above (n_{l+1}, n_{l+1}, C), and omega_l with it."""
+    row, upper = layers[layer], layers[layer + 1]
+    n, m, chunk = row[UNITS], upper[UNITS], w.shape[1]
+    W = weights(theta, upper)[:, :n]
+    start, before = row[UNIT_ROW], upper[UNIT_ROW]
+    half = np.empty((n, m * chunk))
+    pull_back(theta, layers, layer, w, above.reshape(m, m * chunk), half)
+    for a in range(n):
+        gemm(1, 0, 1.0, W, half[a].reshape(m, chunk), 0.0, out[a])
+        for b in range(n):
+            for i in range(chunk):
+                out[a, b, i] *= w[row[D_ROW] + b, i]
+    omega = omegas[start : start + n]
+    gemm(1, 0, 1.0, W, omegas[before : before + m], 0.0, omega)
+    for k in range(n):
+        for i in range(chunk):
+            a = omega[k, i]
+            out[k, k, i] += d2[start + k, i] * a
+            omega[k, i] = w[row[D_ROW] + k, i] * a
+
+
+@njit
+def store_triangle(curvature, start, stored):
+    """Rows a >= b of a symmetric curvature, as a diagonal block wants them."""
+    r = start
+    for a in range(curvature.shape[0]):
+        for b in range(a + 1):
+            for i in range(curvature.shape[2]):
+                stored[r, i] = 0.5 * (curvature[a, b, i] + curvature[b, a, i])
+            r += 1
+
+
+@njit
+def store_lower_layers(theta, layers, top, w, block, table, stored):
+    """Pull block (n_top, width, C) back to every layer below `top` and store its panels.
+
+    ``table[layer]`` is the first stored row of that layer's panel; the order is (width, n_l) for
+    curvature panels (rows: the upper layer first) where table[0] is negative, else (n_l, width).
+    """
+    chunk = w.shape[1]
+    width = block.shape[1]
+    above = block.reshape(block.shape[0], width * chunk)
+    for layer in range(top - 1, -1, -1):
+        n = layers[layer, UNITS]
+        below = np.empty((n, width * chunk))
+        pull_back(theta, layers, layer, w, above, below)
+        for a in range(n):
+            for b in range(width):
+                position = table[layer, 0] + a * table[layer, 1] + b * table[layer, 2]
+                for i in range(chunk):
+                    stored[position, i] = below[a, b * chunk + i]
+        above = below
+
+
+@njit
+def store_mixed(theta, layers, k, w, table, stored):
+    """Store D_lk for all l < k: Sigma'_{k-1} itself, and its pull-backs to the layers below."""
+    chunk = w.shape[1]
+    row = layers[k - 1]
+    n = row[UNITS]
+    block = np.zeros((n, n, chunk))
+    for a in range(n):
+        for i in range(chunk):
+            block[a, a, i] = w[row[D_ROW] + a, i]
+    for a in range(n):
+        for b in range(n):
+            position = table[k - 1, 0] + a * table[k - 1, 1] + b * table[k - 1, 2]
+            for i in range(chunk):
+                stored[position, i] = block[a, b, i]
+    store_lower_layers(theta, layers, k - 1, w, block, table, stored)
+
+
+@pnjit
+def hessian_panels(theta, layers, ws, d2, hessians, errors, tables, stored, omegas):
+    """Fill the pair panels `stored` (chunks, pairs, C) and omega (chunks, units, C).
+
+    `tables` (2, L, L, 3): for the curvature and the mixed panels, upper layer k, lower layer l:
+    first stored row and the strides of the lower and the upper unit.
+    """
+    n_chunks, _, chunk = ws.shape
+    total = errors.shape[0]
+    n_layers = layers.shape[0]
+    for c in prange(n_chunks):
+        first = c * chunk
+        count = min(chunk, total - first)
+        w = ws[c]
+        n = layers[-1, UNITS]
+        top = omegas[c, layers[-1, UNIT_ROW] : layers[-1, UNIT_ROW] + n]
+        load_cotangents(errors, first, count, w[layers[-1, D_ROW] : layers[-1, D_ROW] + n], top)
+        curvature = np.empty((n, n, chunk))
+        output_curvature(layers, w, d2[c], hessians, errors, first, count, curvature)
+        for layer in range(n_layers - 1, -1, -1):
+            if layer < n_layers - 1:
+                n = layers[layer, UNITS]
+                below = np.empty((n, n, chunk))
+                inner_curvature(theta, layers, layer, w, d2[c], omegas[c], curvature, below)
+                curvature = below
+            store_triangle(curvature, tables[0, layer, layer, 0], stored[c])
+            store_lower_layers(theta, layers, layer, w, curvature, tables[0, layer], stored[c])
+            if layer > 0:
+                store_mixed(theta, layers, layer, w, tables[1, layer], stored[c])

@@ -1,0 +1,359 @@
+"""Sweeps through the network over chunks of samples: forward, backward, tangents.
+
+Notation: phi_l activations, z_l pre-activations, d_l = sigma'(z_l), omega_l sensitivities (Shen
+2018, Eqs. 14-16). A chunk is an array (rows, C): a row a unit, a column a sample. The columns
+beyond the last sample repeat it, and their cotangents are zero.
+"""
+
+import numpy as np
+from numba import prange
+
+from fastggn.kernels.activations import activate, activate_second
+from fastggn.kernels.blas import gemm
+from fastggn.kernels.jit import njit, pnjit
+from fastggn.kernels.layout import (
+    ADDRESS,
+    BIAS,
+    CODE,
+    CORE,
+    D_ROW,
+    GATE,
+    INPUTS,
+    PHI_IN,
+    PHI_OUT,
+    UNIT_ROW,
+    UNITS,
+    W_OFF,
+    Z_ROW,
+)
+
+
+@njit
+def weights(theta, row):
+    """W_l as a view (n_l, m_l) of theta."""
+    start = row[W_OFF]
+    return theta[start : start + row[UNITS] * row[INPUTS]].reshape(row[UNITS], row[INPUTS])
+
+
+@njit
+def load_samples(samples, first, count, phi):
+    """Transpose the samples first..first+count into columns, the last one repeated."""
+    for i in range(phi.shape[1]):
+        source = first + min(i, count - 1)
+        for j in range(samples.shape[1]):
+            phi[j, i] = samples[source, j]
+
+
+@njit
+def apply_gates(gates, column, first, count, z, phi, d):
+    """Fixed gates in place of the activation: phi = a z, d = a."""
+    for i in range(z.shape[1]):
+        source = first + min(i, count - 1)
+        for k in range(z.shape[0]):
+            gate = 1.0 if gates[source, column + k] else 0.0
+            phi[k, i] = gate * z[k, i]
+            d[k, i] = gate
+
+
+@njit
+def forward_chunk(theta, layers, params, biases, samples, gates, first, count, w):
+    """Fill the workspace of one chunk: phi_0..phi_L, z_1..z_L, d_1..d_L."""
+    chunk = w.shape[1]
+    load_samples(samples, first, count, w[: layers[0, CORE]])
+    for layer in range(layers.shape[0]):
+        row = layers[layer]
+        n = row[UNITS]
+        for dummy in range(row[CORE], row[INPUTS]):
+            w[row[PHI_IN] + dummy, :] = 1.0
+        z = w[row[Z_ROW] : row[Z_ROW] + n]
+        gemm(0, 0, 1.0, weights(theta, row), w[row[PHI_IN] : row[PHI_IN] + row[INPUTS]], 0.0, z)
+        if row[BIAS] >= 0:
+            for k in range(n):
+                fixed = biases[row[BIAS] + k]
+                for i in range(chunk):
+                    z[k, i] -= fixed
+        phi = w[row[PHI_OUT] : row[PHI_OUT] + n]
+        d = w[row[D_ROW] : row[D_ROW] + n]
+        if row[GATE] >= 0:
+            apply_gates(gates, row[GATE], first, count, z, phi, d)
+        else:
+            activate(row[CODE], params[layer], row[ADDRESS], z, phi, d)
+
+
+@pnjit
+def forward(theta, layers, params, biases, samples, gates, ws, outputs):
+    """Forward sweep over the chunks of a block; `outputs` is (B, n_L)."""
+    chunk = ws.shape[2]
+    total = samples.shape[0]
+    last = layers[-1, PHI_OUT]
+    for c in prange(ws.shape[0]):
+        first = c * chunk
+        count = min(chunk, total - first)
+        w = ws[c]
+        forward_chunk(theta, layers, params, biases, samples, gates, first, count, w)
+        for i in range(count):
+            for k in range(outputs.shape[1]):
+                outputs[first + i, k] = w[last + k, i]
+
+
+@pnjit
+def second_derivatives(layers, params, ws, d2):
+    """sigma''(z_l) of every unit: d2 is (chunks, units, C)."""
+    for c in prange(ws.shape[0]):
+        w = ws[c]
+        for layer in range(layers.shape[0]):
+            row = layers[layer]
+            n = row[UNITS]
+            target = d2[c, row[UNIT_ROW] : row[UNIT_ROW] + n]
+            if row[GATE] >= 0:
+                target[:, :] = 0.0
+            else:
+                z = w[row[Z_ROW] : row[Z_ROW] + n]
+                phi = w[row[PHI_OUT] : row[PHI_OUT] + n]
+                d = w[row[D_ROW] : row[D_ROW] + n]
+                activate_second(row[CODE], params[layer], row[ADDRESS], z, phi, d, target)
+
+
+@njit
+def load_cotangents(cotangents, first, count, d, omega):
+    """omega_L = d_L times the cotangents of one chunk; zero beyond the last sample."""
+    for k in range(d.shape[0]):
+        for i in range(count):
+            omega[k, i] = d[k, i] * cotangents[first + i, k]
+        for i in range(count, d.shape[1]):
+            omega[k, i] = 0.0
+
+
+@njit
+def backward_chunk(theta, layers, w, cotangents, first, count, omega, below, gradient):
+    """Add J^T u of one chunk to `gradient`; omega and below are scratch (units, C)."""
+    row = layers[-1]
+    d = w[row[D_ROW] : row[D_ROW] + row[UNITS]]
+    load_cotangents(cotangents, first, count, d, omega)
+    for layer in range(layers.shape[0] - 1, -1, -1):
+        row = layers[layer]
+        n, core = row[UNITS], row[CORE]
+        phi = w[row[PHI_IN] : row[PHI_IN] + row[INPUTS]]
+        gemm(0, 1, 1.0, omega[:n], phi, 1.0, weights(gradient, row))
+        if layer > 0:
+            gemm(1, 0, 1.0, weights(theta, row)[:, :core], omega[:n], 0.0, below[:core])
+            start = layers[layer - 1, D_ROW]
+            for k in range(core):
+                for i in range(w.shape[1]):
+                    below[k, i] *= w[start + k, i]
+            omega, below = below, omega
+
+
+@pnjit
+def backward(theta, layers, ws, cotangents, total, lanes):
+    """J^T u for each of p cotangents (p, B, n_L), added to the lanes (lanes, p, N).
+
+    A lane is a fixed range of chunks: the result does not depend on the number of threads.
+    """
+    n_lanes = lanes.shape[0]
+    n_chunks, _, chunk = ws.shape
+    widest = max(layers[:, UNITS].max(), layers[:, CORE].max())
+    for lane in prange(n_lanes):
+        omega = np.empty((widest, chunk))
+        below = np.empty((widest, chunk))
+        for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
+            first = c * chunk
+            count = min(chunk, total - first)
+            for p in range(cotangents.shape[0]):
+                backward_chunk(
+                    theta, layers, ws[c], cotangents[p], first, count, omega, below, lanes[lane, p]
+                )
+
+
+@pnjit
+def reduce_lanes(lanes):
+    """Sum the lanes into the first one, pairwise, in an order fixed by their number."""
+    n_lanes, size = lanes.shape
+    parts = (size + 8191) // 8192
+    for part in prange(parts):
+        start = part * 8192
+        stop = min(size, start + 8192)
+        step = 1
+        while step < n_lanes:
+            for lane in range(0, n_lanes - step, 2 * step):
+                for i in range(start, stop):
+                    lanes[lane, i] += lanes[lane + step, i]
+            step *= 2
+
+
+@njit
+def tangent_chunk(theta, direction, layers, w, t):
+    """Tangents of one chunk along `direction`: t holds dz_1..dz_L, then dphi_1..dphi_L."""
+    units = t.shape[0] // 2
+    for layer in range(layers.shape[0]):
+        row = layers[layer]
+        n = row[UNITS]
+        dz = t[row[UNIT_ROW] : row[UNIT_ROW] + n]
+        phi = w[row[PHI_IN] : row[PHI_IN] + row[INPUTS]]
+        gemm(0, 0, 1.0, weights(direction, row), phi, 0.0, dz)
+        if layer > 0:
+            start = units + layers[layer - 1, UNIT_ROW]
+            core = row[CORE]
+            gemm(0, 0, 1.0, weights(theta, row)[:, :core], t[start : start + core], 1.0, dz)
+        for k in range(n):
+            target = units + row[UNIT_ROW] + k
+            for i in range(t.shape[1]):
+                t[target, i] = w[row[D_ROW] + k, i] * dz[k, i]
+
+
+@pnjit
+def tangents(theta, directions, layers, ws, t, out):
+    """J v for each of p directions (p, N): out is (p, B, n_L).
+
+    The scratch t is (chunks, 2 units, C); after the call it holds the last direction's tangents.
+    """
+    chunk = ws.shape[2]
+    outputs = out.shape[2]
+    last = t.shape[1] - outputs
+    for c in prange(ws.shape[0]):
+        first = c * chunk
+        count = min(chunk, out.shape[1] - first)
+        for p in range(directions.shape[0]):
+            tangent_chunk(theta, directions[p], layers, ws[c], t[c])
+            for i in range(count):
+                for k in range(outputs):
+                    out[p, first + i, k] = t[c, last + k, i]
+
+
+@njit
+def curvature_chunk(theta, direction, layers, w, d2, t, s):
+    """Second directional derivatives: s (units, C) receives d^2 phi_l / dt^2.
+
+    z_l'' = W_l phi_{l-1}'' + 2 V_l phi_{l-1}',  phi_l'' = sigma'' (z_l')^2 + sigma' z_l''.
+    """
+    units = s.shape[0]
+    for layer in range(layers.shape[0]):
+        row = layers[layer]
+        n, core, start = row[UNITS], row[CORE], row[UNIT_ROW]
+        z2 = s[start : start + n]
+        if layer > 0:
+            before = layers[layer - 1, UNIT_ROW]
+            tangent = t[units + before : units + before + core]
+            gemm(0, 0, 2.0, weights(direction, row)[:, :core], tangent, 0.0, z2)
+            gemm(0, 0, 1.0, weights(theta, row)[:, :core], s[before : before + core], 1.0, z2)
+        else:
+            z2[:, :] = 0.0
+        for k in range(n):
+            for i in range(s.shape[1]):
+                dz = t[start + k, i]
+                z2[k, i] = d2[start + k, i] * dz * dz + w[row[D_ROW] + k, i] * z2[k, i]
+
+
+@pnjit
+def second_tangents(theta, direction, layers, ws, d2, t, out):
+    """d^2 F(theta + t v) / dt^2 at t = 0 for one direction: out is (B, n_L)."""
+    chunk = ws.shape[2]
+    outputs = out.shape[1]
+    units = d2.shape[1]
+    for c in prange(ws.shape[0]):
+        first = c * chunk
+        count = min(chunk, out.shape[0] - first)
+        s = np.empty((units, chunk))
+        tangent_chunk(theta, direction, layers, ws[c], t[c])
+        curvature_chunk(theta, direction, layers, ws[c], d2[c], t[c], s)
+        for i in range(count):
+            for k in range(outputs):
+                out[first + i, k] = s[units - outputs + k, i]
+
+
+@njit
+def hessian_product_chunk(theta, direction, layers, w, d2, t, omega, domega, scratch, out):
+    """Backward sweep of Pearlmutter's product; omega_L and its derivative come in loaded.
+
+    The scratch pair receives core(W)^T omega and its derivative along the direction.
+    """
+    units = d2.shape[0]
+    below, dbelow = scratch
+    for layer in range(layers.shape[0] - 1, -1, -1):
+        row = layers[layer]
+        n, core = row[UNITS], row[CORE]
+        phi = w[row[PHI_IN] : row[PHI_IN] + row[INPUTS]]
+        target = weights(out, row)
+        gemm(0, 1, 1.0, domega[:n], phi, 1.0, target)
+        if layer > 0:
+            before = layers[layer - 1, UNIT_ROW]
+            tangent = t[units + before : units + before + core]
+            gemm(0, 1, 1.0, omega[:n], tangent, 1.0, target[:, :core])
+            W = weights(theta, row)[:, :core]
+            gemm(1, 0, 1.0, W, omega[:n], 0.0, below[:core])
+            gemm(1, 0, 1.0, weights(direction, row)[:, :core], omega[:n], 0.0, dbelow[:core])
+            gemm(1, 0, 1.0, W, domega[:n], 1.0, dbelow[:core])
+            start = layers[layer - 1, D_ROW]
+            for k in range(core):
+                for i in range(w.shape[1]):
+                    a = below[k, i]
+                    d = w[start + k, i]
+                    below[k, i] = d * a
+                    dbelow[k, i] = d2[before + k, i] * t[before + k, i] * a + d * dbelow[k, i]
+            omega, below = below, omega
+            domega, dbelow = dbelow, domega
+
+
+@pnjit
+def hessian_products(theta, direction, layers, ws, d2, t, errors, derrors, lanes):
+    """Exact Hessian times one direction (Pearlmutter 1994), added to the lanes (lanes, N).
+
+    `errors` (B, n_L) is the error gradient, `derrors` = H_E J v; `t` holds the tangents.
+    """
+    n_lanes = lanes.shape[0]
+    n_chunks, _, chunk = ws.shape
+    total = errors.shape[0]
+    widest = max(layers[:, UNITS].max(), layers[:, CORE].max())
+    row = layers[-1]
+    for lane in prange(n_lanes):
+        s = np.empty((4, widest, chunk))
+        for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
+            first = c * chunk
+            count = min(chunk, total - first)
+            d = ws[c, row[D_ROW] : row[D_ROW] + row[UNITS]]
+            omega, domega = s[0], s[1]
+            load_cotangents(errors, first, count, d, omega)
+            load_cotangents(derrors, first, count, d, domega)
+            for k in range(row[UNITS]):
+                for i in range(count):
+                    bend = d2[c, row[UNIT_ROW] + k, i] * t[c, row[UNIT_ROW] + k, i]
+                    domega[k, i] += bend * errors[first + i, k]
+            hessian_product_chunk(
+                theta, direction, layers, ws[c], d2[c], t[c], omega, domega, (s[2], s[3]),
+                lanes[lane],
+            )
+
+
+@njit
+def factors_chunk(theta, layers, w, factors, first, count, psi):
+    """Psi_l S of one chunk for all columns of S: psi (units, n_S C), column c C + i."""
+    chunk = w.shape[1]
+    columns = factors.shape[2]
+    row = layers[-1]
+    for k in range(row[UNITS]):
+        target = psi[row[UNIT_ROW] + k]
+        for c in range(columns):
+            for i in range(chunk):
+                inside = factors[first + i, k, c] if i < count else 0.0
+                target[c * chunk + i] = w[row[D_ROW] + k, i] * inside
+    for layer in range(layers.shape[0] - 1, 0, -1):
+        row = layers[layer]
+        n, core, start = row[UNITS], row[CORE], row[UNIT_ROW]
+        before = layers[layer - 1, UNIT_ROW]
+        below = psi[before : before + core]
+        gemm(1, 0, 1.0, weights(theta, row)[:, :core], psi[start : start + n], 0.0, below)
+        d = layers[layer - 1, D_ROW]
+        for k in range(core):
+            for c in range(columns):
+                for i in range(chunk):
+                    below[k, c * chunk + i] *= w[d + k, i]
+
+
+@pnjit
+def sensitivities(theta, layers, ws, factors, psi):
+    """Psi_l S for the factors S (B, n_L, n_S): psi is (chunks, units, n_S C)."""
+    chunk = ws.shape[2]
+    total = factors.shape[0]
+    for c in prange(ws.shape[0]):
+        first = c * chunk
+        factors_chunk(theta, layers, ws[c], factors, first, min(chunk, total - first), psi[c])

@@ -1,0 +1,234 @@
+"""The objective at one theta: loss, gradient, and the matrix of its Newton system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.jacobian import FactoredJacobian, Samples
+from fastggn.losses import Loss
+from fastggn.parallel.threads import pooled
+from fastggn.workspace import Block, Plan, WorkspacePool
+
+__all__ = ["Linearisation", "LossTerms", "Objective"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a problem minimises: (1/sum w) sum w_i E(F(x_i), y_i) + l2/2 |theta|^2.
+
+    Attributes
+    ----------
+    plan : Plan
+    samples : Samples
+    targets : ndarray, shape (T, n_L)
+    weights : ndarray, shape (T,)
+        w_i / sum w.
+    loss : Loss
+    curvature : {"psd", "exact"}
+    l2 : float
+    """
+
+    plan: Plan
+    samples: Samples
+    targets: FloatArray
+    weights: FloatArray
+    loss: Loss
+    curvature: str
+    l2: float
+
+
+class LossTerms:
+    """Value, gradient and curvature of the loss on a block, with the weights put in."""
+
+    def __init__(self, objective: Objective) -> None:
+        self._loss = objective.loss
+        self._targets = objective.targets
+        self._weights = objective.weights
+        self._exact = objective.curvature == "exact" and not objective.loss.psd_is_exact
+        self.signed = self._exact and not objective.loss.convex
+
+    def _at(self, block: Block) -> tuple[FloatArray, FloatArray, FloatArray]:
+        rows = slice(block.start, block.stop)
+        return block.outputs, self._targets[rows], self._weights[rows]
+
+    def value(self, block: Block) -> float:
+        """Return the weighted sum of the losses; inf or nan where the outputs overflow."""
+        outputs, targets, weights = self._at(block)
+        with np.errstate(all="ignore"):
+            return float(np.sum(weights * self._loss.value(outputs, targets)))
+
+    def gradient(self, block: Block) -> FloatArray:
+        """Return w_i gradE_i, shape (B, n_L)."""
+        outputs, targets, weights = self._at(block)
+        with np.errstate(all="ignore"):
+            return weights[:, None] * self._loss.gradient(outputs, targets)
+
+    def hessian(self, block: Block) -> FloatArray:
+        """Return w_i H_E,i, shape (B, n_L, n_L)."""
+        outputs, targets, weights = self._at(block)
+        with np.errstate(all="ignore"):
+            return weights[:, None, None] * self._loss.hessian(outputs, targets)
+
+    def factor(self, block: Block) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
+        """Return (S, b, signs) with weights: (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None."""
+        outputs, targets, weights = self._at(block)
+        root = np.sqrt(weights)
+        with np.errstate(all="ignore"):
+            if self.signed:
+                factors, signs = self._loss.signed_factor(outputs, targets)
+                return root[:, None, None] * factors, None, signs
+            if self._exact:
+                factors = self._loss.hessian_sqrt(outputs, targets)
+                return root[:, None, None] * factors, None, None
+            factors, b = self._loss.curvature_factor(outputs, targets)
+            return root[:, None, None] * factors, None if b is None else root[:, None] * b, None
+
+    def n_columns(self) -> int:
+        """Return n_S, the columns of the factor of one sample."""
+        targets = self._targets[:1]
+        outputs = np.zeros_like(targets)
+        if self.signed:
+            return int(self._loss.signed_factor(outputs, targets)[0].shape[2])
+        if self._exact:
+            return int(self._loss.hessian_sqrt(outputs, targets).shape[2])
+        return int(self._loss.curvature_factor(outputs, targets)[0].shape[2])
+
+
+class Linearisation:
+    """The one weighted, damped, l2-regularised system that every solver answers.
+
+    With A = sqrt(w_i) S_i^T J_i stacked over the samples and D = diag(signs) or I, the system is
+    (A^T D A + mu I) s = A^T b + l2 theta with mu = l2 + damping, and the step is -s.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (N,)
+    n_rows, n_params : int
+        M = T n_S and N.
+    l2 : float
+    """
+
+    def __init__(self, objective: Objective, theta: FloatArray, spaces: WorkspacePool) -> None:
+        self.theta = theta
+        self.l2 = objective.l2
+        self.n_params = objective.plan.n_params
+        self._terms = LossTerms(objective)
+        self._kept: tuple[Block, tuple[FloatArray, FloatArray | None, FloatArray | None]] | None
+        self._kept = None
+        self.rows = FactoredJacobian(
+            objective.plan, objective.samples, theta, lambda block: self._factor(block)[0],
+            self._terms.n_columns(), spaces,
+        )
+        self.n_rows = self.rows.n_rows
+
+    def _factor(self, block: Block) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
+        """Return the loss's factor on a block, kept while the same block is asked for."""
+        if self._kept is None or self._kept[0] is not block:
+            self._kept = (block, self._terms.factor(block))
+        return self._kept[1]
+
+    @cached_property
+    @pooled
+    def data_loss(self) -> float:
+        """The weighted mean of the losses; inf or nan where the outputs overflow."""
+        return sum(self._terms.value(block) for block in self.rows.blocks())
+
+    @cached_property
+    def loss(self) -> float:
+        """The objective: `data_loss` and l2/2 |theta|^2."""
+        with np.errstate(over="ignore"):
+            return self.data_loss + 0.5 * self.l2 * float(self.theta @ self.theta)
+
+    @cached_property
+    def data_gradient(self) -> FloatArray:
+        """The gradient of `data_loss`, shape (N,)."""
+        return self.rows.pull_back(lambda block: self._terms.gradient(block)[None])[0]
+
+    @property
+    def gradient(self) -> FloatArray:
+        """The gradient of `loss`, shape (N,)."""
+        return self.data_gradient + self.l2 * self.theta if self.l2 else self.data_gradient
+
+    @cached_property
+    @pooled
+    def b(self) -> FloatArray | None:
+        """A vector (M,) with A^T b = `data_gradient`; None where no finite one exists."""
+        out = np.empty(self.n_rows)
+        for block in self.rows.blocks():
+            part = self._factor(block)[1]
+            if part is None:
+                return None
+            out[self._slice(block)] = part.ravel()
+        return out
+
+    @cached_property
+    @pooled
+    def signs(self) -> FloatArray | None:
+        """The diagonal of D (M,): -1, 0 or 1; None for a positive semi-definite curvature."""
+        if not self._terms.signed:
+            return None
+        out = np.empty(self.n_rows)
+        for block in self.rows.blocks():
+            part = self._factor(block)[2]
+            assert part is not None
+            out[self._slice(block)] = part.ravel()
+        return out
+
+    def _slice(self, block: Block) -> slice:
+        columns = self.rows.n_columns
+        return slice(block.start * columns, block.stop * columns)
+
+    def matvec(self, v: FloatArray) -> FloatArray:
+        """Return A v, shape (M,), for v of shape (N,)."""
+        return self.rows.products(np.reshape(v, (1, -1)))[0]
+
+    def rmatvec(self, u: FloatArray) -> FloatArray:
+        """Return A^T u, shape (N,), for u of shape (M,)."""
+        return self.rows.transposed_products(np.reshape(u, (1, -1)))[0]
+
+    def gram(self) -> FloatArray:
+        """Return A^T D A, shape (N, N): a new symmetric array."""
+        return self.rows.gram(self.signs)
+
+    def dual_gram(self) -> FloatArray:
+        """Return A A^T, shape (M, M): a new symmetric array."""
+        return self.rows.dual_gram()
+
+    def row_blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
+        """Yield (rows of A (r, N), entries of b (r,) or None) in order, r bounded.
+
+        Nothing else may be asked of this object before the last block is consumed.
+        """
+        b = self.b
+        for first, rows in self.rows.row_blocks():
+            yield rows, None if b is None else b[first : first + rows.shape[0]]
+
+    def kronecker_factors(self) -> list[tuple[FloatArray, FloatArray]]:
+        """Return (U_l (n_l, n_l), V_l (m_l, m_l)): A^T A of layer l is close to kron(U_l, V_l)."""
+        return self.rows.kronecker_factors()
+
+    @pooled
+    def curvature_along(self, v: FloatArray) -> FloatArray:
+        """Return S^T d^2 F(theta + t v) / dt^2 with A's weights, shape (M,).
+
+        The right-hand side of geodesic acceleration (Transtrum and Sethna 2012).
+        """
+        out = np.empty(self.n_rows)
+        for block in self.rows.blocks():
+            second = block.second_tangent(np.ascontiguousarray(v))
+            out[self._slice(block)] = np.einsum("bos,bo->bs", self._factor(block)[0], second).ravel()
+        return out
+
+    def predicted_decrease(self, step: FloatArray) -> float:
+        """Return the decrease of the quadratic model along `step` (N,), at the cost of one J v."""
+        image = self.matvec(step)
+        signs = self.signs
+        curvature = float(image @ (image if signs is None else signs * image))
+        return -float(self.gradient @ step) - 0.5 * (curvature + self.l2 * float(step @ step))

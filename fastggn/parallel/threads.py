@@ -1,0 +1,141 @@
+"""One budget of threads for the compiled kernels and for BLAS.
+
+The only pool is Numba's. BLAS runs at one thread, inside Numba's workers or beside them: two
+pools that alternate spin on each other's cores (see ``docs/decisions``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
+
+import numba
+import threadpoolctl
+
+__all__ = ["max_threads", "one_pool", "thread_count", "threads", "threading_layer"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _SingleThreadedBlas:
+    """Limits BLAS to one thread while at least one caller is inside; counts its callers."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callers = 0
+        self._libraries: list[Any] | None = None
+        self._saved: list[int] = []
+
+    def enter(self) -> None:
+        with self._lock:
+            self._callers += 1
+            if self._callers == 1:
+                if self._libraries is None:
+                    found = threadpoolctl.ThreadpoolController().select(user_api="blas")
+                    self._libraries = list(found.lib_controllers)
+                self._saved = [library.num_threads for library in self._libraries]
+                for library in self._libraries:
+                    library.set_num_threads(1)
+
+    def leave(self) -> None:
+        with self._lock:
+            self._callers -= 1
+            if self._callers == 0:
+                for library, count in zip(self._libraries or [], self._saved, strict=True):
+                    library.set_num_threads(count)
+
+
+_blas = _SingleThreadedBlas()
+_kernel_lock = threading.RLock()
+
+
+def threading_layer() -> str | None:
+    """Return Numba's threading layer (``"omp"``, ``"tbb"``, ``"workqueue"``), None before use."""
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return None
+
+
+@contextlib.contextmanager
+def one_pool() -> Iterator[None]:
+    """Hold BLAS at one thread, and keep other Python threads out where the layer demands it.
+
+    Numba's ``workqueue`` layer aborts the process when two Python threads enter kernels at the
+    same time, so calls take turns there, and until the layer is known.
+    """
+    serialise = threading_layer() in (None, "workqueue")
+    with _kernel_lock if serialise else contextlib.nullcontext():
+        _blas.enter()
+        try:
+            yield
+        finally:
+            _blas.leave()
+
+
+def pooled(method: Callable[P, R]) -> Callable[P, R]:
+    """Run a function inside `one_pool`."""
+
+    @functools.wraps(method)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        with one_pool():
+            return method(*args, **kwargs)
+
+    return wrapper
+
+
+def max_threads() -> int:
+    """Return the largest thread count that `threads` accepts (NUMBA_NUM_THREADS)."""
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def thread_count() -> int:
+    """Return the number of threads that the kernels use in this Python thread."""
+    return int(numba.get_num_threads())
+
+
+@contextlib.contextmanager
+def threads(n: int | None = None) -> Iterator[None]:
+    """Use `n` threads inside the block, and restore the setting on exit.
+
+    The kernels run on `n` workers of Numba's pool; BLAS runs at one thread. The setting holds
+    for the calling Python thread, as ``numba.set_num_threads`` does.
+
+    Parameters
+    ----------
+    n : int or None
+        The number of threads, 1 to ``NUMBA_NUM_THREADS``; None keeps the present number.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is below 1 or above ``NUMBA_NUM_THREADS``.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> with fg.threads(1):
+    ...     pass
+    """
+    if n is not None:
+        if isinstance(n, bool) or not hasattr(n, "__index__"):
+            raise TypeError(f"the number of threads must be an integer, not {n!r}")
+        if not 1 <= n <= max_threads():
+            raise ValueError(
+                f"the number of threads must lie in 1..{max_threads()} "
+                f"(NUMBA_NUM_THREADS, set before the first import), got {n}"
+            )
+    previous = numba.get_num_threads()
+    with one_pool():
+        if n is not None:
+            numba.set_num_threads(int(n))
+        try:
+            yield
+        finally:
+            numba.set_num_threads(previous)

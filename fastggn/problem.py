@@ -1,0 +1,336 @@
+"""A training problem: a network, its samples and a loss, and every function of theta."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.curvature import GGNOperator, HessianOperator, dense_hessian
+from fastggn.data.sources import SampleSource, as_source
+from fastggn.errors import as_float_vector, check_finite, check_positive, unknown_name
+from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian, Samples
+from fastggn.kernels.layout import PHI_IN, UNIT_ROW
+from fastggn.linearisation import Linearisation, Objective
+from fastggn.losses import Loss, get_loss
+from fastggn.network import MLP
+from fastggn.parallel.threads import pooled
+from fastggn.workspace import Block, Plan, WorkspacePool
+
+__all__ = ["Problem"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+class Problem:
+    """Minimise (1/sum w) sum_i w_i E(F(x_i; theta), y_i) + l2/2 |theta|^2 over theta.
+
+    Parameters
+    ----------
+    net : MLP
+        The network F.
+    X : array_like, shape (T, n_0)
+        Samples by rows: an array, ``np.memmap``, or anything with shape, dtype and row slices.
+    Y : array_like
+        Targets, shape (T, n_L); (T,) when n_L = 1; or integer labels 0..n_L-1 of shape (T,) for
+        softmax cross-entropy.
+    loss : str or object
+        A name (squared, softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp,
+        huber), a loss object, or an object with value, gradient, hessian and hessian_sqrt.
+    sample_weight : array_like, shape (T,), optional
+        Non-negative weights, not all zero; the objective takes the weighted mean.
+    l2 : float
+        Weight of |theta|^2 / 2.
+    gates : sequence of array_like, shapes (T, n_l), optional
+        0 or 1 for each sample and hidden unit, in place of the hidden activations: phi = a z.
+    curvature : {"psd", "exact"}
+        The loss's curvature in the GGN: positive semi-definite (iteratively reweighted least
+        squares for robust losses), or its own Hessian.
+
+    Attributes
+    ----------
+    network : MLP
+    loss_function : Loss
+    n_samples, n_outputs, n_params : int
+        T, n_L and N.
+    l2 : float
+    curvature : str
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or `net` is not an MLP.
+    ValueError
+        If a shape is wrong, an entry is NaN or infinite (the first one is named), a label is out
+        of range, a weight is negative, all are zero, or a name is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastggn as fg
+    >>> X = np.linspace(-1, 1, 30)[:, None]
+    >>> problem = fg.Problem(fg.MLP((1, 5, 1)), X, np.sin(3 * X))
+    >>> problem.gradient(problem.network.init(seed=0)).shape
+    (16,)
+    """
+
+    def __init__(
+        self,
+        net: MLP,
+        X: Any,
+        Y: Any,
+        loss: str | Loss | Any = "squared",
+        *,
+        sample_weight: ArrayLike | None = None,
+        l2: float = 0.0,
+        gates: Sequence[ArrayLike] | None = None,
+        curvature: str = "psd",
+        _chunk: int | None = None,
+    ) -> None:
+        if not isinstance(net, MLP):
+            raise TypeError(f"net must be an MLP, not {type(net).__name__}")
+        if curvature not in ("psd", "exact"):
+            raise unknown_name("curvature", curvature, ("psd", "exact"))
+        loss_object = get_loss(loss)
+        source = as_source("X", X, net.n_inputs)
+        n_samples = source.shape[0]
+        _check_source("X", source)
+        targets = loss_object.prepare_targets(Y, n_samples, net.n_outputs)
+        weights = _checked_weights(sample_weight, n_samples)
+        masks = None if gates is None else _checked_gates(gates, net, n_samples)
+        self._assemble(
+            net, source, targets, weights, masks, loss_object,
+            check_positive("l2", l2, zero=True), curvature, _chunk,
+        )
+
+    def _assemble(
+        self,
+        net: MLP,
+        source: SampleSource,
+        targets: FloatArray,
+        weights: FloatArray | None,
+        gates: BoolArray | None,
+        loss: Loss,
+        l2: float,
+        curvature: str,
+        chunk: int | None,
+    ) -> None:
+        """Set the attributes from checked parts."""
+        self.network = net
+        self.loss_function = loss
+        self.l2 = l2
+        self.curvature = curvature
+        self.n_samples = source.shape[0]
+        self.n_outputs = net.n_outputs
+        self.n_params = net.n_params
+        self._source = source
+        self._targets = targets
+        self._weights = weights
+        self._gates = gates
+        self._chunk = chunk
+        plan = Plan(net, self.n_samples, gated=gates is not None, chunk=chunk)
+        shares = np.full(self.n_samples, 1.0 / self.n_samples)
+        if weights is not None:
+            shares = weights / weights.sum()
+        samples = Samples(source, gates)
+        self._objective = Objective(plan, samples, targets, shares, loss, curvature, l2)
+        self._spaces = WorkspacePool()
+
+    @property
+    def targets(self) -> FloatArray:
+        """The targets as an array (T, n_L) of float64; one-hot rows for labels."""
+        return self._targets
+
+    def subset(self, rows: ArrayLike) -> Problem:
+        """Return the problem restricted to some samples, its mean taken over these.
+
+        Parameters
+        ----------
+        rows : array_like of int, shape (B,)
+            Indices of samples, in any order.
+        """
+        index = np.asarray(rows, dtype=np.intp)
+        part = object.__new__(Problem)
+        source = as_source("X", self._source.take(index))
+        part._assemble(
+            self.network, source, self._targets[index],
+            None if self._weights is None else self._weights[index],
+            None if self._gates is None else self._gates[index],
+            self.loss_function, self.l2, self.curvature, self._chunk,
+        )
+        return part
+
+    def _theta(self, theta: ArrayLike) -> FloatArray:
+        return as_float_vector("theta", theta, self.n_params)
+
+    def linearise(self, theta: ArrayLike) -> Linearisation:
+        """Return the objective at theta: loss, gradient and Newton system, each when asked for.
+
+        Parameters
+        ----------
+        theta : array_like, shape (N,)
+
+        Raises
+        ------
+        ValueError
+            If theta has a wrong length, or an entry is NaN or infinite.
+        """
+        return Linearisation(self._objective, self._theta(theta), self._spaces)
+
+    def loss(self, theta: ArrayLike) -> float:
+        """Return the objective: the weighted mean of the losses, plus l2/2 |theta|^2.
+
+        Parameters
+        ----------
+        theta : array_like, shape (N,)
+
+        Returns
+        -------
+        float
+            inf or nan where the outputs overflow.
+        """
+        return self.linearise(theta).loss
+
+    def gradient(self, theta: ArrayLike) -> FloatArray:
+        """Return the gradient of the objective, shape (N,) (Shen 2018, Eq. 19, with 1/T)."""
+        return self.linearise(theta).gradient
+
+    def outputs(self, theta: ArrayLike) -> FloatArray:
+        """Return the outputs of the network at all samples, shape (T, n_L)."""
+        return self._outputs(self.linearise(theta))
+
+    @pooled
+    def _outputs(self, lin: Linearisation) -> FloatArray:
+        return np.concatenate([block.outputs for block in lin.rows.blocks()])
+
+    def jacobian(self, theta: ArrayLike) -> KhatriRaoJacobian:
+        """Return the Jacobian of the outputs, an operator of shape (T n_L, N).
+
+        Its transpose with the layer blocks reversed is Shen's P(W) (2018, Eqs. 21-22). Sample
+        weights and l2 do not enter it.
+        """
+        return KhatriRaoJacobian(self._unweighted(theta))
+
+    def _unweighted(self, theta: ArrayLike) -> FactoredJacobian:
+        identity = np.eye(self.n_outputs)
+        return FactoredJacobian(
+            self._objective.plan, self._objective.samples, self._theta(theta),
+            lambda block: np.tile(identity, (block.size, 1, 1)), self.n_outputs, self._spaces,
+        )
+
+    def ggn(self, theta: ArrayLike) -> FloatArray:
+        """Return the generalised Gauss-Newton matrix (1/T) J^T H_E J + l2 I, shape (N, N).
+
+        Weighted as the objective is; H_E is the curvature chosen for the problem (Shen 2018,
+        Eq. 37). Assembled in structured form, without J.
+        """
+        out = self.linearise(theta).gram()
+        out.flat[:: self.n_params + 1] += self.l2
+        return out
+
+    def dual_gram(self, theta: ArrayLike) -> FloatArray:
+        """Return J J^T, shape (T n_L, T n_L): the empirical tangent kernel, without weights."""
+        return self._unweighted(theta).dual_gram()
+
+    def hessian(self, theta: ArrayLike) -> FloatArray:
+        """Return the exact Hessian of the objective, shape (N, N) (Shen 2018, Eqs. 26-28)."""
+        return dense_hessian(self._objective, self.linearise(theta))
+
+    def ggn_operator(self, theta: ArrayLike) -> GGNOperator:
+        """Return the GGN as a scipy ``LinearOperator``; nothing N x N is stored."""
+        return GGNOperator(self.linearise(theta))
+
+    def hessian_operator(self, theta: ArrayLike) -> HessianOperator:
+        """Return the exact Hessian as a scipy ``LinearOperator``; nothing N x N is stored."""
+        return HessianOperator(self._objective, self.linearise(theta))
+
+    @pooled
+    def layer_outputs(self, theta: ArrayLike) -> list[FloatArray]:
+        """Return Phi_0..Phi_L, samples as columns (Shen 2018, Section 3).
+
+        Returns
+        -------
+        list of ndarray
+            Phi_l of shape (n_l, T), with a last row of ones (the dummy unit) below the output
+            layer where the bias is free.
+        """
+        net, plan = self.network, self._objective.plan
+        heights = [m for _, m in net.layer_shapes] + [net.n_outputs]
+        starts = [int(row[PHI_IN]) for row in plan.layers]
+        starts.append(starts[-1] + heights[-2])
+        out = [np.empty((height, self.n_samples)) for height in heights]
+        for block in self.linearise(theta).rows.blocks():
+            for phi, start in zip(out, starts, strict=True):
+                rows = block.ws[:, start : start + phi.shape[0]]
+                phi[:, block.start : block.stop] = _columns(rows, block)
+        return out
+
+    @pooled
+    def layer_sensitivities(self, theta: ArrayLike) -> list[FloatArray]:
+        """Return Psi_1..Psi_L, the derivatives of the outputs by the pre-activations.
+
+        Returns
+        -------
+        list of ndarray, shapes (T, n_l, n_L)
+            Psi_l^(i) = d F(x_i) / d z_l, transposed (Shen 2018, Eq. 20).
+        """
+        net, plan = self.network, self._objective.plan
+        out = [np.empty((self.n_samples, n, self.n_outputs)) for n in net.widths[1:]]
+        for block in self._unweighted(theta).blocks():
+            psi = block.sensitivities(np.tile(np.eye(self.n_outputs), (block.size, 1, 1)))
+            shape = (block.n_chunks, plan.n_units, self.n_outputs, plan.chunk)
+            by_sample = psi.reshape(shape).transpose(0, 3, 1, 2)
+            by_sample = by_sample.reshape(-1, plan.n_units, self.n_outputs)[: block.size]
+            for target, row in zip(out, plan.layers, strict=True):
+                start = int(row[UNIT_ROW])
+                target[block.start : block.stop] = by_sample[:, start : start + target.shape[1]]
+        return out
+
+
+def _columns(rows: FloatArray, block: Block) -> FloatArray:
+    """Return rows of a workspace (chunks, n, C) as (n, B)."""
+    return rows.transpose(1, 0, 2).reshape(rows.shape[1], -1)[:, : block.size]
+
+
+def _check_source(name: str, source: SampleSource) -> None:
+    """Raise for the first NaN or infinite entry, reading the samples once."""
+    step = source.block_rows()
+    for start in range(0, source.shape[0], step):
+        check_finite(name, source.rows(start, min(source.shape[0], start + step)), start)
+
+
+def _checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | None:
+    """Return the sample weights, non-negative and not all zero, or None."""
+    if weights is None:
+        return None
+    checked = as_float_vector("sample_weight", weights, n_samples)
+    if (checked < 0).any():
+        index = int(np.argmax(checked < 0))
+        raise ValueError(f"sample_weight[{index}] is {checked[index]}; weights must be >= 0")
+    total = checked.sum()
+    if total == 0:
+        raise ValueError("sample_weight is zero for every sample")
+    if not np.isfinite(total):
+        raise ValueError("the sum of sample_weight overflows")
+    return checked
+
+
+def _checked_gates(gates: Sequence[ArrayLike], net: MLP, n_samples: int) -> BoolArray:
+    """Return the gates of all hidden layers side by side, shape (T, hidden units)."""
+    layers = [np.asarray(g) for g in gates]
+    if len(layers) != net.n_layers - 1:
+        raise ValueError(f"gates must hold {net.n_layers - 1} arrays, got {len(layers)}")
+    for number, (layer, width) in enumerate(zip(layers, net.widths[1:], strict=False)):
+        if layer.shape != (n_samples, width):
+            raise ValueError(
+                f"gates[{number}] must have shape ({n_samples}, {width}), got {layer.shape}"
+            )
+        if layer.dtype.kind not in "fiub":
+            raise TypeError(f"gates[{number}] must hold 0 and 1, got dtype {layer.dtype}")
+        if not np.isin(layer, (0, 1)).all():
+            raise ValueError(f"gates[{number}] must hold 0 and 1 only")
+    joined = np.concatenate(layers, axis=1) if layers else np.zeros((n_samples, 0))
+    return np.ascontiguousarray(joined, dtype=np.bool_)

@@ -1,0 +1,199 @@
+"""The dual solver: an M x M system over the rows, for M <= N (Woodbury's identity).
+
+Forms D2, D3 and D5 of the documentation's notation page (Shen 2018, Eqs. 38-40, damped): they
+hold for a singular Hessian of the loss, because only its square root enters.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.linalg import LinAlgError
+
+from fastggn.parallel.memory import available_memory
+from fastggn.solvers.base import (
+    FloatArray,
+    LinearSystem,
+    RefusedState,
+    Solution,
+    State,
+    failure,
+    shrinkage_shift,
+    success,
+    total_shift,
+)
+from fastggn.solvers.row_space import FactoredRows, RowSystem, SpectralRows, TruncatedRows
+from fastggn.solvers.spectral import dense_spectrum
+from fastggn.solvers.two_triangles import IndefiniteFactor, SymmetricMatrix, factor_cholesky
+
+__all__ = ["DualSolver", "DualState", "SignedDualState"]
+
+EPS = float(np.finfo(np.float64).eps)
+
+
+class DualSolver:
+    """Solve over the rows of A: the cheaper and more accurate way where M <= N.
+
+    A Cholesky factorisation of ``A A^T + mu I`` serves while that is not singular to working
+    precision. Beyond (duplicate samples, mu = 0) the singular value decomposition of the rows
+    takes over where they fit into memory, else an eigendecomposition of ``A A^T`` cut off at
+    ``eps M`` times its largest eigenvalue; the message of the solution says which.
+
+    Indefinite (exact) curvature is solved by ``A A^T + mu D`` (form D5), after a check of the
+    inertia that ``A^T D A + mu I`` is positive definite.
+    """
+
+    name = "dual"
+
+    def prepare(self, lin: LinearSystem) -> State:
+        """Assemble ``A A^T``; factor it when the first damping is known."""
+        matrix = SymmetricMatrix(lin.dual_gram() if lin.signs is None else _signed_gram(lin))
+        if not (matrix.finite and np.isfinite(lin.gradient).all()):
+            message = "the dual matrix or the gradient is not finite"
+            return RefusedState(lin.n_params, "non_finite", message)
+        if lin.signs is None:
+            return DualState(lin, matrix)
+        return SignedDualState(lin, matrix)
+
+
+class DualState:
+    """Positive semi-definite curvature: the dual matrix and its last factor."""
+
+    def __init__(self, lin: LinearSystem, matrix: SymmetricMatrix) -> None:
+        self._lin = lin
+        # None once the matrix has proved singular: its decomposition then serves every damping.
+        self._matrix: SymmetricMatrix | None = matrix
+        self._mu = -1.0
+        self._rows: RowSystem | None = None
+
+    def solve(self, damping: float) -> Solution:
+        """Return the damped step; see `State.solve`."""
+        mu = total_shift(self._lin, damping)
+        lin = self._lin
+        try:
+            rows = self._prepared(mu)
+        except LinAlgError as error:
+            return failure(lin.n_params, "singular", f"no decomposition of the rows: {error}")
+        if lin.b is None:
+            return self._solution(mu, rows, -rows.from_gradient(mu, lin.gradient))
+        shift = shrinkage_shift(lin, mu)
+        if shift is None:
+            return self._solution(mu, rows, -rows.least_squares(mu, lin.b))
+        z = rows.least_squares(mu, lin.b - lin.matvec(shift))
+        return self._solution(mu, rows, -(shift + z))
+
+    def correct(self, damping: float, c: FloatArray) -> Solution:
+        """Return ``(A^T A + mu I)^-1 A^T c``; see `State.correct`."""
+        mu = total_shift(self._lin, damping)
+        n = self._lin.n_params
+        if not np.isfinite(c).all():
+            return failure(n, "non_finite", "the right-hand side is not finite")
+        try:
+            rows = self._prepared(mu)
+        except LinAlgError as error:
+            return failure(n, "singular", f"no decomposition of the rows: {error}")
+        return self._solution(mu, rows, rows.least_squares(mu, c))
+
+    def _prepared(self, mu: float) -> RowSystem:
+        matrix = self._matrix
+        if self._rows is not None and (matrix is None or mu == self._mu):
+            return self._rows
+        if matrix is None:
+            raise LinAlgError("an earlier decomposition failed")
+        self._mu = mu
+        factor = factor_cholesky(matrix, mu)
+        if not factor.bad_pivot and factor.rcond >= max(10, self._lin.n_rows) * EPS:
+            self._rows = FactoredRows(self._lin, factor)
+            return self._rows
+        self._matrix = None
+        # The rows, their right singular vectors and the copy LAPACK works on.
+        if 3 * 8 * self._lin.n_rows * self._lin.n_params <= available_memory() // 2:
+            self._rows = SpectralRows(dense_spectrum(self._lin))
+        else:
+            self._rows = TruncatedRows(self._lin, matrix)
+        return self._rows
+
+    def _solution(self, mu: float, rows: RowSystem, step: FloatArray) -> Solution:
+        return success(
+            step,
+            rcond=rows.rcond(mu),
+            rank=rows.rank,
+            iterations=rows.refinements,
+            message=rows.message,
+        )
+
+
+class SignedDualState:
+    """Indefinite curvature ``A^T D A``: form D5, solved by Bunch-Kaufman."""
+
+    def __init__(self, lin: LinearSystem, matrix: SymmetricMatrix) -> None:
+        self._lin = lin
+        self._matrix = matrix
+        signs = np.ones(lin.n_rows) if lin.signs is None else np.asarray(lin.signs)
+        self._active = signs != 0.0
+        # Rows without curvature were taken out of the matrix: any positive sign decouples them.
+        self._signs = np.where(self._active, signs, 1.0)
+        self._mu = -1.0
+        self._factor: IndefiniteFactor | None = None
+
+    def solve(self, damping: float) -> Solution:
+        """Return the damped step; see `State.solve`."""
+        lin = self._lin
+        mu = total_shift(lin, damping)
+        factor = self._factored(mu)
+        if isinstance(factor, Solution):
+            return factor
+        s = self._inverse(mu, factor, lin.gradient)
+        # The difference loses eps |g| / mu; one correction with its own residual returns it.
+        s += self._inverse(mu, factor, lin.gradient - self._product(mu, s))
+        return success(-s, rcond=factor.rcond, iterations=1)
+
+    def correct(self, damping: float, c: FloatArray) -> Solution:
+        """Return ``(A^T D A + mu I)^-1 A^T D c``; see `State.correct`."""
+        lin = self._lin
+        mu = total_shift(lin, damping)
+        if not np.isfinite(c).all():
+            return failure(lin.n_params, "non_finite", "the right-hand side is not finite")
+        factor = self._factored(mu)
+        if isinstance(factor, Solution):
+            return factor
+        # (A^T D A + mu I) A^T w = A^T D c  for  (A A^T + mu D) w = c.
+        w = factor.solve(self._active * c)
+        return success(lin.rmatvec(self._active * w), rcond=factor.rcond)
+
+    def _inverse(self, mu: float, factor: IndefiniteFactor, g: FloatArray) -> FloatArray:
+        y = factor.solve(self._active * self._lin.matvec(g))
+        return (g - self._lin.rmatvec(self._active * y)) / mu
+
+    def _product(self, mu: float, s: FloatArray) -> FloatArray:
+        weighted = self._active * self._signs * self._lin.matvec(s)
+        return self._lin.rmatvec(weighted) + mu * s
+
+    def _factored(self, mu: float) -> IndefiniteFactor | Solution:
+        n = self._lin.n_params
+        if mu == 0.0:
+            message = "indefinite curvature has no dual form without damping or l2"
+            return failure(n, "refused", message)
+        if self._factor is None or mu != self._mu:
+            self._factor = IndefiniteFactor(self._matrix, mu * self._signs)
+            self._mu = mu
+        factor = self._factor
+        # Haynsworth: the negative eigenvalues of A^T D A + mu I number those positive of
+        # A A^T + mu D less those of D.
+        negative = factor.n_positive - int(np.count_nonzero(self._signs > 0.0))
+        if negative > 0:
+            message = f"the damped curvature has {negative} negative eigenvalues at mu = {mu:.3e}"
+            return failure(n, "not_positive_definite", message, rcond=factor.rcond)
+        if not factor.rcond >= max(10, self._lin.n_rows) * EPS:
+            message = f"the dual matrix is singular to working precision at mu = {mu:.3e}"
+            return failure(n, "singular", message, rcond=factor.rcond)
+        return factor
+
+
+def _signed_gram(lin: LinearSystem) -> FloatArray:
+    """Return ``A A^T`` with the rows and columns of zero curvature set to zero."""
+    gram = lin.dual_gram()
+    if lin.signs is not None:
+        idle = np.flatnonzero(np.asarray(lin.signs) == 0.0)
+        gram[idle, :] = 0.0
+        gram[:, idle] = 0.0
+    return gram

@@ -1,0 +1,267 @@
+"""The matrix-free solver: LSQR on ``[A; sqrt(mu) I]``, nothing N x N stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.linalg import LinAlgError
+from scipy.sparse.linalg import LinearOperator
+from scipy.sparse.linalg import lsqr as scipy_lsqr
+
+from fastggn.solvers.base import (
+    FloatArray,
+    LinearSystem,
+    RefusedState,
+    Solution,
+    State,
+    failure,
+    shrinkage_shift,
+    success,
+    total_shift,
+)
+from fastggn.solvers.kronecker import KroneckerPreconditioner
+
+__all__ = ["LSQRSolver", "LSQRState"]
+
+# LSQR's reasons to stop that are not convergence: 3 and 6, the condition number; 7, the limit.
+NOT_CONVERGED = (3, 6, 7)
+
+
+@dataclass(frozen=True)
+class LSQRSolver:
+    """Solve by LSQR (Paige and Saunders 1982), from products with A and its transpose.
+
+    At mu > 0 the rows ``sqrt(mu) I`` are appended before a right preconditioner made of
+    Kronecker factors. At mu = 0 there is neither a preconditioner nor a warm start: both would
+    lose the minimum norm. Positive semi-definite curvature only.
+
+    Parameters
+    ----------
+    tolerance : float
+        LSQR's atol and btol: relative backward error at which the iteration stops.
+    max_iterations : int or None
+        The limit; None for ``min(10 min(M, N) + 50, 2000)``. A step stopped by it has the status
+        ``not_converged`` and is still a descent direction.
+    preconditioned : bool
+        Whether to use the Kronecker factors at mu > 0.
+    """
+
+    tolerance: float = 1e-13
+    max_iterations: int | None = None
+    preconditioned: bool = True
+    name: str = "lsqr"
+
+    def prepare(self, lin: LinearSystem) -> State:
+        """Return the state; the Kronecker factors are decomposed when first needed."""
+        if lin.signs is not None:
+            return RefusedState(
+                lin.n_params,
+                "refused",
+                "lsqr needs a square root of the curvature, which indefinite ('exact') curvature "
+                "has not: use cholesky or dual",
+            )
+        return LSQRState(lin, self)
+
+
+class LSQRState:
+    """A linearisation and the preconditioner's decomposed factors."""
+
+    def __init__(self, lin: LinearSystem, options: LSQRSolver) -> None:
+        self._lin = lin
+        self._options = options
+        self._kronecker: KroneckerPreconditioner | None = None
+        limit = min(10 * min(lin.n_rows, lin.n_params) + 50, 2000)
+        self._limit = limit if options.max_iterations is None else options.max_iterations
+
+    def solve(self, damping: float) -> Solution:
+        """Return the damped step; see `State.solve`."""
+        mu = total_shift(self._lin, damping)
+        lin = self._lin
+        if not np.isfinite(lin.gradient).all():
+            return failure(lin.n_params, "non_finite", "the gradient is not finite")
+        try:
+            if lin.b is None:
+                return self._from_gradient(mu)
+            shift = shrinkage_shift(lin, mu)
+            rhs = lin.b if shift is None else lin.b - lin.matvec(shift)
+            x, converged, iterations, message = self._least_squares(mu, rhs)
+        except LinAlgError as error:
+            return failure(lin.n_params, "non_finite", str(error))
+        step = -x if shift is None else -(shift + x)
+        return success(step, status=_status(converged), iterations=iterations, message=message)
+
+    def correct(self, damping: float, c: FloatArray) -> Solution:
+        """Return ``(A^T A + mu I)^-1 A^T c``; see `State.correct`."""
+        mu = total_shift(self._lin, damping)
+        try:
+            x, converged, iterations, message = self._least_squares(mu, np.asarray(c))
+        except LinAlgError as error:
+            return failure(self._lin.n_params, "non_finite", str(error))
+        return success(x, status=_status(converged), iterations=iterations, message=message)
+
+    def _least_squares(self, mu: float, f: FloatArray) -> tuple[FloatArray, bool, int, str]:
+        """Minimise ``|A x - f|^2 + mu |x|^2``."""
+        lin = self._lin
+        _require_finite(f)
+        if mu > 0.0 and self._options.preconditioned:
+            forward, backward = self._preconditioner(mu)
+            operator = _appended(lin, np.sqrt(mu), forward, backward)
+            f = np.concatenate([f, np.zeros(lin.n_params)])
+            w, reason, iterations = self._iterate(operator, f, 0.0)
+            x = forward(w)
+        else:
+            operator = _checked(lin)
+            x, reason, iterations = self._iterate(operator, f, float(np.sqrt(mu)))
+        converged = reason not in NOT_CONVERGED
+        message = (
+            "" if converged else f"LSQR stopped after {iterations} iterations (istop {reason})"
+        )
+        return x, converged, iterations, message
+
+    def _iterate(
+        self, operator: LinearOperator, f: FloatArray, damp: float
+    ) -> tuple[FloatArray, int, int]:
+        # conlim=0 leaves the condition number out of the stopping rule: at mu = 0 a singular
+        # system is to be solved, not refused.
+        tolerance = self._options.tolerance
+        answer = scipy_lsqr(
+            operator,
+            f,
+            damp=damp,
+            atol=tolerance,
+            btol=tolerance,
+            conlim=0,
+            iter_lim=self._limit,
+        )
+        return answer[0], int(answer[1]), int(answer[2])
+
+    def _from_gradient(self, mu: float) -> Solution:
+        """Conjugate gradients on the normal equations, where no finite b exists."""
+        lin = self._lin
+        if mu == 0.0:
+            message = "without damping, lsqr needs a right-hand side over the rows; none is finite"
+            return failure(lin.n_params, "refused", message)
+
+        def damped(v: FloatArray) -> FloatArray:
+            product = lin.rmatvec(lin.matvec(v)) + mu * v
+            _require_finite(product)
+            return product
+
+        if self._options.preconditioned:
+            forward, backward = self._preconditioner(mu)
+        else:
+            forward = backward = _identity
+        x, converged, iterations = conjugate_gradients(
+            damped,
+            lin.gradient,
+            lambda v: forward(backward(v)),
+            self._options.tolerance,
+            self._limit,
+        )
+        message = "" if converged else f"conjugate gradients stopped after {iterations} iterations"
+        return success(-x, status=_status(converged), iterations=iterations, message=message)
+
+    def _preconditioner(
+        self, mu: float
+    ) -> tuple[Callable[[FloatArray], FloatArray], Callable[[FloatArray], FloatArray]]:
+        if self._kronecker is None:
+            self._kronecker = KroneckerPreconditioner(self._lin.kronecker_factors())
+        kronecker, scales = self._kronecker, self._kronecker.scales(mu)
+
+        def forward(w: FloatArray) -> FloatArray:
+            return kronecker.apply(scales, w)
+
+        def backward(v: FloatArray) -> FloatArray:
+            return kronecker.apply_transposed(scales, v)
+
+        return forward, backward
+
+
+def conjugate_gradients(
+    product: Callable[[FloatArray], FloatArray],
+    rhs: FloatArray,
+    precondition: Callable[[FloatArray], FloatArray],
+    tolerance: float,
+    limit: int,
+) -> tuple[FloatArray, bool, int]:
+    """Solve a symmetric positive definite system from zero (Hestenes and Stiefel 1952).
+
+    Returns
+    -------
+    x : ndarray
+        The last iterate.
+    converged : bool
+        Whether the residual in the preconditioner's norm fell to `tolerance` times its start.
+    iterations : int
+        Products spent.
+    """
+    x = np.zeros_like(rhs)
+    residual = rhs.copy()
+    z = precondition(residual)
+    direction = z.copy()
+    size = start = float(residual @ z)
+    for iteration in range(limit):
+        if size <= tolerance**2 * start:
+            return x, True, iteration
+        image = product(direction)
+        length = size / float(direction @ image)
+        x += length * direction
+        residual -= length * image
+        z = precondition(residual)
+        size, before = float(residual @ z), size
+        direction = z + (size / before) * direction
+    return x, size <= tolerance**2 * start, limit
+
+
+def _checked(lin: LinearSystem) -> LinearOperator:
+    """Return A as an operator that raises at the first product that is not finite."""
+
+    def matvec(v: FloatArray) -> FloatArray:
+        return _finite(lin.matvec(v.ravel()))
+
+    def rmatvec(u: FloatArray) -> FloatArray:
+        return _finite(lin.rmatvec(u.ravel()))
+
+    shape = (lin.n_rows, lin.n_params)
+    return LinearOperator(shape, matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
+
+
+def _appended(
+    lin: LinearSystem,
+    root: float,
+    forward: Callable[[FloatArray], FloatArray],
+    backward: Callable[[FloatArray], FloatArray],
+) -> LinearOperator:
+    """Return ``[A; root I] C`` with the preconditioner C."""
+    rows, n = lin.n_rows, lin.n_params
+
+    def matvec(w: FloatArray) -> FloatArray:
+        v = forward(w.ravel())
+        return np.concatenate([_finite(lin.matvec(v)), root * v])
+
+    def rmatvec(u: FloatArray) -> FloatArray:
+        u = u.ravel()
+        return backward(_finite(lin.rmatvec(u[:rows])) + root * u[rows:])
+
+    return LinearOperator((rows + n, n), matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
+
+
+def _finite(product: FloatArray) -> FloatArray:
+    _require_finite(product)
+    return product
+
+
+def _require_finite(product: FloatArray) -> None:
+    # LSQR's comparisons are all false for NaN: it would run to its limit.
+    if not np.isfinite(product).all():
+        raise LinAlgError("a product with the rows is not finite")
+
+
+def _identity(v: FloatArray) -> FloatArray:
+    return v
+
+
+def _status(converged: bool) -> str:
+    return "ok" if converged else "not_converged"

@@ -1,0 +1,107 @@
+"""The rank-revealing solver: streaming QR of the rows, then one SVD of R for every damping."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.linalg import LinAlgError
+
+from fastggn.solvers.base import (
+    FloatArray,
+    LinearSystem,
+    RefusedState,
+    Solution,
+    State,
+    failure,
+    shrinkage_shift,
+    success,
+    total_shift,
+)
+from fastggn.solvers.spectral import Spectrum, dense_spectrum, streamed_spectrum
+
+__all__ = ["QRSolver", "QRState"]
+
+# A correction with the residual of the rows pays once A^T c has lost digits to the squared
+# condition number.
+CORRECT_BELOW = 1e-8
+
+
+class QRSolver:
+    """Solve the least-squares problem itself: the condition number is never squared.
+
+    Damped steps, and the minimum-norm step at mu = 0, with the numerical rank of A. Memory is
+    O(N^2), or O(M N) where M < N. Positive semi-definite curvature only.
+    """
+
+    name = "qr"
+
+    def prepare(self, lin: LinearSystem) -> State:
+        """Fold the rows of `lin` and decompose R."""
+        if lin.signs is not None:
+            return RefusedState(
+                lin.n_params,
+                "refused",
+                "qr needs a square root of the curvature, which indefinite ('exact') curvature "
+                "has not: use cholesky or dual",
+            )
+        try:
+            return QRState(lin)
+        except LinAlgError as error:
+            return RefusedState(lin.n_params, "non_finite", f"QR of the rows failed: {error}")
+
+
+class QRState:
+    """The spectrum of A and the rotated right-hand side."""
+
+    def __init__(self, lin: LinearSystem) -> None:
+        self._lin = lin
+        self._rotated: FloatArray | None = None
+        if lin.n_rows < lin.n_params:
+            # Fewer rows than columns: they take less room than R would.
+            self.spectrum: Spectrum = dense_spectrum(lin)
+            if lin.b is not None and self.spectrum.u is not None:
+                self._rotated = self.spectrum.u.T @ lin.b
+        else:
+            self.spectrum, self._rotated = streamed_spectrum(lin)
+
+    def solve(self, damping: float) -> Solution:
+        """Return the damped step; see `State.solve`."""
+        mu = total_shift(self._lin, damping)
+        lin, spectrum = self._lin, self.spectrum
+        if self._rotated is None:
+            return self._solution(mu, -spectrum.from_gradient(mu, lin.gradient))
+        shift = shrinkage_shift(lin, mu)
+        if shift is None:
+            return self._solution(mu, -spectrum.least_squares(mu, self._rotated))
+        rotated = self._rotated - spectrum.s * (spectrum.vt @ shift)
+        return self._solution(mu, -(shift + spectrum.least_squares(mu, rotated)))
+
+    def correct(self, damping: float, c: FloatArray) -> Solution:
+        """Return ``(A^T A + mu I)^-1 A^T c``; see `State.correct`."""
+        mu = total_shift(self._lin, damping)
+        lin, spectrum = self._lin, self.spectrum
+        if not np.isfinite(c).all():
+            return failure(lin.n_params, "non_finite", "the right-hand side is not finite")
+        if spectrum.u is not None:
+            return self._solution(mu, spectrum.least_squares(mu, spectrum.u.T @ c))
+        x = spectrum.from_gradient(mu, lin.rmatvec(c))
+        if spectrum.rcond(mu) >= CORRECT_BELOW:
+            return self._solution(mu, x)
+        # Q was not kept: corrected semi-normal equations (Bjorck 1987) stand in for Q^T c.
+        residual = lin.rmatvec(c - lin.matvec(x)) - mu * x
+        return self._solution(mu, x + spectrum.from_gradient(mu, residual), iterations=1)
+
+    def _solution(self, mu: float, step: FloatArray, iterations: int = 0) -> Solution:
+        found = self.spectrum.found
+        message = ""
+        if found.rank < min(self._lin.n_rows, self._lin.n_params):
+            message = (
+                f"rank {found.rank} with tolerance {found.tolerance:.1e} "
+                f"(next singular value smaller by {found.gap:.1e})"
+            )
+        return success(
+            step,
+            rcond=self.spectrum.rcond(mu),
+            rank=found.rank,
+            iterations=iterations,
+            message=message,
+        )

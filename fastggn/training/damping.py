@@ -1,0 +1,60 @@
+"""Levenberg-Marquardt damping on the gain ratio (Nielsen 1999), with the cap near an exact fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["NielsenDamping"]
+
+# Start at this share of the curvature along the gradient (docs/decisions/0010-step-control.md).
+INITIAL_SHARE = 1e-2
+# lambda <= LOSS_FACTOR * loss after an accepted step: order 2 at an exact fit.
+LOSS_FACTOR = 1.0
+# The step at this multiple of the curvature is far below the rounding of theta.
+CEILING = 1e16
+
+
+class NielsenDamping:
+    """The damping of a run and the rule that moves it.
+
+    After an accepted step ``lambda *= max(1/3, 1 - (2 rho - 1)^3)``, rho the gain ratio, and
+    then ``lambda <= c loss``; after a rejected one ``lambda *= nu; nu *= 2``, with nu back at
+    2 after every accepted step (Nielsen, IMM-REP-1999-05).
+
+    Parameters
+    ----------
+    initial : float or None
+        The first damping; None takes a share of the curvature given to `start`.
+    """
+
+    def __init__(self, initial: float | None = None) -> None:
+        self._initial = initial
+        self._growth = 2.0
+        self._floor = 0.0
+        self._ceiling = np.inf
+        self.value = 0.0
+
+    @property
+    def started(self) -> bool:
+        """Whether `start` has been called."""
+        return self.value > 0.0
+
+    def start(self, curvature: float) -> None:
+        """Set the scale: `curvature` is that of the loss along its gradient."""
+        scale = curvature if np.isfinite(curvature) and curvature > 0.0 else 1.0
+        self.value = INITIAL_SHARE * scale if self._initial is None else self._initial
+        # Keeps lambda positive, so that it can grow again; far below what a solver can notice.
+        self._floor = np.finfo(float).eps ** 2 * min(scale, self.value)
+        self._ceiling = CEILING * max(scale, self.value)
+
+    def accept(self, gain: float, loss: float) -> None:
+        """Lower (or raise up to twofold) the damping after a step of gain ratio `gain`."""
+        self.value *= max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
+        self.value = max(min(self.value, LOSS_FACTOR * loss), self._floor)
+        self._growth = 2.0
+
+    def reject(self) -> bool:
+        """Raise the damping after a rejected step; False once it passes the ceiling."""
+        self.value *= self._growth
+        self._growth *= 2.0
+        return self.value <= self._ceiling

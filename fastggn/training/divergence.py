@@ -1,0 +1,60 @@
+"""Tell a minimum at infinity: the gradient tends to zero, the weights do not settle."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["DivergenceTest"]
+
+# The gradient falls by this factor in the window that is looked at ...
+GRADIENT_FALL = 1e-3
+# ... of at least so many accepted steps, each of which lengthened theta ...
+SHORTEST_WINDOW = 3
+LONGEST_WINDOW = 200
+# ... while the steps did not shrink below this share of the window's first one.
+STEADY = 0.5
+# Without a convergence test to confirm it, the gradient must also be this far below its peak.
+FAR_BELOW_PEAK = 1e-6
+
+
+class DivergenceTest:
+    """Watches the norms of gradient, theta and step from one accepted iteration to the next.
+
+    At a finite minimum the steps shrink with the gradient: in proportion where the Hessian is
+    regular, and like its (2k-1)-th root where the loss is flat of order 2k. Towards an infimum
+    that is only approached (separable classes, saturated units) the gradient falls
+    exponentially while every step lengthens theta by about as much as the one before. The test
+    takes the shortest run of last iterations in which the gradient fell by a factor of 1000;
+    the run diverges if it has at least 3 of them, theta grew and the loss fell in each, and the
+    last step is at least half as long as the first of them.
+    """
+
+    def __init__(self) -> None:
+        self._records: deque[tuple[float, float, float, float]] = deque(maxlen=LONGEST_WINDOW)
+        self._peak = 0.0
+
+    def observe(
+        self, loss: float, gradient_norm: float, theta_norm: float, step_norm: float
+    ) -> None:
+        """Take note of an accepted iteration (the starting point has a step of 0)."""
+        self._records.append((loss, gradient_norm, theta_norm, step_norm))
+        self._peak = max(self._peak, gradient_norm)
+
+    def holds(self, *, converged: bool) -> bool:
+        """Whether the run diverges; `converged` if a convergence test says that it is over."""
+        window = self._window()
+        if len(window) <= SHORTEST_WINDOW:
+            return False
+        if not converged and window[-1][1] > FAR_BELOW_PEAK * self._peak:
+            return False
+        pairs = list(zip(window, window[1:], strict=False))
+        monotone = all(b[2] > a[2] and b[0] <= a[0] for a, b in pairs)
+        return monotone and window[-1][3] >= STEADY * window[1][3]
+
+    def _window(self) -> list[tuple[float, float, float, float]]:
+        records = list(self._records)
+        last = records[-1][1]
+        for start in range(len(records) - 2, -1, -1):
+            if last <= GRADIENT_FALL * records[start][1]:
+                return records[start:]
+        return []

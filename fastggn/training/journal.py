@@ -1,0 +1,65 @@
+"""Keep the history of a run, and show it to the callbacks."""
+
+from __future__ import annotations
+
+import sys
+
+from fastggn.training.clock import Clock
+from fastggn.training.moves import Counts, Move, norm
+from fastggn.training.options import Callback
+from fastggn.training.result import Record
+
+__all__ = ["Journal", "print_progress"]
+
+
+class Journal:
+    """Writes one record an iteration.
+
+    Parameters
+    ----------
+    callbacks : tuple of callable
+        Called with every record, all of them; True from any asks the run to stop.
+    clock : Clock
+        Stamps the records.
+    counts : Counts
+        The work that the records state.
+    """
+
+    def __init__(self, callbacks: tuple[Callback, ...], clock: Clock, counts: Counts) -> None:
+        self._callbacks = callbacks
+        self._clock = clock
+        self._counts = counts
+        self.records: list[Record] = []
+
+    def write(self, move: Move) -> bool:
+        """Record a move; return whether a callback asks to stop."""
+        record = Record(
+            iteration=len(self.records) + 1,
+            loss=move.point.loss,
+            gradient_norm=norm(move.point.gradient),
+            step_norm=move.step_norm,
+            damping=move.damping,
+            gain_ratio=move.gain_ratio,
+            solver=move.solver,
+            rank=move.rank,
+            rcond=move.rcond,
+            seconds=self._clock.seconds,
+            accepted=move.accepted,
+            rejections=move.rejections,
+            assemblies=self._counts.assemblies,
+            factorisations=self._counts.factorisations,
+            evaluations=self._counts.evaluations,
+        )
+        self.records.append(record)
+        answers = [callback(record) for callback in self._callbacks]
+        return any(answer is True for answer in answers)
+
+
+def print_progress(record: Record) -> None:
+    """Print one line a record to the standard error stream."""
+    damping = "" if record.damping is None else f"  damping {record.damping:8.2e}"
+    print(
+        f"{record.iteration:6d}  loss {record.loss:14.8e}  gradient {record.gradient_norm:8.2e}"
+        f"  step {record.step_norm:8.2e}{damping}  {record.solver}  {record.seconds:.2f} s",
+        file=sys.stderr,
+    )

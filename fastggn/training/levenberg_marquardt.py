@@ -1,0 +1,132 @@
+"""Method "lm": generalised Gauss-Newton steps, damped by the gain ratio."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.training.damping import NielsenDamping
+from fastggn.training.moves import Counts, Move, Verdict, norm
+from fastggn.training.stopping import StepTest
+from fastggn.training.systems import System, Systems
+from fastggn.training.trial import Judge, Trial
+
+if TYPE_CHECKING:
+    from fastggn.linearisation import Linearisation
+    from fastggn.problem import Problem
+    from fastggn.solvers import Solution
+
+__all__ = ["LevenbergMarquardt", "gradient_curvature"]
+
+REJECTED = Trial(None, -np.inf)
+# Failed factorisations at one point, each with more damping, before QR takes over.
+PATIENCE = 2
+# Longest second-order correction: 2 |a| / |v| (Transtrum and Sethna 2012, Eq. 15).
+LONGEST_CORRECTION = 0.75
+
+
+def gradient_curvature(point: Linearisation) -> float:
+    """Return ``|A g|^2 / |g|^2``, the curvature of the model along the gradient g."""
+    length = norm(point.gradient)
+    if length == 0.0:
+        return 0.0
+    return norm(point.matvec(point.gradient / length)) ** 2
+
+
+class LevenbergMarquardt:
+    """Levenberg-Marquardt with Nielsen's rule and, on request, geodesic acceleration.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    systems : Systems
+        Its damped systems.
+    damping : float or None
+        The first lambda; None takes it from the curvature along the gradient.
+    geodesic : bool
+        Correct each step to second order along its own direction (Transtrum and Sethna 2012).
+    step_test : StepTest
+        Tells a step that is too short to matter.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        systems: Systems,
+        damping: float | None,
+        geodesic: bool,
+        step_test: StepTest,
+    ) -> None:
+        self._systems = systems
+        self._damping = NielsenDamping(damping)
+        self._geodesic = geodesic
+        self._step_test = step_test
+        self._judge = Judge(problem, systems.counts)
+
+    @property
+    def solver(self) -> str:
+        """The solver of the damped systems, and why it was chosen."""
+        return self._systems.reason
+
+    def advance(self, point: Linearisation) -> Move:
+        """Factor once, then damp until a step is accepted or none can be."""
+        if not self._damping.started:
+            self._damping.start(gradient_curvature(point))
+        system = self._systems.prepare(point)
+        rejections = 0
+        while True:
+            damping = self._damping.value
+            solution = system.solve(damping)
+            step, trial = self._try(system, point, solution, damping)
+            verdict = None
+            if trial.point is not None:
+                self._damping.accept(trial.gain, trial.point.loss)
+            else:
+                rejections += 1
+                verdict = self._give_up(point, solution, step)
+                if verdict is None:
+                    continue
+            return Move(
+                trial.point or point,
+                norm(step),
+                system.name,
+                accepted=trial.accepted,
+                damping=damping,
+                gain_ratio=trial.gain,
+                rank=solution.rank,
+                rcond=solution.rcond,
+                rejections=rejections,
+                verdict=verdict,
+            )
+
+    def _try(
+        self, system: System, point: Linearisation, solution: Solution, damping: float
+    ) -> tuple[NDArray[np.float64], Trial]:
+        step = solution.step
+        if not solution.ok:
+            return step, REJECTED
+        predicted = point.predicted_decrease(step)
+        if self._geodesic:
+            acceleration = -0.5 * system.correct(damping, point.curvature_along(step)).step
+            if not 2.0 * norm(acceleration) <= LONGEST_CORRECTION * norm(step):
+                return step, REJECTED
+            step = step + acceleration
+        return step, self._judge(point, step, predicted)
+
+    def _give_up(
+        self, point: Linearisation, solution: Solution, step: NDArray[np.float64]
+    ) -> Verdict | None:
+        if solution.ok and self._step_test(point.theta, norm(step)):
+            return Verdict(
+                "converged_step",
+                f"no step longer than {norm(step):.3g} lowers the loss: it is at its rounding",
+            )
+        if self._damping.reject():
+            return None
+        return Verdict(
+            "damping_limit",
+            f"no step lowers the loss up to a damping of {self._damping.value:.3g}",
+        )

@@ -1,0 +1,221 @@
+"""Train a network: the loop that all methods share."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastggn.errors import DivergenceWarning, as_float_vector
+from fastggn.parallel.threads import threads
+from fastggn.training.clock import Clock
+from fastggn.training.escape import Escape
+from fastggn.training.journal import Journal, print_progress
+from fastggn.training.methods import make_escape, make_method
+from fastggn.training.moves import Counts, Method, Move, Verdict, norm
+from fastggn.training.options import Callback, Options, check_options
+from fastggn.training.result import TrainResult
+from fastggn.training.stopping import SETTLED, Stopping
+
+if TYPE_CHECKING:
+    from fastggn.linearisation import Linearisation
+    from fastggn.problem import Problem
+
+__all__ = ["train"]
+
+
+def train(
+    problem: Problem,
+    theta0: ArrayLike | None = None,
+    method: Literal["ggn", "lm", "newton", "bp", "adam"] = "lm",
+    solver: Literal["auto", "cholesky", "dual", "lsqr", "qr"] = "auto",
+    *,
+    seed: int | None = None,
+    max_iter: int = 100,
+    alpha: float | None = None,
+    damping: float | None = None,
+    momentum: float = 0.0,
+    geodesic: bool = False,
+    batch_size: int | None = None,
+    escape: Literal["negative_curvature", "noise"] | None = None,
+    grad_tol: float = 1e-10,
+    loss_tol: float = 0.0,
+    step_tol: float = 1e-14,
+    loss_target: float | None = None,
+    max_time: float | None = None,
+    callbacks: Iterable[Callback] = (),
+    progress: bool = False,
+    n_threads: int | None = None,
+) -> TrainResult:
+    """Minimise the loss of a problem over the parameters of its network.
+
+    Parameters
+    ----------
+    problem : Problem
+        Network, samples, loss.
+    theta0 : (N,) array_like, optional
+        Where to start; None draws ``problem.network.init(seed)``. It is not changed.
+    method : {"lm", "ggn", "newton", "bp", "adam"}
+        "lm": Levenberg-Marquardt, damping on the gain ratio (Nielsen 1999).
+        "ggn": generalised Gauss-Newton with a fixed step length and no damping; the
+        minimum-norm step where the system is singular (Shen 2018, Eqs. 38-40). It takes every
+        finite step and warns when the loss rises.
+        "newton": the exact Hessian in a trust region, dense up to 1000 parameters (More and
+        Sorensen 1983), matrix-free above (Steihaug 1983).
+        "bp": gradient descent on all samples. "adam": Kingma and Ba 2015.
+    solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
+        Solves the systems of "lm" and "ggn"; for "newton", "cholesky" is dense and "lsqr"
+        matrix-free. "auto" chooses by shape and memory; `TrainResult.solver` says what.
+    seed : int, optional
+        Draws theta0, the mini-batches and the noise of `escape`.
+    max_iter : int
+        Iterations at most. With `batch_size`, and for "adam", an iteration is one pass over
+        the samples.
+    alpha : float, optional
+        Step length of "ggn" and learning rate of "bp" (None: 1), step size of "adam"
+        (None: 1e-3).
+    damping : float, optional
+        The first lambda of "lm"; None takes it from the curvature along the gradient.
+    momentum : float
+        Of "bp", in [0, 1).
+    geodesic : bool
+        For "lm": correct each step to second order (Transtrum and Sethna 2012): one more
+        product and one more solve a step, fewer assemblies.
+    batch_size : int, optional
+        Mini-batches for "lm", "ggn" and "adam".
+    escape : {"negative_curvature", "noise"}, optional
+        Where the run has settled, try to leave a strict saddle: along the lowest eigenvector
+        of the Hessian, or by Gaussian noise and descent; the run goes on where the loss fell.
+    grad_tol : float
+        Stop at a gradient of 2-norm at most this.
+    loss_tol : float
+        Stop when an iteration changes the loss by at most this share; 0 disables the test.
+    step_tol : float
+        Stop at ``|step| <= step_tol (|theta| + step_tol)``.
+    loss_target : float, optional
+        Stop at a loss of at most this.
+    max_time : float, optional
+        Seconds; the iteration under way is finished.
+    callbacks : iterable of callable
+        Each is called with the `Record` of every iteration; one that returns True stops the
+        run with the status "interrupted".
+    progress : bool
+        Print a line an iteration to the standard error stream.
+    n_threads : int, optional
+        Threads of the kernels for this run; None leaves the setting as it is.
+
+    Returns
+    -------
+    TrainResult
+        Theta, loss, status and history. Numerical trouble is a status or a
+        `FastGGNWarning`, not an exception; theta moves by accepted finite steps only, and
+        Ctrl-C returns the last accepted one with the status "interrupted".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not valid, or two exclude each other; before any work.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.four_regions(200, seed=0)
+    >>> problem = fg.Problem(fg.MLP((2, 10, 1)), X, Y)
+    >>> result = fg.train(problem, seed=0, max_iter=20)
+    >>> result.loss < result.initial_loss
+    True
+    """
+    if not hasattr(problem, "linearise"):
+        raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
+    watchers = (*callbacks, print_progress) if progress and not callable(callbacks) else callbacks
+    options = check_options(
+        problem,
+        method=method,
+        solver=solver,
+        max_iter=max_iter,
+        alpha=alpha,
+        damping=damping,
+        momentum=momentum,
+        geodesic=geodesic,
+        batch_size=batch_size,
+        escape=escape,
+        grad_tol=grad_tol,
+        loss_tol=loss_tol,
+        step_tol=step_tol,
+        loss_target=loss_target,
+        max_time=max_time,
+        callbacks=watchers,
+    )
+    rng = np.random.default_rng(seed)
+    if theta0 is None:
+        theta0 = problem.network.init(seed)
+    start = as_float_vector("theta0", theta0, problem.n_params)
+    with threads(n_threads):
+        return _run(problem, start, options, rng)
+
+
+def _run(
+    problem: Problem,
+    start: np.ndarray,
+    options: Options,
+    rng: np.random.Generator,
+) -> TrainResult:
+    clock, counts = Clock(options.max_time), Counts()
+    stopping = Stopping(options.tolerances, clock)
+    journal = Journal(options.callbacks, clock, counts)
+    method = make_method(problem, options, rng, clock, counts)
+    point = problem.linearise(start)
+    initial_loss = float(point.loss)
+    escape = make_escape(problem, options.escape, initial_loss, rng, counts)
+    point, verdict = _iterate(point, method, escape, stopping, journal)
+    if verdict.status == "diverging":
+        warnings.warn(verdict.message, DivergenceWarning, stacklevel=3)
+    return TrainResult(
+        theta=np.array(point.theta),
+        loss=float(point.loss),
+        gradient_norm=norm(point.gradient),
+        n_iter=len(journal.records),
+        status=verdict.status,
+        message=verdict.message,
+        history=journal.records,
+        initial_loss=initial_loss,
+        solver=method.solver,
+        seconds=clock.seconds,
+    )
+
+
+def _iterate(
+    point: Linearisation,
+    method: Method,
+    escape: Escape | None,
+    stopping: Stopping,
+    journal: Journal,
+) -> tuple[Linearisation, Verdict]:
+    """Move from point to point until a verdict; `point` changes by accepted steps only."""
+    try:
+        verdict = stopping.at_start(point)
+        while True:
+            if verdict is None:
+                move = method.advance(point)
+            elif (way_out := _leave(point, verdict, escape, stopping)) is not None:
+                move = way_out
+            else:
+                return point, verdict
+            before, point = point, move.point
+            stop = journal.write(move)
+            verdict = stopping.after(before, move)
+            if stop and verdict is None:
+                verdict = Verdict("interrupted", "a callback asked to stop")
+    except KeyboardInterrupt:
+        return point, Verdict("interrupted", "interrupted; theta is the last accepted one")
+
+
+def _leave(
+    point: Linearisation, verdict: Verdict, escape: Escape | None, stopping: Stopping
+) -> Move | None:
+    if escape is None or stopping.exhausted or verdict.status not in SETTLED:
+        return None
+    return escape.leave(point)

@@ -1,0 +1,107 @@
+"""Make the objects that a run's options ask for: one strategy a method, one a way to escape."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastggn.training.clock import Clock
+from fastggn.training.escape import Escape, NegativeCurvature, Noise
+from fastggn.training.first_order import Adam, GradientDescent
+from fastggn.training.gauss_newton import GaussNewton
+from fastggn.training.levenberg_marquardt import PATIENCE, LevenbergMarquardt
+from fastggn.training.moves import Counts, Method
+from fastggn.training.newton import Newton
+from fastggn.training.options import Options
+from fastggn.training.stochastic import StochasticGaussNewton, StochasticLevenbergMarquardt
+from fastggn.training.stopping import StepTest
+from fastggn.training.systems import Systems
+
+if TYPE_CHECKING:
+    from fastggn.problem import Problem
+
+__all__ = ["make_escape", "make_method"]
+
+
+def make_method(
+    problem: Problem, options: Options, rng: np.random.Generator, clock: Clock, counts: Counts
+) -> Method:
+    """Return the method that `options` name.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    options : Options
+        The checked arguments of `train`.
+    rng : Generator
+        Shuffles mini-batches.
+    clock : Clock
+        The run's time limit.
+    counts : Counts
+        Where the work is counted.
+    """
+    batch_size = options.batch_size
+    if options.method == "bp":
+        return GradientDescent(problem, options.alpha, options.momentum, counts)
+    if options.method == "adam":
+        size = problem.n_samples if batch_size is None else batch_size
+        return Adam(problem, options.alpha, size, rng, clock, counts)
+    step_test = StepTest(options.tolerances.step)
+    if options.method == "newton":
+        return Newton(problem, options.solver, step_test, counts)
+    systems = _make_systems(problem, options, counts)
+    if options.method == "ggn":
+        if batch_size is None:
+            return GaussNewton(problem, systems, options.alpha)
+        return StochasticGaussNewton(problem, systems, batch_size, options.alpha, rng, clock)
+    if batch_size is None:
+        return LevenbergMarquardt(problem, systems, options.damping, options.geodesic, step_test)
+    return StochasticLevenbergMarquardt(
+        problem, systems, batch_size, options.damping, rng, clock, step_test
+    )
+
+
+def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems:
+    # The solver is chosen for the shape of what it will solve: a batch, or all samples.
+    batch_size = options.batch_size
+    shape = problem if batch_size is None else problem.subset(np.arange(batch_size))
+    undamped = options.method == "ggn"
+    return Systems(
+        shape,
+        options.solver,
+        needs_minimum_norm=undamped and problem.l2 == 0.0,
+        # More damping first, where the method has one to raise within an iteration.
+        patience=0 if undamped or batch_size is not None else PATIENCE,
+        counts=counts,
+    )
+
+
+def make_escape(
+    problem: Problem,
+    name: str | None,
+    first_loss: float,
+    rng: np.random.Generator,
+    counts: Counts,
+) -> Escape | None:
+    """Return the way out of saddles called `name`, None for none.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    name : str or None
+        "negative_curvature", "noise" or None.
+    first_loss : float
+        The loss at theta0.
+    rng : Generator
+        Source of the noise, and start of the Lanczos iteration.
+    counts : Counts
+        Where the work is counted.
+    """
+    if name == "negative_curvature":
+        return NegativeCurvature(problem, first_loss, rng, counts)
+    if name == "noise":
+        return Noise(problem, first_loss, rng, counts)
+    return None

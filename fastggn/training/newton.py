@@ -1,0 +1,114 @@
+"""Method "newton": the exact Hessian in a trust region, dense or matrix-free."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from fastggn.training.moves import Counts, Move, Verdict, norm
+from fastggn.training.stopping import StepTest
+from fastggn.training.trial import Judge
+from fastggn.training.trust_region import BallStep, DenseModel, KrylovModel
+
+if TYPE_CHECKING:
+    from fastggn.linearisation import Linearisation
+    from fastggn.problem import Problem
+
+__all__ = ["DENSE_LIMIT", "Newton", "choose_model"]
+
+# Above this many parameters "auto" is matrix-free: an eigendecomposition costs about 10 N^3.
+DENSE_LIMIT = 1000
+FIRST_RADIUS = 1.0
+# Times (1 + |theta|): beyond it every bounded step has been tried.
+LARGEST_RADIUS = 1e8
+
+Model = DenseModel | KrylovModel
+
+
+def choose_model(problem: Problem, solver: str) -> tuple[Callable[[Linearisation], Model], str]:
+    """Return what builds the model of an iteration, and why it was chosen.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised; its size decides for "auto".
+    solver : str
+        "auto", "cholesky" (dense) or "lsqr" (matrix-free).
+    """
+    if solver == "lsqr" or (solver == "auto" and problem.n_params > DENSE_LIMIT):
+        reason = f"steihaug: matrix-free trust region, N = {problem.n_params}"
+
+        def krylov(point: Linearisation) -> Model:
+            operator = problem.hessian_operator(point.theta)
+            return KrylovModel(point.gradient, operator.matvec)
+
+        return krylov, reason
+
+    def dense(point: Linearisation) -> Model:
+        return DenseModel(point.gradient, problem.hessian(point.theta))
+
+    return dense, f"trust_region: dense Hessian, N = {problem.n_params}"
+
+
+class Newton:
+    """Newton's method in a trust region.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    solver : str
+        "auto", "cholesky" (dense) or "lsqr" (matrix-free).
+    step_test : StepTest
+        Tells a step that is too short to matter.
+    counts : Counts
+        Where the work is counted.
+    """
+
+    def __init__(
+        self, problem: Problem, solver: str, step_test: StepTest, counts: Counts
+    ) -> None:
+        self._build, self.solver = choose_model(problem, solver)
+        self._judge = Judge(problem, counts)
+        self._step_test = step_test
+        self._counts = counts
+        self._radius = FIRST_RADIUS
+
+    def advance(self, point: Linearisation) -> Move:
+        """Build the model once, then shrink its ball until a step is accepted."""
+        self._counts.assemblies += 1
+        model = self._build(point)
+        rejections = 0
+        while True:
+            self._counts.factorisations += 1
+            proposal = model.step(self._radius)
+            trial = self._judge(point, proposal.step, proposal.predicted)
+            length = norm(proposal.step)
+            verdict = None
+            if not trial.accepted:
+                rejections += 1
+                if self._step_test(point.theta, length):
+                    verdict = Verdict(
+                        "converged_step",
+                        f"no step longer than {length:.3g} lowers the loss or its gradient",
+                    )
+            self._resize(proposal, length, trial.gain, point)
+            if trial.accepted or verdict is not None:
+                return Move(
+                    trial.point or point,
+                    length,
+                    model.name,
+                    accepted=trial.accepted,
+                    gain_ratio=trial.gain,
+                    rank=model.rank,
+                    rejections=rejections,
+                    verdict=verdict,
+                )
+
+    def _resize(
+        self, proposal: BallStep, length: float, gain: float, point: Linearisation
+    ) -> None:
+        if not gain >= 0.25:
+            self._radius = 0.25 * length
+        elif gain > 0.75 and proposal.on_boundary:
+            self._radius = min(2.0 * self._radius, LARGEST_RADIUS * (1.0 + norm(point.theta)))

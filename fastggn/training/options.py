@@ -1,0 +1,177 @@
+"""Check the arguments of `train` before any work, and name both of two that do not fit."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from fastggn.errors import check_positive, unknown_name
+from fastggn.training.result import Record
+from fastggn.training.stopping import Tolerances
+
+if TYPE_CHECKING:
+    from fastggn.problem import Problem
+
+__all__ = ["ESCAPES", "METHODS", "SOLVERS", "Options", "check_options"]
+
+Callback = Callable[[Record], object]
+
+METHODS = ("ggn", "lm", "newton", "bp", "adam")
+SOLVERS = ("auto", "cholesky", "dual", "lsqr", "qr")
+ESCAPES = ("negative_curvature", "noise")
+ADAM_ALPHA = 1e-3
+# Which methods listen to an option that has been moved from its default.
+LISTENERS = {
+    "alpha": ("ggn", "bp", "adam"),
+    "damping": ("lm",),
+    "momentum": ("bp",),
+    "geodesic": ("lm",),
+    "batch_size": ("lm", "ggn", "adam"),
+}
+METHOD_SOLVERS = {
+    "ggn": SOLVERS,
+    "lm": SOLVERS,
+    "newton": ("auto", "cholesky", "lsqr"),
+    "bp": ("auto",),
+    "adam": ("auto",),
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """The checked arguments of one run."""
+
+    method: str
+    solver: str
+    alpha: float
+    damping: float | None
+    momentum: float
+    geodesic: bool
+    batch_size: int | None
+    escape: str | None
+    tolerances: Tolerances
+    max_time: float | None
+    callbacks: tuple[Callback, ...]
+
+
+def check_options(
+    problem: Problem,
+    *,
+    method: str,
+    solver: str,
+    max_iter: int,
+    alpha: float | None,
+    damping: float | None,
+    momentum: float,
+    geodesic: bool,
+    batch_size: int | None,
+    escape: str | None,
+    grad_tol: float,
+    loss_tol: float,
+    step_tol: float,
+    loss_target: float | None,
+    max_time: float | None,
+    callbacks: Iterable[Callback],
+) -> Options:
+    """Return the arguments of `train` checked, one by one and against each other.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument, or both of two that exclude each other.
+    """
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    if solver not in SOLVERS:
+        raise unknown_name("solver", solver, SOLVERS)
+    if escape is not None and escape not in ESCAPES:
+        raise unknown_name("escape", escape, ESCAPES)
+    given = {
+        "alpha": alpha is not None and alpha != 1.0,
+        "damping": damping is not None,
+        "momentum": momentum != 0.0,
+        "geodesic": geodesic,
+        "batch_size": batch_size is not None,
+    }
+    _check_method(method, solver, [name for name, is_given in given.items() if is_given])
+    _check_solver(problem, method, solver)
+    if geodesic and batch_size is not None:
+        raise ValueError("geodesic=True does not go with batch_size: mini-batches are too noisy")
+    momentum = check_positive("momentum", momentum, zero=True)
+    if momentum >= 1.0:
+        raise ValueError(f"momentum must be in [0, 1), got {momentum}")
+    if alpha is None:
+        alpha = ADAM_ALPHA if method == "adam" else 1.0
+    return Options(
+        method=method,
+        solver=solver,
+        alpha=check_positive("alpha", alpha),
+        damping=None if damping is None else check_positive("damping", damping),
+        momentum=momentum,
+        geodesic=bool(geodesic),
+        batch_size=_check_batch(batch_size, problem.n_samples),
+        escape=escape,
+        tolerances=Tolerances(
+            gradient=check_positive("grad_tol", grad_tol, zero=True),
+            loss=check_positive("loss_tol", loss_tol, zero=True),
+            step=check_positive("step_tol", step_tol, zero=True),
+            target=None
+            if loss_target is None
+            else check_positive("loss_target", loss_target, zero=True),
+            max_iter=_check_count("max_iter", max_iter, 0),
+        ),
+        max_time=None if max_time is None else check_positive("max_time", max_time),
+        callbacks=_check_callbacks(callbacks),
+    )
+
+
+def _check_method(method: str, solver: str, given: list[str]) -> None:
+    for name in given:
+        if method not in LISTENERS[name]:
+            listeners = ", ".join(repr(m) for m in LISTENERS[name])
+            raise ValueError(
+                f"{name} does not go with method {method!r}: only with {listeners}"
+            )
+    if solver not in METHOD_SOLVERS[method]:
+        valid = ", ".join(repr(s) for s in METHOD_SOLVERS[method])
+        raise ValueError(f"solver {solver!r} does not go with method {method!r}: only {valid}")
+
+
+def _check_solver(problem: Problem, method: str, solver: str) -> None:
+    exact = method in ("lm", "ggn") and problem.curvature == "exact"
+    if exact and solver in ("lsqr", "qr"):
+        raise ValueError(
+            f"solver {solver!r} does not go with a problem of curvature 'exact', which may be "
+            "indefinite: use 'cholesky' or 'dual', or curvature 'psd'"
+        )
+
+
+def _check_count(name: str, value: Any, least: int) -> int:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}, got {count}")
+    return count
+
+
+def _check_batch(batch_size: int | None, n_samples: int) -> int | None:
+    if batch_size is None:
+        return None
+    count = _check_count("batch_size", batch_size, 1)
+    if count > n_samples:
+        raise ValueError(f"batch_size is {count}, but the problem has {n_samples} samples")
+    return count
+
+
+def _check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    if callable(callbacks):
+        raise TypeError("callbacks must be a sequence of callables: write callbacks=[callback]")
+    found = tuple(callbacks)
+    for i, callback in enumerate(found):
+        if not callable(callback):
+            raise TypeError(f"callbacks[{i}] is not callable: {type(callback).__name__}")
+    return found

@@ -1,0 +1,137 @@
+"""What a training run hands back: one record an iteration, and the result."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["STATUSES", "Record", "Status", "TrainResult"]
+
+Status = Literal[
+    "converged_gradient",
+    "converged_loss",
+    "converged_step",
+    "target_reached",
+    "max_iter",
+    "max_time",
+    "interrupted",
+    "damping_limit",
+    "diverging",
+    "failed",
+]
+STATUSES: tuple[str, ...] = get_args(Status)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One iteration of a training run; its fields also answer to ``record["loss"]``.
+
+    Attributes
+    ----------
+    iteration : int
+        1 for the first iteration.
+    loss : float
+        The objective after the iteration, over all samples, l2 included.
+    gradient_norm : float
+        2-norm of the gradient after the iteration.
+    step_norm : float
+        2-norm of the change of theta; where nothing was accepted, of the last step tried.
+    damping : float or None
+        The lambda of the last step tried (method "lm").
+    gain_ratio : float or None
+        Actual over predicted decrease of the loss. Where the predicted decrease is below the
+        rounding of the loss, it is ``1 - |new gradient| / |gradient|`` instead.
+    solver : str
+        What made the step: a solver's name, "trust_region", "steihaug", "gradient", "adam",
+        "negative_curvature" or "noise".
+    rank : int or None
+        Numerical rank of the system, where the solver reveals it.
+    rcond : float or None
+        Reciprocal condition number of the system, where the solver estimates it.
+    seconds : float
+        Time since the start of the run.
+    accepted : bool
+        False where theta did not move.
+    rejections : int
+        Trial steps refused in this iteration.
+    assemblies, factorisations, evaluations : int
+        Since the start of the run: curvature systems prepared, systems solved, and losses
+        evaluated at trial points.
+    """
+
+    iteration: int
+    loss: float
+    gradient_norm: float
+    step_norm: float
+    damping: float | None
+    gain_ratio: float | None
+    solver: str
+    rank: int | None
+    rcond: float | None
+    seconds: float
+    accepted: bool
+    rejections: int
+    assemblies: int
+    factorisations: int
+    evaluations: int
+
+    def __getitem__(self, name: str) -> Any:
+        """Return the field `name`."""
+        try:
+            return getattr(self, name)
+        except AttributeError:
+            raise KeyError(name) from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as a dictionary of plain numbers and strings."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainResult:
+    """The end of a training run.
+
+    Attributes
+    ----------
+    theta : (N,) ndarray
+        The last accepted parameters; `theta0` itself where no step was accepted.
+    loss : float
+        The objective at `theta`, l2 included.
+    gradient_norm : float
+        2-norm of the gradient at `theta`.
+    n_iter : int
+        Iterations done, a last one without an accepted step included.
+    status : str
+        Why the run ended: "converged_gradient", "converged_loss", "converged_step",
+        "target_reached", "max_iter", "max_time", "interrupted", "damping_limit", "diverging"
+        or "failed".
+    message : str
+        The same in words, with the numbers that decided.
+    history : list of Record
+        One record an iteration.
+    initial_loss : float
+        The objective at `theta0`.
+    solver : str
+        What solves the method's systems, and why it was chosen.
+    seconds : float
+        Time the run took.
+    """
+
+    theta: NDArray[np.float64]
+    loss: float
+    gradient_norm: float
+    n_iter: int
+    status: Status
+    message: str
+    history: list[Record] = field(repr=False)
+    initial_loss: float
+    solver: str
+    seconds: float
+
+    @property
+    def converged(self) -> bool:
+        """Whether a convergence test or the loss target ended the run."""
+        return self.status == "target_reached" or self.status.startswith("converged")

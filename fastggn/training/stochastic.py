@@ -1,0 +1,162 @@
+"""Stochastic generalised Gauss-Newton: "lm" and "ggn" on mini-batches."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.training.clock import Clock
+from fastggn.training.damping import NielsenDamping
+from fastggn.training.first_order import batches, diverged
+from fastggn.training.levenberg_marquardt import gradient_curvature
+from fastggn.training.moves import Move, Verdict, arrive, norm
+from fastggn.training.stopping import StepTest
+from fastggn.training.systems import Systems
+
+if TYPE_CHECKING:
+    from fastggn.linearisation import Linearisation
+    from fastggn.problem import Problem
+
+__all__ = ["StochasticGaussNewton", "StochasticLevenbergMarquardt"]
+
+
+class StochasticGaussNewton:
+    """Undamped minimum-norm steps of length alpha, one a mini-batch.
+
+    One iteration is one pass over the samples. A batch is a problem of its own, whose system
+    has B n_L rows: the dual solves it where that is no more than N.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    systems : Systems
+        Solves the systems of the batches.
+    batch_size : int
+        Samples a step.
+    alpha : float
+        Step length.
+    rng : Generator
+        Shuffles the samples.
+    clock : Clock
+        Ends a pass early when the time is up.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        systems: Systems,
+        batch_size: int,
+        alpha: float,
+        rng: np.random.Generator,
+        clock: Clock,
+    ) -> None:
+        self._problem = problem
+        self._systems = systems
+        self._batch_size = batch_size
+        self._alpha = alpha
+        self._rng = rng
+        self._clock = clock
+
+    @property
+    def solver(self) -> str:
+        """The solver of the batches' systems, and why it was chosen."""
+        return f"{self._systems.reason}; batches of {self._batch_size}"
+
+    def advance(self, point: Linearisation) -> Move:
+        """Do one pass over the samples."""
+        theta, _, refused = self._sweep(point.theta, 0.0)
+        new = self._arrive(theta)
+        step = theta - point.theta
+        if new is None:
+            return diverged(point, step, self._systems.solver.name)
+        return Move(new, norm(step), self._systems.solver.name, rejections=refused)
+
+    def _arrive(self, theta: NDArray[np.float64]) -> Linearisation | None:
+        self._systems.counts.evaluations += 1
+        return arrive(self._problem, theta)
+
+    def _sweep(
+        self, theta: NDArray[np.float64], damping: float
+    ) -> tuple[NDArray[np.float64], float, int]:
+        """Return theta after a step a batch, the decrease predicted, and the steps refused."""
+        predicted, refused = 0.0, 0
+        for rows in batches(self._problem.n_samples, self._batch_size, self._rng):
+            batch = self._problem.subset(rows).linearise(theta)
+            solution = self._systems.prepare(batch).solve(damping)
+            if solution.ok:
+                step = self._alpha * solution.step
+                predicted += batch.predicted_decrease(step)
+                theta = theta + step
+            else:
+                refused += 1
+            if self._clock.expired or not np.isfinite(theta).all():
+                break
+        return theta, predicted, refused
+
+
+class StochasticLevenbergMarquardt(StochasticGaussNewton):
+    """Damped steps, one a mini-batch; a pass is accepted if the loss of all samples falls.
+
+    The damping is fixed during a pass and follows Nielsen's rule between passes, on the ratio
+    of the decrease of the whole loss to the sum of those that the batches predicted. Steps
+    that fit their own batch only make that ratio small, so that the damping grows and the
+    steps shorten as a falling learning rate would make them.
+
+    Parameters
+    ----------
+    problem, systems, batch_size, rng, clock
+        As in `StochasticGaussNewton`.
+    damping : float or None
+        The first lambda; None takes it from the curvature along the gradient.
+    step_test : StepTest
+        Tells a pass that moves theta too little to matter.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        systems: Systems,
+        batch_size: int,
+        damping: float | None,
+        rng: np.random.Generator,
+        clock: Clock,
+        step_test: StepTest,
+    ) -> None:
+        super().__init__(problem, systems, batch_size, 1.0, rng, clock)
+        self._damping = NielsenDamping(damping)
+        self._step_test = step_test
+
+    def advance(self, point: Linearisation) -> Move:
+        """Do one pass over the samples; a pass that does not lower the loss is undone."""
+        if not self._damping.started:
+            self._damping.start(gradient_curvature(point))
+        damping = self._damping.value
+        theta, predicted, refused = self._sweep(point.theta, damping)
+        new = self._arrive(theta)
+        length = norm(theta - point.theta)
+        gain, verdict = 0.0, None
+        if new is not None and new.loss >= point.loss:
+            new = None
+        if new is not None:
+            gain = (point.loss - new.loss) / predicted if predicted > 0.0 else 0.0
+            self._damping.accept(gain, new.loss)
+        elif self._step_test(point.theta, length):
+            verdict = Verdict("converged_step", f"a pass moves theta by {length:.3g} only")
+        elif not self._damping.reject():
+            verdict = Verdict(
+                "damping_limit",
+                f"no pass lowers the loss up to a damping of {self._damping.value:.3g}",
+            )
+        return Move(
+            new or point,
+            length,
+            self._systems.solver.name,
+            accepted=new is not None,
+            damping=damping,
+            gain_ratio=gain,
+            rejections=refused + (new is None),
+            verdict=verdict,
+        )

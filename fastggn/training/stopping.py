@@ -1,0 +1,140 @@
+"""When a run ends, and with which status."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.training.clock import Clock
+from fastggn.training.divergence import DivergenceTest
+from fastggn.training.moves import Move, Verdict, is_usable, norm
+
+if TYPE_CHECKING:
+    from fastggn.linearisation import Linearisation
+
+__all__ = ["StepTest", "Stopping", "Tolerances"]
+
+# What the name of a status says of theta: the run has settled, at a saddle perhaps.
+SETTLED = ("converged_gradient", "converged_loss", "converged_step", "damping_limit")
+
+
+@dataclass(frozen=True)
+class StepTest:
+    """``|step| <= tolerance (|theta| + tolerance)``."""
+
+    tolerance: float
+
+    def __call__(self, theta: NDArray[np.float64], length: float) -> bool:
+        """Whether a step of this length is too short to matter at `theta`."""
+        return length <= self.tolerance * (norm(theta) + self.tolerance)
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """The limits of a run, as `train` takes them."""
+
+    gradient: float
+    loss: float
+    step: float
+    target: float | None
+    max_iter: int
+
+
+class Stopping:
+    """The tests between two iterations, in this order.
+
+    The method's own verdict (failed, damping_limit, converged_step), target, gradient, loss
+    change, step length, divergence, iterations, time. A run that would count as converged is
+    diverging if its weights do not settle (`DivergenceTest`).
+
+    Parameters
+    ----------
+    tolerances : Tolerances
+        The limits.
+    clock : Clock
+        The time limit.
+    """
+
+    def __init__(self, tolerances: Tolerances, clock: Clock) -> None:
+        self._limits = tolerances
+        self._clock = clock
+        self._step_test = StepTest(tolerances.step)
+        self._divergence = DivergenceTest()
+        self.iteration = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no further iteration is allowed."""
+        return self.iteration >= self._limits.max_iter or self._clock.expired
+
+    def at_start(self, point: Linearisation) -> Verdict | None:
+        """Test the starting point."""
+        if not is_usable(point):
+            what = "loss" if not np.isfinite(point.loss) else "gradient"
+            return Verdict("failed", f"the {what} at theta0 is not finite; theta was not moved")
+        self._observe(point, 0.0)
+        return self._reached(point) or self._used_up()
+
+    def after(self, before: Linearisation, move: Move) -> Verdict | None:
+        """Test the end of an iteration that went from `before` to ``move.point``."""
+        self.iteration += 1
+        if move.accepted:
+            self._observe(move.point, move.step_norm)
+        verdict = move.verdict or self._converged(before, move)
+        if move.accepted and (verdict is None or verdict.status.startswith("converged")):
+            verdict = self._diverging(move.point, verdict is not None) or verdict
+        return verdict or self._used_up()
+
+    def _observe(self, point: Linearisation, step_norm: float) -> None:
+        self._divergence.observe(point.loss, norm(point.gradient), norm(point.theta), step_norm)
+
+    def _reached(self, point: Linearisation) -> Verdict | None:
+        target, size = self._limits.target, norm(point.gradient)
+        if target is not None and point.loss <= target:
+            return Verdict("target_reached", f"loss {point.loss:.6g} <= {target:.6g}")
+        if size <= self._limits.gradient:
+            return Verdict(
+                "converged_gradient", f"|gradient| {size:.3g} <= {self._limits.gradient:.3g}"
+            )
+        if point.loss == 0.0:
+            return Verdict("converged_gradient", "the loss is zero: an exact fit")
+        return None
+
+    def _converged(self, before: Linearisation, move: Move) -> Verdict | None:
+        if not move.accepted:
+            return None
+        verdict = self._reached(move.point)
+        if verdict is not None:
+            return verdict
+        change = abs(before.loss - move.point.loss)
+        if self._limits.loss > 0.0 and change <= self._limits.loss * abs(before.loss):
+            return Verdict(
+                "converged_loss",
+                f"the loss changed by {change:.3g} <= {self._limits.loss:.3g} of {before.loss:.6g}",
+            )
+        if self._step_test(move.point.theta, move.step_norm):
+            return Verdict(
+                "converged_step",
+                f"|step| {move.step_norm:.3g} <= {self._limits.step:.3g} |theta|",
+            )
+        return None
+
+    def _diverging(self, point: Linearisation, converged: bool) -> Verdict | None:
+        if not self._divergence.holds(converged=converged):
+            return None
+        return Verdict(
+            "diverging",
+            f"the gradient vanishes ({norm(point.gradient):.3g}) while theta grows steadily "
+            f"(now {norm(point.theta):.3g}): the loss approaches its infimum "
+            f"(now {point.loss:.6g}) at infinity",
+        )
+
+    def _used_up(self) -> Verdict | None:
+        if self.iteration >= self._limits.max_iter:
+            return Verdict("max_iter", f"{self._limits.max_iter} iterations done")
+        if self._clock.expired:
+            return Verdict("max_time", f"time limit reached after {self._clock.seconds:.3g} s")
+        return None

@@ -1,0 +1,91 @@
+"""Judge a trial step: by the loss, and below the rounding of the loss by its gradient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.training.moves import Counts, arrive, is_usable, norm
+
+if TYPE_CHECKING:
+    from fastggn.linearisation import Linearisation
+    from fastggn.problem import Problem
+
+__all__ = ["Judge", "Trial"]
+
+EPS = float(np.finfo(float).eps)
+# A smaller gain ratio is a rejected step.
+LEAST_GAIN = 1e-4
+# Relative decreases below this many roundings cannot be told from noise.
+NOISE = 1e3 * EPS
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A judged step: `point` is None where it was rejected."""
+
+    point: Linearisation | None
+    gain: float
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the step was taken."""
+        return self.point is not None
+
+
+class Judge:
+    """Accepts or rejects trial steps of one run.
+
+    A step is accepted if the loss falls by more than `LEAST_GAIN` of what the quadratic model
+    predicts. Where the prediction is below the rounding of the loss itself (|g| about 1e-8),
+    the loss cannot decide: the step is accepted if the norm of the gradient falls and the loss
+    does not rise beyond rounding.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    counts : Counts
+        Where the evaluations are counted.
+    """
+
+    def __init__(self, problem: Problem, counts: Counts) -> None:
+        self._problem = problem
+        self._counts = counts
+        self._largest = 0.0
+
+    def __call__(
+        self, point: Linearisation, step: NDArray[np.float64], predicted: float
+    ) -> Trial:
+        """Return the verdict on ``point.theta + step`` with `predicted` decrease of the loss."""
+        if not predicted > 0.0:  # also a NaN: not a descent step of a finite model
+            return Trial(None, -np.inf)
+        theta = point.theta + step
+        if not np.isfinite(theta).all():
+            return Trial(None, -np.inf)
+        self._counts.evaluations += 1
+        rounding = self._rounding(point.loss)
+        if predicted <= rounding:
+            return self._by_gradient(point, theta, rounding)
+        new = self._problem.linearise(theta)
+        gain = (point.loss - new.loss) / predicted if np.isfinite(new.loss) else -np.inf
+        # The gradient comes last: it is computed for accepted steps only.
+        return Trial(new if gain > LEAST_GAIN and is_usable(new) else None, gain)
+
+    def _rounding(self, loss: float) -> float:
+        # Residuals r of outputs of size F round to eps F, so that the loss rounds to about
+        # eps F r: the geometric mean of the loss and of the largest one met, which stands for F.
+        self._largest = max(self._largest, loss)
+        return NOISE * loss + 10.0 * EPS * float(np.sqrt(loss) * np.sqrt(self._largest))
+
+    def _by_gradient(
+        self, point: Linearisation, theta: NDArray[np.float64], rounding: float
+    ) -> Trial:
+        new = arrive(self._problem, theta)
+        if new is None or new.loss > point.loss + rounding:
+            return Trial(None, -np.inf)
+        gain = 1.0 - norm(new.gradient) / norm(point.gradient)
+        return Trial(new if gain > 0.0 else None, gain)

@@ -1,0 +1,152 @@
+"""Minimise a quadratic model in a ball: exactly (dense), or by conjugate gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.training.moves import norm
+
+__all__ = ["BallStep", "DenseModel", "KrylovModel"]
+
+Vector = NDArray[np.float64]
+EPS = float(np.finfo(float).eps)
+
+
+@dataclass(frozen=True)
+class BallStep:
+    """A step of the model: its predicted decrease, and whether the radius bounds it."""
+
+    step: Vector
+    predicted: float
+    on_boundary: bool
+
+
+class DenseModel:
+    """The exact solution of the trust-region subproblem (More and Sorensen 1983).
+
+    One eigendecomposition serves every radius, the hard case included: where the gradient has
+    no part along the lowest eigenvector, that vector completes the step to the boundary.
+
+    Parameters
+    ----------
+    gradient : (N,) ndarray
+        Gradient of the model.
+    hessian : (N, N) ndarray
+        Symmetric, possibly singular or indefinite.
+    """
+
+    name = "trust_region"
+
+    def __init__(self, gradient: Vector, hessian: NDArray[np.float64]) -> None:
+        values, self._basis = np.linalg.eigh(hessian)
+        scale = float(np.max(np.abs(values), initial=0.0))
+        # Eigenvalues at rounding are zero, or the step along them would be rounding too.
+        self._values = np.where(np.abs(values) <= values.size * EPS * scale, 0.0, values)
+        self._slopes = self._basis.T @ gradient
+        self.rank: int | None = int(np.count_nonzero(self._values))
+
+    def step(self, radius: float) -> BallStep:
+        """Return the minimiser within `radius`, the shortest where there are several."""
+        shift_least = max(0.0, -float(self._values[0]))
+        p = self._shifted(shift_least)
+        inside = norm(p) <= radius
+        if not inside:
+            p = self._shifted(self._find_shift(shift_least, radius))
+        if shift_least > 0.0 and norm(p) < radius:
+            # The hard case (or nearly): either sign completes the step, by the lowest vector.
+            p[0] = np.copysign(np.sqrt(max(radius**2 - norm(p[1:]) ** 2, 0.0)), p[0])
+        predicted = -float(self._slopes @ p + 0.5 * (self._values @ p**2))
+        return BallStep(self._basis @ p, predicted, not (inside and shift_least == 0.0))
+
+    def _shifted(self, shift: float) -> Vector:
+        # -slopes / (values + shift), without the part that both rounding and theory call zero.
+        denominator = self._values + shift
+        p = np.zeros_like(denominator)
+        np.divide(-self._slopes, denominator, out=p, where=denominator > 0.0)
+        lost = np.abs(self._slopes[denominator <= 0.0])
+        if np.max(lost, initial=0.0) > EPS * self._slopes.size * norm(self._slopes):
+            p[:] = np.inf  # unbounded along a flat direction: the radius decides
+        return p
+
+    def _find_shift(self, low: float, radius: float) -> float:
+        # |p(shift)| falls from beyond the radius at `low` to within it at `high`; Newton's
+        # iteration on 1/|p| - 1/radius, which is nearly linear, kept inside the bracket.
+        high = low + norm(self._slopes) / radius
+        shift = high
+        for _ in range(100):
+            denominator = self._values + shift
+            p = self._slopes / denominator
+            length = norm(p)
+            if abs(length - radius) <= 1e-10 * radius:
+                break
+            if length > radius:
+                low = shift
+            else:
+                high = shift
+            shift += length**2 / float(np.sum(p**2 / denominator)) * (length - radius) / radius
+            if not low < shift < high:
+                shift = 0.5 * (low + high)
+        return max(shift, high) if shift <= low else shift
+
+
+class KrylovModel:
+    """Steihaug's truncated conjugate gradients (Steihaug 1983): products with H only.
+
+    Parameters
+    ----------
+    gradient : (N,) ndarray
+        Gradient of the model.
+    product : callable
+        ``product(v)`` is H v.
+    """
+
+    name = "steihaug"
+    rank: int | None = None
+
+    def __init__(self, gradient: Vector, product: Callable[[Vector], Vector]) -> None:
+        self._gradient = gradient
+        self._product = product
+        length = norm(gradient)
+        # A forcing term that tends to zero keeps the convergence superlinear.
+        self._tolerance = length * min(0.1, np.sqrt(length))
+        self._limit = max(50, min(2 * gradient.size, 1000))
+
+    def step(self, radius: float) -> BallStep:
+        """Return the step of the last iterate within `radius`, or on it where the path leaves."""
+        s = np.zeros_like(self._gradient)
+        hs = np.zeros_like(s)
+        residual = self._gradient.copy()
+        direction = -residual
+        square = float(residual @ residual)
+        for _ in range(self._limit):
+            if np.sqrt(square) <= self._tolerance:
+                break
+            h_direction = self._product(direction)
+            curvature = float(direction @ h_direction)
+            alpha = square / curvature if curvature > 0.0 else np.inf
+            if curvature <= 0.0 or norm(s + alpha * direction) >= radius:
+                alpha = _to_boundary(s, direction, radius)
+                return self._finish(s + alpha * direction, hs + alpha * h_direction, True)
+            s = s + alpha * direction
+            hs = hs + alpha * h_direction
+            residual = residual + alpha * h_direction
+            previous, square = square, float(residual @ residual)
+            direction = (square / previous) * direction - residual
+        return self._finish(s, hs, False)
+
+    def _finish(self, s: Vector, hs: Vector, on_boundary: bool) -> BallStep:
+        predicted = -float(self._gradient @ s + 0.5 * (s @ hs))
+        return BallStep(s, predicted, on_boundary)
+
+
+def _to_boundary(s: Vector, direction: Vector, radius: float) -> float:
+    # The positive root of |s + t d| = radius, in the form that does not cancel.
+    a = float(direction @ direction)
+    b = float(s @ direction)
+    c = radius**2 - float(s @ s)
+    root = np.sqrt(max(b * b + a * c, 0.0))
+    return float(c / (b + root)) if b > 0.0 else float((root - b) / a)

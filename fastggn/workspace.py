@@ -1,0 +1,252 @@
+"""The table that describes a network to the kernels, and the arrays that one block of samples fills.
+
+Samples are processed in chunks of C columns, several chunks a block; a block's arrays stay below
+a fixed size, so memory does not grow with the number of samples.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.kernels import layout, sweeps
+from fastggn.parallel.threads import pooled
+
+if TYPE_CHECKING:
+    from fastggn.network import MLP
+
+__all__ = ["Block", "Plan", "Workspace", "WorkspacePool", "evaluate", "lane_count"]
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+
+_CHUNK = 256  # samples a chunk: enough columns for GEMM near its peak
+_BLOCK_BYTES = 48 * 2**20  # the arrays of one block: phi, z, sigma' and the sensitivities
+_LANE_BYTES = 64 * 2**20  # partial sums of a reduction over samples
+_IDLE_WORKSPACES = 2  # kept for the next user; a training run holds two at a time
+_LANES = 16  # at most: more would only add to the cost of the final sum
+
+NO_GATES: BoolArray = np.zeros((0, 0), dtype=np.bool_)
+
+
+def lane_count(n_chunks: int, size: int) -> int:
+    """Return the number of partial sums of `size` entries: a function of the problem alone.
+
+    The partition of the samples never depends on the number of threads, so the bits do not.
+    """
+    fitting = max(2, _LANE_BYTES // (8 * max(1, size)))
+    return max(1, min(n_chunks, _LANES, fitting))
+
+
+class Plan:
+    """A network as the kernels see it, and the cutting of T samples into chunks and blocks.
+
+    Parameters
+    ----------
+    net : MLP
+    n_samples : int
+        T; a chunk is no longer than T, rounded up to 8.
+    gated : bool
+        Whether 0/1 gates stand in place of the hidden activations.
+    chunk : int or None
+        Samples a chunk; None for the default.
+    """
+
+    def __init__(
+        self, net: MLP, n_samples: int, *, gated: bool = False, chunk: int | None = None
+    ) -> None:
+        self.net = net
+        self.n_samples = n_samples
+        self.n_params = net.n_params
+        self.n_outputs = net.n_outputs
+        self.n_units = sum(net.widths[1:])
+        self.chunk = chunk or min(_CHUNK, -(-n_samples // 8) * 8)
+        self.n_chunks = -(-n_samples // self.chunk)
+        self.layers, self.rows = _layer_table(net, gated)
+        self.params = np.array([a.param for a in net.activations], dtype=np.float64)
+        fixed = [] if isinstance(net.bias, str) else list(net.bias)
+        self.biases = np.concatenate(fixed) if fixed else np.zeros(0)
+
+    def chunks_per_block(self, extra_rows: int = 0) -> int:
+        """Return how many chunks fit into a block, with `extra_rows` numbers more a sample."""
+        bytes_per_chunk = 8 * self.chunk * (self.rows + extra_rows)
+        return max(1, min(self.n_chunks, _BLOCK_BYTES // bytes_per_chunk))
+
+
+def _layer_table(net: MLP, gated: bool) -> tuple[IntArray, int]:
+    """Return the integer table of the kernels, and the rows of a chunk's workspace."""
+    table = np.full((net.n_layers, layout.COLUMNS), -1, dtype=np.int64)
+    dummy = 1 if net.has_free_bias else 0
+    phi_rows = sum(w + dummy for w in net.widths[:-1]) + net.n_outputs
+    units = sum(net.widths[1:])
+    weight_offset = phi_row = unit_row = 0
+    for index, ((n, m), activation) in enumerate(
+        zip(net.layer_shapes, net.activations, strict=True)
+    ):
+        core = net.widths[index]
+        row = table[index]
+        row[layout.W_OFF], row[layout.UNITS] = weight_offset, n
+        row[layout.INPUTS], row[layout.CORE] = m, core
+        row[layout.PHI_IN], row[layout.PHI_OUT] = phi_row, phi_row + core + dummy
+        row[layout.Z_ROW] = phi_rows + unit_row
+        row[layout.D_ROW] = phi_rows + units + unit_row
+        row[layout.UNIT_ROW] = unit_row
+        row[layout.CODE], row[layout.ADDRESS] = activation.code, activation.address
+        if gated and index < net.n_layers - 1:
+            row[layout.GATE] = unit_row
+        if not isinstance(net.bias, str):
+            row[layout.BIAS] = unit_row
+        weight_offset += n * m
+        phi_row += core + dummy
+        unit_row += n
+    return table, phi_rows + 2 * units
+
+
+class Workspace:
+    """The arrays of one block, kept between calls: allocation costs page faults."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, FloatArray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...]) -> FloatArray:
+        """Return a C-ordered array of this shape, with arbitrary finite or stale content."""
+        size = int(np.prod(shape))
+        held = self._arrays.get(name)
+        if held is None or held.size < size:
+            held = np.zeros(size)
+            self._arrays[name] = held
+        return held[:size].reshape(shape)
+
+
+class WorkspacePool:
+    """Workspaces that wait for their next user; each has one user at a time."""
+
+    def __init__(self) -> None:
+        self._idle: list[Workspace] = []
+
+    def lend_to(self, owner: object) -> Workspace:
+        """Return a workspace that comes back when `owner` is gone."""
+        try:
+            workspace = self._idle.pop()
+        except IndexError:
+            workspace = Workspace()
+        weakref.finalize(owner, self._take_back, workspace)
+        return workspace
+
+    def _take_back(self, workspace: Workspace) -> None:
+        if len(self._idle) < _IDLE_WORKSPACES:
+            self._idle.append(workspace)
+
+
+class Block:
+    """Consecutive samples after a forward sweep; every other sweep starts from here.
+
+    Parameters
+    ----------
+    plan : Plan
+    theta : ndarray, shape (N,)
+    start : int
+        The index of the first sample.
+    samples : ndarray, shape (B, n_0), C-ordered float64
+    gates : ndarray of bool, shape (B, hidden units) or (0, 0)
+    workspace : Workspace
+        Its arrays are overwritten.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        theta: FloatArray,
+        start: int,
+        samples: FloatArray,
+        gates: BoolArray,
+        workspace: Workspace,
+    ) -> None:
+        self.plan = plan
+        self.theta = theta
+        self.start = start
+        self.size = samples.shape[0]
+        self.stop = start + self.size
+        self.n_chunks = -(-self.size // plan.chunk)
+        self._space = workspace
+        self._d2: FloatArray | None = None
+        self.ws = workspace.array("ws", (self.n_chunks, plan.rows, plan.chunk))
+        self.outputs = np.empty((self.size, plan.n_outputs))
+        sweeps.forward(
+            theta, plan.layers, plan.params, plan.biases, samples, gates, self.ws, self.outputs
+        )
+
+    @property
+    def second_derivatives(self) -> FloatArray:
+        """sigma''(z), shape (chunks, units, C)."""
+        if self._d2 is None:
+            self._d2 = self._space.array("d2", (self.n_chunks, self.plan.n_units, self.plan.chunk))
+            sweeps.second_derivatives(self.plan.layers, self.plan.params, self.ws, self._d2)
+        return self._d2
+
+    def _tangent_scratch(self) -> FloatArray:
+        shape = (self.n_chunks, 2 * self.plan.n_units, self.plan.chunk)
+        return self._space.array("tangents", shape)
+
+    def tangents(self, directions: FloatArray) -> FloatArray:
+        """Return J v for directions (p, N): shape (p, B, n_L)."""
+        out = np.empty((directions.shape[0], self.size, self.plan.n_outputs))
+        t = self._tangent_scratch()
+        sweeps.tangents(self.theta, directions, self.plan.layers, self.ws, t, out)
+        return out
+
+    def second_tangent(self, direction: FloatArray) -> FloatArray:
+        """Return the second derivative of F along one direction (N,): shape (B, n_L)."""
+        out = np.empty((self.size, self.plan.n_outputs))
+        sweeps.second_tangents(
+            self.theta, direction, self.plan.layers, self.ws, self.second_derivatives,
+            self._tangent_scratch(), out,
+        )
+        return out
+
+    def add_backward(self, cotangents: FloatArray, lanes: FloatArray) -> None:
+        """Add J^T u for cotangents (p, B, n_L) to the lanes (lanes, p, N)."""
+        sweeps.backward(self.theta, self.plan.layers, self.ws, cotangents, self.size, lanes)
+
+    def add_hessian_product(
+        self, direction: FloatArray, errors: FloatArray, hessians: FloatArray, lanes: FloatArray
+    ) -> None:
+        """Add the exact Hessian times a direction to the lanes (lanes, N).
+
+        ``errors`` (B, n_L) and ``hessians`` (B, n_L, n_L) are those of the loss, weighted.
+        """
+        tangent = self.tangents(direction[None])[0]
+        derivative = np.einsum("boc,bc->bo", hessians, tangent)
+        sweeps.hessian_products(
+            self.theta, direction, self.plan.layers, self.ws, self.second_derivatives,
+            self._tangent_scratch(), errors, derivative, lanes,
+        )
+
+    def sensitivities(self, factors: FloatArray) -> FloatArray:
+        """Return Psi S for factors (B, n_L, n_S): shape (chunks, units, n_S C)."""
+        columns = factors.shape[2] * self.plan.chunk
+        psi = self._space.array("psi", (self.n_chunks, self.plan.n_units, columns))
+        sweeps.sensitivities(
+            self.theta, self.plan.layers, self.ws, np.ascontiguousarray(factors), psi
+        )
+        return psi
+
+
+@pooled
+def evaluate(net: MLP, theta: FloatArray, samples: FloatArray) -> FloatArray:
+    """Return the outputs (T, n_L) for checked samples (T, n_0), block by block."""
+    outputs = np.empty((samples.shape[0], net.n_outputs))
+    if samples.shape[0] == 0:
+        return outputs
+    plan = Plan(net, samples.shape[0])
+    step = plan.chunk * plan.chunks_per_block()
+    workspace = Workspace()
+    for start in range(0, samples.shape[0], step):
+        rows = samples[start : start + step]
+        block = Block(plan, theta, start, rows, NO_GATES, workspace)
+        outputs[start : start + step] = block.outputs
+    return outputs
