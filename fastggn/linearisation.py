@@ -17,6 +17,7 @@ from fastggn.workspace import Block, Plan, WorkspacePool
 __all__ = ["Linearisation", "LossTerms", "Objective"]
 
 FloatArray = NDArray[np.float64]
+Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ class LossTerms:
         with np.errstate(all="ignore"):
             return weights[:, None, None] * self._loss.hessian(outputs, targets)
 
-    def factor(self, block: Block) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
+    def factor(self, block: Block) -> Factor:
         """Return (S, b, signs) with weights: (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None."""
         outputs, targets, weights = self._at(block)
         root = np.sqrt(weights)
@@ -101,6 +102,29 @@ class LossTerms:
         return int(self._loss.curvature_factor(outputs, targets)[0].shape[2])
 
 
+class _KeptFactor:
+    """The loss's factor of the block that was asked for last.
+
+    An object of its own: a closure over the linearisation would be a reference cycle, and its
+    workspace would come back only with the next garbage collection.
+    """
+
+    def __init__(self, terms: LossTerms) -> None:
+        self._terms = terms
+        self._block: Block | None = None
+        self._factor: Factor | None = None
+
+    def of(self, block: Block) -> Factor:
+        """Return (S, b, signs) of the block."""
+        if self._factor is None or self._block is not block:
+            self._block, self._factor = block, self._terms.factor(block)
+        return self._factor
+
+    def __call__(self, block: Block) -> FloatArray:
+        """Return S of the block, shape (B, n_L, n_S)."""
+        return self.of(block)[0]
+
+
 class Linearisation:
     """The one weighted, damped, l2-regularised system that every solver answers.
 
@@ -120,19 +144,11 @@ class Linearisation:
         self.l2 = objective.l2
         self.n_params = objective.plan.n_params
         self._terms = LossTerms(objective)
-        self._kept: tuple[Block, tuple[FloatArray, FloatArray | None, FloatArray | None]] | None
-        self._kept = None
+        self._factors = _KeptFactor(self._terms)
         self.rows = FactoredJacobian(
-            objective.plan, objective.samples, theta, lambda block: self._factor(block)[0],
-            self._terms.n_columns(), spaces,
+            objective.plan, objective.samples, theta, self._factors, self._terms.n_columns(), spaces
         )
         self.n_rows = self.rows.n_rows
-
-    def _factor(self, block: Block) -> tuple[FloatArray, FloatArray | None, FloatArray | None]:
-        """Return the loss's factor on a block, kept while the same block is asked for."""
-        if self._kept is None or self._kept[0] is not block:
-            self._kept = (block, self._terms.factor(block))
-        return self._kept[1]
 
     @cached_property
     @pooled
@@ -162,7 +178,7 @@ class Linearisation:
         """A vector (M,) with A^T b = `data_gradient`; None where no finite one exists."""
         out = np.empty(self.n_rows)
         for block in self.rows.blocks():
-            part = self._factor(block)[1]
+            part = self._factors.of(block)[1]
             if part is None:
                 return None
             out[self._slice(block)] = part.ravel()
@@ -176,7 +192,7 @@ class Linearisation:
             return None
         out = np.empty(self.n_rows)
         for block in self.rows.blocks():
-            part = self._factor(block)[2]
+            part = self._factors.of(block)[2]
             assert part is not None
             out[self._slice(block)] = part.ravel()
         return out
@@ -223,7 +239,7 @@ class Linearisation:
         out = np.empty(self.n_rows)
         for block in self.rows.blocks():
             second = block.second_tangent(np.ascontiguousarray(v))
-            out[self._slice(block)] = np.einsum("bos,bo->bs", self._factor(block)[0], second).ravel()
+            out[self._slice(block)] = np.einsum("bos,bo->bs", self._factors.of(block)[0], second).ravel()
         return out
 
     def predicted_decrease(self, step: FloatArray) -> float:

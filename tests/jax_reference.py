@@ -32,7 +32,7 @@ ACTIVATIONS = {
 
 
 def _softmax(f, y):
-    return jax.scipy.special.logsumexp(f) - y @ f
+    return jax.scipy.special.logsumexp(f) - y @ f + jnp.sum(jax.scipy.special.xlogy(y, y))
 
 
 def _logistic(f, y):

@@ -171,14 +171,15 @@ def log_cosh():
 
 
 def softmax_cross_entropy():
-    """log sum_c exp(f_c) - y.f for targets y >= 0 that sum to 1."""
+    """log sum_c exp(f_c) - y.f for targets y >= 0 that sum to 1, less the entropy of y."""
 
     def q(f):
         e = np.exp(f - f.max())
         return e / e.sum()
 
     def value(f, y):
-        return float(f.max() + np.log(np.exp(f - f.max()).sum()) - y @ f)
+        entropy = -sum(p * np.log(p) for p in y if p > 0)
+        return float(f.max() + np.log(np.exp(f - f.max()).sum()) - y @ f - entropy)
 
     def hessian(f, y):
         return np.diag(q(f)) - np.outer(q(f), q(f))

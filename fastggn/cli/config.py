@@ -36,11 +36,12 @@ def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -
 def _parse(name: str) -> dict[str, Any]:
     try:
         text = Path(name).read_text(encoding="utf-8")
-        return tomllib.loads(text)
+        values: dict[str, Any] = tomllib.loads(text)
     except OSError as error:
         raise BadInput(f"--config {name}: {error.strerror}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise BadInput(f"--config {name}: not a TOML file ({error})") from None
+    return values
 
 
 def _checked(ctx: click.Context, name: str, values: dict[str, Any]) -> dict[str, Any]:

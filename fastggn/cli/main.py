@@ -75,7 +75,7 @@ def _print_error(message: str) -> None:
 )
 @click.version_option(__version__, prog_name="fastggn")
 def main() -> None:
-    """Train multilayer perceptrons with second-order methods, and study their loss surfaces.
+    r"""Train multilayer perceptrons with second-order methods, and study their loss surfaces.
 
     \b
     Exit codes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,8 +37,17 @@ class Scaling:
 
     @classmethod
     def of(cls, columns: Array) -> Scaling:
-        """Return the scaling that standardises these columns, shape (T, n)."""
-        mean, deviation = columns.mean(axis=0), columns.std(axis=0)
+        """Return the scaling that standardises these columns, shape (T, n).
+
+        Raises
+        ------
+        ValueError
+            If a mean or a deviation overflows.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = columns.mean(axis=0), columns.std(axis=0)
+        if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
+            raise ValueError("the values are too large to be scaled (see --no-standardise)")
         # A column of one repeated value has a deviation of rounding errors, or of 0.
         constant = deviation <= 1e-13 * np.abs(mean)
         return cls(mean, np.where(constant, 1.0, deviation))
@@ -106,9 +115,11 @@ class Samples:
             predicted = outputs.argmax(axis=1)
         elif self.decision == "sign":
             predicted = (outputs[:, 0] > 0.0).astype(np.int64)
-        else:
+        elif self.classes is not None:
             values = self.scale_Y.undo(outputs) if self.scale_Y else outputs
             predicted = np.abs(values - self.classes).argmin(axis=1)
+        else:
+            return None
         return float((predicted == self.labels).mean())
 
     def rms_error(self, outputs: Array) -> float | None:
@@ -208,47 +219,22 @@ def _with_labels(name: str, table: Table, loss: str) -> Samples:
             f"--loss {loss} needs class labels; target {target!r} has {len(classes)} values"
         )
     labels = labels.astype(np.int64)
+    samples = _plain(name, table, classes=classes, labels=labels)
     if loss == "logistic":
-        Y: NDArray[Any] = labels[:, None].astype(np.float64)
-        n_outputs, decision = 1, "sign"
-    else:
-        Y, n_outputs, decision = labels, len(classes), "argmax"
-    return Samples(
-        name,
-        table.X,
-        Y,
-        n_outputs,
-        table.inputs,
-        table.targets,
-        "sign" if decision == "sign" else "argmax",
-        classes,
-        labels,
-    )
+        return replace(samples, Y=labels[:, None].astype(np.float64), decision="sign")
+    return replace(samples, Y=labels, n_outputs=len(classes), decision="argmax")
 
 
 def _standardised(samples: Samples, settings: Settings) -> Samples:
     """Return the samples with scaled inputs and, in a regression, scaled targets."""
     scale_X = Scaling.of(samples.X)
-    scale_Y = None
-    Y = samples.Y
-    # Probabilities and labels keep their meaning only unscaled, and an output activation its range.
+    scaled = replace(samples, X=scale_X.apply(samples.X), scale_X=scale_X)
+    # Labels and probabilities keep their meaning only unscaled, an output activation its range.
     if (
-        settings.loss not in LABEL_LOSSES
-        and samples.decision != "argmax"
-        and settings.output_activation == "identity"
+        settings.loss in LABEL_LOSSES
+        or samples.decision == "argmax"
+        or settings.output_activation != "identity"
     ):
-        scale_Y = Scaling.of(Y)
-        Y = scale_Y.apply(Y)
-    return Samples(
-        samples.name,
-        scale_X.apply(samples.X),
-        Y,
-        samples.n_outputs,
-        samples.inputs,
-        samples.targets,
-        samples.decision,
-        samples.classes,
-        samples.labels,
-        scale_X,
-        scale_Y,
-    )
+        return scaled
+    scale_Y = Scaling.of(samples.Y)
+    return replace(scaled, Y=scale_Y.apply(samples.Y), scale_Y=scale_Y)

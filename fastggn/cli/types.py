@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 __all__ = ["NAMES", "TARGET", "WIDTHS", "toml_fault"]
 
 
-class Widths(click.ParamType):
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    ParamType = click.ParamType  # generic from click 8.3 on only
+
+
+class Widths(ParamType):
     """Hidden widths: ``20,20``, a list in TOML, or ``none``."""
 
     name = "widths"
@@ -28,7 +34,7 @@ class Widths(click.ParamType):
         return widths
 
 
-class Names(click.ParamType):
+class Names(ParamType):
     """One name, or several separated by commas; a list in TOML."""
 
     name = "name"
@@ -42,7 +48,7 @@ class Names(click.ParamType):
         return names
 
 
-class Target(click.ParamType):
+class Target(ParamType):
     """Target columns by name or number, separated by commas; a list in TOML."""
 
     name = "columns"
@@ -58,7 +64,7 @@ WIDTHS = Widths()
 NAMES = Names()
 TARGET = Target()
 
-_LISTS: dict[type[click.ParamType], tuple[type, ...]] = {
+_LISTS: dict[type[ParamType], tuple[type, ...]] = {
     Widths: (int,),
     Names: (str,),
     Target: (str, int),
@@ -84,7 +90,7 @@ def toml_fault(param: click.Parameter, value: Any) -> str:
 _WORDS = {int: "whole numbers", float: "a number", str: "text"}
 
 
-def _expected(kind: click.ParamType) -> tuple[type, ...]:
+def _expected(kind: ParamType) -> tuple[type, ...]:
     if isinstance(kind, click.types.IntParamType):
         return (int,)
     if isinstance(kind, click.types.FloatParamType):

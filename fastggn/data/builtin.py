@@ -93,7 +93,7 @@ def four_regions_class(X: ArrayLike) -> NDArray[np.int64]:
         raise ValueError(f"X must have shape (T, 2), got {points.shape}")
     squared = np.einsum("ij,ij->i", points, points)
     labels = 1 + np.searchsorted(np.square(RADII), squared, side="left")
-    return labels.astype(np.int64)
+    return np.asarray(labels, dtype=np.int64)
 
 
 def xor() -> Samples:

@@ -153,12 +153,10 @@ class Loss(ABC):
         """Return a dictionary for JSON from which `loss_from_config` makes the loss again."""
         return {"custom": self.name}
 
-    def _refuse_indefinite(self, values: Array) -> None:
-        """Raise if a row of ascending eigenvalues begins with a negative one."""
-        if values.size == 0:
-            return
-        scale = np.abs(values).max(axis=1)
-        bad = values.min(axis=1) < -ROUNDING * scale
+    def _refuse_indefinite(self, values: Array, rounding: float = ROUNDING) -> None:
+        """Raise if a row of eigenvalues, exact up to `rounding`, has a negative one."""
+        scale = np.abs(values).max(axis=1, initial=0.0)
+        bad = values.min(axis=1, initial=0.0) < -rounding * scale
         if bad.any():
             i = int(np.argmax(bad))
             raise ValueError(

@@ -74,7 +74,7 @@ class SeparableLoss(Loss):
             If the Hessian of a sample has a negative entry.
         """
         h = self._curvatures(F, Y)
-        self._refuse_indefinite(h)
+        self._refuse_indefinite(h, rounding=0.0)
         return diagonal(np.sqrt(np.maximum(h, 0.0)))
 
     def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:

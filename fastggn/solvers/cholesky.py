@@ -10,9 +10,14 @@ from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, facto
 __all__ = ["CholeskySolver", "CholeskyState"]
 
 EPS = float(np.finfo(np.float64).eps)
-# Below this the squared condition number starts to cost digits, and one correction with the
-# residual of the rows themselves wins them back.
+# Below this the squared condition number starts to cost digits, and corrections with the
+# residual of the rows themselves win them back.
 CORRECT_BELOW = 1e-8
+MAX_CORRECTIONS = 5
+# A correction below this, relative to the step, is the last one needed.
+ENOUGH = 1e-12
+# A correction that stays above this means that the step has no digits left.
+LOST = 1e-2
 
 
 class CholeskySolver:
@@ -20,7 +25,8 @@ class CholeskySolver:
 
     Positive semi-definite and exact curvature; the latter needs a damping above the lowest
     eigenvalue, as the status ``not_positive_definite`` tells. A matrix that is singular to
-    working precision is refused: no jitter is added in silence. One N x N array is alive.
+    working precision is refused: no jitter is added in silence. Above that, a singular A leaves
+    an error of about ``eps |A| |r| / mu`` in the step, r its residual. One N x N array is alive.
     """
 
     name = "cholesky"
@@ -65,10 +71,37 @@ class CholeskyState:
         if refusal is not None:
             return refusal
         x = factor.solve(rhs)
-        corrections = 0
-        if b is not None and self._lin.signs is None and factor.rcond < CORRECT_BELOW:
-            x = x + factor.solve(self._residual(mu, x, b, theta))
-            corrections = 1
+        if b is None or self._lin.signs is not None or factor.rcond >= CORRECT_BELOW:
+            return success(x, rcond=factor.rcond)
+        return self._corrected(mu, factor, x, b, theta)
+
+    def _corrected(
+        self,
+        mu: float,
+        factor: CholeskyFactor,
+        x: FloatArray,
+        b: FloatArray,
+        theta: FloatArray | None,
+    ) -> Solution:
+        """Correct x until the corrections stop shrinking.
+
+        The corrected semi-normal equations (Bjorck 1987): with the residual taken over the rows,
+        the step is as accurate as one by QR while ``eps cond(A)^2 < 1``.
+        """
+        last = np.inf
+        for corrections in range(1, MAX_CORRECTIONS + 1):
+            correction = factor.solve(self._residual(mu, x, b, theta))
+            x = x + correction
+            size, length = float(np.linalg.norm(correction)), float(np.linalg.norm(x))
+            # Written so that NaN ends the loop too.
+            if not ENOUGH * length < size < 0.5 * last:
+                break
+            last = size
+        if size > LOST * length:
+            message = (
+                f"rounding errors of {size / length:.0e} of the step at rcond {factor.rcond:.1e}"
+            )
+            return failure(self._lin.n_params, "singular", message, rcond=factor.rcond)
         return success(x, rcond=factor.rcond, iterations=corrections)
 
     def _factored(self, mu: float) -> CholeskyFactor:
@@ -103,11 +136,7 @@ class CholeskyState:
     def _residual(
         self, mu: float, x: FloatArray, b: FloatArray, theta: FloatArray | None
     ) -> FloatArray:
-        """Return ``A^T (b - A x) + l2 theta - mu x``.
-
-        The corrected semi-normal equations (Bjorck 1987): with the residual taken over the rows,
-        the step is as accurate as one by QR while ``eps cond(A)^2 < 1``.
-        """
+        """Return ``A^T (b - A x) + l2 theta - mu x``."""
         lin = self._lin
         residual = lin.rmatvec(b - lin.matvec(x)) - mu * x
         return residual if theta is None else residual + lin.l2 * theta

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.linalg import LinAlgError
 from scipy.linalg import eigh
 
 from fastggn.solvers.base import FloatArray
@@ -25,11 +26,24 @@ class KroneckerPreconditioner:
     factors : sequence of pairs of ndarray
         (U_l, V_l), of shapes (n_l, n_l) and (m_l, m_l), symmetric and positive semi-definite, in
         the order of theta (unit major, input minor).
+
+    Attributes
+    ----------
+    size : int
+        N.
+    largest : float
+        The largest eigenvalue of all ``U_l kron V_l``, an estimate of ``|A|^2``.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If a factor is not finite.
     """
 
     def __init__(self, factors: Sequence[tuple[FloatArray, FloatArray]]) -> None:
         self._layers = [(*_spectrum(u), *_spectrum(v)) for u, v in factors]
         self.size = sum(u.size * v.size for u, _, v, _ in self._layers)
+        self.largest = max(float(u[-1] * v[-1]) for u, _, v, _ in self._layers)
 
     def scales(self, mu: float) -> list[FloatArray]:
         """Return ``(u_i v_j + mu)^(-1/2)`` for each layer, shape (n_l, m_l); mu > 0."""
@@ -59,6 +73,8 @@ class KroneckerPreconditioner:
 
 
 def _spectrum(factor: FloatArray) -> tuple[FloatArray, FloatArray]:
+    if not np.isfinite(factor).all():
+        raise LinAlgError("a Kronecker factor is not finite")
     values, vectors = eigh(factor, check_finite=False)
     # Rounding makes zero eigenvalues slightly negative.
     return np.maximum(values, 0.0), np.ascontiguousarray(vectors)

@@ -27,15 +27,19 @@ __all__ = ["LSQRSolver", "LSQRState"]
 
 # LSQR's reasons to stop that are not convergence: 3 and 6, the condition number; 7, the limit.
 NOT_CONVERGED = (3, 6, 7)
+# Preconditioned, a singular A errs by about 20 eps |A|^2 / mu: above this by less than 1e-6.
+PRECONDITION_ABOVE = 1e-8
 
 
 @dataclass(frozen=True)
 class LSQRSolver:
     """Solve by LSQR (Paige and Saunders 1982), from products with A and its transpose.
 
-    At mu > 0 the rows ``sqrt(mu) I`` are appended before a right preconditioner made of
-    Kronecker factors. At mu = 0 there is neither a preconditioner nor a warm start: both would
-    lose the minimum norm. Positive semi-definite curvature only.
+    The rows ``sqrt(mu) I`` are appended before a right preconditioner made of Kronecker factors,
+    where M >= N and mu is not tiny beside ``|A|^2``. Elsewhere there is no preconditioner: it
+    mixes the null space of A into the iterates, whose rounding errors are then divided by mu
+    (at mu = 0 it would lose the minimum norm), and with fewer rows than columns it costs more
+    iterations than it saves. There is never a warm start. Positive semi-definite curvature only.
 
     Parameters
     ----------
@@ -45,10 +49,10 @@ class LSQRSolver:
         The limit; None for ``min(10 min(M, N) + 50, 2000)``. A step stopped by it has the status
         ``not_converged`` and is still a descent direction.
     preconditioned : bool
-        Whether to use the Kronecker factors at mu > 0.
+        Whether the Kronecker factors may be used.
     """
 
-    tolerance: float = 1e-13
+    tolerance: float = 1e-15
     max_iterations: int | None = None
     preconditioned: bool = True
     name: str = "lsqr"
@@ -105,7 +109,7 @@ class LSQRState:
         """Minimise ``|A x - f|^2 + mu |x|^2``."""
         lin = self._lin
         _require_finite(f)
-        if mu > 0.0 and self._options.preconditioned:
+        if self._preconditioned(mu):
             forward, backward = self._preconditioner(mu)
             operator = _appended(lin, np.sqrt(mu), forward, backward)
             f = np.concatenate([f, np.zeros(lin.n_params)])
@@ -163,12 +167,23 @@ class LSQRState:
         message = "" if converged else f"conjugate gradients stopped after {iterations} iterations"
         return success(-x, status=_status(converged), iterations=iterations, message=message)
 
+    def _preconditioned(self, mu: float) -> bool:
+        if mu == 0.0 or not self._options.preconditioned:
+            return False
+        if self._lin.n_rows < self._lin.n_params:
+            return False
+        return mu >= PRECONDITION_ABOVE * self._factors().largest
+
+    def _factors(self) -> KroneckerPreconditioner:
+        if self._kronecker is None:
+            self._kronecker = KroneckerPreconditioner(self._lin.kronecker_factors())
+        return self._kronecker
+
     def _preconditioner(
         self, mu: float
     ) -> tuple[Callable[[FloatArray], FloatArray], Callable[[FloatArray], FloatArray]]:
-        if self._kronecker is None:
-            self._kronecker = KroneckerPreconditioner(self._lin.kronecker_factors())
-        kronecker, scales = self._kronecker, self._kronecker.scales(mu)
+        kronecker = self._factors()
+        scales = kronecker.scales(mu)
 
         def forward(w: FloatArray) -> FloatArray:
             return kronecker.apply(scales, w)

@@ -83,12 +83,12 @@ class QRState:
             return failure(lin.n_params, "non_finite", "the right-hand side is not finite")
         if spectrum.u is not None:
             return self._solution(mu, spectrum.least_squares(mu, spectrum.u.T @ c))
-        x = spectrum.from_gradient(mu, lin.rmatvec(c))
+        x = spectrum.from_row_space(mu, lin.rmatvec(c))
         if spectrum.rcond(mu) >= CORRECT_BELOW:
             return self._solution(mu, x)
         # Q was not kept: corrected semi-normal equations (Bjorck 1987) stand in for Q^T c.
         residual = lin.rmatvec(c - lin.matvec(x)) - mu * x
-        return self._solution(mu, x + spectrum.from_gradient(mu, residual), iterations=1)
+        return self._solution(mu, x + spectrum.from_row_space(mu, residual), iterations=1)
 
     def _solution(self, mu: float, step: FloatArray, iterations: int = 0) -> Solution:
         found = self.spectrum.found

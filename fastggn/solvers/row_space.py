@@ -11,12 +11,19 @@ from fastggn.solvers.base import FloatArray, LinearSystem
 from fastggn.solvers.spectral import Spectrum
 from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix
 
-__all__ = ["FactoredRows", "RowSystem", "SpectralRows", "TruncatedRows"]
+__all__ = ["CancellationError", "FactoredRows", "RowSystem", "SpectralRows", "TruncatedRows"]
 
 EPS = float(np.finfo(np.float64).eps)
 # The factor of A A^T carries rounding errors of eps |A|^2: below this they are refined away.
 REFINE_BELOW = 1e-6
 MAX_REFINEMENTS = 5
+# The share of x = A^T y that may be rounding errors, eps |A| |y|: y is large along rows that
+# depend on each other, and cancels in the product.
+LOST = 1e-7
+
+
+class CancellationError(ArithmeticError):
+    """The multipliers of dependent rows cancel: the factor cannot give an accurate step."""
 
 
 class RowSystem(Protocol):
@@ -37,11 +44,12 @@ class RowSystem(Protocol):
 
 
 class FactoredRows:
-    """A Cholesky factor of ``A A^T + mu I``, for one mu."""
+    """A Cholesky factor of ``A A^T + mu I``, for one mu; `norm` bounds that of ``A A^T``."""
 
-    def __init__(self, lin: LinearSystem, factor: CholeskyFactor) -> None:
+    def __init__(self, lin: LinearSystem, factor: CholeskyFactor, norm: float) -> None:
         self._lin = lin
         self._factor = factor
+        self._norm = np.sqrt(norm)
         # At mu = 0 the factor exists only for independent rows.
         self.rank: int | None = None
         self.message = ""
@@ -52,10 +60,20 @@ class FactoredRows:
         return self._factor.rcond
 
     def least_squares(self, mu: float, f: FloatArray) -> FloatArray:
-        """Return ``A^T (A A^T + mu I)^-1 f`` (form D3)."""
+        """Return ``A^T (A A^T + mu I)^-1 f`` (form D3).
+
+        Raises
+        ------
+        CancellationError
+            If the rows are dependent and mu too small for the factor.
+        """
         if mu == 0.0:
             self.rank = self._lin.n_rows
-        return self._lin.rmatvec(self._multipliers(mu, f))
+        y = self._multipliers(mu, f)
+        x = self._lin.rmatvec(y)
+        if EPS * self._norm * np.linalg.norm(y) > LOST * np.linalg.norm(x):
+            raise CancellationError
+        return x
 
     def from_gradient(self, mu: float, gradient: FloatArray) -> FloatArray:
         """Return the solution for a gradient that need not be ``A^T b`` (form D2)."""

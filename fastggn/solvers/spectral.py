@@ -56,14 +56,20 @@ class Spectrum:
         width = np.hypot(self.s, np.sqrt(mu))
         return np.asarray(self.vt.T @ (rotated[: self.s.size] * (self.s / width) / width))
 
+    def from_row_space(self, mu: float, gradient: FloatArray) -> FloatArray:
+        """Return ``(A^T A + mu I)^-1 gradient``, shape (N,), for a gradient known to be A^T c.
+
+        Its rounding errors outside the row space are dropped, not divided by mu.
+        """
+        width = np.hypot(self.s, np.sqrt(mu))
+        return np.asarray(self.vt.T @ ((self.vt @ gradient) / width / width))
+
     def from_gradient(self, mu: float, gradient: FloatArray) -> FloatArray:
         """Return ``(A^T A + mu I)^-1 gradient`` (the pseudo-inverse at mu = 0), shape (N,)."""
-        inside = self.vt @ gradient
-        width = np.hypot(self.s, np.sqrt(mu))
-        x = self.vt.T @ (inside / width / width)
+        x = self.from_row_space(mu, gradient)
         if mu > 0.0 and not self._whole:
-            x += (gradient - self.vt.T @ inside) / mu
-        return np.asarray(x)
+            x += (gradient - self.vt.T @ (self.vt @ gradient)) / mu
+        return x
 
 
 def dense_spectrum(lin: LinearSystem) -> Spectrum:

@@ -1,0 +1,66 @@
+"""``fastggn info``: the installation, or what a model file holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from fastggn.cli.outcome import bad_input
+from fastggn.cli.summary import network_name, print_rows
+
+__all__ = ["info"]
+
+
+@click.command(
+    short_help="Show the installation, or what MODEL holds.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.argument("model", required=False, metavar="[MODEL]")
+def info(model: str | None) -> int:
+    r"""Show versions, threads, BLAS and cache folder; or the network and the training of MODEL.
+
+    \b
+    Examples:
+      fastggn info
+      fastggn info model.npz
+    """
+    if model is None:
+        from fastggn.parallel.config import show_config
+
+        show_config()
+        return 0
+    from fastggn.model_io import load_model
+
+    with bad_input():
+        net, theta, metadata = load_model(model)
+    print_rows(_describe(net, metadata, theta))
+    return 0
+
+
+def _describe(net: Any, metadata: dict[str, Any], theta: Any) -> list[tuple[str, str]]:
+    """Return the rows of the table; a file written by hand may lack any of the metadata."""
+    bias = net.bias if isinstance(net.bias, str) else "fixed"
+    rows = [
+        ("network", f"{network_name(net)} ({net.n_params} parameters)"),
+        ("output activation", net.activations[-1].name),
+        ("bias", bias),
+        ("largest weight", f"{abs(theta).max():.4g}"),
+    ]
+    for section in metadata:
+        content = metadata[section]
+        if not isinstance(content, dict):
+            content = {section: content}
+        for key, value in content.items():
+            if value is not None and not isinstance(value, dict):
+                label = key.replace("_", " ") if key != "name" else section
+                rows.append((label, _text(value)))
+    return rows
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list):
+        return ", ".join(_text(item) for item in value)
+    return str(value)

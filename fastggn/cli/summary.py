@@ -1,0 +1,86 @@
+"""The table at the end of a run, and the line at its beginning."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fastggn.cli.options import Settings
+    from fastggn.cli.samples import Samples
+    from fastggn.network import MLP
+    from fastggn.problem import Problem
+    from fastggn.training import TrainResult
+
+__all__ = ["network_name", "opening", "print_rows", "print_summary"]
+
+# The rank is found by a QR of all rows of J, about 2 T n_L N^2 operations: a few seconds.
+MOST_RANK_OPERATIONS = 5e10
+
+
+def network_name(net: MLP) -> str:
+    """Return the network in the papers' notation, with its hidden activations."""
+    widths = ",".join(map(str, net.widths))
+    hidden = list(dict.fromkeys(a.name for a in net.activations[:-1]))
+    return f"F({widths})" + (f", {'/'.join(hidden)}" if hidden else "")
+
+
+def opening(settings: Settings, samples: Samples, problem: Problem) -> str:
+    """Return the line that says what is about to be trained on what."""
+    return (
+        f"{network_name(problem.network)}, {problem.n_params} parameters; "
+        f"{samples.name}, {problem.n_samples} samples; "
+        f"{settings.loss} loss, method {settings.method}"
+    )
+
+
+def print_summary(
+    settings: Settings,
+    samples: Samples,
+    problem: Problem,
+    result: TrainResult,
+    accuracy: float | None,
+) -> None:
+    """Print the outcome of a run as a table to the standard output stream."""
+    rows = [
+        ("network", f"{network_name(problem.network)} ({problem.n_params} parameters)"),
+        ("samples", f"{samples.name} ({problem.n_samples})"),
+        ("loss", f"{result.loss:.6e} ({settings.loss}, from {result.initial_loss:.3e})"),
+        ("gradient norm", f"{result.gradient_norm:.3e}"),
+    ]
+    if accuracy is not None:
+        rows.append(("accuracy", f"{100 * accuracy:.2f} % of the training samples"))
+    if (error := samples.rms_error(problem.outputs(result.theta))) is not None:
+        units = "" if samples.scale_Y is None else ", in the units of the target"
+        rows.append(("rms error", f"{error:.6g}{units}"))
+    rows += [
+        ("iterations", str(result.n_iter)),
+        ("time", f"{result.seconds:.2f} s"),
+        ("solver", result.solver),
+        ("rank of the Jacobian", _rank(problem, result)),
+        ("status", f"{result.status}: {result.message}"),
+        ("model", settings.out),
+    ]
+    print_rows(rows)
+
+
+def print_rows(rows: Iterable[tuple[str, str]]) -> None:
+    """Print pairs of a name and a value to the standard output stream."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    Console(highlight=False, markup=False).print(table)
+
+
+def _rank(problem: Problem, result: TrainResult) -> str:
+    """Return the rank of the Jacobian beside its largest possible value, if it is cheap enough."""
+    n_rows, n_params = problem.n_samples * problem.n_outputs, problem.n_params
+    if 2.0 * n_rows * n_params * min(n_rows, n_params) > MOST_RANK_OPERATIONS:
+        return "not computed for a problem of this size: problem.jacobian(theta).rank()"
+    rank = problem.jacobian(result.theta).rank()
+    return f"{rank} of {min(n_rows, n_params)} (T n_L = {n_rows}, N = {n_params})"
