@@ -110,7 +110,8 @@ class Activation:
         name : str
             Any name that is not a built-in one.
         sigma, derivative, second_derivative : callable
-            Plain functions that Numba can compile, or functions already jitted.
+            Plain functions that Numba can compile, or functions already jitted. They must not
+            raise: an exception would be lost in the compiled loop.
         smoothness : {0, 1, 2}
             0 if sigma is only continuous, 1 if C^1, 2 if C^2 or smoother.
         vanishing_derivative : bool
@@ -128,28 +129,11 @@ class Activation:
             If the name is taken, the smoothness is not 0, 1 or 2, or a function is not finite
             at one of the trial points -2, -0.5, 0, 0.5, 2.
         """
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"name must be a non-empty string, got {name!r}")
-        if name in ACTIVATIONS:
-            raise ValueError(f"name {name!r} is a built-in activation; choose another")
-        if smoothness not in (0, 1, 2):
-            raise ValueError(f"smoothness must be 0, 1 or 2, got {smoothness!r}")
         functions = (sigma, derivative, second_derivative)
-        for label, function in zip(
-            ("sigma", "derivative", "second_derivative"), functions, strict=True
-        ):
-            _try_scalar(label, function)
+        _check_custom(name, functions, smoothness)
         compiled, address = kernels.compile_custom(*functions)
-        return cls(
-            name,
-            kernels.CUSTOM,
-            0.0,
-            address,
-            smoothness,
-            bool(vanishing_derivative),
-            functions,
-            compiled,
-        )
+        flags = (smoothness, bool(vanishing_derivative))
+        return cls(name, kernels.CUSTOM, 0.0, address, *flags, functions, compiled)
 
     def __call__(self, z: ArrayLike) -> NDArray[np.float64]:
         """Return sigma(z), elementwise, for `z` of any shape."""
@@ -226,6 +210,19 @@ def _remake(
         smoothness=smoothness,
         vanishing_derivative=vanishing_derivative,
     )
+
+
+def _check_custom(name: str, functions: tuple[ScalarFunction, ...], smoothness: int) -> None:
+    """Raise unless the arguments of `Activation.custom` are valid."""
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"name must be a non-empty string, got {name!r}")
+    if name in ACTIVATIONS:
+        raise ValueError(f"name {name!r} is a built-in activation; choose another")
+    if smoothness not in (0, 1, 2):
+        raise ValueError(f"smoothness must be 0, 1 or 2, got {smoothness!r}")
+    labels = ("sigma", "derivative", "second_derivative")
+    for label, function in zip(labels, functions, strict=True):
+        _try_scalar(label, function)
 
 
 def _try_scalar(label: str, function: ScalarFunction) -> None:

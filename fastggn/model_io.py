@@ -126,7 +126,7 @@ def load_model(
     try:
         net = MLP.from_config(header["network"], activations)
         theta = as_float_vector("theta", arrays["theta"], net.n_params)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelFileError(f"{file}: {error}") from error
     return net, theta, header["metadata"]
 

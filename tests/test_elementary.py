@@ -90,8 +90,10 @@ def test_special_values():
 
 
 def test_smallest_number():
-    """exp(-745.13) is the smallest subnormal number, not 0."""
-    assert evaluate(np.array([-745.13]))[0][0] == 5e-324
+    """exp(-745.13) is the smallest subnormal number, not 0, and log1p does not lose it."""
+    exps, small, _, logs = evaluate(np.array([-745.13, 5e-324]))
+    assert exps[0] == small[0] == 5e-324
+    assert logs[1] == 5e-324
 
 
 def test_bits_of_a_power():

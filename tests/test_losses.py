@@ -303,6 +303,12 @@ def test_no_right_hand_side_when_the_true_class_underflows(name, gap, exists):
         assert np.allclose(got, loss.gradient(F, Y), rtol=1e-8)
 
 
+def test_softmax_root_near_an_exact_fit():
+    """sqrt(q) (1 - q) keeps its relative accuracy where q rounds to 1."""
+    S = SoftmaxCrossEntropy().hessian_sqrt(np.array([[45.0, -3.0, 1.0]]), np.eye(3)[:1])
+    assert np.isclose(S[0, 0, 0], np.exp(-44.0) + np.exp(-48.0), rtol=1e-12, atol=0)
+
+
 def test_right_hand_side_with_vanishing_other_classes():
     """Probabilities that underflow do no harm where the target is 0 too."""
     F = np.array([[1e4, 0.0, -1e4]])
@@ -513,6 +519,24 @@ def test_gradient_outside_the_range_has_no_right_hand_side():
     assert b is None
 
 
+def test_derived_right_hand_side_is_bounded():
+    """A b of 1e9 would drown the others in rounding: None. One of 1e7 is returned."""
+
+    class Flat(Quartic):
+        root = 1e-9
+
+        def gradient(self, F, Y):
+            return np.ones_like(F)
+
+        def hessian_sqrt(self, F, Y):
+            return np.tile(np.diag([1.0, self.root]), (len(F), 1, 1))
+
+    flat = Flat()
+    assert get_loss(flat).curvature_factor(*two_outputs(4))[1] is None
+    flat.root = 1e-7
+    assert np.allclose(get_loss(flat).curvature_factor(*two_outputs(4))[1], [1.0, 1e7])
+
+
 def test_subclass_is_completed():
     """The training curvature of an indefinite loss is the positive part of its Hessian."""
     loss = get_loss(Saddle())
@@ -526,11 +550,12 @@ def test_subclass_is_completed():
         loss.hessian_sqrt(F, Y)
 
 
+@pytest.mark.parametrize("spoil", [lambda a: a[..., None], lambda a: a[1:]], ids=["ndim", "size"])
 @pytest.mark.parametrize("method", ["value", "gradient", "hessian", "hessian_sqrt"])
-def test_custom_shapes_are_checked(method):
+def test_custom_shapes_are_checked(method, spoil):
     """A wrong shape is a ValueError that names the loss and the method."""
-    bad = Quartic()
-    setattr(bad, method, lambda F, Y: np.zeros((len(F), 2, 3, 1)))
+    bad, right = Quartic(), getattr(Quartic(), method)
+    setattr(bad, method, lambda F, Y: spoil(right(F, Y)))
     with pytest.raises(ValueError, match=f"{method} of the loss 'Quartic' must return shape"):
         getattr(get_loss(bad), method)(*two_outputs())
 

@@ -1,5 +1,8 @@
 """Problem: bad input, one case a test; every kind of array; extremes; states that must not leak."""
 
+import gc
+import tracemalloc
+
 import naive
 import numpy as np
 import pytest
@@ -158,7 +161,7 @@ def test_bad_logistic_target(net, X):
 
 def test_bad_network(X, Y):
     """An MLP, not its widths."""
-    with pytest.raises(TypeError, match="network"):
+    with pytest.raises(TypeError, match="net.*MLP.*tuple"):
         fg.Problem(WIDTHS, X, Y)
 
 
@@ -457,6 +460,39 @@ def test_operators_keep_their_point(problem):
     problem.linearise(theta).matvec(v)
     after = [operator @ v for operator in made] + [system.matvec(v)]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+# --- memory ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def live_bytes():
+    """A function that says how many bytes live."""
+    gc.collect()
+    gc.disable()  # memory must not depend on when cycles are collected
+    tracemalloc.start()
+    yield lambda: tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    gc.enable()
+
+
+def test_evaluations_do_not_pile_up(live_bytes):
+    """Buffers are used again: ten evaluations hold no more memory than two."""
+    net = fg.MLP((4, 60, 1))
+    rng = np.random.default_rng(0)
+    problem = fg.Problem(net, rng.standard_normal((2000, 4)), np.zeros(2000))
+    theta = net.init(seed=0)
+
+    def evaluate(count):
+        for _ in range(count):
+            problem.loss(theta)
+            problem.gradient(theta)
+            problem.ggn_operator(theta) @ theta
+            problem.jacobian(theta) @ theta
+        return live_bytes()
+
+    first = evaluate(2)
+    assert evaluate(10) <= first + 2**20
 
 
 # --- weights, attributes, extremes ----------------------------------------------------------

@@ -5,13 +5,22 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 import fastggn.solvers as solvers
 from fastggn.solvers import choose_solver, get_solver
 from fastggn.solvers.dual import DualSolver
 from fastggn.solvers.kronecker import KroneckerPreconditioner
-from fastggn.solvers.lsqr import LSQRSolver, conjugate_gradients
+from fastggn.solvers.lsqr import TRIAL, LSQRSolver, conjugate_gradients
 from fastggn.solvers.two_triangles import SymmetricMatrix, factor_cholesky
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Small systems: several threads of BLAS would wait for each other on a busy machine."""
+    with threadpool_limits(1, "blas"):
+        yield
+
 
 NAMES = ["cholesky", "dual", "qr", "lsqr"]
 SHAPES = [(40, 12), (12, 40), (13, 13), (1, 5), (5, 1), (1, 1), (300, 70)]
@@ -59,8 +68,10 @@ class DenseSystem:
         units = max(k for k in range(1, n + 1) if n % k == 0 and k * k <= n)
         inputs = n // units
         gram = self.a.T @ self.a
-        blocks = [gram[k * inputs : (k + 1) * inputs][:, k * inputs : (k + 1) * inputs]
-                  for k in range(units)]
+        blocks = [
+            gram[k * inputs : (k + 1) * inputs][:, k * inputs : (k + 1) * inputs]
+            for k in range(units)
+        ]
         return [(np.eye(units), sum(blocks) / units)]
 
     def system_matrix(self, mu):
@@ -212,25 +223,29 @@ def singular_systems():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(
-    ("label", "a"), singular_systems(), ids=[label for label, _ in singular_systems()]
-)
-@pytest.mark.parametrize("damping", [0.0, 1e-14, 1e-8, 1e-4, 1.0])
-def test_singular(name, label, a, damping):
-    """The minimum-norm or damped step to 1e-6, or a refusal."""
+@pytest.mark.parametrize("label", [label for label, _ in singular_systems()])
+@pytest.mark.parametrize("damping", [0.0, 1e-14, 1e-12, 1e-10, 1e-8, 1e-4, 1.0])
+def test_singular(name, label, damping):
+    """The minimum-norm or damped step to 1e-6, or a refusal; |A| = 1, inconsistent rows.
+
+    The normal equations leave errors of eps |A| |r| / mu, which Cholesky refuses above 1e-3.
+    """
     rng = np.random.default_rng(4)
+    a = dict(singular_systems())[label]
+    a /= max(np.linalg.norm(a, 2), 1e-300)
+    tolerance = 1e-3 if name == "cholesky" and damping in (1e-12, 1e-10) else 1e-6
     lin = DenseSystem(a, rng.standard_normal(a.shape[0]))
     state = get_solver(name).prepare(lin)
     c = rng.standard_normal(a.shape[0])
     for answer, sign, rhs in [(state.solve(damping), -1, lin.b), (state.correct(damping, c), 1, c)]:
         if not answer.ok:
-            assert name == "cholesky" and damping < 1e-10
+            assert name == "cholesky" and damping < 1e-11
             assert answer.status in ("singular", "not_positive_definite")
             continue
         u, s, vt = np.linalg.svd(a, full_matrices=False)
         k = np.linalg.matrix_rank(a)
         exact = vt[:k].T @ (s[:k] / (s[:k] ** 2 + damping) * (u[:, :k].T @ rhs))
-        assert np.linalg.norm(answer.step - sign * exact) <= 1e-6 * np.linalg.norm(exact) + 1e-12
+        assert np.linalg.norm(answer.step - sign * exact) <= tolerance * np.linalg.norm(exact)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -243,8 +258,8 @@ def test_condition_numbers(name, shape, k):
     exact = v @ rng.standard_normal(min(shape))
     lin = DenseSystem(a, a @ exact)
     answer = get_solver(name).prepare(lin).solve(0.0)
-    if name == "cholesky" and (k >= 7 or shape[0] < shape[1]):
-        assert not answer.ok and answer.status == "singular"
+    if name == "cholesky" and (k >= 8 or shape[0] < shape[1] or not answer.ok):
+        assert answer.status == "singular" and (k >= 7 or shape[0] < shape[1])
         return
     if name == "dual" and shape[0] > shape[1]:
         return
@@ -491,13 +506,16 @@ def test_preconditioner_saves_iterations():
     a = (psi[:, :, None] * phi[:, None, :]).reshape(rows, -1)
     lin = DenseSystem(a, rng.standard_normal(rows))
     lin.kronecker_factors = lambda: [(psi.T @ psi / rows, phi.T @ phi)]
-    plain = LSQRSolver(preconditioned=False).prepare(lin).solve(1e-9)
-    quick = LSQRSolver().prepare(lin).solve(1e-9)
-    assert relative(quick.step, reference_step(lin, 1e-9)) < 1e-8
-    assert quick.iterations < plain.iterations / 2
+    # Relative to |A|^2, one damping above the limit of the preconditioner and one below it.
+    for damping, trial in [(1e-5, 0), (1e-9, TRIAL)]:
+        plain = LSQRSolver(preconditioned=False).prepare(lin).solve(damping)
+        quick = LSQRSolver().prepare(lin).solve(damping)
+        assert quick.status == "ok"
+        assert relative(quick.step, reference_step(lin, damping)) < 1e-8
+        assert quick.iterations - trial < plain.iterations / 4
     lin.b = None
     conjugate = LSQRSolver().prepare(lin).solve(1e-9)
-    assert conjugate.iterations < plain.iterations / 2
+    assert conjugate.status == "ok" and conjugate.iterations < 60
 
 
 def test_preconditioner_is_the_inverse_square_root():

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 
 from fastggn.kernels.tsqr import (
     StreamingQR,
@@ -8,6 +9,12 @@ from fastggn.kernels.tsqr import (
     numerical_rank,
     thin_svd,
 )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    with threadpool_limits(1, "blas"):
+        yield
 
 
 def folded(a, b=None, block=8):

@@ -12,19 +12,22 @@ from fastggn.cli.summary import network_name, print_rows
 __all__ = ["info"]
 
 
+HELP = """Show versions, threads, BLAS and cache folder; or the network and training of MODEL.
+
+\b
+Examples:
+  fastggn info
+  fastggn info model.npz"""
+
+
 @click.command(
+    help=HELP,
     short_help="Show the installation, or what MODEL holds.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.argument("model", required=False, metavar="[MODEL]")
 def info(model: str | None) -> int:
-    r"""Show versions, threads, BLAS and cache folder; or the network and the training of MODEL.
-
-    \b
-    Examples:
-      fastggn info
-      fastggn info model.npz
-    """
+    """Print the configuration, or the content of a model file."""
     if model is None:
         from fastggn.parallel.config import show_config
 

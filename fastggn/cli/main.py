@@ -17,6 +17,16 @@ from fastggn.cli.train import train
 __all__ = ["main"]
 
 
+HELP = """Train multilayer perceptrons with second-order methods, and study their loss surfaces.
+
+\b
+Exit codes:
+  0  done: converged, or the iterations asked for are used up
+  1  internal error, or the model could not be saved
+  2  bad input
+  3  stopped early by a signal or the time limit, with the state saved"""
+
+
 class Program(click.Group):
     """A group of commands that turns every failure into one line and an exit code."""
 
@@ -70,20 +80,13 @@ def _print_error(message: str) -> None:
 
 @click.group(
     cls=Program,
+    help=HELP,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Start with: fastggn train   (four regions, under a minute, writes model.npz)",
 )
 @click.version_option(__version__, prog_name="fastggn")
 def main() -> None:
-    r"""Train multilayer perceptrons with second-order methods, and study their loss surfaces.
-
-    \b
-    Exit codes:
-      0  done: converged, or the iterations asked for are used up
-      1  internal error, or the model could not be saved
-      2  bad input
-      3  stopped early by a signal or the time limit, with the state saved
-    """
+    """Hold the commands; the docstring of a group would be its help page."""
 
 
 main.add_command(train)

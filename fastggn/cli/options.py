@@ -65,7 +65,7 @@ class Settings:
 class GroupedOption(click.Option):
     """An option that knows under which heading of the help page it stands."""
 
-    def __init__(self, *args: Any, group: str = "Other", **keywords: Any) -> None:
+    def __init__(self, *args: Any, group: str, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
         self.group = group
 
@@ -76,10 +76,11 @@ class GroupedCommand(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, group by group, in the order of their definition."""
         groups: dict[str, list[tuple[str, str]]] = {}
+        # The --help of click itself has no group.
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record is not None:
-                groups.setdefault(getattr(param, "group", "Other"), []).append(record)
+            if record is not None and isinstance(param, click.Option):
+                groups.setdefault(getattr(param, "group", "Running"), []).append(record)
         for group, records in groups.items():
             with formatter.section(group):
                 formatter.write_dl(records)

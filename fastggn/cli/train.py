@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 from click.core import ParameterSource
 from rich.console import Console
 
@@ -30,7 +31,6 @@ __all__ = ["train"]
 TRAIN_ARGUMENTS = (
     "method",
     "solver",
-    "seed",
     "max_iter",
     "alpha",
     "damping",
@@ -77,9 +77,10 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     with bad_input():
         samples, problem, theta = _prepare(settings)
         check_writable(settings.out, n_bytes=8 * problem.n_params + 65536)
-        _check_threads(settings.threads)
+        _check_run(settings, problem)
     if not settings.quiet:
-        console.print(opening(settings, samples, problem), markup=False, highlight=False)
+        line = opening(settings, samples, problem)
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     with SignalStop() as stop:
         with plain_warnings(console, settings.quiet):
             result = _run(settings, problem, theta, console, stop)
@@ -139,17 +140,24 @@ def _prepare(settings: Settings) -> tuple[Samples, Problem, Any]:
     return samples, problem, net.init(seed=settings.seed, scheme=settings.init)
 
 
-def _check_threads(n_threads: int | None) -> None:
-    from fastggn.parallel.threads import threads
+def _arguments(settings: Settings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in TRAIN_ARGUMENTS}
 
-    with threads(n_threads):
+
+def _check_run(settings: Settings, problem: Problem) -> None:
+    """Let every argument of the run be refused before a word is printed."""
+    from fastggn.parallel.threads import threads
+    from fastggn.training.options import check_options
+
+    check_options(problem, callbacks=(), **_arguments(settings))
+    with threads(settings.threads):
         pass
 
 
 def _run(
     settings: Settings, problem: Problem, theta: Any, console: Console, stop: SignalStop
 ) -> TrainResult:
-    """Train; an argument that `train` refuses before its first iteration is bad input."""
+    """Train under a progress line; the signals stop it between two iterations."""
     from fastggn.training import train as run_training
 
     with (
@@ -161,19 +169,23 @@ def _run(
             theta,
             callbacks=(line, stop),
             n_threads=settings.threads,
-            **{name: getattr(settings, name) for name in TRAIN_ARGUMENTS},
+            seed=settings.seed,
+            **_arguments(settings),
         )
 
 
 @contextlib.contextmanager
 def _refused_at_first(line: ProgressLine) -> Iterator[None]:
+    """Turn a refusal that comes before the first iteration (a solver's, for its memory).
+
+    The types of the arguments are right by now: a TypeError is an error of the program.
+    """
     try:
-        with bad_input():
-            yield
-    except BadInput as error:
-        if line.n_records and error.__cause__ is not None:
-            raise error.__cause__ from None
-        raise
+        yield
+    except (ValueError, MemoryError) as error:
+        if line.n_records or isinstance(error, np.linalg.LinAlgError):
+            raise
+        raise BadInput(str(error) or "not enough memory") from error
 
 
 def _save(

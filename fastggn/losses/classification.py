@@ -69,9 +69,10 @@ class SoftmaxCrossEntropy(Loss):
         q, other, _ = _softmax(F)
         root = np.sqrt(q)
         gradient = np.where(Y == 1.0, -other, q - Y)
-        usable = np.abs(gradient) <= LARGEST_FACTOR * root
-        b = np.where(Y == 0.0, root, gradient / np.where(usable & (root > 0.0), root, 1.0))
-        return _softmax_root(q, other), b if (usable | (Y == 0.0)).all() else None
+        if (np.abs(gradient) > LARGEST_FACTOR * root).any():
+            return _softmax_root(q, other), None
+        # Where q underflows beside a target of 0, the gradient is 0 too.
+        return _softmax_root(q, other), gradient / np.where(root > 0.0, root, 1.0)
 
     def signed_factor(self, F: Array, Y: Array) -> tuple[Array, Array]:
         """Return (S, ones): the Hessian is positive semi-definite."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg.blas import dnrm2
 
 from fastggn.solvers.base import FloatArray, LinearSystem, Solution, failure, success, total_shift
 from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, factor_cholesky
@@ -16,8 +17,8 @@ CORRECT_BELOW = 1e-8
 MAX_CORRECTIONS = 5
 # A correction below this, relative to the step, is the last one needed.
 ENOUGH = 1e-12
-# A correction that stays above this means that the step has no digits left.
-LOST = 1e-2
+# Corrections that stay above this share of the step are its rounding errors: too few digits.
+LOST = 1e-3
 
 
 class CholeskySolver:
@@ -88,15 +89,17 @@ class CholeskyState:
         The corrected semi-normal equations (Bjorck 1987): with the residual taken over the rows,
         the step is as accurate as one by QR while ``eps cond(A)^2 < 1``.
         """
-        last = np.inf
-        for corrections in range(1, MAX_CORRECTIONS + 1):
+        size = last = np.inf
+        length, corrections = 0.0, 0
+        # Written so that NaN ends the loop too.
+        while corrections < MAX_CORRECTIONS and (corrections < 2 or size < 0.5 * last):
+            last = size
             correction = factor.solve(self._residual(mu, x, b, theta))
             x = x + correction
-            size, length = float(np.linalg.norm(correction)), float(np.linalg.norm(x))
-            # Written so that NaN ends the loop too.
-            if not ENOUGH * length < size < 0.5 * last:
+            size, length = float(dnrm2(correction)), float(dnrm2(x))
+            corrections += 1
+            if size <= ENOUGH * length:
                 break
-            last = size
         if size > LOST * length:
             message = (
                 f"rounding errors of {size / length:.0e} of the step at rcond {factor.rcond:.1e}"

@@ -6,6 +6,8 @@ hold for a singular Hessian of the loss, because only its square root enters.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.linalg import LinAlgError
 
@@ -21,7 +23,13 @@ from fastggn.solvers.base import (
     success,
     total_shift,
 )
-from fastggn.solvers.row_space import FactoredRows, RowSystem, SpectralRows, TruncatedRows
+from fastggn.solvers.row_space import (
+    CancellationError,
+    FactoredRows,
+    RowSystem,
+    SpectralRows,
+    TruncatedRows,
+)
 from fastggn.solvers.spectral import dense_spectrum
 from fastggn.solvers.two_triangles import IndefiniteFactor, SymmetricMatrix, factor_cholesky
 
@@ -67,46 +75,55 @@ class DualState:
 
     def solve(self, damping: float) -> Solution:
         """Return the damped step; see `State.solve`."""
-        mu = total_shift(self._lin, damping)
         lin = self._lin
-        try:
-            rows = self._prepared(mu)
-        except LinAlgError as error:
-            return failure(lin.n_params, "singular", f"no decomposition of the rows: {error}")
+        mu = total_shift(lin, damping)
         if lin.b is None:
-            return self._solution(mu, rows, -rows.from_gradient(mu, lin.gradient))
+            return self._answer(mu, lambda rows: -rows.from_gradient(mu, lin.gradient))
         shift = shrinkage_shift(lin, mu)
         if shift is None:
-            return self._solution(mu, rows, -rows.least_squares(mu, lin.b))
-        z = rows.least_squares(mu, lin.b - lin.matvec(shift))
-        return self._solution(mu, rows, -(shift + z))
+            b = lin.b
+            return self._answer(mu, lambda rows: -rows.least_squares(mu, b))
+        f = lin.b - lin.matvec(shift)
+        return self._answer(mu, lambda rows: -(shift + rows.least_squares(mu, f)))
 
     def correct(self, damping: float, c: FloatArray) -> Solution:
         """Return ``(A^T A + mu I)^-1 A^T c``; see `State.correct`."""
         mu = total_shift(self._lin, damping)
-        n = self._lin.n_params
         if not np.isfinite(c).all():
+            n = self._lin.n_params
             return failure(n, "non_finite", "the right-hand side is not finite")
+        return self._answer(mu, lambda rows: rows.least_squares(mu, c))
+
+    def _answer(self, mu: float, step: Callable[[RowSystem], FloatArray]) -> Solution:
+        """Return `step` of the rows as far as they are prepared, decomposed if it must be."""
         try:
-            rows = self._prepared(mu)
+            try:
+                rows = self._prepared(mu)
+                return self._solution(mu, rows, step(rows))
+            except CancellationError:
+                rows = self._decomposed()
+                return self._solution(mu, rows, step(rows))
         except LinAlgError as error:
-            return failure(n, "singular", f"no decomposition of the rows: {error}")
-        return self._solution(mu, rows, rows.least_squares(mu, c))
+            message = f"no decomposition of the rows: {error}"
+            return failure(self._lin.n_params, "singular", message)
 
     def _prepared(self, mu: float) -> RowSystem:
-        matrix = self._matrix
-        if self._rows is not None and (matrix is None or mu == self._mu):
+        if self._rows is not None and (self._matrix is None or mu == self._mu):
             return self._rows
-        if matrix is None:
+        if self._matrix is None:
             raise LinAlgError("an earlier decomposition failed")
+        factor = factor_cholesky(self._matrix, mu)
+        if factor.bad_pivot or factor.rcond < max(10, self._lin.n_rows) * EPS:
+            return self._decomposed()
         self._mu = mu
-        factor = factor_cholesky(matrix, mu)
-        if not factor.bad_pivot and factor.rcond >= max(10, self._lin.n_rows) * EPS:
-            self._rows = FactoredRows(self._lin, factor)
-            return self._rows
-        self._matrix = None
+        self._rows = FactoredRows(self._lin, factor, self._matrix.norm(0.0))
+        return self._rows
+
+    def _decomposed(self) -> RowSystem:
+        matrix, self._matrix, self._rows = self._matrix, None, None
         # The rows, their right singular vectors and the copy LAPACK works on.
-        if 3 * 8 * self._lin.n_rows * self._lin.n_params <= available_memory() // 2:
+        needed = 3 * 8 * self._lin.n_rows * self._lin.n_params
+        if matrix is None or needed <= available_memory() // 2:
             self._rows = SpectralRows(dense_spectrum(self._lin))
         else:
             self._rows = TruncatedRows(self._lin, matrix)

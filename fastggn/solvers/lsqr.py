@@ -28,7 +28,9 @@ __all__ = ["LSQRSolver", "LSQRState"]
 # LSQR's reasons to stop that are not convergence: 3 and 6, the condition number; 7, the limit.
 NOT_CONVERGED = (3, 6, 7)
 # Preconditioned, a singular A errs by about 20 eps |A|^2 / mu: above this by less than 1e-6.
+# Below, so many iterations without a preconditioner settle a system of low rank first.
 PRECONDITION_ABOVE = 1e-8
+TRIAL = 200
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,11 @@ class LSQRSolver:
     """Solve by LSQR (Paige and Saunders 1982), from products with A and its transpose.
 
     The rows ``sqrt(mu) I`` are appended before a right preconditioner made of Kronecker factors,
-    where M >= N and mu is not tiny beside ``|A|^2``. Elsewhere there is no preconditioner: it
-    mixes the null space of A into the iterates, whose rounding errors are then divided by mu
-    (at mu = 0 it would lose the minimum norm), and with fewer rows than columns it costs more
-    iterations than it saves. There is never a warm start. Positive semi-definite curvature only.
+    where M >= N. The preconditioner mixes the null space of A into the iterates, and rounding
+    errors there are divided by mu: at mu = 0, where it would lose the minimum norm, there is
+    none; at mu tiny beside ``|A|^2`` a limited number of iterations goes without it first. With
+    fewer rows than columns it costs more iterations than it saves. There is never a warm start.
+    Positive semi-definite curvature only.
 
     Parameters
     ----------
@@ -107,25 +110,22 @@ class LSQRState:
 
     def _least_squares(self, mu: float, f: FloatArray) -> tuple[FloatArray, bool, int, str]:
         """Minimise ``|A x - f|^2 + mu |x|^2``."""
-        lin = self._lin
         _require_finite(f)
-        if self._preconditioned(mu):
-            forward, backward = self._preconditioner(mu)
-            operator = _appended(lin, np.sqrt(mu), forward, backward)
-            f = np.concatenate([f, np.zeros(lin.n_params)])
-            w, reason, iterations = self._iterate(operator, f, 0.0)
-            x = forward(w)
-        else:
-            operator = _checked(lin)
-            x, reason, iterations = self._iterate(operator, f, float(np.sqrt(mu)))
-        converged = reason not in NOT_CONVERGED
-        message = (
-            "" if converged else f"LSQR stopped after {iterations} iterations (istop {reason})"
-        )
-        return x, converged, iterations, message
+        spent = 0
+        useful = self._preconditionable(mu)
+        if not useful or mu < PRECONDITION_ABOVE * self._factors().largest:
+            limit = min(self._limit, TRIAL) if useful else self._limit
+            x, reason, spent = self._iterate(_checked(self._lin), f, float(np.sqrt(mu)), limit)
+            if reason not in NOT_CONVERGED or not useful or limit == self._limit:
+                return x, *_told(reason, spent)
+        forward, backward = self._preconditioner(mu)
+        operator = _appended(self._lin, np.sqrt(mu), forward, backward)
+        f = np.concatenate([f, np.zeros(self._lin.n_params)])
+        w, reason, iterations = self._iterate(operator, f, 0.0, self._limit)
+        return forward(w), *_told(reason, spent + iterations)
 
     def _iterate(
-        self, operator: LinearOperator, f: FloatArray, damp: float
+        self, operator: LinearOperator, f: FloatArray, damp: float, limit: int
     ) -> tuple[FloatArray, int, int]:
         # conlim=0 leaves the condition number out of the stopping rule: at mu = 0 a singular
         # system is to be solved, not refused.
@@ -137,7 +137,7 @@ class LSQRState:
             atol=tolerance,
             btol=tolerance,
             conlim=0,
-            iter_lim=self._limit,
+            iter_lim=limit,
         )
         return answer[0], int(answer[1]), int(answer[2])
 
@@ -167,12 +167,9 @@ class LSQRState:
         message = "" if converged else f"conjugate gradients stopped after {iterations} iterations"
         return success(-x, status=_status(converged), iterations=iterations, message=message)
 
-    def _preconditioned(self, mu: float) -> bool:
-        if mu == 0.0 or not self._options.preconditioned:
-            return False
-        if self._lin.n_rows < self._lin.n_params:
-            return False
-        return mu >= PRECONDITION_ABOVE * self._factors().largest
+    def _preconditionable(self, mu: float) -> bool:
+        allowed = mu > 0.0 and self._options.preconditioned
+        return allowed and self._lin.n_rows >= self._lin.n_params
 
     def _factors(self) -> KroneckerPreconditioner:
         if self._kronecker is None:
@@ -276,6 +273,13 @@ def _require_finite(product: FloatArray) -> None:
 
 def _identity(v: FloatArray) -> FloatArray:
     return v
+
+
+def _told(reason: int, iterations: int) -> tuple[bool, int, str]:
+    """Return whether LSQR converged, its iterations, and what is to be said."""
+    if reason not in NOT_CONVERGED:
+        return True, iterations, ""
+    return False, iterations, f"LSQR stopped after {iterations} iterations (istop {reason})"
 
 
 def _status(converged: bool) -> str:

@@ -43,6 +43,8 @@ class QRSolver:
                 "qr needs a square root of the curvature, which indefinite ('exact') curvature "
                 "has not: use cholesky or dual",
             )
+        if not np.isfinite(lin.gradient).all():
+            return RefusedState(lin.n_params, "non_finite", "the gradient is not finite")
         try:
             return QRState(lin)
         except LinAlgError as error:

@@ -6,6 +6,7 @@ from typing import Protocol
 
 import numpy as np
 from scipy.linalg import eigh
+from scipy.linalg.blas import dnrm2
 
 from fastggn.solvers.base import FloatArray, LinearSystem
 from fastggn.solvers.spectral import Spectrum
@@ -71,7 +72,8 @@ class FactoredRows:
             self.rank = self._lin.n_rows
         y = self._multipliers(mu, f)
         x = self._lin.rmatvec(y)
-        if EPS * self._norm * np.linalg.norm(y) > LOST * np.linalg.norm(x):
+        # BLAS's norm does not square what would overflow.
+        if EPS * self._norm * dnrm2(y) > LOST * dnrm2(x):
             raise CancellationError
         return x
 
@@ -100,7 +102,7 @@ class FactoredRows:
         last = np.inf
         for _ in range(MAX_REFINEMENTS):
             residual = f - self._lin.matvec(self._lin.rmatvec(y)) - mu * y
-            size = float(np.linalg.norm(residual))
+            size = float(dnrm2(residual))
             # Written so that NaN ends the loop too.
             if not size < 0.5 * last:
                 break

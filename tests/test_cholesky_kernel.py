@@ -1,0 +1,50 @@
+"""The blocked Cholesky against LAPACK, its report of bad pivots, and its untouched triangle."""
+
+import numpy as np
+import pytest
+
+from fastggn.kernels import cholesky as module
+from fastggn.kernels.cholesky import cholesky
+from fastggn.kernels.jit import DISABLED
+from fastggn.parallel.threads import one_pool
+
+SIZES = [1, 2, 7, 64] if DISABLED else [1, 2, 7, 64, 191, 192, 193, 769, 1000, 1733]
+
+
+def _matrix(n, seed=0):
+    a = np.random.default_rng(seed).normal(size=(n, n))
+    return a @ a.T / n + 0.1 * np.eye(n)
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("n", SIZES)
+def test_the_factor_matches_lapack_and_the_upper_triangle_is_untouched(n):
+    a = _matrix(n)
+    expected = np.linalg.cholesky(a)
+    with one_pool():
+        factor = a.copy()
+        assert cholesky(factor) == 0
+    np.testing.assert_allclose(np.tril(factor), expected, rtol=0, atol=1e-11)
+    np.testing.assert_array_equal(np.triu(factor, 1), np.triu(a, 1))
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("bad", [-1.0, 0.0, np.nan, -np.inf])
+@pytest.mark.parametrize("n", SIZES[2:])
+def test_the_first_bad_pivot_is_reported_from_one(n, bad):
+    for pivot in {0, n // 2, n - 1}:
+        a = np.eye(n)
+        a[pivot, pivot] = bad
+        with one_pool():
+            assert cholesky(a) == pivot + 1
+
+
+@pytest.mark.skipif(DISABLED, reason="tiles larger than the test's matrices")
+def test_tiles_and_one_call_agree(monkeypatch):
+    a = _matrix(700, seed=1)
+    with one_pool():
+        whole, tiled = a.copy(), a.copy()
+        cholesky(whole)
+        monkeypatch.setattr(module, "_SERIAL", 100)
+        cholesky(tiled)
+    np.testing.assert_allclose(np.tril(tiled), np.tril(whole), rtol=0, atol=1e-12)

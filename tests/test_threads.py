@@ -1,0 +1,140 @@
+"""One budget of threads: set, checked, restored; and the same bits for any number."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+
+import numba
+import numpy as np
+import pytest
+import threadpoolctl
+
+import fastggn as fg
+from fastggn.kernels.jit import DISABLED
+from fastggn.parallel.threads import max_threads, one_pool, thread_count
+
+BITS = """
+import hashlib, json, sys
+import numpy as np
+import fastggn as fg
+from fastggn.kernels.cholesky import cholesky
+
+def digest(array):
+    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+
+def shifted(array, shift):
+    buffer = np.empty(array.size + 8)
+    view = buffer[shift : shift + array.size].reshape(array.shape)
+    view[...] = array
+    return view
+
+SHAPES = [((3, 8, 1), 700, "squared"), ((6, 40, 40, 1), 900, "huber"),
+          ((5, 12, 7, 4), 600, "softmax_cross_entropy")]
+out = {}
+for widths, T, loss in SHAPES:
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(T, widths[0])), rng.normal(size=(T, widths[-1]))
+    if loss == "softmax_cross_entropy":
+        Y = rng.integers(0, widths[-1], T)
+    net = fg.MLP(widths)
+    theta = net.init(seed=0)
+    v, u = rng.normal(size=net.n_params), rng.normal(size=T * widths[-1])
+    for n in (1, 2, 3, 4):
+        for repeat in range(int(sys.argv[1])):
+            with fg.threads(n):
+                p = fg.Problem(net, shifted(X, repeat % 8), Y, loss, l2=1e-3)
+                t = shifted(theta, (3 * repeat) % 8)
+                J = p.jacobian(t)
+                G = p.ggn(t)
+                factor = G + np.eye(len(G))
+                with fg.parallel.one_pool():
+                    assert cholesky(factor) == 0
+                one = fg.train(p, t, max_iter=1)
+                many = fg.train(p, t, max_iter=20) if repeat == 0 else one
+                dense = p.hessian(t) if repeat == 0 else G
+                results = [G, p.gradient(t), J @ v, J.T @ u, np.tril(factor), one.theta,
+                           many.theta if repeat == 0 else None, dense if repeat == 0 else None]
+            for k, r in enumerate(results):
+                if r is not None:
+                    out.setdefault(f"{widths} {k}", set()).add(digest(r))
+print(json.dumps({k: len(v) for k, v in out.items()}))
+"""
+
+
+@pytest.mark.skipif(DISABLED, reason="threads need the compiler")
+def test_the_bits_do_not_depend_on_the_number_of_threads_or_the_alignment():
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
+    result = subprocess.run(
+        [sys.executable, "-c", BITS, "10"],
+        capture_output=True, text=True, env=environment, check=True,
+    )
+    distinct = json.loads(result.stdout.splitlines()[-1])
+    assert len(distinct) == 3 * 8
+    assert set(distinct.values()) == {1}, distinct
+
+
+def test_threads_are_set_and_restored():
+    before = numba.get_num_threads()
+    with fg.threads(1):
+        assert thread_count() == 1
+    assert numba.get_num_threads() == before
+    with pytest.raises(RuntimeError, match="inside"), fg.threads(1):
+        raise RuntimeError("inside")
+    assert numba.get_num_threads() == before
+
+
+def test_blas_runs_at_one_thread_inside_and_is_restored():
+    def blas():
+        return [
+            lib["num_threads"]
+            for lib in threadpoolctl.threadpool_info()
+            if lib["user_api"] == "blas"
+        ]
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    before = blas()
+    with one_pool():
+        assert set(blas()) == {1}
+        with fg.threads(1):
+            assert set(blas()) == {1}
+        assert set(blas()) == {1}
+    assert blas() == before
+    with pytest.raises(RuntimeError, match="inside"), one_pool():
+        raise RuntimeError("inside")
+    assert blas() == before
+
+
+@pytest.mark.parametrize("n", [0, -1, max_threads() + 1])
+def test_a_count_out_of_range_raises(n):
+    with pytest.raises(ValueError, match=r"number of threads must lie in 1\.\."), fg.threads(n):
+        pass
+
+
+@pytest.mark.parametrize("n", [1.5, "2", True])
+def test_a_count_that_is_no_integer_raises(n):
+    with pytest.raises(TypeError, match="must be an integer"), fg.threads(n):
+        pass
+
+
+def test_two_python_threads_give_the_results_of_two_calls_in_sequence():
+    from concurrent.futures import ThreadPoolExecutor
+
+    rng = np.random.default_rng(0)
+    problem = fg.Problem(fg.MLP((2, 6, 1)), rng.normal(size=(50, 2)), rng.normal(size=50))
+
+    def digest(seed):
+        theta = fg.train(problem, seed=seed, max_iter=8).theta
+        return hashlib.sha256(theta.tobytes()).hexdigest()
+
+    alone = [digest(seed) for seed in range(6)]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(digest, range(6))) == alone
+
+
+def test_show_config_names_what_matters(capsys):
+    fg.show_config()
+    text = capsys.readouterr().out
+    for word in ("numba", "threading layer", "blas", "threads", "cache folder"):
+        assert word in text
