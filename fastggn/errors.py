@@ -15,6 +15,7 @@ __all__ = [
     "FastGGNWarning",
     "SingularSystemWarning",
     "as_float_vector",
+    "as_real",
     "check_finite",
     "check_positive",
     "suggest",
@@ -90,6 +91,8 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> float:
     ValueError
         If it is NaN, infinite, negative, or zero while `zero` is false.
     """
+    if isinstance(value, (str, bytes)):
+        raise TypeError(f"{name} must be a real number, not {value!r}")
     try:
         number = float(value)
     except (TypeError, ValueError):
@@ -97,6 +100,20 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> float:
     if not np.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise ValueError(f"{name} must be {'>= 0' if zero else '> 0'} and finite, got {value}")
     return number
+
+
+def as_real(name: str, value: Any) -> NDArray[np.float64]:
+    """Return `value` as a float64 array, itself where it is one already.
+
+    Raises
+    ------
+    TypeError
+        If it does not hold real numbers.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    return array.astype(np.float64, copy=False)
 
 
 def as_float_vector(name: str, value: Any, size: int) -> NDArray[np.float64]:
@@ -109,9 +126,7 @@ def as_float_vector(name: str, value: Any, size: int) -> NDArray[np.float64]:
     ValueError
         If it has another shape, or an entry is NaN or infinite.
     """
-    array = np.asarray(value)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    array = as_real(name, value)
     if array.shape != (size,):
         raise ValueError(f"{name} must have shape ({size},), got {array.shape}")
     out = np.array(array, dtype=np.float64, order="C")

@@ -169,8 +169,8 @@ class Linearisation:
 
     @property
     def gradient(self) -> FloatArray:
-        """The gradient of `loss`, shape (N,)."""
-        return self.data_gradient + self.l2 * self.theta if self.l2 else self.data_gradient
+        """The gradient of `loss`, shape (N,): a new array."""
+        return self.data_gradient + self.l2 * self.theta
 
     @cached_property
     @pooled

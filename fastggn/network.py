@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.activations import Activation, get_activation
-from fastggn.errors import as_float_vector, check_finite, check_positive, unknown_name
+from fastggn.errors import as_float_vector, as_real, check_finite, check_positive, unknown_name
 from fastggn.initialisation import SCHEMES
 from fastggn.workspace import evaluate
 
@@ -119,10 +119,12 @@ class MLP:
 
         Raises
         ------
+        TypeError
+            If `theta` does not hold real numbers.
         ValueError
             If `theta` has another shape.
         """
-        vector = np.asarray(theta, dtype=np.float64)
+        vector = as_real("theta", theta)
         if vector.shape != (self.n_params,):
             raise ValueError(f"theta must have shape ({self.n_params},), got {vector.shape}")
         layers, start = [], 0
@@ -136,10 +138,12 @@ class MLP:
 
         Raises
         ------
+        TypeError
+            If a matrix does not hold real numbers.
         ValueError
             If the number of matrices or the shape of one is wrong.
         """
-        matrices = [np.asarray(w, dtype=np.float64) for w in layers]
+        matrices = [as_real(f"W_{number}", w) for number, w in enumerate(layers, start=1)]
         if len(matrices) != self.n_layers:
             raise ValueError(f"layers must hold {self.n_layers} matrices, got {len(matrices)}")
         for number, (w, shape) in enumerate(zip(matrices, self._shapes, strict=True), start=1):
@@ -204,11 +208,9 @@ class MLP:
             If a shape is wrong or an entry is NaN or infinite.
         """
         vector = as_float_vector("theta", theta, self.n_params)
-        inputs = np.asarray(X)
-        if inputs.dtype.kind not in "fiub":
-            raise TypeError(f"X must hold real numbers, got dtype {inputs.dtype}")
+        inputs = as_real("X", X)
         single = inputs.ndim == 1
-        inputs = np.ascontiguousarray(np.atleast_2d(inputs), dtype=np.float64)
+        inputs = np.ascontiguousarray(np.atleast_2d(inputs))
         if inputs.ndim != 2 or inputs.shape[1] != self.n_inputs:
             raise ValueError(f"X must have shape (T, {self.n_inputs}), got {np.shape(X)}")
         check_finite("X", inputs)
@@ -271,6 +273,11 @@ def _hidden_activations(
     """Return one activation a hidden layer."""
     if isinstance(activation, (str, Activation)):
         return (get_activation(activation),) * count
+    if not isinstance(activation, Sequence):
+        raise TypeError(
+            "activation must be a name, an Activation or a sequence of them, "
+            f"not {type(activation).__name__}"
+        )
     listed = tuple(get_activation(a) for a in activation)
     if len(listed) != count:
         raise ValueError(
@@ -287,6 +294,10 @@ def _checked_bias(
         if bias not in ("free", "none"):
             raise unknown_name("bias", bias, ("free", "none"))
         return bias
+    if not isinstance(bias, (Sequence, np.ndarray)):
+        raise TypeError(
+            f'bias must be "free", "none" or a sequence of vectors, not {type(bias).__name__}'
+        )
     vectors = tuple(bias)
     if len(vectors) != len(widths) - 1:
         raise ValueError(f"bias must hold {len(widths) - 1} vectors, got {len(vectors)}")

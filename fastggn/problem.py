@@ -149,10 +149,17 @@ class Problem:
 
         Parameters
         ----------
-        rows : array_like of int, shape (B,)
-            Indices of samples, in any order.
+        rows : array_like, shape (B,)
+            Indices of samples, in any order, or a boolean mask of shape (T,).
+
+        Raises
+        ------
+        TypeError
+            If `rows` holds neither integers nor booleans.
+        ValueError
+            If it is empty, or an index is out of range.
         """
-        index = np.asarray(rows, dtype=np.intp)
+        index = self._checked_rows(rows)
         part = object.__new__(Problem)
         source = as_source("X", self._source.take(index))
         part._assemble(
@@ -162,6 +169,25 @@ class Problem:
             self.loss_function, self.l2, self.curvature, self._chunk,
         )
         return part
+
+    def _checked_rows(self, rows: ArrayLike) -> NDArray[np.intp]:
+        array = np.asarray(rows)
+        if array.dtype == np.bool_ and array.shape == (self.n_samples,):
+            array = np.flatnonzero(array)
+        if array.ndim != 1 or array.size == 0:
+            raise ValueError(f"rows must be a vector of indices, not empty, got {array.shape}")
+        if array.dtype.kind not in "iu":
+            raise TypeError(
+                f"rows must hold integers, or be a mask of shape ({self.n_samples},), "
+                f"got dtype {array.dtype} of shape {array.shape}"
+            )
+        outside = (array < -self.n_samples) | (array >= self.n_samples)
+        if outside.any():
+            first = int(np.argmax(outside))
+            raise ValueError(
+                f"rows[{first}] is {array[first]}, out of range for {self.n_samples} samples"
+            )
+        return array.astype(np.intp)
 
     def _theta(self, theta: ArrayLike) -> FloatArray:
         return as_float_vector("theta", theta, self.n_params)

@@ -12,7 +12,7 @@ from fastggn.kernels.jit import DISABLED
 pytestmark = pytest.mark.skipif(DISABLED, reason="sizes are too large without the compiler")
 
 NET = fg.MLP((4, 20, 20, 1))
-T = 60_000
+T = 80_000
 
 
 @pytest.fixture(scope="module")

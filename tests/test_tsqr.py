@@ -32,7 +32,7 @@ def test_factor_of_blocks(n, rows):
     b = rng.standard_normal((rows, 2))
     qr = folded(a, b)
     k = min(rows, n)
-    assert qr.n_rows == rows and qr.r.shape == (k, n) and qr.c.shape == (k, 2)
+    assert qr.n_rows == rows and qr.r.shape == (n, n) and qr.c.shape == (n, 2)
     np.testing.assert_array_equal(qr.r, np.triu(qr.r))
     scale = np.linalg.norm(a, 2) ** 2
     np.testing.assert_allclose(qr.r.T @ qr.r, a.T @ a, atol=1e-14 * scale * (k + 10))
@@ -66,7 +66,25 @@ def test_rank_of_a_stream(rank, rows):
     found = numerical_rank(s, a.shape)
     assert found.rank == np.linalg.matrix_rank(a) == min(rank, rows)
     assert found.gap > 1e6
-    np.testing.assert_allclose(s, np.linalg.svd(a, compute_uv=False)[: s.size], atol=1e-12 * s[0])
+    expected = np.linalg.svd(a, compute_uv=False)
+    np.testing.assert_allclose(s[: expected.size], expected, atol=1e-12 * s[0])
+    np.testing.assert_allclose(s[expected.size :], 0.0, atol=1e-12 * s[0])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 11, 30])
+def test_dependent_leading_columns_with_fewer_rows_than_columns(rows):
+    """As in every Jacobian of Khatri-Rao form: R's content then lies below its first rows."""
+    rng = np.random.default_rng(rows)
+    leading = np.outer(rng.standard_normal(rows), rng.standard_normal(6))
+    a = np.hstack([leading, rng.standard_normal((rows, 25))])
+    b = rng.standard_normal(rows)
+    qr = folded(a, b)
+    s = thin_svd(qr.r)[1]
+    expected = np.linalg.svd(a, compute_uv=False)
+    np.testing.assert_allclose(s[: expected.size], expected, atol=1e-13 * s[0])
+    x, found = minimum_norm_solution(qr.r, qr.c[:, 0], a.shape)
+    assert found.rank == np.linalg.matrix_rank(a)
+    np.testing.assert_allclose(x, np.linalg.lstsq(a, b, rcond=None)[0], atol=1e-10)
 
 
 @pytest.mark.parametrize("k", range(13))
@@ -99,7 +117,7 @@ def test_rank_of_nothing():
     found = numerical_rank(np.array([2.0, 1.0, 0.0]), (5, 3))
     assert found.rank == 2 and found.gap == np.inf
     assert found.tolerance == 2.0 * 5 * np.finfo(float).eps
-    assert StreamingQR(3).r.shape == (0, 3)
+    assert not StreamingQR(3).r.any()
 
 
 def test_extreme_scales():

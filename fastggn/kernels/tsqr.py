@@ -65,16 +65,17 @@ class StreamingQR:
 
     @property
     def r(self) -> FloatArray:
-        """The upper-triangular (or trapezoidal) factor, shape (min(rows, N), N): a view.
+        """The upper-triangular factor, shape (N, N): a view.
 
-        Rows beyond the number of rows folded hold rounding errors only and are left out.
+        All its rows count, also while fewer rows than N have come: where leading columns are
+        dependent, as in a Jacobian, the content of those columns' rows moves further down.
         """
-        return self._r[: min(self.n_rows, self.n_columns)]
+        return self._r
 
     @property
     def c(self) -> FloatArray:
-        """Q^T times the right-hand sides, shape (min(rows, N), n_rhs): a view."""
-        return self._c[: min(self.n_rows, self.n_columns)]
+        """Q^T times the right-hand sides, shape (N, n_rhs): a view."""
+        return self._c
 
 
 class NumericalRank(NamedTuple):
