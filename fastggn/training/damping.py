@@ -8,8 +8,10 @@ __all__ = ["NielsenDamping"]
 
 # Start at this share of the curvature along the gradient (docs/decisions/0010-step-control.md).
 INITIAL_SHARE = 1e-2
-# lambda <= LOSS_FACTOR * loss after an accepted step: order 2 at an exact fit.
+# lambda <= c loss after an accepted step, c at least this: order 2 at an exact fit.
 LOSS_FACTOR = 1.0
+# A gain ratio that shows the model to be good: c may fall again.
+GOOD_GAIN = 0.75
 # The step at this multiple of the curvature is far below the rounding of theta.
 CEILING = 1e16
 
@@ -21,6 +23,11 @@ class NielsenDamping:
     then ``lambda <= c loss``; after a rejected one ``lambda *= nu; nu *= 2``, with nu back at
     2 after every accepted step (Nielsen, IMM-REP-1999-05).
 
+    The factor c starts at 1. Where the cap itself made the next step fail, c rises to the
+    ratio of damping to loss that was accepted in the end, and it falls by a third with every
+    good step: a loss in a narrow valley is not paid for with rejections (Fan and Yuan 2005
+    adapt it in the same way). A bounded c keeps the convergence quadratic.
+
     Parameters
     ----------
     initial : float or None
@@ -30,6 +37,8 @@ class NielsenDamping:
     def __init__(self, initial: float | None = None) -> None:
         self._initial = initial
         self._growth = 2.0
+        self._loss_factor = LOSS_FACTOR
+        self._capped = False
         self._floor = 0.0
         self._ceiling = np.inf
         self.value = 0.0
@@ -47,10 +56,24 @@ class NielsenDamping:
         self._floor = np.finfo(float).eps ** 2 * min(scale, self.value)
         self._ceiling = CEILING * max(scale, self.value)
 
-    def accept(self, gain: float, loss: float) -> None:
-        """Lower (or raise up to twofold) the damping after a step of gain ratio `gain`."""
-        self.value *= max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
-        self.value = max(min(self.value, LOSS_FACTOR * loss), self._floor)
+    def accept(self, gain: float, before: float, after: float) -> None:
+        """Lower (or raise up to twofold) the damping after a step of gain ratio `gain`.
+
+        Parameters
+        ----------
+        gain : float
+            Actual over predicted decrease, positive.
+        before, after : float
+            The loss before and after the step.
+        """
+        if self._capped and self._growth > 2.0:
+            self._loss_factor = max(self._loss_factor, self.value / before)
+        elif gain > GOOD_GAIN:
+            self._loss_factor = max(LOSS_FACTOR, self._loss_factor / 3.0)
+        value = self.value * max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
+        cap = self._loss_factor * after
+        self._capped = value > cap
+        self.value = max(min(value, cap), self._floor)
         self._growth = 2.0
 
     def reject(self) -> bool:

@@ -23,7 +23,7 @@ __all__ = ["LevenbergMarquardt", "gradient_curvature"]
 REJECTED = Trial(None, -np.inf)
 # Failed factorisations at one point, each with more damping, before QR takes over.
 PATIENCE = 2
-# Longest second-order correction: 2 |a| / |v| (Transtrum and Sethna 2012, Eq. 15).
+# Longest second-order correction: 2 |a| / |v|, alpha of Transtrum and Sethna 2012.
 LONGEST_CORRECTION = 0.75
 
 
@@ -83,7 +83,7 @@ class LevenbergMarquardt:
             step, trial = self._try(system, point, solution, damping)
             verdict = None
             if trial.point is not None:
-                self._damping.accept(trial.gain, trial.point.loss)
+                self._damping.accept(trial.gain, point.loss, trial.point.loss)
             else:
                 rejections += 1
                 verdict = self._give_up(point, solution, step)
@@ -110,10 +110,7 @@ class LevenbergMarquardt:
             return step, REJECTED
         predicted = point.predicted_decrease(step)
         if self._geodesic:
-            acceleration = -0.5 * system.correct(damping, point.curvature_along(step)).step
-            if not 2.0 * norm(acceleration) <= LONGEST_CORRECTION * norm(step):
-                return step, REJECTED
-            step = step + acceleration
+            step = _bend(system, point, step, damping)
         return step, self._judge(point, step, predicted)
 
     def _give_up(
@@ -130,3 +127,17 @@ class LevenbergMarquardt:
             "damping_limit",
             f"no step lowers the loss up to a damping of {self._damping.value:.3g}",
         )
+
+
+def _bend(
+    system: System, point: Linearisation, velocity: NDArray[np.float64], damping: float
+) -> NDArray[np.float64]:
+    """Return the step corrected to second order, uncorrected where the series is not short.
+
+    Transtrum and Sethna reject a step with a long correction; to leave out the correction
+    instead took fewer trials (docs/decisions/0010-step-control.md).
+    """
+    acceleration = -0.5 * system.correct(damping, point.curvature_along(velocity)).step
+    if 2.0 * norm(acceleration) <= LONGEST_CORRECTION * norm(velocity):
+        return velocity + acceleration
+    return velocity

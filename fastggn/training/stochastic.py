@@ -142,7 +142,7 @@ class StochasticLevenbergMarquardt(StochasticGaussNewton):
             new = None
         if new is not None:
             gain = (point.loss - new.loss) / predicted if predicted > 0.0 else 0.0
-            self._damping.accept(gain, new.loss)
+            self._damping.accept(gain, point.loss, new.loss)
         elif self._step_test(point.theta, length):
             verdict = Verdict("converged_step", f"a pass moves theta by {length:.3g} only")
         elif not self._damping.reject():

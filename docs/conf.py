@@ -1,0 +1,28 @@
+"""Settings of the documentation; built strictly: python -m sphinx -W docs docs/_build."""
+
+import fastggn
+
+project = "fastggn"
+author = "fastggn developers"
+copyright = "fastggn developers"
+release = version = fastggn.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "numpydoc",
+    "myst_parser",
+]
+exclude_patterns = ["_build"]
+html_theme = "pydata_sphinx_theme"
+html_title = f"fastggn {release}"
+html_theme_options = {"navigation_with_keys": False, "show_prev_next": False}
+
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+
+autosummary_generate = True
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
