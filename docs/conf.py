@@ -1,5 +1,7 @@
 """Settings of the documentation; built strictly: python -m sphinx -W docs docs/_build."""
 
+import re
+
 import fastggn
 
 project = "fastggn"
@@ -26,3 +28,17 @@ autosummary_generate = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+
+
+def keep_bars(app, what, name, obj, options, lines):
+    """Let |theta| in a docstring be a norm: reStructuredText would read it as a substitution."""
+    for number, line in enumerate(lines):
+        if not line.lstrip().startswith((">>>", "...")):
+            pieces = re.split(r"(``.*?``)", line)  # literals stay as they are
+            pieces[::2] = [piece.replace("|", r"\|") for piece in pieces[::2]]
+            lines[number] = "".join(pieces)
+
+
+def setup(app):
+    """Run after numpydoc, which listens to the same event."""
+    app.connect("autodoc-process-docstring", keep_bars, priority=900)

@@ -104,8 +104,8 @@ class Solution:
         Whether the step may be used. An iteration that ran out of its limit still gives a
         descent direction: it is ``ok`` with the status ``not_converged``.
     status : str
-        ``ok``, ``not_positive_definite``, ``singular``, ``not_converged``, ``refused`` or
-        ``non_finite``.
+        ``ok``, ``not_positive_definite``, ``singular``, ``ill_conditioned`` (usable, but with
+        rounding errors above 1e-6 of the step), ``not_converged``, ``refused`` or ``non_finite``.
     rcond : float or None
         An estimate of the reciprocal condition number of the damped matrix that was solved
         (``A^T D A + mu I``, or ``A A^T + mu I`` in the dual).

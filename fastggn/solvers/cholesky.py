@@ -19,6 +19,8 @@ MAX_CORRECTIONS = 5
 ENOUGH = 1e-12
 # Corrections that stay above this share of the step are its rounding errors: too few digits.
 LOST = 1e-3
+# Above this the step still descends, but it is not the solution to the digits promised.
+TRUSTED = 1e-6
 
 
 class CholeskySolver:
@@ -105,7 +107,8 @@ class CholeskyState:
                 f"rounding errors of {size / length:.0e} of the step at rcond {factor.rcond:.1e}"
             )
             return failure(self._lin.n_params, "singular", message, rcond=factor.rcond)
-        return success(x, rcond=factor.rcond, iterations=corrections)
+        status = "ok" if size <= TRUSTED * length else "ill_conditioned"
+        return success(x, status=status, rcond=factor.rcond, iterations=corrections)
 
     def _factored(self, mu: float) -> CholeskyFactor:
         if self._factor is None or mu != self._mu:
