@@ -54,8 +54,8 @@ class FactoredJacobian:
     plan : Plan
     samples : Samples
     theta : ndarray, shape (N,)
-    factors : callable
-        Maps a Block to its factors, shape (B, n_L, n_S), C-ordered.
+    factors : callable or None
+        Maps a Block to its factors, shape (B, n_L, n_S); None for S = I.
     n_columns : int
         n_S.
     spaces : WorkspacePool
@@ -67,7 +67,7 @@ class FactoredJacobian:
         plan: Plan,
         samples: Samples,
         theta: FloatArray,
-        factors: Callable[[Block], FloatArray],
+        factors: Callable[[Block], FloatArray] | None,
         n_columns: int,
         spaces: WorkspacePool,
     ) -> None:
@@ -83,7 +83,7 @@ class FactoredJacobian:
     def blocks(self, *, whole: bool = False) -> Iterator[Block]:
         """Yield the samples in blocks after a forward sweep; all in one block if `whole`."""
         plan = self.plan
-        per_block = plan.chunks_per_block(plan.n_units * max(2, self.n_columns))
+        per_block = plan.chunks_per_block(plan.n_units * self.n_columns)
         if whole or per_block >= plan.n_chunks:
             if self._kept is None or self._kept.size < plan.n_samples:
                 inputs, gates = self._samples.read(0, plan.n_samples)
@@ -96,6 +96,12 @@ class FactoredJacobian:
             inputs, gates = self._samples.read(start, min(plan.n_samples, start + step))
             yield Block(plan, self.theta, start, inputs, gates, self._workspace)
 
+    def _factors_of(self, block: Block) -> FloatArray:
+        """Return S of a block, shape (B, n_L, n_S), C-ordered."""
+        if self._factors is None:
+            return np.tile(np.eye(self.n_columns), (block.size, 1, 1))
+        return self._factors(block)
+
     def _rows(self, block: Block) -> slice:
         return slice(block.start * self.n_columns, block.stop * self.n_columns)
 
@@ -105,8 +111,9 @@ class FactoredJacobian:
         out = np.empty((directions.shape[0], self.n_rows))
         for block in self.blocks():
             tangent = block.tangents(np.ascontiguousarray(directions))
-            rows = np.einsum("bos,pbo->pbs", self._factors(block), tangent)
-            out[:, self._rows(block)] = rows.reshape(directions.shape[0], -1)
+            if self._factors is not None:
+                tangent = np.einsum("bos,pbo->pbs", self._factors(block), tangent)
+            out[:, self._rows(block)] = tangent.reshape(directions.shape[0], -1)
         return out
 
     @pooled
@@ -116,6 +123,8 @@ class FactoredJacobian:
 
         def outer(block: Block) -> FloatArray:
             u = cotangents[:, self._rows(block)].reshape(p, block.size, self.n_columns)
+            if self._factors is None:
+                return u
             return np.einsum("bos,pbs->pbo", self._factors(block), u)
 
         return self.pull_back(outer, p)
@@ -139,7 +148,7 @@ class FactoredJacobian:
         lanes = np.zeros((tiling.n_lanes, tiling.size))
         plan = self.plan
         for block in self.blocks():
-            left = block.sensitivities(self._factors(block))
+            left = block.sensitivities(self._factors_of(block))
             right = left
             if signs is not None:
                 right = left * self._signs_of(block, signs)
@@ -161,7 +170,7 @@ class FactoredJacobian:
     def dual_gram(self) -> FloatArray:
         """Return A A^T, shape (M, M), without A."""
         (block,) = self.blocks(whole=True)
-        psi = block.sensitivities(self._factors(block))
+        psi = block.sensitivities(self._factors_of(block))
         a, b = np.tril_indices(block.n_chunks)
         pairs = np.stack([a, b], axis=1).astype(np.int64)
         out = np.empty((self.n_rows, self.n_rows))
@@ -177,7 +186,7 @@ class FactoredJacobian:
         step = max(1, _ROW_BLOCK_BYTES // (8 * per_sample))
         for block in self.blocks():
             with one_pool():
-                psi = block.sensitivities(self._factors(block))
+                psi = block.sensitivities(self._factors_of(block))
             for first in range(0, block.size, step):
                 last = min(block.size, first + step)
                 out = np.empty(((last - first) * self.n_columns, self.plan.n_params))
@@ -197,7 +206,7 @@ class FactoredJacobian:
         inputs = [np.zeros((m, m)) for _, m in shapes]
         total = 0.0
         for block in self.blocks():
-            factors = self._factors(block)
+            factors = self._factors_of(block)
             share = np.einsum("bos,bos->b", factors, factors)
             total += float(share.sum())
             self._add_kronecker(block, block.sensitivities(factors), share, units, inputs)

@@ -241,10 +241,9 @@ class Problem:
         return KhatriRaoJacobian(self._unweighted(theta))
 
     def _unweighted(self, theta: ArrayLike) -> FactoredJacobian:
-        identity = np.eye(self.n_outputs)
         return FactoredJacobian(
-            self._objective.plan, self._objective.samples, self._theta(theta),
-            lambda block: np.tile(identity, (block.size, 1, 1)), self.n_outputs, self._spaces,
+            self._objective.plan, self._objective.samples, self._theta(theta), None,
+            self.n_outputs, self._spaces,
         )
 
     def ggn(self, theta: ArrayLike) -> FloatArray:

@@ -25,7 +25,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 _CHUNK = 256  # samples a chunk: enough columns for GEMM near its peak
-_BLOCK_BYTES = 48 * 2**20  # the arrays of one block: phi, z, sigma' and the sensitivities
+_BLOCK_BYTES = 64 * 2**20  # the arrays of one block: phi, z, sigma' and the sensitivities
 _LANE_BYTES = 64 * 2**20  # partial sums of a reduction over samples
 _IDLE_WORKSPACES = 2  # kept for the next user; a training run holds two at a time
 _LANES = 16  # at most: more would only add to the cost of the final sum

@@ -41,23 +41,47 @@ def info(model: str | None) -> int:
     return 0
 
 
+# What `fastggn train` writes, in the order of the table.
+KNOWN = {
+    "samples": ("samples", "name"),
+    "number of samples": ("samples", "n_samples"),
+    "inputs": ("samples", "inputs"),
+    "targets": ("samples", "targets"),
+    "classes": ("samples", "classes"),
+    "loss function": ("loss", "name"),
+    "l2": ("l2",),
+    "method": ("training", "method"),
+    "solver": ("training", "solver"),
+    "seed": ("training", "seed"),
+    "loss": ("training", "loss"),
+    "gradient norm": ("training", "gradient_norm"),
+    "accuracy": ("training", "accuracy"),
+    "iterations": ("training", "n_iter"),
+    "seconds": ("training", "seconds"),
+    "status": ("training", "status"),
+    "message": ("training", "message"),
+}
+
+
 def _describe(net: Any, metadata: dict[str, Any], theta: Any) -> list[tuple[str, str]]:
     """Return the rows of the table; a file written by hand may lack any of the metadata."""
-    bias = net.bias if isinstance(net.bias, str) else "fixed"
     rows = [
         ("network", f"{network_name(net)} ({net.n_params} parameters)"),
         ("output activation", net.activations[-1].name),
-        ("bias", bias),
+        ("bias", net.bias if isinstance(net.bias, str) else "fixed"),
         ("largest weight", f"{abs(theta).max():.4g}"),
     ]
-    for section in metadata:
-        content = metadata[section]
-        if not isinstance(content, dict):
-            content = {section: content}
-        for key, value in content.items():
-            if value is not None and not isinstance(value, dict):
-                label = key.replace("_", " ") if key != "name" else section
-                rows.append((label, _text(value)))
+    for label, path in KNOWN.items():
+        value: Any = metadata
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            rows.append((label, _text(value)))
+    scaled = isinstance(metadata.get("samples"), dict) and metadata["samples"].get("scale_inputs")
+    if scaled:
+        rows.append(("scales", "kept in the file: the network takes scaled inputs"))
+    sections = {path[0] for path in KNOWN.values()}
+    rows += [(key, _text(metadata[key])) for key in metadata if key not in sections]
     return rows
 
 

@@ -119,8 +119,9 @@ class CholeskyState:
     def _refusal(self, mu: float, factor: CholeskyFactor) -> Solution | None:
         n = self._lin.n_params
         if factor.bad_pivot:
-            # Rounding makes the zero pivots of a semi-definite matrix slightly negative.
-            rounding = n * EPS * self._gram.norm(mu)
+            # Rounding, of the Gram matrix's sums and of the factorisation, makes the zero
+            # pivots of a semi-definite matrix slightly negative.
+            rounding = 4 * n * EPS * self._gram.norm(mu)
             singular = self._lin.signs is None and factor.pivot >= -rounding
             status = "singular" if singular and mu == 0.0 else "not_positive_definite"
             message = (

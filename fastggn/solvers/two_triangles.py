@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from fastggn.kernels.cholesky import cholesky
+from fastggn.parallel.threads import one_pool
 from fastggn.solvers.base import FloatArray
 
 __all__ = ["CholeskyFactor", "IndefiniteFactor", "SymmetricMatrix", "factor_cholesky"]
@@ -38,12 +40,10 @@ class SymmetricMatrix:
     """
 
     def __init__(self, matrix: FloatArray) -> None:
-        # LAPACK sees the transposed array, which is in Fortran order: its lower triangle is
-        # the upper one here.
-        self._a: FloatArray = np.require(matrix, np.float64, ["C", "W"]).T
+        self._a: FloatArray = np.require(matrix, np.float64, ["C", "W"])
         self.size = self._a.shape[0]
         self.diagonal: FloatArray = self._a.diagonal().copy()
-        self._off_diagonal = _absolute_row_sums(self._a.T) - np.abs(self.diagonal)
+        self._off_diagonal = _absolute_row_sums(self._a) - np.abs(self.diagonal)
         self.finite = bool(np.isfinite(self._off_diagonal).all())
         self._fresh = True
 
@@ -52,7 +52,7 @@ class SymmetricMatrix:
         return float(np.max(self._off_diagonal + np.abs(self.diagonal + shift)))
 
     def restored(self, shift: FloatArray | float) -> FloatArray:
-        """Return the array, in Fortran order, with the shifted matrix in its lower triangle.
+        """Return the array, in C order, with the shifted matrix in its lower triangle.
 
         The strict upper triangle is the store and must not be written to.
         """
@@ -78,17 +78,19 @@ class CholeskyFactor(NamedTuple):
 
     def solve(self, rhs: FloatArray) -> FloatArray:
         """Return the solution for `rhs`, shape (n,)."""
-        x, _ = lapack.dpotrs(self.factor, rhs, lower=1)
+        # LAPACK sees the transposed array: its upper triangle.
+        x, _ = lapack.dpotrs(self.factor.T, rhs, lower=0)
         return np.asarray(x)
 
 
 def factor_cholesky(matrix: SymmetricMatrix, shift: float) -> CholeskyFactor:
     """Factor the matrix with `shift` added to its diagonal, in place."""
     a = matrix.restored(shift)
-    _, info = lapack.dpotrf(a, lower=1, clean=0, overwrite_a=1)
+    with one_pool():
+        info = cholesky(a)
     if info > 0:
-        return CholeskyFactor(a, 0.0, int(info), float(a[info - 1, info - 1]))
-    rcond, _ = lapack.dpocon(a, matrix.norm(shift), uplo="L")
+        return CholeskyFactor(a, 0.0, info, float(a[info - 1, info - 1]))
+    rcond, _ = lapack.dpocon(a.T, matrix.norm(shift), uplo="U")
     return CholeskyFactor(a, float(rcond), 0, 0.0)
 
 
@@ -111,13 +113,13 @@ class IndefiniteFactor:
     """
 
     def __init__(self, matrix: SymmetricMatrix, shift: FloatArray) -> None:
-        a = matrix.restored(shift)
-        work, _ = lapack.dsytrf_lwork(matrix.size, lower=1)
-        _, self._pivots, info = lapack.dsytrf(a, lower=1, lwork=int(work), overwrite_a=1)
+        a = matrix.restored(shift).T  # in Fortran order: LAPACK works in its upper triangle
+        work, _ = lapack.dsytrf_lwork(matrix.size, lower=0)
+        _, self._pivots, info = lapack.dsytrf(a, lower=0, lwork=int(work), overwrite_a=1)
         self._a = a
         self.rcond = 0.0
         if info == 0:
-            rcond, _ = lapack.dsycon(a, self._pivots, matrix.norm(shift), lower=1)
+            rcond, _ = lapack.dsycon(a, self._pivots, matrix.norm(shift), lower=0)
             self.rcond = float(rcond)
         # A negative pivot index marks one half of a 2 x 2 block; those are always indefinite.
         pairs: NDArray[np.bool_] = self._pivots < 0
@@ -126,7 +128,7 @@ class IndefiniteFactor:
 
     def solve(self, rhs: FloatArray) -> FloatArray:
         """Return the solution for `rhs`, shape (n,)."""
-        x, _ = lapack.dsytrs(self._a, self._pivots, rhs, lower=1)
+        x, _ = lapack.dsytrs(self._a, self._pivots, rhs, lower=0)
         return np.asarray(x)
 
 

@@ -11,10 +11,16 @@ GRADIENT_FALL = 1e-3
 # ... of at least so many accepted steps, each of which lengthened theta ...
 SHORTEST_WINDOW = 3
 LONGEST_WINDOW = 200
-# ... while the steps did not shrink below this share of the window's first one.
+# ... while the steps did not shrink below this share of the window's first one,
 STEADY = 0.5
+# and theta grew by this factor.
+GROWTH = 1.01
 # Without a convergence test to confirm it, the gradient must also be this far below its peak.
 FAR_BELOW_PEAK = 1e-6
+# Theta that has grown by this factor has run away, unless it fits exactly: the loss is below
+# this share of the first one.
+RUN_AWAY = 1e6
+EXACT_FIT = 1e-12
 
 
 class DivergenceTest:
@@ -25,13 +31,19 @@ class DivergenceTest:
     that is only approached (separable classes, saturated units) the gradient falls
     exponentially while every step lengthens theta by about as much as the one before. The test
     takes the shortest run of last iterations in which the gradient fell by a factor of 1000;
-    the run diverges if it has at least 3 of them, theta grew and the loss fell in each, and the
-    last step is at least half as long as the first of them.
+    the run diverges if it has at least 3 of them, theta grew and the loss did not rise in each
+    of them, theta grew by a hundredth over all of them, and the last step is at least half as
+    long as the first.
+
+    An undamped method can also leap to where all units are saturated and find a tiny gradient
+    there: a run that would count as converged diverges, too, if theta is a million times longer
+    than at the start and the loss is no exact fit.
     """
 
     def __init__(self) -> None:
         self._records: deque[tuple[float, float, float, float]] = deque(maxlen=LONGEST_WINDOW)
         self._peak = 0.0
+        self._first: tuple[float, float] | None = None  # loss and |theta| at the start
 
     def observe(
         self, loss: float, gradient_norm: float, theta_norm: float, step_norm: float
@@ -39,17 +51,29 @@ class DivergenceTest:
         """Take note of an accepted iteration (the starting point has a step of 0)."""
         self._records.append((loss, gradient_norm, theta_norm, step_norm))
         self._peak = max(self._peak, gradient_norm)
+        if self._first is None:
+            self._first = (loss, theta_norm)
 
     def holds(self, *, converged: bool) -> bool:
         """Whether the run diverges; `converged` if a convergence test says that it is over."""
+        if converged and self._has_run_away():
+            return True
         window = self._window()
         if len(window) <= SHORTEST_WINDOW:
             return False
         if not converged and window[-1][1] > FAR_BELOW_PEAK * self._peak:
             return False
         pairs = list(zip(window, window[1:], strict=False))
-        monotone = all(b[2] > a[2] and b[0] <= a[0] for a, b in pairs)
-        return monotone and window[-1][3] >= STEADY * window[1][3]
+        monotone = all(b[0] <= a[0] and b[2] > a[2] for a, b in pairs)
+        grown = window[-1][2] >= GROWTH * window[0][2]
+        return monotone and grown and window[-1][3] >= STEADY * window[1][3]
+
+    def _has_run_away(self) -> bool:
+        if self._first is None:
+            return False
+        first_loss, first_norm = self._first
+        loss, _, theta_norm, _ = self._records[-1]
+        return theta_norm > RUN_AWAY * (1.0 + first_norm) and loss > EXACT_FIT * first_loss
 
     def _window(self) -> list[tuple[float, float, float, float]]:
         records = list(self._records)

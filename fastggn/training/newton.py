@@ -45,7 +45,7 @@ def choose_model(problem: Problem, solver: str) -> tuple[Callable[[Linearisation
         return krylov, reason
 
     def dense(point: Linearisation) -> Model:
-        return DenseModel(point.gradient, problem.hessian(point.theta))
+        return DenseModel(point.loss, point.gradient, problem.hessian(point.theta))
 
     return dense, f"trust_region: dense Hessian, N = {problem.n_params}"
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastggn.training.moves import norm
 
-__all__ = ["BallStep", "DenseModel", "KrylovModel"]
+__all__ = ["BallStep", "DenseModel", "KrylovModel", "forcing"]
 
 Vector = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
@@ -31,8 +31,15 @@ class DenseModel:
     One eigendecomposition serves every radius, the hard case included: where the gradient has
     no part along the lowest eigenvector, that vector completes the step to the boundary.
 
+    Near an exact fit with more parameters than equations the Hessian has small negative
+    eigenvalues, of the size of the residuals, along which the exact solution would run to the
+    boundary, promising a loss below zero. Where it promises that, and the largest eigenvalues
+    alone answer the gradient as well as Steihaug's method would, their step is taken instead.
+
     Parameters
     ----------
+    loss : float
+        The loss at the centre.
     gradient : (N,) ndarray
         Gradient of the model.
     hessian : (N, N) ndarray
@@ -41,7 +48,8 @@ class DenseModel:
 
     name = "trust_region"
 
-    def __init__(self, gradient: Vector, hessian: NDArray[np.float64]) -> None:
+    def __init__(self, loss: float, gradient: Vector, hessian: NDArray[np.float64]) -> None:
+        self._loss = loss
         values, self._basis = np.linalg.eigh(hessian)
         scale = float(np.max(np.abs(values), initial=0.0))
         # Eigenvalues at rounding are zero, or the step along them would be rounding too.
@@ -59,8 +67,26 @@ class DenseModel:
         if shift_least > 0.0 and norm(p) < radius:
             # The hard case (or nearly): either sign completes the step, by the lowest vector.
             p[0] = np.copysign(np.sqrt(max(radius**2 - norm(p[1:]) ** 2, 0.0)), p[0])
-        predicted = -float(self._slopes @ p + 0.5 * (self._values @ p**2))
-        return BallStep(self._basis @ p, predicted, not (inside and shift_least == 0.0))
+        on_boundary = not (inside and shift_least == 0.0)
+        if on_boundary and self._decrease(p) > self._loss:
+            truncated = self._truncated()
+            if truncated is not None and norm(truncated) <= radius:
+                p, on_boundary = truncated, False
+        return BallStep(self._basis @ p, self._decrease(p), on_boundary)
+
+    def _decrease(self, p: Vector) -> float:
+        return -float(self._slopes @ p + 0.5 * (self._values @ p**2))
+
+    def _truncated(self) -> Vector | None:
+        # The Newton step in the span of the highest eigenvectors, as few of them as leave no
+        # more of the gradient than the forcing term allows; None if negative ones are needed.
+        left = np.sqrt(np.concatenate([[0.0], np.cumsum(self._slopes**2)]))
+        first = int(np.searchsorted(left, forcing(left[-1]), side="right")) - 1
+        if first == self._values.size or self._values[first] <= 0.0:
+            return None
+        p = np.zeros_like(self._values)
+        p[first:] = -self._slopes[first:] / self._values[first:]
+        return p
 
     def _shifted(self, shift: float) -> Vector:
         # -slopes / (values + shift), without the part that both rounding and theory call zero.
@@ -111,8 +137,7 @@ class KrylovModel:
         self._gradient = gradient
         self._product = product
         length = norm(gradient)
-        # A forcing term that tends to zero keeps the convergence superlinear.
-        self._tolerance = length * min(0.1, np.sqrt(length))
+        self._tolerance = forcing(length)
         self._limit = max(50, min(2 * gradient.size, 1000))
 
     def step(self, radius: float) -> BallStep:
@@ -141,6 +166,14 @@ class KrylovModel:
     def _finish(self, s: Vector, hs: Vector, on_boundary: bool) -> BallStep:
         predicted = -float(self._gradient @ s + 0.5 * (s @ hs))
         return BallStep(s, predicted, on_boundary)
+
+
+def forcing(length: float) -> float:
+    """Return the residual allowed for a gradient of this norm.
+
+    Its ratio to the norm tends to zero, which keeps the convergence superlinear.
+    """
+    return float(length * min(0.1, np.sqrt(length)))
 
 
 def _to_boundary(s: Vector, direction: Vector, radius: float) -> float:
