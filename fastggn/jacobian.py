@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from fastggn.data.sources import SampleSource
-from fastggn.kernels import dual, panels, sweeps, tsqr
+from fastggn.kernels import dual, panels, rows, sweeps, tsqr
 from fastggn.kernels.layout import PHI_IN, UNIT_ROW
 from fastggn.parallel.threads import one_pool, pooled
-from fastggn.tiling import Tiling
+from fastggn.tiling import RowTiling, Tiling, prefers_rows
 from fastggn.workspace import NO_GATES, Block, Plan, WorkspacePool, lane_count
 
 __all__ = ["FactoredJacobian", "KhatriRaoJacobian", "Samples", "sum_of_lanes"]
@@ -60,6 +60,8 @@ class FactoredJacobian:
         n_S.
     spaces : WorkspacePool
         Lends the arrays of the sweeps for as long as this object lives.
+    isotropic : bool
+        Whether each sample's S is a multiple of the identity.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class FactoredJacobian:
         factors: Callable[[Block], FloatArray] | None,
         n_columns: int,
         spaces: WorkspacePool,
+        *,
+        isotropic: bool = False,
     ) -> None:
         self.plan = plan
         self.theta = theta
@@ -77,6 +81,7 @@ class FactoredJacobian:
         self.n_rows = plan.n_samples * n_columns
         self._samples = samples
         self._factors = factors
+        self._isotropic = isotropic
         self._workspace = spaces.lend_to(self)
         self._kept: Block | None = None
 
@@ -143,18 +148,32 @@ class FactoredJacobian:
 
     @pooled
     def gram(self, signs: FloatArray | None = None) -> FloatArray:
-        """Return A^T D A, shape (N, N), D = diag(signs) or I, from panels of pairs."""
-        tiling = Tiling(self.plan.net, self.plan.n_chunks)
-        lanes = np.zeros((tiling.n_lanes, tiling.size))
+        """Return A^T D A, shape (N, N), D = diag(signs) or I, without A.
+
+        By panels of pairs, or by panels of rows where those are thin (`prefers_rows`).
+        """
         plan = self.plan
+        plain = self._isotropic and plan.n_outputs > 1 and plan.plain_output
+        by_rows = prefers_rows(plan.net, self.n_columns, plain_output=plain)
+        if by_rows:
+            tiling: Tiling = RowTiling(plan.net, plan.n_chunks)
+        else:
+            tiling = Tiling(plan.net, plan.n_chunks, plain_output=plain)
+        assemble = rows.assemble_rows if by_rows else panels.assemble
+        lanes = np.zeros((tiling.n_lanes, tiling.size))
         for block in self.blocks():
             left = block.sensitivities(self._factors_of(block))
             right = left
             if signs is not None:
                 right = left * self._signs_of(block, signs)
-            panels.assemble(plan.layers, tiling.tiles, tiling.order, block.ws, left, right, lanes)
+            assemble(plan.layers, tiling.tiles, tiling.order, block.ws, left, right, lanes)
         out = np.zeros((plan.n_params, plan.n_params))
-        panels.expand(plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, out)
+        if by_rows:
+            rows.expand_rows(tiling.tiles, lanes, out)
+        else:
+            panels.expand(
+                self.theta, plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, out
+            )
         panels.mirror(out)
         return out
 
@@ -260,18 +279,18 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
         return self._rmatmat(np.reshape(u, (-1, 1)))[:, 0]
 
     def _matmat(self, V: FloatArray) -> FloatArray:
-        rows = np.ascontiguousarray(np.asarray(V, dtype=np.float64).T)
-        return self._factored.products(rows).T
+        directions = np.ascontiguousarray(np.asarray(V, dtype=np.float64).T)
+        return self._factored.products(directions).T
 
     def _rmatmat(self, U: FloatArray) -> FloatArray:
-        rows = np.ascontiguousarray(np.asarray(U, dtype=np.float64).T)
-        return self._factored.transposed_products(rows).T
+        cotangents = np.ascontiguousarray(np.asarray(U, dtype=np.float64).T)
+        return self._factored.transposed_products(cotangents).T
 
     def to_dense(self) -> FloatArray:
         """Return J as an array, shape (T n_L, N)."""
         out = np.empty(self.shape)
-        for first, rows in self._factored.row_blocks():
-            out[first : first + rows.shape[0]] = rows
+        for first, part in self._factored.row_blocks():
+            out[first : first + part.shape[0]] = part
         return out
 
     def shen_matrix(self) -> FloatArray:
@@ -293,15 +312,15 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
 
     def row_blocks(self) -> Iterator[FloatArray]:
         """Yield the rows of J in order, in dense blocks of bounded size."""
-        for _, rows in self._factored.row_blocks():
-            yield rows
+        for _, part in self._factored.row_blocks():
+            yield part
 
     def singular_values(self) -> FloatArray:
         """Return the min(T n_L, N) singular values, decreasing, from a streaming TSQR of J."""
         with one_pool():
             qr = tsqr.StreamingQR(self.shape[1])
-            for rows in self.row_blocks():
-                qr.fold(rows)
+            for part in self.row_blocks():
+                qr.fold(part)
             values: FloatArray = scipy.linalg.svdvals(qr.r)
         return values[: min(self.shape)]
 

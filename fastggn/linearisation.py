@@ -146,7 +146,8 @@ class Linearisation:
         self._terms = LossTerms(objective)
         self._factors = _KeptFactor(self._terms)
         self.rows = FactoredJacobian(
-            objective.plan, objective.samples, theta, self._factors, self._terms.n_columns(), spaces
+            objective.plan, objective.samples, theta, self._factors, self._terms.n_columns(),
+            spaces, isotropic=objective.loss.unit_hessian,
         )
         self.n_rows = self.rows.n_rows
 

@@ -243,7 +243,7 @@ class Problem:
     def _unweighted(self, theta: ArrayLike) -> FactoredJacobian:
         return FactoredJacobian(
             self._objective.plan, self._objective.samples, self._theta(theta), None,
-            self.n_outputs, self._spaces,
+            self.n_outputs, self._spaces, isotropic=True,
         )
 
     def ggn(self, theta: ArrayLike) -> FloatArray:

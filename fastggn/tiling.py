@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,18 +12,73 @@ from fastggn.kernels import panels
 from fastggn.network import MLP
 from fastggn.workspace import lane_count
 
-__all__ = ["HessianTiling", "Tiling"]
+__all__ = ["HessianTiling", "RowTiling", "Tiling"]
 
 IntArray = NDArray[np.int64]
 
 _UNIT_PAIRS = 128  # rows of a tile: a panel of 128 x 256 doubles stays in the L2 cache
 _INPUT_PAIRS = 4096  # columns of a tile, at most
+_SQUARE = 192  # rows and columns of a tile of the other route, at most
+
+# Cost of one entry of a panel over one multiplication and addition of a large product, fitted to
+# 19 networks (docs/performance.md): unit pairs and the columns summed in them, input pairs.
+_UNIT_ENTRY = 30.0
+_FACTOR_ENTRY = 15.0
+_INPUT_ENTRY = 18.0
+_ROW_PRODUCT = 1.1
+
 _TASKS = 64  # tasks wanted, so that up to 16 workers have an even share
 _BINS = 16
 
 
 def _triangle(n: int) -> int:
     return n * (n + 1) // 2
+
+
+def blocks_of_pairs(net: MLP, plain_output: bool) -> Iterator[tuple[int, int, int, int, int]]:
+    """Yield (upper layer, lower layer, unit pairs, input pairs, kind) of the GGN's blocks."""
+    last = net.n_layers - 1
+    for upper, (n, m) in enumerate(net.layer_shapes):
+        plain = plain_output and upper == last
+        for lower, (below_n, below_m) in enumerate(net.layer_shapes[:upper]):
+            if plain and lower == upper - 1:
+                yield upper, lower, below_n, m * below_m, panels.KIND_BELOW_OUTPUT
+            else:
+                yield upper, lower, n * below_n, m * below_m, panels.KIND_CURVATURE
+        if plain:
+            yield upper, upper, 1, _triangle(m), panels.KIND_OUTPUT
+        else:
+            yield upper, upper, _triangle(n), _triangle(m), panels.KIND_CURVATURE
+
+
+def panel_costs(net: MLP, n_columns: int, *, plain_output: bool = False) -> tuple[float, float]:
+    """Return the cost a sample of assembly by panels of pairs, and by rows of the Jacobian.
+
+    The unit is one multiplication and addition inside a large product. The price of an entry of
+    a panel, and of products with few rows or columns, is measured: see docs/performance.md.
+
+    Parameters
+    ----------
+    net : MLP
+    n_columns : int
+        n_S, the columns of a sample's factor.
+    plain_output : bool
+        As in `Tiling`.
+    """
+    pairs_cost = 0.0
+    for _, _, pairs, inputs, _ in blocks_of_pairs(net, plain_output):
+        strips = -(-pairs // _UNIT_PAIRS)
+        build = (_UNIT_ENTRY + _FACTOR_ENTRY * n_columns) * pairs + _INPUT_ENTRY * inputs * strips
+        pairs_cost += pairs * inputs + build
+    count = -(-net.n_params // _SQUARE)
+    area = (net.n_params / count) ** 2 * _triangle(count)
+    return pairs_cost, _ROW_PRODUCT * n_columns * area
+
+
+def prefers_rows(net: MLP, n_columns: int, *, plain_output: bool = False) -> bool:
+    """Whether rows of the Jacobian are the cheaper way: a function of the network alone."""
+    pairs, rows = panel_costs(net, n_columns, plain_output=plain_output)
+    return rows < pairs
 
 
 class Tiling:
@@ -31,12 +89,16 @@ class Tiling:
     net : MLP
     n_chunks : int
         Chunks of samples, the units of work that lanes share.
+    plain_output : bool
+        Whether sigma_L is the identity and each sample's factor S a multiple of it: then two
+        blocks need fewer pairs.
     """
 
-    def __init__(self, net: MLP, n_chunks: int) -> None:
+    def __init__(self, net: MLP, n_chunks: int, *, plain_output: bool = False) -> None:
+        self._plain_output = plain_output
         self._records: list[list[int]] = []
         self._offset = 0
-        self._add_curvature(net)
+        self._add_tiles(net)
         self.tiles: IntArray = np.array(self._records, dtype=np.int64)
         self.size = self._offset
         wanted = -(-_TASKS // len(self.tiles))
@@ -54,13 +116,9 @@ class Tiling:
                 )
                 self._offset += (p1 - p0) * (q1 - q0)
 
-    def _add_curvature(self, net: MLP) -> None:
-        for upper, (n, m) in enumerate(net.layer_shapes):
-            for lower, (below_n, below_m) in enumerate(net.layer_shapes[:upper]):
-                first = self._stored_row(upper, lower)
-                self._add(upper, lower, n * below_n, m * below_m, first, panels.KIND_CURVATURE)
-            first = self._stored_row(upper, upper)
-            self._add(upper, upper, _triangle(n), _triangle(m), first, panels.KIND_CURVATURE)
+    def _add_tiles(self, net: MLP) -> None:
+        for upper, lower, pairs, inputs, kind in blocks_of_pairs(net, self._plain_output):
+            self._add(upper, lower, pairs, inputs, self._stored_row(upper, lower), kind)
 
     def _stored_row(self, upper: int, lower: int) -> int:
         return 0
@@ -78,6 +136,20 @@ class Tiling:
         ]
         dealt = [task for start in range(_BINS) for task in tasks[start::_BINS]]
         return np.array(dealt, dtype=np.int64)
+
+
+class RowTiling(Tiling):
+    """Square tiles of the lower triangle, for assembly from rows of the Jacobian."""
+
+    def _add_tiles(self, net: MLP) -> None:
+        size = net.n_params
+        count = -(-size // _SQUARE)
+        edges = [size * i // count for i in range(count + 1)]
+        for p0, p1 in itertools.pairwise(edges):
+            for q0, q1 in itertools.pairwise(edges):
+                if q0 <= p0:
+                    self._records.append([0, 0, p0, p1, q0, q1, self._offset, 0, 0])
+                    self._offset += (p1 - p0) * (q1 - q0)
 
 
 class HessianTiling(Tiling):
@@ -113,11 +185,12 @@ class HessianTiling(Tiling):
     def _stored_row(self, upper: int, lower: int) -> int:
         return int(self.tables[0, upper, lower, 0])
 
-    def _add_curvature(self, net: MLP) -> None:
-        super()._add_curvature(net)
+    def _add_tiles(self, net: MLP) -> None:
+        super()._add_tiles(net)
         for upper in range(1, net.n_layers):
             for lower in range(upper):
                 pairs = net.widths[lower + 1] * net.widths[upper]
                 columns = net.layer_shapes[upper][0] * net.layer_shapes[lower][1]
                 first = int(self.tables[1, upper, lower, 0])
                 self._add(upper, lower, pairs, columns, first, panels.KIND_MIXED)
+

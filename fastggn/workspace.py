@@ -67,6 +67,7 @@ class Plan:
         self.chunk = chunk or min(_CHUNK, -(-n_samples // 8) * 8)
         self.n_chunks = -(-n_samples // self.chunk)
         self.layers, self.rows = _layer_table(net, gated)
+        self.plain_output = net.activations[-1].name == "identity"
         self.params = np.array([a.param for a in net.activations], dtype=np.float64)
         fixed = [] if isinstance(net.bias, str) else list(net.bias)
         self.biases = np.concatenate(fixed) if fixed else np.zeros(0)

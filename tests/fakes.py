@@ -146,8 +146,3 @@ def rosenbrock():
         return np.array([[-20.0 * theta[0], 10.0], [-1.0, 0.0]])
 
     return ResidualProblem(residual, 2, 2, jacobian)
-
-
-def fixed_point(residual, jacobian, n_params, n_samples):
-    """A residual problem by its two functions."""
-    return ResidualProblem(residual, n_params, n_samples, jacobian)

@@ -23,6 +23,7 @@ LAYERS = (
     {"model_io", "plotting", "estimators"},
     {"experiments"},
     {"cli"},
+    {"__main__"},
 )
 LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
 KERNEL_IMPORTS = {"numpy", "numba", "llvmlite", "scipy"} | set(sys.stdlib_module_names)

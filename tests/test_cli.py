@@ -485,7 +485,8 @@ def test_a_signal_saves_and_exits_with_3(tmp_path, name):
     process.send_signal(getattr(signal, name))
     out, err = process.communicate(timeout=60)
     assert process.returncode == 3, err
-    assert "stopping after this iteration" in err and "interrupted" in out
+    assert "stopping after this iteration" in err
+    assert f"interrupted: stopped by {name}" in out
     net, theta, metadata = fg.load_model(tmp_path / "model.npz")
     assert metadata["training"]["status"] == "interrupted"
     assert metadata["training"]["n_iter"] >= 1

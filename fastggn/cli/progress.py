@@ -105,12 +105,14 @@ class ProgressLine:
             self._bar = Progress(
                 SpinnerColumn(),
                 TextColumn("{task.description}"),
-                BarColumn(bar_width=20),
+                BarColumn(bar_width=10),
                 TimeElapsedColumn(),
                 console=self._console,
                 transient=True,
             )
-            self._bar.add_task("compiling (the first run only)", total=self._max_iter)
+            self._bar.add_task(
+                "starting (the first run compiles the kernels)", total=self._max_iter
+            )
             self._bar.start()
         return self
 
@@ -133,7 +135,8 @@ class ProgressLine:
             return
         if self._bar is not None:
             self._last = record
-            text = describe(record, self._max_iter, full=False)
+            # The bar has a clock of its own.
+            text = describe(record, self._max_iter, full=False).rpartition("  ")[0]
             self._bar.update(self._bar.task_ids[0], completed=self.n_records, description=text)
         elif self._verbose or time.monotonic() - self._printed >= PLAIN_INTERVAL:
             self._print(record)

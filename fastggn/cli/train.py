@@ -85,10 +85,14 @@ def train(ctx: click.Context, /, **options: Any) -> int:
         with plain_warnings(console, settings.quiet):
             result = _run(settings, problem, theta, console, stop)
         stop.hold()
+        if result.status == "interrupted" and stop.signal is not None:
+            result = replace(result, message=f"stopped by {stop.signal}")
         accuracy = samples.accuracy(problem.outputs(result.theta))
         _save(settings, samples, problem, result, accuracy)
     if not settings.quiet:
-        print_summary(settings, samples, problem, result, accuracy)
+        # The model is safe: Ctrl-C only cuts the rank of the Jacobian short.
+        with contextlib.suppress(KeyboardInterrupt):
+            print_summary(settings, samples, problem, result, accuracy)
     return exit_code(result.status)
 
 

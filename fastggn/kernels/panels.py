@@ -11,7 +11,7 @@ from numba import prange
 
 from fastggn.kernels.blas import gemm
 from fastggn.kernels.jit import njit, pnjit
-from fastggn.kernels.layout import CORE, INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
+from fastggn.kernels.layout import CORE, D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
 
 # Columns of the tile table: layers upper >= lower, unit pairs p0..p1, input pairs q0..q1, offset of the
 # tile in an accumulator, first row of the pairs in a stored panel, kind of product (KIND_*).
@@ -20,6 +20,11 @@ TILE_COLUMNS = 9
 
 KIND_CURVATURE = 0  # unit pairs (a, b) times input pairs (phi_j, phi_j')
 KIND_MIXED = 1  # exact Hessian, second summand: stored (a, q) times omega_k[u] phi_{l-1}[j]
+# Output layers with sigma = id and S a multiple s I of the identity: Psi_L = s I, so that
+# G_LL = I (x) sum s^2 phi phi^T, and Psi_{L-1} = Sigma' W_L^T gives the block below from one
+# panel row a unit, scaled by W_L at the end.
+KIND_OUTPUT = 2
+KIND_BELOW_OUTPUT = 3
 
 _STRIP = 256  # input pairs built at a time: a strip of a panel stays in the L2 cache
 
@@ -61,6 +66,16 @@ def unit_pairs(left, right, symmetric, first, panel):
             for i in range(chunk):
                 row[i] += x[c * chunk + i] * y[c * chunk + i]
         a, b = next_pair(a, b, symmetric, right.shape[0])
+
+
+@njit
+def output_panel(w, factor, row_lower, kind, first, panel):
+    """Panel rows s^2 (output layer) or s^2 sigma'_b (the layer below it), s = `factor`."""
+    for r in range(panel.shape[0]):
+        d = w[row_lower[D_ROW] + first + r]
+        for i in range(panel.shape[1]):
+            squared = factor[i] * factor[i]
+            panel[r, i] = squared if kind == KIND_OUTPUT else squared * d[i]
 
 
 @njit
@@ -106,11 +121,14 @@ def assemble(layers, tiles, order, ws, left, right, lanes):
         panel = np.empty((tallest, chunk))[:rows]
         strip = np.empty((min(_STRIP, cols), chunk))
         for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
-            unit_pairs(
-                left[c, upper[UNIT_ROW] : upper[UNIT_ROW] + upper[UNITS]],
-                right[c, lower[UNIT_ROW] : lower[UNIT_ROW] + lower[UNITS]],
-                symmetric, row[P0], panel,
-            )
+            if row[KIND] == KIND_CURVATURE:
+                unit_pairs(
+                    left[c, upper[UNIT_ROW] : upper[UNIT_ROW] + upper[UNITS]],
+                    right[c, lower[UNIT_ROW] : lower[UNIT_ROW] + lower[UNITS]],
+                    symmetric, row[P0], panel,
+                )
+            else:
+                output_panel(ws[c], left[c, upper[UNIT_ROW]], lower, row[KIND], row[P0], panel)
             phi_upper = ws[c, upper[PHI_IN] : upper[PHI_IN] + upper[INPUTS]]
             phi_lower = ws[c, lower[PHI_IN] : lower[PHI_IN] + lower[INPUTS]]
             accumulate(panel, phi_upper, phi_lower, symmetric, row[Q0], strip, tile)
@@ -167,7 +185,7 @@ def scatter_block(tile, p0, q0, upper, lower, out):
         cols = lower[W_OFF] + b * lower[INPUTS]
         i, j = pair_of(q0, False, lower[INPUTS])
         for q in range(tile.shape[1]):
-            out[rows + i, cols + j] += tile[p, q]
+            out[rows + i, cols + j] = tile[p, q]
             i, j = next_pair(i, j, False, lower[INPUTS])
         a, b = next_pair(a, b, False, lower[UNITS])
 
@@ -185,13 +203,44 @@ def scatter_mixed(tile, p0, q0, upper, lower, out):
         a, q_in = next_pair(a, q_in, False, upper[CORE])
 
 
+@njit
+def scatter_output(tile, q0, upper, out):
+    """Write a tile of the output layer's block: one and the same for each of its units."""
+    m = upper[INPUTS]
+    for a in range(upper[UNITS]):
+        start = upper[W_OFF] + a * m
+        i, j = pair_of(q0, True, 0)
+        for q in range(tile.shape[1]):
+            out[start + i, start + j] = tile[0, q]
+            i, j = next_pair(i, j, True, 0)
+
+
+@njit
+def scatter_below_output(theta, tile, p0, q0, upper, lower, out):
+    """Write a tile of the block (L, L-1): row b times W_L[a, b] for each output unit a."""
+    m, below = upper[INPUTS], lower[INPUTS]
+    for a in range(upper[UNITS]):
+        rows = upper[W_OFF] + a * m
+        for p in range(tile.shape[0]):
+            factor = theta[rows + p0 + p]
+            cols = lower[W_OFF] + (p0 + p) * below
+            i, j = pair_of(q0, False, below)
+            for q in range(tile.shape[1]):
+                out[rows + i, cols + j] = factor * tile[p, q]
+                i, j = next_pair(i, j, False, below)
+
+
 @pnjit
-def expand(layers, tiles, lanes, kind, out):
-    """Sum the lanes of each tile of one kind, pairwise, and write it to the lower triangle."""
+def expand(theta, layers, tiles, lanes, kind, out):
+    """Sum the lanes of each tile and write it to the lower triangle.
+
+    `kind` is KIND_MIXED for those tiles alone, which add to what stands there, or any other
+    for all the rest.
+    """
     n_lanes = lanes.shape[0]
     for t in prange(tiles.shape[0]):
         row = tiles[t]
-        if row[KIND] != kind:
+        if (row[KIND] == KIND_MIXED) != (kind == KIND_MIXED):
             continue
         upper, lower = layers[row[UPPER]], layers[row[LOWER]]
         rows, cols = row[P1] - row[P0], row[Q1] - row[Q0]
@@ -205,6 +254,10 @@ def expand(layers, tiles, lanes, kind, out):
         tile = lanes[0, start:stop].reshape(rows, cols)
         if kind == KIND_MIXED:
             scatter_mixed(tile, row[P0], row[Q0], upper, lower, out)
+        elif row[KIND] == KIND_OUTPUT:
+            scatter_output(tile, row[Q0], upper, out)
+        elif row[KIND] == KIND_BELOW_OUTPUT:
+            scatter_below_output(theta, tile, row[P0], row[Q0], upper, lower, out)
         elif row[UPPER] == row[LOWER]:
             scatter_square(tile, row[P0], row[Q0], upper[W_OFF], upper[INPUTS], out)
         else:

@@ -10,8 +10,9 @@ __all__ = ["NielsenDamping"]
 INITIAL_SHARE = 1e-2
 # lambda <= c loss after an accepted step, c at least this: order 2 at an exact fit.
 LOSS_FACTOR = 1.0
-# A gain ratio that shows the model to be good: c may fall again.
-GOOD_GAIN = 0.75
+# Gain ratios of a good model, where c may fall again, and of a poor one, where it must not
+# keep the damping from rising.
+GOOD_GAIN, POOR_GAIN = 0.75, 0.25
 # The step at this multiple of the curvature is far below the rounding of theta.
 CEILING = 1e16
 
@@ -24,9 +25,11 @@ class NielsenDamping:
     2 after every accepted step (Nielsen, IMM-REP-1999-05).
 
     The factor c starts at 1. Where the cap itself made the next step fail, c rises to the
-    ratio of damping to loss that was accepted in the end, and it falls by a third with every
-    good step: a loss in a narrow valley is not paid for with rejections (Fan and Yuan 2005
-    adapt it in the same way). A bounded c keeps the convergence quadratic.
+    ratio of damping to loss that was accepted in the end; after a step of a poor gain ratio, to
+    that of the damping the rule asks for. It falls to a third with every good step. So neither
+    a narrow valley nor a large residual is paid for with rejections or short steps (Fan and
+    Yuan 2005 adapt the factor in the same way), and a bounded c keeps the convergence
+    quadratic.
 
     Parameters
     ----------
@@ -66,11 +69,13 @@ class NielsenDamping:
         before, after : float
             The loss before and after the step.
         """
-        if self._capped and self._growth > 2.0:
+        value = self.value * max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
+        if gain < POOR_GAIN and after > 0.0:
+            self._loss_factor = max(self._loss_factor, value / after)
+        elif self._capped and self._growth > 2.0:
             self._loss_factor = max(self._loss_factor, self.value / before)
         elif gain > GOOD_GAIN:
             self._loss_factor = max(LOSS_FACTOR, self._loss_factor / 3.0)
-        value = self.value * max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
         cap = self._loss_factor * after
         self._capped = value > cap
         self.value = max(min(value, cap), self._floor)

@@ -42,8 +42,8 @@ class Record:
     damping : float or None
         The lambda of the last step tried (method "lm").
     gain_ratio : float or None
-        Actual over predicted decrease of the loss. Where the predicted decrease is below the
-        rounding of the loss, it is ``1 - |new gradient| / |gradient|`` instead.
+        Actual over predicted decrease of the loss; the actual one is taken from the gradients
+        at both ends of the step where it is below the rounding of the loss.
     solver : str
         What made the step: a solver's name, "trust_region", "steihaug", "gradient", "adam",
         "negative_curvature" or "noise".

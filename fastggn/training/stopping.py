@@ -127,8 +127,8 @@ class Stopping:
             return None
         return Verdict(
             "diverging",
-            f"the gradient vanishes ({norm(point.gradient):.3g}) while theta grows steadily "
-            f"(now {norm(point.theta):.3g}): the loss approaches its infimum "
+            f"theta grows without settling (now {norm(point.theta):.3g}) while the gradient "
+            f"vanishes (now {norm(point.gradient):.3g}): the loss approaches its infimum "
             f"(now {point.loss:.6g}) at infinity",
         )
 

@@ -82,7 +82,8 @@ class System:
         solution = self._state.solve(damping)
         if self.name == "qr":  # rank-revealing: singular systems are its business
             return solution
-        if solution.message:
+        # In an indefinite curvature, damping above its lowest eigenvalue is the method itself.
+        if solution.message and self._point.signs is None:
             self._systems.warn(f"solver {self.name!r} at damping {damping:.3g}: {solution.message}")
         if solution.ok:
             return solution

@@ -1,0 +1,71 @@
+"""Assembly of the GGN from chunks of the rows of S^T J, built in cache and multiplied at once.
+
+Where a layer has few units or few inputs the panels of pairs are thin, and GEMM starves; then
+this form is faster, at n_S N^2 operations a sample. A tile is a square of G's lower triangle.
+"""
+
+import numpy as np
+from numba import prange
+
+from fastggn.kernels.blas import gemm
+from fastggn.kernels.jit import njit, pnjit
+from fastggn.kernels.layout import INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
+from fastggn.kernels.panels import OFFSET, P0, P1, Q0, Q1
+
+
+@njit
+def jacobian_panel(layers, w, psi, column, first, panel):
+    """Rows first, first + 1, ... of (S^T J)^T for one column of S: panel (rows, C)."""
+    chunk = w.shape[1]
+    r = 0
+    for layer in range(layers.shape[0]):
+        row = layers[layer]
+        m = row[INPUTS]
+        start, size = row[W_OFF], row[UNITS] * m
+        index = first + r - start
+        while r < panel.shape[0] and index < size:
+            x = psi[row[UNIT_ROW] + index // m, column * chunk : (column + 1) * chunk]
+            y = w[row[PHI_IN] + index % m]
+            target = panel[r]
+            for i in range(chunk):
+                target[i] = x[i] * y[i]
+            r += 1
+            index += 1
+
+
+@pnjit
+def assemble_rows(layers, tiles, order, ws, left, right, lanes):
+    """Add the square tiles of the GGN over the chunks of a block to the lanes (lanes, size)."""
+    n_lanes = lanes.shape[0]
+    n_chunks, _, chunk = ws.shape
+    columns = left.shape[2] // chunk
+    tallest = (tiles[:, P1] - tiles[:, P0]).max()
+    for task in prange(order.shape[0]):
+        lane, tile_index = order[task, 0], order[task, 1]
+        row = tiles[tile_index]
+        rows, cols = row[P1] - row[P0], row[Q1] - row[Q0]
+        tile = lanes[lane, row[OFFSET] : row[OFFSET] + rows * cols].reshape(rows, cols)
+        a = np.empty((tallest, chunk))[:rows]
+        b = np.empty((tallest, chunk))[:cols]
+        for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
+            for column in range(columns):
+                jacobian_panel(layers, ws[c], left[c], column, row[P0], a)
+                jacobian_panel(layers, ws[c], right[c], column, row[Q0], b)
+                gemm(0, 1, 1.0, a, b, 1.0, tile)
+
+
+@pnjit
+def expand_rows(tiles, lanes, out):
+    """Sum the lanes of each tile, pairwise, and write it to the lower triangle."""
+    n_lanes = lanes.shape[0]
+    for t in prange(tiles.shape[0]):
+        row = tiles[t]
+        rows, cols = row[P1] - row[P0], row[Q1] - row[Q0]
+        start, stop = row[OFFSET], row[OFFSET] + rows * cols
+        step = 1
+        while step < n_lanes:
+            for lane in range(0, n_lanes - step, 2 * step):
+                for i in range(start, stop):
+                    lanes[lane, i] += lanes[lane + step, i]
+            step *= 2
+        out[row[P0] : row[P1], row[Q0] : row[Q1]] = lanes[0, start:stop].reshape(rows, cols)

@@ -1,0 +1,76 @@
+"""DivergenceTest on sequences whose fate is known."""
+
+import numpy as np
+
+from fastggn.training.divergence import DivergenceTest
+
+
+def fate(records, converged=False):
+    """The iteration at which the test first holds, or None."""
+    test = DivergenceTest()
+    for k, record in enumerate(records):
+        test.observe(*record)
+        if k and test.holds(converged=converged):
+            return k
+    return None
+
+
+def path(x, loss, gradient):
+    """(loss, gradient norm, theta norm, step norm) along the points x of a line."""
+    x = np.asarray(x, float)
+    steps = np.concatenate([[0.0], np.abs(np.diff(x))])
+    return list(zip(loss(x), np.abs(gradient(x)), np.abs(x), steps, strict=True))
+
+
+def test_exponential_tail_diverges():
+    x = np.arange(1, 40)
+    assert fate(path(x, lambda x: np.exp(-x), lambda x: np.exp(-x))) == 14
+
+
+def test_exponential_tail_is_told_earlier_when_converged():
+    x = np.arange(1, 40)
+    assert fate(path(x, lambda x: np.exp(-x), lambda x: np.exp(-x)), converged=True) == 7
+
+
+def test_linear_convergence_from_below_does_not():
+    x = 5.0 - 4.0 * 0.8 ** np.arange(200)
+    path_ = path(x, lambda x: 1 + (x - 5) ** 2, lambda x: 2 * (x - 5))
+    assert fate(path_) is None
+    assert fate(path_, converged=True) is None
+
+
+def test_quadratic_convergence_does_not():
+    x = 5.0 - np.array([1.0, 1e-1, 1e-2, 1e-4, 1e-8, 1e-15])
+    assert fate(path(x, lambda x: (x - 5) ** 2, lambda x: 2 * (x - 5)), converged=True) is None
+
+
+def test_flat_minimum_does_not():
+    """Newton's method on (x - 5)^4 and ^8 from below: linear, the gradient far faster."""
+    for power in (4, 8):
+        x = 5.0 - 4.0 * ((power - 2) / (power - 1)) ** np.arange(150)
+        records = path(x, lambda x, p=power: (x - 5) ** p, lambda x, p=power: (x - 5) ** (p - 1))
+        assert fate(records) is None
+        assert fate(records, converged=True) is None
+
+
+def test_slow_growth_at_an_almost_constant_gradient_does_not():
+    x = np.arange(1, 300)
+    assert fate(path(x, lambda x: 1 / x, lambda x: 1 / x**2)) is None
+
+
+def test_growing_steps_of_little_length_do_not():
+    """A zigzag in a valley far from the origin, with a gradient that falls a thousandfold."""
+    x = 800.0 + 0.01 * np.arange(40)
+    g = np.geomspace(1, 1e-9, 40)
+    records = [(1 - 1e-9 * k, g[k], x[k], 0.01) for k in range(40)]
+    assert fate(records) is None
+
+
+def test_leap_to_saturation_is_told_when_converged():
+    records = [(1.0, 1.0, 2.0, 0.0), (0.5, 0.0, 1e9, 1e9)]
+    assert fate(records, converged=True) == 1
+    assert fate(records) is None
+
+
+def test_leap_to_an_exact_fit_is_not():
+    assert fate([(1.0, 1.0, 2.0, 0.0), (1e-30, 1e-16, 1e9, 1e9)], converged=True) is None
