@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -147,10 +148,11 @@ class FactoredJacobian:
         return sum_of_lanes(lanes)
 
     @pooled
-    def gram(self, signs: FloatArray | None = None) -> FloatArray:
+    def gram(self, signs: FloatArray | None = None, *, mixed: bool = False) -> FloatArray:
         """Return A^T D A, shape (N, N), D = diag(signs) or I, without A.
 
-        By panels of pairs, or by panels of rows where those are thin (`prefers_rows`).
+        By panels of pairs, or by panels of rows where those are thin (`prefers_rows`). With
+        `mixed` the panels, their products and the sums over a block are in float32.
         """
         plan = self.plan
         plain = self._isotropic and plan.n_outputs > 1 and plan.plain_output
@@ -159,14 +161,7 @@ class FactoredJacobian:
             tiling: Tiling = RowTiling(plan.net, plan.n_chunks)
         else:
             tiling = Tiling(plan.net, plan.n_chunks, plain_output=plain)
-        assemble = rows.assemble_rows if by_rows else panels.assemble
-        lanes = np.zeros((tiling.n_lanes, tiling.size))
-        for block in self.blocks():
-            left = block.sensitivities(self._factors_of(block))
-            right = left
-            if signs is not None:
-                right = left * self._signs_of(block, signs)
-            assemble(plan.layers, tiling.tiles, tiling.order, block.ws, left, right, lanes)
+        lanes = self._lanes_of_gram(tiling, by_rows, signs, np.float32 if mixed else np.float64)
         out = np.zeros((plan.n_params, plan.n_params))
         if by_rows:
             rows.expand_rows(tiling.tiles, lanes, out)
@@ -176,6 +171,29 @@ class FactoredJacobian:
             )
         panels.mirror(out)
         return out
+
+    def _lanes_of_gram(
+        self, tiling: Tiling, by_rows: bool, signs: FloatArray | None, dtype: type
+    ) -> NDArray[Any]:
+        """Return the accumulated tiles; the sums over several blocks are always in float64."""
+        plan = self.plan
+        assemble = rows.assemble_rows if by_rows else panels.assemble
+        total: NDArray[Any] | None = None
+        for block in self.blocks():
+            if total is None or dtype == np.float32:
+                lanes = np.zeros((tiling.n_lanes, tiling.size), dtype)
+            left = block.sensitivities(self._factors_of(block))
+            right = left
+            if signs is not None:
+                right = left * self._signs_of(block, signs)
+            assemble(plan.layers, tiling.tiles, tiling.order, block.ws, left, right, lanes)
+            if total is None:
+                total = lanes
+            elif dtype == np.float32:
+                total = total.astype(np.float64, copy=False)
+                total += lanes
+        assert total is not None
+        return total
 
     def _signs_of(self, block: Block, signs: FloatArray) -> FloatArray:
         """Return the signs of a block in the order of the sensitivities' columns."""

@@ -210,9 +210,12 @@ class Linearisation:
         """Return A^T u, shape (N,), for u of shape (M,)."""
         return self.rows.transposed_products(np.reshape(u, (1, -1)))[0]
 
-    def gram(self) -> FloatArray:
-        """Return A^T D A, shape (N, N): a new symmetric array."""
-        return self.rows.gram(self.signs)
+    def gram(self, *, mixed: bool = False) -> FloatArray:
+        """Return A^T D A, shape (N, N): a new symmetric array.
+
+        With `mixed` it is assembled in float32, to about 1e-7 of its largest entries.
+        """
+        return self.rows.gram(self.signs, mixed=mixed)
 
     def dual_gram(self) -> FloatArray:
         """Return A A^T, shape (M, M): a new symmetric array."""

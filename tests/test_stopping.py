@@ -23,9 +23,7 @@ def linear(matrix, target):
 
 def parabola():
     """One residual 1 + theta^2: a minimum of loss 1/2."""
-    return ResidualProblem(
-        lambda t: 1.0 + t**2, 1, 1, lambda t: np.array([[2.0 * t[0]]])
-    )
+    return ResidualProblem(lambda t: 1.0 + t**2, 1, 1, lambda t: np.array([[2.0 * t[0]]]))
 
 
 def test_statuses_are_those_of_the_interface():

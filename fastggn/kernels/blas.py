@@ -14,13 +14,14 @@ from numba.extending import get_cython_function_address, intrinsic
 
 from fastggn.kernels.jit import DISABLED, inline
 
-_ROUTINES = ("dgemm", "dsyrk", "dtrsm", "dpotrf")
+_ROUTINES = ("dgemm", "sgemm", "dsyrk", "dtrsm", "dpotrf")
 for _name in _ROUTINES:
     _module = "scipy.linalg.cython_lapack" if _name == "dpotrf" else "scipy.linalg.cython_blas"
     llvm_binding.add_symbol(f"fastggn_{_name}", get_cython_function_address(_module, _name))
 
 _I32 = ir.IntType(32)
 _I8 = ir.IntType(8)
+_F32 = ir.FloatType()
 _F64 = ir.DoubleType()
 
 
@@ -29,7 +30,7 @@ def _matrix(context, builder, typ, value):
     array = context.make_array(typ)(context, builder, value)
     rows, columns = cgutils.unpack_tuple(builder, array.shape, 2)
     strides = cgutils.unpack_tuple(builder, array.strides, 2)
-    leading = builder.sdiv(strides[0], ir.Constant(strides[0].type, 8))
+    leading = builder.sdiv(strides[0], ir.Constant(strides[0].type, typ.dtype.bitwidth // 8))
     # An array of one row may have any stride; BLAS asks for at least the number of columns.
     wide = builder.icmp_signed(">", columns, leading)
     leading = builder.select(wide, columns, leading)
@@ -65,22 +66,28 @@ def _call(builder, name, arguments):
     builder.call(function, arguments)
 
 
-def _check_matrices(*arrays):
+def _check_matrices(*arrays, dtypes=(types.float64,)):
     for a in arrays:
-        if not (isinstance(a, types.Array) and a.ndim == 2 and a.dtype == types.float64):
-            raise TypeError("BLAS wrappers take two-dimensional float64 arrays")
+        if not (isinstance(a, types.Array) and a.ndim == 2 and a.dtype in dtypes):
+            raise TypeError(f"this BLAS wrapper takes two-dimensional arrays of {dtypes}")
+        if a.dtype != arrays[0].dtype:
+            raise TypeError("the arrays of a BLAS call must have one dtype")
 
 
 @intrinsic
 def _gemm(typingctx, ta, tb, alpha, a, b, beta, c):
     """C = alpha op(A) op(B) + beta C; `ta` and `tb` are 0 or 1 (transposed)."""
-    _check_matrices(a, b, c)
+    _check_matrices(a, b, c, dtypes=(types.float64, types.float32))
     signature = types.void(types.int64, types.int64, types.float64, a, b, types.float64, c)
 
     def codegen(context, builder, sig, args):
         data_a, rows_a, cols_a, lda = _matrix(context, builder, sig.args[3], args[3])
         data_b, _, _, ldb = _matrix(context, builder, sig.args[4], args[4])
         data_c, rows, cols, ldc = _matrix(context, builder, sig.args[6], args[6])
+        single = sig.args[3].dtype == types.float32
+        alpha, beta = args[2], args[5]
+        if single:
+            alpha, beta = builder.fptrunc(alpha, _F32), builder.fptrunc(beta, _F32)
         depth = builder.select(builder.trunc(args[0], ir.IntType(1)), rows_a, cols_a)
         arguments = [
             _character(builder, args[1], "T", "N"),
@@ -88,16 +95,16 @@ def _gemm(typingctx, ta, tb, alpha, a, b, beta, c):
             _integer(builder, cols),
             _integer(builder, rows),
             _integer(builder, depth),
-            _by_reference(builder, args[2]),
+            _by_reference(builder, alpha),
             data_b,
             _integer(builder, ldb),
             data_a,
             _integer(builder, lda),
-            _by_reference(builder, args[5]),
+            _by_reference(builder, beta),
             data_c,
             _integer(builder, ldc),
         ]
-        _call(builder, "dgemm", arguments)
+        _call(builder, "sgemm" if single else "dgemm", arguments)
         return context.get_dummy_value()
 
     return signature, codegen

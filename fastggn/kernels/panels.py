@@ -106,7 +106,7 @@ def assemble(layers, tiles, order, ws, left, right, lanes):
     """Add the tiles of the GGN over the chunks of a block to the lanes (lanes, size).
 
     `left` and `right` (chunks, units, n_S C) are Psi S and Psi S diag(signs); the same array
-    twice for a positive semi-definite curvature.
+    twice for a positive semi-definite curvature. The panels and products have the lanes' dtype.
     """
     n_lanes = lanes.shape[0]
     n_chunks, _, chunk = ws.shape
@@ -118,8 +118,8 @@ def assemble(layers, tiles, order, ws, left, right, lanes):
         symmetric = row[UPPER] == row[LOWER]
         rows, cols = row[P1] - row[P0], row[Q1] - row[Q0]
         tile = lanes[lane, row[OFFSET] : row[OFFSET] + rows * cols].reshape(rows, cols)
-        panel = np.empty((tallest, chunk))[:rows]
-        strip = np.empty((min(_STRIP, cols), chunk))
+        panel = np.empty((tallest, chunk), lanes.dtype)[:rows]
+        strip = np.empty((min(_STRIP, cols), chunk), lanes.dtype)
         for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
             if row[KIND] == KIND_CURVATURE:
                 unit_pairs(
@@ -148,7 +148,7 @@ def assemble_stored(layers, tiles, order, ws, stored, omegas, lanes):
         upper, lower = layers[row[UPPER]], layers[row[LOWER]]
         rows, cols = row[P1] - row[P0], row[Q1] - row[Q0]
         tile = lanes[lane, row[OFFSET] : row[OFFSET] + rows * cols].reshape(rows, cols)
-        strip = np.empty((min(_STRIP, cols), chunk))
+        strip = np.empty((min(_STRIP, cols), chunk), lanes.dtype)
         for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
             panel = stored[c, row[STORED] : row[STORED] + rows]
             phi_lower = ws[c, lower[PHI_IN] : lower[PHI_IN] + lower[INPUTS]]

@@ -45,8 +45,8 @@ def assemble_rows(layers, tiles, order, ws, left, right, lanes):
         row = tiles[tile_index]
         rows, cols = row[P1] - row[P0], row[Q1] - row[Q0]
         tile = lanes[lane, row[OFFSET] : row[OFFSET] + rows * cols].reshape(rows, cols)
-        a = np.empty((tallest, chunk))[:rows]
-        b = np.empty((tallest, chunk))[:cols]
+        a = np.empty((tallest, chunk), lanes.dtype)[:rows]
+        b = np.empty((tallest, chunk), lanes.dtype)[:cols]
         for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
             for column in range(columns):
                 jacobian_panel(layers, ws[c], left[c], column, row[P0], a)

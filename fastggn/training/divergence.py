@@ -6,6 +6,9 @@ from collections import deque
 
 __all__ = ["DivergenceTest"]
 
+# Loss, and the norms of gradient, theta and step.
+Norms = tuple[float, float, float, float]
+
 # The gradient falls by this factor in the window that is looked at ...
 GRADIENT_FALL = 1e-3
 # ... of at least so many accepted steps, each of which lengthened theta ...
@@ -15,8 +18,11 @@ LONGEST_WINDOW = 200
 STEADY = 0.5
 # and theta grew by this factor.
 GROWTH = 1.01
-# Without a convergence test to confirm it, the gradient must also be this far below its peak.
+# Without a convergence test to confirm it, the gradient must also be this far below its peak,
+# and from one iteration to the next no step may shrink to this share, nor the gradient grow by
+# its inverse.
 FAR_BELOW_PEAK = 1e-6
+SMOOTH = 0.15
 # Theta that has grown by this factor has run away, unless it fits exactly: the loss is below
 # this share of the first one.
 RUN_AWAY = 1e6
@@ -33,7 +39,9 @@ class DivergenceTest:
     takes the shortest run of last iterations in which the gradient fell by a factor of 1000;
     the run diverges if it has at least 3 of them, theta grew and the loss did not rise in each
     of them, theta grew by a hundredth over all of them, and the last step is at least half as
-    long as the first.
+    long as the first. As long as no convergence test says that the run is over, the gradient
+    must also be far below its peak, and neither step nor gradient may have jumped, as they do
+    in the zigzag along a valley.
 
     An undamped method can also leap to where all units are saturated and find a tiny gradient
     there: a run that would count as converged diverges, too, if theta is a million times longer
@@ -41,7 +49,7 @@ class DivergenceTest:
     """
 
     def __init__(self) -> None:
-        self._records: deque[tuple[float, float, float, float]] = deque(maxlen=LONGEST_WINDOW)
+        self._records: deque[Norms] = deque(maxlen=LONGEST_WINDOW)
         self._peak = 0.0
         self._first: tuple[float, float] | None = None  # loss and |theta| at the start
 
@@ -61,12 +69,17 @@ class DivergenceTest:
         window = self._window()
         if len(window) <= SHORTEST_WINDOW:
             return False
-        if not converged and window[-1][1] > FAR_BELOW_PEAK * self._peak:
-            return False
         pairs = list(zip(window, window[1:], strict=False))
         monotone = all(b[0] <= a[0] and b[2] > a[2] for a, b in pairs)
         grown = window[-1][2] >= GROWTH * window[0][2]
-        return monotone and grown and window[-1][3] >= STEADY * window[1][3]
+        steady = window[-1][3] >= STEADY * window[1][3]
+        return monotone and grown and steady and (converged or self._is_calm(pairs))
+
+    def _is_calm(self, pairs: list[tuple[Norms, Norms]]) -> bool:
+        if pairs[-1][1][1] > FAR_BELOW_PEAK * self._peak:
+            return False
+        gradients = all(b[1] <= a[1] / SMOOTH for a, b in pairs)
+        return gradients and all(b[3] >= SMOOTH * a[3] for a, b in pairs[1:])
 
     def _has_run_away(self) -> bool:
         if self._first is None:
@@ -75,7 +88,7 @@ class DivergenceTest:
         loss, _, theta_norm, _ = self._records[-1]
         return theta_norm > RUN_AWAY * (1.0 + first_norm) and loss > EXACT_FIT * first_loss
 
-    def _window(self) -> list[tuple[float, float, float, float]]:
+    def _window(self) -> list[Norms]:
         records = list(self._records)
         last = records[-1][1]
         for start in range(len(records) - 2, -1, -1):

@@ -61,9 +61,7 @@ def lowest_eigenpair(
         return float(values[0]), vectors[:, 0], float(np.max(np.abs(values)))
     operator = problem.hessian_operator(theta)
     start = rng.standard_normal(problem.n_params)
-    largest = eigsh(
-        operator, k=1, which="LM", v0=start, tol=1e-2, return_eigenvectors=False
-    )
+    largest = eigsh(operator, k=1, which="LM", v0=start, tol=1e-2, return_eigenvectors=False)
     try:
         values, vectors = eigsh(operator, k=1, which="SA", v0=start, tol=1e-4)
     except ArpackNoConvergence as stopped:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.training.damping import NielsenDamping
-from fastggn.training.moves import Counts, Move, Verdict, norm
+from fastggn.training.moves import Move, Verdict, norm
 from fastggn.training.stopping import StepTest
 from fastggn.training.systems import System, Systems
 from fastggn.training.trial import Judge, Trial

@@ -65,9 +65,7 @@ class Newton:
         Where the work is counted.
     """
 
-    def __init__(
-        self, problem: Problem, solver: str, step_test: StepTest, counts: Counts
-    ) -> None:
+    def __init__(self, problem: Problem, solver: str, step_test: StepTest, counts: Counts) -> None:
         self._build, self.solver = choose_model(problem, solver)
         self._judge = Judge(problem, counts)
         self._step_test = step_test
@@ -105,9 +103,7 @@ class Newton:
                     verdict=verdict,
                 )
 
-    def _resize(
-        self, proposal: BallStep, length: float, gain: float, point: Linearisation
-    ) -> None:
+    def _resize(self, proposal: BallStep, length: float, gain: float, point: Linearisation) -> None:
         if not gain >= 0.25:
             self._radius = 0.25 * length
         elif gain > 0.75 and proposal.on_boundary:

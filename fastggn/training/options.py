@@ -131,9 +131,7 @@ def _check_method(method: str, solver: str, given: list[str]) -> None:
     for name in given:
         if method not in LISTENERS[name]:
             listeners = ", ".join(repr(m) for m in LISTENERS[name])
-            raise ValueError(
-                f"{name} does not go with method {method!r}: only with {listeners}"
-            )
+            raise ValueError(f"{name} does not go with method {method!r}: only with {listeners}")
     if solver not in METHOD_SOLVERS[method]:
         valid = ", ".join(repr(s) for s in METHOD_SOLVERS[method])
         raise ValueError(f"solver {solver!r} does not go with method {method!r}: only {valid}")

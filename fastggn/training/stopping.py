@@ -15,9 +15,12 @@ from fastggn.training.moves import Move, Verdict, is_usable, norm
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
 
-__all__ = ["StepTest", "Stopping", "Tolerances"]
+__all__ = ["Stagnation", "StepTest", "Stopping", "Tolerances"]
 
-# What the name of a status says of theta: the run has settled, at a saddle perhaps.
+# A change of the loss below this share is rounding; a fall of the gradient to this share is
+# progress; and so many iterations without either are enough.
+IDLE_CHANGE, IDLE_GRADIENT, IDLE_ITERATIONS = 2e-13, 0.9, 30
+# Statuses of a run that has settled, at a saddle perhaps.
 SETTLED = ("converged_gradient", "converged_loss", "converged_step", "damping_limit")
 
 
@@ -30,6 +33,33 @@ class StepTest:
     def __call__(self, theta: NDArray[np.float64], length: float) -> bool:
         """Whether a step of this length is too short to matter at `theta`."""
         return length <= self.tolerance * (norm(theta) + self.tolerance)
+
+
+class Stagnation:
+    """Tells a run that only moves inside the rounding of its loss.
+
+    It holds after 30 accepted iterations in a row that changed the loss by rounding only and
+    in which the gradient did not fall to 0.9 of its lowest norm: at a kink of the loss (ReLU),
+    or where arithmetic gives no smaller gradient.
+    """
+
+    def __init__(self) -> None:
+        self._lowest = np.inf
+        self._idle = 0
+
+    def observe(self, before: float, after: float, gradient_norm: float) -> None:
+        """Take note of an accepted iteration: its losses and the gradient it ends with."""
+        moved = abs(before - after) > IDLE_CHANGE * abs(before)
+        if moved or gradient_norm < IDLE_GRADIENT * self._lowest:
+            self._idle = 0
+            self._lowest = gradient_norm
+        else:
+            self._idle += 1
+
+    @property
+    def holds(self) -> bool:
+        """Whether the run stagnates."""
+        return self._idle >= IDLE_ITERATIONS
 
 
 @dataclass(frozen=True)
@@ -63,6 +93,7 @@ class Stopping:
         self._clock = clock
         self._step_test = StepTest(tolerances.step)
         self._divergence = DivergenceTest()
+        self._stagnation = Stagnation()
         self.iteration = 0
 
     @property
@@ -83,6 +114,7 @@ class Stopping:
         self.iteration += 1
         if move.accepted:
             self._observe(move.point, move.step_norm)
+            self._stagnation.observe(before.loss, move.point.loss, norm(move.point.gradient))
         verdict = move.verdict or self._converged(before, move)
         if move.accepted and (verdict is None or verdict.status.startswith("converged")):
             verdict = self._diverging(move.point, verdict is not None) or verdict
@@ -115,6 +147,11 @@ class Stopping:
                 "converged_loss",
                 f"the loss changed by {change:.3g} <= {self._limits.loss:.3g} of {before.loss:.6g}",
             )
+        if self._stagnation.holds:
+            return Verdict(
+                "converged_loss",
+                f"{IDLE_ITERATIONS} iterations changed the loss by rounding only",
+            )
         if self._step_test(move.point.theta, move.step_norm):
             return Verdict(
                 "converged_step",
@@ -128,7 +165,7 @@ class Stopping:
         return Verdict(
             "diverging",
             f"theta grows without settling (now {norm(point.theta):.3g}) while the gradient "
-            f"vanishes (now {norm(point.gradient):.3g}): the loss approaches its infimum "
+            f"vanishes (now {norm(point.gradient):.3g}): the loss approaches an infimum "
             f"(now {point.loss:.6g}) at infinity",
         )
 

@@ -21,6 +21,8 @@ EPS = float(np.finfo(float).eps)
 LEAST_GAIN = 1e-4
 # Relative decreases below this many roundings cannot be told from noise.
 NOISE = 1e3 * EPS
+# Near a stationary point the first step promises no more than this multiple of the noise.
+NEAR = 1e2
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,9 @@ class Judge:
     predicts. Where the prediction is below the rounding of the loss itself (|g| about 1e-8),
     the loss cannot decide. Its decrease is then taken from the gradients at both ends,
     ``-(g + g_new) . step / 2``, which is exact for a quadratic and rounds far less; the step is
-    accepted if that is enough, or if the norm of the gradient falls.
+    accepted if that is enough, or if the norm of the gradient falls. This holds near a
+    stationary point only: a step that has become so short because longer ones from the same
+    point raised the loss is rejected (a kink of the loss, a wrong gradient).
 
     Parameters
     ----------
@@ -57,18 +61,22 @@ class Judge:
         self._problem = problem
         self._counts = counts
         self._largest = 0.0
+        self._point: Linearisation | None = None
+        self._first_promise = 0.0
 
-    def __call__(
-        self, point: Linearisation, step: NDArray[np.float64], predicted: float
-    ) -> Trial:
+    def __call__(self, point: Linearisation, step: NDArray[np.float64], predicted: float) -> Trial:
         """Return the verdict on ``point.theta + step`` with `predicted` decrease of the loss."""
         if not predicted > 0.0:  # also a NaN: not a descent step of a finite model
             return Trial(None, -np.inf)
+        if point is not self._point:
+            self._point, self._first_promise = point, predicted
         theta = point.theta + step
         if not np.isfinite(theta).all():
             return Trial(None, -np.inf)
-        self._counts.evaluations += 1
         rounding = self._rounding(point.loss)
+        if predicted <= rounding < self._first_promise / NEAR:
+            return Trial(None, -np.inf)
+        self._counts.evaluations += 1
         if predicted <= rounding:
             return self._by_gradients(point, step, predicted, rounding)
         new = self._problem.linearise(theta)

@@ -1,0 +1,1 @@
+"""Benchmarks: every figure of the target table, measured beside its peer in one run."""

@@ -1,0 +1,95 @@
+"""Method "newton": to |g| <= 1e-12, dense and matrix-free, and away from saddles."""
+
+import numpy as np
+import pytest
+from fakes import ResidualProblem, rosenbrock
+
+import fastggn as fg
+from fastggn.training.newton import DENSE_LIMIT
+
+DENSE_AND_KRYLOV = pytest.mark.parametrize("solver", ["cholesky", "lsqr"])
+
+
+def regularised(loss):
+    """Name of a loss -> a small problem whose minima are regular, by l2."""
+    X, Y = fg.data.four_regions(60, seed=1)
+    if loss == "softmax_cross_entropy":
+        return fg.Problem(fg.MLP((2, 5, 4)), X, Y.ravel().astype(int) - 1, loss=loss, l2=1e-2)
+    if loss == "logistic":
+        return fg.Problem(fg.MLP((2, 5, 1)), X, (Y > 2).astype(float), loss=loss, l2=1e-2)
+    return fg.Problem(fg.MLP((2, 5, 1)), X, Y, loss=loss, l2=1e-2)
+
+
+@DENSE_AND_KRYLOV
+@pytest.mark.parametrize(
+    "loss", ["squared", "softmax_cross_entropy", "logistic", "cauchy", "huber", "smooth_lp"]
+)
+def test_gradient_of_1e_12(loss, solver):
+    """Far below the rounding of the loss, which hides decreases from |g| of about 1e-8 on."""
+    problem = regularised(loss)
+    result = fg.train(problem, seed=0, method="newton", solver=solver, grad_tol=1e-12, max_iter=400)
+    assert result.status == "converged_gradient"
+    assert np.linalg.norm(problem.gradient(result.theta)) <= 1e-12
+    assert np.linalg.eigvalsh(problem.hessian(result.theta))[0] > 0.0
+
+
+@DENSE_AND_KRYLOV
+def test_convergence_is_quadratic_at_a_regular_minimum(solver):
+    problem = regularised("squared")
+    near = fg.train(problem, seed=0, method="newton", grad_tol=1e-3, max_iter=400).theta
+    result = fg.train(problem, near, method="newton", solver=solver, grad_tol=1e-12)
+    assert result.n_iter <= 8
+
+
+@DENSE_AND_KRYLOV
+def test_more_parameters_than_equations(solver):
+    """A singular Hessian with small negative eigenvalues around an exact fit."""
+    X, Y = fg.data.xor()
+    problem = fg.Problem(fg.MLP((2, 6, 1)), X, Y)
+    result = fg.train(problem, seed=1, method="newton", solver=solver, grad_tol=1e-12)
+    assert result.status == "converged_gradient"
+    assert result.loss < 1e-24
+    assert result.n_iter <= 40
+
+
+@DENSE_AND_KRYLOV
+def test_rosenbrock(solver):
+    result = fg.train(rosenbrock(), [-1.2, 1.0], method="newton", solver=solver)
+    np.testing.assert_allclose(result.theta, 1.0, atol=1e-9)
+    assert result.n_iter <= 40
+
+
+def test_dense_and_matrix_free_by_size():
+    X, Y = fg.data.four_regions(20, seed=0)
+    small = fg.Problem(fg.MLP((2, 4, 1)), X, Y)
+    large = fg.Problem(fg.MLP((2, DENSE_LIMIT // 4 + 1, 1)), X, Y)
+    for problem, name in ((small, "trust_region"), (large, "steihaug")):
+        result = fg.train(problem, seed=0, method="newton", max_iter=2)
+        assert [record.solver for record in result.history] == [name, name]
+        assert name in result.solver
+
+
+def test_leaves_the_neighbourhood_of_a_strict_saddle():
+    """Half (theta_0^2 - 1)^2 + ...: a maximum in theta_0 at 0, minima at +-1."""
+    problem = ResidualProblem(
+        lambda t: np.array([t[0] ** 2 - 1.0, t[1]]), 2, 2,
+        lambda t: np.array([[2.0 * t[0], 0.0], [0.0, 1.0]]),
+    )  # fmt: skip
+    result = fg.train(problem, [1e-9, 0.5], method="newton", solver="cholesky")
+    assert result.status == "converged_gradient"
+    np.testing.assert_allclose(np.abs(result.theta), [1.0, 0.0], atol=1e-8)
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.DivergenceWarning")
+@DENSE_AND_KRYLOV
+def test_newton_finds_a_stationary_point_of_xor(solver):
+    """Exact fits, or the documented values at infinity: 1/8, 1/12, 1/16 of the half mean."""
+    X, Y = fg.data.xor()
+    problem = fg.Problem(fg.MLP((2, 2, 1), activation="tanh"), X, Y)
+    for seed in range(8):
+        theta = problem.network.init(seed, scheme="normal")
+        result = fg.train(problem, theta, method="newton", solver=solver, max_iter=500)
+        value = min((0.0, 1 / 8, 1 / 12, 1 / 16), key=lambda v: abs(v - result.loss))
+        assert abs(result.loss - value) < 1e-5, (seed, result)
+        if result.status == "diverging":
+            assert np.linalg.norm(result.theta) > 5.0
