@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import unknown_name
-from .kernels import activations as kernels
+from fastggn.errors import unknown_name
+from fastggn.kernels import activations as kernels
 
 __all__ = ["ACTIVATIONS", "Activation", "get_activation", "leaky_relu"]
 

@@ -33,7 +33,7 @@ class GGNOperator(LinearOperator):  # type: ignore[misc]
         images = lin.rows.products(directions)
         if lin.signs is not None:
             images *= lin.signs
-        return (lin.rows.transposed_products(images) + lin.l2 * directions).T
+        return np.asarray((lin.rows.transposed_products(images) + lin.l2 * directions).T)
 
     def _matvec(self, v: FloatArray) -> FloatArray:
         return self._matmat(np.reshape(v, (-1, 1)))[:, 0]
@@ -63,7 +63,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]
                 block.add_hessian_product(directions[p], errors, hessians, lanes[p])
         assert lanes is not None
         sums = np.stack([sum_of_lanes(lane) for lane in lanes])
-        return (sums + self._lin.l2 * directions).T
+        return np.asarray((sums + self._lin.l2 * directions).T)
 
     def _matvec(self, v: FloatArray) -> FloatArray:
         return self._matmat(np.reshape(v, (-1, 1)))[:, 0]
@@ -107,8 +107,15 @@ def _add_panels(
         stored = np.empty((c1 - c0, tiling.n_stored, plan.chunk))
         omegas = np.empty((c1 - c0, plan.n_units, plan.chunk))
         hessian.hessian_panels(
-            block.theta, plan.layers, block.ws[c0:c1], d2[c0:c1], hessians[rows], errors[rows],
-            tiling.tables, stored, omegas,
+            block.theta,
+            plan.layers,
+            block.ws[c0:c1],
+            d2[c0:c1],
+            hessians[rows],
+            errors[rows],
+            tiling.tables,
+            stored,
+            omegas,
         )
         panels.assemble_stored(
             plan.layers, tiling.tiles, tiling.order, block.ws[c0:c1], stored, omegas, lanes

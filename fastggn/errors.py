@@ -49,8 +49,7 @@ def unknown_name(argument: str, name: object, valid: Iterable[str]) -> ValueErro
     """Return the error for an unknown name, with the valid ones and the nearest of them."""
     names = list(valid)
     return ValueError(
-        f"{argument} {name!r} is unknown{suggest(str(name), names)} "
-        f"(valid: {', '.join(names)})"
+        f"{argument} {name!r} is unknown{suggest(str(name), names)} (valid: {', '.join(names)})"
     )
 
 

@@ -32,14 +32,14 @@ def glorot(
 def he(
     rng: np.random.Generator, units: int, inputs: int, activation: str, has_bias: bool
 ) -> FloatArray:
-    """Normal of variance 2 / inputs; zero biases (He et al. 2015)."""
+    """Draw normal weights of variance 2 / inputs; zero biases (He et al. 2015)."""
     return _zero_bias(rng.normal(0.0, np.sqrt(2.0 / inputs), (units, inputs)), has_bias)
 
 
 def lecun(
     rng: np.random.Generator, units: int, inputs: int, activation: str, has_bias: bool
 ) -> FloatArray:
-    """Normal of variance 1 / inputs; zero biases (LeCun et al. 1998)."""
+    """Draw normal weights of variance 1 / inputs; zero biases (LeCun et al. 1998)."""
     return _zero_bias(rng.normal(0.0, np.sqrt(1.0 / inputs), (units, inputs)), has_bias)
 
 
@@ -63,7 +63,7 @@ def nguyen_widrow(
     half = _ACTIVE_HALF_WIDTH.get(activation, 2.0)
     core = half * magnitude * directions / np.where(norms > 0.0, norms, 1.0)
     if not has_bias:
-        return core
+        return np.asarray(core)
     spread = np.linspace(-1.0, 1.0, units) if units > 1 else np.zeros(1)
     return _with_bias(core, half * magnitude * spread * np.sign(core[:, 0]))
 

@@ -131,7 +131,7 @@ class FactoredJacobian:
             u = cotangents[:, self._rows(block)].reshape(p, block.size, self.n_columns)
             if self._factors is None:
                 return u
-            return np.einsum("bos,pbs->pbo", self._factors(block), u)
+            return np.asarray(np.einsum("bos,pbs->pbo", self._factors(block), u))
 
         return self.pull_back(outer, p)
 
@@ -166,9 +166,7 @@ class FactoredJacobian:
         if by_rows:
             rows.expand_rows(tiling.tiles, lanes, out)
         else:
-            panels.expand(
-                self.theta, plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, out
-            )
+            panels.expand(self.theta, plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, out)
         panels.mirror(out)
         return out
 
@@ -179,6 +177,7 @@ class FactoredJacobian:
         plan = self.plan
         assemble = rows.assemble_rows if by_rows else panels.assemble
         total: NDArray[Any] | None = None
+        lanes: NDArray[Any]
         for block in self.blocks():
             if total is None or dtype == np.float32:
                 lanes = np.zeros((tiling.n_lanes, tiling.size), dtype)
@@ -201,7 +200,7 @@ class FactoredJacobian:
         padded = np.zeros(shape)
         padded[: block.size] = signs[self._rows(block)].reshape(block.size, self.n_columns)
         by_chunk = padded.reshape(block.n_chunks, self.plan.chunk, self.n_columns)
-        return by_chunk.transpose(0, 2, 1).reshape(block.n_chunks, 1, -1)
+        return np.asarray(by_chunk.transpose(0, 2, 1).reshape(block.n_chunks, 1, -1))
 
     @pooled
     def dual_gram(self) -> FloatArray:
@@ -275,7 +274,7 @@ def sum_of_lanes(lanes: FloatArray) -> FloatArray:
     """Return the fixed-order sum over the first axis."""
     flat = lanes.reshape(lanes.shape[0], -1)
     sweeps.reduce_lanes(flat)
-    return flat[0].reshape(lanes.shape[1:]).copy()
+    return np.asarray(flat[0].reshape(lanes.shape[1:]).copy())
 
 
 class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
@@ -298,11 +297,11 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
 
     def _matmat(self, V: FloatArray) -> FloatArray:
         directions = np.ascontiguousarray(np.asarray(V, dtype=np.float64).T)
-        return self._factored.products(directions).T
+        return np.asarray(self._factored.products(directions).T)
 
     def _rmatmat(self, U: FloatArray) -> FloatArray:
         cotangents = np.ascontiguousarray(np.asarray(U, dtype=np.float64).T)
-        return self._factored.transposed_products(cotangents).T
+        return np.asarray(self._factored.transposed_products(cotangents).T)
 
     def to_dense(self) -> FloatArray:
         """Return J as an array, shape (T n_L, N)."""
@@ -312,7 +311,7 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
         return out
 
     def shen_matrix(self) -> FloatArray:
-        """Return P(W), shape (N, T n_L): layer blocks from the output layer down (Shen 2018, 21)."""
+        """Return P(W), shape (N, T n_L), layer blocks from the output down (Shen 2018, Eq. 21)."""
         transposed = self.to_dense().T
         blocks, stop = [], self.shape[1]
         for n, m in reversed(self._factored.plan.net.layer_shapes):
@@ -355,4 +354,3 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
         if tol is None:
             tol = float(np.finfo(np.float64).eps * max(self.shape) * values[0])
         return int(np.count_nonzero(values > tol))
-

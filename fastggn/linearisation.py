@@ -146,8 +146,13 @@ class Linearisation:
         self._terms = LossTerms(objective)
         self._factors = _KeptFactor(self._terms)
         self.rows = FactoredJacobian(
-            objective.plan, objective.samples, theta, self._factors, self._terms.n_columns(),
-            spaces, isotropic=objective.loss.unit_hessian,
+            objective.plan,
+            objective.samples,
+            theta,
+            self._factors,
+            self._terms.n_columns(),
+            spaces,
+            isotropic=objective.loss.unit_hessian,
         )
         self.n_rows = self.rows.n_rows
 
@@ -166,7 +171,7 @@ class Linearisation:
     @cached_property
     def data_gradient(self) -> FloatArray:
         """The gradient of `data_loss`, shape (N,)."""
-        return self.rows.pull_back(lambda block: self._terms.gradient(block)[None])[0]
+        return np.asarray(self.rows.pull_back(lambda block: self._terms.gradient(block)[None])[0])
 
     @property
     def gradient(self) -> FloatArray:
@@ -204,11 +209,11 @@ class Linearisation:
 
     def matvec(self, v: FloatArray) -> FloatArray:
         """Return A v, shape (M,), for v of shape (N,)."""
-        return self.rows.products(np.reshape(v, (1, -1)))[0]
+        return np.asarray(self.rows.products(np.reshape(v, (1, -1)))[0])
 
     def rmatvec(self, u: FloatArray) -> FloatArray:
         """Return A^T u, shape (N,), for u of shape (M,)."""
-        return self.rows.transposed_products(np.reshape(u, (1, -1)))[0]
+        return np.asarray(self.rows.transposed_products(np.reshape(u, (1, -1)))[0])
 
     def gram(self, *, mixed: bool = False) -> FloatArray:
         """Return A^T D A, shape (N, N): a new symmetric array.
@@ -243,7 +248,9 @@ class Linearisation:
         out = np.empty(self.n_rows)
         for block in self.rows.blocks():
             second = block.second_tangent(np.ascontiguousarray(v))
-            out[self._slice(block)] = np.einsum("bos,bo->bs", self._factors.of(block)[0], second).ravel()
+            out[self._slice(block)] = np.einsum(
+                "bos,bo->bs", self._factors.of(block)[0], second
+            ).ravel()
         return out
 
     def predicted_decrease(self, step: FloatArray) -> float:

@@ -152,7 +152,9 @@ class MLP:
         return np.concatenate([w.ravel() for w in matrices])
 
     def init(
-        self, seed: int | np.random.Generator | None = None, scheme: str = "glorot",
+        self,
+        seed: int | np.random.Generator | None = None,
+        scheme: str = "glorot",
         scale: float = 1.0,
     ) -> FloatArray:
         """Draw initial parameters.

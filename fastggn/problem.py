@@ -102,8 +102,15 @@ class Problem:
         weights = _checked_weights(sample_weight, n_samples)
         masks = None if gates is None else _checked_gates(gates, net, n_samples)
         self._assemble(
-            net, source, targets, weights, masks, loss_object,
-            check_positive("l2", l2, zero=True), curvature, _chunk,
+            net,
+            source,
+            targets,
+            weights,
+            masks,
+            loss_object,
+            check_positive("l2", l2, zero=True),
+            curvature,
+            _chunk,
         )
 
     def _assemble(
@@ -163,10 +170,15 @@ class Problem:
         part = object.__new__(Problem)
         source = as_source("X", self._source.take(index))
         part._assemble(
-            self.network, source, self._targets[index],
+            self.network,
+            source,
+            self._targets[index],
             None if self._weights is None else self._weights[index],
             None if self._gates is None else self._gates[index],
-            self.loss_function, self.l2, self.curvature, self._chunk,
+            self.loss_function,
+            self.l2,
+            self.curvature,
+            self._chunk,
         )
         return part
 
@@ -242,8 +254,13 @@ class Problem:
 
     def _unweighted(self, theta: ArrayLike) -> FactoredJacobian:
         return FactoredJacobian(
-            self._objective.plan, self._objective.samples, self._theta(theta), None,
-            self.n_outputs, self._spaces, isotropic=True,
+            self._objective.plan,
+            self._objective.samples,
+            self._theta(theta),
+            None,
+            self.n_outputs,
+            self._spaces,
+            isotropic=True,
         )
 
     def ggn(self, theta: ArrayLike) -> FloatArray:
@@ -317,7 +334,7 @@ class Problem:
 
 def _columns(rows: FloatArray, block: Block) -> FloatArray:
     """Return rows of a workspace (chunks, n, C) as (n, B)."""
-    return rows.transpose(1, 0, 2).reshape(rows.shape[1], -1)[:, : block.size]
+    return np.asarray(rows.transpose(1, 0, 2).reshape(rows.shape[1], -1)[:, : block.size])
 
 
 def _check_source(name: str, source: SampleSource) -> None:

@@ -193,4 +193,3 @@ class HessianTiling(Tiling):
                 columns = net.layer_shapes[upper][0] * net.layer_shapes[lower][1]
                 first = int(self.tables[1, upper, lower, 0])
                 self._add(upper, lower, pairs, columns, first, panels.KIND_MIXED)
-

@@ -1,4 +1,4 @@
-"""The table that describes a network to the kernels, and the arrays that one block of samples fills.
+"""The table that describes a network to the kernels, and the arrays that a block of samples fills.
 
 Samples are processed in chunks of C columns, several chunks a block; a block's arrays stay below
 a fixed size, so memory does not grow with the number of samples.
@@ -204,8 +204,13 @@ class Block:
         """Return the second derivative of F along one direction (N,): shape (B, n_L)."""
         out = np.empty((self.size, self.plan.n_outputs))
         sweeps.second_tangents(
-            self.theta, direction, self.plan.layers, self.ws, self.second_derivatives,
-            self._tangent_scratch(), out,
+            self.theta,
+            direction,
+            self.plan.layers,
+            self.ws,
+            self.second_derivatives,
+            self._tangent_scratch(),
+            out,
         )
         return out
 
@@ -223,8 +228,15 @@ class Block:
         tangent = self.tangents(direction[None])[0]
         derivative = np.einsum("boc,bc->bo", hessians, tangent)
         sweeps.hessian_products(
-            self.theta, direction, self.plan.layers, self.ws, self.second_derivatives,
-            self._tangent_scratch(), errors, derivative, lanes,
+            self.theta,
+            direction,
+            self.plan.layers,
+            self.ws,
+            self.second_derivatives,
+            self._tangent_scratch(),
+            errors,
+            derivative,
+            lanes,
         )
 
     def sensitivities(self, factors: FloatArray) -> FloatArray:

@@ -68,7 +68,10 @@ def test_the_bits_do_not_depend_on_the_number_of_threads_or_the_alignment():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
     result = subprocess.run(
         [sys.executable, "-c", BITS, "10"],
-        capture_output=True, text=True, env=environment, check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
     )
     distinct = json.loads(result.stdout.splitlines()[-1])
     assert len(distinct) == 3 * 8

@@ -2,8 +2,8 @@
 
 HH_L = Sigma'_L H_E Sigma'_L + diag(sigma''_L o gradE),
 HH_l = Sigma'_l W_{l+1}^T HH_{l+1} W_{l+1} Sigma'_l + diag(sigma''_l o W_{l+1}^T omega_{l+1}),
-and for l < k the panels M_lk = Q_kl HH_k and D_lk = Q_{k-1,l} Sigma'_{k-1}, each pulled back layer by
-layer by X_l = Sigma'_l W_{l+1}^T X_{l+1}. One column a sample, one row a pair of units.
+and for l < k the panels M_lk = Q_kl HH_k and D_lk = Q_{k-1,l} Sigma'_{k-1}, each pulled back layer
+by layer by X_l = Sigma'_l W_{l+1}^T X_{l+1}. One column a sample, one row a pair of units.
 """
 
 import numpy as np

@@ -1,7 +1,7 @@
 """Assembly of the GGN, block by block, as products of two panels.
 
-G_lk = sum_i (Psi_l^i H_i Psi_k^i^T) (x) (phi_{l-1}^i phi_{k-1}^i^T), l >= k (Shen 2018, Eq. 37): for
-each sample one number a pair of units and one a pair of inputs. A tile is a range of unit pairs
+G_lk = sum_i (Psi_l^i H_i Psi_k^i^T) (x) (phi_{l-1}^i phi_{k-1}^i^T), l >= k (Shen 2018, Eq. 37):
+for each sample one number a pair of units and one a pair of inputs. A tile is a range of unit pairs
 times a range of input pairs; it is accumulated over the chunks by GEMM. On the diagonal blocks
 both factors are symmetric, so only pairs a >= b and j >= j' are kept.
 """
@@ -13,8 +13,8 @@ from fastggn.kernels.blas import gemm
 from fastggn.kernels.jit import njit, pnjit
 from fastggn.kernels.layout import CORE, D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
 
-# Columns of the tile table: layers upper >= lower, unit pairs p0..p1, input pairs q0..q1, offset of the
-# tile in an accumulator, first row of the pairs in a stored panel, kind of product (KIND_*).
+# Columns of the tile table: layers upper >= lower, unit pairs p0..p1, input pairs q0..q1, offset
+# of the tile in an accumulator, first row of the pairs in a stored panel, kind of product (KIND_*).
 UPPER, LOWER, P0, P1, Q0, Q1, OFFSET, STORED, KIND = range(9)
 TILE_COLUMNS = 9
 
@@ -125,7 +125,9 @@ def assemble(layers, tiles, order, ws, left, right, lanes):
                 unit_pairs(
                     left[c, upper[UNIT_ROW] : upper[UNIT_ROW] + upper[UNITS]],
                     right[c, lower[UNIT_ROW] : lower[UNIT_ROW] + lower[UNITS]],
-                    symmetric, row[P0], panel,
+                    symmetric,
+                    row[P0],
+                    panel,
                 )
             else:
                 output_panel(ws[c], left[c, upper[UNIT_ROW]], lower, row[KIND], row[P0], panel)

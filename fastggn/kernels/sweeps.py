@@ -319,7 +319,15 @@ def hessian_products(theta, direction, layers, ws, d2, t, errors, derrors, lanes
                     bend = d2[c, row[UNIT_ROW] + k, i] * t[c, row[UNIT_ROW] + k, i]
                     domega[k, i] += bend * errors[first + i, k]
             hessian_product_chunk(
-                theta, direction, layers, ws[c], d2[c], t[c], omega, domega, (s[2], s[3]),
+                theta,
+                direction,
+                layers,
+                ws[c],
+                d2[c],
+                t[c],
+                omega,
+                domega,
+                (s[2], s[3]),
                 lanes[lane],
             )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import unknown_name
+from fastggn.errors import unknown_name
 from .base import Loss
 from .classification import Logistic, SoftmaxCrossEntropy
 from .custom import CustomLoss

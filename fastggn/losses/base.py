@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import check_finite
+from fastggn.errors import check_finite
 
 Array = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import check_positive
+from fastggn.errors import check_positive
 from .base import Array, Loss, diagonal
 
 __all__ = ["BlakeZisserman", "Cauchy", "Huber", "SeparableLoss", "SmoothLp", "Squared"]

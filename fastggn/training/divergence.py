@@ -23,6 +23,8 @@ GROWTH = 1.01
 # its inverse.
 FAR_BELOW_PEAK = 1e-6
 SMOOTH = 0.15
+# With it, so many iterations at a small gradient also tell.
+FLAT_WINDOW = 6
 # Theta that has grown by this factor has run away, unless it fits exactly: the loss is below
 # this share of the first one.
 RUN_AWAY = 1e6
@@ -42,6 +44,10 @@ class DivergenceTest:
     long as the first. As long as no convergence test says that the run is over, the gradient
     must also be far below its peak, and neither step nor gradient may have jumped, as they do
     in the zigzag along a valley.
+
+    A run that a convergence test calls converged diverges, too, if the same holds of its last 6
+    iterations and the gradient was below a thousandth of its peak in all of them: it zigzags
+    towards infinity.
 
     An undamped method can also leap to where all units are saturated and find a tiny gradient
     there: a run that would count as converged diverges, too, if theta is a million times longer
@@ -66,20 +72,32 @@ class DivergenceTest:
         """Whether the run diverges; `converged` if a convergence test says that it is over."""
         if converged and self._has_run_away():
             return True
+        if converged:
+            return self._is_growing(self._window()) or self._is_growing(self._flat())
         window = self._window()
+        return self._is_growing(window) and self._is_calm(window)
+
+    @staticmethod
+    def _is_growing(window: list[Norms]) -> bool:
         if len(window) <= SHORTEST_WINDOW:
             return False
-        pairs = list(zip(window, window[1:], strict=False))
+        pairs = zip(window, window[1:], strict=False)
         monotone = all(b[0] <= a[0] and b[2] > a[2] for a, b in pairs)
         grown = window[-1][2] >= GROWTH * window[0][2]
-        steady = window[-1][3] >= STEADY * window[1][3]
-        return monotone and grown and steady and (converged or self._is_calm(pairs))
+        return monotone and grown and window[-1][3] >= STEADY * window[1][3]
 
-    def _is_calm(self, pairs: list[tuple[Norms, Norms]]) -> bool:
-        if pairs[-1][1][1] > FAR_BELOW_PEAK * self._peak:
+    def _is_calm(self, window: list[Norms]) -> bool:
+        if window[-1][1] > FAR_BELOW_PEAK * self._peak:
             return False
+        pairs = list(zip(window, window[1:], strict=False))
         gradients = all(b[1] <= a[1] / SMOOTH for a, b in pairs)
         return gradients and all(b[3] >= SMOOTH * a[3] for a, b in pairs[1:])
+
+    def _flat(self) -> list[Norms]:
+        # The last iterations, where the gradient was small throughout.
+        window = list(self._records)[-FLAT_WINDOW - 1 :]
+        small = all(record[1] <= GRADIENT_FALL * self._peak for record in window)
+        return window if small and len(window) > FLAT_WINDOW else []
 
     def _has_run_away(self) -> bool:
         if self._first is None:
