@@ -108,6 +108,7 @@ class Outcome:
     ours: Timing | None = None
     peer: Timing | None = None
     note: str = ""
+    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -136,6 +137,8 @@ class Row:
             return compete(self.build(size), 1 if size == SMOKE else None)
         except Absent as reason:
             return Outcome(None, note=f"not available: {reason}")
+        except Exception as error:  # the other rows of a long run are not lost
+            return Outcome(None, note=f"failed: {type(error).__name__}: {error}", failed=True)
 
     def met(self, value: float | None) -> bool | None:
         """Whether the value meets the target; None where there is nothing to compare."""

@@ -185,9 +185,12 @@ def _parameters(model: Any) -> FloatArray:
 
 
 class TorchLM:
-    """torch-levenberg-marquardt with its Cholesky solver on a case, in float64."""
+    """torch-levenberg-marquardt with its Cholesky solver on a case, in float64.
 
-    def __init__(self, case: Case, damping: float) -> None:
+    An accepted step multiplies the damping by `decrease`; 0.1 is the package's own rule.
+    """
+
+    def __init__(self, case: Case, damping: float, decrease: float = 0.1) -> None:
         self._torch = _torch()
         package = _load("torch_levenberg_marquardt")
         self._case = case
@@ -195,7 +198,9 @@ class TorchLM:
         self._trainer = package.training.LevenbergMarquardtModule(
             self._model,
             loss_fn=package.loss.MSELoss(),
-            damping_strategy=package.damping.StandardDampingStrategy(starting_value=damping),
+            damping_strategy=package.damping.StandardDampingStrategy(
+                starting_value=damping, dec_factor=decrease
+            ),
             solve_method="cholesky",
         )
         self._data = self._torch.from_numpy(case.X), self._torch.from_numpy(case.Y)
@@ -302,7 +307,7 @@ def lbfgs_seconds(case: Case, target: float, limit: float) -> float | None:
             return loss, gradient
 
     model = Watched(
-        case.widths[1:-1], activation="tanh", solver="lbfgs", alpha=0.0, max_iter=10**6,
+        hidden_layer_sizes=case.widths[1:-1], activation="tanh", solver="lbfgs", alpha=0.0, max_iter=10**6,
         max_fun=10**9, tol=0.0, random_state=0,
     )
     with contextlib.suppress(_Reached):

@@ -66,6 +66,31 @@ def test_growing_steps_of_little_length_do_not():
     assert fate(records) is None
 
 
+def test_zigzag_of_one_length_is_told_when_converged():
+    """Newton's method in a valley that leads to infinity: the gradient alternates."""
+    g = [1.0, 1e-2, 1e-4, *([1e-6, 1e-10] * 5)]
+    x = 10.0 + 0.2 * np.arange(len(g))
+    records = [(1.0 - 0.01 * k, g[k], x[k], 0.2) for k in range(len(g))]
+    assert fate(records, converged=True) is not None
+    assert fate(records) is None
+
+
+def test_zigzag_with_jumps_is_not_told_before_convergence():
+    """A finite minimum far along a curved valley: steps and gradient jump (a real run)."""
+    g = np.array([1.0, 5e-1, 1e-5, 6e-6, 4e-6, 2e-6, 4e-6, 2e-5, 1e-5, 5e-6, 2e-6, 9e-7, 9e-7])
+    steps = [0.0, 0.1, 0.3, 0.03, 0.006, 0.03, 0.1, 0.2, 0.015, 0.01, 0.005, 0.1, 0.3]
+    x = 10.0 + np.cumsum(steps)
+    records = [(1.0 - 0.01 * k, g[k], x[k], steps[k]) for k in range(len(g))]
+    assert fate(records) is None
+
+
+def test_boundary_steps_to_a_finite_minimum_do_not():
+    """A trust region that doubles on the way to a least-squares solution."""
+    x = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 200.0])
+    records = path(x, lambda x: 1 + (x - 200) ** 2, lambda x: 2 * (x - 200))
+    assert fate(records, converged=True) is None
+
+
 def test_leap_to_saturation_is_told_when_converged():
     records = [(1.0, 1.0, 2.0, 0.0), (0.5, 0.0, 1e9, 1e9)]
     assert fate(records, converged=True) == 1

@@ -236,3 +236,25 @@ def test_target_wins_over_gradient():
 def test_messages_hold_the_numbers():
     result = fg.train(rosenbrock(), START, loss_target=1e-3)
     assert "0.001" in result.message
+
+
+def test_stagnation_at_a_kink():
+    """Iterations that change the loss by rounding only come to an end."""
+    from fastggn.training.stopping import IDLE_ITERATIONS, Stagnation
+
+    stagnation = Stagnation()
+    for _ in range(IDLE_ITERATIONS):
+        assert not stagnation.holds
+        stagnation.observe(1.0, 1.0 - 1e-15, 0.1)
+    stagnation.observe(1.0, 1.0, 0.1)
+    assert stagnation.holds
+    stagnation.observe(1.0, 1.0, 0.05)  # the gradient falls: progress
+    assert not stagnation.holds
+
+
+@pytest.mark.parametrize("method", ["lm", "newton"])
+def test_relu_ends_at_a_kink_of_the_loss(method):
+    X, Y = fg.data.four_regions(50, seed=0)
+    problem = fg.Problem(fg.MLP((2, 6, 1), activation="relu"), X, Y)
+    result = fg.train(problem, seed=0, method=method, max_iter=2000)
+    assert result.status.startswith("converged")

@@ -18,8 +18,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from . import elementary as el
-from .jit import DISABLED, inline, njit
+from fastggn.kernels import elementary as el
+from fastggn.kernels.jit import DISABLED, inline, njit
 
 IDENTITY = 0
 SIGMOID = 1

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from .jit import DISABLED, inline
+from fastggn.kernels.jit import DISABLED, inline
 
 LOG2_E = 1.4426950408889634
 # ln 2 in two parts; the first has 33 significant bits, so that k * LN2_HIGH is exact.

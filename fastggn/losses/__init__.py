@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastggn.errors import unknown_name
-from .base import Loss
-from .classification import Logistic, SoftmaxCrossEntropy
-from .custom import CustomLoss
-from .separable import BlakeZisserman, Cauchy, Huber, SeparableLoss, SmoothLp, Squared
+from fastggn.losses.base import Loss
+from fastggn.losses.classification import Logistic, SoftmaxCrossEntropy
+from fastggn.losses.custom import CustomLoss
+from fastggn.losses.separable import BlakeZisserman, Cauchy, Huber, SeparableLoss, SmoothLp, Squared
 
 __all__ = [
     "LOSSES",

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import xlogy
 
-from .base import LARGEST_FACTOR, Array, Loss, diagonal, real_array
+from fastggn.losses.base import LARGEST_FACTOR, Array, Loss, diagonal, real_array
 
 __all__ = ["Logistic", "SoftmaxCrossEntropy"]
 

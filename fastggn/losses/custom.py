@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Array, Loss
+from fastggn.losses.base import Array, Loss
 
 __all__ = ["CustomLoss"]
 

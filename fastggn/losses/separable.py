@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastggn.errors import check_positive
-from .base import Array, Loss, diagonal
+from fastggn.losses.base import Array, Loss, diagonal
 
 __all__ = ["BlakeZisserman", "Cauchy", "Huber", "SeparableLoss", "SmoothLp", "Squared"]
 

@@ -12,7 +12,7 @@ INITIAL_SHARE = 1e-2
 LOSS_FACTOR = 1.0
 # Gain ratios of a good model, where c may fall again, and of a poor one, where it must not
 # keep the damping from rising.
-GOOD_GAIN, POOR_GAIN = 0.75, 0.25
+GOOD_GAIN, POOR_GAIN = 0.75, 0.1
 # The step at this multiple of the curvature is far below the rounding of theta.
 CEILING = 1e16
 

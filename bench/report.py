@@ -1,0 +1,151 @@
+"""Run rows and write them down: ``python -m bench``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+from bench import machine, plots
+from bench.cases import ROOT
+from bench.core import FULL, SMOKE, Outcome, Row, Timing
+from bench.peers import blas_threads
+from bench.rows import select
+
+__all__ = ["main", "measure", "render"]
+
+Results = list[tuple[Row, Outcome]]
+PROCESS_KEYS = ("import", "train-cold", "train-warm")
+
+
+def measure(rows: list[Row], size: str) -> Results:
+    """Measure rows in order, saying on the standard error stream how far it is."""
+    results = []
+    with blas_threads():
+        for number, row in enumerate(rows, 1):
+            start = time.perf_counter()
+            outcome = row.run(size)
+            results.append((row, outcome))
+            seconds = time.perf_counter() - start
+            value = _value(row, outcome)
+            print(f"[{number}/{len(rows)}] {row.key}: {value} ({seconds:.0f} s)", file=sys.stderr)
+    return results
+
+
+def _value(row: Row, outcome: Outcome) -> str:
+    if outcome.value is None:
+        return "failed" if outcome.failed else "not available"
+    space = "" if row.unit in ("x", "%") else " "
+    return f"{outcome.value:.3g}{space}{row.unit}"
+
+
+def _target(row: Row) -> str:
+    if row.target is None:
+        return "-"
+    space = "" if row.unit in ("x", "%") else " "
+    return f"{row.sense} {row.target:g}{space}{row.unit}"
+
+
+def _verdict(row: Row, outcome: Outcome) -> str:
+    met = row.met(outcome.value)
+    if met is None:
+        return "-"
+    return "met" if met else "**missed**"
+
+
+def _seconds(timing: Timing | None) -> str:
+    if timing is None:
+        return "-"
+    return f"{timing.label}: {_length(timing.median)} ({_length(timing.minimum)})"
+
+
+def _length(seconds: float) -> str:
+    if seconds >= 1.0:
+        return f"{seconds:.2f} s"
+    if seconds >= 1e-3:
+        return f"{1e3 * seconds:.3g} ms"
+    return f"{1e6 * seconds:.3g} us"
+
+
+def _table(results: Results) -> list[str]:
+    lines = [
+        "| row | figure | target | | one side, median (minimum) | other side | remarks |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row, outcome in results:
+        cells = (
+            f"{row.title} (`{row.key}`)",
+            _value(row, outcome),
+            _target(row),
+            _verdict(row, outcome),
+            _seconds(outcome.ours),
+            _seconds(outcome.peer),
+            outcome.note,
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "/") for cell in cells) + " |")
+    return lines
+
+
+def render(results: Results, size: str, *, pictures: bool = False) -> str:
+    """Return the report as Markdown."""
+    with_target = [(r, o) for r, o in results if r.target is not None]
+    verdicts = [row.met(outcome.value) for row, outcome in with_target]
+    missed = [row.key for (row, _), met in zip(with_target, verdicts, strict=True) if met is False]
+    unavailable = [row.key for row, outcome in results if outcome.value is None]
+    lines = [
+        "# Results",
+        "",
+        f"Written by `python -m bench --size {size}`, {date.today().isoformat()}. "
+        "What each row is and how to repeat it: `docs/performance.md`.",
+        "",
+    ]
+    if size == SMOKE:
+        lines += ["These are smoke sizes: they show that the rows run, not how fast.", ""]
+    lines += ["| | |", "|---|---|"]
+    lines += [f"| {key} | {text} |" for key, text in machine.facts().items()]
+    lines += [
+        "",
+        f"Targets: {verdicts.count(True)} met, {len(missed)} missed"
+        + (f" ({', '.join(missed)})" if missed else "")
+        + f", {verdicts.count(None)} not measured.",
+        "",
+    ]
+    if unavailable:
+        lines += [f"Not available: {', '.join(unavailable)}; the remarks say why.", ""]
+    run = [(r, o) for r, o in results if r.key not in PROCESS_KEYS]
+    start = [(r, o) for r, o in results if r.key in PROCESS_KEYS]
+    lines += ["## Run time and memory", "", *_table(run), ""]
+    if start:
+        lines += ["## Import and compile time, in fresh processes", "", *_table(start), ""]
+    if pictures:
+        lines += ["Pictures of the same run: `docs/images/`.", ""]
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, write the report and the pictures; return 0, 1 if a row failed, 2 for bad input."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--size", choices=(SMOKE, FULL), default=FULL)
+    parser.add_argument("--rows", default="all", metavar="KEYS", help="beginnings of keys, a,b,c")
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "RESULTS.md")
+    parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
+    parser.add_argument("--no-plots", action="store_true")
+    options = parser.parse_args(arguments)
+    try:
+        rows = select(options.rows)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    results = measure(rows, options.size)
+    drawn = options.rows == "all" and not options.no_plots
+    if drawn:
+        with blas_threads():
+            reason = plots.draw(options.images, options.size)
+        if reason is not None:
+            drawn = False
+            print(f"no pictures: {reason}", file=sys.stderr)
+    options.out.write_text(render(results, options.size, pictures=drawn), encoding="utf-8")
+    print(f"{options.out.name} written", file=sys.stderr)
+    return int(any(outcome.failed for _, outcome in results))

@@ -1,0 +1,133 @@
+"""The benchmarks at smoke size: both sides compute the same, and every row ends in the report."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fastggn.kernels.jit import DISABLED
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+pytestmark = pytest.mark.skipif(DISABLED, reason="times say nothing without the compiler")
+
+from bench import core, peers, report, rows  # noqa: E402
+
+PAIRS = [row for row in rows.ROWS if row.build is not None]
+OTHERS = [row for row in rows.ROWS if row.measure is not None]
+# Fresh processes that compile everything once more.
+COLD = {"train-cold", "train-warm"}
+
+
+def build(row):
+    """Return the row's pair; a peer that is absent must say so, and then there is no pair."""
+    try:
+        with peers.blas_threads():
+            return row.build(core.SMOKE)
+    except core.Absent as reason:
+        assert str(reason)
+        outcome = row.run(core.SMOKE)
+        assert outcome.value is None and str(reason) in outcome.note
+        pytest.skip(f"not available: {reason}")
+
+
+@pytest.mark.parametrize("row", PAIRS, ids=lambda row: row.key)
+def test_both_sides_compute_the_same(row):
+    pair = build(row)
+    assert pair.difference() <= pair.tolerance
+
+
+@pytest.mark.parametrize("row", PAIRS, ids=lambda row: row.key)
+def test_both_sides_are_timed(row):
+    pair = build(row)
+    with peers.blas_threads():
+        outcome = core.compete(pair, 1)
+    assert outcome.value == pytest.approx(outcome.peer.median / outcome.ours.median)
+    for timing, side in ((outcome.ours, pair.ours), (outcome.peer, pair.peer)):
+        assert timing.label == side.label
+        assert 0.0 < timing.minimum <= timing.median
+
+
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(r, marks=[pytest.mark.slow] if r.key in COLD else []) for r in OTHERS],
+    ids=lambda row: row.key,
+)
+def test_other_rows_have_a_figure_or_a_reason(row):
+    outcome = row.run(core.SMOKE)
+    assert not outcome.failed, outcome.note
+    if outcome.value is None:
+        assert outcome.note.startswith("not available: ")
+    else:
+        assert np.isfinite(outcome.value)
+
+
+def test_row_keys_are_unique_and_selected_by_their_beginning():
+    keys = [row.key for row in rows.ROWS]
+    assert len(set(keys)) == len(keys)
+    assert rows.select("all") == list(rows.ROWS)
+    assert [row.key for row in rows.select("jv, cholesky-500")] == [
+        "jv-multi", "jv-scalar", "cholesky-500",
+    ]
+    with pytest.raises(ValueError, match="no row is called 'nonsense'"):
+        rows.select("nonsense")
+
+
+def test_absent_peers_are_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    assert "torch is not installed" in peers.absences()["torch"]
+    row = next(row for row in rows.ROWS if row.key == "gram-digits-torch")
+    text = report.render([(row, row.run(core.SMOKE))], core.SMOKE)
+    assert "not available: torch is not installed" in text
+
+
+def test_a_missing_data_set_is_named(monkeypatch, tmp_path):
+    from bench import cases
+
+    cases._kin8nm_split.cache_clear()
+    monkeypatch.setenv("FASTGGN_DATA", str(tmp_path))
+    row = next(row for row in rows.ROWS if row.key == "lm-kin8nm")
+    assert "the data set kin8nm is not here" in row.run(core.SMOKE).note
+    cases._kin8nm_split.cache_clear()
+
+
+def test_a_missed_target_and_a_failure_are_reported():
+    def fail(size):
+        raise ZeroDivisionError("nothing")
+
+    missed = core.Row("slow", "a slow one", ">=", 2.0, measure=lambda size: core.Outcome(1.5))
+    met = core.Row("small", "a small one", "<=", 2.0, "s", measure=lambda size: core.Outcome(1.5))
+    failing = core.Row("broken", "a broken one", ">=", 2.0, measure=fail)
+    results = [(row, row.run(core.FULL)) for row in (missed, met, failing)]
+    text = report.render(results, core.FULL)
+    assert "1 met, 1 missed (slow), 1 not measured" in text
+    assert "| 1.5x | >= 2x | **missed** |" in text
+    assert "| 1.5 s | <= 2 s | met |" in text
+    assert "failed: ZeroDivisionError: nothing" in text
+
+
+def test_one_command_writes_the_report(tmp_path):
+    out = tmp_path / "RESULTS.md"
+    command = [sys.executable, "-m", "bench", "--size", "smoke", "--rows", "cholesky-500"]
+    subprocess.run(
+        [*command, "--out", str(out)], cwd=ROOT, env=os.environ, check=True, timeout=120
+    )
+    text = out.read_text(encoding="utf-8")
+    for word in ("cholesky-500", "openblas", "numba", "threads", "cores"):
+        assert word in text
+    assert str(ROOT) not in text
+    if hasattr(os, "uname") and len(os.uname().nodename) > 3:
+        assert os.uname().nodename not in text
+
+
+def test_pictures(tmp_path):
+    pytest.importorskip("matplotlib")
+    from bench import plots
+
+    assert plots.draw(tmp_path, core.SMOKE) is None
+    assert {path.name for path in tmp_path.iterdir()} == {"cost_T.png", "cost_N.png", "threads.png"}
