@@ -24,7 +24,12 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> dict[str,
     """Run this module in a fresh process, and return what it printed."""
     answer = subprocess.run(
         [sys.executable, "-m", "bench.children", *arguments],
-        cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=600,
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
     )
     return json.loads(answer.stdout.splitlines()[-1])
 
@@ -47,7 +52,10 @@ def _import() -> dict[str, Any]:
         own = time.perf_counter() - start
     compiled = sum(e.is_start for _, e in recorder.buffer)
     return {
-        "own": own, "needed": needed, "compiled": compiled, "names": len(names),
+        "own": own,
+        "needed": needed,
+        "compiled": compiled,
+        "names": len(names),
         "numba": numba.__version__,
     }
 
@@ -105,7 +113,8 @@ def _memory(count: int) -> dict[str, Any]:
         # In another process, whose memory does not count.
         subprocess.run(
             [sys.executable, "-m", "bench.children", "samples", folder, str(count)],
-            cwd=ROOT, check=True,
+            cwd=ROOT,
+            check=True,
         )
         X = np.load(Path(folder, "X.npy"), mmap_mode="r")
         Y = np.load(Path(folder, "Y.npy"), mmap_mode="r")
@@ -116,7 +125,10 @@ def _memory(count: int) -> dict[str, Any]:
         seconds = time.perf_counter() - start
         del problem, X, Y
     return {
-        "peak": _peak_mib(), "before": before, "seconds": seconds, "loss": result.loss,
+        "peak": _peak_mib(),
+        "before": before,
+        "seconds": seconds,
+        "loss": result.loss,
     }
 
 

@@ -15,13 +15,25 @@ from fastggn.parallel.threads import threading_layer
 __all__ = ["facts"]
 
 _DISTRIBUTIONS = (
-    "numpy", "scipy", "numba", "llvmlite", "torch", "torch-levenberg-marquardt", "jax",
+    "numpy",
+    "scipy",
+    "numba",
+    "llvmlite",
+    "torch",
+    "torch-levenberg-marquardt",
+    "jax",
     "scikit-learn",
 )
 # Variables that change which BLAS kernels run, or on how many cores.
 _VARIABLES = (
-    "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "NUMBA_CPU_NAME", "NUMBA_THREADING_LAYER",
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMBA_CPU_NAME",
+    "NUMBA_THREADING_LAYER",
 )
 
 

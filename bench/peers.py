@@ -20,9 +20,21 @@ from bench.cases import Case
 from bench.core import Absent
 
 __all__ = [
-    "PACKAGES", "THREADS", "TorchLM", "absences", "blas_threads", "cholesky_setup", "dgemv",
-    "dpotrf", "dsyrk", "jax_gram", "lbfgs_seconds", "least_squares_seconds", "torch_bp",
-    "torch_gram", "torch_lm_seconds",
+    "PACKAGES",
+    "THREADS",
+    "TorchLM",
+    "absences",
+    "blas_threads",
+    "cholesky_setup",
+    "dgemv",
+    "dpotrf",
+    "dsyrk",
+    "jax_gram",
+    "lbfgs_seconds",
+    "least_squares_seconds",
+    "torch_bp",
+    "torch_gram",
+    "torch_lm_seconds",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -307,8 +319,14 @@ def lbfgs_seconds(case: Case, target: float, limit: float) -> float | None:
             return loss, gradient
 
     model = Watched(
-        hidden_layer_sizes=case.widths[1:-1], activation="tanh", solver="lbfgs", alpha=0.0, max_iter=10**6,
-        max_fun=10**9, tol=0.0, random_state=0,
+        hidden_layer_sizes=case.widths[1:-1],
+        activation="tanh",
+        solver="lbfgs",
+        alpha=0.0,
+        max_iter=10**6,
+        max_fun=10**9,
+        tol=0.0,
+        random_state=0,
     )
     with contextlib.suppress(_Reached):
         model.fit(case.X, case.Y.ravel())

@@ -96,7 +96,11 @@ def _our_seconds(case: Case, target: float, limit: float, **options: Any) -> flo
     with fg.threads(THREADS):
         start = time.perf_counter()
         result = fg.train(
-            problem, case.theta, loss_target=target / 2.0, max_iter=10_000, max_time=limit,
+            problem,
+            case.theta,
+            loss_target=target / 2.0,
+            max_iter=10_000,
+            max_time=limit,
             **_never(**options),
         )
         seconds = time.perf_counter() - start
@@ -189,7 +193,9 @@ def iteration_against_bp(size: str, method: str, count: int) -> Pair:
     # The row's figure is what an iteration of ours costs in descents: the sides change places.
     mine = Side("PyTorch BP", lambda: descend(iterations), scale=1 / iterations)
     other = Side(
-        method, lambda: _run(problem, case, method, iterations), threads=THREADS,
+        method,
+        lambda: _run(problem, case, method, iterations),
+        threads=THREADS,
         scale=1 / iterations,
     )
     with fg.threads(THREADS):
@@ -223,7 +229,8 @@ def time_to_bp_loss(size: str, method: str = "lm") -> Outcome:
         return Outcome(None, note=f"not available: not reached; {note}")
     ours = statistics.median(taken)
     timings = (
-        Timing(method, ours, min(taken), len(taken)), Timing("PyTorch BP", theirs, theirs, 1)
+        Timing(method, ours, min(taken), len(taken)),
+        Timing("PyTorch BP", theirs, theirs, 1),
     )
     return Outcome(ours / theirs, *timings, note)
 

@@ -72,7 +72,9 @@ def test_row_keys_are_unique_and_selected_by_their_beginning():
     assert len(set(keys)) == len(keys)
     assert rows.select("all") == list(rows.ROWS)
     assert [row.key for row in rows.select("jv, cholesky-500")] == [
-        "jv-multi", "jv-scalar", "cholesky-500",
+        "jv-multi",
+        "jv-scalar",
+        "cholesky-500",
     ]
     with pytest.raises(ValueError, match="no row is called 'nonsense'"):
         rows.select("nonsense")
@@ -114,9 +116,7 @@ def test_a_missed_target_and_a_failure_are_reported():
 def test_one_command_writes_the_report(tmp_path):
     out = tmp_path / "RESULTS.md"
     command = [sys.executable, "-m", "bench", "--size", "smoke", "--rows", "cholesky-500"]
-    subprocess.run(
-        [*command, "--out", str(out)], cwd=ROOT, env=os.environ, check=True, timeout=120
-    )
+    subprocess.run([*command, "--out", str(out)], cwd=ROOT, env=os.environ, check=True, timeout=120)
     text = out.read_text(encoding="utf-8")
     for word in ("cholesky-500", "openblas", "numba", "threads", "cores"):
         assert word in text

@@ -172,6 +172,7 @@ def test_bad_value(problem, kwargs, match):
         ({"max_iter": 2.5}, "max_iter must be an integer"),
         ({"batch_size": "all"}, "batch_size must be an integer"),
         ({"grad_tol": "small"}, "grad_tol must be a real number"),
+        ({"callbacks": 5}, "callbacks must be a sequence of callables, not int"),
         ({"callbacks": print}, r"write callbacks=\[callback\]"),
         ({"callbacks": [print, 3]}, r"callbacks\[1\] is not callable"),
         ({"theta0": ["a"] * 25}, "theta0 must hold real numbers"),

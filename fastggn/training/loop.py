@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -130,7 +131,6 @@ def train(
     """
     if not hasattr(problem, "linearise"):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
-    watchers = (*callbacks, print_progress) if progress and not callable(callbacks) else callbacks
     options = check_options(
         problem,
         method=method,
@@ -147,8 +147,10 @@ def train(
         step_tol=step_tol,
         loss_target=loss_target,
         max_time=max_time,
-        callbacks=watchers,
+        callbacks=callbacks,
     )
+    if progress:
+        options = replace(options, callbacks=(*options.callbacks, print_progress))
     rng = np.random.default_rng(seed)
     if theta0 is None:
         theta0 = problem.network.init(seed)
@@ -207,8 +209,8 @@ def _iterate(
             before, point = point, move.point
             stop = journal.write(move)
             verdict = stopping.after(before, move)
-            if stop and verdict is None:
-                verdict = Verdict("interrupted", "a callback asked to stop")
+            if stop:
+                return point, verdict or Verdict("interrupted", "a callback asked to stop")
     except KeyboardInterrupt:
         return point, Verdict("interrupted", "interrupted; theta is the last accepted one")
 

@@ -113,17 +113,24 @@ def check_options(
         geodesic=bool(geodesic),
         batch_size=_check_batch(batch_size, problem.n_samples),
         escape=escape,
-        tolerances=Tolerances(
-            gradient=check_positive("grad_tol", grad_tol, zero=True),
-            loss=check_positive("loss_tol", loss_tol, zero=True),
-            step=check_positive("step_tol", step_tol, zero=True),
-            target=None
-            if loss_target is None
-            else check_positive("loss_target", loss_target, zero=True),
-            max_iter=_check_count("max_iter", max_iter, 0),
-        ),
+        tolerances=_check_tolerances(grad_tol, loss_tol, step_tol, loss_target, max_iter),
         max_time=None if max_time is None else check_positive("max_time", max_time),
         callbacks=_check_callbacks(callbacks),
+    )
+
+
+def _check_tolerances(
+    grad_tol: float, loss_tol: float, step_tol: float, loss_target: float | None, max_iter: int
+) -> Tolerances:
+    target = loss_target
+    if target is not None:
+        target = check_positive("loss_target", target, zero=True)
+    return Tolerances(
+        gradient=check_positive("grad_tol", grad_tol, zero=True),
+        loss=check_positive("loss_tol", loss_tol, zero=True),
+        step=check_positive("step_tol", step_tol, zero=True),
+        target=target,
+        max_iter=_check_count("max_iter", max_iter, 0),
     )
 
 
@@ -168,7 +175,11 @@ def _check_batch(batch_size: int | None, n_samples: int) -> int | None:
 def _check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     if callable(callbacks):
         raise TypeError("callbacks must be a sequence of callables: write callbacks=[callback]")
-    found = tuple(callbacks)
+    try:
+        found = tuple(callbacks)
+    except TypeError:
+        kind = type(callbacks).__name__
+        raise TypeError(f"callbacks must be a sequence of callables, not {kind}") from None
     for i, callback in enumerate(found):
         if not callable(callback):
             raise TypeError(f"callbacks[{i}] is not callable: {type(callback).__name__}")
