@@ -13,7 +13,7 @@ from scipy.sparse.linalg import LinearOperator
 from fastggn.data.sources import SampleSource
 from fastggn.kernels import dual, panels, rows, sweeps, tsqr
 from fastggn.kernels.layout import PHI_IN, UNIT_ROW
-from fastggn.parallel.threads import one_pool, pooled
+from fastggn.parallel.threads import one_pool, pooled, workers_for
 from fastggn.tiling import RowTiling, Tiling, prefers_rows
 from fastggn.workspace import NO_GATES, Block, Plan, WorkspacePool, lane_count
 
@@ -163,11 +163,13 @@ class FactoredJacobian:
             tiling = Tiling(plan.net, plan.n_chunks, plain_output=plain)
         lanes = self._lanes_of_gram(tiling, by_rows, signs, np.float32 if mixed else np.float64)
         out = np.zeros((plan.n_params, plan.n_params))
-        if by_rows:
-            rows.expand_rows(tiling.tiles, lanes, out)
-        else:
-            panels.expand(self.theta, plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, out)
-        panels.mirror(out)
+        with workers_for(2.0 * (lanes.size + out.size)):
+            if by_rows:
+                rows.expand_rows(tiling.tiles, lanes, out)
+            else:
+                kind = panels.KIND_CURVATURE
+                panels.expand(self.theta, plan.layers, tiling.tiles, lanes, kind, out)
+            panels.mirror(out)
         return out
 
     def _lanes_of_gram(
@@ -185,7 +187,8 @@ class FactoredJacobian:
             right = left
             if signs is not None:
                 right = left * self._signs_of(block, signs)
-            assemble(plan.layers, tiling.tiles, tiling.order, block.ws, left, right, lanes)
+            with workers_for(2.0 * block.size * self.n_columns * tiling.size):
+                assemble(plan.layers, tiling.tiles, tiling.order, block.ws, left, right, lanes)
             if total is None:
                 total = lanes
             elif dtype == np.float32:
@@ -210,7 +213,8 @@ class FactoredJacobian:
         a, b = np.tril_indices(block.n_chunks)
         pairs = np.stack([a, b], axis=1).astype(np.int64)
         out = np.empty((self.n_rows, self.n_rows))
-        dual.dual_gram(self.plan.layers, pairs, block.ws, psi, block.size, out)
+        with workers_for(float(self.n_rows**2 * self.plan.n_units)):
+            dual.dual_gram(self.plan.layers, pairs, block.ws, psi, block.size, out)
         return out
 
     def row_blocks(self) -> Iterator[tuple[int, FloatArray]]:
@@ -226,7 +230,7 @@ class FactoredJacobian:
             for first in range(0, block.size, step):
                 last = min(block.size, first + step)
                 out = np.empty(((last - first) * self.n_columns, self.plan.n_params))
-                with one_pool():
+                with one_pool(), workers_for(float(out.size)):
                     dual.jacobian_rows(self.plan.layers, block.ws, psi, first, last, out)
                 yield (block.start + first) * self.n_columns, out
 
@@ -273,7 +277,8 @@ class FactoredJacobian:
 def sum_of_lanes(lanes: FloatArray) -> FloatArray:
     """Return the fixed-order sum over the first axis."""
     flat = lanes.reshape(lanes.shape[0], -1)
-    sweeps.reduce_lanes(flat)
+    with workers_for(float(lanes.size)):
+        sweeps.reduce_lanes(flat)
     return np.asarray(flat[0].reshape(lanes.shape[1:]).copy())
 
 

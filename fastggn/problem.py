@@ -141,7 +141,8 @@ class Problem:
         plan = Plan(net, self.n_samples, gated=gates is not None, chunk=chunk)
         shares = np.full(self.n_samples, 1.0 / self.n_samples)
         if weights is not None:
-            shares = weights / weights.sum()
+            # A batch whose weights are all zero contributes nothing.
+            shares = weights / (weights.sum() or 1.0)
         samples = Samples(source, gates)
         self._objective = Objective(plan, samples, targets, shares, loss, curvature, l2)
         self._spaces = WorkspacePool()

@@ -7,13 +7,14 @@ a fixed size, so memory does not grow with the number of samples.
 from __future__ import annotations
 
 import weakref
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.kernels import layout, sweeps
-from fastggn.parallel.threads import pooled
+from fastggn.parallel.threads import pooled, workers_for
 
 if TYPE_CHECKING:
     from fastggn.network import MLP
@@ -27,6 +28,7 @@ BoolArray = NDArray[np.bool_]
 _CHUNK = 256  # samples a chunk: enough columns for GEMM near its peak
 _BLOCK_BYTES = 64 * 2**20  # the arrays of one block: phi, z, sigma' and the sensitivities
 _LANE_BYTES = 64 * 2**20  # partial sums of a reduction over samples
+_UNIT_OPERATIONS = 40  # an activation and its derivative, in operations
 _IDLE_WORKSPACES = 2  # kept for the next user; a training run holds two at a time
 _LANES = 16  # at most: more would only add to the cost of the final sum
 
@@ -177,16 +179,24 @@ class Block:
         self._d2: FloatArray | None = None
         self.ws = workspace.array("ws", (self.n_chunks, plan.rows, plan.chunk))
         self.outputs = np.empty((self.size, plan.n_outputs))
-        sweeps.forward(
-            theta, plan.layers, plan.params, plan.biases, samples, gates, self.ws, self.outputs
-        )
+        with self._sharing(1):
+            sweeps.forward(
+                theta, plan.layers, plan.params, plan.biases, samples, gates, self.ws, self.outputs
+            )
+
+    def _sharing(self, sweeps: int, vectors: int = 1) -> AbstractContextManager[None]:
+        """Return the context of a kernel that does so many sweeps' work for so many vectors."""
+        plan = self.plan
+        per_sample = 2 * plan.n_params + _UNIT_OPERATIONS * plan.n_units
+        return workers_for(float(sweeps * vectors * self.size * per_sample))
 
     @property
     def second_derivatives(self) -> FloatArray:
         """sigma''(z), shape (chunks, units, C)."""
         if self._d2 is None:
             self._d2 = self._space.array("d2", (self.n_chunks, self.plan.n_units, self.plan.chunk))
-            sweeps.second_derivatives(self.plan.layers, self.plan.params, self.ws, self._d2)
+            with self._sharing(1):
+                sweeps.second_derivatives(self.plan.layers, self.plan.params, self.ws, self._d2)
         return self._d2
 
     def _tangent_scratch(self) -> FloatArray:
@@ -197,26 +207,29 @@ class Block:
         """Return J v for directions (p, N): shape (p, B, n_L)."""
         out = np.empty((directions.shape[0], self.size, self.plan.n_outputs))
         t = self._tangent_scratch()
-        sweeps.tangents(self.theta, directions, self.plan.layers, self.ws, t, out)
+        with self._sharing(2, directions.shape[0]):
+            sweeps.tangents(self.theta, directions, self.plan.layers, self.ws, t, out)
         return out
 
     def second_tangent(self, direction: FloatArray) -> FloatArray:
         """Return the second derivative of F along one direction (N,): shape (B, n_L)."""
         out = np.empty((self.size, self.plan.n_outputs))
-        sweeps.second_tangents(
-            self.theta,
-            direction,
-            self.plan.layers,
-            self.ws,
-            self.second_derivatives,
-            self._tangent_scratch(),
-            out,
-        )
+        with self._sharing(4):
+            sweeps.second_tangents(
+                self.theta,
+                direction,
+                self.plan.layers,
+                self.ws,
+                self.second_derivatives,
+                self._tangent_scratch(),
+                out,
+            )
         return out
 
     def add_backward(self, cotangents: FloatArray, lanes: FloatArray) -> None:
         """Add J^T u for cotangents (p, B, n_L) to the lanes (lanes, p, N)."""
-        sweeps.backward(self.theta, self.plan.layers, self.ws, cotangents, self.size, lanes)
+        with self._sharing(2, cotangents.shape[0]):
+            sweeps.backward(self.theta, self.plan.layers, self.ws, cotangents, self.size, lanes)
 
     def add_hessian_product(
         self, direction: FloatArray, errors: FloatArray, hessians: FloatArray, lanes: FloatArray
@@ -227,25 +240,27 @@ class Block:
         """
         tangent = self.tangents(direction[None])[0]
         derivative = np.einsum("boc,bc->bo", hessians, tangent)
-        sweeps.hessian_products(
-            self.theta,
-            direction,
-            self.plan.layers,
-            self.ws,
-            self.second_derivatives,
-            self._tangent_scratch(),
-            errors,
-            derivative,
-            lanes,
-        )
+        with self._sharing(5):
+            sweeps.hessian_products(
+                self.theta,
+                direction,
+                self.plan.layers,
+                self.ws,
+                self.second_derivatives,
+                self._tangent_scratch(),
+                errors,
+                derivative,
+                lanes,
+            )
 
     def sensitivities(self, factors: FloatArray) -> FloatArray:
         """Return Psi S for factors (B, n_L, n_S): shape (chunks, units, n_S C)."""
         columns = factors.shape[2] * self.plan.chunk
         psi = self._space.array("psi", (self.n_chunks, self.plan.n_units, columns))
-        sweeps.sensitivities(
-            self.theta, self.plan.layers, self.ws, np.ascontiguousarray(factors), psi
-        )
+        with self._sharing(1, factors.shape[2]):
+            sweeps.sensitivities(
+                self.theta, self.plan.layers, self.ws, np.ascontiguousarray(factors), psi
+            )
         return psi
 
 

@@ -244,8 +244,8 @@ def test_solvers_train_to_the_same_result_wide(solver):
     X, Y = fg.data.four_regions(12, seed=1)
     problem = fg.Problem(fg.MLP((2, 8, 1)), X, Y)
     theta = problem.network.init(0)
-    expected = fg.train(problem, theta, solver="dual", max_iter=10)
-    result = fg.train(problem, theta, solver=solver, max_iter=10)
+    expected = fg.train(problem, theta, solver="dual", max_iter=10, geodesic=True)
+    result = fg.train(problem, theta, solver=solver, max_iter=10, geodesic=True)
     np.testing.assert_allclose(result.theta, expected.theta, rtol=1e-5, atol=1e-6)
 
 

@@ -45,7 +45,7 @@ class Settings:
     alpha: float | None
     damping: float | None
     momentum: float
-    geodesic: bool
+    geodesic: bool | None
     batch_size: int | None
     escape: str | None
     seed: int
@@ -131,8 +131,8 @@ OPTIONS = (
            help="Step length of ggn, bp and adam.  [default: 1; adam: 0.001]"),
     option("Method", "--damping", type=float, metavar="X", help="First damping of lm."),
     option("Method", "--momentum", type=float, default=0.0, metavar="X", help="Of bp."),
-    option("Method", "--geodesic/--no-geodesic", default=False, show_default=False,
-           help="Correct the steps of lm to second order."),
+    option("Method", "--geodesic/--no-geodesic", default=None, show_default=False,
+           help="Correct the steps of lm to second order.  [default: yes, save with lsqr]"),
     option("Method", "--batch-size", type=COUNT, metavar="B", help="Mini-batches: lm, ggn, adam."),
     option("Method", "--escape", metavar="HOW",
            help="Leave strict saddles by negative_curvature or noise."),

@@ -15,7 +15,19 @@ from typing import Any, ParamSpec, TypeVar
 import numba
 import threadpoolctl
 
-__all__ = ["max_threads", "one_pool", "thread_count", "threads", "threading_layer"]
+__all__ = [
+    "max_threads",
+    "one_pool",
+    "pooled",
+    "thread_count",
+    "threading_layer",
+    "threads",
+    "workers_for",
+]
+
+# Operations below which a pass runs on the calling thread: waking the workers costs as much,
+# and on a shared machine a barrier can cost a time slice.
+_WORTH_SHARING = 2e6
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -86,6 +98,28 @@ def pooled(method: Callable[P, R]) -> Callable[P, R]:
             return method(*args, **kwargs)
 
     return wrapper
+
+
+@contextlib.contextmanager
+def workers_for(operations: float) -> Iterator[None]:
+    """Use all workers inside the block, or the calling thread alone where the work is small.
+
+    The results do not depend on it: the partition of the work does not.
+
+    Parameters
+    ----------
+    operations : float
+        Floating-point operations of the block, roughly.
+    """
+    count = numba.get_num_threads()
+    if count == 1 or operations >= _WORTH_SHARING:
+        yield
+        return
+    numba.set_num_threads(1)
+    try:
+        yield
+    finally:
+        numba.set_num_threads(count)
 
 
 def max_threads() -> int:

@@ -39,7 +39,7 @@ def train(
     alpha: float | None = None,
     damping: float | None = None,
     momentum: float = 0.0,
-    geodesic: bool = False,
+    geodesic: bool | None = None,
     batch_size: int | None = None,
     escape: Literal["negative_curvature", "noise"] | None = None,
     grad_tol: float = 1e-10,
@@ -82,9 +82,11 @@ def train(
         The first lambda of "lm"; None takes it from the curvature along the gradient.
     momentum : float
         Of "bp", in [0, 1).
-    geodesic : bool
-        For "lm": correct each step to second order (Transtrum and Sethna 2012): one more
-        product and one more solve a step, fewer assemblies.
+    geodesic : bool, optional
+        For "lm": correct each step to second order (Transtrum and Sethna 2012), one more
+        product and one more solve a step for fewer assemblies. None: yes, as it pays
+        (docs/decisions/0010), save with "lsqr", whose every solve is an iteration of its own,
+        and with `batch_size`.
     batch_size : int, optional
         Mini-batches for "lm", "ggn" and "adam".
     escape : {"negative_curvature", "noise"}, optional

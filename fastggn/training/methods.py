@@ -57,7 +57,10 @@ def make_method(
             return GaussNewton(problem, systems, options.alpha)
         return StochasticGaussNewton(problem, systems, batch_size, options.alpha, rng, clock)
     if batch_size is None:
-        return LevenbergMarquardt(problem, systems, options.damping, options.geodesic, step_test)
+        geodesic = options.geodesic
+        if geodesic is None:
+            geodesic = systems.solver.name != "lsqr"
+        return LevenbergMarquardt(problem, systems, options.damping, geodesic, step_test)
     return StochasticLevenbergMarquardt(
         problem, systems, batch_size, options.damping, rng, clock, step_test
     )

@@ -48,7 +48,7 @@ class Options:
     alpha: float
     damping: float | None
     momentum: float
-    geodesic: bool
+    geodesic: bool | None
     batch_size: int | None
     escape: str | None
     tolerances: Tolerances
@@ -65,7 +65,7 @@ def check_options(
     alpha: float | None,
     damping: float | None,
     momentum: float,
-    geodesic: bool,
+    geodesic: bool | None,
     batch_size: int | None,
     escape: str | None,
     grad_tol: float,
@@ -92,7 +92,7 @@ def check_options(
         "alpha": alpha is not None and alpha != 1.0,
         "damping": damping is not None,
         "momentum": momentum != 0.0,
-        "geodesic": geodesic,
+        "geodesic": bool(geodesic),
         "batch_size": batch_size is not None,
     }
     _check_method(method, solver, [name for name, is_given in given.items() if is_given])
@@ -110,7 +110,7 @@ def check_options(
         alpha=check_positive("alpha", alpha),
         damping=None if damping is None else check_positive("damping", damping),
         momentum=momentum,
-        geodesic=bool(geodesic),
+        geodesic=None if geodesic is None else bool(geodesic),
         batch_size=_check_batch(batch_size, problem.n_samples),
         escape=escape,
         tolerances=_check_tolerances(grad_tol, loss_tol, step_tol, loss_target, max_iter),
