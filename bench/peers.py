@@ -199,6 +199,7 @@ def _parameters(model: Any) -> FloatArray:
 class TorchLM:
     """torch-levenberg-marquardt with its Cholesky solver on a case, in float64.
 
+    On one thread or on all, as is faster: on small networks a second one costs it time.
     An accepted step multiplies the damping by `decrease`; 0.1 is the package's own rule.
     """
 
@@ -216,6 +217,20 @@ class TorchLM:
             solve_method="cholesky",
         )
         self._data = self._torch.from_numpy(case.X), self._torch.from_numpy(case.Y)
+        self.threads = THREADS
+        self.step()
+        self.threads = min({1, THREADS}, key=self._seconds)
+        self.restart()
+
+    def _seconds(self, threads: int) -> float:
+        """Time a step on so many threads."""
+        self.threads = threads
+        taken = []
+        while not taken or (sum(taken) < 0.1 and len(taken) < 5):
+            start = time.perf_counter()
+            self.step()
+            taken.append(time.perf_counter() - start)
+        return min(taken)
 
     def restart(self) -> None:
         """Go back to the first parameters and the first damping."""
@@ -225,6 +240,7 @@ class TorchLM:
 
     def step(self) -> tuple[float, int]:
         """Do an iteration; return the mean squared error after it and its trials."""
+        self._torch.set_num_threads(self.threads)
         _, loss, _, logs = self._trainer.training_step(*self._data)
         return float(loss), int(logs["attempts"])
 
@@ -236,7 +252,10 @@ class TorchLM:
 
 
 def torch_bp(case: Case, alpha: float) -> Callable[[int], float]:
-    """Return what does `count` gradient descents from the start and returns the loss."""
+    """Return what does `count` gradient descents from the start and returns the loss.
+
+    On one thread: PyTorch's second one only costs time at so few numbers.
+    """
     torch = _torch()
     X, Y = torch.from_numpy(case.X), torch.from_numpy(case.Y)
     model = _torch_model(torch, case)
@@ -246,6 +265,7 @@ def torch_bp(case: Case, alpha: float) -> Callable[[int], float]:
         return 0.5 * (model(X) - Y).square().sum(dim=1).mean()
 
     def descend(count: int) -> float:
+        torch.set_num_threads(1)
         _set_parameters(torch, model, case)
         for _ in range(count):
             optimiser.zero_grad()

@@ -1,6 +1,5 @@
 """What step control must reach: exact fits, order of convergence, kin8nm (docs/decisions/0010)."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -91,23 +90,6 @@ def test_lm_ends_quadratically_with_more_parameters_than_equations():
         found = losses(result)
         tails.append(np.argmax(found <= 1e-20) - np.argmax(found <= 1e-6))
     assert np.median(tails) <= 4
-
-
-@pytest.fixture(scope="module")
-def kin8nm():
-    """Split 0, standardised, F(8, 20, 20, 1)."""
-    parent = os.environ.get("FASTGGN_DATA")
-    folder = (Path(parent) if parent else ROOT.parent / "shared" / "data") / "uci" / "kin8nm"
-    if not folder.is_dir():
-        pytest.skip("the UCI data set kin8nm is absent (FASTGGN_DATA names the data folder)")
-    table = np.loadtxt(folder / "data.txt")
-    features, target, train = (
-        np.loadtxt(folder / f"index_{name}.txt").astype(int).ravel()
-        for name in ("features", "target", "train_0")
-    )
-    table = table[train]
-    table = (table - table.mean(axis=0)) / table.std(axis=0)
-    return fg.Problem(fg.MLP((8, 20, 20, 1)), table[:, features], table[:, target])
 
 
 @pytest.mark.parametrize(("geodesic", "most"), [(False, 40), (True, 30)])

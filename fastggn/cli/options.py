@@ -46,6 +46,7 @@ class Settings:
     damping: float | None
     momentum: float
     geodesic: bool | None
+    precision: str
     batch_size: int | None
     escape: str | None
     seed: int
@@ -133,6 +134,8 @@ OPTIONS = (
     option("Method", "--momentum", type=float, default=0.0, metavar="X", help="Of bp."),
     option("Method", "--geodesic/--no-geodesic", default=None, show_default=False,
            help="Correct the steps of lm to second order.  [default: yes, save with lsqr]"),
+    option("Method", "--precision", default="float64", metavar="HOW",
+           help="float64, or mixed: lm assembles its matrix in float32."),
     option("Method", "--batch-size", type=COUNT, metavar="B", help="Mini-batches: lm, ggn, adam."),
     option("Method", "--escape", metavar="HOW",
            help="Leave strict saddles by negative_curvature or noise."),

@@ -36,6 +36,7 @@ TRAIN_ARGUMENTS = (
     "damping",
     "momentum",
     "geodesic",
+    "precision",
     "batch_size",
     "escape",
     "grad_tol",

@@ -78,8 +78,11 @@ class LinearSystem(Protocol):
     def rmatvec(self, u: FloatArray) -> FloatArray:
         """Return ``A^T u``, shape (N,)."""
 
-    def gram(self) -> FloatArray:
-        """Return ``A^T D A`` as a new symmetric C-ordered (N, N) array."""
+    def gram(self, *, mixed: bool = False) -> FloatArray:
+        """Return ``A^T D A`` as a new symmetric C-ordered (N, N) array.
+
+        With `mixed` it may be assembled in float32.
+        """
 
     def dual_gram(self) -> FloatArray:
         """Return ``A A^T`` as a new symmetric C-ordered (M, M) array."""

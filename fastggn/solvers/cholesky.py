@@ -11,6 +11,9 @@ from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, facto
 __all__ = ["CholeskySolver", "CholeskyState"]
 
 EPS = float(np.finfo(np.float64).eps)
+EPS32 = float(np.finfo(np.float32).eps)
+# A matrix assembled in float32 wants a damping of so many of its roundings.
+FLOOR = 4.0
 # Below this the squared condition number starts to cost digits, and corrections with the
 # residual of the rows themselves win them back.
 CORRECT_BELOW = 1e-8
@@ -30,21 +33,35 @@ class CholeskySolver:
     eigenvalue, as the status ``not_positive_definite`` tells. A matrix that is singular to
     working precision is refused: no jitter is added in silence. Above that, a singular A leaves
     an error of about ``eps |A| |r| / mu`` in the step, r its residual. One N x N array is alive.
+
+    Parameters
+    ----------
+    mixed : bool
+        Assemble the Gram matrix in float32; all else is float64. The damping should then be at
+        least the state's `least_damping`.
     """
 
     name = "cholesky"
 
+    def __init__(self, *, mixed: bool = False) -> None:
+        self.mixed = mixed
+        if mixed:
+            self.name = "cholesky (mixed)"
+
     def prepare(self, lin: LinearSystem) -> CholeskyState:
         """Assemble the Gram matrix; factor it when the first damping is known."""
-        return CholeskyState(lin)
+        return CholeskyState(lin, mixed=self.mixed)
 
 
 class CholeskyState:
     """The Gram matrix in one triangle, the factor for the last damping in the other."""
 
-    def __init__(self, lin: LinearSystem) -> None:
+    def __init__(self, lin: LinearSystem, *, mixed: bool = False) -> None:
         self._lin = lin
-        self._gram = SymmetricMatrix(lin.gram())
+        self._gram = SymmetricMatrix(lin.gram(mixed=True) if mixed else lin.gram())
+        # Below it the matrix would be its own rounding errors in float32.
+        largest = float(np.max(self._gram.diagonal, initial=0.0))
+        self.least_damping = FLOOR * EPS32 * largest if mixed else 0.0
         self._factor: CholeskyFactor | None = None
         self._mu = 0.0
 

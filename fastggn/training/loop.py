@@ -40,6 +40,7 @@ def train(
     damping: float | None = None,
     momentum: float = 0.0,
     geodesic: bool | None = None,
+    precision: Literal["float64", "mixed"] = "float64",
     batch_size: int | None = None,
     escape: Literal["negative_curvature", "noise"] | None = None,
     grad_tol: float = 1e-10,
@@ -87,6 +88,9 @@ def train(
         product and one more solve a step for fewer assemblies. None: yes, as it pays
         (docs/decisions/0010), save with "lsqr", whose every solve is an iteration of its own,
         and with `batch_size`.
+    precision : {"float64", "mixed"}
+        For "lm" with "cholesky": "mixed" assembles the GGN in float32, and keeps loss, gradient
+        and solution in float64; float64 takes over where Cholesky fails, and for the last phase.
     batch_size : int, optional
         Mini-batches for "lm", "ggn" and "adam".
     escape : {"negative_curvature", "noise"}, optional
@@ -142,6 +146,7 @@ def train(
         damping=damping,
         momentum=momentum,
         geodesic=geodesic,
+        precision=precision,
         batch_size=batch_size,
         escape=escape,
         grad_tol=grad_tol,

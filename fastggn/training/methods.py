@@ -78,6 +78,7 @@ def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems
         # More damping first, where the method has one to raise within an iteration.
         patience=0 if undamped or batch_size is not None else PATIENCE,
         counts=counts,
+        mixed=options.precision == "mixed",
     )
 
 

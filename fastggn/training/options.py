@@ -21,6 +21,7 @@ Callback = Callable[[Record], object]
 METHODS = ("ggn", "lm", "newton", "bp", "adam")
 SOLVERS = ("auto", "cholesky", "dual", "lsqr", "qr")
 ESCAPES = ("negative_curvature", "noise")
+PRECISIONS = ("float64", "mixed")
 ADAM_ALPHA = 1e-3
 # Which methods listen to an option that has been moved from its default.
 LISTENERS = {
@@ -28,6 +29,7 @@ LISTENERS = {
     "damping": ("lm",),
     "momentum": ("bp",),
     "geodesic": ("lm",),
+    "precision": ("lm",),
     "batch_size": ("lm", "ggn", "adam"),
 }
 METHOD_SOLVERS = {
@@ -49,6 +51,7 @@ class Options:
     damping: float | None
     momentum: float
     geodesic: bool | None
+    precision: str
     batch_size: int | None
     escape: str | None
     tolerances: Tolerances
@@ -66,6 +69,7 @@ def check_options(
     damping: float | None,
     momentum: float,
     geodesic: bool | None,
+    precision: str,
     batch_size: int | None,
     escape: str | None,
     grad_tol: float,
@@ -86,6 +90,8 @@ def check_options(
         raise unknown_name("method", method, METHODS)
     if solver not in SOLVERS:
         raise unknown_name("solver", solver, SOLVERS)
+    if precision not in PRECISIONS:
+        raise unknown_name("precision", precision, PRECISIONS)
     if escape is not None and escape not in ESCAPES:
         raise unknown_name("escape", escape, ESCAPES)
     given = {
@@ -93,12 +99,15 @@ def check_options(
         "damping": damping is not None,
         "momentum": momentum != 0.0,
         "geodesic": bool(geodesic),
+        "precision": precision != "float64",
         "batch_size": batch_size is not None,
     }
     _check_method(method, solver, [name for name, is_given in given.items() if is_given])
     _check_solver(problem, method, solver)
     if geodesic and batch_size is not None:
         raise ValueError("geodesic=True does not go with batch_size: mini-batches are too noisy")
+    if precision == "mixed" and batch_size is not None:
+        raise ValueError("precision='mixed' does not go with batch_size")
     momentum = check_positive("momentum", momentum, zero=True)
     if momentum >= 1.0:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
@@ -110,6 +119,7 @@ def check_options(
         alpha=check_positive("alpha", alpha),
         damping=None if damping is None else check_positive("damping", damping),
         momentum=momentum,
+        precision=precision,
         geodesic=None if geodesic is None else bool(geodesic),
         batch_size=_check_batch(batch_size, problem.n_samples),
         escape=escape,

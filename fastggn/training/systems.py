@@ -9,15 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.errors import SingularSystemWarning
-from fastggn.solvers import choose_solver, get_solver
+from fastggn.solvers import CholeskySolver, choose_solver, get_solver
 from fastggn.training.moves import Counts
 
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
-    from fastggn.solvers import Solution
+    from fastggn.solvers import Solution, Solver
 
 __all__ = ["System", "Systems"]
+
+# A gain of less than this share of the loss begins the last phase, in float64.
+SLOW = 1e-3
 
 
 class Systems:
@@ -36,6 +39,9 @@ class Systems:
         the damping.
     counts : Counts
         Where the work is counted.
+    mixed : bool
+        Assemble in float32 until the last phase of the run: the first iteration that gains less
+        than a thousandth of the loss, or wants a damping below the rounding of the matrix.
     """
 
     def __init__(
@@ -46,17 +52,28 @@ class Systems:
         needs_minimum_norm: bool,
         patience: int,
         counts: Counts,
+        mixed: bool = False,
     ) -> None:
         self.solver, self.reason = choose_solver(
             solver, problem, needs_minimum_norm=needs_minimum_norm
         )
+        self.mixed = CholeskySolver(mixed=True) if mixed else None
+        self._last_loss: float | None = None
+        if mixed and self.solver.name != "cholesky":
+            raise ValueError(
+                "precision='mixed' assembles the matrix of solver 'cholesky', but the solver is "
+                f"{self.reason}"
+            )
         self.patience = patience
         self.counts = counts
         self._warned = False
 
     def prepare(self, point: Linearisation) -> System:
         """Assemble (and factor, where the solver does) the system at `point`."""
-        self.counts.assemblies += 1
+        if self.mixed is not None:
+            last, self._last_loss = self._last_loss, float(point.loss)
+            if last is not None and not last - point.loss > SLOW * last:
+                self.mixed = None
         return System(self, point)
 
     def warn(self, message: str) -> None:
@@ -73,12 +90,35 @@ class System:
         self._systems = systems
         self._point = point
         self._failures = 0
-        self._state = systems.solver.prepare(point)
-        self.name = systems.solver.name
+        self._prepare(systems.mixed or systems.solver)
+
+    def _prepare(self, solver: Solver) -> None:
+        self._systems.counts.assemblies += 1
+        self._mixed = solver is self._systems.mixed
+        self._state = solver.prepare(self._point)
+        self._least_damping = getattr(self._state, "least_damping", 0.0)
+        self.name = solver.name
+
+    def _solve_mixed(self, damping: float) -> Solution | None:
+        """Return the step by the matrix in float32, or None where float64 must take over.
+
+        For this point where Cholesky fails; for good where the damping has come down to the
+        rounding of the matrix: the last phase.
+        """
+        if damping < self._least_damping:
+            self._systems.mixed = None
+            return None
+        solution = self._state.solve(damping)
+        return solution if solution.ok else None
 
     def solve(self, damping: float) -> Solution:
         """Return the step for `damping`, by QR once the solver has failed too often."""
         self._systems.counts.factorisations += 1
+        if self._mixed:
+            mixed = self._solve_mixed(damping)
+            if mixed is not None:
+                return mixed
+            self._prepare(self._systems.solver)
         solution = self._state.solve(damping)
         if self.name == "qr":  # rank-revealing: singular systems are its business
             return solution
