@@ -85,7 +85,7 @@ def dense_hessian(objective: Objective, lin: Linearisation) -> FloatArray:
     out = np.zeros((plan.n_params, plan.n_params))
     panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, out)
     panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_MIXED, out)
-    panels.mirror(out)
+    panels.mirror(out, 1.0)
     out.flat[:: plan.n_params + 1] += lin.l2
     return out
 

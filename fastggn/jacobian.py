@@ -44,11 +44,12 @@ class Samples:
 
 
 class FactoredJacobian:
-    """A = S^T J at one theta, S block-diagonal over the samples with blocks (n_L, n_S).
+    """A = sqrt(weight) S^T J at one theta, S block-diagonal over samples, blocks (n_L, n_S).
 
-    With S = I this is the Jacobian; with H_i = S_i S_i^T and weights it is the matrix of the
-    Newton systems. Each method passes once over the samples; if they fit into one block, its
-    forward sweep is done once.
+    With S = I this is the Jacobian; with H_i = S_i S_i^T and the weight 1/T it is the matrix of
+    the Newton systems. The common weight stands apart: sums of S S^T = I are then exact. Each
+    method passes once over the samples; if they fit into one block, its forward sweep is done
+    once.
 
     Parameters
     ----------
@@ -61,6 +62,8 @@ class FactoredJacobian:
         n_S.
     spaces : WorkspacePool
         Lends the arrays of the sweeps for as long as this object lives.
+    weight : float
+        The common weight of the samples.
     isotropic : bool
         Whether each sample's S is a multiple of the identity.
     """
@@ -74,6 +77,7 @@ class FactoredJacobian:
         n_columns: int,
         spaces: WorkspacePool,
         *,
+        weight: float = 1.0,
         isotropic: bool = False,
     ) -> None:
         self.plan = plan
@@ -83,6 +87,8 @@ class FactoredJacobian:
         self._samples = samples
         self._factors = factors
         self._isotropic = isotropic
+        self._weight = weight
+        self._root = float(np.sqrt(weight))
         self._workspace = spaces.lend_to(self)
         self._kept: Block | None = None
 
@@ -120,6 +126,7 @@ class FactoredJacobian:
             if self._factors is not None:
                 tangent = np.einsum("bos,pbo->pbs", self._factors(block), tangent)
             out[:, self._rows(block)] = tangent.reshape(directions.shape[0], -1)
+        out *= self._root
         return out
 
     @pooled
@@ -128,7 +135,8 @@ class FactoredJacobian:
         p = cotangents.shape[0]
 
         def outer(block: Block) -> FloatArray:
-            u = cotangents[:, self._rows(block)].reshape(p, block.size, self.n_columns)
+            u = self._root * cotangents[:, self._rows(block)]
+            u = u.reshape(p, block.size, self.n_columns)
             if self._factors is None:
                 return u
             return np.asarray(np.einsum("bos,pbs->pbo", self._factors(block), u))
@@ -169,7 +177,7 @@ class FactoredJacobian:
             else:
                 kind = panels.KIND_CURVATURE
                 panels.expand(self.theta, plan.layers, tiling.tiles, lanes, kind, out)
-            panels.mirror(out)
+            panels.mirror(out, self._weight)
         return out
 
     def _lanes_of_gram(
@@ -215,6 +223,7 @@ class FactoredJacobian:
         out = np.empty((self.n_rows, self.n_rows))
         with workers_for(float(self.n_rows**2 * self.plan.n_units)):
             dual.dual_gram(self.plan.layers, pairs, block.ws, psi, block.size, out)
+        out *= self._weight
         return out
 
     def row_blocks(self) -> Iterator[tuple[int, FloatArray]]:
@@ -232,6 +241,7 @@ class FactoredJacobian:
                 out = np.empty(((last - first) * self.n_columns, self.plan.n_params))
                 with one_pool(), workers_for(float(out.size)):
                     dual.jacobian_rows(self.plan.layers, block.ws, psi, first, last, out)
+                out *= self._root
                 yield (block.start + first) * self.n_columns, out
 
     @pooled
@@ -251,7 +261,7 @@ class FactoredJacobian:
             total += float(share.sum())
             self._add_kronecker(block, block.sensitivities(factors), share, units, inputs)
         scale = 1.0 / total if total > 0.0 else 0.0
-        return [(u, scale * v) for u, v in zip(units, inputs, strict=True)]
+        return [(self._weight * u, scale * v) for u, v in zip(units, inputs, strict=True)]
 
     def _add_kronecker(
         self,

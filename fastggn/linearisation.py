@@ -30,7 +30,7 @@ class Objective:
     samples : Samples
     targets : ndarray, shape (T, n_L)
     weights : ndarray, shape (T,)
-        w_i / sum w.
+        T w_i / sum w: exactly 1 where no weights are given. The objective divides by T.
     loss : Loss
     curvature : {"psd", "exact"}
     l2 : float
@@ -52,6 +52,7 @@ class LossTerms:
         self._loss = objective.loss
         self._targets = objective.targets
         self._weights = objective.weights
+        self._share = 1.0 / objective.plan.n_samples
         self._exact = objective.curvature == "exact" and not objective.loss.psd_is_exact
         self.signed = self._exact and not objective.loss.convex
 
@@ -63,22 +64,25 @@ class LossTerms:
         """Return the weighted sum of the losses; inf or nan where the outputs overflow."""
         outputs, targets, weights = self._at(block)
         with np.errstate(all="ignore"):
-            return float(np.sum(weights * self._loss.value(outputs, targets)))
+            return self._share * float(np.sum(weights * self._loss.value(outputs, targets)))
 
     def gradient(self, block: Block) -> FloatArray:
-        """Return w_i gradE_i, shape (B, n_L)."""
+        """Return (w_i / sum w) gradE_i, shape (B, n_L)."""
         outputs, targets, weights = self._at(block)
         with np.errstate(all="ignore"):
-            return weights[:, None] * self._loss.gradient(outputs, targets)
+            return self._share * weights[:, None] * self._loss.gradient(outputs, targets)
 
     def hessian(self, block: Block) -> FloatArray:
-        """Return w_i H_E,i, shape (B, n_L, n_L)."""
+        """Return (w_i / sum w) H_E,i, shape (B, n_L, n_L)."""
         outputs, targets, weights = self._at(block)
         with np.errstate(all="ignore"):
-            return weights[:, None, None] * self._loss.hessian(outputs, targets)
+            return self._share * weights[:, None, None] * self._loss.hessian(outputs, targets)
 
     def factor(self, block: Block) -> Factor:
-        """Return (S, b, signs) with weights: (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None."""
+        """Return (S, b, signs): (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None.
+
+        With the square roots of the weights, but not of 1/T, in S and b.
+        """
         outputs, targets, weights = self._at(block)
         root = np.sqrt(weights)
         with np.errstate(all="ignore"):
@@ -145,6 +149,7 @@ class Linearisation:
         self.n_params = objective.plan.n_params
         self._terms = LossTerms(objective)
         self._factors = _KeptFactor(self._terms)
+        self._root = float(np.sqrt(1.0 / objective.plan.n_samples))
         self.rows = FactoredJacobian(
             objective.plan,
             objective.samples,
@@ -152,6 +157,7 @@ class Linearisation:
             self._factors,
             self._terms.n_columns(),
             spaces,
+            weight=1.0 / objective.plan.n_samples,
             isotropic=objective.loss.unit_hessian,
         )
         self.n_rows = self.rows.n_rows
@@ -188,6 +194,7 @@ class Linearisation:
             if part is None:
                 return None
             out[self._slice(block)] = part.ravel()
+        out *= self._root
         return out
 
     @cached_property
@@ -251,6 +258,7 @@ class Linearisation:
             out[self._slice(block)] = np.einsum(
                 "bos,bo->bs", self._factors.of(block)[0], second
             ).ravel()
+        out *= self._root
         return out
 
     def predicted_decrease(self, step: FloatArray) -> float:

@@ -139,12 +139,12 @@ class Problem:
         self._gates = gates
         self._chunk = chunk
         plan = Plan(net, self.n_samples, gated=gates is not None, chunk=chunk)
-        shares = np.full(self.n_samples, 1.0 / self.n_samples)
+        relative = np.ones(self.n_samples)
         if weights is not None:
             # A batch whose weights are all zero contributes nothing.
-            shares = weights / (weights.sum() or 1.0)
+            relative = weights / (weights.mean() or 1.0)
         samples = Samples(source, gates)
-        self._objective = Objective(plan, samples, targets, shares, loss, curvature, l2)
+        self._objective = Objective(plan, samples, targets, relative, loss, curvature, l2)
         self._spaces = WorkspacePool()
 
     @property

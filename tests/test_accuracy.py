@@ -75,4 +75,4 @@ def test_mixed_assembly_adds_blocks_in_float64(monkeypatch):
     exact = problem.linearise(theta).gram()
     monkeypatch.setattr(workspace, "_BLOCK_BYTES", 2**19)
     mixed = problem.linearise(theta).gram(mixed=True)
-    assert abs(mixed - exact).max() <= 4 * np.finfo(np.float32).eps * abs(exact).max()
+    assert abs(mixed - exact).max() <= 16 * np.finfo(np.float32).eps * abs(exact).max()

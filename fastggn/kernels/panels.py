@@ -267,8 +267,8 @@ def expand(theta, layers, tiles, lanes, kind, out):
 
 
 @pnjit
-def mirror(out):
-    """Copy the lower triangle of a square matrix to the upper one, by blocks."""
+def mirror(out, scale):
+    """Multiply the lower triangle of a square matrix and copy it to the upper one, by blocks."""
     n = out.shape[0]
     size = 64
     blocks = (n + size - 1) // size
@@ -276,5 +276,7 @@ def mirror(out):
         r0, r1 = block * size, min(n, block * size + size)
         for c0 in range(0, r1, size):
             for r in range(r0, r1):
-                for c in range(c0, min(c0 + size, r)):
-                    out[c, r] = out[r, c]
+                for c in range(c0, min(c0 + size, r + 1)):
+                    value = scale * out[r, c]
+                    out[r, c] = value
+                    out[c, r] = value
