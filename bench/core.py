@@ -102,13 +102,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a row measured: its figure, the two timings behind it, and what to say of it."""
+    """What a row measured: its figure, the two timings behind it, and what to say of it.
+
+    `others` is how many cores other processes kept busy meanwhile.
+    """
 
     value: float | None
     ours: Timing | None = None
     peer: Timing | None = None
     note: str = ""
     failed: bool = False
+    others: float | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import time
 from pathlib import Path
 
 import threadpoolctl
@@ -12,7 +13,7 @@ import threadpoolctl
 from bench import peers
 from fastggn.parallel.threads import threading_layer
 
-__all__ = ["facts"]
+__all__ = ["Bystanders", "facts"]
 
 _DISTRIBUTIONS = (
     "numpy",
@@ -87,6 +88,31 @@ def _blas() -> str:
         if library["user_api"] == "blas"
     }
     return "; ".join(sorted(found))
+
+
+class Bystanders:
+    """The share of the cores that other processes take, from the making of this object on."""
+
+    def __init__(self) -> None:
+        self._start = self._times()
+
+    def _times(self) -> tuple[float, float, float] | None:
+        """Return seconds: wall clock, work of all processes, of this one and its children."""
+        try:
+            line = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0]
+        except OSError:
+            return None
+        user, nice, system, _idle, _wait, interrupt, soft = (int(n) for n in line.split()[1:8])
+        busy = (user + nice + system + interrupt + soft) / os.sysconf("SC_CLK_TCK")
+        return time.monotonic(), busy, sum(os.times()[:4])
+
+    def share(self) -> float | None:
+        """Return 0 for an idle machine, 1 for one core's worth; None where it is not known."""
+        now = self._times()
+        if now is None or self._start is None:
+            return None
+        wall, busy, own = (b - a for a, b in zip(self._start, now, strict=True))
+        return max(0.0, (busy - own) / wall) if wall > 0.0 else None
 
 
 def facts() -> dict[str, str]:

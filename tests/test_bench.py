@@ -1,5 +1,6 @@
 """The benchmarks at smoke size: both sides compute the same, and every row ends in the report."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -81,7 +82,14 @@ def test_row_keys_are_unique_and_selected_by_their_beginning():
 
 
 def test_absent_peers_are_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+    load = importlib.import_module
+
+    def without_torch(name, *rest, **options):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'")
+        return load(name, *rest, **options)
+
+    monkeypatch.setattr(importlib, "import_module", without_torch)
     assert "torch is not installed" in peers.absences()["torch"]
     row = next(row for row in rows.ROWS if row.key == "gram-digits-torch")
     text = report.render([(row, row.run(core.SMOKE))], core.SMOKE)
@@ -111,6 +119,15 @@ def test_a_missed_target_and_a_failure_are_reported():
     assert "| 1.5x | >= 2x | **missed** |" in text
     assert "| 1.5 s | <= 2 s | met |" in text
     assert "failed: ZeroDivisionError: nothing" in text
+
+
+def test_a_disturbed_row_says_so():
+    row = core.Row("quick", "a quick one", ">=", 2.0, measure=lambda size: core.Outcome(3.0))
+    quiet, busy = core.Outcome(3.0, others=0.01), core.Outcome(3.0, others=1.2)
+    assert "disturbed" not in report.render([(row, quiet)], core.FULL)
+    text = report.render([(row, busy)], core.FULL)
+    assert "1 of 1 rows are marked as disturbed" in text
+    assert "other processes kept 1.2 cores busy" in text
 
 
 def test_one_command_writes_the_report(tmp_path):

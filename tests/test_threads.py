@@ -3,8 +3,10 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 
 import numba
 import numpy as np
@@ -13,7 +15,7 @@ import threadpoolctl
 
 import fastggn as fg
 from fastggn.kernels.jit import DISABLED
-from fastggn.parallel.threads import max_threads, one_pool, thread_count
+from fastggn.parallel.threads import max_threads, one_pool, thread_count, threading_layer
 
 BITS = """
 import hashlib, json, sys
@@ -134,6 +136,96 @@ def test_two_python_threads_give_the_results_of_two_calls_in_sequence():
     alone = [digest(seed) for seed in range(6)]
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(digest, range(6))) == alone
+
+
+def test_blas_is_limited_in_every_python_thread_and_restored_by_the_last():
+    """The thread that leaves last need not be the one that came first."""
+
+    def blas():
+        return [
+            lib["num_threads"]
+            for lib in threadpoolctl.threadpool_info()
+            if lib["user_api"] == "blas"
+        ]
+
+    before = blas()
+    inside, leave = threading.Barrier(2), threading.Event()
+    seen = []
+
+    def first():
+        with one_pool():
+            inside.wait(30)
+
+    def last():
+        with one_pool():
+            inside.wait(30)
+            leave.wait(30)
+            seen.append(blas())
+
+    fg.Problem(fg.MLP((1, 2, 1)), np.ones((3, 1)), np.ones(3)).loss(np.zeros(7))
+    if threading_layer() == "workqueue":
+        pytest.skip("calls take turns on the workqueue layer")
+    workers = [threading.Thread(target=target) for target in (first, last)]
+    for worker in workers:
+        worker.start()
+    workers[0].join(30)
+    leave.set()
+    workers[1].join(30)
+    assert set(seen[0]) == {1}, threadpoolctl.threadpool_info()
+    assert blas() == before
+
+
+LAYERS = """
+import hashlib, os, sys, time
+from concurrent.futures import ThreadPoolExecutor
+import numpy as np
+import numba
+import fastggn as fg
+
+rng = np.random.default_rng(0)
+X, Y = rng.normal(size=(3000, 4)), rng.normal(size=(3000, 2))
+problem = fg.Problem(fg.MLP((4, 30, 2)), X, Y)
+
+def digest(seed):
+    theta = fg.train(problem, seed=seed, max_iter=4).theta
+    return hashlib.sha256(theta.tobytes()).hexdigest()
+
+with ThreadPoolExecutor(2) as pool:
+    together = list(pool.map(digest, range(4)))
+assert together == [digest(seed) for seed in range(4)], "results differ"
+assert numba.threading_layer() == sys.argv[1]
+
+child = os.fork()
+if child == 0:
+    digest(0)
+    os._exit(0)
+for _ in range(600):
+    done, status = os.waitpid(child, os.WNOHANG)
+    if done:
+        break
+    time.sleep(0.1)
+else:
+    os.kill(child, 9)
+    sys.exit("the child hangs")
+print("ended", os.waitstatus_to_exitcode(status))
+"""
+
+
+@pytest.mark.skipif(DISABLED, reason="threads need the compiler")
+@pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
+def test_every_layer_gives_the_results_of_a_sequence_and_a_fork_ends(layer):
+    """Documented: after a kernel call a forked child is ended by libgomp, and works elsewhere."""
+    if layer == "tbb":
+        pytest.importorskip("tbb", reason="the tbb package is absent")
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer}
+    result = subprocess.run(
+        [sys.executable, "-c", LAYERS, layer], capture_output=True, text=True, env=environment
+    )
+    if "No threading layer could be loaded" in result.stderr:
+        pytest.skip(f"the threading layer {layer} is absent")
+    assert result.returncode == 0, result.stderr
+    expected = {"omp": -signal.SIGTERM, "workqueue": 0, "tbb": 0}
+    assert result.stdout.split() == ["ended", str(int(expected[layer]))]
 
 
 def test_show_config_names_what_matters(capsys):

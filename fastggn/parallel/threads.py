@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
 import numba
+
+# SciPy's BLAS, which the kernels call, must be loaded before the libraries are listed.
+import scipy.linalg.cython_blas  # noqa: F401
 import threadpoolctl
 
 __all__ = [
@@ -50,15 +53,33 @@ class _SingleThreadedBlas:
                     found = threadpoolctl.ThreadpoolController().select(user_api="blas")
                     self._libraries = list(found.lib_controllers)
                 self._saved = [library.num_threads for library in self._libraries]
-                for library in self._libraries:
-                    library.set_num_threads(1)
+                self._set([1] * len(self._saved))
 
     def leave(self) -> None:
         with self._lock:
             self._callers -= 1
             if self._callers == 0:
-                for library, count in zip(self._libraries or [], self._saved, strict=True):
-                    library.set_num_threads(count)
+                self._set(self._saved)
+
+    def _set(self, counts: list[int]) -> None:
+        """Set the threads of each library; called under the lock.
+
+        From release 3.7 on, threadpoolctl lets only the Python thread that set a limit first
+        change it, and ignores all others in silence. Here the last caller to leave restores
+        what the first one set, whichever threads they are, so control is taken each time.
+        """
+        for library, count in zip(self._libraries or [], counts, strict=True):
+            release = getattr(library, "clear_controlling_thread", None)
+            if release is not None:
+                release(force=True)
+            library.set_num_threads(count)
+            if release is not None:
+                release(force=True)
+            if library.num_threads != count:
+                raise RuntimeError(
+                    f"BLAS {library.internal_api} {library.version} keeps {library.num_threads} "
+                    f"threads where {count} were set: another part of the program controls it"
+                )
 
 
 _blas = _SingleThreadedBlas()
