@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastggn import activations, data, errors, losses
+    from fastggn import activations, analysis, data, errors, losses
     from fastggn.activations import Activation
     from fastggn.errors import (
         AscentWarning,
@@ -38,6 +38,7 @@ __all__ = [
     "TrainResult",
     "__version__",
     "activations",
+    "analysis",
     "data",
     "errors",
     "load_model",
@@ -64,7 +65,7 @@ _HOME = {
     "threads": "parallel",
     "train": "training",
 }
-_MODULES = ("activations", "data", "errors", "losses")
+_MODULES = ("activations", "analysis", "data", "errors", "losses")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,1 @@
+"""Figures of result objects, drawn with matplotlib (the extra ``plot``)."""
