@@ -44,6 +44,12 @@ def lane_count(n_chunks: int, size: int) -> int:
     return max(1, min(n_chunks, _LANES, fitting))
 
 
+def _even_chunk(n_samples: int) -> int:
+    """Return the samples a chunk, a multiple of 8: equal shares, so that little is padding."""
+    count = -(-n_samples // _CHUNK)
+    return -(-n_samples // (8 * count)) * 8
+
+
 class Plan:
     """A network as the kernels see it, and the cutting of T samples into chunks and blocks.
 
@@ -66,7 +72,7 @@ class Plan:
         self.n_params = net.n_params
         self.n_outputs = net.n_outputs
         self.n_units = sum(net.widths[1:])
-        self.chunk = chunk or min(_CHUNK, -(-n_samples // 8) * 8)
+        self.chunk = chunk or _even_chunk(n_samples)
         self.n_chunks = -(-n_samples // self.chunk)
         self.layers, self.rows = _layer_table(net, gated)
         self.plain_output = net.activations[-1].name == "identity"
