@@ -176,9 +176,7 @@ class FactoredJacobian:
                 rows.expand_rows(tiling.tiles, lanes, self._weight, out)
             else:
                 kind = panels.KIND_CURVATURE
-                panels.expand(
-                    self.theta, plan.layers, tiling.tiles, lanes, kind, self._weight, out
-                )
+                panels.expand(self.theta, plan.layers, tiling.tiles, lanes, kind, self._weight, out)
             panels.mirror(out)
         return out
 
