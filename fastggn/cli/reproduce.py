@@ -63,10 +63,19 @@ class Request:
 @click.option("--list", "listing", is_flag=True, help="List the experiments.")
 @click.option("--quick", is_flag=True, help="A small version that takes less than a minute.")
 @click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Seed of the experiment.")
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE",
-              help="Change a value of the configuration (JSON, or text); may be given repeatedly.")
-@click.option("--threads", type=click.IntRange(min=1), metavar="N",
-              help="Threads, and processes, at most.  [default: all cores]")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value of the configuration (JSON, or text); may be given repeatedly.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Threads, and processes, at most.  [default: all cores]",
+)
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="Print where an error came from.")
 def reproduce(
@@ -172,16 +181,19 @@ def _run(request: Request, console: Console) -> tuple[dict[str, Any], float]:
     from fastggn.parallel.threads import threads
 
     start = time.perf_counter()
+    reports = 0
 
-    def report(text: str) -> None:
-        nonlocal started
-        started = True
+    def show(text: str) -> None:
         line = f"{request.name}: {text}  ({time.perf_counter() - start:.0f} s)"
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    report("starting (the first run compiles the kernels)")
-    started = False
-    with _refused(request, lambda: started), threads(request.n_threads):
+    def report(text: str) -> None:
+        nonlocal reports
+        reports += 1
+        show(text)
+
+    show("starting (the first run compiles the kernels)")
+    with _refused(request, lambda: reports > 0), threads(request.n_threads):
         result = request.module.run(dict(request.config), report)
     seconds = time.perf_counter() - start
     # The figure and the summary are made from what the file holds, so that it is enough.

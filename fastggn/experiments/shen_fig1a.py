@@ -71,8 +71,9 @@ def run(config: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]
             runs.append(_one(problem, start, config))
             report(f"start {start + 1}/{config['starts']}: loss {runs[-1]['losses'][-1]:.1e}")
     orders = [r["order"] for r in runs if r["order"] is not None]
+    widths, activation = ",".join(map(str, config["widths"])), config["activation"]
     return {
-        "network": f"F({','.join(map(str, config['widths']))}), {config['activation']}",
+        "network": f"F({widths}), {activation.replace('_', ' ')}",
         "n_params": problem.n_params,
         "n_equations": problem.n_samples * problem.n_outputs,
         "runs": runs,
@@ -203,6 +204,7 @@ def plot(result: dict[str, Any]) -> Figure:
     return convergence(
         [r["distances"] for r in runs],
         [r["floor"] for r in runs],
+        least=[ABOVE_FLOOR * r["floor"] for r in runs],
         title=f"{result['network']}, undamped GGN: {len(runs)} of {len(result['runs'])} starts",
         order=result["order"],
     )

@@ -16,6 +16,7 @@ def convergence(
     errors: Sequence[Sequence[float]],
     floors: Sequence[float],
     *,
+    least: Sequence[float],
     title: str,
     order: float | None = None,
 ) -> Any:
@@ -27,6 +28,8 @@ def convergence(
         Distances to the limit, one sequence a run.
     floors : sequence of float
         Below this an error is rounding; each run is drawn to its first error there.
+    least : sequence of float
+        The right axes show the errors above this: those that an order is fitted to.
     title : str
         Of the left axes.
     order : float, optional
@@ -38,7 +41,7 @@ def convergence(
     """
     figure, axes = new_figure(1, 2, width=5.4, height=4.2)
     left, right = axes[0]
-    for number, (run, floor) in enumerate(zip(errors, floors, strict=True)):
+    for number, (run, floor, bound) in enumerate(zip(errors, floors, least, strict=True)):
         e = np.asarray(run, dtype=np.float64)
         e = e[: int(np.argmax(e <= floor)) + 1]
         style = {
@@ -49,7 +52,7 @@ def convergence(
             "linewidth": 1.0,
         }
         left.semilogy(np.arange(e.size), e, **style)
-        above = e[1:] > floor
+        above = e[1:] > bound
         right.loglog(e[:-1][above], e[1:][above], **{**style, "linestyle": "none"})
     left.set_xlabel("iteration k")
     left.set_ylabel(r"distance to the limit $|\theta_k - \theta_*|$")
@@ -65,9 +68,9 @@ def convergence(
 
 
 def _reference(axes: Any, slope: int, label: str, line: str) -> None:
-    """Draw y = c x^slope over the range of the axes, through the upper end of the small errors."""
+    """Draw y = x^slope within the present limits of the axes."""
     (low, high), limits = axes.get_xlim(), axes.get_ylim()
     x = np.array([low, high])
-    axes.loglog(x, 1.0 * x**slope, line, color="tab:red", linewidth=1.4, label=label)
+    axes.loglog(x, x**slope, line, color="tab:red", linewidth=1.4, label=label)
     axes.set_xlim(low, high)
     axes.set_ylim(limits)
