@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastggn.plotting.style import LINES, MARKERS, new_figure
 
-__all__ = ["convergence"]
+__all__ = ["convergence", "race"]
 
 
 def convergence(
@@ -74,3 +74,40 @@ def _reference(axes: Any, slope: int, label: str, line: str) -> None:
     axes.loglog(x, x**slope, line, color="tab:red", linewidth=1.4, label=label)
     axes.set_xlim(low, high)
     axes.set_ylim(limits)
+
+
+def race(curves: Mapping[str, Mapping[str, Any]], *, title: str) -> Any:
+    """Return a figure of losses by iteration, and by time.
+
+    Parameters
+    ----------
+    curves : mapping
+        Label to a mapping with ``beginning`` (the losses of the first iterations), ``seconds``,
+        ``lowest`` and ``highest`` (the range of the losses in bins of time) and
+        ``seconds_per_iteration``.
+    title : str
+        Of the left axes.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, axes = new_figure(1, 2, width=5.4, height=4.2)
+    left, right = axes[0]
+    colours = ("black", "tab:red", "tab:blue")
+    for number, (label, curve) in enumerate(curves.items()):
+        style = {"color": colours[number % 3], "linestyle": LINES[number % len(LINES)]}
+        beginning = np.asarray(curve["beginning"], dtype=np.float64)
+        mark = {"marker": MARKERS[number % len(MARKERS)], "markevery": 0.1, "markersize": 4}
+        left.semilogy(np.arange(beginning.size), beginning, label=label, **style, **mark)
+        seconds = np.asarray(curve["seconds"])
+        low, high = np.asarray(curve["lowest"]), np.asarray(curve["highest"])
+        right.semilogy(seconds, np.sqrt(low * high), **style, **mark)
+        right.fill_between(seconds, low, high, color=style["color"], alpha=0.3, linewidth=0.0)
+    left.set_xlabel("iteration")
+    left.set_ylabel("loss")
+    left.set_title(title, fontsize=10)
+    left.legend(fontsize=8)
+    right.set_xlabel("seconds")
+    right.set_title("By time; bands: range of the losses of neighbouring iterations", fontsize=10)
+    return figure
