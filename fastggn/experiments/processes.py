@@ -57,16 +57,15 @@ def spread(
 
     outcomes: dict[int, Outcome] = {}
     if count <= 1:
-        with threads(1):
-            for number, task in enumerate(tasks):
-                outcomes[number] = function(task)
-                tell(number + 1, task)
+        for number, task in enumerate(tasks):
+            outcomes[number] = _on_one_thread(function, task)
+            tell(number + 1, task)
         return list(outcomes.values())
-    pool = ProcessPoolExecutor(
-        count, mp_context=multiprocessing.get_context("spawn"), initializer=_use_one_thread
-    )
+    pool = ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn"))
     try:
-        futures = {pool.submit(function, task): number for number, task in enumerate(tasks)}
+        futures = {
+            pool.submit(_on_one_thread, function, task): number for number, task in enumerate(tasks)
+        }
         for future in as_completed(futures):
             outcomes[futures[future]] = future.result()
             tell(len(outcomes), tasks[futures[future]])
@@ -75,6 +74,6 @@ def spread(
     return [outcomes[number] for number in range(len(tasks))]
 
 
-def _use_one_thread() -> None:
-    # For the life of the process: the context is entered and never left.
-    threads(1).__enter__()
+def _on_one_thread(function: Callable[[Task], Outcome], task: Task) -> Outcome:
+    with threads(1):
+        return function(task)

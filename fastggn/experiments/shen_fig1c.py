@@ -215,7 +215,7 @@ def summary(result: dict[str, Any]) -> str:
         f"alpha {result['alpha']:g}, for gradient descent {result['bp_alpha']:g} on the mean; "
         f"damping {result['damping']:g}",
         f"{'start':<6}{'method':<18}{'steps':>7}{'ms each':>8}{'first':>9}{'peak':>9}{'at':>6}"
-        f"{'last':>9}{'rises':>7}{'late':>6}{'swing':>8}",
+        f"{'last':>9}{'rises':>7}{'late':>6}{'swing':>9}",
     ]
     for number, methods in enumerate(result["starts"], start=1):
         for key, name in NAMES.items():
@@ -223,7 +223,7 @@ def summary(result: dict[str, Any]) -> str:
             lines.append(
                 f"{number:<6}{name:<18}{m['iterations']:>7}{m['ms_per_iteration']:>8.3f}"
                 f"{m['first']:>9.3g}{m['peak']:>9.2g}{m['peak_iteration']:>6}{m['last']:>9.3g}"
-                f"{m['rises']:>7}{m['rising_share_last_tenth']:>6.2f}{m['swing_last_tenth']:>8.2f}"
+                f"{m['rises']:>7}{m['rising_share_last_tenth']:>6.2f}{m['swing_last_tenth']:>9.3g}"
             )
     ratios = {key: _time_ratio(result, key) for key in ("ggn", "damped")}
     lines += [
