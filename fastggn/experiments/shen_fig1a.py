@@ -8,7 +8,7 @@ iteration is still quadratic, towards some point of the manifold (Shen 2018, Rem
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +19,6 @@ from fastggn.network import MLP
 from fastggn.parallel.threads import threads
 from fastggn.problem import Problem
 from fastggn.training import train
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["DEFAULT", "QUICK", "fitted_order", "iterates", "plot", "run", "summary"]
 
@@ -127,7 +124,8 @@ def iterates(
     losses : list of float
         Their losses.
     """
-    points, losses = [np.asarray(theta0)], []
+    points: list[NDArray[np.float64]] = [np.asarray(theta0)]
+    losses: list[float] = []
     with quiet():
         for _ in range(count):
             # The method keeps nothing from step to step, so single steps are the whole run.
@@ -196,7 +194,7 @@ def _first_at_floor(one: dict[str, Any]) -> int:
     return int(np.argmax(np.asarray(one["distances"]) <= one["floor"]))
 
 
-def plot(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Any:
     """Return the distances against the iteration, and each error against the one before."""
     from fastggn.plotting.convergence import convergence
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,6 @@ from fastggn.experiments.quiet import quiet
 from fastggn.network import MLP
 from fastggn.problem import Problem
 from fastggn.training import train
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["DEFAULT", "QUICK", "plot", "run", "summary"]
 
@@ -84,7 +81,7 @@ def run(config: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]
 
 def _label(task: dict[str, Any]) -> str:
     factor = "" if task["scale"] == 1.0 else f" x {task['scale']:g}"
-    return task["scheme"].replace("_", "-") + factor
+    return str(task["scheme"]).replace("_", "-") + factor
 
 
 def _cell(task: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +167,7 @@ def _finite(values: list[float | None]) -> NDArray[np.float64]:
     return np.array([np.inf if v is None else v for v in values])
 
 
-def plot(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Any:
     """Return box plots of the final losses, one panel an initialisation."""
     from fastggn.plotting.boxes import loss_boxes
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,6 @@ from fastggn.problem import Problem
 from fastggn.training import train
 from fastggn.training.moves import Counts
 from fastggn.training.systems import Systems
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["DEFAULT", "QUICK", "damped_ggn", "plot", "run", "summary"]
 
@@ -244,7 +241,7 @@ def _time_ratio(result: dict[str, Any], method: str) -> float:
     )
 
 
-def plot(result: dict[str, Any]) -> Figure:
+def plot(result: dict[str, Any]) -> Any:
     """Return the losses by iteration, and by time with gradient descent to its end."""
     from fastggn.plotting.convergence import race
 
