@@ -20,7 +20,11 @@ from types import ModuleType
 __all__ = ["NAMES", "load"]
 
 # The name of an experiment and its module.
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {
+    "shen-fig1a": "shen_fig1a",
+    "shen-fig1b": "shen_fig1b",
+    "shen-fig1c": "shen_fig1c",
+}
 
 
 def load(name: str) -> ModuleType:
