@@ -205,31 +205,19 @@ class Block:
                 sweeps.second_derivatives(self.plan.layers, self.plan.params, self.ws, self._d2)
         return self._d2
 
-    def _tangent_scratch(self) -> FloatArray:
-        shape = (self.n_chunks, 2 * self.plan.n_units, self.plan.chunk)
-        return self._space.array("tangents", shape)
-
     def tangents(self, directions: FloatArray) -> FloatArray:
         """Return J v for directions (p, N): shape (p, B, n_L)."""
         out = np.empty((directions.shape[0], self.size, self.plan.n_outputs))
-        t = self._tangent_scratch()
         with self._sharing(2, directions.shape[0]):
-            sweeps.tangents(self.theta, directions, self.plan.layers, self.ws, t, out)
+            sweeps.products(self.theta, directions, self.plan.layers, self.ws, out)
         return out
 
     def second_tangent(self, direction: FloatArray) -> FloatArray:
         """Return the second derivative of F along one direction (N,): shape (B, n_L)."""
         out = np.empty((self.size, self.plan.n_outputs))
+        layers, d2 = self.plan.layers, self.second_derivatives
         with self._sharing(4):
-            sweeps.second_tangents(
-                self.theta,
-                direction,
-                self.plan.layers,
-                self.ws,
-                self.second_derivatives,
-                self._tangent_scratch(),
-                out,
-            )
+            sweeps.second_tangents(self.theta, direction, layers, self.ws, d2, out)
         return out
 
     def add_backward(self, cotangents: FloatArray, lanes: FloatArray) -> None:
@@ -244,19 +232,15 @@ class Block:
 
         ``errors`` (B, n_L) and ``hessians`` (B, n_L, n_L) are those of the loss, weighted.
         """
-        tangent = self.tangents(direction[None])[0]
+        layers, d2 = self.plan.layers, self.second_derivatives
+        kept = self._space.array("tangents", (self.n_chunks, 2 * d2.shape[1], self.plan.chunk))
+        tangent = np.empty((self.size, self.plan.n_outputs))
+        with self._sharing(2):
+            sweeps.tangents(self.theta, direction, layers, self.ws, kept, tangent)
         derivative = np.einsum("boc,bc->bo", hessians, tangent)
         with self._sharing(5):
             sweeps.hessian_products(
-                self.theta,
-                direction,
-                self.plan.layers,
-                self.ws,
-                self.second_derivatives,
-                self._tangent_scratch(),
-                errors,
-                derivative,
-                lanes,
+                self.theta, direction, layers, self.ws, d2, kept, errors, derivative, lanes
             )
 
     def sensitivities(self, factors: FloatArray) -> FloatArray:
