@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastggn import activations, analysis, data, errors, losses
     from fastggn.activations import Activation
+    from fastggn.analysis.rank import RankReport, rank_analysis
     from fastggn.errors import (
         AscentWarning,
         DivergenceWarning,
@@ -34,6 +35,7 @@ __all__ = [
     "FastGGNWarning",
     "ModelFileError",
     "Problem",
+    "RankReport",
     "SingularSystemWarning",
     "TrainResult",
     "__version__",
@@ -43,6 +45,7 @@ __all__ = [
     "errors",
     "load_model",
     "losses",
+    "rank_analysis",
     "save_model",
     "show_config",
     "threads",
@@ -57,9 +60,11 @@ _HOME = {
     "FastGGNWarning": "errors",
     "ModelFileError": "model_io",
     "Problem": "problem",
+    "RankReport": "analysis.rank",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
     "load_model": "model_io",
+    "rank_analysis": "analysis.rank",
     "save_model": "model_io",
     "show_config": "parallel",
     "threads": "parallel",

@@ -6,10 +6,15 @@ import importlib
 from typing import Any
 
 # Imported when they are used: a training run needs none of them.
-_HOME: dict[str, str] = {}
-_MODULES: tuple[str, ...] = ()
+_HOME: dict[str, str] = {
+    "rank_analysis": "rank",
+}
+_MODULES: tuple[str, ...] = ("rank",)
 
-__all__: list[str] = []
+__all__: list[str] = [
+    "rank",
+    "rank_analysis",
+]
 
 
 def __getattr__(name: str) -> Any:
