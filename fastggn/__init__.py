@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastggn import activations, analysis, data, errors, losses
     from fastggn.activations import Activation
-    from fastggn.analysis.rank import RankReport, rank_analysis
+    from fastggn.analysis.rank import DesignReport, RankReport, check_design, rank_analysis
     from fastggn.errors import (
         AscentWarning,
         DivergenceWarning,
@@ -31,6 +31,7 @@ __all__ = [
     "MLP",
     "Activation",
     "AscentWarning",
+    "DesignReport",
     "DivergenceWarning",
     "FastGGNWarning",
     "ModelFileError",
@@ -41,6 +42,7 @@ __all__ = [
     "__version__",
     "activations",
     "analysis",
+    "check_design",
     "data",
     "errors",
     "load_model",
@@ -56,6 +58,7 @@ _HOME = {
     "MLP": "network",
     "Activation": "activations",
     "AscentWarning": "errors",
+    "DesignReport": "analysis.rank",
     "DivergenceWarning": "errors",
     "FastGGNWarning": "errors",
     "ModelFileError": "model_io",
@@ -63,6 +66,7 @@ _HOME = {
     "RankReport": "analysis.rank",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
+    "check_design": "analysis.rank",
     "load_model": "model_io",
     "rank_analysis": "analysis.rank",
     "save_model": "model_io",

@@ -7,13 +7,23 @@ from typing import Any
 
 # Imported when they are used: a training run needs none of them.
 _HOME: dict[str, str] = {
+    "check_design": "rank",
+    "exact_fit": "rank",
     "rank_analysis": "rank",
+    "rank_over_training": "rank",
+    "rank_over_weights": "rank",
+    "rank_phase": "rank",
 }
 _MODULES: tuple[str, ...] = ("rank",)
 
 __all__: list[str] = [
+    "check_design",
+    "exact_fit",
     "rank",
     "rank_analysis",
+    "rank_over_training",
+    "rank_over_weights",
+    "rank_phase",
 ]
 
 

@@ -182,9 +182,11 @@ def _facts(
 ) -> Facts:
     scale = np.sqrt(problem.n_samples) * (1.0 + float(np.abs(problem.targets).max()))
     exact = bool(found.error_norm <= _FIT_TOLERANCE * scale)
-    needed = ("1", "3", "4")
-    failing = [number for number in needed if not principles[number].holds]
-    words = "Principles 1, 3 and 4" + (f" (fails: {', '.join(failing)})" if failing else "")
+    failing = [number for number in ("1", "4") if not principles[number].holds]
+    if not all(layer.weights.full for layer in found.layers):
+        failing.append("3")
+    words = "Principles 1, 3 and 4, W_l with its bias column"
+    words += f" (fails: {', '.join(failing)})" if failing else ""
     return Facts(
         n_samples=problem.n_samples,
         exact_fit=Hypothesis("exact fit: eps = 0", exact),

@@ -118,7 +118,7 @@ class Facts:
     hessian_rank : int or None
         Rank of the exact Hessian of the data term; known where eps = 0.
     principles_134 : Hypothesis
-        Whether Principles 1, 3 and 4 hold.
+        Whether Principles 1, 3 and 4 hold, 3 as printed: W_l with its bias column.
     unique : Hypothesis
         Whether no two inputs are equal.
     """

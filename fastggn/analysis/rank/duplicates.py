@@ -201,4 +201,4 @@ def _bisected(
         np.add.at(summed, group, slopes)
         high = np.where(summed >= 0.0, middle, high)
         low = np.where(summed >= 0.0, low, middle)
-    return low + 0.5 * (high - low)
+    return np.asarray(low + 0.5 * (high - low))

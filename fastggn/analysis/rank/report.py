@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,6 @@ from fastggn.analysis.rank.duplicates import Duplicates
 from fastggn.analysis.rank.measure import LayerRanks
 from fastggn.analysis.rank.principles import Principle
 from fastggn.analysis.rank.spectrum import Rank
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 __all__ = ["Certificate", "RankReport", "table"]
 
@@ -154,8 +152,8 @@ class RankReport:
             "duplicates": self.duplicates.to_dict(),
         }
 
-    def plot(self) -> Figure:
-        """Draw the singular values with the tolerance and the gap."""
+    def plot(self) -> Any:
+        """Return a matplotlib figure of the singular values with the tolerance and the gap."""
         from fastggn.plotting.spectra import plot_spectrum
 
         return plot_spectrum(self)
@@ -189,11 +187,12 @@ class RankReport:
         )
 
     def _layer_table(self) -> list[str]:
+        rows: list[Sequence[str]] = []
         head = (
             "layer", "rank of row block", "Phi_(l-1)", "without dummy", "W_l", "core(W_l)",
             "Psi_l^(i): rank x samples",
         )  # fmt: skip
-        rows = [head]
+        rows.append(head)
         for layer in self.layers:
             psi = ", ".join(f"{rank} x {count}" for rank, count in layer.psi.items())
             ranks = (layer.block, layer.phi, layer.phi_core, layer.weights, layer.weights_core)
@@ -247,7 +246,7 @@ def _layer_dict(layer: LayerRanks) -> dict[str, Any]:
     }
 
 
-def table(rows: list[tuple[str, ...]]) -> list[str]:
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
     """Return lines in which the columns of the rows, all of one length, stand below each other."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [

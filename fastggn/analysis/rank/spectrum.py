@@ -82,7 +82,11 @@ def rank_of(values: FloatArray, shape: tuple[int, int], tol: float | None = None
 def rank_of_matrix(matrix: FloatArray) -> Rank:
     """Return the rank of a small matrix held at once."""
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
-    return rank_of(np.linalg.svd(matrix, compute_uv=False), shape)
+    return rank_of(_singular_values(matrix), shape)
+
+
+def _singular_values(matrix: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.svd(matrix, compute_uv=False), dtype=np.float64)
 
 
 class RowSpectrum:
@@ -145,7 +149,7 @@ class RowSpectrum:
         """Return the min(rows, N) singular values, in descending order."""
         if self.n_rows == 0:
             return np.zeros(0)
-        return np.linalg.svd(self.matrix(), compute_uv=False)[: min(self.shape)]
+        return _singular_values(self.matrix())[: min(self.shape)]
 
     def rank(self, tol: float | None = None) -> Rank:
         """Return the numerical rank."""
