@@ -7,6 +7,7 @@ from typing import Any
 
 # Imported when they are used: a training run needs none of them.
 _HOME: dict[str, str] = {
+    "RankTrace": "rank",
     "check_design": "rank",
     "exact_fit": "rank",
     "rank_analysis": "rank",
@@ -17,6 +18,7 @@ _HOME: dict[str, str] = {
 _MODULES: tuple[str, ...] = ("rank",)
 
 __all__: list[str] = [
+    "RankTrace",
     "check_design",
     "exact_fit",
     "rank",

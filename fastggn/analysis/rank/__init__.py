@@ -12,6 +12,7 @@ from fastggn.analysis.rank.spectrum import Rank
 from fastggn.analysis.rank.sweeps import (
     RankPhase,
     RankSweep,
+    RankTrace,
     rank_over_training,
     rank_over_weights,
     rank_phase,
@@ -29,6 +30,7 @@ __all__ = [
     "RankPhase",
     "RankReport",
     "RankSweep",
+    "RankTrace",
     "check_design",
     "exact_fit",
     "rank_analysis",

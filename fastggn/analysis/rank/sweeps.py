@@ -19,7 +19,14 @@ from fastggn.network import MLP
 from fastggn.parallel.threads import threads
 from fastggn.problem import Problem
 
-__all__ = ["RankPhase", "RankSweep", "rank_over_training", "rank_over_weights", "rank_phase"]
+__all__ = [
+    "RankPhase",
+    "RankSweep",
+    "RankTrace",
+    "rank_over_training",
+    "rank_over_weights",
+    "rank_phase",
+]
 
 FloatArray = NDArray[np.float64]
 
@@ -100,12 +107,9 @@ def rank_over_training(
     >>> from fastggn import analysis
     >>> X, Y = fg.data.xor()
     >>> problem = fg.Problem(fg.MLP((2, 2, 1)), X, Y)
-    >>> thetas = [problem.network.init(seed=3)]
-    >>> for _ in range(3):  # method "ggn" keeps no state between iterations
-    ...     step = fg.train(problem, thetas[-1], method="ggn", max_iter=1)
-    ...     thetas.append(step.theta)
-    >>> analysis.rank_over_training(problem, thetas).points
-    (0, 1, 2, 3)
+    >>> thetas = [problem.network.init(seed=k) for k in range(3)]
+    >>> analysis.rank_over_training(problem, thetas, iterations=[0, 10, 20]).points
+    (0, 10, 20)
     """
     ranks, losses = [], []
     for theta in thetas:
@@ -117,6 +121,66 @@ def rank_over_training(
     if len(points) != len(ranks):
         raise ValueError(f"iterations must hold {len(ranks)} numbers, got {len(points)}")
     return RankSweep("iteration", points, tuple(ranks), tuple(losses), _largest(problem))
+
+
+class RankTrace:
+    """A callback of `train` that follows the rank of P(W).
+
+    Parameters
+    ----------
+    problem : Problem
+        What is trained.
+    every : int
+        Iterations between two ranks; each costs about 2 T n_L N^2 operations.
+
+    Raises
+    ------
+    ValueError
+        If `every` is below 1.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> from fastggn import analysis
+    >>> X, Y = fg.data.xor()
+    >>> problem = fg.Problem(fg.MLP((2, 2, 1)), X, Y)
+    >>> trace = analysis.RankTrace(problem)
+    >>> result = fg.train(problem, seed=0, max_iter=4, callbacks=[trace])
+    >>> trace.sweep().points
+    (1, 2, 3, 4)
+    """
+
+    def __init__(self, problem: Problem, every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self._problem = problem
+        self._every = every
+        self._theta: FloatArray | None = None
+        self._points: list[int] = []
+        self._ranks: list[Rank] = []
+        self._losses: list[float] = []
+
+    def see(self, theta: FloatArray) -> None:
+        """Keep the weights of the iteration that the next record tells of."""
+        self._theta = theta
+
+    def __call__(self, record: Any) -> None:
+        """Measure the rank after an iteration."""
+        if record.iteration % self._every or self._theta is None:
+            return
+        self._points.append(record.iteration)
+        self._ranks.append(_rank(self._problem, self._theta))
+        self._losses.append(record.loss)
+
+    def sweep(self) -> RankSweep:
+        """Return what was measured so far."""
+        return RankSweep(
+            "iteration",
+            tuple(self._points),
+            tuple(self._ranks),
+            tuple(self._losses),
+            _largest(self._problem),
+        )
 
 
 def rank_over_weights(
