@@ -52,7 +52,10 @@ class LayerBlock:
     weights: FloatArray
 
     def jacobian_rows(self) -> FloatArray:
-        """Return d F_o(x_i) / d theta for the samples of this block, shape (B n_L, N)."""
+        """Return d F_o(x_i) / d theta for the samples of this block, shape (B n_L, N).
+
+        Infinite or NaN where the products overflow.
+        """
         size, n_outputs = self.outputs.shape
         widths = [
             phi.shape[1] * psi.shape[1]
@@ -61,7 +64,8 @@ class LayerBlock:
         out = np.empty((size, n_outputs, sum(widths)))
         first = 0
         for phi, psi, width in zip(self.inputs, self.sensitivities, widths, strict=True):
-            kronecker = psi.transpose(0, 2, 1)[:, :, :, None] * phi[:, None, None, :]
+            with np.errstate(over="ignore", invalid="ignore"):
+                kronecker = psi.transpose(0, 2, 1)[:, :, :, None] * phi[:, None, None, :]
             out[:, :, first : first + width] = kronecker.reshape(size, n_outputs, width)
             first += width
         return out.reshape(size * n_outputs, -1)

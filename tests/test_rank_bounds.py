@@ -14,14 +14,21 @@ def proved(report):
 
 
 def check_bounds(report, tally):
+    """Fail on a theorem that a network breaks; return whether all its ranks are clear-cut.
+
+    Where singular values lie within rounding of a tolerance (saturated output units, nearly
+    always), a numerical rank decides nothing; the report then says "unclear".
+    """
+    decided = True
     for name, bound in proved(report).items():
         if not bound.applies or bound.actual is None:
             continue
-        if not bound.clear:  # a singular value within rounding of the tolerance decides nothing
-            tally["unclear"] += 1
+        if bound.verdict == "unclear (rounding)":
+            decided = False
             continue
         tally[name] = tally.get(name, 0) + 1
         assert bound.holds, f"{name}: {bound}\n{report}"
+    return decided
 
 
 def exact_targets(problem, theta):
@@ -31,30 +38,32 @@ def exact_targets(problem, theta):
 
 
 def test_bounds_hold_on_a_thousand_networks():
-    tally, sharper = {"unclear": 0}, 0
-    for index in range(1000):
+    tally, sharper, decided, index = {}, 0, 0, 0
+    while decided < 1000:
         problem, theta = random_problem(np.random.default_rng([1, index]))
         if index % 4 == 0:
             problem = exact_targets(problem, theta)
         report = fg.rank_analysis(problem, theta)
-        check_bounds(report, tally)
+        decided += check_bounds(report, tally)
         b = report.bounds
         assert b["proposition_3_sharper"].value >= b["proposition_3"].value
         assert b["greedy"].value >= b["proposition_2"].value
         sharper += b["sharp"].value == report.rank
-    assert tally["sharp"] > 950 and tally["proposition_4_sharper"] > 200
-    assert tally["proposition_5"] > 100 and tally["proposition_6_sharper"] > 20
-    assert sharper > 700  # the sharp bound is the rank itself more often than not
+        index += 1
+    assert index <= 1005
+    assert tally["proposition_4_sharper"] >= 250 and tally["proposition_5"] > 300
+    assert tally["proposition_6_sharper"] > 50
+    assert sharper > 600  # the sharp bound is the rank itself more often than not
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_bounds_hold_on_degenerate_networks(kind):
-    tally = {"unclear": 0}
+    tally = {}
     for index in range(25):  # 200 in all
         problem, theta = degenerate_problem(np.random.default_rng([2, index]), kind)
         if index % 2:
             problem = exact_targets(problem, theta)
-        check_bounds(fg.rank_analysis(problem, theta), tally)
+        assert check_bounds(fg.rank_analysis(problem, theta), tally)
     assert tally["sharp"] >= 20
     assert tally["proposition_4_sharper"] >= 8
 
@@ -258,8 +267,8 @@ def test_no_smaller_ranks_of_xor(n_1):
 
 
 def test_proposition_4_needs_an_exact_fit():
-    """Shen 2018, Eqs. (28)-(29): not at any global minimum's neighbour, nor without eps = 0."""
-    net = fg.MLP((1, 3, 1))
+    """Shen 2018, Eqs. (28)-(29): away from eps = 0 the rank can be anything up to N."""
+    net = fg.MLP((1, 3, 1), bias="none")
     problem = fg.Problem(net, [[0.4]], [[2.0]])
     theta = net.init(1, "normal")
     report = fg.rank_analysis(problem, theta)
@@ -278,4 +287,4 @@ def test_rank_of_the_hessian_at_an_exact_fit(loss):
         bound = fg.rank_analysis(problem, theta).bounds["proposition_4_sharper"]
         assert bound.applies and bound.holds
         eigenvalues = np.linalg.eigvalsh(problem.hessian(theta))
-        assert bound.actual == int((eigenvalues > 1e-12 * eigenvalues[-1]).sum())
+        assert bound.actual == int((eigenvalues > 1e-14 * eigenvalues[-1]).sum())

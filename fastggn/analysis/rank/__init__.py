@@ -6,16 +6,15 @@ from fastggn.analysis.rank.design import DesignReport, check_design
 from fastggn.analysis.rank.duplicates import Duplicates
 from fastggn.analysis.rank.exact_fit import exact_fit
 from fastggn.analysis.rank.measure import LayerRanks
+from fastggn.analysis.rank.phase import RankPhase, rank_phase
 from fastggn.analysis.rank.principles import Principle
 from fastggn.analysis.rank.report import Certificate, RankReport
 from fastggn.analysis.rank.spectrum import Rank
 from fastggn.analysis.rank.sweeps import (
-    RankPhase,
     RankSweep,
     RankTrace,
     rank_over_training,
     rank_over_weights,
-    rank_phase,
 )
 
 __all__ = [

@@ -163,6 +163,11 @@ def _lower(
     return Bound("lower", "P", value, found.jacobian.rank, hypotheses, source, printed, clear)
 
 
+def _acts(output: LayerRanks) -> bool:
+    """Whether sigma'_L is nonzero everywhere, also beside the other outputs of its sample."""
+    return set(output.psi) == {output.n_units}
+
+
 def _eq_23(layer: LayerRanks, n_samples: int) -> int:
     return layer.n_units * layer.phi.rank + layer.psi_total - n_samples * layer.n_units
 
@@ -244,7 +249,7 @@ def _proposition_5(net: MLP, found: Measurement, n_samples: int) -> Bound:
     last = found.layers[-1]
     hypotheses = (
         Hypothesis("rank(Phi_{L-1}) = T", last.phi.rank == n_samples),
-        Hypothesis("sigma'_L is nonzero at all samples", last.zero_derivatives == 0),
+        Hypothesis("sigma'_L is nonzero at all samples", _acts(last)),
     )
     value = n_samples * net.n_outputs
     return _lower(found, value, hypotheses, "Shen 2018, Proposition 5, at this point")
@@ -257,8 +262,7 @@ def _proposition_6(net: MLP, found: Measurement, facts: Facts) -> dict[str, Boun
     first, second = found.layers
     excess = n_1 * (n_0 + n_2 - T + (1 if first.phi.rank == n_0 + 1 else 0))
     no_zeros = Hypothesis(
-        "no derivative is 0 at any sample",
-        first.zero_derivatives == 0 and second.zero_derivatives == 0,
+        "no derivative is 0 at any sample", first.zero_derivatives == 0 and _acts(second)
     )
     printed_hypotheses = (
         Hypothesis("n_2 <= n_1 <= T", n_2 <= n_1 <= T),

@@ -42,7 +42,7 @@ class Duplicates:
     reason : str
         How the floor was found, or why there is none.
     examples : tuple of tuple of int
-        The first conflicting sets.
+        The first conflicting sets, five at most.
     """
 
     groups: int
@@ -93,8 +93,14 @@ def find_duplicates(
     members, number = members[chosen], np.cumsum(conflict)[group_on[chosen]] - 1
     count = int(conflict.sum())
     floor, reason = _floor(loss, targets[members], weights[members], number, count, n_samples)
-    shown = [tuple(sorted(members[number == k].tolist())) for k in range(min(count, _EXAMPLES))]
-    return Duplicates(starts.size, order.size, count, floor, reason, tuple(shown))
+    shown = _examples(members, number, count)
+    return Duplicates(starts.size, order.size, count, floor, reason, shown)
+
+
+def _examples(members: IntArray, number: IntArray, count: int) -> tuple[tuple[int, ...], ...]:
+    """Return the groups with the smallest first samples; members ascend within each group."""
+    firsts = members[np.searchsorted(number, np.arange(count))]
+    return tuple(tuple(members[number == k].tolist()) for k in np.argsort(firsts)[:_EXAMPLES])
 
 
 def _equal_runs(inputs: Rows, n_samples: int, width: int) -> tuple[IntArray, IntArray]:

@@ -204,33 +204,35 @@ class _LayerSums:
         numbers, counts = np.unique(ranks, return_counts=True)
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
             self.psi[number] += count
-        nonzero = largest[largest > 0.0]
-        if nonzero.size:
-            self.psi_range[0] = min(self.psi_range[0], float(nonzero.min()))
-            self.psi_range[1] = max(self.psi_range[1], float(nonzero.max()))
-        self._note_gaps(s, kept)
+        self._note_sizes(s, kept)
         return ranks
 
-    def _note_gaps(self, s: FloatArray, kept: NDArray[np.bool_]) -> None:
+    def _note_sizes(self, s: FloatArray, kept: NDArray[np.bool_]) -> None:
+        smallest = np.where(kept, s, np.inf).min(axis=1)
+        self.psi_range[0] = min(self.psi_range[0], float(smallest.min()))
+        self.psi_range[1] = max(self.psi_range[1], float(s.max()))
         if s.shape[1] == 1:
             return
-        smallest = np.where(kept, s, np.inf).min(axis=1)
         dropped = np.where(kept, 0.0, s).max(axis=1)
         unclear = (dropped > 0.0) & np.isfinite(smallest)
         if unclear.any():
             gap = float((smallest[unclear] / dropped[unclear]).min())
             self.psi_gap = min(self.psi_gap, gap)
 
-    def _gap_of_psi(self) -> float:
-        """Return the smallest gap; that to the rounding errors of the largest Psi counts too."""
-        if self.psi_range[1] == 0.0:
+    def _gap_of_psi(self, phi: Rank, block: Rank) -> float:
+        """Return the smallest gap; how far the smallest product stands above rounding counts too.
+
+        A singular value of the row block can be as small as the smallest one of a Psi^(i) times
+        the smallest one of Phi.
+        """
+        if self.psi_range[1] == 0.0 or phi.rank == 0:
             return self.psi_gap
-        rounding = np.finfo(np.float64).eps * max(self.block.shape) * self.psi_range[1]
-        above_rounding = self.psi_range[0] / rounding
-        return min(self.psi_gap, float(above_rounding))
+        rounding = np.finfo(np.float64).eps * max(block.shape) * self.psi_range[1]
+        rounding = max(rounding * phi.smallest, block.tolerance)
+        return min(self.psi_gap, self.psi_range[0] * phi.smallest / rounding)
 
     def finish(self, weights: FloatArray, n_samples: int) -> LayerRanks:
-        phi = self.phi.rank()
+        phi, block = self.phi.rank(), self.block.rank()
         core = phi
         if self.n_core < self.n_inputs:
             core_rows = RowSpectrum(self.n_core)
@@ -242,11 +244,11 @@ class _LayerSums:
             number=self.number,
             n_units=self.n_units,
             n_inputs=self.n_inputs,
-            block=self.block.rank(),
+            block=block,
             phi=phi,
             phi_core=core,
             psi=dict(sorted(self.psi.items())),
-            psi_gap=self._gap_of_psi(),
+            psi_gap=self._gap_of_psi(phi, block),
             greedy=greedy,
             greedy_gap=greedy_gap,
             weights=rank_of_matrix(weights),
