@@ -16,7 +16,10 @@ __all__ = ["plot_phase"]
 
 
 def plot_phase(phases: Sequence[RankPhase], titles: Sequence[str] = ()) -> Any:
-    """Draw rank / min(N, T n_L) over (width, T), one panel a phase, with N = T n_L drawn in.
+    """Draw rank / (T n_L) over (width, T), one panel a phase, with N = T n_L drawn in.
+
+    White is full column rank, which Shen's Proposition 1 (2018) asks for; it is impossible above
+    the line.
 
     Parameters
     ----------
@@ -28,29 +31,38 @@ def plot_phase(phases: Sequence[RankPhase], titles: Sequence[str] = ()) -> Any:
     -------
     matplotlib.figure.Figure
     """
-    figure, axes = new_figure(1, len(phases), width=4.4, height=4.2)
+    columns = 2 if len(phases) == 4 else len(phases)
+    rows = -(-len(phases) // columns)
+    figure, axes = new_figure(rows, columns, width=4.6, height=3.7)
     image = None
-    for number, (ax, phase) in enumerate(zip(axes[0], phases, strict=True)):
-        sizes, samples = np.array(phase.sizes), np.array(phase.samples)
-        ax.grid(False)
-        image = ax.pcolormesh(
-            sizes, samples, phase.share, cmap="gray", vmin=0.0, vmax=1.0, shading="nearest",
-            edgecolors="0.8", linewidth=0.1,
-        )  # fmt: skip
-        ax.plot(
-            sizes, np.array(phase.n_params) / phase.n_outputs,
-            color="red", linestyle="--", marker="o", markersize=3, label="$N = T n_L$",
-        )  # fmt: skip
-        ax.set_ylim(samples[0] - _half(samples, 0), samples[-1] + _half(samples, -1))
-        ax.set_xlim(sizes[0] - _half(sizes, 0), sizes[-1] + _half(sizes, -1))
-        ax.set_xlabel("units in the hidden layer")
-        if number == 0:
+    for number, (ax, phase) in enumerate(zip(axes.flat, phases, strict=True)):
+        image = _panel(ax, phase)
+        if number % columns == 0:
             ax.set_ylabel("samples T")
+        if number >= len(phases) - columns:
+            ax.set_xlabel("units in the hidden layer")
+        if number == 0:
             ax.legend(loc="upper left")
         if titles:
             ax.set_title(titles[number])
-    figure.colorbar(image, ax=list(axes[0]), label="rank of P(W) / min(N, T n_L)")
+    figure.colorbar(image, ax=axes, label="rank of P(W) / (T n_L)")
     return figure
+
+
+def _panel(ax: Any, phase: RankPhase) -> Any:
+    """Draw one phase and return its image."""
+    sizes, samples = np.array(phase.sizes), np.array(phase.samples)
+    ax.grid(False)
+    image = ax.pcolormesh(
+        sizes, samples, phase.column_share, cmap="gray", vmin=0.0, vmax=1.0, shading="nearest"
+    )
+    boundary = np.array(phase.n_params) / phase.n_outputs
+    # A white line below the black one: it must show on dark and on light.
+    ax.plot(sizes, boundary, color="white", linewidth=4.0)
+    ax.plot(sizes, boundary, color="black", linestyle="--", linewidth=1.5, label="N = T n_L")
+    ax.set_ylim(samples[0] - _half(samples, 0), samples[-1] + _half(samples, -1))
+    ax.set_xlim(sizes[0] - _half(sizes, 0), sizes[-1] + _half(sizes, -1))
+    return image
 
 
 def _half(numbers: Any, end: int) -> float:

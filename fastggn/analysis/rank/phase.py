@@ -57,6 +57,12 @@ class RankPhase:
         return np.asarray(self.ranks.mean(axis=2) / self.largest_rank)
 
     @property
+    def column_share(self) -> FloatArray:
+        """Mean over the draws of rank / (T n_L), shape (len(samples), len(sizes))."""
+        columns = self.n_outputs * np.array(self.samples)[:, None]
+        return np.asarray(self.ranks.mean(axis=2) / columns)
+
+    @property
     def full_column_rank(self) -> FloatArray:
         """Share of the draws with rank T n_L, shape (len(samples), len(sizes))."""
         columns = self.n_outputs * np.array(self.samples)[:, None, None]
