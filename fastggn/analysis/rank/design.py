@@ -143,7 +143,7 @@ def check_design(
             "1": first,
             "1.a": principle_1a(get_loss(loss), first),
             "2": principle_2(net.n_params, T * net.n_outputs),
-            "4": principle_4(net.activations, zeros=-1),
+            "4": principle_4(net.activations),
             "5": principle_5(net.widths),
         },
         wide_layer=wide,

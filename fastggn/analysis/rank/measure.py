@@ -229,7 +229,7 @@ class _LayerSums:
             return self.psi_gap
         rounding = np.finfo(np.float64).eps * max(block.shape) * self.psi_range[1]
         rounding = max(rounding * phi.smallest, block.tolerance)
-        return min(self.psi_gap, self.psi_range[0] * phi.smallest / rounding)
+        return float(min(self.psi_gap, self.psi_range[0] * phi.smallest / rounding))
 
     def finish(self, weights: FloatArray, n_samples: int) -> LayerRanks:
         phi, block = self.phi.rank(), self.block.rank()

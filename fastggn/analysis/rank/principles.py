@@ -91,7 +91,7 @@ def principle_2(n_params: int, n_columns: int) -> Principle:
 
 
 def principle_4(
-    activations: Sequence[Activation], zeros: int = 0, gated: bool = False
+    activations: Sequence[Activation], zeros: int | None = None, gated: bool = False
 ) -> Principle:
     """Judge the activations: no derivative ever vanishes (Shen, Principle 4).
 
@@ -99,8 +99,8 @@ def principle_4(
     ----------
     activations : sequence of Activation
         Of all layers.
-    zeros : int
-        Derivatives found to be 0 at the samples.
+    zeros : int, optional
+        Derivatives found to be 0 at the samples; None where there are none to look at.
     gated : bool
         Whether 0/1 gates stand in place of the hidden activations.
     """
