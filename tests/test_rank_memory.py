@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux"
+)
 ROOT = Path(__file__).resolve().parent.parent
 
 # Prints the growth of the resident memory's peak during the analysis, in MiB. The inputs are
@@ -27,11 +30,11 @@ class Generated:
 net = fg.MLP((2, hidden, 1))
 theta = net.init(0)
 fg.rank_analysis(fg.Problem(net, Generated()[:500], np.zeros(500)), theta)  # compiles, loads
-problem = fg.Problem(net, Generated(), np.zeros(T))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+problem = fg.Problem(net, Generated(), np.zeros(T))
 report = fg.rank_analysis(problem, theta)
 after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert report.rank == problem.n_params, report.rank
+assert report.rank == problem.jacobian(theta).rank()
 print((after - before) / 1024)
 """
 
@@ -41,21 +44,22 @@ def growth(T, hidden):
     command = [sys.executable, "-c", CODE, str(T), str(hidden)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
+    print(f"T = {T}, {hidden} units: {done.stdout.strip()} MiB")
     return float(done.stdout)
 
 
 @pytest.mark.slow
 def test_memory_at_a_million_samples():
-    """P(W) would take 130 MiB for F(2,4,1) and 740 MiB for F(2,24,1)."""
-    small, wide = growth(10**6, 4), growth(10**6, 24)
-    print(small, wide)
-    # 64 MiB of layers at a time, and three numbers a sample that find equal inputs
-    assert small < 180
-    assert wide < 180
-    assert abs(wide - small) < 60  # N^2 is 0.07 MiB
+    """P(W) would take 74 MiB for F(2,24,1) at 10^5 samples, and 740 MiB at 10^6."""
+    few, many, narrow = growth(10**5, 24), growth(10**6, 24), growth(10**6, 4)
+    # 64 MiB of layers at a time, blocks of rows, and a few numbers a sample: targets, and the
+    # fingerprints that find equal inputs
+    assert few < 150
+    assert many < 180
+    assert many - few < 60  # 670 MiB of P(W)
+    assert narrow < 180
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux")
-def test_memory_at_fewer_samples():
-    """P(W) would take 74 MiB."""
-    print(growth(10**5, 24))
+def test_memory_of_a_small_run():
+    """Well below the 153 MiB of P(W), of which the QR of a few rows at a time needs none."""
+    assert growth(10**5, 50) < 140
