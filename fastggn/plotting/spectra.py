@@ -13,11 +13,13 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_ranks", "plot_spectrum"]
 
+_LOWEST = 1e-4  # of the tolerance: what is smaller is drawn there
+
 
 def plot_spectrum(report: RankReport) -> Any:
     """Draw the singular values of P(W), the tolerance, and the gap between kept and dropped.
 
-    Values of exactly 0 have no place on a logarithmic axis: they stand at its foot.
+    Values far below the tolerance, 0 among them, stand at the foot of the logarithmic axis.
 
     Parameters
     ----------
@@ -27,32 +29,33 @@ def plot_spectrum(report: RankReport) -> Any:
     -------
     matplotlib.figure.Figure
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = new_figure()
     ax = axes[0, 0]
-    s, rank = report.singular_values, report.rank
-    positive = s[s > 0.0]
-    floor = 0.1 * min(report.tolerance, float(positive.min())) if positive.size else 1e-17
-    floor = floor or 1e-17
+    s, rank, tolerance = report.singular_values, report.rank, report.tolerance
+    floor = _LOWEST * tolerance if tolerance > 0.0 else np.finfo(float).tiny
+    shown = np.maximum(s, floor)
     index = np.arange(1, s.size + 1)
-    size = 5 if s.size <= 60 else 2
-    ax.semilogy(index[:rank], s[:rank], "ko", markersize=size, label=f"counted: rank {rank}")
-    dropped = index[rank:]
-    if dropped.size:
-        shown = np.maximum(s[rank:], floor)
-        label = f"zero within rounding: {dropped.size}"
-        ax.semilogy(dropped, shown, "ks", markersize=size, markerfacecolor="white", label=label)
-    if report.tolerance > 0.0:
-        ax.axhline(
-            report.tolerance, color="black", linestyle="--", linewidth=1.0, label="tolerance"
-        )
+    size = 5 if s.size <= 60 else 2.5
+    ax.set_yscale("log")
+    ax.plot(index[:rank], shown[:rank], "ko", markersize=size, label=f"counted: rank {rank}")
+    if rank < s.size:
+        ax.plot(
+            index[rank:], shown[rank:], "ks", markersize=size, markerfacecolor="white",
+            label=f"zero within rounding: {s.size - rank}",
+        )  # fmt: skip
     if 0 < rank < s.size and np.isfinite(report.gap):
-        ax.axvspan(rank, rank + 1, color="0.85", zorder=0, label=f"gap {report.gap:.2g}")
+        label = f"gap {report.gap:.2g}"
+        ax.axhspan(shown[rank], shown[rank - 1], color="0.88", zorder=0, label=label)
+    if tolerance > 0.0:
+        ax.axhline(tolerance, color="black", linestyle="--", linewidth=1.0, label="tolerance")
     ax.set_xlabel("number of the singular value")
     ax.set_ylabel("singular value of P(W)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     columns = report.n_samples * report.n_outputs
     ax.set_title(f"{report.network}: N = {report.n_params}, T n_L = {columns}")
-    ax.set_ylim(bottom=0.3 * min(floor, report.tolerance or floor))
-    ax.legend(loc="best", frameon=True)
+    ax.legend(loc="best")
     return figure
 
 
@@ -67,6 +70,8 @@ def plot_ranks(sweep: RankSweep) -> Any:
     -------
     matplotlib.figure.Figure
     """
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = new_figure(2, 1, height=2.6)
     top, bottom = axes[0, 0], axes[1, 0]
     ranks = [r.rank for r in sweep.ranks]
@@ -83,4 +88,6 @@ def plot_ranks(sweep: RankSweep) -> Any:
     bottom.plot(sweep.points, losses, "k.-", linewidth=0.8)
     bottom.set_ylabel("loss")
     bottom.set_xlabel(sweep.label)
+    for ax in (top, bottom):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
