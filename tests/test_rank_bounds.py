@@ -5,6 +5,7 @@ import pytest
 from rank_cases import KINDS, degenerate_problem, random_problem
 
 import fastggn as fg
+from fastggn import analysis
 from fastggn.analysis.rank.principles import loses_rank
 
 
@@ -174,9 +175,9 @@ def logit(p):
     return np.log(p / (1.0 - p))
 
 
-def xor_problem(n_1):
+def xor_problem(n_1, activation="sigmoid"):
     X, Y = fg.data.xor()
-    return fg.Problem(fg.MLP((2, n_1, 1), "sigmoid"), X, Y)
+    return fg.Problem(fg.MLP((2, n_1, 1), activation), X, Y)
 
 
 def proposition_6_counterexample():
@@ -215,37 +216,36 @@ def test_proposition_6_second_argument_is_redundant():
                 assert n_1 * (n_0 + n_2 - T + case) <= n_1 * n_2
 
 
-SMALLEST = {  # n_1: (no constraint, augmented W_l of full rank, w_2 without bias not 0)
-    2: (1, 2, 3),
-    3: (1, 2, 3),
-}
+# any weights, augmented W_l of full rank, w_2 without bias not 0
+SMALLEST = {1: (1, 1, 3), 2: (1, 2, 3), 3: (1, 2, 3), 4: (1, 2, 3)}
 
 
-def xor_examples(n_1):
-    """Weights that attain the ranks of the table, one for each column."""
-    zero = np.zeros((n_1, 3)), np.zeros((1, n_1 + 1))
-    if n_1 == 2:
-        full = np.array([[0.0, 0.0, 0.7], [1.0, 0.0, 0.0]]), np.array([[0.0, 0.0, 0.4]])
-    else:
-        full = proposition_6_counterexample()
-    acting = np.zeros((n_1, 3)), np.eye(1, n_1 + 1)
-    return zero, full, acting
-
-
-@pytest.mark.parametrize("n_1", [2, 3])
-def test_smallest_ranks_of_xor_are_attained(n_1):
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh"])
+@pytest.mark.parametrize("n_1", SMALLEST)
+def test_smallest_ranks_of_xor_are_attained(n_1, activation):
     """Shen 2018, Section 5.1, says at least 2 for F(2,2,1) and at least 3 for F(2,3,1)."""
-    problem = xor_problem(n_1)
-    examples = xor_examples(n_1)
-    reports = [fg.rank_analysis(problem, problem.network.pack(w)) for w in examples]
-    assert tuple(r.rank for r in reports) == SMALLEST[n_1]
+    table = analysis.smallest_xor_ranks(n_1, activation)
+    assert tuple(row.rank for row in table) == SMALLEST[n_1]
+    assert tuple(row.at_least for row in table) == SMALLEST[n_1]
+    assert {row.paper for row in table} == {{2: 2, 3: 3}.get(n_1)}
+    problem = xor_problem(n_1, activation)
+    reports = [fg.rank_analysis(problem, row.theta) for row in table]
     assert all(layer.weights.full for layer in reports[1].layers)
     assert reports[2].layers[1].weights_core.rank == 1
     # the second row block: 0 where w_2 = 0, else 3 or more; never 1, as the paper has it
     assert [r.layers[0].block.rank for r in reports] == [0, 0, 3]
+    for row in table:
+        assert row.rank == np.linalg.matrix_rank(problem.jacobian(row.theta).to_dense())
 
 
-@pytest.mark.parametrize("n_1", [2, 3])
+def test_smallest_ranks_refuse():
+    with pytest.raises(ValueError, match="n_hidden"):
+        analysis.smallest_xor_ranks(0)
+    with pytest.raises(ValueError, match="activation"):
+        analysis.smallest_xor_ranks(2, "relu")
+
+
+@pytest.mark.parametrize("n_1", SMALLEST)
 def test_no_smaller_ranks_of_xor(n_1):
     problem = xor_problem(n_1)
     net, rng = problem.network, np.random.default_rng(8)
@@ -257,10 +257,41 @@ def test_no_smaller_ranks_of_xor(n_1):
         report = fg.rank_analysis(problem, theta)
         acts = report.layers[1].weights_core.rank > 0
         full = all(layer.weights.full for layer in report.layers)
-        lowest = max(1, 3 if acts else 1, 2 if full else 1)
+        lowest = max(1, 3 if acts else 1, min(2, n_1) if full else 1)
         assert report.rank >= lowest
         assert report.bounds["proposition_6_sharper"].holds
     assert all(fg.rank_analysis(problem, net.init(k, "normal")).rank == 4 for k in range(100))
+
+
+def test_unmet_hypotheses_are_named():
+    """A ReLU network with equal inputs and more hidden units than samples."""
+    X = np.array([[0.0], [0.0], [1.0]])
+    net = fg.MLP((1, 4, 1), "relu")
+    theta = net.init(0)
+    report = fg.rank_analysis(fg.Problem(net, X, X, "huber"), theta)
+    printed = report.bounds["proposition_6"]
+    unmet = [h.text for h in printed.hypotheses if not h.met]
+    assert not printed.applies and printed.verdict == "not applicable"
+    assert unmet[0] == "n_2 <= n_1 <= T" and "fails: 1, 4" in unmet[1]
+    assert unmet[2] == "no two inputs are equal" and len(unmet) == 3
+    assert all(text in printed.holds_if for text in unmet)
+    assert "no two inputs are equal" in str(report)
+    fifth = report.bounds["proposition_5"]
+    assert [h.met for h in fifth.hypotheses] == [False, True]
+    assert report.bounds["sharp"].holds
+
+
+def test_a_jacobian_of_zeros():
+    """No biases and no inputs: rank 0, and the error is all unseen."""
+    net = fg.MLP((2, 2, 1), bias="none")
+    problem = fg.Problem(net, np.zeros((3, 2)), [1.0, 2.0, 3.0])
+    report = fg.rank_analysis(problem, net.init(0))
+    assert report.rank == 0 and report.unseen_error == 1.0 and np.isnan(report.gap)
+    assert report.bounds["sharp"].value == 0 and not report.certificate.holds
+    assert report.certificate.gradient_norm == 0.0
+    assert "rank of P(W)" in str(report)
+    pytest.importorskip("matplotlib")
+    assert report.plot().axes
 
 
 # --- Proposition 4 and the Hessian --------------------------------------------------------------

@@ -14,6 +14,7 @@ _HOME: dict[str, str] = {
     "rank_over_training": "rank",
     "rank_over_weights": "rank",
     "rank_phase": "rank",
+    "smallest_xor_ranks": "rank",
 }
 _MODULES: tuple[str, ...] = ("rank",)
 
@@ -26,6 +27,7 @@ __all__: list[str] = [
     "rank_over_training",
     "rank_over_weights",
     "rank_phase",
+    "smallest_xor_ranks",
 ]
 
 

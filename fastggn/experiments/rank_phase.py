@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +25,7 @@ DEFAULT: dict[str, Any] = {
     "samples": list(range(4, 101, 4)),
     "n_draws": 20,
     "panels": _PANELS,
-    "n_jobs": None,  # processes; None is one a core
+    "n_jobs": None,  # processes; None is one a thread of the budget
 }
 QUICK: dict[str, Any] = {
     **DEFAULT,
@@ -53,8 +52,9 @@ def run(config: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]
         ``config`` and ``panels``, the `RankPhase.to_dict` of each.
     """
     from fastggn.analysis import rank_phase
+    from fastggn.parallel.threads import max_threads
 
-    jobs = config["n_jobs"] or os.cpu_count() or 1
+    jobs = config["n_jobs"] or max_threads()
     panels = []
     for panel in config["panels"]:
 

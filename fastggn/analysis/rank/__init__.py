@@ -16,6 +16,7 @@ from fastggn.analysis.rank.sweeps import (
     rank_over_training,
     rank_over_weights,
 )
+from fastggn.analysis.rank.xor import XorRank, smallest_xor_ranks
 
 __all__ = [
     "Bound",
@@ -30,10 +31,12 @@ __all__ = [
     "RankReport",
     "RankSweep",
     "RankTrace",
+    "XorRank",
     "check_design",
     "exact_fit",
     "rank_analysis",
     "rank_over_training",
     "rank_over_weights",
     "rank_phase",
+    "smallest_xor_ranks",
 ]
