@@ -351,6 +351,9 @@ def test_bad_input_is_named():
         fg.rank_analysis(problem, theta, tol=-1.0)
     with pytest.raises(ValueError, match="gradient_tol"):
         fg.rank_analysis(problem, theta, gradient_tol=np.nan)
+    idle = fg.Problem(net, [[0.0], [1.0]], [0.0, 1.0], sample_weight=[0.0, 1.0]).subset([0])
+    with pytest.raises(ValueError, match="non-zero weight"):
+        fg.rank_analysis(idle, theta)
     square = fg.MLP((1, 2, 1), "square")
     with pytest.raises(np.linalg.LinAlgError, match="not finite at samples 0"):
         fg.rank_analysis(

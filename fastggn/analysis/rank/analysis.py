@@ -65,7 +65,8 @@ def rank_analysis(
     TypeError
         If `problem` is no Problem, or an argument is not a real number.
     ValueError
-        If theta has a wrong length or is not finite, or a tolerance is negative.
+        If theta has a wrong length or is not finite, a tolerance is negative, or all sample
+        weights are zero.
     numpy.linalg.LinAlgError
         If the Jacobian or the error gradient overflows.
 
@@ -84,6 +85,8 @@ def rank_analysis(
         tol = check_positive("tol", tol, zero=True)
     gradient_tol = check_positive("gradient_tol", gradient_tol, zero=True)
     vector = as_float_vector("theta", theta, problem.n_params)
+    if not problem.relative_weights.any():  # a subset can have come to this
+        raise ValueError("problem must have a sample of non-zero weight")
     found = measure(problem, vector, tol)
     duplicates = _duplicates(problem)
     principles = _principles(problem, found)
