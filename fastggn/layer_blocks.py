@@ -84,8 +84,12 @@ def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[Layer
     plan = objective.plan
     terms = LossTerms(objective)
     step = max(1, _BYTES // (8 * plan.n_params * plan.n_outputs))
-    for block in rows.blocks():
-        with one_pool():
+    blocks = rows.blocks()
+    while True:
+        with one_pool():  # not held while the caller works on a block
+            block = next(blocks, None)
+            if block is None:
+                return
             psi = block.sensitivities(np.tile(np.eye(plan.n_outputs), (block.size, 1, 1)))
         errors = plan.n_samples * terms.gradient(block)
         for first in range(0, block.size, step):

@@ -333,6 +333,7 @@ class Problem:
                 phi[:, block.start : block.stop] = block.by_sample(start, phi.shape[0], whole).T
         return out
 
+    @pooled
     def layer_sensitivities(self, theta: ArrayLike) -> list[FloatArray]:
         """Return Psi_1..Psi_L, the derivatives of the outputs by the pre-activations.
 

@@ -69,6 +69,18 @@ def test_the_design_and_the_point_agree():
             assert report.principles[name].status == status
 
 
+def test_principles_by_number_and_losses_that_are_not_convex():
+    """Principle 1.a is judged at critical points: read literally it excludes Shen's own losses."""
+    for name in ("cauchy", "blake_zisserman"):
+        loss = fg.losses.get_loss(name)
+        assert loss.hessian(np.array([[2.0]]), np.zeros((1, 1))) < 0
+        design = fg.check_design((2, 5, 1), 5, loss=name)
+        assert design.principles["1.a"].status == "pass"
+        assert design.principles[2] is design.principles["2"]
+        with pytest.raises(KeyError):
+            design.principles[3]
+
+
 def test_bad_designs_are_named():
     with pytest.raises(TypeError, match="T must be an integer"):
         fg.check_design((2, 3, 1), 2.5)

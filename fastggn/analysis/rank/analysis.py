@@ -10,6 +10,7 @@ from fastggn.analysis.rank.duplicates import Duplicates, find_duplicates
 from fastggn.analysis.rank.measure import Measurement, measure
 from fastggn.analysis.rank.principles import (
     Principle,
+    Principles,
     judged,
     principle_1,
     principle_1a,
@@ -150,11 +151,11 @@ def _duplicates(problem: Problem) -> Duplicates:
     )
 
 
-def _principles(problem: Problem, found: Measurement) -> dict[str, Principle]:
+def _principles(problem: Problem, found: Measurement) -> Principles:
     net = problem.network
     first = principle_1(problem.loss_function, problem.targets)
     zeros = sum(layer.zero_derivatives for layer in found.layers)
-    return {
+    judgements = {
         "1": first,
         "1.a": principle_1a(problem.loss_function, first),
         "2": principle_2(problem.n_params, problem.n_samples * problem.n_outputs),
@@ -162,6 +163,7 @@ def _principles(problem: Problem, found: Measurement) -> dict[str, Principle]:
         "4": principle_4(net.activations, zeros, problem.gated),
         "5": principle_5(net.widths),
     }
+    return Principles(judgements)
 
 
 def _principle_3(found: Measurement) -> Principle:
@@ -181,7 +183,7 @@ def _facts(
     theta: FloatArray,
     found: Measurement,
     duplicates: Duplicates,
-    principles: dict[str, Principle],
+    principles: Principles,
 ) -> Facts:
     scale = np.sqrt(problem.n_samples) * (1.0 + float(np.abs(problem.targets).max()))
     exact = bool(found.error_norm <= _FIT_TOLERANCE * scale)

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from fastggn.activations import Activation
 from fastggn.analysis.rank.principles import (
     Principle,
+    Principles,
     principle_1,
     principle_1a,
     principle_2,
@@ -50,7 +51,7 @@ class DesignReport:
     n_params: int
     n_samples: int
     n_outputs: int
-    principles: dict[str, Principle]
+    principles: Principles
     wide_layer: int | None
     pyramidal: Principle
     exact_fit: Principle
@@ -139,13 +140,15 @@ def check_design(
         n_params=net.n_params,
         n_samples=int(T),
         n_outputs=net.n_outputs,
-        principles={
-            "1": first,
-            "1.a": principle_1a(get_loss(loss), first),
-            "2": principle_2(net.n_params, T * net.n_outputs),
-            "4": principle_4(net.activations),
-            "5": principle_5(net.widths),
-        },
+        principles=Principles(
+            {
+                "1": first,
+                "1.a": principle_1a(get_loss(loss), first),
+                "2": principle_2(net.n_params, T * net.n_outputs),
+                "4": principle_4(net.activations),
+                "5": principle_5(net.widths),
+            }
+        ),
         wide_layer=wide,
         pyramidal=_pyramidal(net, T, wide),
         exact_fit=_can_fit(net, T),

@@ -313,8 +313,8 @@ def measure(problem: Problem, theta: FloatArray, tol: float | None = None) -> Me
     outputs = RowSpectrum(net.n_outputs)
     total = _ErrorSums(problem.n_params)
     ends = np.cumsum([n * m for n, m in net.layer_shapes])
-    for part in problem.layer_blocks(theta):
-        with one_pool():
+    with one_pool():
+        for part in problem.layer_blocks(theta):
             rows = part.jacobian_rows()
             _check_finite(rows, part)
             total.fold(part, rows)
@@ -322,7 +322,6 @@ def measure(problem: Problem, theta: FloatArray, tol: float | None = None) -> Me
                 first = int(end) - layer.n_units * layer.n_inputs
                 layer.fold(part, rows[:, first : int(end)])
             outputs.fold(part.outputs)
-    with one_pool():
         weights = net.unpack(theta)
         found = [
             layer.finish(w, problem.n_samples) for layer, w in zip(layers, weights, strict=True)

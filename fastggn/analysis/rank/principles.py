@@ -14,6 +14,7 @@ from fastggn.losses import Logistic, Loss, SoftmaxCrossEntropy
 
 __all__ = [
     "Principle",
+    "Principles",
     "loses_rank",
     "principle_1",
     "principle_1a",
@@ -49,6 +50,15 @@ class Principle:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return {"status": self.status, "reason": self.reason}
+
+
+class Principles(dict[str, Principle]):
+    """Principles by number, "1" to "5" and "1.a"; an integer finds its principle too."""
+
+    def __missing__(self, number: object) -> Principle:
+        if isinstance(number, int) and str(number) in self:
+            return self[str(number)]
+        raise KeyError(number)
 
 
 def judged(passed: bool, reason: str) -> Principle:

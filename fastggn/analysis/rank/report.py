@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastggn.analysis.rank.bounds import Bound
 from fastggn.analysis.rank.duplicates import Duplicates
 from fastggn.analysis.rank.measure import LayerRanks
-from fastggn.analysis.rank.principles import Principle
+from fastggn.analysis.rank.principles import Principles
 from fastggn.analysis.rank.spectrum import Rank
 
 __all__ = ["Certificate", "RankReport", "table"]
@@ -88,7 +88,7 @@ class RankReport:
     certificate : Certificate
     bounds : dict of str to Bound
     principles : dict of str to Principle
-        "1", "1.a", "2", "3", "4", "5".
+        "1", "1.a", "2", "3", "4", "5"; integers find theirs too.
     duplicates : Duplicates
     """
 
@@ -106,7 +106,7 @@ class RankReport:
     outputs: Rank
     certificate: Certificate
     bounds: dict[str, Bound] = field(repr=False)
-    principles: dict[str, Principle] = field(repr=False)
+    principles: Principles = field(repr=False)
     duplicates: Duplicates
 
     @property
