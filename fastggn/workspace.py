@@ -243,6 +243,19 @@ class Block:
                 self.theta, direction, layers, self.ws, d2, kept, errors, derivative, lanes
             )
 
+    def chunks_of(self, part: slice) -> tuple[slice, slice]:
+        """Return the chunks that hold the samples `part`, and where in these they stand."""
+        first = part.start // self.plan.chunk
+        last = -(-part.stop // self.plan.chunk)
+        offset = first * self.plan.chunk
+        return slice(first, last), slice(part.start - offset, part.stop - offset)
+
+    def by_sample(self, first_row: int, count: int, part: slice) -> FloatArray:
+        """Return rows of the forward sweep (see `layout`) at the samples `part`: (B, count)."""
+        chunks, inside = self.chunks_of(part)
+        rows = self.ws[chunks, first_row : first_row + count]
+        return np.array(rows.transpose(0, 2, 1).reshape(-1, count)[inside], order="C")
+
     def sensitivities(self, factors: FloatArray) -> FloatArray:
         """Return Psi S for factors (B, n_L, n_S): shape (chunks, units, n_S C)."""
         columns = factors.shape[2] * self.plan.chunk

@@ -6,10 +6,29 @@ import importlib
 from typing import Any
 
 # Imported when they are used: a training run needs none of them.
-_HOME: dict[str, str] = {}
-_MODULES: tuple[str, ...] = ()
+_HOME: dict[str, str] = {
+    "RankTrace": "rank",
+    "check_design": "rank",
+    "exact_fit": "rank",
+    "rank_analysis": "rank",
+    "rank_over_training": "rank",
+    "rank_over_weights": "rank",
+    "rank_phase": "rank",
+    "smallest_xor_ranks": "rank",
+}
+_MODULES: tuple[str, ...] = ("rank",)
 
-__all__: list[str] = []
+__all__: list[str] = [
+    "RankTrace",
+    "check_design",
+    "exact_fit",
+    "rank",
+    "rank_analysis",
+    "rank_over_training",
+    "rank_over_weights",
+    "rank_phase",
+    "smallest_xor_ranks",
+]
 
 
 def __getattr__(name: str) -> Any:

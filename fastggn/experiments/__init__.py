@@ -24,6 +24,7 @@ NAMES: dict[str, str] = {
     "shen-fig1a": "shen_fig1a",
     "shen-fig1b": "shen_fig1b",
     "shen-fig1c": "shen_fig1c",
+    "rank-phase": "rank_phase",
 }
 
 
