@@ -380,22 +380,25 @@ def factors_chunk(theta, layers, w, factors, first, count, psi):
     columns = factors.shape[2]
     row = layers[-1]
     for k in range(row[UNITS]):
-        target = psi[row[UNIT_ROW] + k]
+        d = w[row[D_ROW] + k]
         for c in range(columns):
-            for i in range(chunk):
-                inside = factors[first + i, k, c] if i < count else 0.0
-                target[c * chunk + i] = w[row[D_ROW] + k, i] * inside
+            # A slice from 0: see unit_pairs.
+            target = psi[row[UNIT_ROW] + k, c * chunk : (c + 1) * chunk]
+            for i in range(count):
+                target[i] = d[i] * factors[first + i, k, c]
+            target[count:] = 0.0
     for layer in range(layers.shape[0] - 1, 0, -1):
         row = layers[layer]
         n, core, start = row[UNITS], row[CORE], row[UNIT_ROW]
         before = layers[layer - 1, UNIT_ROW]
         below = psi[before : before + core]
         gemm(1, 0, 1.0, weights(theta, row)[:, :core], psi[start : start + n], 0.0, below)
-        d = layers[layer - 1, D_ROW]
         for k in range(core):
+            d = w[layers[layer - 1, D_ROW] + k]
             for c in range(columns):
+                target = below[k, c * chunk : (c + 1) * chunk]
                 for i in range(chunk):
-                    below[k, c * chunk + i] *= w[d + k, i]
+                    target[i] *= d[i]
 
 
 @pnjit
