@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastggn.network import MLP
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
-    from fastggn.training import TrainResult, train
+    from fastggn.training import NullSpace, TrainResult, train
 
 __version__ = "0.1.0"
 
@@ -33,6 +33,7 @@ __all__ = [
     "DivergenceWarning",
     "FastGGNWarning",
     "ModelFileError",
+    "NullSpace",
     "Problem",
     "SingularSystemWarning",
     "TrainResult",
@@ -56,6 +57,7 @@ _HOME = {
     "DivergenceWarning": "errors",
     "FastGGNWarning": "errors",
     "ModelFileError": "model_io",
+    "NullSpace": "training",
     "Problem": "problem",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
