@@ -152,6 +152,16 @@ class Problem:
         """The targets as an array (T, n_L) of float64; one-hot rows for labels."""
         return self._targets
 
+    @property
+    def relative_weights(self) -> FloatArray:
+        """The sample weights over their mean, shape (T,): ones where none were given."""
+        return self._objective.weights
+
+    @property
+    def gated(self) -> bool:
+        """Whether 0/1 gates stand in place of the hidden activations."""
+        return self._gates is not None
+
     def subset(self, rows: ArrayLike) -> Problem:
         """Return the problem restricted to some samples, its mean taken over these.
 

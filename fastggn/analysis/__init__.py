@@ -6,10 +6,23 @@ import importlib
 from typing import Any
 
 # Imported when they are used: a training run needs none of them.
-_HOME: dict[str, str] = {}
-_MODULES: tuple[str, ...] = ()
+_HOME: dict[str, str] = {
+    "degenerate_activation": "degenerate",
+    "degenerate_probability": "degenerate",
+    "null_space": "null_spaces",
+    "stationarity_split": "stationarity",
+    "target_sensitivity": "sensitivity",
+}
+_MODULES: tuple[str, ...] = ("linear",)
 
-__all__: list[str] = []
+__all__: list[str] = [
+    "degenerate_activation",
+    "degenerate_probability",
+    "linear",
+    "null_space",
+    "stationarity_split",
+    "target_sensitivity",
+]
 
 
 def __getattr__(name: str) -> Any:
