@@ -81,7 +81,9 @@ class Shallow:
         """d vec(W1 S) / d theta."""
         D = np.diag(vec(self.S1))
         right = D @ np.kron(self.X.T, np.eye(self.r))
-        return np.hstack([np.kron(self.S.T, np.eye(self.m)), np.kron(np.eye(self.d), self.W1) @ right])
+        return np.hstack(
+            [np.kron(self.S.T, np.eye(self.m)), np.kron(np.eye(self.d), self.W1) @ right]
+        )
 
     def printed_theorem_2(self):
         """The linear map of (10) and (11) as printed, with sigma in the second term of (11)."""

@@ -49,7 +49,9 @@ def test_closed_form_of_shallow_networks(activation):
 def test_errata_of_lemmas_3_and_4():
     """I_n for I_m in (46), K^(n,r) for K^(m,r) in (52): the printed shapes do not even fit."""
     _, _, c = shallow(np.random.default_rng(0), "tanh", (3, 2, 4), 5)
-    assert np.kron(c.S @ c.S.T, np.eye(c.n)).shape != c.gauss_newton()[: c.m * c.r, : c.m * c.r].shape
+    assert (
+        np.kron(c.S @ c.S.T, np.eye(c.n)).shape != c.gauss_newton()[: c.m * c.r, : c.m * c.r].shape
+    )
     with pytest.raises(ValueError):
         np.kron(c.R.T, np.eye(c.r)) @ commutation(c.n, c.r)
     # Where n = m they fit and differ in nothing: the error is one of dimensions only.
@@ -159,7 +161,11 @@ def test_family_of_linear_factors():
     """(W_1 B, B^-1 W_0): its tangents W_1 A, -A W_0 are the null space of a linear network."""
     rng = np.random.default_rng(4)
     net = fg.MLP((4, 3, 4), activation="identity", bias="none")
-    X, W0, W1 = rng.standard_normal((9, 4)), rng.standard_normal((3, 4)), rng.standard_normal((4, 3))
+    X, W0, W1 = (
+        rng.standard_normal((9, 4)),
+        rng.standard_normal((3, 4)),
+        rng.standard_normal((4, 3)),
+    )
     theta = net.pack([W0, W1])
     problem = fg.Problem(net, X, net.predict(theta, X))
     B = np.eye(3) + 0.3 * rng.standard_normal((3, 3))
@@ -176,7 +182,10 @@ def test_report(tmp_path):
     report = analysis.null_space(problem, theta)
     assert json.loads(json.dumps(report.to_dict()))["dimension"] == report.dimension
     assert f"dimension {report.dimension}" in str(report)
-    assert [p.shape for p in report.layers()] == [(report.dimension, 4, 2), (report.dimension, 1, 4)]
+    assert [p.shape for p in report.layers()] == [
+        (report.dimension, 4, 2),
+        (report.dimension, 1, 4),
+    ]
     report.plot().savefig(tmp_path / "s.png")
     assert analysis.null_space(problem, theta, tol=1e9).dimension == problem.n_params
     with pytest.raises(ValueError, match="tol"):
@@ -223,9 +232,7 @@ def test_theta_is_no_function_of_the_targets_without_the_regulariser():
     assert plain.undetermined == net.n_params - 8
     assert plain.theta_norm == np.inf and plain.new_norm == np.inf
     assert plain.prediction_norm == pytest.approx(1.0, abs=1e-6)
-    with_it = analysis.target_sensitivity(
-        problem, theta, regularizer=fg.NullSpace(), X_new=fresh
-    )
+    with_it = analysis.target_sensitivity(problem, theta, regularizer=fg.NullSpace(), X_new=fresh)
     assert with_it.undetermined == 0
     s = np.linalg.svd(problem.jacobian(theta).to_dense(), compute_uv=False)
     assert with_it.theta_norm == pytest.approx(1.0 / s[-1], rel=1e-6)

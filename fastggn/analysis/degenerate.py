@@ -246,6 +246,5 @@ def _cone_share(units: FloatArray) -> float | None:
         if T == 3:
             return float((2.0 * np.pi - between.sum()) / (4.0 * np.pi))
         return float((np.pi - between.sum()) / (2.0 * np.pi)) if T == 2 else 0.5
-    if np.abs(cosines - np.eye(T)).max() <= 1e-14:
-        return 2.0**-T
-    return None
+    orthogonal = bool(np.abs(cosines - np.eye(T)).max() <= 1e-14)
+    return float(2.0**-T) if orthogonal else None

@@ -160,9 +160,7 @@ class NullSpaceReport:
         return plot_singular_values(self)
 
 
-def null_space(
-    problem: Problem, theta: ArrayLike, *, tol: float | None = None
-) -> NullSpaceReport:
+def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) -> NullSpaceReport:
     """Return the null space of the generalised Gauss-Newton matrix of the data.
 
     Where the misfit is zero this is the null space of the exact Hessian, of dimension

@@ -112,9 +112,7 @@ def target_sensitivity(
         If the loss is not the squared one, or theta or X_new is not valid.
     """
     if problem.loss_function.name != "squared":
-        raise ValueError(
-            f"problem must have the squared loss, got {problem.loss_function.name!r}"
-        )
+        raise ValueError(f"problem must have the squared loss, got {problem.loss_function.name!r}")
     if regularizer is not None and not isinstance(regularizer, NullSpace):
         kind = type(regularizer).__name__
         raise TypeError(f"regularizer must be a fastggn.NullSpace or None, not {kind}")
