@@ -25,11 +25,6 @@ def commutation(a, b):
     return K
 
 
-def printed_commutation(n, r):
-    """What Eqs. 52 and 55 print."""
-    return commutation(n, r)
-
-
 @dataclass
 class Shallow:
     """W0 (r, n), W1 (m, r), X (n, d), Y (m, d), and sigma with two derivatives."""

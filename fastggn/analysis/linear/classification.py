@@ -19,7 +19,8 @@ __all__ = ["Classification", "classify"]
 
 FloatArray = NDArray[np.float64]
 Label = Literal["global_minimum", "strict_saddle", "bad_saddle", "not_critical"]
-# An eigenvalue above minus this share of the largest modulus is not negative but rounding.
+# An eigenvalue above minus this share of the largest modulus, or of the curvature at layers of
+# the natural size, is not negative but rounding.
 FLAT = 1e-10
 # A loss above the minimum by less than this share of the loss of the zero map is the minimum.
 LEAST = 1e-10
@@ -140,7 +141,10 @@ def classify(
         reason = f"a critical point at the least value, which keeps {min(p, data.d_y)} modes"
     else:
         lowest, largest, direction = _curvature(matrices, data)
-        label, reason = _saddle(found, lowest, largest, inner_rank, p, len(matrices) - 1)
+        H = len(matrices) - 1
+        # At layers that are zero but for rounding the Hessian's own size would be rounding.
+        size = data.natural_curvature(H + 1)
+        label, reason = _saddle(found, lowest, max(largest, size), inner_rank, p, H)
         direction = direction if label == "strict_saddle" else None
     return Classification(
         label=label,
@@ -168,11 +172,11 @@ def _curvature(
 
 
 def _saddle(
-    found: Conditions, lowest: float, largest: float, inner_rank: int, p: int, H: int
+    found: Conditions, lowest: float, scale: float, inner_rank: int, p: int, H: int
 ) -> tuple[Label, str]:
     kept = "no modes" if not found.modes else f"modes {[i + 1 for i in found.modes]} of Sigma"
     where = f"above the global minimum, keeping {kept}"
-    if lowest < -FLAT * largest:
+    if lowest < -FLAT * scale:
         why = "negative curvature"
         if H == 1:
             why += " (Corollary 2.4: every saddle of a three-layer network has it)"

@@ -107,7 +107,7 @@ def escape(
     size = check_positive("size", size)
     data = Regression(X, Y)
     start = check_weights(weights, data)
-    natural = float(np.linalg.norm(data.map, 2)) ** (1.0 / len(start)) or 1.0
+    natural = data.natural_size(len(start))
     rng = np.random.default_rng(seed)
     current, raised = [w.copy() for w in start], []
     way, slope, direction = _way_down(current, data)
@@ -145,8 +145,9 @@ def _way_down(
         return "gradient", length, [-g / length for g in slopes]
     problem, theta = as_problem(weights, data)
     value, vector, scale = lowest_eigenpair(problem, theta, np.random.default_rng(0))
-    if value < -FLAT * scale:
-        return "negative_curvature", value * problem.n_samples, problem.network.unpack(vector)
+    count = problem.n_samples
+    if value * count < -FLAT * max(scale * count, data.natural_curvature(len(weights))):
+        return "negative_curvature", value * count, problem.network.unpack(vector)
     return "none", 0.0, None
 
 

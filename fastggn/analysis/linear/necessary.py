@@ -151,7 +151,7 @@ def conditions(
         layers=tuple(
             _layer(matrices, data, k, crossed, unit, tol) for k in range(2, len(matrices) + 1)
         ),
-        lemma_4_6=top or unseen <= tol,
+        lemma_4_6=bool(top or unseen <= tol),
     )
 
 
@@ -160,7 +160,7 @@ def gradient_share(matrices: Sequence[FloatArray], data: Regression) -> float:
 
     A layer counts as at least 1e-4 of the natural size, ``|Y X^T (X X^T)^-|^(1/(H+1))``.
     """
-    natural = max(float(np.linalg.norm(data.map, 2)), 1e-300) ** (1.0 / len(matrices))
+    natural = data.natural_size(len(matrices))
     sizes = [max(float(np.linalg.norm(w, 2)), SHORTEST * natural) for w in matrices]
     x, y = np.linalg.norm(data.inputs, 2), np.sqrt(2.0 * max(data.energy, 1e-300))
     shares = []
@@ -208,7 +208,7 @@ def _layer(
         unseen=unseen,
         rank_above=rank_above,
         rank_below=rank_below,
-        lemma_4_4=blind or distance <= np.sqrt(tol),
+        lemma_4_4=bool(blind or distance <= np.sqrt(tol)),
         corollary_4_5=blind or rank_above >= rank_below,
     )
 

@@ -116,6 +116,15 @@ class Regression:
         """Return the global minimum of a network whose narrowest layer has p units."""
         return self.rest + 0.5 * float(self.eigenvalues[min(p, self.d_y) :].sum())
 
+    def natural_size(self, n_layers: int) -> float:
+        """Return ``|Y X^T (X X^T)^-|^(1/(H+1))``: the size of layers that share the map evenly."""
+        return float(max(np.linalg.norm(self.map, 2), 1e-300) ** (1.0 / n_layers))
+
+    def natural_curvature(self, n_layers: int) -> float:
+        """Return the size of the Hessian of half the sum of squares at layers of that size."""
+        size = self.natural_size(n_layers)
+        return float(size ** (2 * (n_layers - 1)) * np.linalg.norm(self.inputs, 2) ** 2)
+
     def hypotheses(self) -> dict[str, Hypothesis]:
         """Return the hypotheses of Theorem 2.3 with their margins."""
         s, cross, values = self._singular, self._cross, self.eigenvalues
