@@ -118,7 +118,7 @@ class Regression:
 
     def natural_size(self, n_layers: int) -> float:
         """Return ``|Y X^T (X X^T)^-|^(1/(H+1))``: the size of layers that share the map evenly."""
-        return float(max(np.linalg.norm(self.map, 2), 1e-300) ** (1.0 / n_layers))
+        return float(max(float(np.linalg.norm(self.map, 2)), 1e-300) ** (1.0 / n_layers))
 
     def natural_curvature(self, n_layers: int) -> float:
         """Return the size of the Hessian of half the sum of squares at layers of that size."""
