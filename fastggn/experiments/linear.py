@@ -21,10 +21,10 @@ DEFAULT: dict[str, Any] = {
     "n_samples": 40,
     "widths": [4, 3, 3, 3],
     "noise": 0.1,
-    "starts": 10,
+    "starts": 5,
     "distance": 1e-3,
     "size": 0.1,
-    "alpha": 0.01,
+    "alpha": 0.005,
     "max_iter": {"lm": 100, "newton": 100, "bp": 20_000},
     "reached": 1e-6,
 }
@@ -138,6 +138,7 @@ def plot(result: dict[str, Any]) -> Any:
 
     figure, axes = new_figure(1, 2, width=5.4)
     floor = 1e-12
+    longest = max(entry["curve"][-1][0] + 1 for entry in result["runs"])
     levels = np.array(result["critical_values"]) - result["critical_values"][0]
     for pair, how in zip(axes[0], WAYS, strict=True):
         for line, method in zip(LINES, METHODS, strict=False):
@@ -156,13 +157,15 @@ def plot(result: dict[str, Any]) -> Any:
                     label=label,
                 )
                 label = None
-        for level in levels[1:]:
-            pair.axhline(level, color="0.6", linewidth=0.6)
+        for number, level in enumerate(levels[1:]):
+            name = None if number else "other critical values"
+            pair.axhline(level, color="0.6", linewidth=0.8, linestyle=":", label=name)
+        pair.set_xlim(0.9, 2.0 * longest)
         pair.set_title(f"near the bad saddle, {how} escape")
         pair.set_xlabel("iteration + 1")
         pair.set_ylabel("loss above the global minimum")
         pair.set_ylim(floor, 10.0 * max(levels.max(), 1.0))
-        pair.legend(loc="lower left")
+    axes[0, 0].legend(loc="lower right")
     return figure
 
 
