@@ -23,9 +23,7 @@ def test_the_saddle_is_bad_and_the_escape_keeps_its_loss(result):
 
 def test_second_order_methods_reach_the_minimum_and_sooner_with_escape(result):
     def reached(method, how):
-        return [
-            e["reached"] for e in result["runs"] if (e["method"], e["escape"]) == (method, how)
-        ]
+        return [e["reached"] for e in result["runs"] if (e["method"], e["escape"]) == (method, how)]
 
     for method in ("lm", "newton"):
         for how in ("without", "with"):

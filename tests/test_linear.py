@@ -154,6 +154,9 @@ def test_theorem_2_3_iv():
         X, Y = data(rng, 3, 2)
         got = linear.classify(linear.construct(X, Y, (3, 2, 2, 2), [1], seed=seed), X, Y)
         assert got.inner_rank < got.p and got.label == "strict_saddle"
+        X, Y = data(rng, 3, 1)
+        got = linear.classify(linear.construct(X, Y, (3, 2, 2, 1), [0], seed=seed), X, Y)
+        assert got.inner_rank < got.p and got.label == "global_minimum"
 
 
 # --- values -----------------------------------------------------------------------------------
@@ -181,6 +184,7 @@ def test_seven_values_for_two_units_and_three_outputs():
     assert len(linear.critical_values(X, Y, (4, 3, 2, 3))) == 7
 
 
+@pytest.mark.filterwarnings("ignore::fastggn.SingularSystemWarning")
 def test_global_minimum_is_what_training_finds():
     rng = np.random.default_rng(6)
     for H in (1, 2, 3):
@@ -286,6 +290,24 @@ def test_the_two_bad_saddles_and_their_neighbours():
     assert shallow.lowest_eigenvalue == pytest.approx(-3.0)
 
 
+def test_critical_points_known_to_a_few_digits():
+    """Bad saddles approached by Newton's iteration on the gradient from 1e-5 away."""
+    rng = np.random.default_rng(21)
+    for trial in range(40):
+        X, Y = data(rng, 3, 2)
+        H = 2 + trial % 2
+        widths = (3, *[2] * H, 2)
+        net = fg.MLP(widths, activation="identity", bias="none")
+        problem = fg.Problem(net, X, Y)
+        theta = net.pack(linear.construct(X, Y, widths, [0], seed=trial))
+        theta = theta + 1e-5 * rng.standard_normal(theta.size)
+        for _ in range(3):
+            step = np.linalg.lstsq(problem.hessian(theta), problem.gradient(theta), rcond=1e-3)[0]
+            theta = theta - step
+        got = linear.classify(net.unpack(theta), X, Y)
+        assert got.label == "bad_saddle", (trial, got)
+
+
 def test_other_points_are_not_critical():
     X, Y = DIAGONAL
     rng = np.random.default_rng(9)
@@ -349,7 +371,7 @@ def test_escape_from_bad_saddles():
         # Descent is shown: by the line search, and by training from there to the global minimum.
         assert way.loss_after < way.loss_before - 1e-9 * way.loss_before
         net = fg.MLP(widths, activation="identity", bias="none")
-        result = fg.train(fg.Problem(net, X, Y), net.pack(way.weights), max_iter=300)
+        result = fg.train(fg.Problem(net, X, Y), net.pack(way.weights), max_iter=60)
         assert len(X) * result.loss < way.loss_before - 1e-9
     assert bad == 60
 

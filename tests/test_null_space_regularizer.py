@@ -165,6 +165,19 @@ def test_matrix_free_newton(regularizer):
     assert result.n_iter <= 12
 
 
+@pytest.mark.parametrize("mode", ["step", "objective"])
+def test_large_problems_are_matrix_free(mode):
+    """N = 1501: nothing N x N, the projector by LSQR."""
+    problem, theta = exact_fit(8, T=12, widths=(3, 300, 1))
+    assert problem.n_params > 1000
+    result = fg.train(
+        problem, theta, method="newton", regularizer=fg.NullSpace(mode=mode), grad_tol=1e-12
+    )
+    assert "matrix-free" in result.solver and result.status == "converged_gradient"
+    assert np.abs(problem.outputs(result.theta) - problem.targets).max() < 1e-8
+    assert order(residuals(result)) > 1.5  # conjugate gradients: superlinear
+
+
 def test_the_whole_function_is_unchanged():
     """Linear factors: all fits are one function, (W_1 B, B^-1 W_0) for invertible B."""
     rng = np.random.default_rng(0)

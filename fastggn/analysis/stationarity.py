@@ -125,12 +125,11 @@ def stationarity_split(
     scale = 1.0 + float(np.sqrt(np.mean(np.square(problem.targets))))
     misfit = float(np.sqrt(np.sum(weights[:, None] * errors**2) / T))
     conditions = []
-    gradients = problem.network.unpack(lin.data_gradient)
     inputs = problem.layer_outputs(theta)
     for number, psi in enumerate(problem.layer_sensitivities(theta)):
         back = np.sqrt(weights)[:, None] * np.einsum("tno,to->tn", psi, errors)
         fed = inputs[number] * np.sqrt(weights)
-        conditions.append(_condition(number + 1, gradients[number], back, fed, T, tol * scale, tol))
+        conditions.append(_condition(number + 1, back, fed, T, tol * scale, tol))
     stationary = all(c.holds_by != "fails" for c in conditions)
     kind: Kind = "orthogonality" if stationary else "not_stationary"
     if misfit <= tol * scale:
@@ -142,14 +141,13 @@ def stationarity_split(
 
 def _condition(
     layer: int,
-    gradient: FloatArray,
     errors: FloatArray,
     inputs: FloatArray,
     T: int,
     small: float,
     tol: float,
 ) -> LayerCondition:
-    product = float(np.linalg.norm(gradient))
+    product = float(np.linalg.norm(errors.T @ inputs.T)) / T
     error_factor = float(np.linalg.norm(errors)) / np.sqrt(T)
     input_factor = float(np.linalg.norm(inputs)) / np.sqrt(T)
     both = error_factor * input_factor

@@ -126,7 +126,8 @@ class RegularisedHessian:
     def __call__(self, point: Linearisation) -> Any:
         """Return the model at `point`."""
         if self._regularizer.due(self._iteration):
-            fresh = self._problem.linearise(point.theta)  # kept: it must not share a workspace
+            # Kept longer than `point`, so it must not share the point's workspace.
+            fresh = self._problem.linearise(point.theta)
             self._space = DenseNullSpace(fresh) if self._dense else IteratedNullSpace(fresh)
         self._iteration += 1
         if self._dense:
@@ -204,7 +205,7 @@ class Renewed:
     @property
     def solver(self) -> str:
         """What solves the method's systems, and why it was chosen."""
-        return self._method.solver
+        return f"{self._method.solver}; null space penalised"
 
     def advance(self, point: Linearisation) -> Move:
         """Do one iteration on the penalised objective."""

@@ -10,7 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.linear.derivatives import as_problem, product
-from fastggn.analysis.linear.necessary import Conditions, conditions, numerical_rank
+from fastggn.analysis.linear.necessary import (
+    Conditions,
+    coarseness,
+    conditions,
+    numerical_rank,
+)
 from fastggn.analysis.linear.regression import Hypothesis, Regression, check_weights
 from fastggn.errors import check_positive
 from fastggn.training.escape import lowest_eigenpair
@@ -129,7 +134,8 @@ def classify(
     found = conditions(matrices, X, Y, tol=tol)
     p = min(w.shape[0] for w in matrices[:-1])
     inner = matrices[1:-1]
-    inner_rank = numerical_rank(product(inner, matrices[0].shape[0]), inner, tol)
+    fine = max(tol, coarseness(found.gradient_share)) if found.critical else tol
+    inner_rank = numerical_rank(product(inner, matrices[0].shape[0]), inner, fine)
     loss, minimum = data.loss(matrices), data.minimum(p)
     label: Label
     lowest = largest = direction = None
@@ -176,7 +182,12 @@ def _saddle(
 ) -> tuple[Label, str]:
     kept = "no modes" if not found.modes else f"modes {[i + 1 for i in found.modes]} of Sigma"
     where = f"above the global minimum, keeping {kept}"
-    if lowest < -FLAT * scale:
+    flat = FLAT
+    if H > 1 and inner_rank < p and found.allow_positive_semidefinite:
+        # No lemma asks for negative curvature: what the distance to the exact critical point
+        # explains is none.
+        flat = max(FLAT, coarseness(found.gradient_share))
+    if lowest < -flat * scale:
         why = "negative curvature"
         if H == 1:
             why += " (Corollary 2.4: every saddle of a three-layer network has it)"

@@ -12,7 +12,14 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.linear.derivatives import above, gradients, product
 from fastggn.analysis.linear.regression import Regression, check_weights
 
-__all__ = ["Conditions", "LayerConditions", "conditions", "gradient_share", "numerical_rank"]
+__all__ = [
+    "Conditions",
+    "LayerConditions",
+    "coarseness",
+    "conditions",
+    "gradient_share",
+    "numerical_rank",
+]
 
 FloatArray = NDArray[np.float64]
 # Layers shorter than this share of the natural size count as that short: a layer that is zero
@@ -128,6 +135,9 @@ def conditions(
     data = Regression(X, Y)
     matrices = check_weights(weights, data)
     share = gradient_share(matrices, data)
+    critical = share <= tol
+    if critical:
+        tol = max(tol, coarseness(share))
     C = above(matrices, 1)
     u, s, _ = np.linalg.svd(C)
     rank = numerical_rank(C, matrices[1:], tol)
@@ -144,7 +154,7 @@ def conditions(
     top = float(np.linalg.norm(projector - leading @ leading.T)) <= np.sqrt(tol)
     return Conditions(
         gradient_share=share,
-        critical=share <= tol,
+        critical=critical,
         representation_error=float(np.linalg.norm(whole @ span - want)) / size,
         rank=rank,
         modes=_modes(data, projector, rank, tol),
@@ -153,6 +163,14 @@ def conditions(
         ),
         lemma_4_6=bool(top or unseen <= tol),
     )
+
+
+def coarseness(share: float) -> float:
+    """Return how far weights may be from a critical point whose gradient is this small.
+
+    Where the Hessian is singular the gradient falls like the square of the distance.
+    """
+    return float(10.0 * np.sqrt(share))
 
 
 def gradient_share(matrices: Sequence[FloatArray], data: Regression) -> float:
