@@ -195,6 +195,31 @@ def test_the_whole_function_is_unchanged():
     assert np.abs(net.predict(ridge.theta, fresh) - want).max() > 1e-3
 
 
+def test_a_minimum_with_a_misfit():
+    """Linear factors again: renewed readings reach it, sooner than Newton alone; a fixed and far
+    reference biases."""
+    rng = np.random.default_rng(0)
+    net = fg.MLP((3, 3, 2), activation="identity", bias="none")
+    X, Y = rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
+    problem = fg.Problem(net, X, Y)
+    M = np.linalg.lstsq(X, Y, rcond=None)[0]
+    least, fresh = 0.5 * np.sum((X @ M - Y) ** 2) / 20, rng.standard_normal((50, 3))
+    biased = 0
+    for seed in range(5):
+        plain = fg.train(problem, seed=seed, method="newton", max_iter=60)
+        for regularizer in READINGS[:3]:
+            result = fg.train(
+                problem, seed=seed, method="newton", regularizer=regularizer, max_iter=60
+            )
+            assert result.status == "converged_gradient"
+            assert result.loss == pytest.approx(least, rel=1e-12)
+            assert np.abs(net.predict(result.theta, fresh) - fresh @ M).max() < 1e-8
+            assert result.n_iter < plain.n_iter
+        far = fg.train(problem, seed=seed, method="newton", regularizer=READINGS[3], max_iter=60)
+        biased += far.loss > least + 1e-4
+    assert biased >= 3
+
+
 def test_gradient_descent_with_the_penalty():
     problem, theta = exact_fit(6)
     plain = fg.train(problem, theta, method="bp", alpha=0.05, max_iter=50)

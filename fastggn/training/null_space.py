@@ -64,9 +64,8 @@ class NullSpace:
     The loss, gradient and history of the run are those of the problem, without the added term.
     Up to 1000 parameters N comes from a streaming QR of the Jacobian and the SVD of its R; above,
     or with ``solver="lsqr"``, products with Pi by LSQR and nothing N x N is stored. It is meant
-    for exact fits: at a minimum with a misfit, the curvature that the misfit itself gives to
-    null(G) is altered, and at a saddle a direction of negative curvature in null(G) is hidden as
-    far as gamma outweighs it.
+    for exact fits, and for null spaces that come from a symmetry: elsewhere the misfit itself gives
+    curvature to null(G), also negative, which is altered and may cost the order of convergence.
 
     Examples
     --------
