@@ -90,6 +90,7 @@ def test_derivatives_on_1000_instances():
 
 def test_lemmas_on_1000_critical_points():
     rng, semidefinite, zero_rank, larger = np.random.default_rng(1), 0, 0, 0
+    singular = 0
     for trial in range(1000):
         X, Y, weights, modes, order, p = constructed(rng)
         found = linear.conditions(weights, X, Y)
@@ -98,6 +99,7 @@ def test_lemmas_on_1000_critical_points():
         assert found.representation_error < 1e-8, case
         assert found.rank == len(modes) and found.modes == tuple(modes), case
         zero_rank += found.rank == 0
+        singular += found.rank < weights[0].shape[0]
         larger += any(i >= min(Y.shape[1], p) for i in modes)
         values = np.linalg.eigvalsh(linear.hessian(weights, X, Y))
         flat = 1e-9 * np.abs(values).max()
@@ -108,7 +110,9 @@ def test_lemmas_on_1000_critical_points():
             assert found.lemma_4_6, case
         else:  # each failed condition proves a negative eigenvalue, none needs to fail
             assert values[0] < 0.0
-    # Errata: rank(C) may be 0, and modes above min(d_y, p) occur.
+    # Errata: C^T C is mostly singular (Lemma 4.2 prints its inverse), rank(C) may be 0, and modes
+    # above min(d_y, p) occur.
+    assert singular > 500
     assert zero_rank > 50 and larger > 50 and semidefinite > 200
 
 

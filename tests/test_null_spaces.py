@@ -110,6 +110,24 @@ def test_first_layer_split_and_equation_19():
     assert strictly_larger > 15  # the paper's condition is sufficient, not necessary
 
 
+def test_errata_of_equations_12_and_19():
+    """sigma' o What_0 X = 0 makes What_1 zero; (S S^T)^-1 does not exist for r > d."""
+    net = fg.MLP((2, 3, 1), activation="relu", bias="none")
+    W0, W1 = np.array([[1.0, 0.5], [-1.0, -1.0], [1.0, 1.0]]), np.ones((1, 3))
+    X = np.array([[1.0, 2.0], [0.5, 1.0]])
+    theta = net.pack([W0, W1])
+    problem = fg.Problem(net, X, net.predict(theta, X))
+    split = analysis.null_space(problem, theta).first_layer_split()
+    assert split.first.shape[0] == 6  # rank S < d here, but every What_0 is admissible
+    asleep = np.zeros((3, 2))
+    asleep[1] = [0.6, 0.8]  # the unit that is asleep at both samples
+    weights = np.einsum("knm,nm->k", split.first, asleep)
+    assert np.linalg.norm(weights) == pytest.approx(1.0)  # a null direction by itself
+    np.testing.assert_allclose(weights @ split.coupled, 0.0, atol=1e-12)
+    S = np.maximum(W0 @ X.T, 0.0)
+    assert np.linalg.matrix_rank(S @ S.T) < 3
+
+
 def test_a_zero_eigenvalue_without_a_manifold_of_minima():
     """sigma = 1 + z^2, x = (1, 2), y = (1, 1): the unique minimiser near it, Hessian diag(2, 0)."""
     sigma = fg.Activation.custom(
