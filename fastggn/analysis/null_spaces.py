@@ -105,12 +105,11 @@ class NullSpaceReport:
         """
         n, m = self.layer_shapes[0]
         first, rest = self.basis[: n * m], self.basis[n * m :]
+        # Right singular vectors: the coupled parts are then orthogonal to the later ones.
         u, s, vt = np.linalg.svd(first, full_matrices=True)
         k = int(np.count_nonzero(s > NO_PART))
         coupled = (rest @ vt[:k].T) / s[:k]
         later = rest @ vt[k:].T
-        # What the coupled part has in directions of the later layers alone is not needed.
-        coupled = coupled - later @ (later.T @ coupled)
         return FirstLayerSplit(
             np.ascontiguousarray(u[:, :k].T).reshape(k, n, m),
             np.ascontiguousarray(coupled.T),
