@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastggn.network import MLP
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
-    from fastggn.training import TrainResult, train
+    from fastggn.training import NullSpace, TrainResult, train
 
 __version__ = "0.1.0"
 
@@ -35,6 +35,7 @@ __all__ = [
     "DivergenceWarning",
     "FastGGNWarning",
     "ModelFileError",
+    "NullSpace",
     "Problem",
     "RankReport",
     "SingularSystemWarning",
@@ -62,6 +63,7 @@ _HOME = {
     "DivergenceWarning": "errors",
     "FastGGNWarning": "errors",
     "ModelFileError": "model_io",
+    "NullSpace": "training",
     "Problem": "problem",
     "RankReport": "analysis.rank",
     "SingularSystemWarning": "errors",

@@ -9,25 +9,36 @@ from typing import Any
 _HOME: dict[str, str] = {
     "RankTrace": "rank",
     "check_design": "rank",
+    "degenerate_activation": "degenerate",
+    "degenerate_probability": "degenerate",
     "exact_fit": "rank",
+    "null_space": "null_spaces",
     "rank_analysis": "rank",
     "rank_over_training": "rank",
     "rank_over_weights": "rank",
     "rank_phase": "rank",
     "smallest_xor_ranks": "rank",
+    "stationarity_split": "stationarity",
+    "target_sensitivity": "sensitivity",
 }
-_MODULES: tuple[str, ...] = ("rank",)
+_MODULES: tuple[str, ...] = ("linear", "rank")
 
-__all__: list[str] = [
+__all__ = [
     "RankTrace",
     "check_design",
+    "degenerate_activation",
+    "degenerate_probability",
     "exact_fit",
+    "linear",
+    "null_space",
     "rank",
     "rank_analysis",
     "rank_over_training",
     "rank_over_weights",
     "rank_phase",
     "smallest_xor_ranks",
+    "stationarity_split",
+    "target_sensitivity",
 ]
 
 

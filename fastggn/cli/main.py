@@ -11,6 +11,7 @@ import click
 
 from fastggn import __version__
 from fastggn.cli.info import info
+from fastggn.cli.landscape import landscape
 from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, BadInput, SaveError
 from fastggn.cli.rank import check_design, rank
 from fastggn.cli.reproduce import reproduce
@@ -96,3 +97,4 @@ main.add_command(info)
 main.add_command(reproduce)
 main.add_command(rank)
 main.add_command(check_design)
+main.add_command(landscape)

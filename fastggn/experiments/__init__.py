@@ -25,6 +25,7 @@ NAMES: dict[str, str] = {
     "shen-fig1b": "shen_fig1b",
     "shen-fig1c": "shen_fig1c",
     "rank-phase": "rank_phase",
+    "linear": "linear",
 }
 
 

@@ -24,6 +24,7 @@ from fastggn.training.stopping import SETTLED, Stopping
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
+    from fastggn.training.null_space import NullSpace
 
 __all__ = ["train"]
 
@@ -42,6 +43,7 @@ def train(
     geodesic: bool | None = None,
     precision: Literal["float64", "mixed"] = "float64",
     batch_size: int | None = None,
+    regularizer: NullSpace | None = None,
     escape: Literal["negative_curvature", "noise"] | None = None,
     grad_tol: float = 1e-10,
     loss_tol: float = 0.0,
@@ -93,6 +95,8 @@ def train(
         and solution in float64; float64 takes over where Cholesky fails, and for the last phase.
     batch_size : int, optional
         Mini-batches for "lm", "ggn" and "adam".
+    regularizer : NullSpace, optional
+        Makes a singular problem well-posed without moving its minimum: `fastggn.NullSpace`.
     escape : {"negative_curvature", "noise"}, optional
         Where the run has settled, try to leave a strict saddle: along the lowest eigenvector
         of the Hessian, or by Gaussian noise and descent; the run goes on where the loss fell.
@@ -149,6 +153,7 @@ def train(
         geodesic=geodesic,
         precision=precision,
         batch_size=batch_size,
+        regularizer=regularizer,
         escape=escape,
         grad_tol=grad_tol,
         loss_tol=loss_tol,
