@@ -1,0 +1,159 @@
+"""Eigenvalues of the exact Hessian with error bounds: dense, or the ends by Lanczos iteration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.analysis.critical.surface import EPS, Matrix, Surface, Vector
+from fastggn.training.escape import lanczos_ends
+
+__all__ = ["Spectrum", "dense_spectrum", "inertia_estimate", "lanczos_spectrum"]
+
+# Eigenvalues above this share of the largest one take part in the step to the nearby
+# stationary point by which the error bound is widened.
+STIFF = 1e-6
+LOWEST = 6  # Ritz values at the lower end
+PROBES = 8
+DEPTH = 60
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Eigenvalues of the Hessian and how far off they may be.
+
+    Attributes
+    ----------
+    values : ndarray
+        Ascending: all N of them, or some at the lower end.
+    vectors : ndarray, shape (N, len(values))
+    norm : float
+        |H|_2.
+    bound : float
+        An eigenvalue within this of 0 counts as zero.
+    complete : bool
+        Whether these are all eigenvalues.
+    """
+
+    values: Vector
+    vectors: Matrix
+    norm: float
+    bound: float
+    complete: bool
+
+    @property
+    def null(self) -> NDArray[np.bool_]:
+        """Which eigenvalues count as zero."""
+        return np.abs(self.values) <= self.bound
+
+    @property
+    def lowest(self) -> float:
+        """The lowest eigenvalue; for Lanczos an upper bound of it."""
+        return float(self.values[0])
+
+    @property
+    def counts(self) -> tuple[int, int, int]:
+        """Numbers of values above, within and below the error bound."""
+        positive = int(np.count_nonzero(self.values > self.bound))
+        negative = int(np.count_nonzero(self.values < -self.bound))
+        return positive, len(self.values) - positive - negative, negative
+
+    def null_basis(self) -> Matrix:
+        """Return an orthonormal basis of the null space, shape (N, d)."""
+        return np.ascontiguousarray(self.vectors[:, self.null])
+
+    def solve(self, vector: Vector, cut: float | None = None) -> Vector:
+        """Return H^+ times a vector, from the eigenvalues of modulus above `cut`."""
+        keep = np.abs(self.values) > (self.bound if cut is None else cut)
+        parts = self.vectors[:, keep]
+        return np.asarray(parts @ ((parts.T @ vector) / self.values[keep]))
+
+
+def dense_spectrum(surface: Surface, theta: Vector, gradient: Vector | None = None) -> Spectrum:
+    """Return all eigenvalues of the Hessian at theta.
+
+    The error bound is eps N |H| (|H| no less than |G|, in case the two terms of the Hessian
+    cancel) plus the largest residual |H v - lambda v|. With `gradient`, the change of the
+    Hessian from theta to the nearby stationary point, theta less its Newton step, is added: it
+    is the Hessian there that is asked for.
+    """
+    matrix = surface.hessian(theta)
+    values, vectors = np.linalg.eigh(matrix)
+    norm = float(np.abs(values).max())
+    surface.cost += surface.n_params
+    scale = max(norm, float(np.linalg.norm(surface.problem.ggn(theta))))
+    residual = float(np.linalg.norm(matrix @ vectors - vectors * values, axis=0).max())
+    bound = EPS * surface.n_params * scale + residual
+    if gradient is not None and norm > 0.0:
+        stiff = Spectrum(values, vectors, norm, bound, True)
+        step = stiff.solve(gradient, max(STIFF * norm, bound))
+        if 0.0 < np.linalg.norm(step) <= 1e-3 * (1.0 + np.linalg.norm(theta)):
+            bound += float(np.linalg.norm(surface.hessian(theta - step) - matrix))
+    return Spectrum(values, vectors, norm, bound, True)
+
+
+def lanczos_spectrum(
+    surface: Surface, theta: Vector, rng: np.random.Generator, count: int = LOWEST
+) -> Spectrum:
+    """Return Ritz pairs at the lower end of the Hessian's spectrum.
+
+    Ritz values bound eigenvalues from above (Cauchy's interlacing), so that the number of
+    negative ones beyond the error bound is a lower bound; that none lies lower is an estimate,
+    right with high probability for a random start.
+    """
+    operator = surface.operator(theta)
+    count = min(count, surface.n_params - 2)
+    values, vectors, norm = lanczos_ends(operator, rng, count=count, tol=1e-10)
+    order = np.argsort(values)
+    values, vectors = values[order], vectors[:, order]
+    residuals = [
+        float(np.linalg.norm(operator.matvec(v) - value * v))
+        for value, v in zip(values, vectors.T, strict=True)
+    ]
+    bound = EPS * surface.n_params * norm + max(residuals, default=0.0)
+    return Spectrum(values, vectors, norm, bound, False)
+
+
+def inertia_estimate(
+    surface: Surface, theta: Vector, bound: float, rng: np.random.Generator
+) -> tuple[int, int, int]:
+    """Estimate the inertia by stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017).
+
+    Each probe's Ritz values carry weights that sum to 1; N times the weight above, within and
+    below the error bound estimates the counts, with a spread of about sqrt(N / probes).
+    """
+    operator, n = surface.operator(theta), surface.n_params
+    shares = np.zeros(3)
+    for _ in range(PROBES):
+        values, weights = _lanczos_weights(operator, rng.standard_normal(n), min(DEPTH, n))
+        # Ritz values of the zero eigenvalues converge to the size of rounding only.
+        cut = max(bound, 1e-12 * float(np.abs(values).max()))
+        shares[0] += weights[values > cut].sum()
+        shares[2] += weights[values < -cut].sum()
+    shares /= PROBES
+    positive, negative = round(n * shares[0]), round(n * shares[2])
+    return positive, max(n - positive - negative, 0), negative
+
+
+def _lanczos_weights(operator: object, start: Vector, depth: int) -> tuple[Vector, Vector]:
+    """Return Ritz values and the squares of the first entries of their vectors."""
+    basis = np.zeros((start.size, depth))
+    diagonal, below = np.zeros(depth), np.zeros(depth)
+    basis[:, 0] = start / np.linalg.norm(start)
+    steps = depth
+    for k in range(depth):
+        w = operator.matvec(basis[:, k])  # type: ignore[attr-defined]
+        diagonal[k] = basis[:, k] @ w
+        for _ in range(2):  # twice is enough to keep the basis orthogonal
+            w = w - basis[:, : k + 1] @ (basis[:, : k + 1].T @ w)
+        below[k] = np.linalg.norm(w)
+        if k + 1 == depth or below[k] <= EPS * start.size * np.abs(diagonal).max():
+            steps = k + 1
+            break
+        basis[:, k + 1] = w / below[k]
+    off = below[: steps - 1]
+    tridiagonal = np.diag(diagonal[:steps]) + np.diag(off, 1) + np.diag(off, -1)
+    values, vectors = np.linalg.eigh(tridiagonal)
+    return values, vectors[0] ** 2
