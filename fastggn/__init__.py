@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastggn import activations, analysis, data, errors, losses
     from fastggn.activations import Activation
+    from fastggn.analysis import CriticalPointReport, critical_point
     from fastggn.errors import (
         AscentWarning,
         DivergenceWarning,
@@ -30,6 +31,7 @@ __all__ = [
     "MLP",
     "Activation",
     "AscentWarning",
+    "CriticalPointReport",
     "DivergenceWarning",
     "FastGGNWarning",
     "ModelFileError",
@@ -39,6 +41,7 @@ __all__ = [
     "__version__",
     "activations",
     "analysis",
+    "critical_point",
     "data",
     "errors",
     "load_model",
@@ -53,12 +56,14 @@ _HOME = {
     "MLP": "network",
     "Activation": "activations",
     "AscentWarning": "errors",
+    "CriticalPointReport": "analysis.critical",
     "DivergenceWarning": "errors",
     "FastGGNWarning": "errors",
     "ModelFileError": "model_io",
     "Problem": "problem",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
+    "critical_point": "analysis.critical",
     "load_model": "model_io",
     "save_model": "model_io",
     "show_config": "parallel",

@@ -6,10 +6,20 @@ import importlib
 from typing import Any
 
 # Imported when they are used: a training run needs none of them.
-_HOME: dict[str, str] = {}
+_HOME: dict[str, str] = {
+    "CriticalPointReport": "critical",
+    "PolishResult": "critical",
+    "critical_point": "critical",
+    "polish": "critical",
+}
 _MODULES: tuple[str, ...] = ()
 
-__all__: list[str] = []
+__all__: list[str] = [
+    "CriticalPointReport",
+    "PolishResult",
+    "critical_point",
+    "polish",
+]
 
 
 def __getattr__(name: str) -> Any:
