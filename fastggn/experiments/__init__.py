@@ -20,7 +20,9 @@ from types import ModuleType
 __all__ = ["NAMES", "load"]
 
 # The name of an experiment and its module.
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {
+    "xor": "xor",
+}
 
 
 def load(name: str) -> ModuleType:

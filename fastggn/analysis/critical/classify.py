@@ -187,7 +187,7 @@ class _Judge:
             why := infinity.escapes_along_newton(self.surface, self.theta, self.gradient, spectrum)
         ):
             return why
-        return infinity.flat_at_infinity(self.surface, self.theta, self.loss)
+        return infinity.saturated_unit(self.surface, self.theta, self.loss)
 
     def _global(self) -> str | None:
         surface, theta = self.surface, self.theta

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastggn.analysis.critical.spectrum import Spectrum, dense_spectrum
+from fastggn.analysis.critical.spectrum import STIFF, Spectrum, dense_spectrum
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.training.moves import norm
 
-__all__ = ["escapes_along_newton", "flat_at_infinity"]
+__all__ = ["escapes_along_newton", "saturated_unit"]
 
-# A Newton step this long, however small the gradient, finds no stationary point nearby ...
-LONG_STEP = 0.1
-# ... and no longer steps are taken. Over so many of them the gradient must fall by this factor
-# each, while the steps stay long and theta grows.
+# Newton steps for gradient = 0 that go on for this long, however small the gradient, lead to no
+# stationary point nearby; at most so many are taken, each no longer than this.
+LONG_PATH = 1.0
 LONGEST = 2.0
 STEPS = 5
-FALL = 0.7
-# Scales by which the weights are multiplied towards the origin, and away from it.
-INWARD = (0.7, 0.85)
-OUTWARD = (1.2, 1.5, 2.0, 4.0)
-STEEPER = 10.0
+# theta must grow by this share of the path, and the gradient fall by this factor.
+GROWTH = 0.2
+FALL = 0.4
+# A unit is saturated if its derivative is at most this for all samples. Its weights are scaled
+# towards the origin, where the gradient must become steeper by a factor each time, and away.
+SATURATED = 1e-5
+INWARD = (0.85, 0.7)
+OUTWARD = (1.5, 2.0, 4.0)
+STEEPER = 5.0
 
 
 def escapes_along_newton(
@@ -31,68 +34,70 @@ def escapes_along_newton(
     At a finite stationary point the Newton step for gradient = 0 is about as short as the
     gradient is small, and further steps shrink. Where units saturate, gradient and curvature
     fall together, like exp(-|w|): the steps keep a length of order 1 for ever, and gradient = 0
-    is met at infinity only. Both are seen by taking a few of the steps.
+    is met at infinity only. Both are seen by taking a few of the steps, after each of which the
+    stiff directions, which such a long step disturbs, are put right.
     """
-    here, size, first = theta, norm(gradient), norm(gradient)
-    step = -spectrum.solve(gradient)
+    here, path, first = theta, 0.0, norm(gradient)
     for _ in range(STEPS):
-        length = norm(step)
-        if not length >= LONG_STEP:
+        step = -spectrum.solve(gradient, spectrum.floor)
+        length = min(norm(step), LONGEST)
+        if length < 0.1 * LONG_PATH:
             return None
-        here = here + step * min(1.0, LONGEST / length)
+        path += length
+        here = here + step * (length / norm(step))
+        spectrum = dense_spectrum(surface, here)
+        stiff = max(STIFF * spectrum.norm, spectrum.floor)
+        here = here - spectrum.solve(surface.gradient(here), stiff)
         gradient = surface.gradient(here)
-        if not norm(gradient) <= FALL * size:
-            return None
-        size = norm(gradient)
-        step = -dense_spectrum(surface, here).solve(gradient)
-    if norm(here) <= norm(theta) + LONG_STEP:
-        return None
-    return (
-        f"the gradient tends to zero only as theta grows: over {STEPS} Newton steps it falls "
-        f"from {first:.1e} to {size:.1e}, |theta| grows from {norm(theta):.4g} to "
-        f"{norm(here):.4g}, and the steps do not shrink"
-    )
-
-
-def flat_at_infinity(surface: Surface, theta: Vector, loss: float) -> str | None:
-    """Return why theta is on a plateau at infinity, or None.
-
-    Where everything has saturated to the last digit, Newton steps see nothing. Then the weights
-    into bounded units are scaled: towards the origin the gradient rises steeply and the loss
-    changes, away from it the loss stays what it is, within rounding, and no gradient returns.
-    """
-    net = surface.problem.network
-    saturating = [a.name in ("sigmoid", "tanh") for a in net.activations]
-    if not any(saturating):
-        return None
-    noise, size = surface.rounding(theta), norm(surface.gradient(theta))
-    for chosen in _choices(saturating):
-        ray = [_scaled(surface, theta, chosen, s) for s in (*INWARD, *OUTWARD)]
-        outward = ray[len(INWARD) :]
-        if any(abs(surface.loss(x) - loss) > noise for x in outward):
-            continue
-        if norm(surface.gradient(outward[-1])) > size + 1e-16:
-            continue
-        slopes = [norm(surface.gradient(x)) for x in ray[: len(INWARD)]]
-        rises = slopes[1] > STEEPER * size and slopes[0] > STEEPER * slopes[1]
-        if rises and abs(surface.loss(ray[0]) - loss) > noise:
+        grown, last = norm(here) - norm(theta), norm(gradient)
+        if path >= LONG_PATH and grown >= GROWTH * path and last <= FALL * first:
             return (
-                f"units are saturated: with the weights of layer {chosen[0] + 1} times "
-                f"{INWARD[0]} the gradient is {slopes[0]:.1e} instead of {size:.1e}, with "
-                f"{OUTWARD[-1]} times them the loss is the same within rounding"
+                "the gradient tends to zero only as theta grows: along Newton steps of length "
+                f"{path:.2g} in all it falls from {first:.1e} to {last:.1e}, and |theta| grows "
+                f"from {norm(theta):.4g} to {norm(here):.4g}"
             )
     return None
 
 
-def _choices(saturating: list[bool]) -> list[tuple[int, ...]]:
-    layers = tuple(index for index, bounded in enumerate(saturating) if bounded)
-    return [(index,) for index in layers] + ([layers] if len(layers) > 1 else [])
+def saturated_unit(surface: Surface, theta: Vector, loss: float) -> str | None:
+    """Return why theta is on a plateau at infinity, or None.
+
+    Where a unit has saturated to the last digits, Newton steps may see nothing. Then its weights
+    are scaled: towards the origin the gradient becomes steeper each time, away from it the loss
+    changes by no more than a gradient that dies out allows, and no gradient returns.
+    """
+    noise, size = surface.rounding(theta), norm(surface.gradient(theta))
+    for layer, unit in _saturated(surface, theta):
+
+        def along(scale: float, layer: int = layer, unit: int = unit) -> Vector:
+            out = theta.copy()
+            surface.problem.network.unpack(out)[layer][unit] *= scale
+            return np.asarray(out)
+
+        allowed = noise + size * norm(theta)
+        if any(abs(surface.loss(along(s)) - loss) > allowed for s in OUTWARD):
+            continue
+        if norm(surface.gradient(along(OUTWARD[-1]))) > size + 1e-16:
+            continue
+        slopes = [norm(surface.gradient(along(s))) for s in INWARD]
+        if slopes[0] > STEEPER * size and slopes[1] > STEEPER * slopes[0]:
+            return (
+                f"unit {unit + 1} of layer {layer + 1} is saturated for all samples: with its "
+                f"weights times {INWARD[1]} the gradient is {slopes[1]:.1e} instead of "
+                f"{size:.1e}, with {OUTWARD[-1]:.0f} times them nothing changes"
+            )
+    return None
 
 
-def _scaled(surface: Surface, theta: Vector, chosen: tuple[int, ...], scale: float) -> Vector:
-    """Return theta with the weights of the chosen layers scaled."""
-    out = theta.copy()
-    layers = surface.problem.network.unpack(out)
-    for index in chosen:
-        layers[index] *= scale
-    return np.asarray(out)
+def _saturated(surface: Surface, theta: Vector) -> list[tuple[int, int]]:
+    """Return (layer, unit) of the bounded units whose derivative is tiny for all samples."""
+    net = surface.problem.network
+    if not {"sigmoid", "tanh"} & {a.name for a in net.activations}:
+        return []
+    found = []
+    for layer, z in enumerate(surface.preactivations_by_layer(theta)):
+        activation = net.activations[layer]
+        if activation.name in ("sigmoid", "tanh"):
+            slopes = activation.derivative(z).max(axis=1)
+            found += [(layer, int(unit)) for unit in np.flatnonzero(slopes <= SATURATED)]
+    return found

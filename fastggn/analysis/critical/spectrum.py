@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +10,13 @@ from numpy.typing import NDArray
 from fastggn.analysis.critical.surface import EPS, Matrix, Surface, Vector
 from fastggn.training.escape import lanczos_ends
 
-__all__ = ["Spectrum", "dense_spectrum", "inertia_estimate", "lanczos_spectrum"]
+__all__ = ["STIFF", "Spectrum", "dense_spectrum", "inertia_estimate", "lanczos_spectrum"]
 
-# Eigenvalues above this share of the largest one take part in the step to the nearby
-# stationary point by which the error bound is widened.
+# The error bound is widened by the change of the Hessian up to the nearby stationary point: three
+# Newton steps off, which is where they lead if the gradient vanishes to third order, provided
+# that this is near. Else eigenvalues above this share of the largest one alone take part.
+OVERSHOOT = 3.0
+NEARBY = 1e-2
 STIFF = 1e-6
 LOWEST = 6  # Ritz values at the lower end
 PROBES = 8
@@ -35,6 +38,8 @@ class Spectrum:
         An eigenvalue within this of 0 counts as zero.
     complete : bool
         Whether these are all eigenvalues.
+    floor : float
+        The part of `bound` that is due to rounding.
     """
 
     values: Vector
@@ -42,6 +47,7 @@ class Spectrum:
     norm: float
     bound: float
     complete: bool
+    floor: float
 
     @property
     def null(self) -> NDArray[np.bool_]:
@@ -85,13 +91,16 @@ def dense_spectrum(surface: Surface, theta: Vector, gradient: Vector | None = No
     surface.cost += surface.n_params
     scale = max(norm, float(np.linalg.norm(surface.problem.ggn(theta))))
     residual = float(np.linalg.norm(matrix @ vectors - vectors * values, axis=0).max())
-    bound = EPS * surface.n_params * scale + residual
-    if gradient is not None and norm > 0.0:
-        stiff = Spectrum(values, vectors, norm, bound, True)
-        step = stiff.solve(gradient, max(STIFF * norm, bound))
-        if 0.0 < np.linalg.norm(step) <= 1e-3 * (1.0 + np.linalg.norm(theta)):
-            bound += float(np.linalg.norm(surface.hessian(theta - step) - matrix))
-    return Spectrum(values, vectors, norm, bound, True)
+    floor = EPS * surface.n_params * scale + residual
+    spectrum = Spectrum(values, vectors, norm, floor, True, floor)
+    if gradient is None or norm == 0.0:
+        return spectrum
+    for cut in (floor, max(STIFF * norm, floor)):
+        step = OVERSHOOT * spectrum.solve(gradient, cut)
+        if 0.0 < np.linalg.norm(step) <= NEARBY * (1.0 + np.linalg.norm(theta)):
+            change = float(np.linalg.norm(surface.hessian(theta - step) - matrix))
+            return replace(spectrum, bound=floor + change)
+    return spectrum
 
 
 def lanczos_spectrum(
@@ -113,7 +122,7 @@ def lanczos_spectrum(
         for value, v in zip(values, vectors.T, strict=True)
     ]
     bound = EPS * surface.n_params * norm + max(residuals, default=0.0)
-    return Spectrum(values, vectors, norm, bound, False)
+    return Spectrum(values, vectors, norm, bound, False, bound)
 
 
 def inertia_estimate(

@@ -120,30 +120,38 @@ class Surface:
             and self.problem.loss_function.name in ANALYTIC_LOSSES
         )
 
-    def preactivations(self, theta: Vector) -> Vector:
+    def preactivations_by_layer(self, theta: Vector) -> list[Matrix]:
+        """Return z_1..z_L, shapes (n_l, T)."""
+        self.cost += 0.5
+        net = self.problem.network
+        out = []
+        phis = self.problem.layer_outputs(theta)[:-1]
+        for number, (weights, phi) in enumerate(zip(net.unpack(theta), phis, strict=True)):
+            fixed = 0.0 if isinstance(net.bias, str) else net.bias[number][:, None]
+            out.append(weights @ phi - fixed)
+        return out
+
+    def _kinked(self, theta: Vector) -> Vector:
         """Return all pre-activations of units that are not smooth, in one vector."""
         if self.smooth:
             return np.zeros(0)
-        self.cost += 0.5
         net = self.problem.network
-        layers, phis = net.unpack(theta), self.problem.layer_outputs(theta)
-        parts = []
-        for number, (weights, phi) in enumerate(zip(layers, phis[:-1], strict=True)):
-            if net.activations[number].smoothness < 2:
-                z = weights @ phi
-                if not isinstance(net.bias, str):
-                    z = z - net.bias[number][:, None]
-                parts.append(z.ravel())
+        gated = self.problem._gates is not None
+        parts = [
+            z.ravel()
+            for number, z in enumerate(self.preactivations_by_layer(theta))
+            if net.activations[number].smoothness < 2 and not (gated and number < net.n_layers - 1)
+        ]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     def at_kink(self, theta: Vector) -> bool:
         """Whether a unit that is not smooth stands at its kink for some sample."""
-        z = self.preactivations(theta)
+        z = self._kinked(theta)
         return bool(z.size) and float(np.abs(z).min()) <= 1e-10 * (1.0 + float(np.abs(z).max()))
 
     def same_piece(self, theta: Vector, other: Vector) -> bool:
         """Whether the units that are not smooth stand on the same side at both points."""
         if self.smooth:
             return True
-        a, b = self.preactivations(theta), self.preactivations(other)
+        a, b = self._kinked(theta), self._kinked(other)
         return bool(((a > 0.0) == (b > 0.0)).all())

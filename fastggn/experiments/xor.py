@@ -1,0 +1,230 @@
+"""XOR: the stationary points of small networks, searched for, polished and classified.
+
+Shen (2018, Section 5.1) discusses F(2,2,1) and F(2,3,1). Here F(2,1,1) to F(2,4,1), sigmoid and
+tanh, identity and sigmoid output, from many starts by two searches: Levenberg-Marquardt
+training, and least squares on gradient = 0, which finds saddles as readily as minima.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fastggn.analysis.critical import CriticalPointReport, critical_point, polish
+from fastggn.data import xor
+from fastggn.errors import FastGGNWarning
+from fastggn.experiments.xor_ranks import CONSTRAINTS, rank_table
+from fastggn.network import MLP
+from fastggn.problem import Problem
+from fastggn.training import train
+
+__all__ = ["DEFAULT", "QUICK", "plot", "run", "summary"]
+
+DEFAULT: dict[str, Any] = {
+    "seed": 0,
+    "hidden_units": [1, 2, 3, 4],
+    "hidden": ["sigmoid", "tanh"],
+    "output": ["identity", "sigmoid"],
+    "starts": 50,
+    "deviations": [1.0, 3.0],
+    "max_iter": 300,
+    "random_ranks": 2000,
+}
+QUICK: dict[str, Any] = {**DEFAULT, "starts": 4, "max_iter": 200, "random_ranks": 100}
+
+SEARCHES = ("training", "stationary")
+# Losses that agree to this are one; on the way to infinity they are still falling.
+SAME_LOSS = 1e-7
+SAME_LIMIT = 1e-3
+# Singular values of J below this share of the largest count as zero: where the Hessian is
+# degenerate a gradient of 1e-13 leaves the weights uncertain by about as much.
+RANK_TOLERANCE = 1e-4
+MARKERS = {
+    "global_minimum": "o",
+    "local_minimum": "^",
+    "strict_saddle": "v",
+    "saddle": "D",
+    "degenerate": "x",
+    "diverging": ">",
+}
+
+
+def run(config: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]:
+    """Search, polish and classify; return tables of plain values."""
+    cases = []
+    for n, hidden, output in _cases(config):
+        case = _search(n, hidden, output, config)
+        found = sum(group["count"] for group in case["groups"])
+        report(
+            f"F(2,{n},1), {hidden}, {output} output: {found} stationary points in "
+            f"{len(case['groups'])} groups, {case['not_stationary']} searches without"
+        )
+        cases.append(case)
+    ranks = [
+        row
+        for hidden in config["hidden"]
+        for row in rank_table(hidden, config["random_ranks"], config["seed"])
+    ]
+    return {"config": dict(config), "cases": cases, "ranks": ranks}
+
+
+def _cases(config: dict[str, Any]) -> Iterator[tuple[int, str, str]]:
+    for output in config["output"]:
+        for hidden in config["hidden"]:
+            for n in config["hidden_units"]:
+                yield n, hidden, output
+
+
+def _search(n: int, hidden: str, output: str, config: dict[str, Any]) -> dict[str, Any]:
+    """Return the stationary points of one network, grouped."""
+    net = MLP((2, n, 1), activation=hidden, output_activation=output)
+    problem = Problem(net, *xor())
+    rng = np.random.default_rng([config["seed"], n, hidden == "tanh", output == "sigmoid"])
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
+    missed = 0
+    for k in range(config["starts"]):
+        deviation = config["deviations"][k % len(config["deviations"])]
+        for search in SEARCHES:
+            start = deviation * rng.standard_normal(net.n_params)
+            judged = _stationary_point(problem, start, search, config["max_iter"])
+            if judged.label == "not_critical":
+                missed += 1
+            else:
+                _add(groups, problem, judged, search)
+    ordered = sorted(groups.values(), key=lambda g: (g["label"] == "diverging", g["loss"]))
+    return {
+        "network": f"F(2,{n},1)", "hidden": hidden, "output": output,
+        "searches": 2 * config["starts"], "not_stationary": missed, "groups": ordered,
+    }  # fmt: skip
+
+
+def _stationary_point(
+    problem: Problem, start: np.ndarray, search: str, max_iter: int
+) -> CriticalPointReport:
+    """Return the end of one search, polished and classified."""
+    if search == "training":
+        with warnings.catch_warnings():
+            # Runs towards infinity are what is counted here.
+            warnings.simplefilter("ignore", FastGGNWarning)
+            start = train(problem, start, max_iter=max_iter).theta
+    return critical_point(problem, polish(problem, start).theta)
+
+
+def _add(
+    groups: dict[tuple[Any, ...], dict[str, Any]],
+    problem: Problem,
+    judged: CriticalPointReport,
+    search: str,
+) -> None:
+    """Count a point in the group of its label, loss, rank and inertia."""
+    values = problem.jacobian(judged.theta).singular_values()
+    rank = int(np.count_nonzero(values > RANK_TOLERANCE * values[0]))
+    inertia = None if judged.inertia is None else list(judged.inertia)
+    diverging = judged.label == "diverging"
+    # On the way to infinity rank and inertia are those of rounding errors: left out.
+    kind = None if diverging else (rank, tuple(inertia or ()))
+    same = SAME_LIMIT if diverging else SAME_LOSS
+    key = next(
+        (
+            key
+            for key in groups
+            if key[0] == judged.label and key[2] == kind and abs(key[1] - judged.loss) <= same
+        ),
+        (judged.label, judged.loss, kind),
+    )
+    largest = float(np.abs(judged.theta).max())
+    group = groups.setdefault(
+        key,
+        {
+            "label": judged.label, "loss": judged.loss, "count": 0,
+            **dict.fromkeys(SEARCHES, 0),
+            "rank": None if diverging else rank, "inertia": None if diverging else inertia,
+            "lowest_eigenvalue": None if diverging else judged.lowest_eigenvalue,
+            "gradient_norm": 0.0, "smallest_weights": largest, "largest_weights": largest,
+            "reason": judged.reason, "example": judged.theta.tolist(),
+        },
+    )  # fmt: skip
+    group["count"] += 1
+    group[search] += 1
+    if diverging and judged.loss < group["loss"]:
+        group["loss"] = judged.loss
+    group["gradient_norm"] = max(group["gradient_norm"], judged.gradient_norm)
+    group["smallest_weights"] = min(group["smallest_weights"], largest)
+    group["largest_weights"] = max(group["largest_weights"], largest)
+
+
+def plot(result: dict[str, Any]) -> Any:
+    """Draw the losses of the points found, a row a network, a marker a label."""
+    from fastggn.plotting.style import new_figure
+
+    outputs = result["config"]["output"]
+    figure, axes = new_figure(1, len(outputs), width=6.0, height=4.6)
+    seen: dict[str, Any] = {}
+    for pair, output in zip(axes[0], outputs, strict=True):
+        cases = [case for case in result["cases"] if case["output"] == output]
+        for row, case in enumerate(cases):
+            for group in case["groups"]:
+                shift = 0.22 if group["label"] == "diverging" else -0.12
+                seen[group["label"]] = pair.scatter(
+                    group["loss"], row + shift, marker=MARKERS[group["label"]],
+                    s=18.0 + 6.0 * np.sqrt(group["count"]),
+                    **_face(group["label"]),
+                )  # fmt: skip
+        pair.set_yticks(range(len(cases)))
+        pair.set_yticklabels([f"{case['network']} {case['hidden']}" for case in cases])
+        pair.set_ylim(len(cases) - 0.4, -0.6)
+        pair.set_xlabel("loss")
+        pair.set_title(f"{output} output")
+    handles = [(seen[name], name.replace("_", " ")) for name in MARKERS if name in seen]
+    figure.legend(
+        [h for h, _ in handles], [t for _, t in handles], loc="outside lower center", ncols=3
+    )
+    return figure
+
+
+def _face(label: str) -> dict[str, Any]:
+    """Return colours: hollow where the point is at infinity, filled at minima."""
+    if label in ("global_minimum", "local_minimum"):
+        return {"color": "black"}
+    if label == "degenerate":
+        return {"color": "tab:red"}
+    return {"facecolors": "none", "edgecolors": "tab:red" if label == "diverging" else "tab:blue"}
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Return the tables of ranks and of stationary points as text."""
+    lines = ["Smallest ranks of P (T n_L = 4):"]
+    short = ("none", "full rank", "w_2 not 0")
+    lines.append(
+        f"  {'network':<20}{'paper':>6}" + "".join(f"{name:>11}" for name in short) + "  random"
+    )
+    for row in result["ranks"]:
+        values = "".join(f"{row['explicit'][name]:>11}" for name in CONSTRAINTS)
+        drawn = ", ".join(f"{rank}: {count}" for rank, count in row["random"].items())
+        paper = "-" if row["paper"] is None else row["paper"]
+        lines.append(f"  {row['network'] + ' ' + row['hidden']:<20}{paper:>6}{values}  {drawn}")
+    for case in result["cases"]:
+        lines.append(
+            f"\n{case['network']}, {case['hidden']}, {case['output']} output: "
+            f"{case['searches']} searches, {case['not_stationary']} without a stationary point"
+        )
+        lines.append(
+            f"  {'label':<15}{'loss':>13}{'count':>6}{'training':>9}{'rank':>5}  "
+            f"{'inertia':<11}{'max |w|'}"
+        )
+        lines += [_line(group) for group in case["groups"]]
+    return "\n".join(lines)
+
+
+def _line(group: dict[str, Any]) -> str:
+    inertia = "-" if group["inertia"] is None else ",".join(map(str, group["inertia"]))
+    rank = "-" if group["rank"] is None else group["rank"]
+    low, high = group["smallest_weights"], group["largest_weights"]
+    weights = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+    return (
+        f"  {group['label']:<15}{group['loss']:>13.8f}{group['count']:>6}{group['training']:>9}"
+        f"{rank:>5}  {inertia:<11}{weights}"
+    )
