@@ -38,6 +38,10 @@ __all__ = ["critical_point"]
 
 METHODS = ("auto", "dense", "lanczos")
 POLISHED = 1e-13
+# What is judged is the stationary point nearby: up to so many steps lead to it.
+SETTLED = 1e-16
+SETTLING_STEPS = 20
+NEARBY = 1e-3
 
 
 def critical_point(
@@ -149,6 +153,7 @@ class _Judge:
                 f"the gradient's norm {self._facts['gradient_norm']:.3e} exceeds the tolerance "
                 f"{self._facts['gradient_tolerance']:.1e}",
             )
+        self._settle()
         spectrum = self._spectrum(dense)
         if why := certificates.exact_fit(self.surface, self.theta):
             return self._say("global_minimum", why)
@@ -160,6 +165,14 @@ class _Judge:
             return self._strict_saddle(spectrum)
         return self._without_negative(spectrum)
 
+    def _settle(self) -> None:
+        """Go on to the nearby stationary point, up to rounding: it is what is judged."""
+        nearest = polished(self.surface, self.theta, SETTLED, SETTLING_STEPS)
+        if 0.0 < nearest.moved <= NEARBY * (1.0 + norm(self.theta)):
+            self.theta = nearest.theta
+            self.loss, self.gradient = self.surface.both(self.theta)
+            self._facts["distance"] = nearest.moved
+
     def _spectrum(self, dense: bool) -> Spectrum:
         surface = self.surface
         if dense:
@@ -168,11 +181,11 @@ class _Judge:
         else:
             spectrum = lanczos_spectrum(surface, self.theta, self.rng)
             positive, _, negative = spectrum.counts
-            estimate = inertia_estimate(surface, self.theta, spectrum.bound, self.rng)
+            estimate = inertia_estimate(surface, self.theta, spectrum.floor, self.rng)
             self._facts.update(inertia=(positive, None, negative), inertia_estimate=estimate)
         self._facts.update(
             lowest_eigenvalue=spectrum.lowest,
-            eigenvalue_bound=spectrum.bound,
+            eigenvalue_bound=float(spectrum.bound[0]),
             eigenvalues=spectrum.values,
             method="dense" if dense else "lanczos",
         )
@@ -217,7 +230,7 @@ class _Judge:
             return self._say(
                 "local_minimum",
                 f"positive definite Hessian: lowest eigenvalue {spectrum.lowest:.3e}, error "
-                f"bound {spectrum.bound:.1e}",
+                f"bound {spectrum.bound[0]:.1e}",
             )
         if kink:
             return self._at_kink()

@@ -91,8 +91,8 @@ def along_null_space(reduction: Reduction, loss: float, rng: np.random.Generator
             tangent = reduction.basis @ found
 
             def curve(length: float, tangent: Vector = tangent) -> tuple[Vector, float]:
-                point, value, _ = reduction.point(length * tangent)
-                return point, value
+                point = reduction.point(length * tangent)
+                return point.theta, point.loss
 
             proof = _proof(curve, tangent, radius, loss, noise)
             if proof is not None:
@@ -132,10 +132,10 @@ def _lowest_on_sphere(
     def objective(y: Vector) -> tuple[float, Vector]:
         length = norm(y)
         unit = y / length
-        _, value, gradient = reduction.point(radius * (reduction.basis @ unit))
-        best.append((value, unit))
-        slope = radius * (reduction.basis.T @ gradient)
-        return (value - loss) / scale, (slope - unit * (unit @ slope)) / (scale * length)
+        point = reduction.point(radius * (reduction.basis @ unit))
+        best.append((point.loss, unit))
+        slope = radius * (reduction.basis.T @ point.gradient)
+        return (point.loss - loss) / scale, (slope - unit * (unit @ slope)) / (scale * length)
 
     # Differences of the loss are tiny: the scale of the first one makes them numbers near 1.
     scale = 1.0

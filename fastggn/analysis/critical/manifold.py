@@ -30,22 +30,23 @@ def level_manifold(
     surface, theta = reduction.surface, reduction.theta
     if not surface.analytic or surface.at_kink(theta):
         return None
-    noise = surface.rounding(theta)
+    noise, zero = surface.rounding(theta), ZERO * reduction.noise
     for radius in RADII:
-        for _ in range(POINTS):
-            n = reduction.basis @ _unit(reduction.dimension, rng)
-            point, value, gradient = reduction.point(radius * n)
-            flat = norm(gradient) <= ZERO * reduction.noise and abs(value - loss) <= 2.0 * noise
-            if not flat or not surface.same_piece(theta, point):
-                break
-        else:
-            there = dense_spectrum(surface, point, gradient)
-            if there.counts[2] == 0 and there.counts[0] == spectrum.counts[0]:
-                return (
-                    f"level manifold: the critical points near theta fill the null space "
-                    f"(dimension {reduction.dimension}; checked at {POINTS} random points at a "
-                    f"distance of {radius}), and the Hessian is positive definite across it"
-                )
+        points = [
+            reduction.point(radius * (reduction.basis @ _unit(reduction.dimension, rng)))
+            for _ in range(POINTS)
+        ]
+        if any(p.left > zero or not surface.same_piece(theta, p.theta) for p in points):
+            continue  # r(n) is known nearer to theta only
+        if any(norm(p.gradient) > zero or abs(p.loss - loss) > 2.0 * noise for p in points):
+            return None
+        there = dense_spectrum(surface, points[0].theta, points[0].gradient)
+        if there.counts[2] == 0 and there.counts[0] == spectrum.counts[0]:
+            return (
+                f"level manifold: the critical points near theta fill the null space "
+                f"(dimension {reduction.dimension}; checked at {POINTS} random points at a "
+                f"distance of {radius}), and the Hessian is positive definite across it"
+            )
     return None
 
 

@@ -18,7 +18,7 @@ from fastggn.analysis.critical.spectrum import Spectrum
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.training.moves import norm
 
-__all__ = ["Directional", "Reduction"]
+__all__ = ["Directional", "ReducedPoint", "Reduction"]
 
 CORRECTIONS = 40
 # Nodes and degree of the polynomial through the gradients along a line, and its half-width.
@@ -45,6 +45,25 @@ class Directional:
     fourth_error: float
 
 
+@dataclass(frozen=True)
+class ReducedPoint:
+    """A point theta + n + r(n).
+
+    Attributes
+    ----------
+    theta : ndarray, shape (N,)
+    loss : float
+    gradient : ndarray, shape (N,)
+    left : float
+        Norm of the gradient's range part, which is 0 where r(n) is complete.
+    """
+
+    theta: Vector
+    loss: float
+    gradient: Vector
+    left: float
+
+
 class Reduction:
     """The reduced function of a stationary point with a positive semi-definite Hessian.
 
@@ -68,8 +87,8 @@ class Reduction:
         self.noise = max(norm(gradient), 1e-15)
         self._spectrum = spectrum
 
-    def point(self, n: Vector) -> tuple[Vector, float, Vector]:
-        """Return theta + n + r(n), its loss and gradient, for a null vector n of shape (N,).
+    def point(self, n: Vector) -> ReducedPoint:
+        """Return theta + n + r(n), for a null vector n of shape (N,).
 
         The correction is iterated with the Hessian of theta while the gradient's range part
         falls; far from theta it may be left incomplete, which lowers no loss by itself: what
@@ -89,7 +108,7 @@ class Reduction:
                 break
             here, loss, gradient, size = trial, trial_loss, trial_gradient, left
             step = self._spectrum.solve(gradient)
-        return here, loss, gradient
+        return ReducedPoint(here, loss, gradient, size)
 
     def _null_part(self, vector: Vector) -> Vector:
         return np.asarray(self.basis @ (self.basis.T @ vector))

@@ -42,9 +42,12 @@ class CriticalPointReport:
         The point that was judged; where it was polished, the polished one.
     loss, gradient_norm, gradient_tolerance : float
         The objective, the 2-norm of its gradient, and the norm up to which it counts as zero.
+    distance : float
+        How far off the stationary point is whose Hessian and surroundings were judged: up to it
+        lead a few more steps that solve gradient = 0.
     inertia : tuple of (int or None), or None
         Numbers of positive, zero and negative eigenvalues of the exact Hessian, zero being
-        within `eigenvalue_bound`. With `method` "lanczos" lower bounds, None where there is
+        within their error bound. With `method` "lanczos" lower bounds, None where there is
         none. None for a point that is not critical.
     inertia_estimate : tuple of int, or None
         With "lanczos": the three counts by stochastic quadrature, an estimate without bound.
@@ -53,8 +56,8 @@ class CriticalPointReport:
     lowest_eigenvalue : float or None
         With "lanczos" an upper bound of it.
     eigenvalue_bound : float or None
-        How far off an eigenvalue may be: eps N |H|, the residuals, and the change of the
-        Hessian up to the nearby stationary point.
+        How far off the lowest eigenvalue may be: eps N |H|, the residuals, and its change up to
+        where the gradient is zero to the last digit.
     eigenvalues : ndarray or None
         Ascending: all with "dense", those at the lower end with "lanczos".
     descent_direction : ndarray, shape (N,), or None
@@ -81,6 +84,7 @@ class CriticalPointReport:
     loss: float
     gradient_norm: float
     gradient_tolerance: float
+    distance: float = 0.0
     inertia: tuple[int | None, int | None, int | None] | None = None
     inertia_estimate: tuple[int, int, int] | None = None
     null_dimension: int | None = None
@@ -128,8 +132,8 @@ class CriticalPointReport:
         rows.append(
             (
                 "lowest",
-                f"{sign}{self.lowest_eigenvalue:.6e}, error bound {self.eigenvalue_bound:.1e}: "
-                "eigenvalues within it count as zero",
+                f"{sign}{self.lowest_eigenvalue:.6e}, error bound {self.eigenvalue_bound:.1e} "
+                "(eigenvalues within theirs count as zero)",
             )
         )
         return rows

@@ -9,14 +9,17 @@ from numpy.typing import NDArray
 
 from fastggn.analysis.critical.surface import EPS, Matrix, Surface, Vector
 from fastggn.training.escape import lanczos_ends
+from fastggn.training.moves import norm
 
 __all__ = ["STIFF", "Spectrum", "dense_spectrum", "inertia_estimate", "lanczos_spectrum"]
 
-# The error bound is widened by the change of the Hessian up to the nearby stationary point: three
-# Newton steps off, which is where they lead if the gradient vanishes to third order, provided
-# that this is near. Else eigenvalues above this share of the largest one alone take part.
+# An eigenvalue's error bound is widened by its change up to the nearby stationary point: three
+# Newton steps off, which is where they lead if the gradient vanishes to third order. Where that
+# is not near, the eigenvalue counts as zero.
 OVERSHOOT = 3.0
 NEARBY = 1e-2
+# Eigenvalues above this share of the largest are stiff: a long step in the other directions
+# disturbs the gradient's components along theirs.
 STIFF = 1e-6
 LOWEST = 6  # Ritz values at the lower end
 PROBES = 8
@@ -34,8 +37,8 @@ class Spectrum:
     vectors : ndarray, shape (N, len(values))
     norm : float
         |H|_2.
-    bound : float
-        An eigenvalue within this of 0 counts as zero.
+    bound : ndarray
+        Of the same shape: an eigenvalue within its bound of 0 counts as zero.
     complete : bool
         Whether these are all eigenvalues.
     floor : float
@@ -45,14 +48,14 @@ class Spectrum:
     values: Vector
     vectors: Matrix
     norm: float
-    bound: float
+    bound: Vector
     complete: bool
     floor: float
 
     @property
     def null(self) -> NDArray[np.bool_]:
         """Which eigenvalues count as zero."""
-        return np.abs(self.values) <= self.bound
+        return np.asarray(np.abs(self.values) <= self.bound)
 
     @property
     def lowest(self) -> float:
@@ -72,7 +75,7 @@ class Spectrum:
 
     def solve(self, vector: Vector, cut: float | None = None) -> Vector:
         """Return H^+ times a vector, from the eigenvalues of modulus above `cut`."""
-        keep = np.abs(self.values) > (self.bound if cut is None else cut)
+        keep = ~self.null if cut is None else np.abs(self.values) > cut
         parts = self.vectors[:, keep]
         return np.asarray(parts @ ((parts.T @ vector) / self.values[keep]))
 
@@ -81,26 +84,34 @@ def dense_spectrum(surface: Surface, theta: Vector, gradient: Vector | None = No
     """Return all eigenvalues of the Hessian at theta.
 
     The error bound is eps N |H| (|H| no less than |G|, in case the two terms of the Hessian
-    cancel) plus the largest residual |H v - lambda v|. With `gradient`, the change of the
-    Hessian from theta to the nearby stationary point, theta less its Newton step, is added: it
-    is the Hessian there that is asked for.
+    cancel) plus the largest residual |H v - lambda v|. With `gradient`, the change of each
+    eigenvalue from theta to the nearby stationary point is added: it is the Hessian there that
+    is asked for.
     """
     matrix = surface.hessian(theta)
     values, vectors = np.linalg.eigh(matrix)
-    norm = float(np.abs(values).max())
+    size = float(np.abs(values).max())
     surface.cost += surface.n_params
-    scale = max(norm, float(np.linalg.norm(surface.problem.ggn(theta))))
+    scale = max(size, float(np.linalg.norm(surface.problem.ggn(theta))))
     residual = float(np.linalg.norm(matrix @ vectors - vectors * values, axis=0).max())
     floor = EPS * surface.n_params * scale + residual
-    spectrum = Spectrum(values, vectors, norm, floor, True, floor)
-    if gradient is None or norm == 0.0:
+    spectrum = Spectrum(values, vectors, size, np.full_like(values, floor), True, floor)
+    if gradient is None or size == 0.0:
         return spectrum
-    for cut in (floor, max(STIFF * norm, floor)):
-        step = OVERSHOOT * spectrum.solve(gradient, cut)
-        if 0.0 < np.linalg.norm(step) <= NEARBY * (1.0 + np.linalg.norm(theta)):
-            change = float(np.linalg.norm(surface.hessian(theta - step) - matrix))
-            return replace(spectrum, bound=floor + change)
-    return spectrum
+    return replace(spectrum, bound=floor + _change(surface, theta, gradient, spectrum))
+
+
+def _change(surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectrum) -> Vector:
+    """Return by how much each eigenvalue may change up to the nearby stationary point."""
+    values, limit = np.abs(spectrum.values), NEARBY * (1.0 + norm(theta))
+    parts = spectrum.vectors.T @ gradient
+    # Components below the rounding errors of the gradient are not known to be smaller.
+    parts = np.copysign(np.maximum(np.abs(parts), EPS * spectrum.norm), parts)
+    used = values * limit > OVERSHOOT * np.abs(parts)
+    steps = OVERSHOOT * parts[used] / spectrum.values[used]
+    there = surface.hessian(theta - spectrum.vectors[:, used] @ steps)
+    change = np.abs(np.linalg.eigvalsh(there) - spectrum.values)
+    return np.where(used, change, values)
 
 
 def lanczos_spectrum(
@@ -114,15 +125,15 @@ def lanczos_spectrum(
     """
     operator = surface.operator(theta)
     count = min(count, surface.n_params - 2)
-    values, vectors, norm = lanczos_ends(operator, rng, count=count, tol=1e-10)
+    values, vectors, size = lanczos_ends(operator, rng, count=count, tol=1e-10)
     order = np.argsort(values)
     values, vectors = values[order], vectors[:, order]
     residuals = [
         float(np.linalg.norm(operator.matvec(v) - value * v))
         for value, v in zip(values, vectors.T, strict=True)
     ]
-    bound = EPS * surface.n_params * norm + max(residuals, default=0.0)
-    return Spectrum(values, vectors, norm, bound, False, bound)
+    floor = EPS * surface.n_params * size + max(residuals, default=0.0)
+    return Spectrum(values, vectors, size, np.full_like(values, floor), False, floor)
 
 
 def inertia_estimate(
