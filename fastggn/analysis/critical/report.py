@@ -102,6 +102,12 @@ class CriticalPointReport:
     cost: float = 0.0
 
     def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the lines of the table, (name, text)."""
         rows = [("label", self.label), ("reason", self.reason), ("loss", f"{self.loss:.10g}")]
         rows += [
             (
@@ -111,10 +117,11 @@ class CriticalPointReport:
         ]
         if self.polished is not None:
             rows.append(("polished", self.polished))
+        if self.distance > 0.0:
+            rows.append(("judged", f"at the stationary point {self.distance:.1e} away"))
         rows += self._spectrum_rows() + self._descent_rows()
         rows.append(("cost", f"{self.cost:.0f} network evaluations ({self.method})"))
-        width = max(len(name) for name, _ in rows)
-        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+        return rows
 
     def _spectrum_rows(self) -> list[tuple[str, str]]:
         if self.inertia is None:
