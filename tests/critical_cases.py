@@ -1,4 +1,8 @@
-"""Critical points of known type, built by hand: (label, problem, theta), with where from."""
+"""Critical points of known type, built by hand.
+
+Deep linear points after Kawaguchi (2016), one hidden layer after O'Leary-Roseberry and Ghattas
+(2020), XOR after Shen (2018, Section 5.1).
+"""
 
 from dataclasses import dataclass
 from functools import cache
@@ -7,15 +11,12 @@ import numpy as np
 
 import fastggn as fg
 
-LOGIT = lambda p: np.log(p / (1 - p))  # noqa: E731
-
 
 @dataclass(frozen=True)
 class Point:
     label: str
     problem: fg.Problem
     theta: np.ndarray
-    inertia: tuple | None = None
 
 
 def xor(n, hidden="sigmoid", output="identity"):
@@ -53,7 +54,7 @@ def cubed_relu():
 
 
 def scalar(activation, X, Y, W1, W0):
-    """F(1,1,1) without bias, paper 002's W1 sigma(W0 x)."""
+    """F(1,1,1) without bias: W1 sigma(W0 x), as in O'Leary-Roseberry and Ghattas (2020)."""
     net = fg.MLP((1, 1, 1), activation=activation, bias="none")
     problem = fg.Problem(net, np.reshape(X, (-1, 1)), np.reshape(Y, (-1, 1)).astype(float))
     return problem, np.array([W0, W1], dtype=float)
@@ -136,11 +137,6 @@ def dead_relu():
     return problem, net.pack([np.array([[-1.0, -0.2], [-0.5, -1.0]]), np.array([[1.0, 2.0, 1.0]])])
 
 
-def only_quartic():
-    """f = (w^2 x - y)^2 / 2 with W1 = W0 tied by symmetry would be quartic; here F = w1 * w0^2."""
-    return scalar("square", [1.0, 2.0], [1.0, -1.0], 0.0, 0.0)
-
-
 def mode(k):
     E = np.zeros((2, 2))
     E[k, k] = 1.0
@@ -161,7 +157,7 @@ BUILDERS = {
         lambda: scalar(one_plus_square(), [1, 2], [1, 1], 1, 0),
     ),
     "1 + z^2, not fitted": (
-        # W1 = 1/2 with targets of mean 1/2 that no even function of x fits
+        # F = 1 for all samples is best among constants, and W0 = 0 is best for these targets
         "local_minimum",
         lambda: scalar(one_plus_square(), [1, 2], [1.5, 0.5], 1.0, 0.0),
     ),
@@ -174,7 +170,7 @@ BUILDERS = {
         lambda: scalar("square", [1, 2], [1, 1], 1, 0),
     ),
     "square at zero, all zero": ("saddle", lambda: scalar("square", [1, 2], [1, 1], 0, 0)),
-    "max(z, 0)^3 (counterexample to Cor. 3.3)": (
+    "max(z, 0)^3, zero Hessian": (
         "saddle",
         lambda: scalar(cubed_relu(), [1], [1], 1, 0),
     ),

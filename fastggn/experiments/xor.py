@@ -33,7 +33,7 @@ DEFAULT: dict[str, Any] = {
     "max_iter": 300,
     "random_ranks": 2000,
 }
-QUICK: dict[str, Any] = {**DEFAULT, "starts": 4, "max_iter": 200, "random_ranks": 100}
+QUICK: dict[str, Any] = {**DEFAULT, "starts": 3, "max_iter": 200, "random_ranks": 100}
 
 SEARCHES = ("training", "stationary")
 # Losses that agree to this are one; on the way to infinity they are still falling.
@@ -42,6 +42,7 @@ SAME_LIMIT = 1e-3
 # Singular values of J below this share of the largest count as zero: where the Hessian is
 # degenerate a gradient of 1e-13 leaves the weights uncertain by about as much.
 RANK_TOLERANCE = 1e-4
+MOST_SHOWN = 3  # inertias a line of the summary
 MARKERS = {
     "global_minimum": "o",
     "local_minimum": "^",
@@ -120,40 +121,37 @@ def _add(
     search: str,
 ) -> None:
     """Count a point in the group of its label, loss, rank and inertia."""
-    values = problem.jacobian(judged.theta).singular_values()
-    rank = int(np.count_nonzero(values > RANK_TOLERANCE * values[0]))
-    inertia = None if judged.inertia is None else list(judged.inertia)
     diverging = judged.label == "diverging"
-    # On the way to infinity rank and inertia are those of rounding errors: left out.
-    kind = None if diverging else (rank, tuple(inertia or ()))
     same = SAME_LIMIT if diverging else SAME_LOSS
     key = next(
-        (
-            key
-            for key in groups
-            if key[0] == judged.label and key[2] == kind and abs(key[1] - judged.loss) <= same
-        ),
-        (judged.label, judged.loss, kind),
+        (k for k in groups if k[0] == judged.label and abs(k[1] - judged.loss) <= same),
+        (judged.label, judged.loss),
     )
-    largest = float(np.abs(judged.theta).max())
     group = groups.setdefault(
         key,
         {
-            "label": judged.label, "loss": judged.loss, "count": 0,
-            **dict.fromkeys(SEARCHES, 0),
-            "rank": None if diverging else rank, "inertia": None if diverging else inertia,
-            "lowest_eigenvalue": None if diverging else judged.lowest_eigenvalue,
-            "gradient_norm": 0.0, "smallest_weights": largest, "largest_weights": largest,
+            "label": judged.label, "loss": judged.loss, "count": 0, **dict.fromkeys(SEARCHES, 0),
+            "ranks": {}, "inertias": {}, "gradient_norm": 0.0,
+            "smallest_weights": np.inf, "largest_weights": 0.0,
             "reason": judged.reason, "example": judged.theta.tolist(),
         },
     )  # fmt: skip
     group["count"] += 1
     group[search] += 1
-    if diverging and judged.loss < group["loss"]:
-        group["loss"] = judged.loss
+    # On the way to infinity rank and inertia are those of rounding errors: left out.
+    if not diverging:
+        values = problem.jacobian(judged.theta).singular_values()
+        _count(group["ranks"], str(np.count_nonzero(values > RANK_TOLERANCE * values[0])))
+        _count(group["inertias"], ",".join(map(str, judged.inertia or ())))
+    group["loss"] = min(group["loss"], judged.loss)
     group["gradient_norm"] = max(group["gradient_norm"], judged.gradient_norm)
+    largest = float(np.abs(judged.theta).max())
     group["smallest_weights"] = min(group["smallest_weights"], largest)
     group["largest_weights"] = max(group["largest_weights"], largest)
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
 
 
 def plot(result: dict[str, Any]) -> Any:
@@ -212,19 +210,23 @@ def summary(result: dict[str, Any]) -> str:
             f"{case['searches']} searches, {case['not_stationary']} without a stationary point"
         )
         lines.append(
-            f"  {'label':<15}{'loss':>13}{'count':>6}{'training':>9}{'rank':>5}  "
-            f"{'inertia':<11}{'max |w|'}"
+            f"  {'label':<15}{'loss':>11}{'count':>6}{'trained':>8}  {'rank':<5}{'max |w|':<14}"
+            "inertia (how often)"
         )
         lines += [_line(group) for group in case["groups"]]
     return "\n".join(lines)
 
 
 def _line(group: dict[str, Any]) -> str:
-    inertia = "-" if group["inertia"] is None else ",".join(map(str, group["inertia"]))
-    rank = "-" if group["rank"] is None else group["rank"]
+    often = sorted(group["inertias"].items(), key=lambda pair: -pair[1])
+    inertia = "  ".join(f"{name} ({count})" for name, count in often[:MOST_SHOWN])
+    if len(often) > MOST_SHOWN:
+        inertia += f"  and {len(often) - MOST_SHOWN} more"
+    ranks = sorted(group["ranks"])
+    rank = "-" if not ranks else ranks[0] if len(ranks) == 1 else f"{ranks[0]}-{ranks[-1]}"
     low, high = group["smallest_weights"], group["largest_weights"]
     weights = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
     return (
-        f"  {group['label']:<15}{group['loss']:>13.8f}{group['count']:>6}{group['training']:>9}"
-        f"{rank:>5}  {inertia:<11}{weights}"
+        f"  {group['label']:<15}{group['loss']:>11.7f}{group['count']:>6}{group['training']:>8}  "
+        f"{rank:<5}{weights:<14}{inertia or '-'}"
     )

@@ -66,7 +66,11 @@ def lowest_eigenpair(
 
 
 def lanczos_ends(
-    operator: LinearOperator, rng: np.random.Generator, count: int = 1, tol: float = 1e-4
+    operator: LinearOperator,
+    rng: np.random.Generator,
+    count: int = 1,
+    tol: float = 1e-4,
+    basis: int | None = None,
 ) -> tuple[Vector, Vector, float]:
     """Return the lowest Ritz values that converged, their vectors, and the largest modulus.
 
@@ -80,11 +84,13 @@ def lanczos_ends(
         How many values at the lower end, below N.
     tol : float
         Their relative accuracy.
+    basis : int, optional
+        How many vectors are kept between restarts.
     """
     start = rng.standard_normal(operator.shape[0])
     largest = eigsh(operator, k=1, which="LM", v0=start, tol=1e-2, return_eigenvectors=False)
     try:
-        values, vectors = eigsh(operator, k=count, which="SA", v0=start, tol=tol)
+        values, vectors = eigsh(operator, k=count, which="SA", v0=start, tol=tol, ncv=basis)
     except ArpackNoConvergence as stopped:
         values, vectors = stopped.eigenvalues, stopped.eigenvectors
     return values, vectors, float(np.abs(largest[0]))

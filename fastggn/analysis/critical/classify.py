@@ -21,6 +21,7 @@ from fastggn.analysis.critical.polishing import polished
 from fastggn.analysis.critical.reduction import Reduction
 from fastggn.analysis.critical.report import CriticalPointReport
 from fastggn.analysis.critical.spectrum import (
+    LOWEST,
     Spectrum,
     dense_spectrum,
     inertia_estimate,
@@ -245,6 +246,12 @@ class _Judge:
         return self._say("degenerate", f"{why}; no descent along {len(rays)} random lines")
 
     def _by_ritz_values(self, spectrum: Spectrum) -> CriticalPointReport:
+        asked = min(LOWEST, self.surface.n_params - 2)
+        if len(spectrum.values) < asked and spectrum.norm > 0.0:
+            return self._say(
+                "degenerate",
+                f"only {len(spectrum.values)} of {asked} Ritz values converged, none negative",
+            )
         if spectrum.counts[1] == 0:
             return self._say(
                 "local_minimum",

@@ -10,7 +10,7 @@ from fastggn.training.moves import norm
 
 __all__ = ["level_manifold"]
 
-RADII = (0.2, 0.05, 0.0125)
+RADII = (0.2, 0.05, 0.0125, 0.003)
 POINTS = 6
 # The gradient counts as zero up to this many times its rounding error.
 ZERO = 100.0
@@ -33,7 +33,7 @@ def level_manifold(
     noise, zero = surface.rounding(theta), ZERO * reduction.noise
     for radius in RADII:
         points = [
-            reduction.point(radius * (reduction.basis @ _unit(reduction.dimension, rng)))
+            reduction.exact_point(radius * (reduction.basis @ _unit(reduction.dimension, rng)))
             for _ in range(POINTS)
         ]
         if any(p.left > zero or not surface.same_piece(theta, p.theta) for p in points):

@@ -24,9 +24,12 @@ Status = Literal["converged", "stalled", "max_iter"]
 # The damping of the normal equations over |gradient| |H|: at first, and its factors.
 FIRST_DAMPING = 1e-2
 LOWER, RAISE = 0.1, 4.0
+LEAST_DAMPING = 1e-12
+# Eigenvalues above this share of the largest are stiff.
+STIFF = 1e-4
 # A step is taken if |gradient|^2 falls by this share of what the linear model promises.
 ACCEPT = 1e-4
-MOST_REJECTIONS = 25
+MOST_REJECTIONS = 40
 
 
 @dataclass(frozen=True)
@@ -127,8 +130,7 @@ def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -
         model = _model(surface, theta, gradient)
         for _ in range(MOST_REJECTIONS):
             step, predicted = model.step(damping * size)
-            trial = surface.gradient(theta + step)
-            length = norm(trial) if np.isfinite(trial).all() else np.inf
+            step, trial, length = _arrive(surface, theta, step, model)
             gain = (size**2 - length**2) / predicted if predicted > 0.0 else -1.0
             if gain > ACCEPT:
                 break
@@ -136,12 +138,30 @@ def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -
         else:
             status = "stalled"
             break
-        damping = max(damping * LOWER, EPS**2) if gain > 0.25 else damping * RAISE
+        damping = max(damping * LOWER, LEAST_DAMPING) if gain > 0.25 else damping * RAISE
         theta, gradient, size, steps = theta + step, trial, length, steps + 1
     if size <= tol:
         status = "converged"
     moved = norm(theta - start)
     return PolishResult(theta, size, steps, moved, status, surface.cost - before)
+
+
+def _arrive(
+    surface: Surface, theta: Vector, step: Vector, model: _DenseModel | _KrylovModel
+) -> tuple[Vector, Vector, float]:
+    """Return the step, the gradient it leads to and its norm, put right in the stiff directions.
+
+    A long step along a valley of |gradient| disturbs the components across it to second order;
+    without the correction the steps would have to be short.
+    """
+    gradient = surface.gradient(theta + step)
+    length = norm(gradient) if np.isfinite(gradient).all() else np.inf
+    if np.isfinite(length) and isinstance(model, _DenseModel):
+        corrected = step + model.correction(gradient)
+        other = surface.gradient(theta + corrected)
+        if np.isfinite(other).all() and norm(other) < length:
+            return corrected, other, norm(other)
+    return step, gradient, length
 
 
 class _DenseModel:
@@ -161,6 +181,13 @@ class _DenseModel:
         left = self._gradient + self._values * parts
         predicted = float(self._gradient @ self._gradient - left @ left)
         return self._vectors @ parts, predicted
+
+
+    def correction(self, gradient: Vector) -> Vector:
+        """Return the Newton step in the stiff directions."""
+        stiff = np.abs(self._values) > STIFF * self._norm
+        parts = self._vectors[:, stiff]
+        return np.asarray(-parts @ ((parts.T @ gradient) / self._values[stiff]))
 
 
 class _KrylovModel:

@@ -21,6 +21,7 @@ from fastggn.training.moves import norm
 __all__ = ["Directional", "ReducedPoint", "Reduction"]
 
 CORRECTIONS = 40
+NEWTON_STEPS = 10
 # Nodes and degree of the polynomial through the gradients along a line, and its half-width.
 NODES = 17
 DEGREE = 12
@@ -109,6 +110,22 @@ class Reduction:
             here, loss, gradient, size = trial, trial_loss, trial_gradient, left
             step = self._spectrum.solve(gradient)
         return ReducedPoint(here, loss, gradient, size)
+
+    def exact_point(self, n: Vector) -> ReducedPoint:
+        """Return theta + n + r(n) by Newton steps in the range, each with the Hessian there."""
+        across = self._spectrum.vectors[:, ~self._spectrum.null]
+        here = self.point(n)
+        for _ in range(NEWTON_STEPS):
+            if here.left <= self.noise:
+                break
+            matrix = across.T @ self.surface.hessian(here.theta) @ across
+            step = across @ np.linalg.lstsq(matrix, across.T @ here.gradient, rcond=None)[0]
+            loss, gradient = self.surface.both(here.theta - step)
+            left = norm(gradient - self._null_part(gradient))
+            if not left < 0.5 * here.left:
+                break
+            here = ReducedPoint(here.theta - step, loss, gradient, left)
+        return here
 
     def _null_part(self, vector: Vector) -> Vector:
         return np.asarray(self.basis @ (self.basis.T @ vector))

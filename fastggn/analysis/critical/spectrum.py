@@ -21,7 +21,10 @@ NEARBY = 1e-2
 # Eigenvalues above this share of the largest are stiff: a long step in the other directions
 # disturbs the gradient's components along theirs.
 STIFF = 1e-6
-LOWEST = 6  # Ritz values at the lower end
+# Ritz values at the lower end, their relative accuracy, and the vectors kept for them.
+LOWEST = 3
+RITZ_TOL = 1e-6
+BASIS = 80
 PROBES = 8
 DEPTH = 60
 
@@ -121,19 +124,27 @@ def lanczos_spectrum(
 
     Ritz values bound eigenvalues from above (Cauchy's interlacing), so that the number of
     negative ones beyond the error bound is a lower bound; that none lies lower is an estimate,
-    right with high probability for a random start.
+    right with high probability for a random start. Values that did not converge are left out;
+    where none did, one Rayleigh quotient with its large residual stands in.
     """
-    operator = surface.operator(theta)
-    count = min(count, surface.n_params - 2)
-    values, vectors, size = lanczos_ends(operator, rng, count=count, tol=1e-10)
+    operator, n = surface.operator(theta), surface.n_params
+    count = min(count, n - 2)
+    probe = rng.standard_normal(n)
+    image = operator.matvec(probe)
+    if norm(image) == 0.0:  # a zero Hessian, on which the iteration cannot start
+        return Spectrum(np.zeros(1), (probe / norm(probe))[:, None], 0.0, np.zeros(1), False, 0.0)
+    basis = min(n, max(BASIS, 2 * count + 1))
+    values, vectors, size = lanczos_ends(operator, rng, count=count, tol=RITZ_TOL, basis=basis)
+    if len(values) == 0:
+        vectors = (probe / norm(probe))[:, None]
+        values = np.array([float(probe @ image) / float(probe @ probe)])
     order = np.argsort(values)
     values, vectors = values[order], vectors[:, order]
     residuals = [
-        float(np.linalg.norm(operator.matvec(v) - value * v))
-        for value, v in zip(values, vectors.T, strict=True)
+        norm(operator.matvec(v) - value * v) for value, v in zip(values, vectors.T, strict=True)
     ]
-    floor = EPS * surface.n_params * size + max(residuals, default=0.0)
-    return Spectrum(values, vectors, size, np.full_like(values, floor), False, floor)
+    floor = EPS * n * size
+    return Spectrum(values, vectors, size, floor + np.array(residuals), False, floor)
 
 
 def inertia_estimate(
