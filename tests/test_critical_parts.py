@@ -130,7 +130,8 @@ def test_saddles_stay_saddles(name):
     after = fg.critical_point(point.problem, result.theta)
     assert after.label == "strict_saddle"
     assert after.loss == pytest.approx(before.loss, rel=1e-6)
-    assert after.inertia[2] == before.inertia[2]
+    # A point of a level set may have neighbours with more of them, none with fewer.
+    assert after.inertia[2] >= before.inertia[2]
 
 
 @pytest.mark.parametrize("name", ["XOR, two inactive units", "deep linear, W = 0, H = 2"])

@@ -182,7 +182,6 @@ class _DenseModel:
         predicted = float(self._gradient @ self._gradient - left @ left)
         return self._vectors @ parts, predicted
 
-
     def correction(self, gradient: Vector) -> Vector:
         """Return the Newton step in the stiff directions."""
         stiff = np.abs(self._values) > STIFF * self._norm
