@@ -135,7 +135,7 @@ def test_a_trained_fit_is_global_by_the_pointwise_certificate():
     assert point.problem.jacobian(near).rank() == point.problem.n_samples
 
 
-@pytest.mark.filterwarnings("ignore::fastggn.DivergenceWarning")
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
 @pytest.mark.parametrize(
     "units, output, limits", [(1, "identity", {1 / 12}), (2, "sigmoid", {0.0, 1 / 16})]
 )
@@ -161,6 +161,17 @@ def test_separable_classes_diverge():
     problem = fg.Problem(fg.MLP((1, 1)), X, np.array([0.0, 0, 1, 1]), loss="logistic")
     report = fg.critical_point(problem, [40.0, 0.0])
     assert report.label == "diverging"
+
+
+@pytest.mark.parametrize("size", [60.0, 300.0, 1e6])
+def test_saturated_units_make_no_minimum(size):
+    """F(2,1,1) at z = +-size and the best output weights: the gradient underflows to zero."""
+    problem = xor(1, "sigmoid", "identity")
+    W1 = np.array([[size, size, -1.5 * size]])
+    theta = problem.network.pack([W1, np.array([[-2 / 3, 2 / 3]])])
+    report = fg.critical_point(problem, theta)
+    assert report.loss == pytest.approx(1 / 12)
+    assert report.label == "diverging", str(report)
 
 
 def test_l2_keeps_everything_finite():

@@ -51,6 +51,17 @@ MARKERS = {
     "degenerate": "x",
     "diverging": ">",
 }
+# Markers of one loss stand above each other, within a row of height 1.
+SHIFTS = {
+    "global_minimum": 0.0,
+    "local_minimum": -0.36,
+    "strict_saddle": -0.18,
+    "saddle": 0.0,
+    "degenerate": 0.14,
+    "diverging": 0.3,
+}
+TICKS = {0.0: "0", 1 / 16: "1/16", 1 / 12: "1/12", 1 / 8: "1/8", 3 / 16: "3/16", 1 / 4: "1/4",
+         3 / 8: "3/8"}  # fmt: skip
 
 
 def run(config: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]:
@@ -165,16 +176,16 @@ def plot(result: dict[str, Any]) -> Any:
         cases = [case for case in result["cases"] if case["output"] == output]
         for row, case in enumerate(cases):
             for group in case["groups"]:
-                shift = 0.22 if group["label"] == "diverging" else -0.12
                 seen[group["label"]] = pair.scatter(
-                    group["loss"], row + shift, marker=MARKERS[group["label"]],
-                    s=18.0 + 6.0 * np.sqrt(group["count"]),
-                    **_face(group["label"]),
+                    group["loss"], row + SHIFTS[group["label"]], marker=MARKERS[group["label"]],
+                    s=16.0 + 4.0 * np.sqrt(group["count"]), **_face(group["label"]),
                 )  # fmt: skip
         pair.set_yticks(range(len(cases)))
         pair.set_yticklabels([f"{case['network']} {case['hidden']}" for case in cases])
         pair.set_ylim(len(cases) - 0.4, -0.6)
-        pair.set_xlabel("loss")
+        shown = {x: name for x, name in TICKS.items() if x <= pair.get_xlim()[1]}
+        pair.set_xticks(list(shown), list(shown.values()))
+        pair.set_xlabel("loss (half the mean squared error)")
         pair.set_title(f"{output} output")
     handles = [(seen[name], name.replace("_", " ")) for name in MARKERS if name in seen]
     figure.legend(
@@ -210,7 +221,7 @@ def summary(result: dict[str, Any]) -> str:
             f"{case['searches']} searches, {case['not_stationary']} without a stationary point"
         )
         lines.append(
-            f"  {'label':<15}{'loss':>11}{'count':>6}{'trained':>8}  {'rank':<5}{'max |w|':<14}"
+            f"  {'label':<15}{'loss':>11}{'count':>6}{'trained':>8}  {'rank':<5}{'max |w|':<20}"
             "inertia (how often)"
         )
         lines += [_line(group) for group in case["groups"]]
@@ -228,5 +239,5 @@ def _line(group: dict[str, Any]) -> str:
     weights = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
     return (
         f"  {group['label']:<15}{group['loss']:>11.7f}{group['count']:>6}{group['training']:>8}  "
-        f"{rank:<5}{weights:<14}{inertia or '-'}"
+        f"{rank:<5}{weights:<20}{inertia or '-'}"
     )

@@ -278,15 +278,15 @@ class _Judge:
         if descent is not None:
             self._add_derivatives(reduction, descent.direction)
             return self._say("saddle", _shown(descent), descent)
+        semi = f"positive semi-definite Hessian, {reduction.dimension} zero eigenvalues"
+        if infinity.saturated_units(surface, theta):
+            # Their derivatives vanish by underflow, which certifies nothing.
+            return self._say("degenerate", f"{semi}; units are saturated for all samples")
         if why := self._isolated(reduction):
             return self._say("local_minimum", why)
         if why := level_manifold(reduction, self.loss, spectrum, self.rng):
             return self._say("local_minimum", why)
-        return self._say(
-            "degenerate",
-            f"positive semi-definite Hessian, {reduction.dimension} zero eigenvalues; neither "
-            "descent nor a certificate was found",
-        )
+        return self._say("degenerate", f"{semi}; neither descent nor a certificate was found")
 
     def _add_derivatives(self, reduction: Reduction, direction: Vector) -> tuple[bool, bool]:
         """Keep third and fourth derivatives; return whether they are zero and positive."""

@@ -8,7 +8,7 @@ from fastggn.analysis.critical.spectrum import STIFF, Spectrum, dense_spectrum
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.training.moves import norm
 
-__all__ = ["escapes_along_newton", "saturated_unit"]
+__all__ = ["escapes_along_newton", "saturated_unit", "saturated_units"]
 
 # Newton steps for gradient = 0 that go on for this long, however small the gradient, lead to no
 # stationary point nearby; at most so many are taken, each no longer than this.
@@ -21,6 +21,7 @@ FALL = 0.4
 # A unit is saturated if its derivative is at most this for all samples. Its weights are scaled
 # towards the origin, where the gradient must become steeper by a factor each time, and away.
 SATURATED = 1e-5
+VISIBLE = 20.0  # |z| at which the derivative is small but no rounding error
 INWARD = (0.85, 0.7)
 OUTWARD = (1.5, 2.0, 4.0)
 STEEPER = 5.0
@@ -67,30 +68,35 @@ def saturated_unit(surface: Surface, theta: Vector, loss: float) -> str | None:
     changes by no more than a gradient that dies out allows, and no gradient returns.
     """
     noise, size = surface.rounding(theta), norm(surface.gradient(theta))
-    for layer, unit in _saturated(surface, theta):
+    for layer, unit, smallest in saturated_units(surface, theta):
+        # So far in that the derivative can be seen, if it has underflowed.
+        visible = min(1.0, VISIBLE / smallest)
 
-        def along(scale: float, layer: int = layer, unit: int = unit) -> Vector:
+        def along(
+            scale: float, layer: int = layer, unit: int = unit, visible: float = visible
+        ) -> Vector:
             out = theta.copy()
-            surface.problem.network.unpack(out)[layer][unit] *= scale
+            surface.problem.network.unpack(out)[layer][unit] *= scale * visible
             return np.asarray(out)
 
-        allowed = noise + size * norm(theta)
-        if any(abs(surface.loss(along(s)) - loss) > allowed for s in OUTWARD):
+        start = size if visible == 1.0 else norm(surface.gradient(along(1.0)))
+        allowed = noise + max(size, start) * norm(theta)
+        if any(abs(surface.loss(along(s)) - loss) > allowed for s in (1.0, *OUTWARD)):
             continue
-        if norm(surface.gradient(along(OUTWARD[-1]))) > size + 1e-16:
+        if norm(surface.gradient(along(OUTWARD[-1]))) > start + 1e-16:
             continue
         slopes = [norm(surface.gradient(along(s))) for s in INWARD]
-        if slopes[0] > STEEPER * size and slopes[1] > STEEPER * slopes[0]:
+        if slopes[0] > STEEPER * start and slopes[1] > STEEPER * slopes[0]:
             return (
                 f"unit {unit + 1} of layer {layer + 1} is saturated for all samples: with its "
-                f"weights times {INWARD[1]} the gradient is {slopes[1]:.1e} instead of "
-                f"{size:.1e}, with {OUTWARD[-1]:.0f} times them nothing changes"
+                f"weights times {INWARD[1] * visible:.2g} the gradient is {slopes[1]:.1e} "
+                f"instead of {size:.1e}, with {OUTWARD[-1]:.0f} times them nothing changes"
             )
     return None
 
 
-def _saturated(surface: Surface, theta: Vector) -> list[tuple[int, int]]:
-    """Return (layer, unit) of the bounded units whose derivative is tiny for all samples."""
+def saturated_units(surface: Surface, theta: Vector) -> list[tuple[int, int, float]]:
+    """Return (layer, unit, least |z|) of bounded units with a tiny derivative for all samples."""
     net = surface.problem.network
     if not {"sigmoid", "tanh"} & {a.name for a in net.activations}:
         return []
@@ -98,6 +104,7 @@ def _saturated(surface: Surface, theta: Vector) -> list[tuple[int, int]]:
     for layer, z in enumerate(surface.preactivations_by_layer(theta)):
         activation = net.activations[layer]
         if activation.name in ("sigmoid", "tanh"):
-            slopes = activation.derivative(z).max(axis=1)
-            found += [(layer, int(unit)) for unit in np.flatnonzero(slopes <= SATURATED)]
+            slopes, nearest = activation.derivative(z).max(axis=1), np.abs(z).min(axis=1)
+            for unit in np.flatnonzero(slopes <= SATURATED):
+                found.append((layer, int(unit), float(nearest[unit])))
     return found
