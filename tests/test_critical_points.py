@@ -1,6 +1,7 @@
 """Points of known type are told apart, and every claim of descent is a loss that fell."""
 
 import json
+from functools import cache
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ import fastggn as fg
 MINIMA = ("global_minimum", "local_minimum")
 
 
-def report_of(name, **options):
+@cache
+def report_of(name, polish=False):
     point = build(name)
-    return point, fg.critical_point(point.problem, point.theta, **options)
+    return point, fg.critical_point(point.problem, point.theta, polish=polish)
 
 
 @pytest.mark.parametrize("name", list(BUILDERS))

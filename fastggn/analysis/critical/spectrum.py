@@ -113,8 +113,11 @@ def _change(surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectru
     used = values * limit > OVERSHOOT * np.abs(parts)
     steps = OVERSHOOT * parts[used] / spectrum.values[used]
     there = surface.hessian(theta - spectrum.vectors[:, used] @ steps)
-    change = np.abs(np.linalg.eigvalsh(there) - spectrum.values)
-    return np.where(used, change, values)
+    change = np.where(used, np.abs(np.linalg.eigvalsh(there) - spectrum.values), values)
+    # Soft eigenvalues mix on the way: the largest change of one is a bound for each.
+    soft = used & (values <= STIFF * spectrum.norm)
+    change[soft] = np.max(change[soft], initial=0.0)
+    return change
 
 
 def lanczos_spectrum(
