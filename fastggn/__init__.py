@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastggn import activations, analysis, data, errors, losses
     from fastggn.activations import Activation
-    from fastggn.analysis import CriticalPointReport, critical_point
+    from fastggn.analysis.critical import CriticalPointReport, critical_point
     from fastggn.errors import (
         AscentWarning,
         DivergenceWarning,

@@ -152,6 +152,8 @@ BUILDERS = {
     "zero network, correlated": ("strict_saddle", strict_origin),
     "zero network on XOR, one unit": ("saddle", lambda: xor_origin(1)),
     "zero network on XOR, three units": ("saddle", lambda: xor_origin(3)),
+    # O'Leary-Roseberry and Ghattas (2020), after Theorem 2: "a zero eigenvalue means a manifold of
+    # global minima". This minimiser is isolated, with the Hessian diag(2, 0).
     "1 + z^2, the unique minimiser": (
         "global_minimum",
         lambda: scalar(one_plus_square(), [1, 2], [1, 1], 1, 0),
@@ -170,6 +172,7 @@ BUILDERS = {
         lambda: scalar("square", [1, 2], [1, 1], 1, 0),
     ),
     "square at zero, all zero": ("saddle", lambda: scalar("square", [1, 2], [1, 1], 0, 0)),
+    # O'Leary-Roseberry and Ghattas (2020), Corollary 3.3, calls a zero Hessian a local minimum.
     "max(z, 0)^3, zero Hessian": (
         "saddle",
         lambda: scalar(cubed_relu(), [1], [1], 1, 0),
@@ -182,6 +185,7 @@ BUILDERS = {
         "strict_saddle",
         lambda: xor_point([[0.8] * 4], [0.1]),
     ),
+    # Positive semi-definite, which their Definition 1.1 calls a local minimum.
     "XOR, two inactive units": (
         "saddle",
         lambda: xor_point([1.1 * np.array(B1), 0.4 * np.array(B2)], [0.0, 0.0]),
