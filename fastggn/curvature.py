@@ -83,9 +83,9 @@ def dense_hessian(objective: Objective, lin: Linearisation) -> FloatArray:
         errors, hessians = terms.gradient(block), terms.hessian(block)
         _add_panels(block, tiling, errors, hessians, lanes)
     out = np.zeros((plan.n_params, plan.n_params))
-    panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, out)
-    panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_MIXED, out)
-    panels.mirror(out, 1.0)
+    panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, 1.0, out)
+    panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_MIXED, 1.0, out)
+    panels.mirror(out)
     out.flat[:: plan.n_params + 1] += lin.l2
     return out
 

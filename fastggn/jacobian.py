@@ -170,14 +170,14 @@ class FactoredJacobian:
         else:
             tiling = Tiling(plan.net, plan.n_chunks, plain_output=plain)
         lanes = self._lanes_of_gram(tiling, by_rows, signs, np.float32 if mixed else np.float64)
-        out = np.zeros((plan.n_params, plan.n_params))
+        out = np.empty((plan.n_params, plan.n_params))
         with workers_for(2.0 * (lanes.size + out.size)):
             if by_rows:
-                rows.expand_rows(tiling.tiles, lanes, out)
+                rows.expand_rows(tiling.tiles, lanes, self._weight, out)
             else:
                 kind = panels.KIND_CURVATURE
-                panels.expand(self.theta, plan.layers, tiling.tiles, lanes, kind, out)
-            panels.mirror(out, self._weight)
+                panels.expand(self.theta, plan.layers, tiling.tiles, lanes, kind, self._weight, out)
+            panels.mirror(out)
         return out
 
     def _lanes_of_gram(
@@ -189,14 +189,17 @@ class FactoredJacobian:
         total: NDArray[Any] | None = None
         lanes: NDArray[Any]
         for block in self.blocks():
-            if total is None or dtype == np.float32:
-                lanes = np.zeros((tiling.n_lanes, tiling.size), dtype)
+            fresh = total is None or dtype == np.float32
+            if fresh:
+                lanes = np.empty((tiling.n_lanes, tiling.size), dtype)
             left = block.sensitivities(self._factors_of(block))
             right = left
             if signs is not None:
                 right = left * self._signs_of(block, signs)
             with workers_for(2.0 * block.size * self.n_columns * tiling.size):
-                assemble(plan.layers, tiling.tiles, tiling.order, block.ws, left, right, lanes)
+                assemble(
+                    plan.layers, tiling.tiles, tiling.order, block.ws, left, right, fresh, lanes
+                )
             if total is None:
                 total = lanes
             elif dtype == np.float32:

@@ -16,7 +16,7 @@ __all__ = ["HessianTiling", "RowTiling", "Tiling"]
 
 IntArray = NDArray[np.int64]
 
-_UNIT_PAIRS = 128  # rows of a tile: a panel of 128 x 256 doubles stays in the L2 cache
+_UNIT_PAIRS = 288  # rows of a tile, at most: a panel of 288 x 256 doubles stays in the L2 cache
 _INPUT_PAIRS = 4096  # columns of a tile, at most
 _SQUARE = 192  # rows and columns of a tile of the other route, at most
 
@@ -29,10 +29,18 @@ _ROW_PRODUCT = 1.1
 
 _TASKS = 64  # tasks wanted, so that up to 16 workers have an even share
 _BINS = 16
+_BIN_ORDER = [int(f"{i:04b}"[::-1], 2) for i in range(_BINS)]
 
 
 def _triangle(n: int) -> int:
     return n * (n + 1) // 2
+
+
+def _shares(size: int, most: int) -> Iterator[tuple[int, int]]:
+    """Yield the fewest even ranges of 0..size that hold at most `most` each."""
+    count = -(-size // most)
+    edges = [size * i // count for i in range(count + 1)]
+    return itertools.pairwise(edges)
 
 
 def blocks_of_pairs(net: MLP, plain_output: bool) -> Iterator[tuple[int, int, int, int, int]]:
@@ -102,15 +110,14 @@ class Tiling:
         self.tiles: IntArray = np.array(self._records, dtype=np.int64)
         self.size = self._offset
         wanted = -(-_TASKS // len(self.tiles))
-        self.n_lanes = min(wanted, lane_count(n_chunks, self.size))
+        most = min(wanted, lane_count(n_chunks, self.size))
+        self.n_lanes = -(-n_chunks // -(-n_chunks // most))  # as few as have no more chunks each
         self.order = self._balanced_tasks()
 
     def _add(self, upper: int, lower: int, pairs: int, inputs: int, stored: int, kind: int) -> None:
         """Append the tiles of one block, `pairs` by `inputs` values."""
-        for p0 in range(0, pairs, _UNIT_PAIRS):
-            p1 = min(pairs, p0 + _UNIT_PAIRS)
-            for q0 in range(0, inputs, _INPUT_PAIRS):
-                q1 = min(inputs, q0 + _INPUT_PAIRS)
+        for p0, p1 in _shares(pairs, _UNIT_PAIRS):
+            for q0, q1 in _shares(inputs, _INPUT_PAIRS):
                 self._records.append(
                     [upper, lower, p0, p1, q0, q1, self._offset, stored + p0, kind]
                 )
@@ -124,7 +131,11 @@ class Tiling:
         return 0
 
     def _balanced_tasks(self) -> IntArray:
-        """Deal (lane, tile) by falling cost to bins, so that equal ranges hold equal work."""
+        """Deal (lane, tile) by falling cost to bins, so that equal ranges hold equal work.
+
+        The bins stand in the order of their reversed binary digits: the largest tasks go to
+        both halves of the range in turns, to its quarters, and so on.
+        """
         tiles = self.tiles
         cost = (tiles[:, panels.P1] - tiles[:, panels.P0]) * (
             tiles[:, panels.Q1] - tiles[:, panels.Q0]
@@ -134,7 +145,7 @@ class Tiling:
             for tile in np.argsort(-cost, kind="stable")
             for lane in range(self.n_lanes)
         ]
-        dealt = [task for start in range(_BINS) for task in tasks[start::_BINS]]
+        dealt = [task for start in _BIN_ORDER for task in tasks[start::_BINS]]
         return np.array(dealt, dtype=np.int64)
 
 
@@ -143,10 +154,8 @@ class RowTiling(Tiling):
 
     def _add_tiles(self, net: MLP) -> None:
         size = net.n_params
-        count = -(-size // _SQUARE)
-        edges = [size * i // count for i in range(count + 1)]
-        for p0, p1 in itertools.pairwise(edges):
-            for q0, q1 in itertools.pairwise(edges):
+        for p0, p1 in _shares(size, _SQUARE):
+            for q0, q1 in _shares(size, _SQUARE):
                 if q0 <= p0:
                     self._records.append([0, 0, p0, p1, q0, q1, self._offset, 0, 0])
                     self._offset += (p1 - p0) * (q1 - q0)

@@ -232,6 +232,16 @@ def test_report_as_text_and_plain_values():
     assert report.cost > 0
 
 
+def test_picture(tmp_path):
+    for name in ("XOR, two inactive units", "zero network, correlated", "linear regression"):
+        figure = report_of(name)[1].plot()
+        figure.savefig(tmp_path / "spectrum.png")
+        assert figure.axes[0].get_ylabel() == "eigenvalue of the Hessian"
+    problem, theta = scalar("square", [1, 2], [1, -1], 1, 0.3)
+    with pytest.raises(ValueError, match="no eigenvalues"):
+        fg.critical_point(problem, theta).plot()
+
+
 @pytest.mark.parametrize(
     "options, error, match",
     [

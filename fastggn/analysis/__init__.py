@@ -9,16 +9,34 @@ from typing import Any
 _HOME: dict[str, str] = {
     "CriticalPointReport": "critical",
     "PolishResult": "critical",
+    "RankTrace": "rank",
+    "check_design": "rank",
     "critical_point": "critical",
+    "exact_fit": "rank",
     "polish": "critical",
+    "rank_analysis": "rank",
+    "rank_over_training": "rank",
+    "rank_over_weights": "rank",
+    "rank_phase": "rank",
+    "smallest_xor_ranks": "rank",
 }
-_MODULES: tuple[str, ...] = ()
+_MODULES: tuple[str, ...] = ("critical", "rank")
 
 __all__: list[str] = [
     "CriticalPointReport",
     "PolishResult",
+    "RankTrace",
+    "check_design",
+    "critical",
     "critical_point",
+    "exact_fit",
     "polish",
+    "rank",
+    "rank_analysis",
+    "rank_over_training",
+    "rank_over_weights",
+    "rank_phase",
+    "smallest_xor_ranks",
 ]
 
 

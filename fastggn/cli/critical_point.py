@@ -34,7 +34,7 @@ Examples:
 @click.argument("data", required=False, metavar="[DATA]")
 @click.option(
     "--target", type=TARGET, metavar="COLUMNS",
-    help="Target columns of DATA.  [default: those of the model]",
+    help="As in fastggn train.",
 )  # fmt: skip
 @click.option("--polish", is_flag=True, help="Solve gradient = 0 from there first.")
 @click.option(
@@ -62,10 +62,12 @@ def critical_point(
 ) -> int:
     """Classify the weights of a model file."""
     from fastggn.analysis.critical import critical_point as classify
-    from fastggn.cli.model_problem import load_problem
+    from fastggn.cli.model_data import model_loss, model_problem
+    from fastggn.model_io import load_model
 
     with bad_input():
-        problem, theta = load_problem(model, data, target)
+        net, theta, metadata = load_model(model)
+        problem = model_problem(net, metadata, data, target, model_loss(metadata, None))
         report = classify(
             problem,
             theta,

@@ -13,6 +13,8 @@ from fastggn import __version__
 from fastggn.cli.critical_point import critical_point
 from fastggn.cli.info import info
 from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, BadInput, SaveError
+from fastggn.cli.rank import check_design, rank
+from fastggn.cli.reproduce import reproduce
 from fastggn.cli.train import train
 
 __all__ = ["main"]
@@ -93,3 +95,6 @@ def main() -> None:
 main.add_command(train)
 main.add_command(critical_point)
 main.add_command(info)
+main.add_command(reproduce)
+main.add_command(rank)
+main.add_command(check_design)

@@ -14,7 +14,7 @@ from numba.extending import get_cython_function_address, intrinsic
 
 from fastggn.kernels.jit import DISABLED, inline
 
-_ROUTINES = ("dgemm", "sgemm", "dsyrk", "dtrsm", "dpotrf")
+_ROUTINES = ("dgemm", "sgemm", "dsyrk", "dpotrf")
 for _name in _ROUTINES:
     _module = "scipy.linalg.cython_lapack" if _name == "dpotrf" else "scipy.linalg.cython_blas"
     llvm_binding.add_symbol(f"fastggn_{_name}", get_cython_function_address(_module, _name))
@@ -139,36 +139,6 @@ def _syrk(typingctx, alpha, a, beta, c):
 
 
 @intrinsic
-def _trsm(typingctx, a, b):
-    """Overwrite B with B A^-T, A lower triangular."""
-    _check_matrices(a, b)
-    signature = types.void(a, b)
-
-    def codegen(context, builder, sig, args):
-        data_a, _, _, lda = _matrix(context, builder, sig.args[0], args[0])
-        data_b, rows, cols, ldb = _matrix(context, builder, sig.args[1], args[1])
-        yes = ir.Constant(ir.IntType(64), 1)
-        # BLAS sees B^T (cols x rows) and A^T (upper triangular): A B^T = B^T, from the left.
-        arguments = [
-            _character(builder, yes, "L", "L"),
-            _character(builder, yes, "U", "U"),
-            _character(builder, yes, "T", "T"),
-            _character(builder, yes, "N", "N"),
-            _integer(builder, cols),
-            _integer(builder, rows),
-            _by_reference(builder, ir.Constant(_F64, 1.0)),
-            data_a,
-            _integer(builder, lda),
-            data_b,
-            _integer(builder, ldb),
-        ]
-        _call(builder, "dtrsm", arguments)
-        return context.get_dummy_value()
-
-    return signature, codegen
-
-
-@intrinsic
 def _potrf(typingctx, a):
     """Lower Cholesky factor of A in place; returns 0, or the first bad pivot, counted from 1."""
     _check_matrices(a)
@@ -206,10 +176,6 @@ if DISABLED:
         product = alpha * (a @ a.T)
         c[lower] = product[lower] if beta == 0.0 else product[lower] + beta * c[lower]
 
-    def trsm(a, b):
-        """Twin of the compiled triangular solve."""
-        b[...] = np.linalg.solve(np.tril(a), b.T).T
-
     def potrf(a):
         """Twin of the compiled Cholesky factorisation."""
         factor, info = lapack.dpotrf(np.tril(a), lower=1)
@@ -228,11 +194,6 @@ else:
     def syrk(alpha, a, beta, c):
         """Lower triangle of C = alpha A A^T + beta C."""
         _syrk(alpha, a, beta, c)
-
-    @inline
-    def trsm(a, b):
-        """Overwrite B with B A^-T, A lower triangular."""
-        _trsm(a, b)
 
     @inline
     def potrf(a):

@@ -1,20 +1,36 @@
 """Blocked Cholesky factorisation over Numba's workers, in place on the lower triangle.
 
-Right-looking: factor a diagonal tile, solve the panel below it, update the trailing matrix. Each
-tile receives its updates in the order of the panels, whatever worker applies them, so the bits do
-not depend on the number of threads. BLAS runs at one thread inside the workers.
+Left-looking by tiles, in one parallel region: the task of tile (i, j) subtracts the products of
+the rows i and j left of it, as these become final, then divides by the tile on the diagonal.
+Workers draw tasks from one list, column by column, and wait for what a task needs; all of it
+stands earlier in the list, so somebody is at work on it. While one worker factors a tile on the
+diagonal the others multiply. Each tile receives its products in one order, whatever worker
+computes them, so the bits do not depend on the number of threads. BLAS runs at one thread.
 """
 
 import numba
 import numpy as np
 from numba import prange
 
-from fastggn.kernels.blas import gemm, potrf, syrk, trsm
+from fastggn.kernels.atomic import add, give_way, load, store
+from fastggn.kernels.blas import gemm, potrf, syrk
 from fastggn.kernels.jit import njit, pnjit
 
-_SERIAL = 768  # below this size one worker is as fast as all
-_TILE = 192  # rows of a tile: the depth of the products of the update
-_WIDE = 8  # tiles that one product of the update spans, at most
+_SERIAL = 256  # up to this size one worker is as fast as all
+_COLUMNS = 32  # of a triangular solve without products
+_PATIENCE = 2000  # looks at a counter before a waiting worker lets others run on its core
+
+# Entries of the counters: the next task, the first bad pivot; then the final tiles of each row.
+_NEXT, _BAD, _FINAL = 0, 1, 2
+
+
+def tile_size(n):
+    """Rows of a tile: large ones multiply faster, small ones leave nobody waiting."""
+    if n <= 768:
+        return 96
+    if n <= 1536:
+        return 144
+    return 192 if n <= 4096 else 320
 
 
 @njit
@@ -30,56 +46,121 @@ def factor_tile(tile):
 
 
 @njit
-def update_task(a, k0, k1, start, task):
-    """Apply one product of the trailing update: rows of tile i, columns of up to _WIDE tiles.
-
-    Tasks are numbered row by row; row r (from 0) has r // _WIDE + 1 of them.
-    """
-    n = a.shape[0]
-    tiles = (n - start + _TILE - 1) // _TILE
-    row = tiles - 1
-    while task >= row // _WIDE + 1:
-        task -= row // _WIDE + 1
-        row -= 1
-    i0, i1 = start + row * _TILE, min(n, start + row * _TILE + _TILE)
-    left = a[i0:i1, k0:k1]
-    j0 = start + task * _WIDE * _TILE
-    j1 = min(i0, j0 + _WIDE * _TILE)
-    if j1 > j0:
-        gemm(0, 1, -1.0, left, a[j0:j1, k0:k1], 1.0, a[i0:i1, j0:j1])
-    if task == row // _WIDE:
-        syrk(-1.0, left, 1.0, a[i0:i1, i0:i1])
+def substitute(lower, tile, work):
+    """Overwrite a few columns X of a tile by X L^-T; `work` (columns, rows) holds X^T."""
+    columns, rows = lower.shape[0], tile.shape[0]
+    for j in range(columns):
+        x = work[j]
+        for i in range(rows):
+            x[i] = tile[i, j]
+        k = 0
+        while k + 4 <= j:
+            a, b, c, d = lower[j, k], lower[j, k + 1], lower[j, k + 2], lower[j, k + 3]
+            p, q, r, s = work[k], work[k + 1], work[k + 2], work[k + 3]
+            for i in range(rows):
+                x[i] -= (a * p[i] + b * q[i]) + (c * r[i] + d * s[i])
+            k += 4
+        while k < j:
+            a, p = lower[j, k], work[k]
+            for i in range(rows):
+                x[i] -= a * p[i]
+            k += 1
+        inverse = 1.0 / lower[j, j]
+        for i in range(rows):
+            x[i] *= inverse
+    for j in range(columns):
+        for i in range(rows):
+            tile[i, j] = work[j, i]
 
 
 @njit
-def count_tasks(size):
-    """The number of products of a trailing update of this size."""
-    tiles = (size + _TILE - 1) // _TILE
-    total = 0
-    for row in range(tiles):
-        total += row // _WIDE + 1
-    return total
+def divide(lower, tile, work):
+    """Overwrite X by X L^-T, by halves: most of it is products. dtrsm runs at a third of gemm."""
+    n = lower.shape[0]
+    if n <= _COLUMNS:
+        substitute(lower, tile, work)
+        return
+    half = (n // 2 + 7) // 8 * 8
+    divide(lower[:half, :half], tile[:, :half], work)
+    gemm(0, 1, -1.0, tile[:, :half], lower[half:, :half], 1.0, tile[:, half:])
+    divide(lower[half:, half:], tile[:, half:], work)
+
+
+@njit
+def wait_for(counters, row, count):
+    """Wait until a row has `count` final tiles; return how many, or -1 after a bad pivot."""
+    looks = 0
+    while True:
+        final = load(counters, _FINAL + row)
+        if final >= count:
+            return final
+        if load(counters, _BAD) != 0:
+            return -1
+        looks += 1
+        if looks > _PATIENCE:
+            give_way()
+
+
+@njit
+def subtract_products(a, size, i, j, counters):
+    """Subtract what stands left of tile (i, j), as far as it is final; False after a bad pivot."""
+    n = a.shape[0]
+    i0, i1 = i * size, min(n, i * size + size)
+    j0, j1 = j * size, min(n, j * size + size)
+    tile = a[i0:i1, j0:j1]
+    for k in range(j):
+        if min(wait_for(counters, i, k + 1), wait_for(counters, j, k + 1)) < 0:
+            return False
+        # One product a tile of depth, whatever is ready: the bits must not depend on timing.
+        left = a[i0:i1, k * size : k * size + size]
+        if i == j:
+            syrk(-1.0, left, 1.0, tile)
+        else:
+            gemm(0, 1, -1.0, left, a[j0:j1, k * size : k * size + size], 1.0, tile)
+    return True
+
+
+@njit
+def run_task(a, size, i, j, counters, work):
+    """Make tile (i, j) final; False after a bad pivot, here or elsewhere."""
+    n = a.shape[0]
+    i0, i1 = i * size, min(n, i * size + size)
+    j0, j1 = j * size, min(n, j * size + size)
+    if not subtract_products(a, size, i, j, counters):
+        return False
+    if i == j:
+        info = factor_tile(a[j0:j1, j0:j1])
+        if info != 0:
+            store(counters, _BAD, j0 + info)
+            return False
+    else:
+        if wait_for(counters, j, j + 1) < 0:
+            return False
+        divide(a[j0:j1, j0:j1], a[i0:i1, j0:j1], work)
+    store(counters, _FINAL + i, j + 1)
+    return True
 
 
 @pnjit
-def factor_tiles(a, workers):
+def factor_tiles(a, size, workers):
     """Factor the lower triangle of `a` in place; return the first bad pivot from 1, or 0."""
-    n = a.shape[0]
-    for k0 in range(0, n, _TILE):
-        k1 = min(n, k0 + _TILE)
-        diagonal = a[k0:k1, k0:k1]
-        info = factor_tile(diagonal)
-        if info != 0:
-            return k0 + info
-        below = (n - k1 + _TILE - 1) // _TILE
-        for tile in prange(below):
-            r0 = k1 + tile * _TILE
-            trsm(diagonal, a[r0 : min(n, r0 + _TILE), k0:k1])
-        tasks = count_tasks(n - k1)
-        for worker in prange(workers):
-            for task in range(worker, tasks, workers):
-                update_task(a, k0, k1, k1, task)
-    return 0
+    count = (a.shape[0] + size - 1) // size
+    counters = np.zeros(_FINAL + count, np.int64)
+    tasks = count * (count + 1) // 2
+    for _ in prange(workers):
+        work = np.empty((_COLUMNS, size))
+        j, first = 0, 0  # the column of the task, and its first task
+        while True:
+            task = add(counters, _NEXT, 1)
+            if task >= tasks:
+                break
+            while task - first >= count - j:
+                first += count - j
+                j += 1
+            if not run_task(a, size, j + task - first, j, counters, work):
+                break
+    # Not counters[_BAD]: the compiler takes it for the zero that it was before the region.
+    return load(counters, _BAD)
 
 
 def cholesky(a):
@@ -91,6 +172,7 @@ def cholesky(a):
         0, or the index of the first pivot that is not positive, counted from 1. The upper
         triangle is neither read nor written.
     """
-    if a.shape[0] <= _SERIAL:
+    n = a.shape[0]
+    if n <= _SERIAL:
         return int(factor_tile(a))
-    return int(factor_tiles(a, numba.get_num_threads()))
+    return int(factor_tiles(a, tile_size(n), numba.get_num_threads()))

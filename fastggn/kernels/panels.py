@@ -53,7 +53,10 @@ def next_pair(a, b, symmetric, columns):
 
 @njit
 def unit_pairs(left, right, symmetric, first, panel):
-    """Panel rows sum_c left[a, c] right[b, c], for the unit pairs from `first` on."""
+    """Panel rows sum_c left[a, c] right[b, c], for the unit pairs from `first` on.
+
+    Four columns at a time: with one, loads and stores of the row outweigh the arithmetic.
+    """
     chunk = panel.shape[1]
     columns = left.shape[1] // chunk
     a, b = pair_of(first, symmetric, right.shape[0])
@@ -62,10 +65,24 @@ def unit_pairs(left, right, symmetric, first, panel):
         x, y = left[a], right[b]
         for i in range(chunk):
             row[i] = x[i] * y[i]
-        for c in range(1, columns):
+        done = 1
+        while done + 4 <= columns:
+            add_four(x[done * chunk :], y[done * chunk :], row)
+            done += 4
+        for c in range(done, columns):
             for i in range(chunk):
                 row[i] += x[c * chunk + i] * y[c * chunk + i]
         a, b = next_pair(a, b, symmetric, right.shape[0])
+
+
+@njit
+def add_four(x, y, row):
+    """Add the products of four columns to a panel row."""
+    n = row.shape[0]
+    x1, x2, x3 = x[n : 2 * n], x[2 * n : 3 * n], x[3 * n : 4 * n]
+    y1, y2, y3 = y[n : 2 * n], y[2 * n : 3 * n], y[3 * n : 4 * n]
+    for i in range(n):
+        row[i] += (x[i] * y[i] + x1[i] * y1[i]) + (x2[i] * y2[i] + x3[i] * y3[i])
 
 
 @njit
@@ -91,19 +108,21 @@ def input_pairs(left, right, symmetric, first, panel):
 
 
 @njit
-def accumulate(panel, left, right, symmetric, first, strip, tile):
-    """Add panel times the input pairs from `first` on to a tile, a strip of pairs at a time."""
+def accumulate(panel, left, right, symmetric, first, strip, beta, tile):
+    """Add panel times the input pairs from `first` on to `beta` tile, a strip at a time."""
     done = 0
     while done < tile.shape[1]:
         rows = min(strip.shape[0], tile.shape[1] - done)
         input_pairs(left, right, symmetric, first + done, strip[:rows])
-        gemm(0, 1, 1.0, panel, strip[:rows], 1.0, tile[:, done : done + rows])
+        gemm(0, 1, 1.0, panel, strip[:rows], beta, tile[:, done : done + rows])
         done += rows
 
 
 @pnjit
-def assemble(layers, tiles, order, ws, left, right, lanes):
+def assemble(layers, tiles, order, ws, left, right, fresh, lanes):
     """Add the tiles of the GGN over the chunks of a block to the lanes (lanes, size).
+
+    With `fresh` the lanes' content is overwritten.
 
     `left` and `right` (chunks, units, n_S C) are Psi S and Psi S diag(signs); the same array
     twice for a positive semi-definite curvature. The panels and products have the lanes' dtype.
@@ -120,7 +139,12 @@ def assemble(layers, tiles, order, ws, left, right, lanes):
         tile = lanes[lane, row[OFFSET] : row[OFFSET] + rows * cols].reshape(rows, cols)
         panel = np.empty((tallest, chunk), lanes.dtype)[:rows]
         strip = np.empty((min(_STRIP, cols), chunk), lanes.dtype)
-        for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
+        first = lane * n_chunks // n_lanes
+        last = (lane + 1) * n_chunks // n_lanes
+        if fresh and first == last:
+            tile[:] = 0.0
+        for c in range(first, last):
+            beta = 0.0 if fresh and c == first else 1.0
             if row[KIND] == KIND_CURVATURE:
                 unit_pairs(
                     left[c, upper[UNIT_ROW] : upper[UNIT_ROW] + upper[UNITS]],
@@ -133,7 +157,7 @@ def assemble(layers, tiles, order, ws, left, right, lanes):
                 output_panel(ws[c], left[c, upper[UNIT_ROW]], lower, row[KIND], row[P0], panel)
             phi_upper = ws[c, upper[PHI_IN] : upper[PHI_IN] + upper[INPUTS]]
             phi_lower = ws[c, lower[PHI_IN] : lower[PHI_IN] + lower[INPUTS]]
-            accumulate(panel, phi_upper, phi_lower, symmetric, row[Q0], strip, tile)
+            accumulate(panel, phi_upper, phi_lower, symmetric, row[Q0], strip, beta, tile)
 
 
 @pnjit
@@ -156,127 +180,177 @@ def assemble_stored(layers, tiles, order, ws, stored, omegas, lanes):
             phi_lower = ws[c, lower[PHI_IN] : lower[PHI_IN] + lower[INPUTS]]
             if row[KIND] == KIND_MIXED:
                 omega = omegas[c, upper[UNIT_ROW] : upper[UNIT_ROW] + upper[UNITS]]
-                accumulate(panel, omega, phi_lower, False, row[Q0], strip, tile)
+                accumulate(panel, omega, phi_lower, False, row[Q0], strip, 1.0, tile)
             else:
                 phi_upper = ws[c, upper[PHI_IN] : upper[PHI_IN] + upper[INPUTS]]
                 symmetric = row[UPPER] == row[LOWER]
-                accumulate(panel, phi_upper, phi_lower, symmetric, row[Q0], strip, tile)
+                accumulate(panel, phi_upper, phi_lower, symmetric, row[Q0], strip, 1.0, tile)
 
 
 @njit
-def scatter_square(tile, p0, q0, start, inputs, out):
-    """Write a tile of a diagonal block: each value stands in up to four places of G."""
-    a, b = pair_of(p0, True, 0)
-    for p in range(tile.shape[0]):
-        rows, cols = start + a * inputs, start + b * inputs
-        i, j = pair_of(q0, True, 0)
-        for q in range(tile.shape[1]):
-            value = tile[p, q]
-            out[rows + i, cols + j] = value
-            out[rows + j, cols + i] = value
-            i, j = next_pair(i, j, True, 0)
-        a, b = next_pair(a, b, True, 0)
+def sum_row(lanes, start, size, work, row):
+    """Fill `row` with the pairwise sum over the lanes of entries start, ..., in a fixed order."""
+    n_lanes = lanes.shape[0]
+    if n_lanes == 1:
+        for i in range(size):
+            row[i] = lanes[0, start + i]
+        return
+    count = (n_lanes + 1) // 2
+    for k in range(count):
+        x = lanes[2 * k, start : start + size]
+        if 2 * k + 1 < n_lanes:
+            y = lanes[2 * k + 1, start : start + size]
+            for i in range(size):
+                work[k, i] = x[i] + y[i]
+        else:
+            work[k, :size] = x
+    step = 1
+    while step < count:
+        for k in range(0, count - step, 2 * step):
+            for i in range(size):
+                work[k, i] += work[k + step, i]
+        step *= 2
+    row[:size] = work[0, :size]
 
 
 @njit
-def scatter_block(tile, p0, q0, upper, lower, out):
-    """Write a tile of a block below the diagonal: rows of layer l, columns of layer k < l."""
-    a, b = pair_of(p0, False, lower[UNITS])
-    for p in range(tile.shape[0]):
-        rows = upper[W_OFF] + a * upper[INPUTS]
-        cols = lower[W_OFF] + b * lower[INPUTS]
-        i, j = pair_of(q0, False, lower[INPUTS])
-        for q in range(tile.shape[1]):
-            out[rows + i, cols + j] = tile[p, q]
-            i, j = next_pair(i, j, False, lower[INPUTS])
-        a, b = next_pair(a, b, False, lower[UNITS])
+def scatter_square(values, a, b, q0, start, inputs, out):
+    """Write a row of a tile of a diagonal block: each value stands in up to four places of G.
+
+    Here those of the lower triangle are filled: (a, i; b, j) and (a, j; b, i).
+    """
+    rows, cols = start + a * inputs, start + b * inputs
+    i, j = pair_of(q0, True, 0)
+    q = 0
+    while q < values.shape[0]:
+        run = min(i + 1 - j, values.shape[0] - q)
+        target = out[rows + i, cols + j : cols + j + run]
+        for r in range(run):
+            value = values[q + r]
+            target[r] = value
+            out[rows + j + r, cols + i] = value
+        q += run
+        i, j = i + 1, 0
 
 
 @njit
-def scatter_mixed(tile, p0, q0, upper, lower, out):
-    """Add a tile of the second summand of the exact Hessian: (a in k, q) times (u in l, j)."""
-    a, q_in = pair_of(p0, False, upper[CORE])
-    for p in range(tile.shape[0]):
-        u, j = pair_of(q0, False, lower[INPUTS])
-        for q in range(tile.shape[1]):
-            row = upper[W_OFF] + u * upper[INPUTS] + q_in
-            out[row, lower[W_OFF] + a * lower[INPUTS] + j] += tile[p, q]
-            u, j = next_pair(u, j, False, lower[INPUTS])
-        a, q_in = next_pair(a, q_in, False, upper[CORE])
+def scatter_block(values, a, b, q0, upper, lower, out):
+    """Write a row of a tile below the diagonal: rows of layer l, columns of layer k < l."""
+    rows = upper[W_OFF] + a * upper[INPUTS]
+    cols = lower[W_OFF] + b * lower[INPUTS]
+    i, j = pair_of(q0, False, lower[INPUTS])
+    q = 0
+    while q < values.shape[0]:
+        run = min(lower[INPUTS] - j, values.shape[0] - q)
+        out[rows + i, cols + j : cols + j + run] = values[q : q + run]
+        q += run
+        i, j = i + 1, 0
 
 
 @njit
-def scatter_output(tile, q0, upper, out):
+def scatter_mixed(values, a, q_in, q0, upper, lower, out):
+    """Add a row of the second summand of the exact Hessian: (a in k, q) times (u in l, j)."""
+    u, j = pair_of(q0, False, lower[INPUTS])
+    for q in range(values.shape[0]):
+        row = upper[W_OFF] + u * upper[INPUTS] + q_in
+        out[row, lower[W_OFF] + a * lower[INPUTS] + j] += values[q]
+        u, j = next_pair(u, j, False, lower[INPUTS])
+
+
+@njit
+def scatter_output(values, q0, upper, out):
     """Write a tile of the output layer's block: one and the same for each of its units."""
     m = upper[INPUTS]
     for a in range(upper[UNITS]):
         start = upper[W_OFF] + a * m
         i, j = pair_of(q0, True, 0)
-        for q in range(tile.shape[1]):
-            out[start + i, start + j] = tile[0, q]
+        for q in range(values.shape[0]):
+            out[start + i, start + j] = values[q]
             i, j = next_pair(i, j, True, 0)
 
 
 @njit
-def scatter_below_output(theta, tile, p0, q0, upper, lower, out):
-    """Write a tile of the block (L, L-1): row b times W_L[a, b] for each output unit a."""
+def clear_output(upper, out):
+    """Zero the blocks of different units of an output layer whose units do not interact."""
+    m, start = upper[INPUTS], upper[W_OFF]
+    for a in range(1, upper[UNITS]):
+        out[start + a * m : start + a * m + m, start : start + a * m] = 0.0
+
+
+@njit
+def scatter_below_output(theta, values, b, q0, upper, lower, out):
+    """Write a row of a tile of the block (L, L-1): times W_L[a, b] for each output unit a."""
     m, below = upper[INPUTS], lower[INPUTS]
     for a in range(upper[UNITS]):
         rows = upper[W_OFF] + a * m
-        for p in range(tile.shape[0]):
-            factor = theta[rows + p0 + p]
-            cols = lower[W_OFF] + (p0 + p) * below
-            i, j = pair_of(q0, False, below)
-            for q in range(tile.shape[1]):
-                out[rows + i, cols + j] = factor * tile[p, q]
-                i, j = next_pair(i, j, False, below)
+        factor = theta[rows + b]
+        cols = lower[W_OFF] + b * below
+        i, j = pair_of(q0, False, below)
+        q = 0
+        while q < values.shape[0]:
+            run = min(below - j, values.shape[0] - q)
+            target = out[rows + i, cols + j : cols + j + run]
+            for r in range(run):
+                target[r] = factor * values[q + r]
+            q += run
+            i, j = i + 1, 0
+
+
+@njit
+def scatter_row(theta, row, p, upper, lower, values, out):
+    """Write (KIND_MIXED: add) row p of a tile to the lower triangle of G."""
+    if row[KIND] == KIND_MIXED:
+        a, b = pair_of(p, False, upper[CORE])
+        scatter_mixed(values, a, b, row[Q0], upper, lower, out)
+    elif row[KIND] == KIND_OUTPUT:
+        scatter_output(values, row[Q0], upper, out)
+    elif row[KIND] == KIND_BELOW_OUTPUT:
+        scatter_below_output(theta, values, p, row[Q0], upper, lower, out)
+    elif row[UPPER] == row[LOWER]:
+        a, b = pair_of(p, True, 0)
+        scatter_square(values, a, b, row[Q0], upper[W_OFF], upper[INPUTS], out)
+    else:
+        a, b = pair_of(p, False, lower[UNITS])
+        scatter_block(values, a, b, row[Q0], upper, lower, out)
 
 
 @pnjit
-def expand(theta, layers, tiles, lanes, kind, out):
-    """Sum the lanes of each tile and write it to the lower triangle.
+def expand(theta, layers, tiles, lanes, kind, scale, out):
+    """Sum the lanes of each tile, times `scale`, and write it to the lower triangle.
 
     `kind` is KIND_MIXED for those tiles alone, which add to what stands there, or any other
-    for all the rest.
+    for all the rest, which fill the whole triangle.
     """
-    n_lanes = lanes.shape[0]
+    widest = (tiles[:, Q1] - tiles[:, Q0]).max()
     for t in prange(tiles.shape[0]):
         row = tiles[t]
         if (row[KIND] == KIND_MIXED) != (kind == KIND_MIXED):
             continue
         upper, lower = layers[row[UPPER]], layers[row[LOWER]]
-        rows, cols = row[P1] - row[P0], row[Q1] - row[Q0]
-        start, stop = row[OFFSET], row[OFFSET] + rows * cols
-        step = 1
-        while step < n_lanes:
-            for lane in range(0, n_lanes - step, 2 * step):
-                for i in range(start, stop):
-                    lanes[lane, i] += lanes[lane + step, i]
-            step *= 2
-        tile = lanes[0, start:stop].reshape(rows, cols)
-        if kind == KIND_MIXED:
-            scatter_mixed(tile, row[P0], row[Q0], upper, lower, out)
-        elif row[KIND] == KIND_OUTPUT:
-            scatter_output(tile, row[Q0], upper, out)
-        elif row[KIND] == KIND_BELOW_OUTPUT:
-            scatter_below_output(theta, tile, row[P0], row[Q0], upper, lower, out)
-        elif row[UPPER] == row[LOWER]:
-            scatter_square(tile, row[P0], row[Q0], upper[W_OFF], upper[INPUTS], out)
-        else:
-            scatter_block(tile, row[P0], row[Q0], upper, lower, out)
+        cols = row[Q1] - row[Q0]
+        work = np.empty(((lanes.shape[0] + 1) // 2, cols), lanes.dtype)
+        values = np.empty(widest)[:cols]
+        if row[KIND] == KIND_OUTPUT and row[Q0] == 0:
+            clear_output(upper, out)
+        for p in range(row[P0], row[P1]):
+            sum_row(lanes, row[OFFSET] + (p - row[P0]) * cols, cols, work, values)
+            for q in range(cols):
+                values[q] *= scale
+            scatter_row(theta, row, p, upper, lower, values, out)
 
 
 @pnjit
-def mirror(out, scale):
-    """Multiply the lower triangle of a square matrix and copy it to the upper one, by blocks."""
+def mirror(out):
+    """Copy the lower triangle of a square matrix to the upper one, by blocks."""
     n = out.shape[0]
     size = 64
     blocks = (n + size - 1) // size
     for block in prange(blocks):
-        r0, r1 = block * size, min(n, block * size + size)
-        for c0 in range(0, r1, size):
+        # Rows of the upper triangle, so that each worker writes pages of its own; first and
+        # last ones in turns, since a row of blocks is the shorter the later it stands.
+        turn = block // 2 if block % 2 == 0 else blocks - 1 - block // 2
+        r0, r1 = turn * size, min(n, turn * size + size)
+        for c0 in range(r0, n, size):
             for r in range(r0, r1):
-                for c in range(c0, min(c0 + size, r + 1)):
-                    value = scale * out[r, c]
-                    out[r, c] = value
-                    out[c, r] = value
+                for c in range(max(c0, r + 1), min(c0 + size, n)):
+                    out[r, c] = out[c, r]

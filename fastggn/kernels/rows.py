@@ -10,7 +10,7 @@ from numba import prange
 from fastggn.kernels.blas import gemm
 from fastggn.kernels.jit import njit, pnjit
 from fastggn.kernels.layout import INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
-from fastggn.kernels.panels import OFFSET, P0, P1, Q0, Q1
+from fastggn.kernels.panels import OFFSET, P0, P1, Q0, Q1, sum_row
 
 
 @njit
@@ -34,8 +34,11 @@ def jacobian_panel(layers, w, psi, column, first, panel):
 
 
 @pnjit
-def assemble_rows(layers, tiles, order, ws, left, right, lanes):
-    """Add the square tiles of the GGN over the chunks of a block to the lanes (lanes, size)."""
+def assemble_rows(layers, tiles, order, ws, left, right, fresh, lanes):
+    """Add the square tiles of the GGN over the chunks of a block to the lanes (lanes, size).
+
+    With `fresh` the lanes' content is overwritten.
+    """
     n_lanes = lanes.shape[0]
     n_chunks, _, chunk = ws.shape
     columns = left.shape[2] // chunk
@@ -47,25 +50,28 @@ def assemble_rows(layers, tiles, order, ws, left, right, lanes):
         tile = lanes[lane, row[OFFSET] : row[OFFSET] + rows * cols].reshape(rows, cols)
         a = np.empty((tallest, chunk), lanes.dtype)[:rows]
         b = np.empty((tallest, chunk), lanes.dtype)[:cols]
-        for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
+        first = lane * n_chunks // n_lanes
+        last = (lane + 1) * n_chunks // n_lanes
+        if fresh and first == last:
+            tile[:] = 0.0
+        for c in range(first, last):
             for column in range(columns):
+                beta = 0.0 if fresh and c == first and column == 0 else 1.0
                 jacobian_panel(layers, ws[c], left[c], column, row[P0], a)
                 jacobian_panel(layers, ws[c], right[c], column, row[Q0], b)
-                gemm(0, 1, 1.0, a, b, 1.0, tile)
+                gemm(0, 1, 1.0, a, b, beta, tile)
 
 
 @pnjit
-def expand_rows(tiles, lanes, out):
-    """Sum the lanes of each tile, pairwise, and write it to the lower triangle."""
-    n_lanes = lanes.shape[0]
+def expand_rows(tiles, lanes, scale, out):
+    """Sum the lanes of each tile, times `scale`, and write it to the lower triangle."""
+    widest = (tiles[:, Q1] - tiles[:, Q0]).max()
     for t in prange(tiles.shape[0]):
         row = tiles[t]
-        rows, cols = row[P1] - row[P0], row[Q1] - row[Q0]
-        start, stop = row[OFFSET], row[OFFSET] + rows * cols
-        step = 1
-        while step < n_lanes:
-            for lane in range(0, n_lanes - step, 2 * step):
-                for i in range(start, stop):
-                    lanes[lane, i] += lanes[lane + step, i]
-            step *= 2
-        out[row[P0] : row[P1], row[Q0] : row[Q1]] = lanes[0, start:stop].reshape(rows, cols)
+        cols = row[Q1] - row[Q0]
+        work = np.empty(((lanes.shape[0] + 1) // 2, cols), lanes.dtype)
+        values = np.empty(widest)[:cols]
+        for p in range(row[P0], row[P1]):
+            sum_row(lanes, row[OFFSET] + (p - row[P0]) * cols, cols, work, values)
+            for q in range(cols):
+                out[p, row[Q0] + q] = scale * values[q]

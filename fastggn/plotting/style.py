@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, BinaryIO
 
 __all__ = ["LINES", "MARKERS", "new_figure", "save"]
 
@@ -39,6 +39,9 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 6.4, height: f
     return figure, axes
 
 
-def save(figure: Any, path: str) -> None:
-    """Write a figure as the picture that the name's ending says, at 150 dots an inch."""
-    figure.savefig(path, dpi=150)
+def save(figure: Any, path: str | BinaryIO) -> None:
+    """Write a figure as the picture that the name's ending says, or as PNG to a binary stream.
+
+    At 150 dots an inch.
+    """
+    figure.savefig(path, dpi=150, format=None if isinstance(path, str) else "png")

@@ -108,7 +108,8 @@ def train(
         Seconds; the iteration under way is finished.
     callbacks : iterable of callable
         Each is called with the `Record` of every iteration; one that returns True stops the
-        run with the status "interrupted".
+        run with the status "interrupted". One that has a method ``see`` is shown theta first,
+        which it must not change (`analysis.RankTrace` follows the rank in this way).
     progress : bool
         Print a line an iteration to the standard error stream.
     n_threads : int, optional

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse.linalg import lsqr
 
 from fastggn.analysis.critical.surface import EPS, SAFETY, Matrix, Surface, Vector
+from fastggn.analysis.rank.duplicates import find_duplicates
 from fastggn.losses.separable import SeparableLoss
 from fastggn.training.moves import norm
 from fastggn.training.newton import DENSE_LIMIT
@@ -36,7 +37,7 @@ def _attained(surface: Surface) -> bool:
     """Whether finite outputs reach the infimum 0 of the loss."""
     problem = surface.problem
     targets = problem.targets
-    used = targets if problem._weights is None else targets[problem._weights > 0.0]
+    used = targets[problem.relative_weights > 0.0]
     if problem.loss_function.name == "softmax_cross_entropy":
         inside = bool((used > 0.0).all())
     elif problem.loss_function.name == "logistic":
@@ -57,7 +58,7 @@ def _is_zero(surface: Surface, theta: Vector) -> bool:
     error = surface.output_rounding(theta)
     outputs, targets = problem.outputs(theta), problem.targets
     surface.cost += 0.5
-    weights = problem._objective.weights
+    weights = problem.relative_weights
     if _zero_at_targets(surface):
         return bool((np.abs(outputs - targets).max(axis=1)[weights > 0.0] <= error).all())
     if not problem.loss_function.convex:
@@ -136,38 +137,48 @@ def convex_problem(surface: Surface) -> str | None:
 def lower_bound(surface: Surface, theta: Vector, loss: float) -> str | None:
     """Return why theta is a global minimum, if its loss equals a lower bound for all theta.
 
-    For the squared loss: the optimum over all affine maps of the rank that the widths allow, for
-    a network of identity activations (its global minimum, see `_linear_optimum`), and the
-    variance of the targets among samples of equal inputs, for any network.
+    The optimum over all affine maps of the rank that the widths allow, for a network of identity
+    activations and the squared loss (its global minimum, see `_linear_optimum`); and the floor
+    that equal inputs with different targets imply, for any network.
     """
     problem = surface.problem
     entries = problem.n_samples * (problem.network.n_inputs + problem.n_outputs)
-    if problem.loss_function.name != "squared" or problem.l2 or entries > LARGEST_DESIGN:
+    if problem.l2 or entries > LARGEST_DESIGN or not _attained(surface):
         return None
-    scale = getattr(problem.loss_function, "scale", 1.0)
-    weights = problem._objective.weights / problem.n_samples
-    inputs, targets = problem._source.rows(0, problem.n_samples), problem.targets / scale
+    inputs, _ = problem.read_samples(0, problem.n_samples)
     tolerance = 4.0 * surface.rounding(theta)
-    names = {a.name for a in problem.network.activations}
-    linear = names == {"identity"} and isinstance(problem.network.bias, str)
-    if linear and problem._gates is None:
-        optimum = _linear_optimum(surface, inputs, targets, weights)
+    linear = {a.name for a in problem.network.activations} == {"identity"}
+    plain = isinstance(problem.network.bias, str) and not problem.gated
+    if linear and plain and problem.loss_function.name == "squared":
+        optimum = _linear_optimum(surface, inputs)
         if loss <= optimum + tolerance:
             return f"linear network: the loss equals the optimum {optimum:.6g} of its maps"
-    floor = _duplicate_floor(inputs, targets, weights)
-    if 0.0 < floor and loss <= floor + tolerance:
+    if problem.gated:
+        return None
+    found = find_duplicates(
+        lambda start, stop: inputs[start:stop],
+        problem.n_samples,
+        problem.network.n_inputs,
+        problem.targets,
+        problem.relative_weights,
+        problem.loss_function,
+    )
+    if found.floor is not None and 0.0 < found.floor and loss <= found.floor + tolerance:
+        floor = found.floor
         return f"equal inputs with different targets: no function has a loss below {floor:.6g}"
     return None
 
 
-def _linear_optimum(surface: Surface, inputs: Matrix, targets: Matrix, weights: Vector) -> float:
+def _linear_optimum(surface: Surface, inputs: Matrix) -> float:
     """Return the least loss of x -> A x [+ c], rank A at most the narrowest width.
 
     Reduced-rank regression: the optimum keeps the largest singular values of the fitted
     targets (O'Leary-Roseberry and Ghattas 2020, Eq. 2, print the truncated matrix of the
     regression, which is another one). Free biases centre both sides.
     """
-    net = surface.problem.network
+    problem, net = surface.problem, surface.problem.network
+    weights = problem.relative_weights / problem.n_samples
+    targets = problem.targets / getattr(problem.loss_function, "scale", 1.0)
     if net.has_free_bias:
         share = weights / weights.sum()
         inputs, targets = inputs - share @ inputs, targets - share @ targets
@@ -177,16 +188,3 @@ def _linear_optimum(surface: Surface, inputs: Matrix, targets: Matrix, weights: 
     u = u[:, s > EPS * max(x.shape) * s[0]] if s[0] > 0.0 else u[:, :0]
     kept = np.linalg.svd(u.T @ y, compute_uv=False)[: min(net.widths)]
     return 0.5 * float((y * y).sum() - kept @ kept)
-
-
-def _duplicate_floor(inputs: Matrix, targets: Matrix, weights: Vector) -> float:
-    """Return half the weighted sum of squares of the targets within groups of equal inputs."""
-    _, group = np.unique(inputs, axis=0, return_inverse=True)
-    group = np.ravel(group)
-    total = np.bincount(group, weights)
-    total[total == 0.0] = 1.0
-    floor = 0.0
-    for column in targets.T:
-        mean = np.bincount(group, weights * column) / total
-        floor += 0.5 * float(weights @ (column - mean[group]) ** 2)
-    return floor

@@ -188,6 +188,7 @@ class _Judge:
             lowest_eigenvalue=spectrum.lowest,
             eigenvalue_bound=float(spectrum.bound[0]),
             eigenvalues=spectrum.values,
+            eigenvalue_bounds=spectrum.bound,
             method="dense" if dense else "lanczos",
         )
         return spectrum

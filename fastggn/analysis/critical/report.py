@@ -60,6 +60,8 @@ class CriticalPointReport:
         where the gradient is zero to the last digit.
     eigenvalues : ndarray or None
         Ascending: all with "dense", those at the lower end with "lanczos".
+    eigenvalue_bounds : ndarray or None
+        How far off each of them may be.
     descent_direction : ndarray, shape (N,), or None
         A unit vector along which, or along a curve tangent to which, the loss falls.
     descent_point : ndarray, shape (N,), or None
@@ -91,6 +93,7 @@ class CriticalPointReport:
     lowest_eigenvalue: float | None = None
     eigenvalue_bound: float | None = None
     eigenvalues: Vector | None = None
+    eigenvalue_bounds: Vector | None = None
     descent_direction: Vector | None = None
     descent_point: Vector | None = None
     decrease: float | None = None
@@ -159,6 +162,12 @@ class CriticalPointReport:
             if pair is not None:
                 rows.append((f"{name} derivative", f"{pair[0]:.6e} +- {pair[1]:.0e}"))
         return rows
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure of the eigenvalues, those that count as zero marked."""
+        from fastggn.plotting.critical import plot_eigenvalues
+
+        return plot_eigenvalues(self)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values that JSON can hold."""

@@ -85,7 +85,7 @@ class Surface:
         slope = np.abs(problem.loss_function.gradient(outputs, targets))
         size = np.maximum(np.abs(outputs), np.abs(targets))
         terms = problem.loss_function.value(outputs, targets) + (slope * size).sum(axis=1)
-        weights = problem._objective.weights
+        weights = problem.relative_weights
         decay = 0.5 * problem.l2 * float(theta @ theta)
         return SAFETY * EPS * (float(np.mean(weights * terms)) + decay)
 
@@ -101,7 +101,7 @@ class Surface:
     @cached_property
     def smooth(self) -> bool:
         """Whether activations and loss are twice continuously differentiable."""
-        if self.problem._gates is not None:
+        if self.problem.gated:
             hidden = 2
         else:
             hidden = min((a.smoothness for a in self.problem.network.activations[:-1]), default=2)
@@ -112,7 +112,7 @@ class Surface:
     def analytic(self) -> bool:
         """Whether the loss is an analytic function of theta on each of its smooth pieces."""
         used = self.problem.network.activations
-        if self.problem._gates is not None:
+        if self.problem.gated:
             used = used[-1:]
         names = {activation.name for activation in used}
         return (
@@ -136,7 +136,7 @@ class Surface:
         if self.smooth:
             return np.zeros(0)
         net = self.problem.network
-        gated = self.problem._gates is not None
+        gated = self.problem.gated
         parts = [
             z.ravel()
             for number, z in enumerate(self.preactivations_by_layer(theta))

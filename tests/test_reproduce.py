@@ -1,0 +1,217 @@
+"""``fastggn reproduce``: every experiment's quick version, the two files, and clear errors."""
+
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from fastggn import experiments
+from fastggn.cli import main
+
+# Quick versions of more than about 20 seconds.
+SLOW: set[str] = set()
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        return CliRunner().invoke(main, ["reproduce", *[str(a) for a in arguments]])
+
+    return call
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """An experiment that takes no time, registered as ``toy``."""
+    module = types.ModuleType("fastggn.experiments.toy", "A toy.\n\nNot a figure of any paper.")
+    module.DEFAULT = {"seed": 0, "count": 3, "factor": 1.5, "kind": "good", "sizes": [1, 2]}
+    module.QUICK = {**module.DEFAULT, "count": 2}
+    module.calls = []
+
+    def work(config, report):
+        module.calls.append(config)
+        if config["kind"] != "good":
+            raise ValueError("kind must be good")
+        report("half of it")
+        if config["count"] == 99:
+            raise ValueError("broken inside")
+        return {
+            "values": np.arange(config["count"]) * config["factor"],
+            "gap": np.nan,
+            "n": np.int64(4),
+            "pair": (1, np.float64(0.5)),
+        }
+
+    def plot(result):
+        from fastggn.plotting.style import new_figure
+
+        if module.fails_to_draw:
+            raise RuntimeError("no ink")
+        figure, axes = new_figure()
+        axes[0, 0].plot(result["values"])
+        return figure
+
+    module.run, module.plot, module.fails_to_draw = work, plot, False
+    module.summary = lambda result: f"gap {result['gap']}, {len(result['values'])} values"
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setitem(experiments.NAMES, "toy", "toy")
+    return module
+
+
+def one_line(result, *words):
+    assert result.exit_code == 2, result.output
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("fastggn: error: "), result.stderr
+    for word in words:
+        assert word in lines[0]
+
+
+# --- every experiment ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name in sorted(experiments.NAMES)
+    ],
+)
+def test_quick_version(run, tmp_path, name):
+    from matplotlib.image import imread
+
+    result = run(name, "--out", "results", "--quick")
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+    module = experiments.load(name)
+    assert document["experiment"] == name
+    assert document["config"] == json.loads(json.dumps(module.QUICK))
+    assert set(document["versions"]) == {"fastggn", "numpy", "scipy", "numba"}
+    assert 0.0 < document["seconds"] < 60.0
+    assert document["result"]
+    # The file alone is enough for the summary and the figure.
+    assert module.summary(document["result"]).strip() in result.stdout
+    picture = imread(tmp_path / "results" / f"{name}.png")
+    height, width = picture.shape[:2]
+    assert 400 <= height <= 3000 and 600 <= width <= 4000
+    assert np.ptp(picture[..., :3]) == 1.0  # ink on white
+    assert {p.name for p in (tmp_path / "results").iterdir()} == {f"{name}.json", f"{name}.png"}
+
+
+@pytest.mark.parametrize("name", sorted(experiments.NAMES))
+def test_modules_hold_what_the_command_needs(name):
+    module = experiments.load(name)
+    assert set(module.QUICK) == set(module.DEFAULT) and isinstance(module.DEFAULT["seed"], int)
+    json.dumps(module.DEFAULT, allow_nan=False)
+    for part in ("run", "plot", "summary"):
+        assert callable(getattr(module, part))
+    assert module.__doc__ and len(module.__doc__.splitlines()[0]) <= 100
+
+
+def test_list(run):
+    result = run("--list")
+    assert result.exit_code == 0
+    for name in experiments.NAMES:
+        assert name in result.stdout
+
+
+# --- what it writes -----------------------------------------------------------------------------
+
+
+def test_files_and_summary(run, toy, tmp_path):
+    result = run("toy", "--out", "deep/er", "--seed", 7, "--set", "factor=2", "--set", "kind=good")
+    assert result.exit_code == 0, result.output
+    document = json.loads((tmp_path / "deep/er/toy.json").read_text())
+    assert document["config"] == {**toy.DEFAULT, "seed": 7, "factor": 2.0}
+    assert document["result"] == {
+        "values": [0.0, 2.0, 4.0],
+        "gap": None,
+        "n": 4,
+        "pair": [1, 0.5],
+    }
+    assert (tmp_path / "deep/er/toy.png").read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    assert "gap None, 3 values" in result.stdout and "toy.png" in result.stdout
+    assert "toy: half of it" in result.stderr
+    assert toy.DEFAULT["seed"] == 0  # the module's own configuration is untouched
+
+
+def test_quiet_prints_nothing(run, toy):
+    result = run("toy", "--out", ".", "--quiet", "--quick")
+    assert result.exit_code == 0 and result.output == ""
+    assert toy.calls[0]["count"] == 2
+
+
+def test_threads(run, toy, monkeypatch):
+    from fastggn.parallel.threads import thread_count
+
+    seen = []
+    work = toy.run
+    toy.run = lambda config, report: (seen.append(thread_count()), work(config, report))[1]
+    assert run("toy", "--out", ".", "--threads", 1).exit_code == 0
+    assert seen == [1]
+
+
+def test_a_failing_figure_leaves_the_result(run, toy, tmp_path):
+    toy.fails_to_draw = True
+    result = run("toy", "--out", ".")
+    assert result.exit_code == 1 and "no ink" in result.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["toy.json"]
+
+
+# --- errors before any work ---------------------------------------------------------------------
+
+
+def test_an_unknown_name_lists_the_names(run):
+    one_line(run("shen-fig9", "--out", "."), "shen-fig9", *experiments.NAMES)
+    one_line(run("--out", "."), "NAME", *experiments.NAMES)
+
+
+def test_out_is_needed_and_must_be_writable(run, toy, tmp_path):
+    one_line(run("toy"), "--out DIR")
+    (tmp_path / "file").write_text("")
+    one_line(run("toy", "--out", "file"), "file")
+    (tmp_path / "toy.png").mkdir()
+    one_line(run("toy", "--out", "."), "toy.png")
+    assert toy.calls == []
+
+
+def test_matplotlib_missing(run, toy, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    one_line(run("toy", "--out", "."), "fastggn[plot]")
+    assert toy.calls == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "word"),
+    [
+        ("cuont=3", "did you mean 'count'"),
+        ("count", "KEY=VALUE"),
+        ("count=many", "like 3"),
+        ("count=2.5", "like 3"),
+        ("count=true", "like 3"),
+        ("factor=wide", "like 1.5"),
+        ("sizes=3", "like [1, 2]"),
+    ],
+)
+def test_bad_settings(run, toy, setting, word):
+    one_line(run("toy", "--out", ".", "--set", setting), word)
+    assert toy.calls == []
+
+
+def test_threads_beyond_the_limit(run, toy):
+    one_line(run("toy", "--out", ".", "--threads", 10**6), "number of threads")
+    assert toy.calls == []
+
+
+def test_a_refusal_of_the_experiment_is_bad_input_where_a_setting_led_to_it(run, toy):
+    result = run("toy", "--out", ".", "--set", "kind=bad")
+    assert result.exit_code == 2
+    assert result.stderr.endswith("fastggn: error: toy with --set: kind must be good\n")
+    result = run("toy", "--out", ".", "--set", "count=99")  # after the work has begun: a bug
+    assert result.exit_code == 1 and "internal error" in result.stderr
+    toy.DEFAULT["kind"] = "bad"  # nobody's setting
+    assert run("toy", "--out", ".").exit_code == 1
