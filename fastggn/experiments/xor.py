@@ -119,7 +119,11 @@ def _search(n: int, hidden: str, output: str, config: dict[str, Any]) -> dict[st
                 missed += 1
             else:
                 _add(groups, problem, judged, search)
-    ordered = sorted(groups.values(), key=lambda g: (g["label"] == "diverging", g["loss"]))
+    order = list(MARKERS)
+    ordered = sorted(
+        groups.values(),
+        key=lambda g: (g["label"] == "diverging", round(g["loss"], 6), order.index(g["label"])),
+    )
     return {
         "network": f"F(2,{n},1)", "hidden": hidden, "output": output,
         "searches": 2 * config["starts"], "not_stationary": missed, "groups": ordered,
