@@ -7,12 +7,16 @@ from typing import Any
 
 # Imported when they are used: a training run needs none of them.
 _HOME: dict[str, str] = {
+    "CriticalPointReport": "critical",
+    "PolishResult": "critical",
     "RankTrace": "rank",
     "check_design": "rank",
+    "critical_point": "critical",
     "degenerate_activation": "degenerate",
     "degenerate_probability": "degenerate",
     "exact_fit": "rank",
     "null_space": "null_spaces",
+    "polish": "critical",
     "rank_analysis": "rank",
     "rank_over_training": "rank",
     "rank_over_weights": "rank",
@@ -21,16 +25,21 @@ _HOME: dict[str, str] = {
     "stationarity_split": "stationarity",
     "target_sensitivity": "sensitivity",
 }
-_MODULES: tuple[str, ...] = ("linear", "rank")
+_MODULES: tuple[str, ...] = ("critical", "linear", "rank")
 
 __all__ = [
+    "CriticalPointReport",
+    "PolishResult",
     "RankTrace",
     "check_design",
+    "critical",
+    "critical_point",
     "degenerate_activation",
     "degenerate_probability",
     "exact_fit",
     "linear",
     "null_space",
+    "polish",
     "rank",
     "rank_analysis",
     "rank_over_training",

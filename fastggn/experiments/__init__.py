@@ -21,6 +21,7 @@ __all__ = ["NAMES", "load"]
 
 # The name of an experiment and its module.
 NAMES: dict[str, str] = {
+    "xor": "xor",
     "shen-fig1a": "shen_fig1a",
     "shen-fig1b": "shen_fig1b",
     "shen-fig1c": "shen_fig1c",
