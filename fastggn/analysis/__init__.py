@@ -6,10 +6,42 @@ import importlib
 from typing import Any
 
 # Imported when they are used: a training run needs none of them.
-_HOME: dict[str, str] = {}
+_HOME: dict[str, str] = {
+    "GatedPoint": "relu.gated",
+    "Location": "relu.location",
+    "LossTable": "relu.table",
+    "RegionMinimum": "relu.enumeration",
+    "SubglobalMinima": "relu.enumeration",
+    "SubglobalMinimum": "relu.subglobal",
+    "classify_gated": "relu.gated",
+    "enumerate_subglobal_minima": "relu.enumeration",
+    "gated_problem": "relu.gated",
+    "linear_region_minimum": "relu.constructions",
+    "loss_table": "relu.table",
+    "realisable_patterns": "relu.arrangement",
+    "region_of": "relu.location",
+    "subglobal_minimum": "relu.subglobal",
+    "widen_with_dead_unit": "relu.constructions",
+}
 _MODULES: tuple[str, ...] = ()
 
-__all__: list[str] = []
+__all__: list[str] = [
+    "GatedPoint",
+    "Location",
+    "LossTable",
+    "RegionMinimum",
+    "SubglobalMinima",
+    "SubglobalMinimum",
+    "classify_gated",
+    "enumerate_subglobal_minima",
+    "gated_problem",
+    "linear_region_minimum",
+    "loss_table",
+    "realisable_patterns",
+    "region_of",
+    "subglobal_minimum",
+    "widen_with_dead_unit",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
+import multiprocessing
 import operator
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.analysis.relu.arrangement import as_samples, sign_vectors, with_bias
-from fastggn.analysis.relu.regions import UnitChoices, solve_batch
+from fastggn.analysis.relu.arrangement import as_samples, with_bias
+from fastggn.analysis.relu.regions import Solved, UnitChoices, solve_batch
 from fastggn.analysis.relu.subglobal import as_targets
 from fastggn.errors import unknown_name
-from fastggn.parallel.threads import thread_count
 
 __all__ = ["RegionMinimum", "SubglobalMinima", "Which", "enumerate_subglobal_minima"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Progress = Callable[[int, int], object]
+Batch = list[tuple[int, tuple[int, ...]]]
 Which = Literal["all", "realisable", "attained", "boundary"]
 
 _BATCH = 256
@@ -127,24 +128,28 @@ class SubglobalMinima:
             self._progress(self.total, self.total)
 
     def _batches(self) -> Iterator[list[RegionMinimum]]:
-        """Solve batches in order; some are under way in other threads while one is consumed."""
+        """Solve batches in order; other processes work ahead while one batch is consumed."""
+        task = (self._choices, self._y, self._bias)
         if self._n_jobs == 1:
-            yield from map(self._solve, self._indices())
+            for batch in self._indices():
+                yield self._records(batch, solve_batch(task[0], _rows(batch), *task[1:]))
             return
-        with ThreadPoolExecutor(self._n_jobs) as pool:
-            running: deque[Future[list[RegionMinimum]]] = deque()
+        # Threads would wait for each other: most of the time goes to building linear programmes.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(self._n_jobs, context, _adopt, task) as pool:
+            running: deque[tuple[Batch, Future[list[Solved]]]] = deque()
             try:
                 for batch in self._indices():
-                    running.append(pool.submit(self._solve, batch))
-                    if len(running) > 2 * self._n_jobs:
-                        yield running.popleft().result()
+                    running.append((batch, pool.submit(_solve_adopted, _rows(batch))))
+                    if len(running) > 3 * self._n_jobs:
+                        yield self._records(running[0][0], running.popleft()[1].result())
                 while running:
-                    yield running.popleft().result()
+                    yield self._records(running[0][0], running.popleft()[1].result())
             finally:
-                for future in running:
+                for _, future in running:
                     future.cancel()
 
-    def _indices(self) -> Iterator[list[tuple[int, tuple[int, ...]]]]:
+    def _indices(self) -> Iterator[Batch]:
         """Yield batches of numbered multisets, as sorted tuples of choices."""
         multisets = enumerate(
             itertools.combinations_with_replacement(range(len(self._choices)), self._h)
@@ -156,9 +161,7 @@ class SubglobalMinima:
         while batch := list(itertools.islice(wanted, _BATCH)):
             yield batch
 
-    def _solve(self, batch: list[tuple[int, tuple[int, ...]]]) -> list[RegionMinimum]:
-        index = np.array([row for _, row in batch], dtype=np.intp)
-        solved = solve_batch(self._choices, index, self._y, self._bias)
+    def _records(self, batch: Batch, solved: list[Solved]) -> list[RegionMinimum]:
         return [
             RegionMinimum(
                 index=number,
@@ -173,6 +176,23 @@ class SubglobalMinima:
             )
             for (number, row), found in zip(batch, solved, strict=True)
         ]
+
+
+def _rows(batch: Batch) -> NDArray[np.intp]:
+    return np.array([row for _, row in batch], dtype=np.intp)
+
+
+# What a process of the pool works on, sent once instead of with every batch.
+_adopted: list[tuple[UnitChoices, FloatArray, bool]] = []
+
+
+def _adopt(choices: UnitChoices, y: FloatArray, constant: bool) -> None:
+    _adopted[:] = [(choices, y, constant)]
+
+
+def _solve_adopted(index: NDArray[np.intp]) -> list[Solved]:
+    choices, y, constant = _adopted[0]
+    return solve_batch(choices, index, y, constant)
 
 
 def _orderings(row: tuple[int, ...]) -> int:
@@ -191,7 +211,7 @@ def enumerate_subglobal_minima(
     *,
     start: int = 0,
     progress: Progress | None = None,
-    n_jobs: int | None = None,
+    n_jobs: int = 1,
 ) -> SubglobalMinima:
     """Enumerate the regions of a one-hidden-layer ReLU network with their subglobal minima.
 
@@ -218,8 +238,9 @@ def enumerate_subglobal_minima(
         Index to start at; an enumeration that was cut off goes on at ``record.index + 1``.
     progress : callable, optional
         Called as ``progress(done, total)`` after every few hundred regions.
-    n_jobs : int, optional
-        Threads that solve regions; None: those of the package (`fastggn.threads`).
+    n_jobs : int
+        Processes that solve regions. It pays from about 10,000 regions on; a script that asks
+        for more than one needs the usual ``if __name__ == "__main__":``.
 
     Returns
     -------
@@ -266,7 +287,7 @@ def enumerate_subglobal_minima(
         which,
         _integer("start", start, 0),
         progress,
-        thread_count() if n_jobs is None else _integer("n_jobs", n_jobs, 1),
+        _integer("n_jobs", n_jobs, 1),
     )
 
 
