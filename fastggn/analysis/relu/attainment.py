@@ -136,9 +136,7 @@ def decide(cones: list[Cone], single: list[bool], target: FloatArray, constant: 
     family = _Minimisers(cones, target, constant)
     if family.margin(family.first, single) > MARGIN:
         return family.decision(family.first)
-    free = [
-        j for j, cone in enumerate(cones) if single[j] and len(cone.sides) and family.moves(j)
-    ]
+    free = [j for j, cone in enumerate(cones) if single[j] and len(cone.sides) and family.moves(j)]
     fixed = [j for j in range(len(cones)) if single[j] and j not in free]
     held = min((margin_of(cones[j], family.part(family.first, j), 1.0) for j in fixed), default=1.0)
     if held < -MARGIN:
@@ -207,6 +205,8 @@ class _Minimisers:
     def decision(self, z: FloatArray) -> Decision:
         """Return the minimiser z, in the units of the problem, as attained."""
         parts = [self._scale * self.part(z, j) for j in range(len(self._cones))]
+        limit = MARGIN * max((float(np.abs(p).max()) for p in parts), default=0.0)
+        parts = [p if np.abs(p).max() > limit else np.zeros_like(p) for p in parts]
         constant = float(self._scale * z[-1]) if self._constant else 0.0
         return Decision(True, False, parts, constant)
 

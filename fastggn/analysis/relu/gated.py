@@ -184,7 +184,12 @@ def classify_gated(
 
 
 def _descent(
-    net: MLP, theta: FloatArray, samples: FloatArray, gates: NDArray[np.bool_], j: int, g: FloatArray
+    net: MLP,
+    theta: FloatArray,
+    samples: FloatArray,
+    gates: NDArray[np.bool_],
+    j: int,
+    g: FloatArray,
 ) -> FloatArray:
     """Return the unit vector of least curvature among (dv_j, dw_j) = (cos, -sin g / |g|)."""
     inner = samples @ net.unpack(theta)[0][j]

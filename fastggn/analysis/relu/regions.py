@@ -26,6 +26,7 @@ SignArray = NDArray[np.int8]
 IndexArray = NDArray[np.intp]
 
 _EPS = float(np.finfo(np.float64).eps)
+_DEEP = 1e-2
 
 
 class UnitChoices:
@@ -212,6 +213,9 @@ def _fit(
     # A target that a design does not see leaves rounding only.
     size = np.abs(parts).max(axis=(1, 2)) * s[:, 0]
     parts[size <= 1e-13 * np.linalg.norm(y)] = 0.0
+    # What margins take for zero is zero: v_j = 0.
+    limit = MARGIN * np.abs(parts).max(axis=(1, 2))
+    parts[np.abs(parts).max(axis=2) <= limit[:, None]] = 0.0
     return _Fit(
         loss=0.5 * np.einsum("bt,bt->b", residual, residual),
         rank=rank,
@@ -259,11 +263,10 @@ def _shares(
     if size == 0.0:
         return [(inside, 0.0)] * count
     values = cone.sides @ total
-    if margin_of(cone, total, size) > 0.0 and values.size:
-        return [_balanced(total / count, 1.0 if values[0] > 0.0 else -1.0)] * count
-    if count == 1:  # zero but for rounding, or a cone that is a whole space
-        tiny = values.size > 0
-        return [(inside, 0.0)] if tiny else [_balanced(total, 1.0)]
+    side = 1.0 if values.size == 0 or values[0] > 0.0 else -1.0
+    # Several units share a sum that is well inside; else two of them take opposite signs of v.
+    if count == 1 or margin_of(cone, total, size) > _DEEP:
+        return [_balanced(total / count, side)] * count
     far = float(np.max((size - values) / (cone.sides @ inside), initial=size))
     pair = [_balanced(total + far * inside, 1.0), _balanced(-far * inside, -1.0)]
     return pair + [(inside, 0.0)] * (count - 2)
