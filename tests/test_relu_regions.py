@@ -157,7 +157,7 @@ def test_attained_agrees_with_all_linear_programmes(T, n, h, bias, degenerate):
 
 
 @pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_attained_minima_are_stationary_local_minima(seed, bias):
     """At every record's point: inside the region, gradient zero, Hessian without a negative."""
     rng = np.random.default_rng(seed)
@@ -188,34 +188,145 @@ def test_points_of_all_attained_minima_of_the_example():
         assert np.linalg.norm(problem.gradient(record.theta)) <= 1e-8
 
 
-def descend(problem, theta):
-    """Minimise to rounding from theta: quasi-Newton steps, then Newton steps of the package."""
-    result = fg.train(problem, theta, max_iter=300, grad_tol=1e-13)
-    return result.theta
-
-
+# A dead unit, or two units of one pattern, make every system singular: nothing to be told.
+@pytest.mark.filterwarnings("ignore::fastggn.errors.SingularSystemWarning")
 @pytest.mark.parametrize("bias", [False, True])
 def test_random_trainings_end_at_listed_values_or_at_boundaries(bias):
-    """200 trainings: a listed minimum inside its region, or a face, flagged, of a listed value."""
+    """200 trainings: at a listed minimum inside its region, or on a face, flagged and listed.
+
+    On a kink the method's smooth model stops making progress above the least loss of the face;
+    what it stops at is a point of a face that the enumeration lists.
+    """
     rng = np.random.default_rng(7)
     X, y, h = (X3, Y3, 2) if not bias else (*_line(rng), 1)
     problem = fg.Problem(network(X.shape[1], h, bias), X, y)
     minima = [r.loss for r in analysis.enumerate_subglobal_minima(X, y, h, bias, "attained")]
     records = analysis.enumerate_subglobal_minima(X, y, h, bias, "boundary")
-    faces = [r.loss for r in records if r.attained and r.boundary]
+    faces = [r.loss for r in records if r.boundary]
     inside = 0
     for _ in range(100):
-        theta = descend(problem, rng.standard_normal(problem.n_params))
-        place = analysis.region_of(X, y, theta, bias, tolerance=1e-6)
-        listed = minima if place.interior else faces
-        gap = min(abs(place.loss - value) for value in listed)
-        assert gap <= 1e-6, f"{place}"
-        if place.interior:
-            assert place.loss == pytest.approx(place.subglobal_loss, abs=1e-6)
+        start = rng.standard_normal(problem.n_params)
+        result = fg.train(problem, start, max_iter=300, grad_tol=1e-13)
+        place = analysis.region_of(X, y, result.theta, bias, tolerance=1e-6)
         inside += place.interior
-    assert inside >= 30
+        value = place.loss if place.interior else place.subglobal_loss
+        listed = minima if place.interior else faces
+        assert min(abs(value - other) for other in listed) <= 1e-9, str(place)
+        if place.interior:  # Corollary 2.7
+            assert place.loss == pytest.approx(place.subglobal_loss, abs=1e-9)
+        else:
+            assert place.loss >= place.subglobal_loss - 1e-9
+    assert inside >= 80
 
 
 def _line(rng):
     X = np.sort(rng.standard_normal((5, 1)), axis=0)
     return X, rng.standard_normal(5)
+
+
+def test_boundary_records_lie_on_faces():
+    """Each point is on a boundary, has the loss of the record, and no less is on its face."""
+    problem = fg.Problem(network(2, 2, False), X3, Y3)
+    records = list(analysis.enumerate_subglobal_minima(X3, Y3, 2, which="boundary"))
+    assert len(records) == comb(13 + 1, 2) - comb(6 + 1, 2)
+    attained = [r for r in records if r.attained]
+    assert attained and all(r.boundary for r in attained)
+    for record in attained:
+        place = analysis.region_of(X3, Y3, record.theta)
+        assert not place.interior
+        assert 3 * problem.loss(record.theta) == pytest.approx(record.loss, abs=1e-9)
+        assert place.subglobal_loss == pytest.approx(record.loss, abs=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.errors.SingularSystemWarning")
+def test_twelve_samples_in_seconds():
+    """T = 12, n = 3, h = 2 without bias: 134 patterns, 9045 regions, far below a minute."""
+    import time
+
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((12, 3)), rng.standard_normal(12)
+    began = time.perf_counter()
+    records = list(analysis.enumerate_subglobal_minima(X, y, 2))
+    assert time.perf_counter() - began < 60.0
+    assert len(records) == comb(134 + 1, 2)
+    attained = [r for r in records if r.attained]
+    best = min(attained, key=lambda r: r.loss)
+    problem = fg.Problem(network(3, 2, False), X, y)
+    ends = [fg.train(problem, seed=seed, max_iter=200).loss * 12 for seed in range(20)]
+    assert best.loss <= min(ends) + 1e-9
+
+
+def test_an_enumeration_goes_on_where_it_was_cut_off():
+    whole = list(analysis.enumerate_subglobal_minima(X3, Y3, 3))
+    assert [r.index for r in whole] == list(range(56))
+    rest = list(analysis.enumerate_subglobal_minima(X3, Y3, 3, start=whole[20].index + 1))
+    assert [r.to_dict() for r in rest] == [r.to_dict() for r in whole[21:]]
+
+
+def test_progress_and_laziness():
+    seen = []
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((30, 3)), rng.standard_normal(30)
+    records = analysis.enumerate_subglobal_minima(X, y, 3, progress=lambda *p: seen.append(p))
+    assert records.total == comb(872 + 2, 3)  # 110 millions: never all at once
+    first = list(itertools.islice(records, 600))
+    assert [r.index for r in first] == list(range(600))
+    assert seen == [(256, records.total), (512, records.total)]
+
+
+def test_processes_give_the_same_records():
+    one = [r.to_dict() for r in analysis.enumerate_subglobal_minima(X3, Y3, 4, which="all")]
+    two = analysis.enumerate_subglobal_minima(X3, Y3, 4, which="all", n_jobs=2)
+    assert [r.to_dict() for r in two] == one
+
+
+def test_subglobal_minimum_solves_the_normal_equations():
+    """Eqs. (6)-(7): residuals orthogonal to a_ij x_i; v_j = 1 attains it; minimum norm."""
+    rng = np.random.default_rng(3)
+    for trial in range(60):
+        T, n, h = rng.integers(1, 8), rng.integers(1, 4), rng.integers(1, 4)
+        bias = bool(trial % 2)
+        X, y = rng.standard_normal((T, n)), rng.standard_normal(T)
+        patterns = rng.random((h, T)) < 0.5
+        found = analysis.subglobal_minimum(X, y, patterns, bias)
+        D = dense_design(X, patterns, bias)
+        best = np.linalg.pinv(D) @ y
+        np.testing.assert_allclose(found.parameters, best, atol=1e-10 * (1 + np.abs(best).max()))
+        assert found.loss == pytest.approx(dense_loss(X, y, patterns, bias), abs=1e-12)
+        assert found.rank == np.linalg.matrix_rank(D)
+        assert found.unique == (found.rank == D.shape[1])
+        problem = analysis.gated_problem(X, y, patterns, bias)
+        assert T * problem.loss(found.theta) == pytest.approx(found.loss, abs=1e-12)
+        assert np.abs(D.T @ (y - found.fitted)).max() <= 1e-10
+
+
+def test_output_bias_is_a_column_of_its_own():
+    X, y = np.array([[1.0], [2.0], [4.0]]), np.array([3.0, 5.0, 9.0])
+    found = analysis.subglobal_minimum(X, y, np.ones((1, 3)), bias=False, output_bias=True)
+    np.testing.assert_allclose(found.parameters, [2.0, 1.0])
+    assert found.loss < 1e-25 and found.theta is None and found.condition > 1
+    assert analysis.subglobal_minimum(X, y, np.ones((1, 3))).n_columns == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"y": [1.0, 2.0]}, r"y must have shape \(3,\)"),
+        ({"y": [1.0, np.inf, 0.0]}, r"y\[1\] is inf"),
+        ({"h": 0}, "h must be at least 1"),
+        ({"which": "realizable"}, "did you mean 'realisable'"),
+        ({"start": -1}, "start"),
+        ({"n_jobs": 0}, "n_jobs"),
+    ],
+)
+def test_bad_arguments_are_refused_before_any_work(change, message):
+    given = {"X": X3, "y": Y3, "h": 1, **change}
+    with pytest.raises(ValueError, match=message):
+        analysis.enumerate_subglobal_minima(**given)
+    with pytest.raises(TypeError, match="h must be an integer"):
+        analysis.enumerate_subglobal_minima(X3, Y3, 1.5)
+    with pytest.raises(ValueError, match="at most 20 samples"):
+        analysis.enumerate_subglobal_minima(np.ones((21, 1)), np.ones(21), 1, which="all")
+    for patterns, text in (([[1, 0]], "shape"), ([[2, 0, 1]], "0 and 1")):
+        with pytest.raises(ValueError, match=text):
+            analysis.subglobal_minimum(X3, Y3, patterns)

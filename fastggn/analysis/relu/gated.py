@@ -191,12 +191,12 @@ def _descent(
     j: int,
     g: FloatArray,
 ) -> FloatArray:
-    """Return the unit vector of least curvature among (dv_j, dw_j) = (cos, -sin g / |g|)."""
+    """Return the unit vector of least curvature among (dv_j, dw_j) = (cos, sin g / |g|)."""
     inner = samples @ net.unpack(theta)[0][j]
     a = float(np.sum(gates[j] * inner**2))
     size = float(np.linalg.norm(g))
-    # The form [[a, -|g|], [-|g|, 0]]: its lower eigenvector.
-    _, vectors = np.linalg.eigh(np.array([[a, -size], [-size, 0.0]]))
+    # The Hessian on that plane, by v_j = 0, and its lower eigenvector.
+    _, vectors = np.linalg.eigh(np.array([[a, size], [size, 0.0]]))
     dv, along = vectors[:, 0]
     layers = [np.zeros(shape) for shape in net.layer_shapes]
     layers[0][j] = along * g / size

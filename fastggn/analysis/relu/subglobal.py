@@ -134,7 +134,7 @@ def subglobal_minimum(
     return SubglobalMinimum(
         loss=0.5 * float(residual @ residual),
         parameters=parameters,
-        theta=_theta(parameters, len(gates)) if constant == bool(bias) else None,
+        theta=_theta(parameters, len(gates), constant) if constant == bool(bias) else None,
         fitted=fitted,
         rank=k,
         n_columns=matrix.shape[1],
@@ -165,7 +165,7 @@ def design_matrix(samples: FloatArray, patterns: BoolArray, constant: bool) -> F
     return np.hstack([matrix, np.ones((len(samples), 1))]) if constant else matrix
 
 
-def _theta(parameters: FloatArray, h: int) -> FloatArray:
+def _theta(parameters: FloatArray, h: int, constant: bool) -> FloatArray:
     """Return the parameters of the network with v_j = 1; c, where there is one, stays last."""
-    size = parameters.size // h * h
+    size = parameters.size - int(constant)
     return np.concatenate([parameters[:size], np.ones(h), parameters[size:]])
