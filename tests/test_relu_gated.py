@@ -48,22 +48,31 @@ def test_gated_loss_gradient_and_hessian(bias):
     np.testing.assert_allclose(problem.hessian(theta), bend, atol=1e-7)
 
 
+def critical_point(problem, rng, descend):
+    """Return the end of a descent, which is a minimum, or a zero of the gradient of any kind."""
+    if descend:
+        start = rng.standard_normal(problem.n_params)
+        return fg.train(problem, start, max_iter=500, grad_tol=1e-12).theta
+    start = 0.3 * rng.standard_normal(problem.n_params)
+    return least_squares(problem.gradient, start, problem.hessian, xtol=1e-15, ftol=1e-15,
+                         gtol=1e-15, max_nfev=150).x  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.errors.SingularSystemWarning")
 @pytest.mark.parametrize("bias", [False, True])
 def test_critical_points_are_global_or_strict_saddles(bias):
     """Theorem 2.5 at critical points found numerically: 0 that are neither."""
     rng = np.random.default_rng(1 + bias)
     labels = []
-    for trial in range(60):
+    for trial in range(40):
         X, y, patterns = samples(rng, bias)
         problem = analysis.gated_problem(X, y, patterns, bias)
-        start = rng.standard_normal(problem.n_params) * (0.3 if trial % 2 else 1.0)
-        found = least_squares(problem.gradient, start, problem.hessian, xtol=1e-15, ftol=1e-15,
-                              gtol=1e-15, max_nfev=300)  # fmt: skip
-        if np.linalg.norm(found.fun) > 1e-10:
+        point = critical_point(problem, rng, descend=bool(trial % 2))
+        if np.linalg.norm(problem.gradient(point)) > 1e-10:
             continue
-        report = analysis.classify_gated(X, y, patterns, found.x, bias)
+        report = analysis.classify_gated(X, y, patterns, point, bias)
         labels.append(report.label)
-        lowest = np.linalg.eigvalsh(problem.hessian(found.x))[0] * len(X)
+        lowest = np.linalg.eigvalsh(problem.hessian(point))[0] * len(X)
         gap = report.loss - report.subglobal_loss
         if report.label == "global_minimum":
             assert gap <= 1e-9 and lowest >= -1e-7
@@ -71,7 +80,7 @@ def test_critical_points_are_global_or_strict_saddles(bias):
             assert report.label == "strict_saddle" and gap > 1e-9 and lowest < 0.0
             assert np.linalg.norm(report.direction) == pytest.approx(1.0)
             assert lowest - 1e-9 <= report.curvature < 0.0
-            bend = report.direction @ problem.hessian(found.x) @ report.direction
+            bend = report.direction @ problem.hessian(point) @ report.direction
             assert len(X) * bend == pytest.approx(report.curvature)
     assert labels.count("global_minimum") >= 10 and labels.count("strict_saddle") >= 10
 
