@@ -20,7 +20,12 @@ from types import ModuleType
 __all__ = ["NAMES", "load"]
 
 # The name of an experiment and its module.
-NAMES: dict[str, str] = {}
+NAMES: dict[str, str] = {
+    "lsd-fig1": "lsd_fig1",
+    "lsd-fig2": "lsd_fig2",
+    "lsd-fig3": "lsd_fig3",
+    "lsd-table1": "lsd_table1",
+}
 
 
 def load(name: str) -> ModuleType:
