@@ -11,6 +11,7 @@ import click
 
 from fastggn import __version__
 from fastggn.cli.info import info
+from fastggn.cli.landscape import landscape
 from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, BadInput, SaveError
 from fastggn.cli.train import train
 
@@ -91,3 +92,4 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(info)
+main.add_command(landscape)

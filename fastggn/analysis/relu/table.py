@@ -19,7 +19,7 @@ from fastggn.analysis.relu.enumeration import (
 )
 from fastggn.analysis.relu.subglobal import as_targets
 
-__all__ = ["LossTable", "loss_table"]
+__all__ = ["LossTable", "ValueCounts", "loss_table"]
 
 # Values closer than this share of |y|^2 / 2 are one.
 _SAME = 1e-9
@@ -130,15 +130,13 @@ def loss_table(
     targets = as_targets(y, len(samples))
     if formal is None:
         formal = math.comb(2 ** min(len(samples), 64) + h - 1, h) <= _MOST_FORMAL
-    counts = _Counts(_SAME * 0.5 * float(targets @ targets))
+    counts = ValueCounts(targets)
     counts.add(records, ("realisable", "attained", "boundary"))
     if formal:
         counts.add(enumerate_subglobal_minima(X, y, h, bias, "all", n_jobs=n_jobs), ("formal",))
-    values = np.array(counts.values)
-    values[np.abs(values) <= counts.tolerance] = 0.0
     return LossTable(
         n_hidden=h,
-        values=values,
+        values=np.array([0.0 if v <= counts.tolerance else v for v in counts.values]),
         formal=counts.column("formal") if formal else None,
         realisable=counts.column("realisable"),
         attained=counts.column("attained"),
@@ -146,11 +144,17 @@ def loss_table(
     )
 
 
-class _Counts:
-    """A sorted list of different values, and how often each came in each column."""
+class ValueCounts:
+    """A sorted list of different values, and how often each came in each column.
 
-    def __init__(self, tolerance: float) -> None:
-        self.tolerance = tolerance
+    Parameters
+    ----------
+    y : ndarray, shape (T,)
+        The targets: losses closer than 1e-9 of |y|^2 / 2 are one value.
+    """
+
+    def __init__(self, y: NDArray[np.float64]) -> None:
+        self.tolerance = _SAME * 0.5 * float(y @ y)
         self.values: list[float] = []
         self._counts: list[dict[str, int]] = []
 
