@@ -56,10 +56,10 @@ DEFAULT: dict[str, Any] = {
 }
 QUICK: dict[str, Any] = {
     **DEFAULT,
-    "samples": 5000,
+    "samples": 4000,
     "widths": [8, 16],
-    "repeats": 3,
-    "epochs": 15,
+    "repeats": 2,
+    "epochs": 12,
     "second_order": {**DEFAULT["second_order"], "widths": [8, 16], "seconds": 3.0},
 }
 
@@ -174,9 +174,19 @@ def _second_order(
     options = config["second_order"]
     problem, seed = _problem(config, kind, k, 0, X, labels)
     curve = _Curve(problem, labels)
-    train(problem, problem.network.init(seed, scheme="he"), method="lm",
-          solver=options["solver"], batch_size=options["batch_size"],
-          damping=options["damping"], max_iter=10**6, max_time=options["seconds"], grad_tol=0.0, seed=seed, callbacks=[curve])  # fmt: skip
+    train(
+        problem,
+        problem.network.init(seed, scheme="he"),
+        method="lm",
+        solver=options["solver"],
+        batch_size=options["batch_size"],
+        damping=options["damping"],
+        max_iter=10**6,
+        max_time=options["seconds"],
+        grad_tol=0.0,
+        seed=seed,
+        callbacks=[curve],
+    )
     best = max(point["accuracy"] for point in curve.points)
     report(f"{kind}, k = {k}, second order: {best:.2f} % in {curve.points[-1]['seconds']:.0f} s")
     return {"kind": kind, "k": k, "points": curve.points, "best": best}

@@ -164,7 +164,9 @@ def plot_accuracies(result: dict[str, Any]) -> Any:
             pair.set_ylim(low - 0.4 * (high - low) - 0.5, high + 0.15 * (high - low) + 0.1)
         pair.set_title(f"{cell['kind']}, k = {cell['k']}")
         pair.set_xlabel("seconds")
+        pair.set_xlim(left=0.0)
     for row in axes:
         row[0].set_ylabel("accuracy (%)")
-    axes[0, 0].legend(frameon=False, fontsize=8, loc="lower right")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
+                  frameon=False)  # fmt: skip
     return figure

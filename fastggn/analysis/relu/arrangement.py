@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +23,7 @@ __all__ = ["as_samples", "realisable_patterns", "sign_vectors", "with_bias"]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 SignArray = NDArray[np.int8]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 # Determinants of unit vectors are right to about 1e-15. One below this is taken for zero: samples
 # that are degenerate up to rounding, (0.1 + 0.2, 1) beside (0.3, 1), count as degenerate.
@@ -141,7 +143,7 @@ def _essential(directions: FloatArray) -> FloatArray:
     _, s, vt = np.linalg.svd(directions, full_matrices=False)
     rank = int(np.count_nonzero(s > _FLAT * s[0]))
     points = directions @ vt[:rank].T
-    return points / np.linalg.norm(points, axis=1, keepdims=True)
+    return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True))
 
 
 def _rays(points: FloatArray) -> Iterator[tuple[SignArray, BoolArray]]:
@@ -188,7 +190,7 @@ def _around_crowded(ray: SignArray, points: FloatArray, faces: bool) -> SignArra
     return out
 
 
-def _unique(rows: NDArray[np.generic]) -> NDArray[np.generic]:  # type: ignore[type-var]
+def _unique(rows: NDArray[Scalar]) -> NDArray[Scalar]:
     """Return the different rows, in lexicographic order."""
     if not len(rows):
         return rows

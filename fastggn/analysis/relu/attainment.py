@@ -10,7 +10,7 @@ margin over the minimisers is a linear programme for each choice of the signs of
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,6 +25,7 @@ __all__ = ["Cone", "Decision", "decide", "interior_point", "margin_of"]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 SignArray = NDArray[np.int8]
+Bound = tuple[float | None, float | None]
 
 # Margins relative to the largest |p_j|: what is smaller is taken for a boundary.
 MARGIN = 1e-10
@@ -112,7 +113,7 @@ def interior_point(cone: Cone) -> FloatArray:
     if not len(cone.sides):
         return np.asarray(cone.basis[:, 0] / np.abs(cone.basis[:, 0]).max())
     rows = np.hstack([-cone.sides @ cone.basis, np.ones((len(cone.sides), 1))])
-    bounds = [(-1.0, 1.0)] * e + [(None, 1.0)]
+    bounds: list[Bound] = [(-1.0, 1.0)] * e + [(None, 1.0)]
     answer = _programme(rows, np.zeros(len(rows)), None, None, bounds)
     if answer is None or answer[-1] <= 0.0:
         raise ValueError("no weights have these signs")
@@ -228,7 +229,7 @@ class _Minimisers:
             right.append(sides @ self.first[part])
         if not rows:
             rows, right = [np.eye(1, n + 1, n)], [np.ones(1)]
-        bounds = [(None, None)] * n + [(None, 1.0)]
+        bounds: list[Bound] = [(None, None)] * n + [(None, 1.0)]
         a_eq = np.hstack([np.vstack(equal), np.zeros((sum(map(len, equal)), 1))]) if equal else None
         b_eq = np.concatenate(equal_right) if equal else None
         answer = _programme(np.vstack(rows), np.concatenate(right), a_eq, b_eq, bounds)
@@ -259,7 +260,7 @@ def _programme(
     right: FloatArray,
     a_eq: FloatArray | None,
     b_eq: FloatArray | None,
-    bounds: list[tuple[float | None, float | None]],
+    bounds: Sequence[Bound],
 ) -> FloatArray | None:
     """Return the solution of a linear programme that maximises its last variable, or None.
 

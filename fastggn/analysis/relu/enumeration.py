@@ -154,6 +154,7 @@ class SubglobalMinima:
         multisets = enumerate(
             itertools.combinations_with_replacement(range(len(self._choices)), self._h)
         )
+        wanted: Iterator[tuple[int, tuple[int, ...]]]
         wanted = itertools.islice(multisets, self._start, None)
         if self._which == "boundary":
             cell = self._choices.is_cell

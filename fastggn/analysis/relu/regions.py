@@ -161,7 +161,7 @@ def solve_batch(
     single = keep & last
     fit = _fit(choices, index, keep, y, constant)
     margins = _margins(choices, index, fit.parts, single)
-    realised = choices.realised[index].all(axis=1)
+    realised = np.asarray(choices.realised[index].all(axis=1))
     out = []
     for b, row in enumerate(index):
         if not realised[b]:
@@ -219,7 +219,7 @@ def _fit(
     return _Fit(
         loss=0.5 * np.einsum("bt,bt->b", residual, residual),
         rank=rank,
-        unique=rank == wanted,
+        unique=np.asarray(rank == wanted),
         parts=parts,
         constant=solution[:, -1],
         tolerance=np.maximum(MARGIN, 8.0 * _EPS * s[:, 0] / smallest),

@@ -116,14 +116,14 @@ def loss_table(
     >>> print(analysis.loss_table(X, y, h=1))
     value  all  realisable  attained  boundary
      0.16    1           1         1         0
-      0.5    1           1         0         1
-        2    1           1         0         1
+      0.5    1           1         0         0
+        2    1           1         0         0
       2.5    1           0         0         0
       4.5    1           0         0         0
         5    1           1         1         0
       6.5    1           1         1         0
         7    1           1         1         0
-    total    8           6         4         2
+    total    8           6         4         0
     """
     records = enumerate_subglobal_minima(X, y, h, bias, progress=progress, n_jobs=n_jobs)
     samples = as_samples(X)
@@ -136,7 +136,7 @@ def loss_table(
         counts.add(enumerate_subglobal_minima(X, y, h, bias, "all", n_jobs=n_jobs), ("formal",))
     return LossTable(
         n_hidden=h,
-        values=np.array([0.0 if v <= counts.tolerance else v for v in counts.values]),
+        values=np.array(counts.values),
         formal=counts.column("formal") if formal else None,
         realisable=counts.column("realisable"),
         attained=counts.column("attained"),
@@ -155,7 +155,7 @@ class ValueCounts:
 
     def __init__(self, y: NDArray[np.float64]) -> None:
         self.tolerance = _SAME * 0.5 * float(y @ y)
-        self.values: list[float] = []
+        self._values: list[float] = []
         self._counts: list[dict[str, int]] = []
 
     def add(self, records: Iterable[RegionMinimum], columns: tuple[str, ...]) -> None:
@@ -166,10 +166,15 @@ class ValueCounts:
                 if getattr(record, column, True):
                     counts[column] = counts.get(column, 0) + record.multiplicity
 
+    @property
+    def values(self) -> list[float]:
+        """The different values, ascending; 0 where only rounding is left."""
+        return [0.0 if value <= self.tolerance else value for value in self._values]
+
     def _at(self, value: float) -> dict[str, int]:
-        place = bisect.bisect_left(self.values, value - self.tolerance)
-        if place == len(self.values) or self.values[place] > value + self.tolerance:
-            self.values.insert(place, value)
+        place = bisect.bisect_left(self._values, value - self.tolerance)
+        if place == len(self._values) or self._values[place] > value + self.tolerance:
+            self._values.insert(place, value)
             self._counts.insert(place, {})
         return self._counts[place]
 

@@ -39,19 +39,42 @@ DATA is a table as in fastggn train; its numbers are taken as they are, without 
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.argument("data", metavar="DATA")
-@click.option("--target", type=TARGET, metavar="COLUMN",
-              help="The target column, by name or number.  [default: the last; Y]")
-@click.option("--hidden", type=click.IntRange(min=1), required=True, metavar="H",
-              help="Number of hidden units.")
+@click.option(
+    "--target",
+    type=TARGET,
+    metavar="COLUMN",
+    help="The target column, by name or number.  [default: the last; Y]",
+)
+@click.option(
+    "--hidden",
+    type=click.IntRange(min=1),
+    required=True,
+    metavar="H",
+    help="Number of hidden units.",
+)
 @click.option("--bias/--no-bias", default=False, help="Biases of hidden units and output.")
-@click.option("--which", default="realisable", show_default=True, metavar="SET",
-              help="realisable, all (2^(T h) patterns), attained, or boundary (faces between "
-                   "regions).")
+@click.option(
+    "--which",
+    default="realisable",
+    show_default=True,
+    metavar="SET",
+    help="realisable, all (2^(T h) patterns), attained, or boundary (faces between regions).",
+)
 @click.option("--json", "file", metavar="FILE", help="Write the table and all records here.")
-@click.option("--start", type=click.IntRange(min=0), default=0, metavar="INDEX",
-              help="Go on behind an enumeration that was cut off.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, metavar="N",
-              help="Processes; more than one pays from some 10,000 regions on.")
+@click.option(
+    "--start",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="INDEX",
+    help="Go on behind an enumeration that was cut off.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    metavar="N",
+    help="Processes; more than one pays from some 10,000 regions on.",
+)
 def regions(
     data: str,
     target: tuple[str | int, ...] | None,
@@ -105,9 +128,7 @@ def regions(
     return 0
 
 
-def _kept(
-    records: Iterable[RegionMinimum], kept: list[dict[str, Any]]
-) -> Iterator[RegionMinimum]:
+def _kept(records: Iterable[RegionMinimum], kept: list[dict[str, Any]]) -> Iterator[RegionMinimum]:
     """Pass the records on, and keep each as plain values."""
     for record in records:
         kept.append(record.to_dict())
