@@ -83,36 +83,42 @@ def test_absent_mnist_files_are_named(tmp_path):
 SMALL = {
     **lsd_table1.QUICK,
     "samples": 1000,
-    "widths": [4, 16],
+    "widths": [8, 16],
     "repeats": 2,
-    "epochs": 6,
-    "second_order": {**lsd_table1.QUICK["second_order"], "widths": [4], "seconds": 1.0},
+    "epochs": 12,
+    "second_order": {**lsd_table1.QUICK["second_order"], "widths": [8], "seconds": 1.0},
 }
 
 
-def check_table(result, gap):
-    """Rich above random in every width, the gap closing with k."""
-    cells = {(cell["kind"], cell["k"]): cell for cell in result["cells"]}
-    gaps = [cells["rich", k]["mean"][-1] - cells["random", k]["mean"][-1]
-            for k in result["config"]["widths"]]  # fmt: skip
-    assert min(gaps) > gap, gaps
-    return cells, gaps
+def by_cell(result):
+    return {(cell["kind"], cell["k"]): cell for cell in result["cells"]}
 
 
 def test_table_1_in_small(mnist):
     result, text = outcome(lsd_table1, {**SMALL, "folder": mnist})
-    cells, _ = check_table(result, gap=3.0)
+    cells = by_cell(result)
+    for k in (8, 16):
+        assert cells["rich", k]["mean"][-1] > cells["random", k]["mean"][-1] + 3.0
     assert cells["random", 16]["paper"] == [82.59, 0.32] and "82.59" in text
-    assert cells["rich", 4]["paper"] is None
+    assert cells["rich", 8]["paper"] is None
     for entry in result["second_order"]:
-        assert entry["best"] > 12.0  # it learns
+        assert entry["best"] > 20.0  # it learns
         assert entry["points"][-1]["seconds"] < 20.0
-    again = lsd_table1.run({**SMALL, "folder": mnist, "widths": [4], "repeats": 1})
-    assert again["cells"][0]["accuracy"][0] == pytest.approx(cells["random", 4]["accuracy"][0])
+    again = lsd_table1.run({**SMALL, "folder": mnist, "widths": [8], "repeats": 1})
+    assert again["cells"][0]["accuracy"][0] == pytest.approx(cells["random", 8]["accuracy"][0])
 
 
 @pytest.mark.slow
-def test_table_1_quick(mnist):
-    result, _ = outcome(lsd_table1, {**lsd_table1.QUICK, "folder": mnist})
-    _, gaps = check_table(result, gap=1.0)
-    assert gaps[1] < gaps[0] + 5.0
+def test_the_order_of_table_1_holds_beyond_its_deviations(mnist):
+    """Rich above random, the gap closing with k, over five repeats (on a subset)."""
+    few = {**lsd_table1.DEFAULT, "folder": mnist, "samples": 3000, "widths": [8, 32],
+           "epochs": 12, "second_order": {**SMALL["second_order"], "widths": []}}  # fmt: skip
+    cells = by_cell(lsd_table1.run(few))
+    gaps, errors = [], []
+    for k in few["widths"]:
+        rich, random = cells["rich", k], cells["random", k]
+        assert len(rich["accuracy"]) == 5
+        gaps.append(rich["mean"][-1] - random["mean"][-1])
+        errors.append(np.hypot(rich["deviation"][-1], random["deviation"][-1]))
+        assert gaps[-1] > 3.0 * errors[-1]
+    assert gaps[0] - gaps[1] > np.hypot(*errors)

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.errors import as_real, check_finite
 
-__all__ = ["as_samples", "realisable_patterns", "sign_vectors", "with_bias"]
+__all__ = ["as_samples", "realisable_patterns", "sign_vectors", "unit_rows", "with_bias"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -109,13 +109,20 @@ def sign_vectors(samples: FloatArray, faces: bool) -> SignArray:
     ndarray, shape (R, T), int8
         Entries -1, 0 and 1.
     """
-    norms = np.linalg.norm(samples, axis=1)
-    alive = np.flatnonzero(norms > 0.0)
-    directions = samples[alive] / norms[alive, None]
-    found = _sign_vectors(directions, faces)
+    alive = samples.any(axis=1)
+    found = _sign_vectors(unit_rows(samples)[alive], faces)
     out = np.zeros((len(found), len(samples)), dtype=np.int8)
     out[:, alive] = found
     return out
+
+
+def unit_rows(samples: FloatArray) -> FloatArray:
+    """Return the rows divided by their lengths, whatever these are; rows of zeros stay."""
+    largest = np.abs(samples).max(axis=1, keepdims=True)  # squares might over- or underflow
+    scaled = samples / np.where(largest > 0.0, largest, 1.0)
+    return np.asarray(
+        scaled / np.where(largest > 0.0, np.linalg.norm(scaled, axis=1)[:, None], 1.0)
+    )
 
 
 def _sign_vectors(directions: FloatArray, faces: bool) -> SignArray:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy.linalg import null_space
 from scipy.optimize import linprog
 
+from fastggn.analysis.relu.arrangement import unit_rows
 from fastggn.errors import as_float_vector
 
 __all__ = ["Cone", "Decision", "decide", "interior_point", "margin_of"]
@@ -54,14 +55,14 @@ class Cone:
     @classmethod
     def of(cls, samples: FloatArray, signs: SignArray, pattern: BoolArray) -> Cone:
         """Return the cone of a row of signs; samples (T, d), signs and pattern (T,)."""
-        norms = np.linalg.norm(samples, axis=1)
-        alive = norms > 0.0
+        rows = unit_rows(samples)
+        alive = samples.any(axis=1)
         flat, open_ = alive & (signs == 0), alive & (signs != 0)
         d = samples.shape[1]
-        sides = signs[open_, None] * samples[open_] / norms[open_, None]
+        sides = signs[open_, None] * rows[open_]
         basis = np.eye(d)
         if flat.any():
-            basis = null_space(samples[flat] / norms[flat, None], rcond=1e-12)
+            basis = null_space(rows[flat], rcond=1e-12)
         return cls(basis, sides, np.where(pattern[:, None], samples, 0.0))
 
 

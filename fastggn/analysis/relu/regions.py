@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.analysis.relu.arrangement import sign_vectors
+from fastggn.analysis.relu.arrangement import sign_vectors, unit_rows
 from fastggn.analysis.relu.attainment import (
     MARGIN,
     Cone,
@@ -48,9 +48,8 @@ class UnitChoices:
     ) -> None:
         self.samples, self.signs, self.patterns = samples, signs, patterns
         self.realised = realised
-        norms = np.linalg.norm(samples, axis=1)
-        alive = norms > 0.0
-        self.directions = samples / np.where(alive, norms, 1.0)[:, None]
+        alive = samples.any(axis=1)
+        self.directions = unit_rows(samples)
         self.dead = ~(patterns & alive).any(axis=1)
         self.is_cell = np.all((signs != 0) | ~alive, axis=1)
         self._cones: dict[int, Cone] = {}
