@@ -50,7 +50,7 @@ class UnitChoices:
         self.realised = realised
         alive = samples.any(axis=1)
         self.directions = unit_rows(samples)
-        self.dead = ~(patterns & alive).any(axis=1)
+        self.dead: BoolArray = ~np.any(patterns & alive, axis=1)
         self.is_cell = np.all((signs != 0) | ~alive, axis=1)
         self._cones: dict[int, Cone] = {}
         self._inside: dict[int, FloatArray] = {}
@@ -160,12 +160,12 @@ def solve_batch(
     single = keep & last
     fit = _fit(choices, index, keep, y, constant)
     margins = _margins(choices, index, fit.parts, single)
-    realised = np.asarray(choices.realised[index].all(axis=1))
+    realised: BoolArray = np.all(choices.realised[index], axis=1)
     out = []
     for b, row in enumerate(index):
         if not realised[b]:
             decision = Decision(False, False)
-        elif fit.unique[b]:
+        elif bool(fit.unique[b]):
             inside = bool(margins[b] > fit.tolerance[b])
             touching = not inside and bool(margins[b] >= -fit.tolerance[b])
             parts = list(fit.parts[b, keep[b]]) if inside else None
