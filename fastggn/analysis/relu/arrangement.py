@@ -138,7 +138,8 @@ def _sign_vectors(directions: FloatArray, faces: bool) -> SignArray:
             f"at most {_MOST_RAYS} are"
         )
     found = [origin] if faces else []
-    for signs, crowded in _rays(points):
+    expansion = 2 * (3 if faces else 2) ** (points.shape[1] - 1)
+    for signs, crowded in _rays(points, expansion):
         part = [_around_simple(signs[~crowded], points.shape[1] - 1, faces)]
         part += [_around_crowded(ray, points, faces) for ray in _unique(signs[crowded])]
         found.append(_unique(np.concatenate(part)))
@@ -153,15 +154,15 @@ def _essential(directions: FloatArray) -> FloatArray:
     return np.asarray(points / np.linalg.norm(points, axis=1, keepdims=True))
 
 
-def _rays(points: FloatArray) -> Iterator[tuple[SignArray, BoolArray]]:
+def _rays(points: FloatArray, expansion: int) -> Iterator[tuple[SignArray, BoolArray]]:
     """Yield blocks of the rays' signs (B, T), with a mark where more than d - 1 samples vanish.
 
-    A ray is the generalised cross product of d - 1 samples; its products with the others are
-    determinants.
+    `expansion` is the number of rows that each will give, which bounds B. A ray is the
+    generalised cross product of d - 1 samples; its products with the others are determinants.
     """
     n_samples, d = points.shape
     subsets = itertools.combinations(range(n_samples), d - 1)
-    size = max(1, _BLOCK_ENTRIES // (n_samples * d * d))
+    size = max(1, _BLOCK_ENTRIES // (n_samples * max(d * d, expansion)))
     while block := list(itertools.islice(subsets, size)):
         rows = np.array(block, dtype=np.intp).reshape(len(block), d - 1)
         matrices = points[rows]

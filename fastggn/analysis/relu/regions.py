@@ -94,24 +94,30 @@ class UnitChoices:
             self._inside[k] = interior_point(self.cone(k))
         return self._inside[k]
 
+    def designs(self, index: IndexArray) -> FloatArray:
+        """Return diag(a) X on the cones' subspaces, shape (B, h, T, d), for choices (B, h)."""
+        out = self.patterns[index][..., None] * self.samples
+        return out if self._projectors is None else out @ self._projectors[index]
+
     @cached_property
-    def designs(self) -> FloatArray:
-        """diag(a) X on the cone's subspace, shape (R, T, d)."""
-        out = np.where(self.patterns[:, :, None], self.samples[None], 0.0)
+    def _projectors(self) -> FloatArray | None:
+        """Projectors on the subspaces of the cones, (R, d, d); None where all are regions."""
+        if self.is_cell.all():
+            return None
+        d = self.samples.shape[1]
+        out = np.tile(np.eye(d), (len(self), 1, 1))
         for k in np.flatnonzero(~self.is_cell):
             basis = self.cone(int(k)).basis
-            out[k] = out[k] @ basis @ basis.T
+            out[k] = basis @ basis.T
         return out
 
     @cached_property
     def dimensions(self) -> NDArray[np.int64]:
         """Dimension of each cone, shape (R,)."""
-        full = self.samples.shape[1]
-        sizes = [full if cell else self.cone(k).basis.shape[1] for k, cell in self._cells()]
-        return np.array(sizes, dtype=np.int64)
-
-    def _cells(self) -> list[tuple[int, bool]]:
-        return [(k, bool(cell)) for k, cell in enumerate(self.is_cell)]
+        sizes = np.full(len(self), self.samples.shape[1], dtype=np.int64)
+        for k in np.flatnonzero(~self.is_cell):
+            sizes[k] = self.cone(int(k)).basis.shape[1]
+        return sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,7 +202,7 @@ def _fit(
     """Solve the least-squares problems of a batch; columns that are left out are zero."""
     n_batch, h = index.shape
     n_samples, d = choices.samples.shape
-    blocks = choices.designs[index] * keep[:, :, None, None]
+    blocks = choices.designs(index) * keep[:, :, None, None]
     matrices = blocks.transpose(0, 2, 1, 3).reshape(n_batch, n_samples, h * d)
     if constant:
         matrices = np.concatenate([matrices, np.ones((n_batch, n_samples, 1))], axis=2)
