@@ -15,7 +15,7 @@ from fastggn.errors import as_float_vector, check_positive
 from fastggn.kernels.tsqr import numerical_rank, thin_svd
 from fastggn.network import MLP
 
-__all__ = ["Location", "region_of"]
+__all__ = ["Location", "network_of", "region_of"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -104,11 +104,7 @@ def region_of(
     targets = as_targets(y, len(samples))
     limit = check_positive("tolerance", tolerance)
     extended = with_bias(samples, bias)
-    d = extended.shape[1]
-    point = np.asarray(theta)
-    h = max(1, (point.size - bool(bias)) // (d + 1))
-    net = MLP((samples.shape[1], h, 1), "relu", bias="free" if bias else "none")
-    point = as_float_vector("theta", point, net.n_params)
+    net, point = network_of(samples, theta, bias)
     W = net.unpack(point)[0]
     scale = np.linalg.norm(W, axis=1)[:, None] * np.linalg.norm(extended, axis=1)
     z = W @ extended.T
@@ -124,6 +120,14 @@ def region_of(
         loss=0.5 * float(residual @ residual),
         subglobal_loss=_least(extended, targets, patterns, flat, z, bias),
     )
+
+
+def network_of(X: FloatArray, theta: ArrayLike, bias: bool) -> tuple[MLP, FloatArray]:
+    """Return the network with one hidden layer that parameters of this length belong to."""
+    d = X.shape[1] + int(bias)
+    h = max(1, (np.size(theta) - int(bias)) // (d + 1))
+    net = MLP((X.shape[1], h, 1), "relu", bias="free" if bias else "none")
+    return net, as_float_vector("theta", theta, net.n_params)
 
 
 def _least(
