@@ -27,6 +27,10 @@ NAMES: dict[str, str] = {
     "shen-fig1c": "shen_fig1c",
     "rank-phase": "rank_phase",
     "linear": "linear",
+    "lsd-fig1": "lsd_fig1",
+    "lsd-fig2": "lsd_fig2",
+    "lsd-fig3": "lsd_fig3",
+    "lsd-table1": "lsd_table1",
 }
 
 
