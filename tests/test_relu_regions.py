@@ -190,7 +190,7 @@ def test_points_of_all_attained_minima_of_the_example():
 
 @pytest.mark.parametrize("bias", [False, True])
 def test_critical_point_confirms_attained_minima(bias):
-    """Stationary, and never a saddle: every one of the example, one in eight of a random problem."""
+    """Stationary, and never a saddle: all of the example, one in eight of a random problem."""
     rng = np.random.default_rng(2)
     if bias:
         X, y = rng.standard_normal((4, 2)), rng.standard_normal(4)
