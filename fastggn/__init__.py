@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastggn import activations, analysis, data, errors, losses
     from fastggn.activations import Activation
+    from fastggn.checkpoints import CheckpointError
     from fastggn.errors import (
         AscentWarning,
+        CheckpointWarning,
         DivergenceWarning,
         FastGGNWarning,
         SingularSystemWarning,
@@ -30,6 +32,8 @@ __all__ = [
     "MLP",
     "Activation",
     "AscentWarning",
+    "CheckpointError",
+    "CheckpointWarning",
     "DivergenceWarning",
     "FastGGNWarning",
     "ModelFileError",
@@ -53,6 +57,8 @@ _HOME = {
     "MLP": "network",
     "Activation": "activations",
     "AscentWarning": "errors",
+    "CheckpointError": "checkpoints",
+    "CheckpointWarning": "errors",
     "DivergenceWarning": "errors",
     "FastGGNWarning": "errors",
     "ModelFileError": "model_io",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastggn.training.moves import Counts, Move, Verdict, norm
+from fastggn.training.state import State, put, take
 from fastggn.training.stopping import StepTest
 from fastggn.training.trial import Judge
 from fastggn.training.trust_region import BallStep, DenseModel, KrylovModel
@@ -102,6 +103,15 @@ class Newton:
                     rejections=rejections,
                     verdict=verdict,
                 )
+
+    def state(self) -> State:
+        """Return the radius, and what the judge remembers."""
+        return {**take(self, "_radius"), "judge": self._judge.state()}
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        put(self, state, "_radius")
+        self._judge.restore(state["judge"])
 
     def _resize(self, proposal: BallStep, length: float, gain: float, point: Linearisation) -> None:
         if not gain >= 0.25:
