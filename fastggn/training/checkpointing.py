@@ -7,7 +7,7 @@ import re
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from fastggn.checkpoints import CheckpointError, CheckpointFile
 from fastggn.errors import CheckpointWarning, as_float_vector
-from fastggn.fingerprint import digest, problem_fingerprint
 from fastggn.signals import deferred_signals
+from fastggn.training.identity import compare_identities, run_identity
 from fastggn.training.moves import Verdict
 from fastggn.training.options import Options
 from fastggn.training.result import STATUSES
@@ -42,8 +42,6 @@ __all__ = [
 
 DEFAULT_EVERY = "5min"
 UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
-# What a call may change without making the run another run.
-FREE = ("callbacks", "max_time")
 # The loss at the checkpoint's theta is recomputed: beyond this it is another function.
 SAME_LOSS = 1e-6
 
@@ -118,30 +116,6 @@ def check_checkpoint(
     # theta, up to three vectors of a method, and the history.
     file.prepare(32 * problem.n_params + 65536, replace=not resume)
     return Checkpointing(file, every, bool(resume), problem.n_params)
-
-
-def run_identity(
-    problem: Problem, options: Options, seed: Any, theta0: NDArray[np.float64] | None
-) -> dict[str, Any]:
-    """Return what must be the same where a run is resumed, as JSON types.
-
-    The options but the limits `max_iter` and `max_time` and the callbacks, the samples and the
-    network, the seed, and theta0 where it was given.
-    """
-    identity: dict[str, Any] = problem_fingerprint(problem)
-    identity["seed"] = int(seed) if hasattr(seed, "__index__") else _plain(seed)
-    identity["theta0"] = None if theta0 is None else digest(theta0)
-    for field in fields(options):
-        if field.name not in FREE:
-            identity[field.name] = _plain(getattr(options, field.name))
-    identity["tolerances"].pop("max_iter")
-    return identity
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {name: _plain(part) for name, part in asdict(value).items()}
-    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
 
 
 @dataclass(frozen=True)
@@ -245,7 +219,7 @@ class FileSaver(Saver):
         if content is None:
             return None
         try:
-            self._compare(content["identity"])
+            compare_identities(self._file.path, content["identity"], self._identity)
             start = self._restore(content)
         except CheckpointError:
             raise
@@ -273,15 +247,6 @@ class FileSaver(Saver):
             verdict=verdict,
             settled=bool(content["settled"]),
         )
-
-    def _compare(self, saved: State) -> None:
-        names = [n for n in {**self._identity, **saved} if self._identity.get(n) != saved.get(n)]
-        if names:
-            differing = "; ".join(_difference(n, saved, self._identity) for n in names)
-            raise CheckpointError(
-                f"{self._file.path} is the checkpoint of another run: {differing} "
-                "(choose another file, or do not resume)"
-            )
 
     def begin(self, point: Linearisation, initial_loss: float) -> None:
         """Take the loss at theta0, and compare the one at a resumed point with that of then.
@@ -360,16 +325,6 @@ class FileSaver(Saver):
         except KeyboardInterrupt:  # held off until the file was there
             if verdict is None or verdict.status != "interrupted":
                 raise
-
-
-def _difference(name: str, there: State, here: State) -> str:
-    old, new = there.get(name), here.get(name)
-    if isinstance(old, dict) and isinstance(new, dict):
-        parts = [n for n in {**old, **new} if old.get(n) != new.get(n)]
-        return "; ".join(_difference(n, old, new) for n in parts)
-    if len(f"{old}{new}") > 60:  # digests and descriptions of networks
-        return f"{name} differs"
-    return f"{name} was {old!r} and is {new!r}"
 
 
 def _versions() -> dict[str, str]:

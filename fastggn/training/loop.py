@@ -289,15 +289,19 @@ def _iterate(
             verdict = stopping.after(before, move)
             if not move.cut:
                 saver.note(point, verdict)
-            if stop:
-                return point, verdict or Verdict("interrupted", "a callback asked to stop")
+            if stop and (verdict is None or _may_leave(verdict, escape, stopping)):
+                return point, Verdict("interrupted", "a callback asked to stop")
     except KeyboardInterrupt:
         return point, Verdict("interrupted", "interrupted; theta is the last accepted one")
+
+
+def _may_leave(verdict: Verdict, escape: Escape | None, stopping: Stopping) -> bool:
+    return escape is not None and not stopping.exhausted and verdict.status in SETTLED
 
 
 def _leave(
     point: Linearisation, verdict: Verdict, escape: Escape | None, stopping: Stopping
 ) -> Move | None:
-    if escape is None or stopping.exhausted or verdict.status not in SETTLED:
+    if escape is None or not _may_leave(verdict, escape, stopping):
         return None
     return escape.leave(point)
