@@ -74,6 +74,16 @@ _HOME = {
 _MODULES = ("activations", "analysis", "data", "errors", "losses")
 
 
+def _limit_threads() -> None:
+    # Before anything imports Numba, which fixes the size of its pool then.
+    from fastggn.cores import limit_numba
+
+    limit_numba()
+
+
+_limit_threads()
+
+
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"fastggn.{name}")

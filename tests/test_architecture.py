@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fastggn"
 
 # From the ground up; a module may import from lower layers, and from its own part of the package.
 LAYERS = (
-    {"errors", "signals"},
+    {"cgroups", "cores", "errors", "signals"},
     {"kernels", "parallel", "data"},
     {"activations", "losses", "initialisation"},
     {"checkpoints", "tiling", "workspace", "network"},
