@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["SIGNALS", "StopSignals", "deferred_signals"]
+__all__ = ["SIGNALS", "StopSignals", "deferred_signals", "ignore_signals"]
 
 # What a terminal, a scheduler at the time limit, and `sbatch --signal=USR1` send.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
@@ -72,14 +72,25 @@ class StopSignals:
         """Let no further signal interrupt: the last file is being written."""
         self._saving = True
 
+    def release(self) -> None:
+        """Let every signal raise `KeyboardInterrupt` from here on: all is saved."""
+        self._saving, self.signal = False, self.signal or ""
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._saving:
             return
-        if self.signal is not None:
+        if self.signal is not None:  # also after `release`
             raise KeyboardInterrupt
         self.signal = signal.Signals(number).name
         if self._announce is not None:
             self._announce(self.signal)
+
+
+def ignore_signals() -> None:
+    """Let the stop signals have no effect any more: the process ends with the code it has."""
+    if threading.current_thread() is threading.main_thread():
+        for number in _numbers(SIGNALS):
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager

@@ -70,6 +70,10 @@ class HistoryFile:
             self._stream.write(json.dumps(self._fields(record), allow_nan=False) + "\n")
             self._stream.flush()
         except OSError as error:
+            if self._stream is not None:
+                with contextlib.suppress(OSError):  # it holds what cannot be written
+                    self._stream.close()
+                self._stream = None
             message = f"the history {self._path} ends here: it could not be written ({error})"
             warnings.warn(message, FastGGNWarning, stacklevel=2)
             self._path = None

@@ -11,9 +11,10 @@ import click
 
 from fastggn import __version__
 from fastggn.cli.info import info
-from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, BadInput, SaveError
+from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, STOPPED_EARLY, BadInput, SaveError
 from fastggn.cli.reproduce import reproduce
 from fastggn.cli.train import train
+from fastggn.signals import ignore_signals
 
 __all__ = ["main"]
 
@@ -52,6 +53,9 @@ class Program(click.Group):
         except KeyboardInterrupt:
             click.echo("fastggn: interrupted before there was anything to save", err=True)
             code = INTERRUPTED
+        if args is None and code == STOPPED_EARLY:
+            # A job script acts upon the code: a late second signal must not change it.
+            ignore_signals()
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)

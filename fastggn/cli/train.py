@@ -75,10 +75,12 @@ def train(ctx: click.Context, /, **options: Any) -> int:
         stop.hold()
         accuracy = samples.accuracy(problem.outputs(result.theta))
         _save(settings, samples, problem, result, accuracy, seed)
-    if not settings.quiet:
-        # The model is safe: Ctrl-C only cuts the rank of the Jacobian short.
+        # The model is safe: a signal only cuts the rank of the Jacobian short.
         with contextlib.suppress(KeyboardInterrupt):
-            print_summary(settings, samples, problem, result, accuracy)
+            stop.release()
+            if not settings.quiet:
+                print_summary(settings, samples, problem, result, accuracy)
+        stop.hold()
     code = exit_code(result.status)
     if code == STOPPED_EARLY and result.unsaved:
         raise SaveError(f"{result.unsaved}; the model is in {settings.out}")
