@@ -146,6 +146,58 @@ def test_requeues_lose_at_most_one_iteration_each(tmp_path, requeues):
     assert [line["loss"] for line in history] == [r.loss for r in whole.history]
 
 
+STUBS = {
+    "srun": '#!/bin/bash\nwhile [[ $1 == --* ]]; do shift; done\nexec "$@"\n',
+    "scontrol": '#!/bin/bash\necho "$@" >> scontrol.log\n',
+    "fastggn": f'#!/bin/bash\nexec {sys.executable} -m fastggn "$@"\n',
+}
+
+
+def test_the_requeue_template_of_the_pages(tmp_path):
+    """The script as it is printed, with stubs for SLURM's programs; two parts, then done."""
+    page = (ROOT / "docs" / "hpc" / "slurm.md").read_text(encoding="utf-8")
+    script = re.search(r"```bash\n(#!/bin/bash\n.*?)```", page, re.DOTALL)[1]
+    assert "#SBATCH --signal=B:USR1@120" in script
+    small = {"--hidden 200,200": "--hidden 3 --method bp --alpha 0.001", "100000": "1000000"}
+    for old, new in small.items():
+        assert old in script
+        script = script.replace(old, new)
+    binaries = tmp_path / "bin"
+    binaries.mkdir()
+    for name, text in STUBS.items():
+        (binaries / name).write_text(text)
+        (binaries / name).chmod(0o755)
+    X, Y = fg.data.four_regions(40, seed=0)
+    np.savez(tmp_path / "data.npz", X=X, Y=Y)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "PATH": f"{binaries}:{os.environ['PATH']}",
+        "SLURM_JOB_ID": "17",
+        "SLURM_CPUS_PER_TASK": "1",
+        # Its own folder would be compiled into anew.
+        "SLURM_TMPDIR": str(tmp_path),
+    }
+    (tmp_path / "job.sh").write_text(re.sub(r"export NUMBA_CACHE_DIR=.*", "", script))
+    for part in (1, 2):
+        job = subprocess.Popen(
+            ["bash", "job.sh"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        lines = []
+        for line in job.stderr:
+            lines.append(line)
+            if line.startswith("iteration"):
+                break
+        job.send_signal(signal.SIGUSR1)  # B: only the script receives it
+        lines += job.communicate(timeout=60)[1].splitlines()
+        assert job.returncode == 3, lines
+        assert (tmp_path / "scontrol.log").read_text() == "requeue 17\n" * part
+        assert any("going on after" in line for line in lines) == (part == 2)
+    history = [line["iteration"] for line in lines_of(tmp_path / "run.jsonl")]
+    assert history == list(range(1, len(history) + 1))
+
+
 # --- options ------------------------------------------------------------------------------------
 
 
