@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastggn import activations, analysis, data, errors, losses
     from fastggn.activations import Activation
+    from fastggn.analysis.critical import CriticalPointReport, critical_point
+    from fastggn.analysis.rank import DesignReport, RankReport, check_design, rank_analysis
     from fastggn.checkpoints import CheckpointError
     from fastggn.errors import (
         AscentWarning,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from fastggn.network import MLP
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
-    from fastggn.training import TrainResult, train
+    from fastggn.training import NullSpace, TrainResult, train
 
 __version__ = "0.1.0"
 
@@ -34,19 +36,26 @@ __all__ = [
     "AscentWarning",
     "CheckpointError",
     "CheckpointWarning",
+    "CriticalPointReport",
+    "DesignReport",
     "DivergenceWarning",
     "FastGGNWarning",
     "ModelFileError",
+    "NullSpace",
     "Problem",
+    "RankReport",
     "SingularSystemWarning",
     "TrainResult",
     "__version__",
     "activations",
     "analysis",
+    "check_design",
+    "critical_point",
     "data",
     "errors",
     "load_model",
     "losses",
+    "rank_analysis",
     "save_model",
     "show_config",
     "threads",
@@ -59,13 +68,20 @@ _HOME = {
     "AscentWarning": "errors",
     "CheckpointError": "checkpoints",
     "CheckpointWarning": "errors",
+    "CriticalPointReport": "analysis.critical",
+    "DesignReport": "analysis.rank",
     "DivergenceWarning": "errors",
     "FastGGNWarning": "errors",
     "ModelFileError": "model_io",
+    "NullSpace": "training",
     "Problem": "problem",
+    "RankReport": "analysis.rank",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
+    "check_design": "analysis.rank",
+    "critical_point": "analysis.critical",
     "load_model": "model_io",
+    "rank_analysis": "analysis.rank",
     "save_model": "model_io",
     "show_config": "parallel",
     "threads": "parallel",

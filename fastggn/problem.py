@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,13 @@ from fastggn.curvature import GGNOperator, HessianOperator, dense_hessian
 from fastggn.data.sources import SampleSource, as_source
 from fastggn.errors import as_float_vector, check_finite, check_positive, unknown_name
 from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian, Samples
-from fastggn.kernels.layout import PHI_IN, UNIT_ROW
+from fastggn.kernels.layout import PHI_IN
+from fastggn.layer_blocks import LayerBlock, layer_blocks
 from fastggn.linearisation import Linearisation, Objective
 from fastggn.losses import Loss, get_loss
 from fastggn.network import MLP
 from fastggn.parallel.threads import pooled
-from fastggn.workspace import Block, Plan, WorkspacePool
+from fastggn.workspace import Plan, WorkspacePool
 
 __all__ = ["Problem"]
 
@@ -151,6 +152,16 @@ class Problem:
     def targets(self) -> FloatArray:
         """The targets as an array (T, n_L) of float64; one-hot rows for labels."""
         return self._targets
+
+    @property
+    def relative_weights(self) -> FloatArray:
+        """The sample weights over their mean, shape (T,): ones where none were given."""
+        return self._objective.weights
+
+    @property
+    def gated(self) -> bool:
+        """Whether 0/1 gates stand in place of the hidden activations."""
+        return self._gates is not None
 
     def subset(self, rows: ArrayLike) -> Problem:
         """Return the problem restricted to some samples, its mean taken over these.
@@ -290,6 +301,17 @@ class Problem:
         """Return the exact Hessian as a scipy ``LinearOperator``; nothing N x N is stored."""
         return HessianOperator(self._objective, self.linearise(theta))
 
+    def read_samples(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
+        """Return inputs (B, n_0) and gates (B, hidden units), or (0, 0), of samples in a range."""
+        return self._objective.samples.read(start, stop)
+
+    def layer_blocks(self, theta: ArrayLike) -> Iterator[LayerBlock]:
+        """Yield what the layers hold at all samples, block by block, in bounded memory.
+
+        See `fastggn.layer_blocks.LayerBlock`.
+        """
+        return layer_blocks(self._objective, self._unweighted(theta))
+
     @pooled
     def layer_outputs(self, theta: ArrayLike) -> list[FloatArray]:
         """Return Phi_0..Phi_L, samples as columns (Shen 2018, Section 3).
@@ -307,8 +329,8 @@ class Problem:
         out = [np.empty((height, self.n_samples)) for height in heights]
         for block in self.linearise(theta).rows.blocks():
             for phi, start in zip(out, starts, strict=True):
-                rows = block.ws[:, start : start + phi.shape[0]]
-                phi[:, block.start : block.stop] = _columns(rows, block)
+                whole = slice(0, block.size)
+                phi[:, block.start : block.stop] = block.by_sample(start, phi.shape[0], whole).T
         return out
 
     @pooled
@@ -320,22 +342,12 @@ class Problem:
         list of ndarray, shapes (T, n_l, n_L)
             Psi_l^(i) = d F(x_i) / d z_l, transposed (Shen 2018, Eq. 20).
         """
-        net, plan = self.network, self._objective.plan
-        out = [np.empty((self.n_samples, n, self.n_outputs)) for n in net.widths[1:]]
-        for block in self._unweighted(theta).blocks():
-            psi = block.sensitivities(np.tile(np.eye(self.n_outputs), (block.size, 1, 1)))
-            shape = (block.n_chunks, plan.n_units, self.n_outputs, plan.chunk)
-            by_sample = psi.reshape(shape).transpose(0, 3, 1, 2)
-            by_sample = by_sample.reshape(-1, plan.n_units, self.n_outputs)[: block.size]
-            for target, row in zip(out, plan.layers, strict=True):
-                start = int(row[UNIT_ROW])
-                target[block.start : block.stop] = by_sample[:, start : start + target.shape[1]]
+        widths = self.network.widths[1:]
+        out = [np.empty((self.n_samples, n, self.n_outputs)) for n in widths]
+        for part in self.layer_blocks(theta):
+            for target, psi in zip(out, part.sensitivities, strict=True):
+                target[part.start : part.stop] = psi
         return out
-
-
-def _columns(rows: FloatArray, block: Block) -> FloatArray:
-    """Return rows of a workspace (chunks, n, C) as (n, B)."""
-    return np.asarray(rows.transpose(1, 0, 2).reshape(rows.shape[1], -1)[:, : block.size])
 
 
 def _check_source(name: str, source: SampleSource) -> None:

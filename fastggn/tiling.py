@@ -21,10 +21,10 @@ _INPUT_PAIRS = 4096  # columns of a tile, at most
 _SQUARE = 192  # rows and columns of a tile of the other route, at most
 
 # Cost of one entry of a panel over one multiplication and addition of a large product, fitted to
-# 19 networks (docs/performance.md): unit pairs and the columns summed in them, input pairs.
-_UNIT_ENTRY = 30.0
-_FACTOR_ENTRY = 15.0
-_INPUT_ENTRY = 18.0
+# 22 networks (docs/performance.md): unit pairs and the columns summed in them, input pairs.
+_UNIT_ENTRY = 18.0
+_FACTOR_ENTRY = 0.7
+_INPUT_ENTRY = 9.4
 _ROW_PRODUCT = 1.1
 
 _TASKS = 64  # tasks wanted, so that up to 16 workers have an even share

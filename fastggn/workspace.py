@@ -205,31 +205,19 @@ class Block:
                 sweeps.second_derivatives(self.plan.layers, self.plan.params, self.ws, self._d2)
         return self._d2
 
-    def _tangent_scratch(self) -> FloatArray:
-        shape = (self.n_chunks, 2 * self.plan.n_units, self.plan.chunk)
-        return self._space.array("tangents", shape)
-
     def tangents(self, directions: FloatArray) -> FloatArray:
         """Return J v for directions (p, N): shape (p, B, n_L)."""
         out = np.empty((directions.shape[0], self.size, self.plan.n_outputs))
-        t = self._tangent_scratch()
         with self._sharing(2, directions.shape[0]):
-            sweeps.tangents(self.theta, directions, self.plan.layers, self.ws, t, out)
+            sweeps.products(self.theta, directions, self.plan.layers, self.ws, out)
         return out
 
     def second_tangent(self, direction: FloatArray) -> FloatArray:
         """Return the second derivative of F along one direction (N,): shape (B, n_L)."""
         out = np.empty((self.size, self.plan.n_outputs))
+        layers, d2 = self.plan.layers, self.second_derivatives
         with self._sharing(4):
-            sweeps.second_tangents(
-                self.theta,
-                direction,
-                self.plan.layers,
-                self.ws,
-                self.second_derivatives,
-                self._tangent_scratch(),
-                out,
-            )
+            sweeps.second_tangents(self.theta, direction, layers, self.ws, d2, out)
         return out
 
     def add_backward(self, cotangents: FloatArray, lanes: FloatArray) -> None:
@@ -244,20 +232,29 @@ class Block:
 
         ``errors`` (B, n_L) and ``hessians`` (B, n_L, n_L) are those of the loss, weighted.
         """
-        tangent = self.tangents(direction[None])[0]
+        layers, d2 = self.plan.layers, self.second_derivatives
+        kept = self._space.array("tangents", (self.n_chunks, 2 * d2.shape[1], self.plan.chunk))
+        tangent = np.empty((self.size, self.plan.n_outputs))
+        with self._sharing(2):
+            sweeps.tangents(self.theta, direction, layers, self.ws, kept, tangent)
         derivative = np.einsum("boc,bc->bo", hessians, tangent)
         with self._sharing(5):
             sweeps.hessian_products(
-                self.theta,
-                direction,
-                self.plan.layers,
-                self.ws,
-                self.second_derivatives,
-                self._tangent_scratch(),
-                errors,
-                derivative,
-                lanes,
+                self.theta, direction, layers, self.ws, d2, kept, errors, derivative, lanes
             )
+
+    def chunks_of(self, part: slice) -> tuple[slice, slice]:
+        """Return the chunks that hold the samples `part`, and where in these they stand."""
+        first = part.start // self.plan.chunk
+        last = -(-part.stop // self.plan.chunk)
+        offset = first * self.plan.chunk
+        return slice(first, last), slice(part.start - offset, part.stop - offset)
+
+    def by_sample(self, first_row: int, count: int, part: slice) -> FloatArray:
+        """Return rows of the forward sweep (see `layout`) at the samples `part`: (B, count)."""
+        chunks, inside = self.chunks_of(part)
+        rows = self.ws[chunks, first_row : first_row + count]
+        return np.array(rows.transpose(0, 2, 1).reshape(-1, count)[inside], order="C")
 
     def sensitivities(self, factors: FloatArray) -> FloatArray:
         """Return Psi S for factors (B, n_L, n_S): shape (chunks, units, n_S C)."""

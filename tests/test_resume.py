@@ -37,6 +37,13 @@ CASES = {
     "bp momentum": {"method": "bp", "alpha": 0.01, "momentum": 0.9},
     "adam": {"method": "adam", "alpha": 0.01},
     "adam batches": {"method": "adam", "alpha": 0.01, "batch_size": 16},
+    "newton null space": {"method": "newton", "regularizer": fg.NullSpace(refresh=3)},
+    "newton iterated null space": {
+        "method": "newton",
+        "solver": "lsqr",
+        "regularizer": fg.NullSpace(refresh=None),
+    },
+    "lm null space": {"regularizer": fg.NullSpace(mode="objective", refresh=3)},
     "escape by noise": {"escape": "noise", "grad_tol": 0.01},
     "escape by curvature": {"escape": "negative_curvature", "grad_tol": 0.01},
 }
@@ -144,11 +151,11 @@ def test_more_iterations_than_at_first(problem, tmp_path):
 
 def test_the_time_of_all_parts_and_the_limit_of_each(problem, tmp_path):
     keywords = {"seed": 0, "checkpoint": tmp_path / "a.ckpt", "resume": True, "grad_tol": 0.0}
-    first = fg.train(problem, max_iter=5, callbacks=[lambda r: time.sleep(0.05)], **keywords)
+    first = fg.train(problem, max_iter=5, callbacks=[lambda r: time.sleep(0.4)], **keywords)
     second = fg.train(problem, max_iter=8, max_time=60, **keywords)
-    assert second.seconds > first.seconds > 0.25
+    assert second.seconds > first.seconds > 2.0
     assert [r.seconds for r in second.history] == sorted(r.seconds for r in second.history)
-    third = fg.train(problem, max_iter=10, max_time=0.2, **keywords)
+    third = fg.train(problem, max_iter=10, max_time=1.9, **keywords)
     assert third.status == "max_iter" and third.n_iter == 10
 
 
@@ -219,7 +226,7 @@ def test_intervals(problem, tmp_path, monkeypatch):
     assert written == [7]
     written.clear()
     fg.train(problem, checkpoint_every="0.05s", callbacks=[lambda r: time.sleep(0.03)], **keywords)
-    assert 3 <= len(written) <= 5
+    assert 3 <= len(written) <= 8  # sleep may take longer than it was told
 
 
 @pytest.mark.parametrize(
@@ -292,6 +299,7 @@ def variants():
         "batch_size": 20,
         "escape": "noise",
         "loss_target": 1e-3,
+        "regularizer": fg.NullSpace(),
     }.items():
         yield f"{name.removeprefix('loss_')} was", same, {"seed": 0, name: value}
     yield "gradient was 1e-10 and is 0.01", same, {"seed": 0, "grad_tol": 0.01}

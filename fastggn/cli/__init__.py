@@ -1,4 +1,4 @@
-"""The command line: ``fastggn train`` and ``fastggn info``."""
+"""The command line: ``fastggn train``, ``info``, ``rank``, ``check-design``."""
 
 from fastggn.cli.main import main
 

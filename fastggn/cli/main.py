@@ -10,8 +10,11 @@ from typing import Any
 import click
 
 from fastggn import __version__
+from fastggn.cli.critical_point import critical_point
 from fastggn.cli.info import info
+from fastggn.cli.landscape import landscape
 from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, STOPPED_EARLY, BadInput, SaveError
+from fastggn.cli.rank import check_design, rank
 from fastggn.cli.reproduce import reproduce
 from fastggn.cli.train import train
 from fastggn.signals import ignore_signals
@@ -95,5 +98,9 @@ def main() -> None:
 
 
 main.add_command(train)
+main.add_command(critical_point)
 main.add_command(info)
 main.add_command(reproduce)
+main.add_command(rank)
+main.add_command(check_design)
+main.add_command(landscape)

@@ -27,9 +27,10 @@ def dual_tile(layers, w_a, w_b, psi_a, psi_b, outer, inner, block):
             x = left[:, c * chunk : (c + 1) * chunk]
             for e in range(columns):
                 gemm(1, 0, 1.0, x, right[:, e * chunk : (e + 1) * chunk], 0.0, outer)
+                part = block[c * chunk : (c + 1) * chunk, e * chunk : (e + 1) * chunk]
                 for i in range(chunk):
                     for j in range(chunk):
-                        block[c * chunk + i, e * chunk + j] += outer[i, j] * inner[i, j]
+                        part[i, j] += outer[i, j] * inner[i, j]
 
 
 @njit
@@ -75,9 +76,9 @@ def rows_of_sample(layers, w, psi, i, columns, out):
             target = out[c]
             for k in range(n):
                 factor = psi[row[UNIT_ROW] + k, c * chunk + i]
-                start = position + k * m
+                part = target[position + k * m : position + (k + 1) * m]
                 for j in range(m):
-                    target[start + j] = factor * w[row[PHI_IN] + j, i]
+                    part[j] = factor * w[row[PHI_IN] + j, i]
         position += n * m
 
 

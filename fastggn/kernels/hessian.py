@@ -21,11 +21,12 @@ def pull_back(theta, layers, layer, w, above, below):
     row = layers[layer + 1]
     chunk = w.shape[1]
     gemm(1, 0, 1.0, weights(theta, row)[:, : row[CORE]], above, 0.0, below)
-    d = layers[layer, D_ROW]
     for k in range(row[CORE]):
+        d = w[layers[layer, D_ROW] + k]
         for start in range(0, below.shape[1], chunk):
+            part = below[k, start : start + chunk]
             for i in range(chunk):
-                below[k, start + i] *= w[d + k, i]
+                part[i] *= d[i]
 
 
 @njit
@@ -94,8 +95,7 @@ def store_lower_layers(theta, layers, top, w, block, table, stored):
         for a in range(n):
             for b in range(width):
                 position = table[layer, 0] + a * table[layer, 1] + b * table[layer, 2]
-                for i in range(chunk):
-                    stored[position, i] = below[a, b * chunk + i]
+                stored[position] = below[a, b * chunk : (b + 1) * chunk]
         above = below
 
 

@@ -63,20 +63,50 @@ def unit_pairs(left, right, symmetric, first, panel):
     for r in range(panel.shape[0]):
         row = panel[r]
         x, y = left[a], right[b]
-        for i in range(chunk):
-            row[i] = x[i] * y[i]
-        done = 1
-        while done + 4 <= columns:
-            add_four(x[done * chunk :], y[done * chunk :], row)
+        done = columns % 4
+        if done == 0:
+            four_products(x, y, row)
+            done = 4
+        else:
+            one_product(x[:chunk], y[:chunk], row)
+            for c in range(1, done):
+                add_product(x[c * chunk : (c + 1) * chunk], y[c * chunk : (c + 1) * chunk], row)
+        while done < columns:
+            add_four_products(x[done * chunk :], y[done * chunk :], row)
             done += 4
-        for c in range(done, columns):
-            for i in range(chunk):
-                row[i] += x[c * chunk + i] * y[c * chunk + i]
         a, b = next_pair(a, b, symmetric, right.shape[0])
 
 
+# Each loop below runs over slices from 0: an index that might be negative, as that of Python may,
+# would keep the compiler from using vector instructions.
+
+
 @njit
-def add_four(x, y, row):
+def one_product(x, y, row):
+    """Set a panel row to the product of one column."""
+    for i in range(row.shape[0]):
+        row[i] = x[i] * y[i]
+
+
+@njit
+def add_product(x, y, row):
+    """Add the product of one column to a panel row."""
+    for i in range(row.shape[0]):
+        row[i] += x[i] * y[i]
+
+
+@njit
+def four_products(x, y, row):
+    """Set a panel row to the sum of the products of four columns."""
+    n = row.shape[0]
+    x1, x2, x3 = x[n : 2 * n], x[2 * n : 3 * n], x[3 * n : 4 * n]
+    y1, y2, y3 = y[n : 2 * n], y[2 * n : 3 * n], y[3 * n : 4 * n]
+    for i in range(n):
+        row[i] = (x[i] * y[i] + x1[i] * y1[i]) + (x2[i] * y2[i] + x3[i] * y3[i])
+
+
+@njit
+def add_four_products(x, y, row):
     """Add the products of four columns to a panel row."""
     n = row.shape[0]
     x1, x2, x3 = x[n : 2 * n], x[2 * n : 3 * n], x[3 * n : 4 * n]
@@ -192,8 +222,7 @@ def sum_row(lanes, start, size, work, row):
     """Fill `row` with the pairwise sum over the lanes of entries start, ..., in a fixed order."""
     n_lanes = lanes.shape[0]
     if n_lanes == 1:
-        for i in range(size):
-            row[i] = lanes[0, start + i]
+        row[:size] = lanes[0, start : start + size]
         return
     count = (n_lanes + 1) // 2
     for k in range(count):

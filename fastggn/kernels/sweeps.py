@@ -201,23 +201,62 @@ def tangent_chunk(theta, direction, layers, w, t):
                 t[target, i] = w[row[D_ROW] + k, i] * dz[k, i]
 
 
-@pnjit
-def tangents(theta, directions, layers, ws, t, out):
-    """J v for each of p directions (p, N): out is (p, B, n_L).
+@njit
+def product_chunk(theta, direction, layers, w, first, count, tangent, next_tangent, out):
+    """Rows first, ... of J v; the scratch pair (units, C) holds one layer's tangents at a time."""
+    for layer in range(layers.shape[0]):
+        row = layers[layer]
+        n, core = row[UNITS], row[CORE]
+        phi = w[row[PHI_IN] : row[PHI_IN] + row[INPUTS]]
+        gemm(0, 0, 1.0, weights(direction, row), phi, 0.0, next_tangent[:n])
+        if layer > 0:
+            gemm(0, 0, 1.0, weights(theta, row)[:, :core], tangent[:core], 1.0, next_tangent[:n])
+        for k in range(n):
+            for i in range(w.shape[1]):
+                next_tangent[k, i] *= w[row[D_ROW] + k, i]
+        tangent, next_tangent = next_tangent, tangent
+    for i in range(count):
+        for k in range(out.shape[1]):
+            out[first + i, k] = tangent[k, i]
 
-    The scratch t is (chunks, 2 units, C); after the call it holds the last direction's tangents.
-    """
+
+@pnjit
+def products(theta, directions, layers, ws, out):
+    """J v for each of p directions (p, N): out is (p, B, n_L). Nothing is kept."""
+    n_chunks, _, chunk = ws.shape
+    tasks = min(n_chunks, 64)
+    widest = max(layers[:, UNITS].max(), layers[:, CORE].max())
+    for task in prange(tasks):
+        scratch = np.empty((2, widest, chunk))
+        for c in range(task * n_chunks // tasks, (task + 1) * n_chunks // tasks):
+            first = c * chunk
+            count = min(chunk, out.shape[1] - first)
+            for p in range(directions.shape[0]):
+                product_chunk(
+                    theta,
+                    directions[p],
+                    layers,
+                    ws[c],
+                    first,
+                    count,
+                    scratch[0],
+                    scratch[1],
+                    out[p],
+                )
+
+
+@pnjit
+def tangents(theta, direction, layers, ws, t, out):
+    """J v for one direction: out is (B, n_L); t (chunks, 2 units, C) keeps all tangents."""
     chunk = ws.shape[2]
-    outputs = out.shape[2]
+    outputs = out.shape[1]
     last = t.shape[1] - outputs
     for c in prange(ws.shape[0]):
         first = c * chunk
-        count = min(chunk, out.shape[1] - first)
-        for p in range(directions.shape[0]):
-            tangent_chunk(theta, directions[p], layers, ws[c], t[c])
-            for i in range(count):
-                for k in range(outputs):
-                    out[p, first + i, k] = t[c, last + k, i]
+        tangent_chunk(theta, direction, layers, ws[c], t[c])
+        for i in range(min(chunk, out.shape[0] - first)):
+            for k in range(outputs):
+                out[first + i, k] = t[c, last + k, i]
 
 
 @njit
@@ -245,20 +284,22 @@ def curvature_chunk(theta, direction, layers, w, d2, t, s):
 
 
 @pnjit
-def second_tangents(theta, direction, layers, ws, d2, t, out):
+def second_tangents(theta, direction, layers, ws, d2, out):
     """d^2 F(theta + t v) / dt^2 at t = 0 for one direction: out is (B, n_L)."""
-    chunk = ws.shape[2]
+    n_chunks, _, chunk = ws.shape
     outputs = out.shape[1]
     units = d2.shape[1]
-    for c in prange(ws.shape[0]):
-        first = c * chunk
-        count = min(chunk, out.shape[0] - first)
+    tasks = min(n_chunks, 64)
+    for task in prange(tasks):
+        t = np.empty((2 * units, chunk))
         s = np.empty((units, chunk))
-        tangent_chunk(theta, direction, layers, ws[c], t[c])
-        curvature_chunk(theta, direction, layers, ws[c], d2[c], t[c], s)
-        for i in range(count):
-            for k in range(outputs):
-                out[first + i, k] = s[units - outputs + k, i]
+        for c in range(task * n_chunks // tasks, (task + 1) * n_chunks // tasks):
+            first = c * chunk
+            tangent_chunk(theta, direction, layers, ws[c], t)
+            curvature_chunk(theta, direction, layers, ws[c], d2[c], t, s)
+            for i in range(min(chunk, out.shape[0] - first)):
+                for k in range(outputs):
+                    out[first + i, k] = s[units - outputs + k, i]
 
 
 @njit
@@ -339,22 +380,25 @@ def factors_chunk(theta, layers, w, factors, first, count, psi):
     columns = factors.shape[2]
     row = layers[-1]
     for k in range(row[UNITS]):
-        target = psi[row[UNIT_ROW] + k]
+        d = w[row[D_ROW] + k]
         for c in range(columns):
-            for i in range(chunk):
-                inside = factors[first + i, k, c] if i < count else 0.0
-                target[c * chunk + i] = w[row[D_ROW] + k, i] * inside
+            # A slice from 0: see unit_pairs.
+            target = psi[row[UNIT_ROW] + k, c * chunk : (c + 1) * chunk]
+            for i in range(count):
+                target[i] = d[i] * factors[first + i, k, c]
+            target[count:] = 0.0
     for layer in range(layers.shape[0] - 1, 0, -1):
         row = layers[layer]
         n, core, start = row[UNITS], row[CORE], row[UNIT_ROW]
         before = layers[layer - 1, UNIT_ROW]
         below = psi[before : before + core]
         gemm(1, 0, 1.0, weights(theta, row)[:, :core], psi[start : start + n], 0.0, below)
-        d = layers[layer - 1, D_ROW]
         for k in range(core):
+            d = w[layers[layer - 1, D_ROW] + k]
             for c in range(columns):
+                target = below[k, c * chunk : (c + 1) * chunk]
                 for i in range(chunk):
-                    below[k, c * chunk + i] *= w[d + k, i]
+                    target[i] *= d[i]
 
 
 @pnjit

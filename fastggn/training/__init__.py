@@ -1,6 +1,7 @@
 """Training: the loop, its methods, step control and stopping."""
 
 from fastggn.training.loop import train
+from fastggn.training.null_space import NullSpace
 from fastggn.training.result import Record, TrainResult
 
-__all__ = ["Record", "TrainResult", "train"]
+__all__ = ["NullSpace", "Record", "TrainResult", "train"]

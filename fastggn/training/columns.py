@@ -21,10 +21,10 @@ def to_columns(records: Sequence[Record]) -> State:
         values = [getattr(record, field.name) for record in records]
         given = [value for value in values if value is not None]
         if len(given) == len(values):
-            columns[field.name] = _array(values)
+            columns[field.name] = _column(values)
         else:
             present = np.array([value is not None for value in values])
-            columns[field.name] = {"present": present, "values": _array(given)}
+            columns[field.name] = {"present": present, "values": _column(given)}
     return columns
 
 
@@ -42,13 +42,24 @@ def from_columns(columns: State) -> list[Record]:
 
 def _array(values: list[Any]) -> np.ndarray:
     array = np.array(values) if values else np.zeros(0)
-    if array.dtype.kind not in "fiubU":
+    if array.dtype.kind not in "fiub":
         raise TypeError(f"a history cannot hold {array.dtype}")
     return array
+
+
+def _column(values: list[Any]) -> Any:
+    """Return numbers as an array, and texts, which repeat, as the different ones and an index."""
+    if not values or not isinstance(values[0], str):
+        return _array(values)
+    words = list(dict.fromkeys(values))
+    places = {word: place for place, word in enumerate(words)}
+    return {"words": words, "index": np.array([places[v] for v in values], dtype=np.int32)}
 
 
 def _list(column: Any) -> list[Any]:
     if not isinstance(column, dict):
         return list(column.tolist())
-    values = iter(column["values"].tolist())
+    if "words" in column:
+        return [column["words"][place] for place in column["index"].tolist()]
+    values = iter(_list(column["values"]))
     return [next(values) if present else None for present in column["present"].tolist()]

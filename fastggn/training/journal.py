@@ -20,7 +20,8 @@ class Journal:
     Parameters
     ----------
     callbacks : tuple of callable
-        Called with every record, all of them; True from any asks the run to stop.
+        Called with every record, all of them; True from any asks the run to stop. One that has
+        a method ``see`` is shown theta first, which it must not change.
     clock : Clock
         Stamps the records.
     counts : Counts
@@ -53,6 +54,9 @@ class Journal:
             evaluations=self._counts.evaluations,
         )
         self.records.append(record)
+        for callback in self._callbacks:
+            if hasattr(callback, "see"):
+                callback.see(move.point.theta)
         answers = [callback(record) for callback in self._callbacks]
         return any(answer is True for answer in answers)
 

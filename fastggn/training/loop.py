@@ -34,6 +34,7 @@ from fastggn.training.stopping import SETTLED, Stopping
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
+    from fastggn.training.null_space import NullSpace
 
 __all__ = ["train"]
 
@@ -52,6 +53,7 @@ def train(
     geodesic: bool | None = None,
     precision: Literal["float64", "mixed"] = "float64",
     batch_size: int | None = None,
+    regularizer: NullSpace | None = None,
     escape: Literal["negative_curvature", "noise"] | None = None,
     grad_tol: float = 1e-10,
     loss_tol: float = 0.0,
@@ -106,6 +108,8 @@ def train(
         and solution in float64; float64 takes over where Cholesky fails, and for the last phase.
     batch_size : int, optional
         Mini-batches for "lm", "ggn" and "adam".
+    regularizer : NullSpace, optional
+        Makes a singular problem well-posed without moving its minimum: `fastggn.NullSpace`.
     escape : {"negative_curvature", "noise"}, optional
         Where the run has settled, try to leave a strict saddle: along the lowest eigenvector
         of the Hessian, or by Gaussian noise and descent; the run goes on where the loss fell.
@@ -121,7 +125,8 @@ def train(
         Seconds; the iteration under way is finished.
     callbacks : iterable of callable
         Each is called with the `Record` of every iteration; one that returns True stops the
-        run with the status "interrupted".
+        run with the status "interrupted". One that has a method ``see`` is shown theta first,
+        which it must not change (`analysis.RankTrace` follows the rank in this way).
     checkpoint : path-like, optional
         A file from which the run can go on: written every `checkpoint_every`, at the end, and
         where the run is interrupted or an exception ends it, in one step, beside the one before
@@ -179,6 +184,7 @@ def train(
         geodesic=geodesic,
         precision=precision,
         batch_size=batch_size,
+        regularizer=regularizer,
         escape=escape,
         grad_tol=grad_tol,
         loss_tol=loss_tol,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,7 +13,8 @@ from fastggn.training.first_order import Adam, GradientDescent
 from fastggn.training.gauss_newton import GaussNewton
 from fastggn.training.levenberg_marquardt import PATIENCE, LevenbergMarquardt
 from fastggn.training.moves import Counts, Method
-from fastggn.training.newton import Newton
+from fastggn.training.newton import Newton, is_dense
+from fastggn.training.null_space import Renewed
 from fastggn.training.options import Options
 from fastggn.training.stochastic import StochasticGaussNewton, StochasticLevenbergMarquardt
 from fastggn.training.stopping import StepTest
@@ -42,6 +44,17 @@ def make_method(
     counts : Counts
         Where the work is counted.
     """
+    regularizer = options.regularizer
+    if regularizer is not None and regularizer.mode == "objective":
+        dense = is_dense(problem.n_params, options.solver)
+        inner = replace(options, regularizer=None)
+        if options.method in ("lm", "ggn") and options.solver == "auto":
+            inner = replace(inner, solver="cholesky" if dense else "lsqr")
+
+        def make(penalised: Any) -> Method:
+            return make_method(penalised, inner, rng, clock, counts)
+
+        return Renewed(make, problem, regularizer, dense)
     batch_size = options.batch_size
     if options.method == "bp":
         return GradientDescent(problem, options.alpha, options.momentum, counts)
@@ -50,7 +63,7 @@ def make_method(
         return Adam(problem, options.alpha, size, rng, clock, counts)
     step_test = StepTest(options.tolerances.step)
     if options.method == "newton":
-        return Newton(problem, options.solver, step_test, counts)
+        return Newton(problem, options.solver, step_test, counts, regularizer)
     systems = _make_systems(problem, options, counts)
     if options.method == "ggn":
         if batch_size is None:
@@ -71,10 +84,11 @@ def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems
     batch_size = options.batch_size
     shape = problem if batch_size is None else problem.subset(np.arange(batch_size))
     undamped = options.method == "ggn"
+    minimum_norm = undamped or options.regularizer is not None
     return Systems(
         shape,
         options.solver,
-        needs_minimum_norm=undamped and problem.l2 == 0.0,
+        needs_minimum_norm=minimum_norm and problem.l2 == 0.0,
         # More damping first, where the method has one to raise within an iteration.
         patience=0 if undamped or batch_size is not None else PATIENCE,
         counts=counts,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastggn.training.moves import Counts, Move, Verdict, norm
+from fastggn.training.null_space import NullSpace, RegularisedHessian
 from fastggn.training.state import State, put, take
 from fastggn.training.stopping import StepTest
 from fastggn.training.trial import Judge
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
 
-__all__ = ["DENSE_LIMIT", "Newton", "choose_model"]
+__all__ = ["DENSE_LIMIT", "Newton", "choose_model", "is_dense"]
 
 # Above this many parameters "auto" is matrix-free: an eigendecomposition costs about 10 N^3.
 DENSE_LIMIT = 1000
@@ -26,7 +27,14 @@ LARGEST_RADIUS = 1e8
 Model = DenseModel | KrylovModel
 
 
-def choose_model(problem: Problem, solver: str) -> tuple[Callable[[Linearisation], Model], str]:
+def is_dense(n_params: int, solver: str) -> bool:
+    """Whether N x N matrices are stored: not with "lsqr", nor with "auto" for many parameters."""
+    return solver != "lsqr" and (solver != "auto" or n_params <= DENSE_LIMIT)
+
+
+def choose_model(
+    problem: Problem, solver: str, regularizer: NullSpace | None = None
+) -> tuple[Callable[[Linearisation], Model], str]:
     """Return what builds the model of an iteration, and why it was chosen.
 
     Parameters
@@ -35,8 +43,15 @@ def choose_model(problem: Problem, solver: str) -> tuple[Callable[[Linearisation
         What is minimised; its size decides for "auto".
     solver : str
         "auto", "cholesky" (dense) or "lsqr" (matrix-free).
+    regularizer : NullSpace, optional
+        Of mode "step": changes the Hessian on the null space of the GGN.
     """
-    if solver == "lsqr" or (solver == "auto" and problem.n_params > DENSE_LIMIT):
+    if regularizer is not None:
+        stored = is_dense(problem.n_params, solver)
+        name = "trust_region: dense" if stored else "steihaug: matrix-free"
+        reason = f"{name}, Hessian regularised on the null space, N = {problem.n_params}"
+        return RegularisedHessian(problem, regularizer, stored), reason
+    if not is_dense(problem.n_params, solver):
         reason = f"steihaug: matrix-free trust region, N = {problem.n_params}"
 
         def krylov(point: Linearisation) -> Model:
@@ -64,10 +79,19 @@ class Newton:
         Tells a step that is too short to matter.
     counts : Counts
         Where the work is counted.
+    regularizer : NullSpace, optional
+        Of mode "step".
     """
 
-    def __init__(self, problem: Problem, solver: str, step_test: StepTest, counts: Counts) -> None:
-        self._build, self.solver = choose_model(problem, solver)
+    def __init__(
+        self,
+        problem: Problem,
+        solver: str,
+        step_test: StepTest,
+        counts: Counts,
+        regularizer: NullSpace | None = None,
+    ) -> None:
+        self._build, self.solver = choose_model(problem, solver, regularizer)
         self._judge = Judge(problem, counts)
         self._step_test = step_test
         self._counts = counts
@@ -105,13 +129,16 @@ class Newton:
                 )
 
     def state(self) -> State:
-        """Return the radius, and what the judge remembers."""
-        return {**take(self, "_radius"), "judge": self._judge.state()}
+        """Return the radius, and what judge and model remember."""
+        build = self._build.state() if isinstance(self._build, RegularisedHessian) else None
+        return {**take(self, "_radius"), "judge": self._judge.state(), "model": build}
 
     def restore(self, state: State) -> None:
         """Take the state over."""
         put(self, state, "_radius")
         self._judge.restore(state["judge"])
+        if isinstance(self._build, RegularisedHessian):
+            self._build.restore(state["model"])
 
     def _resize(self, proposal: BallStep, length: float, gain: float, point: Linearisation) -> None:
         if not gain >= 0.25:

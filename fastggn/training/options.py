@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastggn.errors import check_positive, unknown_name
+from fastggn.training.null_space import NullSpace
 from fastggn.training.result import Record
 from fastggn.training.stopping import Tolerances
 
@@ -23,6 +24,8 @@ SOLVERS = ("auto", "cholesky", "dual", "lsqr", "qr")
 ESCAPES = ("negative_curvature", "noise")
 PRECISIONS = ("float64", "mixed")
 ADAM_ALPHA = 1e-3
+# The largest N for which a basis of the null space is stored on request.
+MOST_STORED = 20_000
 # Which methods listen to an option that has been moved from its default.
 LISTENERS = {
     "alpha": ("ggn", "bp", "adam"),
@@ -32,6 +35,7 @@ LISTENERS = {
     "precision": ("lm",),
     "batch_size": ("lm", "ggn", "adam"),
 }
+REGULARISED = {"step": ("newton", "lm", "ggn"), "objective": ("newton", "lm", "ggn", "bp")}
 METHOD_SOLVERS = {
     "ggn": SOLVERS,
     "lm": SOLVERS,
@@ -53,6 +57,7 @@ class Options:
     geodesic: bool | None
     precision: str
     batch_size: int | None
+    regularizer: NullSpace | None
     escape: str | None
     tolerances: Tolerances
     max_time: float | None
@@ -71,6 +76,7 @@ def check_options(
     geodesic: bool | None,
     precision: str,
     batch_size: int | None,
+    regularizer: NullSpace | None = None,
     escape: str | None,
     grad_tol: float,
     loss_tol: float,
@@ -104,6 +110,7 @@ def check_options(
     }
     _check_method(method, solver, [name for name, is_given in given.items() if is_given])
     _check_solver(problem, method, solver)
+    _check_regularizer(problem, regularizer, method, solver, precision, batch_size)
     if geodesic and batch_size is not None:
         raise ValueError("geodesic=True does not go with batch_size: mini-batches are too noisy")
     if precision == "mixed" and batch_size is not None:
@@ -122,6 +129,7 @@ def check_options(
         precision=precision,
         geodesic=None if geodesic is None else bool(geodesic),
         batch_size=_check_batch(batch_size, problem.n_samples),
+        regularizer=regularizer,
         escape=escape,
         tolerances=_check_tolerances(grad_tol, loss_tol, step_tol, loss_target, max_iter),
         max_time=None if max_time is None else check_positive("max_time", max_time),
@@ -161,6 +169,45 @@ def _check_solver(problem: Problem, method: str, solver: str) -> None:
             f"solver {solver!r} does not go with a problem of curvature 'exact', which may be "
             "indefinite: use 'cholesky' or 'dual', or curvature 'psd'"
         )
+
+
+def _check_regularizer(
+    problem: Problem,
+    regularizer: Any,
+    method: str,
+    solver: str,
+    precision: str,
+    batch_size: int | None,
+) -> None:
+    if regularizer is None:
+        return
+    if not isinstance(regularizer, NullSpace):
+        kind = type(regularizer).__name__
+        raise TypeError(f"regularizer must be a fastggn.NullSpace or None, not {kind}")
+    mode = regularizer.mode
+    if method not in REGULARISED[mode]:
+        valid = ", ".join(repr(m) for m in REGULARISED[mode])
+        raise ValueError(
+            f"regularizer of mode {mode!r} does not go with method {method!r}: only with {valid}"
+        )
+    if problem.l2 > 0.0:
+        raise ValueError(
+            f"regularizer does not go with a problem of l2 = {problem.l2}, whose curvature has no "
+            "null space: make the problem with l2=0"
+        )
+    linear = method in ("lm", "ggn")
+    if linear and problem.curvature == "exact":
+        raise ValueError("regularizer does not go with curvature 'exact': use 'psd' or 'newton'")
+    refused = "cholesky" if mode == "step" else "dual"
+    if linear and solver == refused:
+        raise ValueError(f"regularizer of mode {mode!r} does not go with solver {solver!r}")
+    if linear and mode == "objective" and solver == "qr" and problem.n_params > MOST_STORED:
+        raise ValueError(
+            f"solver 'qr' stores the null space: N = {problem.n_params} exceeds {MOST_STORED}; "
+            "use 'lsqr'"
+        )
+    if precision != "float64" or batch_size is not None:
+        raise ValueError("regularizer does not go with precision='mixed' or batch_size")
 
 
 def _check_count(name: str, value: Any, least: int) -> int:

@@ -1,0 +1,203 @@
+"""Global minimum, strict saddle or bad saddle: a critical point of a deep linear network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.analysis.linear.derivatives import as_problem, product
+from fastggn.analysis.linear.necessary import (
+    Conditions,
+    coarseness,
+    conditions,
+    numerical_rank,
+)
+from fastggn.analysis.linear.regression import Hypothesis, Regression, check_weights
+from fastggn.errors import check_positive
+from fastggn.training.escape import lowest_eigenpair
+
+__all__ = ["Classification", "classify"]
+
+FloatArray = NDArray[np.float64]
+Label = Literal["global_minimum", "strict_saddle", "bad_saddle", "not_critical"]
+# An eigenvalue above minus this share of the largest modulus, or of the curvature at layers of
+# the natural size, is not negative but rounding.
+FLAT = 1e-10
+# A loss above the minimum by less than this share of the loss of the zero map is the minimum.
+LEAST = 1e-10
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """What a point is, and why.
+
+    Attributes
+    ----------
+    label : {"global_minimum", "strict_saddle", "bad_saddle", "not_critical"}
+        A bad saddle is one whose Hessian has no negative eigenvalue.
+    reason : str
+    hypotheses : dict of str to Hypothesis
+        Those of Theorem 2.3, with margins. The labels are computed at the point itself; that a
+        critical point which is no global minimum is a saddle is the theorem.
+    loss, minimum : float
+        Half sums of squares: here, and the global minimum.
+    gradient_share : float
+        See `Conditions`.
+    lowest_eigenvalue, largest_eigenvalue : float or None
+        Of the Hessian of half the sum of squares; the second in modulus. None at a point that is
+        not critical.
+    inner_rank, p : int
+        The rank of ``W_H ... W_2`` (d_1 for H = 1), and the smallest hidden width.
+    descent_direction : list of ndarray or None
+        A direction of negative curvature, layer by layer.
+    conditions : Conditions
+    """
+
+    label: Label
+    reason: str
+    hypotheses: dict[str, Hypothesis]
+    loss: float
+    minimum: float
+    gradient_share: float
+    lowest_eigenvalue: float | None
+    largest_eigenvalue: float | None
+    inner_rank: int
+    p: int
+    descent_direction: list[FloatArray] | None
+    conditions: Conditions
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, the direction left out."""
+        skipped = ("descent_direction", "hypotheses", "conditions")
+        plain = {key: value for key, value in vars(self).items() if key not in skipped}
+        plain["hypotheses"] = {name: vars(h) for name, h in self.hypotheses.items()}
+        plain["conditions"] = self.conditions.to_dict()
+        return plain
+
+    def __str__(self) -> str:
+        """Return a table."""
+        lines = [
+            f"{self.label}: {self.reason}",
+            f"  loss               {self.loss:.8g} (global minimum {self.minimum:.8g})",
+            f"  rank W_H ... W_2   {self.inner_rank} (p = {self.p}); rank C {self.conditions.rank}",
+        ]
+        if self.lowest_eigenvalue is not None:
+            lines.append(
+                f"  eigenvalues        from {self.lowest_eigenvalue:.3e}, "
+                f"largest modulus {self.largest_eigenvalue:.3e}"
+            )
+        for name, h in self.hypotheses.items():
+            lines.append(f"  {name:20s} {'holds' if h.holds else 'FAILS'}: {h.text}")
+        return "\n".join(lines)
+
+
+def classify(
+    weights: Sequence[ArrayLike], X: ArrayLike, Y: ArrayLike, *, tol: float = 1e-7
+) -> Classification:
+    """Tell what a point of a deep linear network is (Kawaguchi 2016, Theorem 2.3).
+
+    Parameters
+    ----------
+    weights : sequence of array_like, shapes (d_k, d_{k-1})
+        W_1 to W_{H+1}.
+    X : array_like, shape (T, d_x)
+    Y : array_like, shape (T, d_y), or (T,)
+    tol : float
+        Largest relative gradient of a critical point.
+
+    Returns
+    -------
+    Classification
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not valid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastggn import analysis
+    >>> X, Y = np.eye(2), np.diag([3.0, 1.0])
+    >>> analysis.linear.classify([np.zeros((2, 2))] * 3, X, Y).label
+    'bad_saddle'
+    >>> analysis.linear.classify([np.zeros((2, 2))] * 2, X, Y).label
+    'strict_saddle'
+    """
+    tol = check_positive("tol", tol)
+    data = Regression(X, Y)
+    matrices = check_weights(weights, data)
+    found = conditions(matrices, X, Y, tol=tol)
+    p = min(w.shape[0] for w in matrices[:-1])
+    inner = matrices[1:-1]
+    fine = max(tol, coarseness(found.gradient_share)) if found.critical else tol
+    inner_rank = numerical_rank(product(inner, matrices[0].shape[0]), inner, fine)
+    loss, minimum = data.loss(matrices), data.minimum(p)
+    label: Label
+    lowest = largest = direction = None
+    if not found.critical:
+        label = "not_critical"
+        reason = f"the gradient is {found.gradient_share:.1e} of the sizes that make it (Lemma 4.1)"
+    elif loss - minimum <= LEAST * data.energy:
+        label = "global_minimum"
+        reason = f"a critical point at the least value, which keeps {min(p, data.d_y)} modes"
+    else:
+        lowest, largest, direction = _curvature(matrices, data)
+        H = len(matrices) - 1
+        # At layers that are zero but for rounding the Hessian's own size would be rounding.
+        size = data.natural_curvature(H + 1)
+        label, reason = _saddle(found, lowest, max(largest, size), inner_rank, p, H)
+        direction = direction if label == "strict_saddle" else None
+    return Classification(
+        label=label,
+        reason=reason,
+        hypotheses=data.hypotheses(),
+        loss=loss,
+        minimum=minimum,
+        gradient_share=found.gradient_share,
+        lowest_eigenvalue=lowest,
+        largest_eigenvalue=largest,
+        inner_rank=inner_rank,
+        p=p,
+        descent_direction=direction,
+        conditions=found,
+    )
+
+
+def _curvature(
+    matrices: Sequence[FloatArray], data: Regression
+) -> tuple[float, float, list[FloatArray]]:
+    problem, theta = as_problem(matrices, data)
+    value, vector, scale = lowest_eigenpair(problem, theta, np.random.default_rng(0))
+    count = problem.n_samples  # the problem takes the mean, the paper the sum
+    return value * count, scale * count, problem.network.unpack(vector)
+
+
+def _saddle(
+    found: Conditions, lowest: float, scale: float, inner_rank: int, p: int, H: int
+) -> tuple[Label, str]:
+    kept = "no modes" if not found.modes else f"modes {[i + 1 for i in found.modes]} of Sigma"
+    where = f"above the global minimum, keeping {kept}"
+    flat = FLAT
+    if H > 1 and inner_rank < p and found.allow_positive_semidefinite:
+        # No lemma asks for negative curvature: what the distance to the exact critical point
+        # explains is none.
+        flat = max(FLAT, coarseness(found.gradient_share))
+    if lowest < -flat * scale:
+        why = "negative curvature"
+        if H == 1:
+            why += " (Corollary 2.4: every saddle of a three-layer network has it)"
+        elif inner_rank == p:
+            why += " (Theorem 2.3 (iv): W_H ... W_2 has full rank p)"
+        elif not found.lemma_4_6:
+            why += " (Lemma 4.6: C does not keep the leading modes)"
+        return "strict_saddle", f"{where}; {why}, {lowest:.3e}"
+    return (
+        "bad_saddle",
+        f"{where}; no negative eigenvalue, rank of W_H ... W_2 is {inner_rank} < p = {p} "
+        "(Corollary 2.4)",
+    )

@@ -1,0 +1,118 @@
+"""Constructions of critical points of deep linear networks: minima, strict and bad saddles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.analysis.linear.regression import Regression, check_widths
+
+__all__ = ["closed_layers", "construct"]
+
+FloatArray = NDArray[np.float64]
+
+
+def construct(
+    X: ArrayLike,
+    Y: ArrayLike,
+    widths: Sequence[int],
+    modes: Sequence[int],
+    *,
+    order: int | None = None,
+    seed: int | None = None,
+) -> list[FloatArray]:
+    """Return the weights of a critical point that keeps some modes of the data.
+
+    The network's map is ``U_I U_I^T Y X^T (X X^T)^-``, I the `modes`. Beside the path that
+    carries these, p - |I| further paths lead through the hidden layers and are closed in `order`
+    of the H + 1 layers, by zeros. Opened by t in all of these, a path that carries a mode left
+    out changes the loss like -t^order: with order 2 there is negative curvature, from order 3 on
+    the Hessian has no negative eigenvalue, a bad saddle, if the modes kept are the leading ones.
+
+    Parameters
+    ----------
+    X : array_like, shape (T, d_x)
+    Y : array_like, shape (T, d_y), or (T,)
+    widths : sequence of int
+        ``(d_x, d_1, ..., d_H, d_y)``.
+    modes : sequence of int
+        Eigenvectors of Sigma to be kept, from 0, the largest eigenvalue; at most p of them.
+    order : int, optional
+        From 2 to H + 1; None is H + 1: all layers have the least rank.
+    seed : int, optional
+        Draws the bases of the hidden layers; None takes unit vectors.
+
+    Returns
+    -------
+    list of ndarray
+        W_1 to W_{H+1}.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not valid.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastggn.analysis import linear
+    >>> X, Y = np.eye(2), np.diag([3.0, 1.0])
+    >>> weights = linear.construct(X, Y, (2, 2, 2, 2), [0])
+    >>> linear.classify(weights, X, Y).label
+    'bad_saddle'
+    """
+    data = Regression(X, Y)
+    checked = check_widths(widths, data)
+    hidden, p = checked[1:-1], min(checked[1:-1])
+    chosen = _checked_modes(modes, data, p)
+    count = len(hidden) + 1
+    closed = closed_layers(count if order is None else order, count)
+    rng = None if seed is None else np.random.default_rng(seed)
+    bases = [_basis(d, rng) for d in hidden]
+    q = len(chosen)
+    keep, spare = [b[:, :q] for b in bases], [b[:, q:p] for b in bases]
+    U = data.U[:, chosen]
+    # The kept modes' sizes are spread evenly over the layers.
+    sizes = np.linalg.norm(U.T @ data.map, axis=1) ** (1.0 / count)
+    sizes = np.where(sizes > 0.0, sizes, 1.0)
+    weights = [keep[0] @ ((U.T @ data.map) / sizes[:, None] ** (count - 1))]
+    for k in range(1, count - 1):
+        weights.append((keep[k] * sizes) @ keep[k - 1].T)
+    weights.append((U * sizes) @ keep[-1].T)
+    for k in range(1, count + 1):
+        if k in closed or q == p:
+            continue
+        # Inner layers only: the first and the last are closed first.
+        weights[k - 1] = weights[k - 1] + spare[k - 1] @ spare[k - 2].T
+    return weights
+
+
+def closed_layers(order: int, count: int) -> list[int]:
+    """Return the layers closed at a saddle of this order: first, last, then upwards from 2.
+
+    Raises
+    ------
+    ValueError
+        If the order is not from 2 to `count`, the number of layers.
+    """
+    if not 2 <= order <= count:
+        raise ValueError(f"order must be from 2 to H + 1 = {count}, got {order}")
+    return [1, count, *range(2, count)][:order]
+
+
+def _checked_modes(modes: Sequence[int], data: Regression, p: int) -> list[int]:
+    chosen = sorted(int(i) for i in modes)
+    if len(set(chosen)) < len(chosen) or any(not 0 <= i < data.d_y for i in chosen):
+        raise ValueError(f"modes must be different and from 0 to {data.d_y - 1}, got {list(modes)}")
+    if len(chosen) > p:
+        raise ValueError(f"modes holds {len(chosen)}, but the narrowest layer has {p} units")
+    return chosen
+
+
+def _basis(d: int, rng: np.random.Generator | None) -> FloatArray:
+    if rng is None:
+        return np.eye(d)
+    q, r = np.linalg.qr(rng.standard_normal((d, d)))
+    return np.asarray(q * np.sign(np.diag(r)))

@@ -1,0 +1,238 @@
+"""The null space of the GGN: its dimension, a basis, and what it is made of, at any depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.errors import check_positive
+from fastggn.solvers.null_space import DenseNullSpace
+
+if TYPE_CHECKING:
+    from fastggn.problem import Problem
+
+__all__ = ["FirstLayerSplit", "NullSpaceReport", "null_space"]
+
+FloatArray = NDArray[np.float64]
+# A direction whose part in a layer is shorter than this has no part in it: the basis itself is
+# accurate to the rounding of J over its smallest singular value kept.
+NO_PART = 1e-7
+
+
+@dataclass(frozen=True, eq=False)
+class FirstLayerSplit:
+    """A basis of the null space in two families.
+
+    Attributes
+    ----------
+    first : ndarray, shape (k, n_1, m_1)
+        Orthonormal directions of the first layer's weights that some change of the later layers
+        compensates.
+    coupled : ndarray, shape (k, N - n_1 m_1)
+        That change, of least norm, one a direction of `first`. For one hidden layer without
+        biases it is ``-W_1 (sigma' o What_0 X) S^+`` (O'Leary-Roseberry and Ghattas 2020, Eq. 19,
+        with the pseudo-inverse).
+    later : ndarray, shape (d - k, N - n_1 m_1)
+        Orthonormal directions of the later layers alone; for one hidden layer
+        ``What_1 S = 0``, of dimension ``n_2 (m_2 - rank S)``.
+    """
+
+    first: FloatArray
+    coupled: FloatArray
+    later: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class NullSpaceReport:
+    """The null space of the generalised Gauss-Newton matrix of a problem's data at one theta.
+
+    Attributes
+    ----------
+    basis : ndarray, shape (N, d)
+        Orthonormal.
+    dimension : int
+        d: N minus the rank of the weighted Jacobian.
+    rank : int
+    tolerance : float
+        Singular values at most this large counted as zero.
+    gap : float
+        Smallest singular value kept over the largest one dropped; inf where none is dropped.
+    singular_values : ndarray, shape (min(M, N),)
+        Of the rows ``sqrt(w_i) S_i^T J_i``, whose Gram matrix is the GGN; descending.
+    loss, gradient_norm : float
+        At theta. The GGN is the Hessian where the misfit is zero.
+    layer_shapes : tuple of (int, int)
+    layer_dimensions : tuple of int
+        For each layer the dimension of the projection of the null space on its weights.
+    layer_alone : tuple of int
+        For each layer the dimension of the null directions that change this layer only.
+    """
+
+    basis: FloatArray
+    rank: int
+    tolerance: float
+    gap: float
+    singular_values: FloatArray
+    loss: float
+    gradient_norm: float
+    layer_shapes: tuple[tuple[int, int], ...]
+    layer_dimensions: tuple[int, ...]
+    layer_alone: tuple[int, ...]
+
+    @property
+    def dimension(self) -> int:
+        """The dimension d of the null space."""
+        return int(self.basis.shape[1])
+
+    def layers(self) -> list[FloatArray]:
+        """Return the basis cut into layers: arrays (d, n_l, m_l)."""
+        parts, start = [], 0
+        for n, m in self.layer_shapes:
+            rows = self.basis[start : start + n * m]
+            parts.append(np.ascontiguousarray(rows.T).reshape(-1, n, m))
+            start += n * m
+        return parts
+
+    def first_layer_split(self) -> FirstLayerSplit:
+        """Return a basis in two families: first-layer directions with the coupled rest, and rest.
+
+        The basis is that of the paper's Theorem 2 with sigma' for sigma in the second term of
+        its Eqs. 11, 14, 16 and 17: all (What_0, What_1) with
+        ``What_1 S + W_1 (sigma' o What_0 X) = 0``.
+        """
+        n, m = self.layer_shapes[0]
+        first, rest = self.basis[: n * m], self.basis[n * m :]
+        # Right singular vectors: the coupled parts are then orthogonal to the later ones.
+        u, s, vt = np.linalg.svd(first, full_matrices=True)
+        k = int(np.count_nonzero(s > NO_PART))
+        coupled = (rest @ vt[:k].T) / s[:k]
+        later = rest @ vt[k:].T
+        return FirstLayerSplit(
+            np.ascontiguousarray(u[:, :k].T).reshape(k, n, m),
+            np.ascontiguousarray(coupled.T),
+            np.ascontiguousarray(later.T),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values, the basis left out."""
+        return {
+            "n_params": int(self.basis.shape[0]),
+            "dimension": self.dimension,
+            "rank": self.rank,
+            "tolerance": self.tolerance,
+            "gap": self.gap if np.isfinite(self.gap) else None,
+            "loss": self.loss,
+            "gradient_norm": self.gradient_norm,
+            "singular_values": self.singular_values.tolist(),
+            "layers": [
+                {"shape": list(shape), "dimension": reach, "alone": alone}
+                for shape, reach, alone in zip(
+                    self.layer_shapes, self.layer_dimensions, self.layer_alone, strict=True
+                )
+            ],
+        }
+
+    def __str__(self) -> str:
+        """Return a table."""
+        s = self.singular_values
+        kept = s[self.rank - 1] if self.rank else 0.0
+        lines = [
+            f"null space of the GGN: dimension {self.dimension} of N = {self.basis.shape[0]}",
+            f"  rank                 {self.rank}",
+            f"  singular values      {s[0]:.3e} ... {kept:.3e} kept, tolerance "
+            f"{self.tolerance:.1e}, gap {self.gap:.1e}",
+            f"  loss, |gradient|     {self.loss:.3e}, {self.gradient_norm:.3e}",
+            "  layer   weights   dimension of its part   within this layer alone",
+        ]
+        rows = zip(self.layer_shapes, self.layer_dimensions, self.layer_alone, strict=True)
+        for number, ((n, m), reach, alone) in enumerate(rows, start=1):
+            lines.append(f"  {number:5d}   {n * m:7d}   {reach:21d}   {alone:23d}")
+        return "\n".join(lines)
+
+    def plot(self) -> Any:
+        """Return a figure of the singular values, the rank and the tolerance marked."""
+        from fastggn.plotting.null_spaces import plot_singular_values
+
+        return plot_singular_values(self)
+
+
+def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) -> NullSpaceReport:
+    """Return the null space of the generalised Gauss-Newton matrix of the data.
+
+    Where the misfit is zero this is the null space of the exact Hessian, of dimension
+    ``N - rank J`` (O'Leary-Roseberry and Ghattas 2020, Theorem 2, corrected; any depth). The
+    problem's l2, which would lift it, is left out.
+
+    Parameters
+    ----------
+    problem : Problem
+        Its curvature must not be indefinite: "psd", or "exact" with a convex loss.
+    theta : array_like, shape (N,)
+    tol : float, optional
+        Singular values of the weighted Jacobian at most `tol` count as zero; by default
+        ``eps * max(M, N) * s_max``.
+
+    Returns
+    -------
+    NullSpaceReport
+
+    Raises
+    ------
+    ValueError
+        If theta has a wrong length or is not finite, `tol` is negative, or the curvature is
+        indefinite.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.xor()
+    >>> problem = fg.Problem(fg.MLP((2, 3, 1)), X, Y)
+    >>> fg.analysis.null_space(problem, problem.network.init(seed=0)).dimension
+    9
+    """
+    if tol is not None:
+        tol = check_positive("tol", tol, zero=True)
+    lin = problem.linearise(theta)
+    if lin.signs is not None:
+        raise ValueError(
+            "the problem's curvature is 'exact' and may be indefinite: its null space is not "
+            "that of the Jacobian; make the problem with curvature='psd'"
+        )
+    space = DenseNullSpace(lin, tol)
+    shapes = problem.network.layer_shapes
+    reach, alone = _by_layer(space.basis, shapes)
+    return NullSpaceReport(
+        basis=space.basis,
+        rank=space.found.rank,
+        tolerance=space.found.tolerance,
+        gap=space.found.gap,
+        singular_values=space.singular_values,
+        loss=float(lin.data_loss),
+        gradient_norm=float(np.linalg.norm(lin.data_gradient)),
+        layer_shapes=shapes,
+        layer_dimensions=reach,
+        layer_alone=alone,
+    )
+
+
+def _by_layer(
+    basis: FloatArray, shapes: tuple[tuple[int, int], ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    reach, alone, start = [], [], 0
+    d = basis.shape[1]
+    for n, m in shapes:
+        inside = np.zeros(basis.shape[0], dtype=bool)
+        inside[start : start + n * m] = True
+        reach.append(_dimension(basis[inside]))
+        alone.append(d - _dimension(basis[~inside]))
+        start += n * m
+    return tuple(reach), tuple(alone)
+
+
+def _dimension(rows: FloatArray) -> int:
+    if 0 in rows.shape:
+        return 0
+    return int(np.count_nonzero(np.linalg.svd(rows, compute_uv=False) > NO_PART))

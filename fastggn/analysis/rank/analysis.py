@@ -1,0 +1,214 @@
+"""From one pass over the samples to the report: certificate, bounds, principles."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.analysis.rank.bounds import Facts, Hypothesis, all_bounds
+from fastggn.analysis.rank.duplicates import Duplicates, find_duplicates
+from fastggn.analysis.rank.measure import Measurement, measure
+from fastggn.analysis.rank.principles import (
+    Principle,
+    Principles,
+    judged,
+    principle_1,
+    principle_1a,
+    principle_2,
+    principle_4,
+    principle_5,
+    stationary_is_global,
+)
+from fastggn.analysis.rank.report import Certificate, RankReport
+from fastggn.analysis.rank.spectrum import RowSpectrum
+from fastggn.errors import as_float_vector, check_positive
+from fastggn.parallel.threads import one_pool
+from fastggn.problem import Problem
+
+__all__ = ["rank_analysis"]
+
+FloatArray = NDArray[np.float64]
+
+# |eps| at or below this share of what the outputs and targets could be rounded to is zero.
+_FIT_TOLERANCE = 1e-10
+
+
+def rank_analysis(
+    problem: Problem,
+    theta: ArrayLike,
+    *,
+    tol: float | None = None,
+    gradient_tol: float = 1e-10,
+) -> RankReport:
+    """Analyse the ranks of the Jacobian P(W) and of its parts at one theta (Shen 2018).
+
+    One pass over the samples folds the rows of J = P^T, of each layer's block of it and of each
+    layer's inputs into streaming QR factorisations; singular values come from their R, never from
+    J^T J. Memory: a few N x N arrays, one block of samples, and a few numbers a sample.
+    Time: about 4 T n_L N^2 operations.
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : array_like, shape (N,)
+    tol : float, optional
+        Singular values of P(W) at most `tol` count as zero; by default
+        ``eps * max(shape) * s_max``. All other ranks keep that rule.
+    gradient_tol : float
+        The data gradient counts as zero at or below this norm.
+
+    Returns
+    -------
+    RankReport
+
+    Raises
+    ------
+    TypeError
+        If `problem` is no Problem, or an argument is not a real number.
+    ValueError
+        If theta has a wrong length or is not finite, a tolerance is negative, or all sample
+        weights are zero.
+    numpy.linalg.LinAlgError
+        If the Jacobian or the error gradient overflows.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> net = fg.MLP((2, 2, 1), activation="sigmoid")
+    >>> X, Y = fg.data.xor()
+    >>> report = fg.rank_analysis(fg.Problem(net, X, Y), net.init(seed=0))
+    >>> report.rank, report.largest_rank
+    (4, 4)
+    """
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem must be a Problem, not {type(problem).__name__}")
+    if tol is not None:
+        tol = check_positive("tol", tol, zero=True)
+    gradient_tol = check_positive("gradient_tol", gradient_tol, zero=True)
+    vector = as_float_vector("theta", theta, problem.n_params)
+    if not problem.relative_weights.any():  # a subset can have come to this
+        raise ValueError("problem must have a sample of non-zero weight")
+    found = measure(problem, vector, tol)
+    duplicates = _duplicates(problem)
+    principles = _principles(problem, found)
+    facts = _facts(problem, vector, found, duplicates, principles)
+    error = found.error_norm
+    return RankReport(
+        network=f"F({','.join(map(str, problem.network.widths))})",
+        n_params=problem.n_params,
+        n_samples=problem.n_samples,
+        n_outputs=problem.n_outputs,
+        loss=problem.linearise(vector).data_loss,
+        jacobian=found.jacobian,
+        singular_values=found.singular_values,
+        p_norm=float(found.singular_values[0]),
+        error_norm=error,
+        unseen_error=found.unseen_norm / error if error > 0.0 else 0.0,
+        layers=found.layers,
+        outputs=found.outputs,
+        certificate=_certificate(problem, found, gradient_tol),
+        bounds=all_bounds(problem.network, found, facts),
+        principles=principles,
+        duplicates=duplicates,
+    )
+
+
+def _certificate(problem: Problem, found: Measurement, gradient_tol: float) -> Certificate:
+    columns = found.n_active * problem.n_outputs
+    norm = float(np.linalg.norm(found.data_gradient))
+    full = found.active.rank == columns
+    bound = problem.n_samples * norm / found.smallest_active if full else float("inf")
+    enough, why = stationary_is_global(problem.loss_function, problem.targets)
+    faults = []
+    if norm > gradient_tol:
+        faults.append(f"the data gradient is {norm:.3g} > {gradient_tol:.3g}")
+    if not full:
+        faults.append(f"P(W) has rank {found.active.rank} < {columns} columns")
+    if not enough:
+        faults.append(f"eps = 0 would not prove a global minimum: {why}")
+    reason = "; ".join(faults) or (
+        f"the data gradient is zero ({norm:.2g}) and P(W) has full column rank, so eps = 0 "
+        f"(|eps| <= {bound:.2g}); {why}"
+    )
+    return Certificate(not faults, reason, norm, gradient_tol, full, bound)
+
+
+def _duplicates(problem: Problem) -> Duplicates:
+    width = problem.network.n_inputs
+    inputs, gates = problem.read_samples(0, 1)
+
+    def read(start: int, stop: int) -> FloatArray:
+        inputs, gates = problem.read_samples(start, stop)
+        return np.hstack([inputs, gates.astype(np.float64)]) if gates.size else inputs
+
+    return find_duplicates(
+        read,
+        problem.n_samples,
+        width + gates.shape[1],
+        problem.targets,
+        problem.relative_weights,
+        problem.loss_function,
+    )
+
+
+def _principles(problem: Problem, found: Measurement) -> Principles:
+    net = problem.network
+    first = principle_1(problem.loss_function, problem.targets)
+    zeros = sum(layer.zero_derivatives for layer in found.layers)
+    judgements = {
+        "1": first,
+        "1.a": principle_1a(problem.loss_function, first),
+        "2": principle_2(problem.n_params, problem.n_samples * problem.n_outputs),
+        "3": _principle_3(found),
+        "4": principle_4(net.activations, zeros, problem.gated),
+        "5": principle_5(net.widths),
+    }
+    return Principles(judgements)
+
+
+def _principle_3(found: Measurement) -> Principle:
+    """Judge the weights: core(W_l) of full rank (Shen, Principle 3, without the bias column)."""
+    bad = [layer for layer in found.layers if not layer.weights_core.full]
+    if not bad:
+        return judged(True, "every W_l without its bias column has full rank")
+    words = ", ".join(
+        f"W_{layer.number} has rank {layer.weights_core.rank} of {min(layer.weights_core.shape)}"
+        for layer in bad
+    )
+    return judged(False, f"{words}, without the bias column")
+
+
+def _facts(
+    problem: Problem,
+    theta: FloatArray,
+    found: Measurement,
+    duplicates: Duplicates,
+    principles: Principles,
+) -> Facts:
+    scale = np.sqrt(problem.n_samples) * (1.0 + float(np.abs(problem.targets).max()))
+    exact = bool(found.error_norm <= _FIT_TOLERANCE * scale)
+    failing = [number for number in ("1", "4") if not principles[number].holds]
+    if not all(layer.weights.full for layer in found.layers):
+        failing.append("3")
+    words = "Principles 1, 3 and 4, W_l with its bias column"
+    words += f" (fails: {', '.join(failing)})" if failing else ""
+    return Facts(
+        n_samples=problem.n_samples,
+        exact_fit=Hypothesis("exact fit: eps = 0", exact),
+        hessian_rank=_hessian_rank(problem, theta) if exact else None,
+        principles_134=Hypothesis(words, not failing),
+        unique=Hypothesis("no two inputs are equal", duplicates.groups == 0),
+    )
+
+
+def _hessian_rank(problem: Problem, theta: FloatArray) -> int:
+    """Return the rank of P H_E P^T, which is the Hessian where eps = 0, from S^T P^T.
+
+    Each H_E = S S^T is positive semi-definite there; the curvature used in training is H_E at an
+    exact fit.
+    """
+    spectrum = RowSpectrum(problem.n_params)
+    for _, rows in problem.linearise(theta).rows.row_blocks():
+        with one_pool():
+            spectrum.fold(rows)
+    return spectrum.rank().rank

@@ -1,0 +1,163 @@
+"""Construct weights that fit every sample, by solving the output layer (Shen 2018, Prop. 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.activations import Activation
+from fastggn.analysis.rank.duplicates import find_duplicates
+from fastggn.errors import check_finite
+from fastggn.losses import get_loss
+from fastggn.network import MLP
+from fastggn.problem import Problem
+
+__all__ = ["exact_fit"]
+
+FloatArray = NDArray[np.float64]
+
+# Factors on the first weights: larger ones make the samples' hidden outputs more independent,
+# until the units saturate.
+_SCALES = (1.0, 3.0, 10.0, 30.0)
+_DRAWS = 3
+_FIT = 1e-8
+
+
+def exact_fit(net: MLP, X: ArrayLike, Y: ArrayLike, seed: int = 0) -> FloatArray:
+    """Return weights with which the network passes through all samples.
+
+    The earlier layers are drawn at random, several times at several scales, and the draw with the
+    best conditioned Phi_{L-1} is kept; its rank must be T. The output layer then solves
+    ``W_L phi_{L-1} = sigma_L^{-1}(Y)``, the solution of minimum norm.
+
+    Parameters
+    ----------
+    net : MLP
+        With n_{L-1} >= T, or n_{L-1} >= T - 1 where the bias is free.
+    X : array_like, shape (T, n_0)
+        No two rows equal.
+    Y : array_like, shape (T, n_L), or (T,) when n_L = 1
+        Values of the output activation.
+    seed : int
+
+    Returns
+    -------
+    ndarray, shape (N,)
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers.
+    ValueError
+        If the last hidden layer is too narrow, two inputs are equal, a target is no value of the
+        output activation or this has no known inverse, or no draw gives rank(Phi_{L-1}) = T (it
+        cannot where all activations are the identity).
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> from fastggn import analysis
+    >>> X, Y = fg.data.xor()
+    >>> net = fg.MLP((2, 3, 1))
+    >>> theta = analysis.exact_fit(net, X, Y)
+    >>> bool(abs(net.predict(theta, X) - Y).max() < 1e-9)
+    True
+    """
+    targets = get_loss("squared").prepare_targets(Y, len(np.asarray(X)), net.n_outputs)
+    problem = Problem(net, X, targets)
+    _check(problem)
+    wanted = _inverse(net.activations[-1], targets)
+    if not isinstance(net.bias, str):
+        wanted = wanted + net.bias[-1]
+    theta = _best_draw(problem, seed)
+    phi = problem.layer_outputs(theta)[-2].T
+    layers = net.unpack(theta)
+    layers[-1] = np.linalg.lstsq(phi, wanted, rcond=None)[0].T
+    theta = net.pack(layers)
+    error = float(np.abs(problem.outputs(theta) - targets).max())
+    if not error <= _FIT * (1.0 + float(np.abs(targets).max())):
+        raise ValueError(
+            f"the fit is off by {error:.2g}: Phi_(L-1) is too ill-conditioned for these inputs; "
+            "standardise X, widen the network, or try another seed or activation"
+        )
+    return theta
+
+
+def _check(problem: Problem) -> None:
+    net, T = problem.network, problem.n_samples
+    width = net.layer_shapes[-1][1]
+    if width < T:
+        spare = " - 1" if net.has_free_bias else ""
+        raise ValueError(
+            f"net must have n_(L-1) >= T{spare} units before the output layer to fit T = {T} "
+            f"samples this way, got {net.widths[-2]}"
+        )
+    same = find_duplicates(
+        lambda start, stop: problem.read_samples(start, stop)[0],
+        T,
+        net.n_inputs,
+        problem.targets,
+        np.ones(T),
+        problem.loss_function,
+    )
+    if same.groups:
+        raise ValueError(f"X holds {same.groups} sets of equal rows: rank(Phi_(L-1)) cannot be T")
+
+
+def _best_draw(problem: Problem, seed: int) -> FloatArray:
+    """Return random weights with the best conditioned Phi_{L-1}."""
+    net, T = problem.network, problem.n_samples
+    rng = np.random.default_rng(seed)
+    best, best_rcond, best_rank = np.zeros(net.n_params), 0.0, 0
+    for scale in _SCALES:
+        for _ in range(_DRAWS):
+            theta = net.init(rng, "normal", scale)
+            s = np.linalg.svd(problem.layer_outputs(theta)[-2], compute_uv=False)
+            best_rank = max(best_rank, int((s > np.finfo(float).eps * max(T, s.size) * s[0]).sum()))
+            rcond = float(s[T - 1] / s[0]) if s[0] > 0.0 else 0.0
+            if rcond > best_rcond:
+                best, best_rcond = theta, rcond
+    if best_rank < T:
+        names = ", ".join(sorted({a.name for a in net.activations[:-1]})) or "no hidden layer"
+        raise ValueError(
+            f"rank(Phi_(L-1)) must be T = {T}, but the best of {len(_SCALES) * _DRAWS} draws has "
+            f"{best_rank} (activations: {names}; widths {net.widths})"
+        )
+    return best
+
+
+# name: (inverse, whether y is a value of the activation, in words)
+_INVERSES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
+    "identity": (lambda y: y, lambda y: y == y, "any number"),
+    "sigmoid": (lambda y: np.log(y) - np.log1p(-y), lambda y: (y > 0) & (y < 1), "in (0, 1)"),
+    "tanh": (np.arctanh, lambda y: np.abs(y) < 1, "in (-1, 1)"),
+    "softsign": (lambda y: y / (1 - np.abs(y)), lambda y: np.abs(y) < 1, "in (-1, 1)"),
+    "softplus": (lambda y: y + np.log(-np.expm1(-y)), lambda y: y > 0, "positive"),
+    "bent_identity": (
+        lambda y: (2 * (2 * y + 1) - np.sqrt((2 * y + 1) ** 2 + 3)) / 3,
+        lambda y: y == y,
+        "any number",
+    ),
+    "relu": (lambda y: y, lambda y: y >= 0, "not negative"),
+    "square": (np.sqrt, lambda y: y >= 0, "not negative"),
+}
+
+
+def _inverse(activation: Activation, targets: FloatArray) -> FloatArray:
+    """Return pre-activations whose images are the targets."""
+    name = activation.name
+    if name == "leaky_relu" and activation.param > 0.0:
+        return np.where(targets > 0.0, targets, targets / activation.param)
+    if name not in _INVERSES:
+        raise ValueError(f"the output activation {name!r} has no inverse that is known here")
+    inverse, inside, words = _INVERSES[name]
+    bad = ~inside(targets)
+    if bad.any():
+        i, c = (int(k) for k in np.argwhere(bad)[0])
+        raise ValueError(f"Y[{i}, {c}] is {targets[i, c]}; values of {name} are {words}")
+    found = np.asarray(inverse(targets), dtype=np.float64)
+    check_finite("Y (through the inverse of the output activation)", found)
+    return found

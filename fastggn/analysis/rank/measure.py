@@ -1,0 +1,364 @@
+"""One pass over the samples: every rank that the bounds and the certificate are made of."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.analysis.rank.spectrum import Rank, RowSpectrum, rank_of_matrix
+from fastggn.layer_blocks import LayerBlock
+from fastggn.parallel.threads import one_pool
+from fastggn.problem import Problem
+
+__all__ = ["LayerRanks", "Measurement", "measure"]
+
+FloatArray = NDArray[np.float64]
+
+# Ranks whose gap is smaller lie within the rounding errors of the matrix.
+CLEAR_GAP = 100.0
+
+
+@dataclass(frozen=True)
+class LayerRanks:
+    """What was measured on layer l.
+
+    Attributes
+    ----------
+    number : int
+        l, from 1.
+    n_units, n_inputs : int
+        n_l and m_l.
+    block : Rank
+        Of Psi_l (.) Phi_{l-1}, the layer's rows of P(W).
+    phi : Rank
+        Of Phi_{l-1}, with the row of the dummy unit where the bias is free.
+    phi_core : Rank
+        Of Phi_{l-1} without that row.
+    psi : dict of int to int
+        How many samples have a Psi_l^(i) of this rank.
+    psi_gap : float
+        The smallest gap among the Psi_l^(i); also small where some are within rounding of zero
+        beside the others.
+    greedy : int
+        Largest sum of rank(Psi_l^(i)) over samples with linearly independent phi_{l-1}^(i): a
+        lower bound on ``block``, sharper than Shen (2018, Eq. 23).
+    greedy_gap : float
+        The smallest gap among the ranks that it is made of.
+    weights : Rank
+        Of W_l, with the bias column where it is free.
+    weights_core : Rank
+        Of W_l without that column.
+    zero_derivatives : int
+        Entries of sigma'(z_l) that are 0, over all samples and units.
+    """
+
+    number: int
+    n_units: int
+    n_inputs: int
+    block: Rank
+    phi: Rank
+    phi_core: Rank
+    psi: dict[int, int]
+    psi_gap: float
+    greedy: int
+    greedy_gap: float
+    weights: Rank
+    weights_core: Rank
+    zero_derivatives: int
+
+    @property
+    def psi_total(self) -> int:
+        """Sum of rank(Psi_l^(i)) over the samples."""
+        return sum(rank * count for rank, count in self.psi.items())
+
+    @property
+    def clear(self) -> bool:
+        """Whether no rank of this layer is within rounding errors."""
+        gaps = (self.block.gap, self.phi.gap, self.psi_gap, self.greedy_gap)
+        return not any(gap < CLEAR_GAP for gap in gaps)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """What one pass over the samples found.
+
+    Attributes
+    ----------
+    layers : tuple of LayerRanks
+        1..L.
+    outputs : Rank
+        Of Phi_L.
+    singular_values : ndarray
+        Of P(W), descending.
+    jacobian : Rank
+        Of P(W).
+    active : Rank
+        Of the columns of P(W) that belong to samples of non-zero weight.
+    smallest_active : float
+        The smallest singular value of these, 0 where there are fewer parameters than columns.
+    error_norm : float
+        |eps|, sample weights over their mean included.
+    unseen_norm : float
+        |(I - P^+ P) eps|.
+    data_gradient : ndarray, shape (N,)
+        The gradient of the data term.
+    n_active : int
+        Samples of non-zero weight.
+    """
+
+    layers: tuple[LayerRanks, ...]
+    outputs: Rank
+    singular_values: FloatArray
+    jacobian: Rank
+    active: Rank
+    smallest_active: float
+    error_norm: float
+    unseen_norm: float
+    data_gradient: FloatArray
+    n_active: int
+
+    @property
+    def clear(self) -> bool:
+        """Whether the rank of P(W) is not within rounding errors.
+
+        It also needs what counts in the row blocks to stand above the rounding errors of P(W).
+        """
+        if self.jacobian.gap < CLEAR_GAP:
+            return False
+        rounding = CLEAR_GAP * self.jacobian.tolerance
+        return not any(layer.block.smallest < rounding for layer in self.layers)
+
+
+class _Groups:
+    """Rows phi of one layer, grouped by rank(Psi), for the greedy bound.
+
+    The largest sum of ranks over independent rows is that of the greedy basis (independent sets
+    of vectors are a matroid): ``sum_{r >= 1} rank of the rows with rank(Psi) >= r``.
+    """
+
+    def __init__(self, n_inputs: int) -> None:
+        self._n_inputs = n_inputs
+        self._by_rank: dict[int, RowSpectrum] = {}
+
+    def fold(self, phi: FloatArray, ranks: NDArray[np.int64]) -> None:
+        for rank in np.unique(ranks):
+            if rank > 0:
+                group = self._by_rank.setdefault(int(rank), RowSpectrum(self._n_inputs))
+                group.fold(phi[ranks == rank])
+
+    def best_sum(self, whole: Rank, n_samples: int) -> tuple[int, float]:
+        """Return the largest sum, and the smallest gap among the ranks it came from."""
+        total, gap = 0, float("inf")
+        above = RowSpectrum(self._n_inputs)
+        for r in sorted(self._by_rank, reverse=True):
+            lower = max((s for s in self._by_rank if s < r), default=0)
+            group = self._by_rank[r]
+            count = above.n_rows + group.n_rows
+            if count == n_samples:
+                found = whole
+            else:
+                for rows in group.rows():
+                    above.fold(rows)
+                above.n_rows = count
+                found = above.rank()
+            total += (r - lower) * found.rank
+            gap = min(gap, found.gap if found.rank else float("inf"))
+        return total, gap
+
+
+class _LayerSums:
+    """The running factorisations of one layer."""
+
+    def __init__(self, number: int, n_units: int, n_inputs: int, n_core: int) -> None:
+        self.number, self.n_units, self.n_inputs = number, n_units, n_inputs
+        self.n_core = n_core
+        self.block = RowSpectrum(n_units * n_inputs)
+        self.phi = RowSpectrum(n_inputs)
+        self.groups = _Groups(n_inputs)
+        self.psi: Counter[int] = Counter()
+        self.psi_gap = float("inf")
+        self.psi_range = [float("inf"), 0.0]
+        self.zeros = 0
+
+    def fold(self, part: LayerBlock, rows: FloatArray) -> None:
+        index = self.number - 1
+        phi, psi = part.inputs[index], part.sensitivities[index]
+        self.block.fold(rows)
+        self.phi.fold(phi)
+        ranks = self._psi_ranks(psi)
+        self.groups.fold(phi, ranks)
+        self.zeros += int(np.count_nonzero(part.derivatives[index] == 0.0))
+
+    def _psi_ranks(self, psi: FloatArray) -> NDArray[np.int64]:
+        """Return rank(Psi^(i)), shape (B,), and keep their counts."""
+        if min(psi.shape[1:]) == 1:  # a vector a sample: its norm is the singular value
+            s = np.sqrt(np.einsum("bko,bko->b", psi, psi))[:, None]
+        else:
+            s = np.linalg.svd(psi, compute_uv=False)
+        largest = s[:, :1]
+        kept = s > np.finfo(np.float64).eps * max(psi.shape[1:]) * largest
+        ranks = np.asarray(kept.sum(axis=1), dtype=np.int64)
+        numbers, counts = np.unique(ranks, return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            self.psi[number] += count
+        self._note_sizes(s, kept)
+        return ranks
+
+    def _note_sizes(self, s: FloatArray, kept: NDArray[np.bool_]) -> None:
+        smallest = np.where(kept, s, np.inf).min(axis=1)
+        self.psi_range[0] = min(self.psi_range[0], float(smallest.min()))
+        self.psi_range[1] = max(self.psi_range[1], float(s.max()))
+        if s.shape[1] == 1:
+            return
+        dropped = np.where(kept, 0.0, s).max(axis=1)
+        unclear = (dropped > 0.0) & np.isfinite(smallest)
+        if unclear.any():
+            gap = float((smallest[unclear] / dropped[unclear]).min())
+            self.psi_gap = min(self.psi_gap, gap)
+
+    def _gap_of_psi(self, phi: Rank, block: Rank) -> float:
+        """Return the smallest gap; how far the smallest product stands above rounding counts too.
+
+        A singular value of the row block can be as small as the smallest one of a Psi^(i) times
+        the smallest one of Phi.
+        """
+        if self.psi_range[1] == 0.0 or phi.rank == 0:
+            return self.psi_gap
+        rounding = np.finfo(np.float64).eps * max(block.shape) * self.psi_range[1]
+        rounding = max(rounding * phi.smallest, block.tolerance)
+        return float(min(self.psi_gap, self.psi_range[0] * phi.smallest / rounding))
+
+    def finish(self, weights: FloatArray, n_samples: int) -> LayerRanks:
+        phi, block = self.phi.rank(), self.block.rank()
+        core = phi
+        if self.n_core < self.n_inputs:
+            core_rows = RowSpectrum(self.n_core)
+            core_rows.fold(self.phi.matrix()[:, : self.n_core])
+            core_rows.n_rows = n_samples
+            core = core_rows.rank()
+        greedy, greedy_gap = self.groups.best_sum(phi, n_samples)
+        return LayerRanks(
+            number=self.number,
+            n_units=self.n_units,
+            n_inputs=self.n_inputs,
+            block=block,
+            phi=phi,
+            phi_core=core,
+            psi=dict(sorted(self.psi.items())),
+            psi_gap=self._gap_of_psi(phi, block),
+            greedy=greedy,
+            greedy_gap=greedy_gap,
+            weights=rank_of_matrix(weights),
+            weights_core=rank_of_matrix(weights[:, : self.n_core]),
+            zero_derivatives=self.zeros,
+        )
+
+
+class _ErrorSums:
+    """The running factorisations of the whole of P, and the error gradient beside it."""
+
+    def __init__(self, n_params: int) -> None:
+        self.active = RowSpectrum(n_params, with_rhs=True)
+        self.idle = RowSpectrum(n_params)
+        self.gradient = np.zeros(n_params)
+        self.error = 0.0
+        self.n_active = 0
+
+    def fold(self, part: LayerBlock, rows: FloatArray) -> None:
+        errors = part.errors.ravel()
+        self.gradient += errors @ rows
+        self.error += float(errors @ errors)
+        on = part.weights > 0.0
+        self.n_active += int(np.count_nonzero(on))
+        if on.all():
+            self.active.fold(rows, errors)
+            return
+        chosen = np.repeat(on, part.outputs.shape[1])
+        self.active.fold(rows[chosen], errors[chosen])
+        self.idle.fold(rows[~chosen])
+
+    def whole(self) -> RowSpectrum:
+        """Return the spectrum of all rows."""
+        both = RowSpectrum(self.active.n_columns)
+        for part in (self.active, self.idle):
+            for rows in part.rows():
+                both.fold(rows)
+        both.n_rows = self.active.n_rows + self.idle.n_rows
+        return both
+
+
+def measure(problem: Problem, theta: FloatArray, tol: float | None = None) -> Measurement:
+    """Pass once over the samples and return the ranks.
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : ndarray, shape (N,)
+    tol : float, optional
+        Singular values of P(W) at most `tol` count as zero.
+
+    Raises
+    ------
+    numpy.linalg.LinAlgError
+        If the Jacobian or the error gradient is not finite.
+    """
+    net = problem.network
+    layers = [
+        _LayerSums(number, n, m, net.widths[number - 1])
+        for number, (n, m) in enumerate(net.layer_shapes, start=1)
+    ]
+    outputs = RowSpectrum(net.n_outputs)
+    total = _ErrorSums(problem.n_params)
+    ends = np.cumsum([n * m for n, m in net.layer_shapes])
+    with one_pool():
+        for part in problem.layer_blocks(theta):
+            rows = part.jacobian_rows()
+            _check_finite(rows, part)
+            total.fold(part, rows)
+            for layer, end in zip(layers, ends, strict=True):
+                first = int(end) - layer.n_units * layer.n_inputs
+                layer.fold(part, rows[:, first : int(end)])
+            outputs.fold(part.outputs)
+        weights = net.unpack(theta)
+        found = [
+            layer.finish(w, problem.n_samples) for layer, w in zip(layers, weights, strict=True)
+        ]
+        return _finish(problem, found, outputs, total, tol)
+
+
+def _finish(
+    problem: Problem,
+    layers: list[LayerRanks],
+    outputs: RowSpectrum,
+    total: _ErrorSums,
+    tol: float | None,
+) -> Measurement:
+    values, active, unseen = total.active.decompose(tol)
+    smallest = float(values[-1]) if total.active.n_rows <= problem.n_params else 0.0
+    whole = active
+    if total.idle.n_rows:
+        spectrum = total.whole()
+        values, whole = spectrum.values(), spectrum.rank(tol)
+    return Measurement(
+        layers=tuple(layers),
+        outputs=outputs.rank(),
+        singular_values=values,
+        jacobian=whole,
+        active=active,
+        smallest_active=smallest,
+        error_norm=float(np.sqrt(total.error)),
+        unseen_norm=unseen,
+        data_gradient=total.gradient / problem.n_samples,
+        n_active=total.n_active,
+    )
+
+
+def _check_finite(rows: FloatArray, part: LayerBlock) -> None:
+    if not (np.isfinite(rows).all() and np.isfinite(part.errors).all()):
+        raise np.linalg.LinAlgError(
+            f"the Jacobian or the error is not finite at samples {part.start}..{part.stop - 1}: "
+            "the weights are too large"
+        )

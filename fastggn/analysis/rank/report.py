@@ -1,0 +1,255 @@
+"""What a rank analysis hands back, and how it reads on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.analysis.rank.bounds import Bound
+from fastggn.analysis.rank.duplicates import Duplicates
+from fastggn.analysis.rank.measure import LayerRanks
+from fastggn.analysis.rank.principles import Principles
+from fastggn.analysis.rank.spectrum import Rank
+
+__all__ = ["Certificate", "RankReport", "table"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The pointwise certificate of a global minimum.
+
+    If the data gradient ``(1/T) P eps`` is zero and P has full column rank, then eps = 0, and
+    with Principle 1 the point is a global minimum of the data term. Shen's Theorem 1 and
+    Proposition 1 (2018) ask for it at all weights, which no network with L >= 2 and T >= 2 meets.
+
+    Attributes
+    ----------
+    holds : bool
+    reason : str
+    gradient_norm, gradient_tol : float
+        Of the data term; the norm counts as zero at or below the tolerance.
+    full_column_rank : bool
+        Of P(W), on samples of non-zero weight.
+    error_bound : float
+        |eps| is at most T |gradient| / s_min(P); inf without full column rank.
+    """
+
+    holds: bool
+    reason: str
+    gradient_norm: float
+    gradient_tol: float
+    full_column_rank: bool
+    error_bound: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "holds": self.holds,
+            "reason": self.reason,
+            "gradient_norm": self.gradient_norm,
+            "gradient_tol": self.gradient_tol,
+            "full_column_rank": self.full_column_rank,
+            "error_bound": self.error_bound,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class RankReport:
+    """Ranks of the Jacobian P(W) and of its parts at one theta, and what they imply.
+
+    Attributes
+    ----------
+    network : str
+        In the papers' notation.
+    n_params, n_samples, n_outputs : int
+        N, T, n_L.
+    loss : float
+        The data term of the objective.
+    jacobian : Rank
+        Of P(W), shape (N, T n_L) in Shen's notation.
+    singular_values : ndarray, shape (min(N, T n_L),)
+        Of P(W), descending.
+    p_norm : float
+        |P(W)|, the largest singular value.
+    error_norm : float
+        |eps|, the error gradient at all samples (sample weights over their mean included).
+    unseen_error : float
+        |(I - P^+ P) eps| / |eps|: the part of the error gradient that no change of the weights
+        sees to first order (condition (2) of Theorem 1, at this point); 0 where eps = 0.
+    layers : tuple of LayerRanks
+    outputs : Rank
+        Of Phi_L.
+    certificate : Certificate
+    bounds : dict of str to Bound
+    principles : dict of str to Principle
+        "1", "1.a", "2", "3", "4", "5"; integers find theirs too.
+    duplicates : Duplicates
+    """
+
+    network: str
+    n_params: int
+    n_samples: int
+    n_outputs: int
+    loss: float
+    jacobian: Rank
+    singular_values: FloatArray = field(repr=False)
+    p_norm: float
+    error_norm: float
+    unseen_error: float
+    layers: tuple[LayerRanks, ...] = field(repr=False)
+    outputs: Rank
+    certificate: Certificate
+    bounds: dict[str, Bound] = field(repr=False)
+    principles: Principles = field(repr=False)
+    duplicates: Duplicates
+
+    @property
+    def rank(self) -> int:
+        """The numerical rank of P(W)."""
+        return self.jacobian.rank
+
+    @property
+    def tolerance(self) -> float:
+        """Singular values of P(W) at most this count as zero."""
+        return self.jacobian.tolerance
+
+    @property
+    def gap(self) -> float:
+        """The smallest singular value kept over the largest one dropped."""
+        return self.jacobian.gap
+
+    @property
+    def largest_rank(self) -> int:
+        """min(N, T n_L)."""
+        return min(self.n_params, self.n_samples * self.n_outputs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
+        return {
+            "network": self.network,
+            "n_params": self.n_params,
+            "n_samples": self.n_samples,
+            "n_outputs": self.n_outputs,
+            "loss": self.loss,
+            "rank": self.rank,
+            "tolerance": self.tolerance,
+            "gap": self.gap,
+            "singular_values": self.singular_values.tolist(),
+            "p_norm": self.p_norm,
+            "error_norm": self.error_norm,
+            "unseen_error": self.unseen_error,
+            "layers": [_layer_dict(layer) for layer in self.layers],
+            "outputs": self.outputs.to_dict(),
+            "certificate": self.certificate.to_dict(),
+            "bounds": {name: bound.to_dict() for name, bound in self.bounds.items()},
+            "principles": {name: p.to_dict() for name, p in self.principles.items()},
+            "duplicates": self.duplicates.to_dict(),
+        }
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure of the singular values with the tolerance and the gap."""
+        from fastggn.plotting.spectra import plot_spectrum
+
+        return plot_spectrum(self)
+
+    def __str__(self) -> str:
+        """Return tables for the terminal."""
+        parts = (
+            self._summary(), self._layer_table(), self._bound_table(), self._principle_table()
+        )  # fmt: skip
+        return "\n\n".join("\n".join(lines) for lines in parts)
+
+    def _summary(self) -> list[str]:
+        columns = self.n_samples * self.n_outputs
+        c, d = self.certificate, self.duplicates
+        floor = "not available" if d.floor is None else f"{d.floor:.6g}"
+        return table(
+            [
+                ("network", f"{self.network}, N = {self.n_params}, T n_L = {columns}"),
+                ("rank of P(W)", f"{self.rank} of at most {self.largest_rank}"),
+                ("tolerance", f"{self.tolerance:.3g} (largest singular value {self.p_norm:.3g})"),
+                ("gap", f"{self.gap:.3g} (smallest value kept over largest dropped)"),
+                ("loss", f"{self.loss:.6g} (data term)"),
+                ("unseen error", f"{self.unseen_error:.3g} of |eps| = {self.error_norm:.3g}"),
+                ("certificate", f"{'global minimum' if c.holds else 'none'}: {c.reason}"),
+                (
+                    "equal inputs",
+                    f"{d.groups} sets, {d.conflicting} with conflicting targets; "
+                    f"loss floor {floor} ({d.reason})",
+                ),
+            ]
+        )
+
+    def _layer_table(self) -> list[str]:
+        rows: list[Sequence[str]] = []
+        head = (
+            "layer", "rank of row block", "Phi_(l-1)", "without dummy", "W_l", "core(W_l)",
+            "Psi_l^(i): rank x samples",
+        )  # fmt: skip
+        rows.append(head)
+        for layer in self.layers:
+            psi = ", ".join(f"{rank} x {count}" for rank, count in layer.psi.items())
+            ranks = (layer.block, layer.phi, layer.phi_core, layer.weights, layer.weights_core)
+            cells = [f"{r.rank} of {min(r.shape)}" for r in ranks]
+            rows.append((str(layer.number), *cells, psi))
+        rows.append(("Phi_L", "", f"{self.outputs.rank} of {min(self.outputs.shape)}", *[""] * 4))
+        return table(rows)
+
+    def _bound_table(self) -> list[str]:
+        rows: list[tuple[str, ...]] = [("bound", "on", "value", "rank", "slack", "", "needs")]
+        for name, b in self.bounds.items():
+            sign = ">=" if b.kind == "lower" else "<="
+            unmet = "; ".join(h.text for h in b.hypotheses if not h.met)
+            rows.append(
+                (
+                    name + (" (as printed)" if b.printed else ""),
+                    b.subject,
+                    f"{sign} {b.value}",
+                    "" if b.actual is None else str(b.actual),
+                    "" if b.slack is None else str(b.slack),
+                    b.verdict,
+                    unmet,
+                )
+            )
+        return table(rows)
+
+    def _principle_table(self) -> list[str]:
+        return table(
+            [
+                (f"principle {number}", p.status.replace("_", " "), p.reason)
+                for number, p in self.principles.items()
+            ]
+        )
+
+
+def _layer_dict(layer: LayerRanks) -> dict[str, Any]:
+    return {
+        "number": layer.number,
+        "n_units": layer.n_units,
+        "n_inputs": layer.n_inputs,
+        "block": layer.block.to_dict(),
+        "phi": layer.phi.to_dict(),
+        "phi_core": layer.phi_core.to_dict(),
+        "psi": {str(rank): count for rank, count in layer.psi.items()},
+        "psi_gap": layer.psi_gap,
+        "greedy": layer.greedy,
+        "greedy_gap": layer.greedy_gap,
+        "weights": layer.weights.to_dict(),
+        "weights_core": layer.weights_core.to_dict(),
+        "zero_derivatives": layer.zero_derivatives,
+    }
+
+
+def table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return lines in which the columns of the rows, all of one length, stand below each other."""
+    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]

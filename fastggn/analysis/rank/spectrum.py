@@ -1,0 +1,181 @@
+"""Ranks from singular values of tall matrices whose rows come in blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.kernels.tsqr import StreamingQR, numerical_rank, thin_svd
+
+__all__ = ["Rank", "RowSpectrum", "rank_of", "rank_of_matrix"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A numerical rank and how clear-cut it is.
+
+    Attributes
+    ----------
+    rank : int
+        Singular values above the tolerance.
+    shape : tuple of int
+        Of the matrix.
+    tolerance : float
+        ``eps * max(shape) * s_max``, unless another was asked for.
+    gap : float
+        The smallest singular value kept over the largest one dropped: inf where none is dropped
+        or those dropped are 0, nan for rank 0.
+    smallest : float
+        The smallest singular value kept; nan for rank 0.
+    """
+
+    rank: int
+    shape: tuple[int, int]
+    tolerance: float
+    gap: float
+    smallest: float
+
+    @property
+    def full(self) -> bool:
+        """Whether the rank is the largest that the shape allows."""
+        return self.rank == min(self.shape)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "rank": self.rank,
+            "shape": list(self.shape),
+            "tolerance": self.tolerance,
+            "gap": self.gap,
+            "smallest": self.smallest,
+        }
+
+
+def rank_of(values: FloatArray, shape: tuple[int, int], tol: float | None = None) -> Rank:
+    """Return the rank that singular values, in descending order, tell.
+
+    Parameters
+    ----------
+    values : ndarray, shape (k,)
+    shape : tuple of int
+        Of the whole matrix.
+    tol : float, optional
+        Absolute; by default ``eps * max(shape) * s_max``.
+    """
+    if tol is None:
+        rank, tol, gap = numerical_rank(values, shape)
+    else:
+        rank = int(np.count_nonzero(values > tol))
+        dropped = float(values[rank]) if rank < values.size else 0.0
+        gap = float("inf") if dropped == 0.0 else float(values[rank - 1]) / dropped
+        gap = gap if rank else float("nan")
+    smallest = float(values[rank - 1]) if rank else float("nan")
+    return Rank(rank, shape, tol, gap, smallest)
+
+
+def rank_of_matrix(matrix: FloatArray) -> Rank:
+    """Return the rank of a small matrix held at once."""
+    shape = (int(matrix.shape[0]), int(matrix.shape[1]))
+    return rank_of(_singular_values(matrix), shape)
+
+
+def _singular_values(matrix: FloatArray) -> FloatArray:
+    return np.asarray(np.linalg.svd(matrix, compute_uv=False), dtype=np.float64)
+
+
+class RowSpectrum:
+    """Singular values of a matrix whose rows come in blocks, and the residual of one vector.
+
+    Rows are kept until there are more of them than columns, and go through a streaming QR from
+    then on: memory is O(N^2) and one block.
+
+    Parameters
+    ----------
+    n_columns : int
+        N.
+    with_rhs : bool
+        Whether a vector comes along with the rows.
+    """
+
+    def __init__(self, n_columns: int, *, with_rhs: bool = False) -> None:
+        self.n_columns = n_columns
+        self.n_rows = 0
+        self._held: list[tuple[FloatArray, FloatArray | None]] = []
+        self._qr: StreamingQR | None = None
+        self._with_rhs = with_rhs
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows so far, and columns."""
+        return self.n_rows, self.n_columns
+
+    def fold(self, rows: FloatArray, rhs: FloatArray | None = None) -> None:
+        """Take in rows (r, N), with their part (r,) of the vector."""
+        if rows.shape[0] == 0:
+            return
+        self.n_rows += rows.shape[0]
+        if self._qr is None:
+            self._held.append((rows, rhs))
+            if self.n_rows <= self.n_columns:
+                return
+            self._qr = StreamingQR(self.n_columns, 1 if self._with_rhs else 0)
+            for held, part in self._held:
+                self._qr.fold(held, part)
+            self._held = []
+            return
+        self._qr.fold(rows, rhs)
+
+    def rows(self) -> Iterator[FloatArray]:
+        """Yield a matrix with the same Gram matrix: the rows themselves, or R."""
+        if self._qr is not None:
+            yield self._qr.r
+        else:
+            yield from (rows for rows, _ in self._held)
+
+    def matrix(self) -> FloatArray:
+        """Return the rows of `rows` as one array (k, N)."""
+        parts = list(self.rows())
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate(parts) if parts else np.zeros((0, self.n_columns))
+
+    def values(self) -> FloatArray:
+        """Return the min(rows, N) singular values, in descending order."""
+        if self.n_rows == 0:
+            return np.zeros(0)
+        return _singular_values(self.matrix())[: min(self.shape)]
+
+    def rank(self, tol: float | None = None) -> Rank:
+        """Return the numerical rank."""
+        return rank_of(self.values(), self.shape, tol)
+
+    def decompose(self, tol: float | None = None) -> tuple[FloatArray, Rank, float]:
+        """Return the singular values, the rank, and the norm of the vector's unseen part.
+
+        The unseen part is what is left of the vector f after its projection on the column space:
+        ``min_x |A x - f|``, x restricted to the right singular vectors that count.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If the rows are not finite.
+        """
+        if self._qr is not None:
+            matrix, rhs, rest = self._qr.r, self._qr.c[:, 0], float(self._qr.rest[0])
+        else:
+            matrix, rest = self.matrix(), 0.0
+            rhs = np.concatenate([part for _, part in self._held if part is not None])
+        u, s, _ = thin_svd(matrix)
+        s = s[: min(self.shape)]
+        found = rank_of(s, self.shape, tol)
+        basis = u[:, : found.rank]
+        left = rhs - basis @ (basis.T @ rhs)
+        # Once more: the first difference cancels where the vector is seen almost entirely.
+        left -= basis @ (basis.T @ left)
+        return s, found, float(np.sqrt(rest + left @ left))

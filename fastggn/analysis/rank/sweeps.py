@@ -1,0 +1,212 @@
+"""The rank of P(W) along training and over random weights."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.analysis.rank.report import table
+from fastggn.analysis.rank.spectrum import Rank, rank_of
+from fastggn.problem import Problem
+
+__all__ = ["RankSweep", "RankTrace", "rank_at", "rank_over_training", "rank_over_weights"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class RankSweep:
+    """Ranks of P(W) at several weights of one problem.
+
+    Attributes
+    ----------
+    label : str
+        What the points are: "iteration" or "draw".
+    points : tuple of int
+    ranks : tuple of Rank
+    losses : tuple of float
+        The objective at each point.
+    largest_rank : int
+        min(N, T n_L).
+    """
+
+    label: str
+    points: tuple[int, ...]
+    ranks: tuple[Rank, ...]
+    losses: tuple[float, ...]
+    largest_rank: int
+
+    @property
+    def counts(self) -> dict[int, int]:
+        """How often each rank was met."""
+        return dict(sorted(Counter(r.rank for r in self.ranks).items()))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "label": self.label,
+            "points": list(self.points),
+            "ranks": [r.to_dict() for r in self.ranks],
+            "losses": list(self.losses),
+            "largest_rank": self.largest_rank,
+        }
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure of rank and loss at each point."""
+        from fastggn.plotting.spectra import plot_ranks
+
+        return plot_ranks(self)
+
+    def __str__(self) -> str:
+        """Return a table for the terminal."""
+        rows = [(self.label, "rank", "of at most", "gap", "loss")]
+        for point, r, loss in zip(self.points, self.ranks, self.losses, strict=True):
+            cells = (str(point), str(r.rank), str(self.largest_rank), f"{r.gap:.3g}", f"{loss:.6g}")
+            rows.append(cells)
+        return "\n".join(table(rows))
+
+
+def rank_over_training(
+    problem: Problem, thetas: Iterable[ArrayLike], *, iterations: Sequence[int] | None = None
+) -> RankSweep:
+    """Return the rank of P(W) at each of the weights that a training run went through.
+
+    Parameters
+    ----------
+    problem : Problem
+    thetas : iterable of array_like, shapes (N,)
+        Read one at a time.
+    iterations : sequence of int, optional
+        Their iterations; 0, 1, 2, ... by default.
+
+    Raises
+    ------
+    ValueError
+        If there are no weights, one has a wrong shape, or `iterations` has another length.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> from fastggn import analysis
+    >>> X, Y = fg.data.xor()
+    >>> problem = fg.Problem(fg.MLP((2, 2, 1)), X, Y)
+    >>> thetas = [problem.network.init(seed=k) for k in range(3)]
+    >>> analysis.rank_over_training(problem, thetas, iterations=[0, 10, 20]).points
+    (0, 10, 20)
+    """
+    ranks, losses = [], []
+    for theta in thetas:
+        ranks.append(rank_at(problem, np.asarray(theta, dtype=np.float64)))
+        losses.append(problem.loss(theta))
+    if not ranks:
+        raise ValueError("thetas is empty")
+    points = tuple(range(len(ranks))) if iterations is None else tuple(int(k) for k in iterations)
+    if len(points) != len(ranks):
+        raise ValueError(f"iterations must hold {len(ranks)} numbers, got {len(points)}")
+    return RankSweep("iteration", points, tuple(ranks), tuple(losses), _largest(problem))
+
+
+class RankTrace:
+    """A callback of `train` that follows the rank of P(W).
+
+    Parameters
+    ----------
+    problem : Problem
+        What is trained.
+    every : int
+        Iterations between two ranks; each costs about 2 T n_L N^2 operations.
+
+    Raises
+    ------
+    ValueError
+        If `every` is below 1.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> from fastggn import analysis
+    >>> X, Y = fg.data.xor()
+    >>> problem = fg.Problem(fg.MLP((2, 2, 1)), X, Y)
+    >>> trace = analysis.RankTrace(problem)
+    >>> result = fg.train(problem, seed=0, max_iter=4, callbacks=[trace])
+    >>> trace.sweep().points
+    (1, 2, 3, 4)
+    """
+
+    def __init__(self, problem: Problem, every: int = 1) -> None:
+        if every < 1:
+            raise ValueError(f"every must be at least 1, got {every}")
+        self._problem = problem
+        self._every = every
+        self._theta: FloatArray | None = None
+        self._points: list[int] = []
+        self._ranks: list[Rank] = []
+        self._losses: list[float] = []
+
+    def see(self, theta: FloatArray) -> None:
+        """Keep the weights of the iteration that the next record tells of."""
+        self._theta = theta
+
+    def __call__(self, record: Any) -> None:
+        """Measure the rank after an iteration."""
+        if record.iteration % self._every or self._theta is None:
+            return
+        self._points.append(record.iteration)
+        self._ranks.append(rank_at(self._problem, self._theta))
+        self._losses.append(record.loss)
+
+    def sweep(self) -> RankSweep:
+        """Return what was measured so far."""
+        return RankSweep(
+            "iteration",
+            tuple(self._points),
+            tuple(self._ranks),
+            tuple(self._losses),
+            _largest(self._problem),
+        )
+
+
+def rank_over_weights(
+    problem: Problem, n_draws: int, seed: int = 0, *, scheme: str = "normal", scale: float = 1.0
+) -> RankSweep:
+    """Return the rank of P(W) at random weights.
+
+    Parameters
+    ----------
+    problem : Problem
+    n_draws : int
+    seed : int
+    scheme, scale : str, float
+        As in `MLP.init`.
+
+    Raises
+    ------
+    ValueError
+        If `n_draws` is below 1, or scheme or scale are refused by `MLP.init`.
+    """
+    if n_draws < 1:
+        raise ValueError(f"n_draws must be at least 1, got {n_draws}")
+    rng = np.random.default_rng(seed)
+    ranks, losses = [], []
+    for _ in range(n_draws):
+        theta = problem.network.init(rng, scheme, scale)
+        ranks.append(rank_at(problem, theta))
+        losses.append(problem.loss(theta))
+    points = tuple(range(n_draws))
+    return RankSweep("draw", points, tuple(ranks), tuple(losses), _largest(problem))
+
+
+def _largest(problem: Problem) -> int:
+    return min(problem.n_params, problem.n_samples * problem.n_outputs)
+
+
+def rank_at(problem: Problem, theta: FloatArray) -> Rank:
+    """Return the rank of P(W) at theta, shape (N,)."""
+    jacobian = problem.jacobian(theta)
+    rows, columns = jacobian.shape
+    return rank_of(jacobian.singular_values(), (rows, columns))

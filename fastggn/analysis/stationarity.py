@@ -1,0 +1,161 @@
+"""Stationary points split into zero misfit and orthogonality, and degenerate activations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.errors import check_positive
+
+if TYPE_CHECKING:
+    from fastggn.problem import Problem
+
+__all__ = ["LayerCondition", "StationaritySplit", "stationarity_split"]
+
+FloatArray = NDArray[np.float64]
+Kind = Literal["zero_misfit", "orthogonality", "not_stationary"]
+
+
+@dataclass(frozen=True)
+class LayerCondition:
+    """The orthogonality ``D_l Phi_{l-1}^T = 0`` of one layer.
+
+    Attributes
+    ----------
+    layer : int
+        From 1.
+    product : float
+        Frobenius norm of ``D_l Phi_{l-1}^T / T``: the layer's part of the gradient.
+    error_factor : float
+        Frobenius norm of ``D_l / sqrt(T)``, the errors sent back to the layer's units.
+    input_factor : float
+        Frobenius norm of ``Phi_{l-1} / sqrt(T)``, the layer's inputs.
+    cosine : float
+        `product` over the product of both norms; 0 where one of them vanishes.
+    holds_by : str
+        "errors vanish" (sigma' = 0 or the weights above vanish), "inputs vanish" (sigma = 0
+        below), "orthogonality", or "fails".
+    """
+
+    layer: int
+    product: float
+    error_factor: float
+    input_factor: float
+    cosine: float
+    holds_by: str
+
+
+@dataclass(frozen=True)
+class StationaritySplit:
+    """Why the gradient vanishes, or that it does not.
+
+    Attributes
+    ----------
+    kind : {"zero_misfit", "orthogonality", "not_stationary"}
+    misfit : float
+        Root of the weighted mean of squared error gradients.
+    gradient_norm : float
+        Of the data, without l2.
+    layers : tuple of LayerCondition
+    """
+
+    kind: Kind
+    misfit: float
+    gradient_norm: float
+    layers: tuple[LayerCondition, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values."""
+        return {
+            "kind": self.kind,
+            "misfit": self.misfit,
+            "gradient_norm": self.gradient_norm,
+            "layers": [vars(layer) for layer in self.layers],
+        }
+
+    def __str__(self) -> str:
+        """Return a table."""
+        lines = [
+            f"{self.kind}: misfit {self.misfit:.3e}, |gradient| {self.gradient_norm:.3e}",
+            "  layer   |D Phi^T|/T   |D|/sqrt T   |Phi|/sqrt T   cosine      holds by",
+        ]
+        for c in self.layers:
+            lines.append(
+                f"  {c.layer:5d}   {c.product:11.3e}   {c.error_factor:10.3e}   "
+                f"{c.input_factor:12.3e}   {c.cosine:.3e}   {c.holds_by}"
+            )
+        return "\n".join(lines)
+
+
+def stationarity_split(
+    problem: Problem, theta: ArrayLike, *, tol: float = 1e-8
+) -> StationaritySplit:
+    """Tell zero misfit from orthogonality at a stationary point, layer by layer.
+
+    With ``D_L = sigma'_L o gradE`` and ``D_l = sigma'_l o W_{l+1}^T D_{l+1}`` the gradient of a
+    layer is ``D_l Phi_{l-1}^T`` (O'Leary-Roseberry and Ghattas 2020, Theorems 1 and 4, with the
+    residual factor that Eq. 26 leaves out). A stationary point has zero misfit, or the rows of
+    D_l are orthogonal to those of Phi_{l-1} in every layer; also D_l or Phi_{l-1} may vanish
+    altogether (Corollaries 1.1 and 4.1).
+
+    Parameters
+    ----------
+    problem : Problem
+        Any loss; l2 is left out.
+    theta : array_like, shape (N,)
+    tol : float
+        Largest cosine between D_l and Phi_{l-1} that counts as orthogonality, and largest size of
+        a factor, or of the misfit, relative to 1 plus the size of the targets, that counts as
+        zero.
+
+    Raises
+    ------
+    ValueError
+        If theta has a wrong length or is not finite, or `tol` is not positive.
+    """
+    tol = check_positive("tol", tol)
+    lin = problem.linearise(theta)
+    outputs = problem.outputs(theta)
+    weights = problem.relative_weights
+    errors = problem.loss_function.gradient(outputs, problem.targets)
+    T = problem.n_samples
+    scale = 1.0 + float(np.sqrt(np.mean(np.square(problem.targets))))
+    misfit = float(np.sqrt(np.sum(weights[:, None] * errors**2) / T))
+    conditions = []
+    inputs = problem.layer_outputs(theta)
+    for number, psi in enumerate(problem.layer_sensitivities(theta)):
+        back = np.sqrt(weights)[:, None] * np.einsum("tno,to->tn", psi, errors)
+        fed = inputs[number] * np.sqrt(weights)
+        conditions.append(_condition(number + 1, back, fed, T, tol * scale, tol))
+    stationary = all(c.holds_by != "fails" for c in conditions)
+    kind: Kind = "orthogonality" if stationary else "not_stationary"
+    if misfit <= tol * scale:
+        kind = "zero_misfit"
+    return StationaritySplit(
+        kind, misfit, float(np.linalg.norm(lin.data_gradient)), tuple(conditions)
+    )
+
+
+def _condition(
+    layer: int,
+    errors: FloatArray,
+    inputs: FloatArray,
+    T: int,
+    small: float,
+    tol: float,
+) -> LayerCondition:
+    product = float(np.linalg.norm(errors.T @ inputs.T)) / T
+    error_factor = float(np.linalg.norm(errors)) / np.sqrt(T)
+    input_factor = float(np.linalg.norm(inputs)) / np.sqrt(T)
+    both = error_factor * input_factor
+    cosine = product / both if both > 0.0 else 0.0
+    if error_factor <= small:
+        holds_by = "errors vanish"
+    elif input_factor <= small:
+        holds_by = "inputs vanish"
+    else:
+        holds_by = "orthogonality" if cosine <= tol else "fails"
+    return LayerCondition(layer, product, error_factor, input_factor, cosine, holds_by)

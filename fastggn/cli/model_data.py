@@ -1,0 +1,114 @@
+"""The samples that a saved model is looked at with, scaled as it was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.cli.samples import LABEL_LOSSES, Scaling
+from fastggn.data.builtin import DATASETS
+from fastggn.data.files import load_table
+from fastggn.losses import Loss
+from fastggn.network import MLP
+from fastggn.problem import Problem
+
+__all__ = ["model_loss", "model_problem"]
+
+Array = NDArray[np.float64]
+
+
+def model_problem(
+    net: MLP,
+    metadata: Mapping[str, Any],
+    data: str | None,
+    target: tuple[str | int, ...] | None,
+    loss: Loss,
+) -> Problem:
+    """Return the problem of a model on the samples of a file.
+
+    Parameters
+    ----------
+    net : MLP
+    metadata : mapping
+        Of the model file: scales, classes and weight decay, as ``fastggn train`` keeps them.
+    data : str or None
+        The file; None for the built-in samples that the model was trained on.
+    target : tuple of str and int, or None
+        As ``--target`` of ``fastggn train``.
+    loss : Loss
+
+    Raises
+    ------
+    ValueError
+        If the samples do not suit the network, or the model was trained on a file and `data` is
+        None.
+    """
+    known: Mapping[str, Any] = metadata.get("samples") or {}
+    X, Y = _builtin(known, metadata, net) if data is None else _table(data, target)
+    if X.shape[1] != net.n_inputs:
+        raise ValueError(f"DATA has {X.shape[1]} inputs, the network takes {net.n_inputs}")
+    if known.get("scale_inputs"):
+        X = _scaling(known["scale_inputs"]).apply(X)
+    targets: Any = Y
+    if loss.name in LABEL_LOSSES and Y.shape[1] == 1 and known.get("classes"):
+        targets = _labels(Y[:, 0], known["classes"], loss.name)
+    elif Y.shape[1] != net.n_outputs:
+        raise ValueError(f"DATA has {Y.shape[1]} target columns, the network {net.n_outputs}")
+    elif known.get("scale_targets"):
+        targets = _scaling(known["scale_targets"]).apply(Y)
+    return Problem(net, X, targets, loss, l2=float(metadata.get("l2") or 0.0))
+
+
+def model_loss(metadata: Mapping[str, Any], name: str | None) -> Loss:
+    """Return the loss of this name, or else the one that the model was trained with.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the model file names none.
+    """
+    from fastggn.losses import get_loss, loss_from_config
+
+    if name is not None:
+        return get_loss(name)
+    config = metadata.get("loss")
+    return get_loss("squared") if config is None else loss_from_config(config)
+
+
+def _table(data: str, target: tuple[str | int, ...] | None) -> tuple[Array, Array]:
+    table = load_table(data, target)
+    return table.X, table.Y
+
+
+def _builtin(
+    known: Mapping[str, Any], metadata: Mapping[str, Any], net: MLP
+) -> tuple[Array, Array]:
+    """Draw again the built-in samples that the model was trained on."""
+    name = known.get("name")
+    if name not in DATASETS:
+        raise ValueError(f"the model was trained on {name or 'unknown samples'}: give DATA")
+    dataset = DATASETS[name]
+    keywords = {
+        "seed": (metadata.get("training") or {}).get("seed", 0),
+        "one_hot": net.n_outputs > 1,
+        "T": known.get("n_samples"),
+    }
+    X, Y = dataset.make(**{key: keywords[key] for key in keywords if key in dataset.options})
+    return X, Y
+
+
+def _scaling(kept: Mapping[str, Any]) -> Scaling:
+    return Scaling(np.array(kept["mean"]), np.array(kept["scale"]))
+
+
+def _labels(values: Array, classes: list[float], loss: str) -> Any:
+    """Return labels from 0 for the values of a target column."""
+    ordered = np.array(classes)
+    labels = np.searchsorted(ordered, values).clip(0, ordered.size - 1)
+    if not (ordered[labels] == values).all():
+        i = int(np.argmax(ordered[labels] != values))
+        raise ValueError(f"target {values[i]} of sample {i} is no class that the model knows")
+    return labels[:, None].astype(np.float64) if loss == "logistic" else labels

@@ -1,0 +1,147 @@
+"""The null space of the rows of a Newton system: as a basis, or as a projector without one."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from scipy.sparse.linalg import LinearOperator
+from scipy.sparse.linalg import lsqr as scipy_lsqr
+
+from fastggn.kernels.tsqr import NumericalRank, StreamingQR, numerical_rank, thin_svd
+from fastggn.parallel.threads import one_pool
+from fastggn.solvers.base import FloatArray, LinearSystem
+
+__all__ = ["DenseNullSpace", "IteratedNullSpace", "NullSpaceOf"]
+
+# Relative backward error at which LSQR stops, and the most iterations of one projection.
+TOLERANCE = 1e-15
+MOST_ITERATIONS = 2000
+
+
+class NullSpaceOf(Protocol):
+    """The null space of A, and a C with ``C^T C`` the orthogonal projector on it."""
+
+    @property
+    def n_rows(self) -> int: ...  # noqa: D102
+
+    def project(self, v: FloatArray) -> FloatArray:
+        """Return the part of v (N,) in the null space, shape (N,)."""
+
+    def coordinates(self, v: FloatArray) -> FloatArray:
+        """Return C v, shape (n_rows,): of the length of v's part in the null space."""
+
+    def combine(self, u: FloatArray) -> FloatArray:
+        """Return C^T u, shape (N,)."""
+
+
+class DenseNullSpace:
+    """Orthonormal bases of the null space and of the row space, from a streaming QR of the rows.
+
+    The rank is read off the singular values of A itself, never off ``A^T A``. Memory is O(N^2).
+
+    Parameters
+    ----------
+    lin : LinearSystem
+        Its rows are taken in once.
+    tol : float, optional
+        Singular values at most `tol` count as zero; by default ``eps * max(M, N) * s_max``.
+
+    Attributes
+    ----------
+    basis : ndarray, shape (N, d)
+        Orthonormal, of the null space.
+    row_basis : ndarray, shape (N, N - d)
+        Orthonormal, of its complement.
+    singular_values : ndarray, shape (min(M, N),)
+        Descending.
+    found : NumericalRank
+        Rank, tolerance and gap.
+    """
+
+    def __init__(self, lin: LinearSystem, tol: float | None = None) -> None:
+        shape = (lin.n_rows, lin.n_params)
+        qr = StreamingQR(lin.n_params)
+        for rows, _ in lin.row_blocks():
+            qr.fold(rows)
+        with one_pool():
+            _, s, vt = thin_svd(qr.r)
+        self.singular_values = s[: min(shape)]
+        self.found = _counted(self.singular_values, shape, tol)
+        self.row_basis = vt[: self.found.rank].T
+        self.basis = vt[self.found.rank :].T
+
+    @property
+    def n_rows(self) -> int:
+        """The dimension d."""
+        return int(self.basis.shape[1])
+
+    def project(self, v: FloatArray) -> FloatArray:
+        """Return ``N N^T v``."""
+        return np.asarray(self.basis @ (self.basis.T @ v))
+
+    def coordinates(self, v: FloatArray) -> FloatArray:
+        """Return ``N^T v``."""
+        return np.asarray(self.basis.T @ v)
+
+    def combine(self, u: FloatArray) -> FloatArray:
+        """Return ``N u``."""
+        return np.asarray(self.basis @ u)
+
+
+class IteratedNullSpace:
+    """The projector ``I - A^+ A``, each product by LSQR (Paige and Saunders 1982).
+
+    Nothing N x N is stored. Directions along which A is small but not zero are told from the
+    null space as far as LSQR converges: to about ``1e-15 cond(A)``, or to where its limit of
+    iterations stops it.
+
+    Parameters
+    ----------
+    lin : LinearSystem
+        Products with its rows are taken.
+    """
+
+    def __init__(self, lin: LinearSystem) -> None:
+        self._lin = lin
+        shape = (lin.n_rows, lin.n_params)
+        self._operator = LinearOperator(
+            shape, matvec=lin.matvec, rmatvec=lin.rmatvec, dtype=np.float64
+        )
+        self._limit = min(10 * min(shape) + 50, MOST_ITERATIONS)
+
+    @property
+    def n_rows(self) -> int:
+        """N: C is the projector itself."""
+        return self._lin.n_params
+
+    def project(self, v: FloatArray) -> FloatArray:
+        """Return ``v - A^+ A v``."""
+        image = self._lin.matvec(np.asarray(v))
+        answer = scipy_lsqr(
+            self._operator,
+            image,
+            atol=TOLERANCE,
+            btol=TOLERANCE,
+            conlim=0,
+            iter_lim=self._limit,
+        )
+        return np.asarray(v - answer[0])
+
+    def coordinates(self, v: FloatArray) -> FloatArray:
+        """Return the projection of v."""
+        return self.project(v)
+
+    def combine(self, u: FloatArray) -> FloatArray:
+        """Return the projection of u."""
+        return self.project(u)
+
+
+def _counted(s: FloatArray, shape: tuple[int, int], tol: float | None) -> NumericalRank:
+    if tol is None:
+        return numerical_rank(s, shape)
+    rank = int(np.count_nonzero(s > tol))
+    dropped = float(s[rank]) if rank < s.size else 0.0
+    if rank == 0:
+        return NumericalRank(0, tol, float("nan"))
+    return NumericalRank(rank, tol, float(s[rank - 1]) / dropped if dropped > 0.0 else np.inf)
