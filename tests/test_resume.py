@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -455,6 +456,27 @@ def test_a_disk_that_fills_up(problem, tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.ckpt", "a.ckpt.previous"]
     result = fg.train(problem, seed=0, max_iter=6, checkpoint=path, resume=True)
     assert facts(result) == facts(fg.train(problem, seed=0, max_iter=6))
+
+
+def test_a_folder_that_vanishes(problem, tmp_path):
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+
+    def remove(record):
+        if record.iteration == 3:
+            shutil.rmtree(folder)
+
+    keywords = {"seed": 0, "max_iter": 6}
+    with pytest.warns(fg.CheckpointWarning, match="the folder does not exist"):
+        result = fg.train(
+            problem,
+            callbacks=[remove],
+            checkpoint=folder / "a.ckpt",
+            checkpoint_every=2,
+            **keywords,
+        )
+    assert "the folder does not exist" in result.unsaved
+    assert facts(result) == facts(fg.train(problem, **keywords))
 
 
 def test_an_exception_of_a_callback_keeps_the_work(problem, tmp_path):
