@@ -172,9 +172,9 @@ def test_one_factorisation_serves_the_correction(monkeypatch):
     counts = []
     original = factor_cholesky
 
-    def counted(*args):
+    def counted(*args, **options):
         counts.append(args)
-        return original(*args)
+        return original(*args, **options)
 
     monkeypatch.setattr("fastggn.solvers.cholesky.factor_cholesky", counted)
     monkeypatch.setattr("fastggn.solvers.dual.factor_cholesky", counted)
