@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from fastggn.activations import Activation
     from fastggn.analysis.critical import CriticalPointReport, critical_point
     from fastggn.analysis.rank import DesignReport, RankReport, check_design, rank_analysis
+    from fastggn.checkpoints import CheckpointError
     from fastggn.errors import (
         AscentWarning,
+        CheckpointWarning,
         DivergenceWarning,
         FastGGNWarning,
         SingularSystemWarning,
@@ -32,6 +34,8 @@ __all__ = [
     "MLP",
     "Activation",
     "AscentWarning",
+    "CheckpointError",
+    "CheckpointWarning",
     "CriticalPointReport",
     "DesignReport",
     "DivergenceWarning",
@@ -62,6 +66,8 @@ _HOME = {
     "MLP": "network",
     "Activation": "activations",
     "AscentWarning": "errors",
+    "CheckpointError": "checkpoints",
+    "CheckpointWarning": "errors",
     "CriticalPointReport": "analysis.critical",
     "DesignReport": "analysis.rank",
     "DivergenceWarning": "errors",
@@ -82,6 +88,16 @@ _HOME = {
     "train": "training",
 }
 _MODULES = ("activations", "analysis", "data", "errors", "losses")
+
+
+def _limit_threads() -> None:
+    # Before anything imports Numba, which fixes the size of its pool then.
+    from fastggn.cores import limit_numba
+
+    limit_numba()
+
+
+_limit_threads()
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "AscentWarning",
+    "CheckpointWarning",
     "DivergenceWarning",
     "FastGGNWarning",
     "SingularSystemWarning",
@@ -33,6 +34,10 @@ class SingularSystemWarning(FastGGNWarning):
 
 class AscentWarning(FastGGNWarning):
     """An undamped step raised the loss."""
+
+
+class CheckpointWarning(FastGGNWarning):
+    """A checkpoint could not be written, or was damaged and an older one was used."""
 
 
 class DivergenceWarning(FastGGNWarning):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn import __version__
-from fastggn.data.storage import ArchiveError, read_sealed, require_file, write_sealed
+from fastggn.data.documents import plain, read_document, write_document
+from fastggn.data.storage import ArchiveError
 from fastggn.errors import as_float_vector
 from fastggn.network import MLP
 
@@ -22,7 +22,6 @@ __all__ = ["ModelFileError", "load_model", "save_model"]
 
 FORMAT = "fastggn-model"
 VERSION = 1
-MEMBERS = {"header", "theta"}
 
 
 class ModelFileError(ArchiveError):
@@ -76,12 +75,7 @@ def save_model(path: str | os.PathLike[str], net: MLP, theta: ArrayLike, **metad
         "network": net.to_config(),
         "metadata": metadata,
     }
-    text = json.dumps(header, default=_plain, sort_keys=True).encode()
-    arrays = {
-        "header": np.frombuffer(text, dtype=np.uint8),
-        "theta": vector.astype("<f8", copy=False),
-    }
-    write_sealed(path, arrays)
+    write_document(path, header, {"theta": vector.astype("<f8", copy=False)}, default=plain)
 
 
 def load_model(
@@ -115,47 +109,18 @@ def load_model(
     OSError
         If it cannot be opened.
     """
-    file = require_file(path)
     try:
-        arrays = read_sealed(file)
+        header, arrays = read_document(path, "model", VERSION)
     except ArchiveError as error:
         raise ModelFileError(str(error)) from None
-    if set(arrays) != MEMBERS:
-        raise ModelFileError(f"{file}: not a fastggn model (arrays: {', '.join(arrays) or 'none'})")
-    header = _header(file, arrays["header"])
+    if set(arrays) != {"theta"}:
+        names = ", ".join(arrays) or "none"
+        raise ModelFileError(f"{path}: not a fastggn model (arrays: {names})")
+    if not isinstance(header.get("network"), dict) or not isinstance(header.get("metadata"), dict):
+        raise ModelFileError(f"{path}: the header lacks the network or the metadata")
     try:
         net = MLP.from_config(header["network"], activations)
         theta = as_float_vector("theta", arrays["theta"], net.n_params)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{file}: {error}") from error
+        raise ModelFileError(f"{path}: {error}") from error
     return net, theta, header["metadata"]
-
-
-def _header(file: os.PathLike[str], array: NDArray[Any]) -> dict[str, Any]:
-    """Return the JSON header after a check of its kind and version."""
-    if array.dtype != np.uint8 or array.ndim != 1:
-        raise ModelFileError(f"{file}: not a fastggn model (its header is no text)")
-    try:
-        header = json.loads(array.tobytes().decode())
-    except (ValueError, RecursionError) as error:
-        raise ModelFileError(f"{file}: the header is not JSON ({error})") from None
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise ModelFileError(f"{file}: not a fastggn model")
-    if header.get("version") != VERSION:
-        raise ModelFileError(
-            f"{file}: model format {header.get('version')}; this fastggn reads {VERSION}"
-        )
-    if not isinstance(header.get("network"), dict) or not isinstance(header.get("metadata"), dict):
-        raise ModelFileError(f"{file}: the header lacks the network or the metadata")
-    return header
-
-
-def _plain(value: object) -> object:
-    """Return NumPy values and paths as JSON types."""
-    if isinstance(value, np.ndarray) and value.dtype.kind in "fiubU":
-        return value.tolist()
-    if isinstance(value, np.generic) and value.dtype.kind in "fiubU":
-        return value.item()
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise TypeError(f"metadata cannot hold a {type(value).__name__}: {value!r:.60}")

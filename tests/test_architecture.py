@@ -13,11 +13,11 @@ PACKAGE = ROOT / "fastggn"
 
 # From the ground up; a module may import from lower layers, and from its own part of the package.
 LAYERS = (
-    {"errors"},
+    {"cgroups", "cores", "errors", "signals"},
     {"kernels", "parallel", "data"},
     {"activations", "losses", "initialisation"},
-    {"tiling", "workspace", "network"},
-    {"jacobian", "curvature", "layer_blocks", "linearisation", "problem"},
+    {"checkpoints", "tiling", "workspace", "network"},
+    {"jacobian", "curvature", "fingerprint", "layer_blocks", "linearisation", "problem"},
     {"solvers"},
     {"training", "analysis"},
     {"model_io", "plotting", "estimators"},

@@ -13,10 +13,11 @@ from fastggn import __version__
 from fastggn.cli.critical_point import critical_point
 from fastggn.cli.info import info
 from fastggn.cli.landscape import landscape
-from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, BadInput, SaveError
+from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, STOPPED_EARLY, BadInput, SaveError
 from fastggn.cli.rank import check_design, rank
 from fastggn.cli.reproduce import reproduce
 from fastggn.cli.train import train
+from fastggn.signals import ignore_signals
 
 __all__ = ["main"]
 
@@ -55,6 +56,9 @@ class Program(click.Group):
         except KeyboardInterrupt:
             click.echo("fastggn: interrupted before there was anything to save", err=True)
             code = INTERRUPTED
+        if args is None and code == STOPPED_EARLY:
+            # A job script acts upon the code: a late second signal must not change it.
+            ignore_signals()
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from fastggn.cli.config import read_config
-from fastggn.cli.types import NAMES, TARGET, WIDTHS
+from fastggn.cli.types import EVERY, NAMES, TARGET, WIDTHS
 
 __all__ = ["GroupedCommand", "Settings", "train_options"]
 
@@ -57,7 +57,12 @@ class Settings:
     step_tol: float
     loss_target: float | None
     threads: int | None
+    starts: int
     out: str
+    history: str | None
+    checkpoint: str | None
+    checkpoint_every: str | None
+    resume: bool
     config: str | None
     quiet: bool
     verbose: bool
@@ -154,6 +159,16 @@ OPTIONS = (
     option("Running", "--threads", type=COUNT, metavar="N",
            help="Threads of the kernels.  [default: all cores]"),
     option("Running", "--out", "-o", default=OUT, metavar="FILE", help="The model file."),
+    option("Running", "--starts", type=COUNT, default=1, metavar="N",
+           help="Runs in one process, from --seed and the seeds after it; the best is kept."),
+    option("Running", "--history", metavar="FILE", help="A JSON line an iteration goes here."),
+    option("Running", "--checkpoint", metavar="FILE",
+           help="The state of the run, from which --resume goes on."),
+    option("Running", "--checkpoint-every", type=EVERY, metavar="N|TIME",
+           help="Iterations (10), or a time (30s, 5min, 2h) between two checkpoints.  "
+                "[default: 5min]"),
+    option("Running", "--resume", is_flag=True, default=False, show_default=False,
+           help="Go on from the checkpoint where there is one."),
     option("Running", "--config", metavar="TOML", is_eager=True, callback=read_config,
            help="Options from a file, hidden = [20, 20] a line; the command line beats it."),
     option("Running", "--quiet", "-q", is_flag=True, default=False, show_default=False,

@@ -1,16 +1,14 @@
-"""What a run shows while it goes on, and how signals stop it between two iterations."""
+"""What a run shows while it goes on."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import signal
-import threading
 import time
 import warnings
 from collections.abc import Iterator
-from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, TextIO
+from types import TracebackType
+from typing import TYPE_CHECKING, TextIO
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -18,60 +16,17 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 if TYPE_CHECKING:
     from fastggn.training import Record
 
-__all__ = ["ProgressLine", "SignalStop", "plain_warnings"]
+__all__ = ["ProgressLine", "announce_stop", "plain_warnings"]
 
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 PLAIN_INTERVAL = 0.5  # seconds between two plain lines: a fast run must not flood a log
 
 
-class SignalStop:
-    """Lets the first signal stop a run after the iteration under way, the second at once.
-
-    Used as a callback of `train`: it returns True once a signal has come.
-    """
-
-    def __init__(self) -> None:
-        self.signal: str | None = None
-        self._previous: dict[int, Any] = {}
-        self._saving = False
-
-    def __call__(self, record: Record) -> bool:
-        """Return whether the run should stop."""
-        return self.signal is not None
-
-    def __enter__(self) -> SignalStop:
-        """Take over the signals; only the main thread can."""
-        if threading.current_thread() is threading.main_thread():
-            for name in SIGNALS:
-                if hasattr(signal, name):
-                    number = getattr(signal, name)
-                    self._previous[number] = signal.signal(number, self._handle)
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Give the signals back."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def hold(self) -> None:
-        """Let no further signal interrupt: the model is being saved."""
-        self._saving = True
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._saving:
-            return
-        if self.signal is not None:
-            raise KeyboardInterrupt
-        self.signal = signal.Signals(number).name
-        # Not print: a handler may interrupt a print to the same stream.
-        message = f"\nfastggn: {self.signal}: stopping after this iteration (again: at once)\n"
-        with contextlib.suppress(OSError):
-            os.write(2, message.encode())
+def announce_stop(name: str) -> None:
+    """Say that a signal has come and what follows; called inside its handler."""
+    # Not print: a handler may interrupt a print to the same stream.
+    message = f"\nfastggn: {name}: stopping after this iteration (again: at once)\n"
+    with contextlib.suppress(OSError):
+        os.write(2, message.encode())
 
 
 class ProgressLine:
@@ -133,6 +88,8 @@ class ProgressLine:
         self.n_records += 1
         if self._quiet:
             return
+        if self.n_records == 1 and record.iteration > 1:
+            self._write(f"going on after iteration {record.iteration - 1}")
         if self._bar is not None:
             self._last = record
             # The bar has a clock of its own.
@@ -145,9 +102,12 @@ class ProgressLine:
 
     def _print(self, record: Record) -> None:
         text = describe(record, self._max_iter, full=self._verbose)
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._write(text)
         self._printed = time.monotonic()
         self._last = None
+
+    def _write(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def describe(record: Record, max_iter: int, full: bool) -> str:

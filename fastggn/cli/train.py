@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 from click.core import ParameterSource
 from rich.console import Console
 
 from fastggn.cli.options import GroupedCommand, Settings, train_options
-from fastggn.cli.outcome import BadInput, SaveError, bad_input, exit_code
-from fastggn.cli.progress import ProgressLine, SignalStop, plain_warnings
+from fastggn.cli.outcome import STOPPED_EARLY, BadInput, SaveError, bad_input, exit_code
+from fastggn.cli.progress import announce_stop, plain_warnings
+from fastggn.cli.running import Runner
+from fastggn.cli.starts import Starts
 from fastggn.cli.summary import opening, print_summary
 from fastggn.data.storage import check_writable
+from fastggn.signals import StopSignals
 
 if TYPE_CHECKING:
     from fastggn.cli.samples import Samples
@@ -26,25 +28,6 @@ if TYPE_CHECKING:
     from fastggn.training import TrainResult
 
 __all__ = ["train"]
-
-# The arguments of `train` that are options of the same name.
-TRAIN_ARGUMENTS = (
-    "method",
-    "solver",
-    "max_iter",
-    "alpha",
-    "damping",
-    "momentum",
-    "geodesic",
-    "precision",
-    "batch_size",
-    "escape",
-    "grad_tol",
-    "loss_tol",
-    "step_tol",
-    "loss_target",
-    "max_time",
-)
 
 EXAMPLES = """\b
 Examples:
@@ -54,9 +37,12 @@ Examples:
   fastggn train flowers.csv --target kind --loss softmax_cross_entropy
   fastggn train arrays.npz --solver lsqr --out big.npz
   fastggn train --config run.toml --seed 7           options from a file, one changed
+  fastggn train --starts 32                          the best of 32 seeds
+  fastggn train --checkpoint run.ckpt --resume       a job that is requeued goes on
 
 DATA is a .csv, .tsv or .txt table (a line of names, or none), an .npy array of rows, or an .npz or
-.h5 file with arrays X and Y. Ctrl-C stops after the iteration under way and saves the model."""
+.h5 file with arrays X and Y. Ctrl-C stops after the iteration under way and saves the model, and
+the checkpoint where there is one."""
 
 
 @click.command(
@@ -76,25 +62,50 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     settings = _settle(ctx, Settings(**options))
     console = Console(stderr=True)
     with bad_input():
-        samples, problem, theta = _prepare(settings)
+        samples, problem = _prepare(settings)
         check_writable(settings.out, n_bytes=8 * problem.n_params + 65536)
-        _check_run(settings, problem)
+        runner = Runner(settings, problem, console)
+        run = _one_or_several(settings, problem, runner, console)
     if not settings.quiet:
         line = opening(settings, samples, problem)
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    with SignalStop() as stop:
+    with StopSignals(announce=announce_stop) as stop:
         with plain_warnings(console, settings.quiet):
-            result = _run(settings, problem, theta, console, stop)
+            result, seed = run(stop)
         stop.hold()
-        if result.status == "interrupted" and stop.signal is not None:
-            result = replace(result, message=f"stopped by {stop.signal}")
         accuracy = samples.accuracy(problem.outputs(result.theta))
-        _save(settings, samples, problem, result, accuracy)
-    if not settings.quiet:
-        # The model is safe: Ctrl-C only cuts the rank of the Jacobian short.
+        _save(settings, samples, problem, result, accuracy, seed)
+        # The model is safe: a signal only cuts the rank of the Jacobian short.
         with contextlib.suppress(KeyboardInterrupt):
-            print_summary(settings, samples, problem, result, accuracy)
-    return exit_code(result.status)
+            stop.release()
+            if not settings.quiet:
+                print_summary(settings, samples, problem, result, accuracy)
+        stop.hold()
+    code = exit_code(result.status)
+    if code == STOPPED_EARLY and result.unsaved:
+        raise SaveError(f"{result.unsaved}; the model is in {settings.out}")
+    return code
+
+
+def _one_or_several(
+    settings: Settings, problem: Problem, runner: Runner, console: Console
+) -> Callable[[StopSignals], tuple[TrainResult, int]]:
+    """Return what runs the command, its files checked: result, and the seed it came from."""
+    from fastggn.training.checkpointing import Interval, check_checkpoint
+
+    files = settings.checkpoint, settings.checkpoint_every, settings.resume
+    if settings.starts > 1:
+        if settings.checkpoint is None:
+            check_checkpoint(problem, *files)
+        Interval.parse(settings.checkpoint_every)
+        return Starts(settings, problem, runner, console).run
+    check_checkpoint(problem, *files)
+
+    def run(stop: StopSignals) -> tuple[TrainResult, int]:
+        seed = settings.seed
+        return runner.run(stop, seed, settings.checkpoint, settings.max_time), seed
+
+    return run
 
 
 def _settle(ctx: click.Context, settings: Settings) -> Settings:
@@ -120,8 +131,8 @@ def _settle(ctx: click.Context, settings: Settings) -> Settings:
     return settings
 
 
-def _prepare(settings: Settings) -> tuple[Samples, Problem, Any]:
-    """Return the samples, the problem, and the first parameters."""
+def _prepare(settings: Settings) -> tuple[Samples, Problem]:
+    """Return the samples and the problem."""
     from fastggn.cli.samples import load_samples
     from fastggn.network import MLP
     from fastggn.problem import Problem
@@ -142,55 +153,8 @@ def _prepare(settings: Settings) -> tuple[Samples, Problem, Any]:
         l2=settings.l2,
         curvature=settings.curvature,
     )
-    return samples, problem, net.init(seed=settings.seed, scheme=settings.init)
-
-
-def _arguments(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in TRAIN_ARGUMENTS}
-
-
-def _check_run(settings: Settings, problem: Problem) -> None:
-    """Let every argument of the run be refused before a word is printed."""
-    from fastggn.parallel.threads import threads
-    from fastggn.training.options import check_options
-
-    check_options(problem, callbacks=(), **_arguments(settings))
-    with threads(settings.threads):
-        pass
-
-
-def _run(
-    settings: Settings, problem: Problem, theta: Any, console: Console, stop: SignalStop
-) -> TrainResult:
-    """Train under a progress line; the signals stop it between two iterations."""
-    from fastggn.training import train as run_training
-
-    with (
-        ProgressLine(console, settings.max_iter, settings.verbose, settings.quiet) as line,
-        _refused_at_first(line),
-    ):
-        return run_training(
-            problem,
-            theta,
-            callbacks=(line, stop),
-            n_threads=settings.threads,
-            seed=settings.seed,
-            **_arguments(settings),
-        )
-
-
-@contextlib.contextmanager
-def _refused_at_first(line: ProgressLine) -> Iterator[None]:
-    """Turn a refusal that comes before the first iteration (a solver's, for its memory).
-
-    The types of the arguments are right by now: a TypeError is an error of the program.
-    """
-    try:
-        yield
-    except (ValueError, MemoryError) as error:
-        if line.n_records or isinstance(error, np.linalg.LinAlgError):
-            raise
-        raise BadInput(str(error) or "not enough memory") from error
+    net.init(scheme=settings.init)  # an unknown scheme is refused here
+    return samples, problem
 
 
 def _save(
@@ -199,6 +163,7 @@ def _save(
     problem: Problem,
     result: TrainResult,
     accuracy: float | None,
+    start_seed: int,
 ) -> None:
     """Write the model; where that fails after all, write it to a temporary folder and say so."""
     from fastggn.model_io import save_model
@@ -211,6 +176,7 @@ def _save(
             "method": settings.method,
             "solver": result.solver,
             "seed": settings.seed,
+            "start_seed": start_seed,
             "init": settings.init,
             "status": result.status,
             "message": result.message,

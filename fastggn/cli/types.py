@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["NAMES", "TARGET", "WIDTHS", "toml_fault"]
+__all__ = ["EVERY", "NAMES", "TARGET", "WIDTHS", "toml_fault"]
 
 
 if TYPE_CHECKING:
@@ -60,6 +60,17 @@ class Target(ParamType):
         return tuple(value) if isinstance(value, (list, tuple)) else (value,)
 
 
+class Every(ParamType):
+    """A number of iterations, or a time; in TOML a whole number or text."""
+
+    name = "interval"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the text, which `train` understands."""
+        return str(value)
+
+
+EVERY = Every()
 WIDTHS = Widths()
 NAMES = Names()
 TARGET = Target()
@@ -83,6 +94,8 @@ def toml_fault(param: click.Parameter, value: Any) -> str:
         listed = value if isinstance(value, list) else [value]
         good = all(_is(item, (*items, str)) for item in listed)
         return "" if good else f"a list of {' or '.join(_WORDS[item] for item in items)}"
+    if isinstance(param.type, Every):
+        return "" if _is(value, (int, str)) else "whole numbers or text"
     expected = _expected(param.type)
     return "" if _is(value, expected) else f"{_WORDS[expected[0]]}"
 

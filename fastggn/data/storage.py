@@ -1,4 +1,4 @@
-"""Files written so that a crash leaves the old or the new one, and archives read with suspicion.
+"""Sealed archives, and archives and arrays of others read with suspicion.
 
 A sealed archive is a NumPy ``.npz`` file with a SHA-256 over all its bytes in the zip comment: any
 byte that is cut, flipped or added is found before a single header is believed.
@@ -6,23 +6,21 @@ byte that is cut, flipped or added is found before a single header is believed.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
 import math
 import os
-import secrets
-import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.atomic import PathLike, check_writable, write_atomically
 from fastggn.errors import suggest
 
 __all__ = [
@@ -36,8 +34,6 @@ __all__ = [
     "write_atomically",
     "write_sealed",
 ]
-
-PathLike: TypeAlias = str | os.PathLike[str]
 
 SEAL = b"fastggn-sha256:"
 SEAL_LENGTH = len(SEAL) + 64
@@ -73,61 +69,9 @@ def require_file(path: PathLike) -> Path:
     return file
 
 
-def write_atomically(path: PathLike, write: Callable[[BinaryIO], None]) -> None:
-    """Write a file so that `path` holds the old or the whole new content at any moment.
-
-    The bytes go to a unique name in the same folder, are synced to the disk, and take the name
-    `path` in one step; the folder is synced after it. The temporary file is removed on failure.
-
-    Parameters
-    ----------
-    path : path-like
-        The file; a link is followed.
-    write : callable
-        Called with the open binary stream.
-
-    Raises
-    ------
-    ValueError
-        If `path` is a folder or a device.
-    OSError
-        If the folder is missing or not writable, or the disk is full.
-    """
-    target = _target(path)
-    with _naming(target), _beside(target) as (stream, temporary):
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
-
-
-def check_writable(path: PathLike, n_bytes: int = 0) -> None:
-    """Check that `path` could be written with `n_bytes` bytes, by writing them beside it.
-
-    Parameters
-    ----------
-    path : path-like
-        The file that will be written; it is not touched.
-    n_bytes : int
-        Its expected size.
-
-    Raises
-    ------
-    ValueError
-        If `path` is a folder or a device.
-    OSError
-        If the folder is missing or not writable, or the disk is full.
-    """
-    target = _target(path)
-    with _naming(target), _beside(target) as (stream, _):
-        block = bytes(min(n_bytes, READ_SIZE))
-        for start in range(0, n_bytes, READ_SIZE):
-            stream.write(block[: n_bytes - start])
-        stream.flush()
-
-
-def write_sealed(path: PathLike, arrays: Mapping[str, NDArray[Any]]) -> None:
+def write_sealed(
+    path: PathLike, arrays: Mapping[str, NDArray[Any]], keep: PathLike | None = None
+) -> None:
     """Write named arrays as an ``.npz`` file that carries a SHA-256 over all its bytes.
 
     Parameters
@@ -136,6 +80,8 @@ def write_sealed(path: PathLike, arrays: Mapping[str, NDArray[Any]]) -> None:
         The file to write, replaced in one step.
     arrays : mapping of str to ndarray
         The arrays; no object arrays.
+    keep : path-like, optional
+        The name that the present file goes on under.
 
     Raises
     ------
@@ -156,7 +102,7 @@ def write_sealed(path: PathLike, arrays: Mapping[str, NDArray[Any]]) -> None:
         stream.seek(-64, os.SEEK_END)
         stream.write(digest)
 
-    write_atomically(path, write)
+    write_atomically(path, write, keep)
 
 
 def read_sealed(path: PathLike) -> dict[str, NDArray[Any]]:
@@ -324,55 +270,3 @@ def _digest(stream: BinaryIO) -> bytes:
         digest.update(block)
         remaining -= len(block)
     return digest.hexdigest().encode()
-
-
-def _target(path: PathLike) -> Path:
-    target = Path(os.path.realpath(path))
-    try:
-        mode = target.stat().st_mode
-    except FileNotFoundError:
-        return target
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise ValueError(f"cannot write {path}: it is {what}")
-    return target
-
-
-@contextlib.contextmanager
-def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open a new file with a unique name in the folder of `target`; it is gone afterwards."""
-    if not target.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "the folder does not exist", str(target.parent))
-    name = f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(6)}.tmp"
-    temporary = target.with_name(name)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    try:
-        with os.fdopen(descriptor, "w+b") as stream:
-            yield stream, temporary
-    finally:
-        # After a rename there is nothing left to remove.
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-
-
-@contextlib.contextmanager
-def _naming(target: Path) -> Iterator[None]:
-    """Let an operating system error name the file that was asked for, not the temporary one."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:
-            raise
-        name = error.filename if error.errno == errno.ENOENT else str(target)
-        raise OSError(error.errno, error.strerror, name) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise  # some file systems cannot sync a folder, which is not a failure to write
-    finally:
-        os.close(descriptor)

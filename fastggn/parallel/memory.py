@@ -10,14 +10,18 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from fastggn.cgroups import group_folders, read_text
+
 __all__ = ["available_memory"]
 
 # Where nothing can be found out (no /proc, no sysconf): what any current machine has.
 FALLBACK_BYTES = 2 * 1024**3
 
-# (controller, mount points, limit, usage, reclaimable entry of memory.stat)
-_VERSION_1 = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-_VERSION_2 = ("memory.max", "memory.current", "inactive_file")
+# By version of the groups: limit, usage, reclaimable entry of memory.stat.
+FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
 
 
 def available_memory(root: str | Path = "/") -> int:
@@ -64,40 +68,16 @@ def _machine(base: Path) -> int:
 
 def _group_rooms(base: Path) -> Iterator[int]:
     """Yield what is left below the limit of each group, from the process's own to the root."""
-    for mount, path, names in _groups(base):
-        for folder in _ancestors(mount, path):
-            room = _room(folder, *names)
-            if room is not None:
-                yield room
-
-
-def _groups(base: Path) -> Iterator[tuple[Path, str, tuple[str, str, str]]]:
-    for line in _read(base / "proc/self/cgroup").splitlines():
-        # hierarchy:controllers:path, where version 2 has the hierarchy 0 and no controllers
-        hierarchy, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if "memory" in controllers.split(","):
-            yield base / "sys/fs/cgroup/memory", path, _VERSION_1
-        elif hierarchy == "0" and not controllers:
-            yield base / "sys/fs/cgroup", path, _VERSION_2
-            yield base / "sys/fs/cgroup/unified", path, _VERSION_2
-
-
-def _ancestors(mount: Path, path: str) -> Iterator[Path]:
-    """Yield the folders of a group and of all those around it.
-
-    In a container the path may be the host's, which is not to be seen inside: its folders then
-    do not exist, and the mount point is the container's own group.
-    """
-    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
-    for count in range(len(parts), -1, -1):
-        yield mount.joinpath(*parts[:count])
+    for version, folder in group_folders(base, "memory"):
+        room = _room(folder, *FILES[version])
+        if room is not None:
+            yield room
 
 
 def _room(folder: Path, limit_file: str, usage_file: str, reclaimable: str) -> int | None:
     try:
-        limit = int(_read(folder / limit_file))
-        usage = int(_read(folder / usage_file))
+        limit = int(read_text(folder / limit_file))
+        usage = int(read_text(folder / usage_file))
     except ValueError:
         # No such file, or "max": no limit here. (Version 1 writes a huge number instead.)
         return None
@@ -108,15 +88,8 @@ def _room(folder: Path, limit_file: str, usage_file: str, reclaimable: str) -> i
 def _entries(path: Path) -> dict[str, int]:
     """Read lines of ``name: number [unit]`` or ``name number``."""
     entries = {}
-    for line in _read(path).splitlines():
+    for line in read_text(path).splitlines():
         words = line.replace(":", " ").split()
         if len(words) >= 2 and words[1].isdigit():
             entries[words[0]] = int(words[1])
     return entries
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError):
-        return ""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from fastggn.training.state import State
+
 __all__ = ["Clock"]
 
 
@@ -19,13 +21,22 @@ class Clock:
     def __init__(self, limit: float | None = None) -> None:
         self._start = time.perf_counter()
         self._limit = limit
+        self._earlier = 0.0
 
     @property
     def seconds(self) -> float:
-        """Seconds since the clock was made."""
-        return time.perf_counter() - self._start
+        """Seconds since the clock was made, with those of the earlier parts of a resumed run."""
+        return self._earlier + time.perf_counter() - self._start
 
     @property
     def expired(self) -> bool:
         """Whether the limit has passed."""
-        return self._limit is not None and self.seconds >= self._limit
+        return self._limit is not None and self.seconds - self._earlier >= self._limit
+
+    def state(self) -> State:
+        """Return the seconds taken so far."""
+        return {"seconds": self.seconds}
+
+    def restore(self, state: State) -> None:
+        """Count the seconds of the earlier part too; the limit is for this part alone."""
+        self._earlier = float(state["seconds"])

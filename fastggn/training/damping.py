@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastggn.training.state import State, put, take
+
 __all__ = ["NielsenDamping"]
 
 # Start at this share of the curvature along the gradient (docs/decisions/0010-step-control.md).
@@ -15,6 +17,7 @@ LOSS_FACTOR = 1.0
 GOOD_GAIN, POOR_GAIN = 0.75, 0.1
 # The step at this multiple of the curvature is far below the rounding of theta.
 CEILING = 1e16
+STATE = ("value", "_growth", "_loss_factor", "_capped", "_floor", "_ceiling")
 
 
 class NielsenDamping:
@@ -86,3 +89,11 @@ class NielsenDamping:
         self.value *= self._growth
         self._growth *= 2.0
         return self.value <= self._ceiling
+
+    def state(self) -> State:
+        """Return the damping and all that the rule remembers."""
+        return take(self, *STATE)
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        put(self, state, *STATE)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
+import numpy as np
+
+from fastggn.training.state import State
+
 __all__ = ["DivergenceTest"]
 
 # Loss, and the norms of gradient, theta and step.
@@ -76,6 +80,23 @@ class DivergenceTest:
             return self._is_growing(self._window()) or self._is_growing(self._flat())
         window = self._window()
         return self._is_growing(window) and self._is_calm(window)
+
+    def state(self) -> State:
+        """Return the norms kept, the peak of the gradient, and loss and norm at the start."""
+        return {
+            "records": np.array(self._records, dtype=np.float64).reshape(-1, 4),
+            "peak": self._peak,
+            "first": None if self._first is None else list(self._first),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        self._records.clear()
+        for loss, gradient_norm, theta_norm, step_norm in np.asarray(state["records"]).tolist():
+            self._records.append((loss, gradient_norm, theta_norm, step_norm))
+        self._peak = float(state["peak"])
+        first = state["first"]
+        self._first = None if first is None else (float(first[0]), float(first[1]))
 
     @staticmethod
     def _is_growing(window: list[Norms]) -> bool:

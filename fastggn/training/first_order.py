@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.errors import as_float_vector
 from fastggn.training.clock import Clock
 from fastggn.training.moves import Counts, Move, Verdict, arrive, norm
+from fastggn.training.state import State, put, take
 
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
@@ -79,6 +81,14 @@ class GradientDescent:
         self._velocity = step
         return Move(new, norm(step), "gradient")
 
+    def state(self) -> State:
+        """Return the velocity."""
+        return {"velocity": self._velocity}
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        self._velocity = as_float_vector("velocity", state["velocity"], self._problem.n_params)
+
 
 class Adam:
     """Adam (Kingma and Ba 2015); one iteration is one pass over the samples.
@@ -121,17 +131,28 @@ class Adam:
 
     def advance(self, point: Linearisation) -> Move:
         """Do one pass over the samples in batches."""
-        theta = point.theta
+        theta, cut = point.theta, False
         for rows in batches(self._problem.n_samples, self._batch_size, self._rng):
             theta = theta + self._step(self._problem.subset(rows).gradient(theta))
             if self._clock.expired or not np.isfinite(theta).all():
+                cut = True
                 break
         self._counts.evaluations += 1
         new = arrive(self._problem, theta)
         step = theta - point.theta
         if new is None:
             return diverged(point, step, "adam")
-        return Move(new, norm(step), "adam")
+        return Move(new, norm(step), "adam", cut=cut)
+
+    def state(self) -> State:
+        """Return both moments and the number of steps."""
+        return {**take(self, "_steps"), "mean": self._mean, "square": self._square}
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        put(self, state, "_steps")
+        self._mean = as_float_vector("mean", state["mean"], self._problem.n_params)
+        self._square = as_float_vector("square", state["square"], self._problem.n_params)
 
     def _step(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         self._steps += 1

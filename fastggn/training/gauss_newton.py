@@ -9,6 +9,7 @@ import numpy as np
 
 from fastggn.errors import AscentWarning
 from fastggn.training.moves import Move, Verdict, arrive, norm
+from fastggn.training.state import State, put, take
 from fastggn.training.systems import Systems
 
 if TYPE_CHECKING:
@@ -81,6 +82,15 @@ class GaussNewton:
             rcond=solution.rcond,
             verdict=verdict,
         )
+
+    def state(self) -> State:
+        """Return the solver, the first loss, and whether an ascent was warned of."""
+        return {**take(self, "_first_loss", "_warned"), "systems": self._systems.state()}
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        put(self, state, "_first_loss", "_warned")
+        self._systems.restore(state["systems"])
 
     @staticmethod
     def _gain(point: Linearisation, new: Linearisation, step: np.ndarray) -> float:

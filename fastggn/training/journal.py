@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 
 from fastggn.training.clock import Clock
+from fastggn.training.columns import from_columns, to_columns
 from fastggn.training.moves import Counts, Move, norm
 from fastggn.training.options import Callback
 from fastggn.training.result import Record
+from fastggn.training.state import State
 
 __all__ = ["Journal", "print_progress"]
 
@@ -57,6 +59,14 @@ class Journal:
                 callback.see(move.point.theta)
         answers = [callback(record) for callback in self._callbacks]
         return any(answer is True for answer in answers)
+
+    def columns(self, count: int) -> State:
+        """Return the first `count` records, as columns."""
+        return to_columns(self.records[:count])
+
+    def restore(self, columns: State) -> None:
+        """Begin with the records of an earlier part of the run; no callback sees them again."""
+        self.records[:] = from_columns(columns)
 
 
 def print_progress(record: Record) -> None:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastggn.training.damping import NielsenDamping
 from fastggn.training.moves import Move, Verdict, norm
+from fastggn.training.state import State, put, take
 from fastggn.training.stopping import StepTest
 from fastggn.training.systems import System, Systems
 from fastggn.training.trial import Judge, Trial
@@ -101,6 +102,22 @@ class LevenbergMarquardt:
                 rejections=rejections,
                 verdict=verdict,
             )
+
+    def state(self) -> State:
+        """Return damping, solver, and what the judge remembers."""
+        return {
+            **take(self, "_geodesic"),
+            "damping": self._damping.state(),
+            "judge": self._judge.state(),
+            "systems": self._systems.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        put(self, state, "_geodesic")
+        self._damping.restore(state["damping"])
+        self._judge.restore(state["judge"])
+        self._systems.restore(state["systems"])
 
     def _try(
         self, system: System, point: Linearisation, solution: Solution, damping: float

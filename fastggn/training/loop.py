@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastggn.errors import DivergenceWarning, as_float_vector
 from fastggn.parallel.threads import threads
+from fastggn.signals import StopSignals
+from fastggn.training.checkpointing import (
+    Checkpointing,
+    Saver,
+    Start,
+    check_checkpoint,
+    make_saver,
+)
 from fastggn.training.clock import Clock
 from fastggn.training.escape import Escape
 from fastggn.training.journal import Journal, print_progress
@@ -19,6 +28,7 @@ from fastggn.training.methods import make_escape, make_method
 from fastggn.training.moves import Counts, Method, Move, Verdict, norm
 from fastggn.training.options import Callback, Options, check_options
 from fastggn.training.result import TrainResult
+from fastggn.training.state import Random, Stateful
 from fastggn.training.stopping import SETTLED, Stopping
 
 if TYPE_CHECKING:
@@ -51,6 +61,9 @@ def train(
     loss_target: float | None = None,
     max_time: float | None = None,
     callbacks: Iterable[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | str | None = None,
+    resume: bool = False,
     progress: bool = False,
     n_threads: int | None = None,
 ) -> TrainResult:
@@ -114,6 +127,19 @@ def train(
         Each is called with the `Record` of every iteration; one that returns True stops the
         run with the status "interrupted". One that has a method ``see`` is shown theta first,
         which it must not change (`analysis.RankTrace` follows the rank in this way).
+    checkpoint : path-like, optional
+        A file from which the run can go on: written every `checkpoint_every`, at the end, and
+        where the run is interrupted or an exception ends it, in one step, beside the one before
+        it (``NAME.previous``). SIGTERM and SIGUSR1, where nothing else handles them, then end
+        the run after the iteration under way with the status "interrupted", and a second one at
+        once. A save that fails is a `CheckpointWarning`; the run goes on.
+    checkpoint_every : int or str, optional
+        Iterations (10), or a time ("30s", "5min", "2h"); None for "5min".
+    resume : bool
+        Go on from `checkpoint` where there is one, else start afresh. The outcome has the bits
+        of an uninterrupted run, for any number of threads. `max_iter` counts the iterations of
+        all parts and may differ, as may `max_time`, which is for this part alone, and
+        `callbacks`; everything else must be the same.
     progress : bool
         Print a line an iteration to the standard error stream.
     n_threads : int, optional
@@ -130,6 +156,11 @@ def train(
     ------
     TypeError, ValueError
         If an argument is not valid, or two exclude each other; before any work.
+    CheckpointError
+        If the checkpoint to resume from is damaged in both generations or of another run, or a
+        file that is no checkpoint would be replaced (a ``ValueError``).
+    OSError
+        If the checkpoint could not be written; before any work.
 
     Examples
     --------
@@ -164,28 +195,53 @@ def train(
     )
     if progress:
         options = replace(options, callbacks=(*options.callbacks, print_progress))
-    rng = np.random.default_rng(seed)
-    if theta0 is None:
-        theta0 = problem.network.init(seed)
-    start = as_float_vector("theta0", theta0, problem.n_params)
-    with threads(n_threads):
-        return _run(problem, start, options, rng)
+    given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
+    plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
+    with threads(n_threads), _stop_signals(plan) as signals:
+        if plan is not None:
+            options = replace(options, callbacks=(*options.callbacks, signals))
+        result = _run(problem, given, options, seed, plan)
+    if result.status == "interrupted" and signals.signal is not None:
+        return replace(result, message=f"stopped by {signals.signal}")
+    return result
+
+
+def _stop_signals(plan: Checkpointing | None) -> StopSignals:
+    """Return what takes over the signals that would end the process without a save."""
+    return StopSignals(() if plan is None else ("SIGTERM", "SIGUSR1"), unclaimed=True)
 
 
 def _run(
     problem: Problem,
-    start: np.ndarray,
+    theta0: NDArray[np.float64] | None,
     options: Options,
-    rng: np.random.Generator,
+    seed: int | None,
+    plan: Checkpointing | None,
 ) -> TrainResult:
+    rng = np.random.default_rng(seed)
     clock, counts = Clock(options.max_time), Counts()
     stopping = Stopping(options.tolerances, clock)
     journal = Journal(options.callbacks, clock, counts)
     method = make_method(problem, options, rng, clock, counts)
-    point = problem.linearise(start)
-    initial_loss = float(point.loss)
+    parts: dict[str, Stateful] = {
+        "method": method,
+        "stopping": stopping,
+        "counts": counts,
+        "clock": clock,
+        "random": Random(rng),
+    }
+    saver = make_saver(problem, options, plan, seed, theta0, parts, journal)
+    start = saver.resume() or _at_first(problem, theta0, seed)
+    point = problem.linearise(start.theta)
+    initial_loss = float(point.loss) if start.initial_loss is None else start.initial_loss
+    saver.begin(point, initial_loss)
     escape = make_escape(problem, options.escape, initial_loss, rng, counts)
-    point, verdict = _iterate(point, method, escape, stopping, journal)
+    try:
+        point, verdict = _iterate(start, point, method, escape, stopping, journal, saver)
+    except BaseException:
+        saver.finish(None)
+        raise
+    saver.finish(verdict)
     if verdict.status == "diverging":
         warnings.warn(verdict.message, DivergenceWarning, stacklevel=3)
     return TrainResult(
@@ -199,38 +255,59 @@ def _run(
         initial_loss=initial_loss,
         solver=method.solver,
         seconds=clock.seconds,
+        unsaved=saver.unsaved,
     )
 
 
+def _at_first(problem: Problem, theta0: NDArray[np.float64] | None, seed: int | None) -> Start:
+    return Start(problem.network.init(seed) if theta0 is None else theta0)
+
+
 def _iterate(
+    start: Start,
     point: Linearisation,
     method: Method,
     escape: Escape | None,
     stopping: Stopping,
     journal: Journal,
+    saver: Saver,
 ) -> tuple[Linearisation, Verdict]:
     """Move from point to point until a verdict; `point` changes by accepted steps only."""
     try:
-        verdict = stopping.at_start(point)
+        if start.resumed:
+            verdict = stopping.again(start.verdict)
+        else:
+            verdict = stopping.at_start(point)
+            saver.note(point, verdict)
+        if start.settled and verdict is not None:
+            return point, verdict
         while True:
             if verdict is None:
                 move = method.advance(point)
             elif (way_out := _leave(point, verdict, escape, stopping)) is not None:
                 move = way_out
             else:
+                if not stopping.exhausted:
+                    saver.settle()
                 return point, verdict
             before, point = point, move.point
             stop = journal.write(move)
             verdict = stopping.after(before, move)
-            if stop:
-                return point, verdict or Verdict("interrupted", "a callback asked to stop")
+            if not move.cut:
+                saver.note(point, verdict)
+            if stop and (verdict is None or _may_leave(verdict, escape, stopping)):
+                return point, Verdict("interrupted", "a callback asked to stop")
     except KeyboardInterrupt:
         return point, Verdict("interrupted", "interrupted; theta is the last accepted one")
+
+
+def _may_leave(verdict: Verdict, escape: Escape | None, stopping: Stopping) -> bool:
+    return escape is not None and not stopping.exhausted and verdict.status in SETTLED
 
 
 def _leave(
     point: Linearisation, verdict: Verdict, escape: Escape | None, stopping: Stopping
 ) -> Move | None:
-    if escape is None or stopping.exhausted or verdict.status not in SETTLED:
+    if escape is None or not _may_leave(verdict, escape, stopping):
         return None
     return escape.leave(point)

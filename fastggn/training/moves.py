@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.training.result import Status
+from fastggn.training.state import State, Stateful, put
 
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
@@ -29,7 +30,8 @@ class Verdict:
 class Move:
     """One iteration's outcome: the point it ends at, and how it came there.
 
-    `point` is the very object the iteration started from where nothing was accepted.
+    `point` is the very object the iteration started from where nothing was accepted. `cut` tells
+    a pass over the samples that the time limit ended early: a resumed run does it again.
     """
 
     point: Linearisation
@@ -42,6 +44,7 @@ class Move:
     rcond: float | None = None
     rejections: int = 0
     verdict: Verdict | None = None
+    cut: bool = False
 
 
 @dataclass
@@ -52,8 +55,16 @@ class Counts:
     factorisations: int = 0
     evaluations: int = 0
 
+    def state(self) -> State:
+        """Return the counts."""
+        return asdict(self)
 
-class Method(Protocol):
+    def restore(self, state: State) -> None:
+        """Go on counting from those of a state."""
+        put(self, state, *(field.name for field in fields(self)))
+
+
+class Method(Stateful, Protocol):
     """A training method: from one point to the next."""
 
     @property

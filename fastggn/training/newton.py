@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from fastggn.training.moves import Counts, Move, Verdict, norm
 from fastggn.training.null_space import NullSpace, RegularisedHessian
+from fastggn.training.state import State, put, take
 from fastggn.training.stopping import StepTest
 from fastggn.training.trial import Judge
 from fastggn.training.trust_region import BallStep, DenseModel, KrylovModel
@@ -126,6 +127,18 @@ class Newton:
                     rejections=rejections,
                     verdict=verdict,
                 )
+
+    def state(self) -> State:
+        """Return the radius, and what judge and model remember."""
+        build = self._build.state() if isinstance(self._build, RegularisedHessian) else None
+        return {**take(self, "_radius"), "judge": self._judge.state(), "model": build}
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        put(self, state, "_radius")
+        self._judge.restore(state["judge"])
+        if isinstance(self._build, RegularisedHessian):
+            self._build.restore(state["model"])
 
     def _resize(self, proposal: BallStep, length: float, gain: float, point: Linearisation) -> None:
         if not gain >= 0.25:

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.errors import check_positive, unknown_name
+from fastggn.errors import as_float_vector, check_positive, unknown_name
 from fastggn.solvers.null_space import DenseNullSpace, IteratedNullSpace, NullSpaceOf
 from fastggn.training.moves import Method, Move
 from fastggn.training.penalty import Penalised
+from fastggn.training.state import State, put, take
 from fastggn.training.trust_region import BallStep, DenseModel, KrylovModel
 
 if TYPE_CHECKING:
@@ -120,18 +121,31 @@ class RegularisedHessian:
         self._regularizer = regularizer
         self._dense = dense
         self._iteration = 0
+        self._reference: Vector | None = None
         self._space: Any = None
 
     def __call__(self, point: Linearisation) -> Any:
         """Return the model at `point`."""
         if self._regularizer.due(self._iteration):
-            # Kept longer than `point`, so it must not share the point's workspace.
-            fresh = self._problem.linearise(point.theta)
-            self._space = DenseNullSpace(fresh) if self._dense else IteratedNullSpace(fresh)
+            self._refer_to(point.theta)
         self._iteration += 1
         if self._dense:
             return self._dense_model(point, self._space)
         return self._krylov_model(point, self._space)
+
+    def _refer_to(self, theta: Vector) -> None:
+        self._reference = theta
+        self._space = _space_at(self._problem, theta, self._dense)
+
+    def state(self) -> State:
+        """Return the iterations done, and where the null space was taken."""
+        return {**take(self, "_iteration"), "reference": self._reference}
+
+    def restore(self, state: State) -> None:
+        """Take the state over; the null space is computed again."""
+        put(self, state, "_iteration")
+        if state["reference"] is not None:
+            self._refer_to(as_float_vector("reference", state["reference"], self._problem.n_params))
 
     def _dense_model(self, point: Linearisation, space: DenseNullSpace) -> Any:
         hessian, gamma = self._problem.hessian(point.theta), self._regularizer.gamma
@@ -153,6 +167,13 @@ class RegularisedHessian:
 
         # The iterates stay in the row space: the gradient is in it, and so are the images.
         return KrylovModel(cut(gradient), lambda v: cut(hessian.matvec(v)))
+
+
+def _space_at(problem: Problem, theta: Vector, dense: bool) -> Any:
+    """Return the null space of the GGN at theta."""
+    # Kept longer than a point of the run, so it must not share the point's workspace.
+    fresh = problem.linearise(theta)
+    return DenseNullSpace(fresh) if dense else IteratedNullSpace(fresh)
 
 
 class _Lifted:
@@ -206,12 +227,28 @@ class Renewed:
         """What solves the method's systems, and why it was chosen."""
         return f"{self._method.solver}; null space penalised"
 
+    def _refer_to(self, theta: Vector) -> None:
+        self._penalised.refer_to(theta, _space_at(self._problem, theta, self._dense))
+
+    def state(self) -> State:
+        """Return the iterations done, the reference, and the state of the method."""
+        return {
+            **take(self, "_iteration"),
+            "reference": self._penalised.reference if self._iteration else None,
+            "method": self._method.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take the state over; the null space at the reference is computed again."""
+        put(self, state, "_iteration")
+        self._method.restore(state["method"])
+        if state["reference"] is not None:
+            self._refer_to(as_float_vector("reference", state["reference"], self._problem.n_params))
+
     def advance(self, point: Linearisation) -> Move:
         """Do one iteration on the penalised objective."""
         if self._regularizer.due(self._iteration):
-            fresh = self._problem.linearise(point.theta)
-            space = DenseNullSpace(fresh) if self._dense else IteratedNullSpace(fresh)
-            self._penalised.refer_to(point.theta, space)
+            self._refer_to(point.theta)
         self._iteration += 1
         here = self._penalised.around(point)
         move = self._method.advance(here)

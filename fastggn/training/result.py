@@ -118,7 +118,9 @@ class TrainResult:
     solver : str
         What solves the method's systems, and why it was chosen.
     seconds : float
-        Time the run took.
+        Time the run took, its parts before a checkpoint included.
+    unsaved : str
+        Why the last state is not in the checkpoint; empty where it is, or none was asked for.
     """
 
     theta: NDArray[np.float64]
@@ -131,6 +133,7 @@ class TrainResult:
     initial_loss: float
     solver: str
     seconds: float
+    unsaved: str = ""
 
     @property
     def converged(self) -> bool:

@@ -12,6 +12,7 @@ from fastggn.training.damping import NielsenDamping
 from fastggn.training.first_order import batches, diverged
 from fastggn.training.levenberg_marquardt import gradient_curvature
 from fastggn.training.moves import Move, Verdict, arrive, norm
+from fastggn.training.state import State
 from fastggn.training.stopping import StepTest
 from fastggn.training.systems import Systems
 
@@ -64,6 +65,7 @@ class StochasticGaussNewton:
         self._alpha = alpha
         self._rng = rng
         self._clock = clock
+        self._cut = False  # whether the time limit ended the pass under way
 
     @property
     def solver(self) -> str:
@@ -77,7 +79,15 @@ class StochasticGaussNewton:
         step = theta - point.theta
         if new is None:
             return diverged(point, step, self._systems.solver.name)
-        return Move(new, norm(step), self._systems.solver.name, rejections=refused)
+        return Move(new, norm(step), self._systems.solver.name, rejections=refused, cut=self._cut)
+
+    def state(self) -> State:
+        """Return the solver of the batches; the order of the samples is the generator's."""
+        return {"systems": self._systems.state()}
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        self._systems.restore(state["systems"])
 
     def _arrive(self, theta: NDArray[np.float64]) -> Linearisation | None:
         self._systems.counts.evaluations += 1
@@ -87,7 +97,7 @@ class StochasticGaussNewton:
         self, theta: NDArray[np.float64], damping: float
     ) -> tuple[NDArray[np.float64], float, int]:
         """Return theta after a step a batch, the decrease predicted, and the steps refused."""
-        predicted, refused = 0.0, 0
+        predicted, refused, self._cut = 0.0, 0, False
         losses: list[float] = []
         for rows in batches(self._problem.n_samples, self._batch_size, self._rng):
             batch = self._problem.subset(rows).linearise(theta)
@@ -102,6 +112,7 @@ class StochasticGaussNewton:
             else:
                 refused += 1
             if self._clock.expired or not np.isfinite(theta).all():
+                self._cut = True
                 break
         return theta, predicted, refused
 
@@ -180,4 +191,14 @@ class StochasticLevenbergMarquardt(StochasticGaussNewton):
             gain_ratio=gain,
             rejections=refused + (new is None),
             verdict=verdict,
+            cut=self._cut,
         )
+
+    def state(self) -> State:
+        """Return damping and solver."""
+        return {**super().state(), "damping": self._damping.state()}
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        super().restore(state)
+        self._damping.restore(state["damping"])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastggn.training.clock import Clock
 from fastggn.training.divergence import DivergenceTest
 from fastggn.training.moves import Move, Verdict, is_usable, norm
+from fastggn.training.state import State, put, take
 
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
@@ -22,6 +23,8 @@ __all__ = ["Stagnation", "StepTest", "Stopping", "Tolerances"]
 IDLE_CHANGE, IDLE_GRADIENT, IDLE_ITERATIONS = 2e-13, 0.9, 30
 # Statuses of a run that has settled, at a saddle perhaps.
 SETTLED = ("converged_gradient", "converged_loss", "converged_step", "damping_limit")
+# Statuses that a call with other limits does not share.
+LIMITS = ("max_iter", "max_time")
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,14 @@ class Stagnation:
     def holds(self) -> bool:
         """Whether the run stagnates."""
         return self._idle >= IDLE_ITERATIONS
+
+    def state(self) -> State:
+        """Return the lowest gradient and the idle iterations."""
+        return take(self, "_lowest", "_idle")
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        put(self, state, "_lowest", "_idle")
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,26 @@ class Stopping:
             return Verdict("failed", f"the {what} at theta0 is not finite; theta was not moved")
         self._observe(point, 0.0)
         return self._reached(point) or self._used_up()
+
+    def again(self, verdict: Verdict | None) -> Verdict | None:
+        """Return the verdict on a resumed run: its own, or the limits of this call."""
+        if verdict is None or verdict.status in LIMITS:
+            return self._used_up()
+        return verdict
+
+    def state(self) -> State:
+        """Return the iterations done, and what the tests remember of them."""
+        return {
+            "iteration": self.iteration,
+            "divergence": self._divergence.state(),
+            "stagnation": self._stagnation.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        put(self, state, "iteration")
+        self._divergence.restore(state["divergence"])
+        self._stagnation.restore(state["stagnation"])
 
     def after(self, before: Linearisation, move: Move) -> Verdict | None:
         """Test the end of an iteration that went from `before` to ``move.point``."""

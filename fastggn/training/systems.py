@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastggn.errors import SingularSystemWarning
 from fastggn.solvers import CholeskySolver, choose_solver, get_solver
 from fastggn.training.moves import Counts
+from fastggn.training.state import State, put, take
 
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
@@ -75,6 +76,21 @@ class Systems:
             if last is not None and not last - point.loss > SLOW * last:
                 self.mixed = None
         return System(self, point)
+
+    def state(self) -> State:
+        """Return the solver chosen, and the retreats made."""
+        return {
+            **take(self, "patience", "reason", "_last_loss", "_warned"),
+            "solver": self.solver.name,
+            "mixed": self.mixed is not None,
+        }
+
+    def restore(self, state: State) -> None:
+        """Take the state over; the solver stays the one that the memory of then allowed."""
+        put(self, state, "patience", "reason", "_last_loss", "_warned")
+        self.solver = get_solver(state["solver"])
+        if not state["mixed"]:
+            self.mixed = None
 
     def warn(self, message: str) -> None:
         """Issue the run's one `SingularSystemWarning`."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.training.moves import Counts, arrive, is_usable, norm
+from fastggn.training.state import State, put, take
 
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
@@ -83,6 +84,14 @@ class Judge:
         gain = (point.loss - new.loss) / predicted if np.isfinite(new.loss) else -np.inf
         # The gradient comes last: it is computed for accepted steps only.
         return Trial(new if gain > LEAST_GAIN and is_usable(new) else None, gain)
+
+    def state(self) -> State:
+        """Return the largest loss met. The rest belongs to one point and ends with it."""
+        return take(self, "_largest")
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        put(self, state, "_largest")
 
     def _rounding(self, loss: float) -> float:
         # Residuals r of outputs of size F round to eps F, so that the loss rounds to about

@@ -1,0 +1,170 @@
+"""Write files so that a crash at any moment leaves the old or the whole new one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import re
+import secrets
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import BinaryIO, TypeAlias
+
+__all__ = ["PathLike", "check_writable", "remove_leftovers", "write_atomically"]
+
+PathLike: TypeAlias = str | os.PathLike[str]
+
+BLOCK = 1 << 20
+LEFTOVER_AGE = 900.0  # seconds without a write after which a temporary file is nobody's
+
+
+def write_atomically(
+    path: PathLike, write: Callable[[BinaryIO], None], keep: PathLike | None = None
+) -> None:
+    """Write a file so that `path` holds the old or the whole new content at any moment.
+
+    The bytes go to a unique name in the same folder, are synced to the disk, and take the name
+    `path` in one step; the folder is synced after it. The temporary file is removed on failure.
+
+    Parameters
+    ----------
+    path : path-like
+        The file; a link is followed.
+    write : callable
+        Called with the open binary stream.
+    keep : path-like, optional
+        The name that the present file goes on under, in the same folder; what had it is gone.
+
+    Raises
+    ------
+    ValueError
+        If `path` is a folder or a device.
+    OSError
+        If the folder is missing or not writable, or the disk is full.
+    """
+    target = _target(path)
+    with _naming(target), _beside(target) as (stream, temporary):
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+        if keep is not None:
+            _keep(target, target.with_name(Path(keep).name))
+        os.replace(temporary, target)
+        _sync_folder(target.parent)
+
+
+def check_writable(path: PathLike, n_bytes: int = 0) -> None:
+    """Check that `path` could be written with `n_bytes` bytes, by writing them beside it.
+
+    Parameters
+    ----------
+    path : path-like
+        The file that will be written; it is not touched.
+    n_bytes : int
+        Its expected size.
+
+    Raises
+    ------
+    ValueError
+        If `path` is a folder or a device.
+    OSError
+        If the folder is missing or not writable, or the disk is full.
+    """
+    target = _target(path)
+    with _naming(target), _beside(target) as (stream, _):
+        block = bytes(min(n_bytes, BLOCK))
+        for start in range(0, n_bytes, BLOCK):
+            stream.write(block[: n_bytes - start])
+        stream.flush()
+
+
+def remove_leftovers(path: PathLike) -> None:
+    """Remove the temporary files of writers of `path` that were killed.
+
+    A file that was touched in the last quarter of an hour may be of a writer at work, on this
+    machine or another, and stays.
+    """
+    target = Path(os.path.realpath(path))
+    pattern = re.compile(re.escape(f".{target.name[:100]}.") + r"\d+\.[0-9a-f]{12}\.tmp")
+    for name in os.listdir(target.parent):
+        if pattern.fullmatch(name):
+            file = target.with_name(name)
+            with contextlib.suppress(OSError):
+                if time.time() - file.stat().st_mtime > LEFTOVER_AGE:
+                    file.unlink()
+
+
+def _target(path: PathLike) -> Path:
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return target
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise ValueError(f"cannot write {path}: it is {what}")
+    return target
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
+    """Open a new file with a unique name in the folder of `target`; it is gone afterwards."""
+    if not target.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "the folder does not exist", str(target.parent))
+    temporary = _temporary(target)
+    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    try:
+        with os.fdopen(descriptor, "w+b") as stream:
+            yield stream, temporary
+    finally:
+        # After a rename there is nothing left to remove.
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+
+
+def _temporary(target: Path) -> Path:
+    return target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(6)}.tmp")
+
+
+def _keep(target: Path, generation: Path) -> None:
+    """Let the present file have the name `generation` too; at no moment is it without a name."""
+    second = _temporary(generation)
+    try:
+        os.link(target, second)
+    except FileNotFoundError:
+        return
+    except OSError:  # a file system without hard links
+        os.replace(target, generation)
+        return
+    try:
+        os.replace(second, generation)
+    finally:
+        # Renaming a file to another of its own names does nothing and leaves both.
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(second)
+
+
+@contextlib.contextmanager
+def _naming(target: Path) -> Iterator[None]:
+    """Let an operating system error name the file that was asked for, not the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:
+            raise
+        name = error.filename if error.errno == errno.ENOENT else str(target)
+        raise OSError(error.errno, error.strerror, name) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise  # some file systems cannot sync a folder, which is not a failure to write
+    finally:
+        os.close(descriptor)
