@@ -77,7 +77,8 @@ def along_null_space(reduction: Reduction, loss: float, rng: np.random.Generator
 
     The reduced loss is minimised over spheres in the null space, from random starts, by L-BFGS;
     a minimiser below the loss of theta counts only if the loss also falls on the way to theta,
-    at lengths halved until rounding hides it.
+    at lengths halved until rounding hides it, and if the shortest of them lies where the
+    reduced function is known: farther off the correction may lead elsewhere.
     """
     noise = reduction.surface.rounding(reduction.theta)
     if reduction.dimension == 0:
@@ -95,7 +96,10 @@ def along_null_space(reduction: Reduction, loss: float, rng: np.random.Generator
                 return point.theta, point.loss
 
             proof = _proof(curve, tangent, radius, loss, noise)
-            if proof is not None:
+            if proof is None:
+                continue
+            near = reduction.known(proof.shortest * tangent)
+            if near is not None and loss - near.loss > CLEAR * noise:
                 return proof
     return None
 

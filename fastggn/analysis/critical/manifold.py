@@ -10,10 +10,9 @@ from fastggn.training.moves import norm
 
 __all__ = ["level_manifold"]
 
-RADII = (0.2, 0.05, 0.0125, 0.003)
+# Distances, the largest first: the nearer, the less a term of high order shows.
+RADII = tuple(0.2 * 0.5**k for k in range(7))
 POINTS = 6
-# The gradient counts as zero up to this many times its rounding error.
-ZERO = 100.0
 
 
 def level_manifold(
@@ -26,27 +25,32 @@ def level_manifold(
     theta + n + r(n) are critical, of one loss, and fill a manifold of the dimension of the null
     space. The loss across it is a positive definite quadratic form at theta, hence nearby, and
     theta is a local minimum, not a strict one (Morse and Bott).
+
+    What decides is the largest distance at which r(n) is known to be the branch that starts at
+    theta (`Reduction.known`). Farther off the correction may lead elsewhere, where a gradient
+    that is not zero tells nothing of theta.
     """
     surface, theta = reduction.surface, reduction.theta
     if not surface.analytic or surface.at_kink(theta):
         return None
-    noise, zero = surface.rounding(theta), ZERO * reduction.noise
+    noise, zero = surface.rounding(theta), reduction.zero
     for radius in RADII:
-        points = [
-            reduction.exact_point(radius * (reduction.basis @ _unit(reduction.dimension, rng)))
-            for _ in range(POINTS)
+        shifts = [
+            radius * (reduction.basis @ _unit(reduction.dimension, rng)) for _ in range(POINTS)
         ]
-        if any(p.left > zero or not surface.same_piece(theta, p.theta) for p in points):
-            continue  # r(n) is known nearer to theta only
+        points = [p for n in shifts if (p := reduction.known(n)) is not None]
+        if len(points) < POINTS:
+            continue
         if any(norm(p.gradient) > zero or abs(p.loss - loss) > 2.0 * noise for p in points):
             return None
         there = dense_spectrum(surface, points[0].theta, points[0].gradient)
-        if there.counts[2] == 0 and there.counts[0] == spectrum.counts[0]:
-            return (
-                f"level manifold: the critical points near theta fill the null space "
-                f"(dimension {reduction.dimension}; checked at {POINTS} random points at a "
-                f"distance of {radius}), and the Hessian is positive definite across it"
-            )
+        if there.counts != spectrum.counts:
+            return None
+        return (
+            f"level manifold: the critical points near theta fill the null space "
+            f"(dimension {reduction.dimension}; checked at {POINTS} random points at a "
+            f"distance of {radius:.2g}), and the Hessian is positive definite across it"
+        )
     return None
 
 

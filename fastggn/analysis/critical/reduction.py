@@ -22,6 +22,10 @@ __all__ = ["Directional", "ReducedPoint", "Reduction"]
 
 CORRECTIONS = 40
 NEWTON_STEPS = 10
+# r(n) is known while the Hessian's range block has changed by less than this share.
+DRIFT = 0.5
+# The gradient counts as zero up to this many times its rounding error.
+ZERO = 100.0
 # Nodes and degree of the polynomial through the gradients along a line, and its half-width.
 NODES = 17
 DEGREE = 12
@@ -86,6 +90,7 @@ class Reduction:
         self.basis = spectrum.null_basis()
         self.dimension = self.basis.shape[1]
         self.noise = max(norm(gradient), 1e-15)
+        self.zero = ZERO * self.noise
         self._spectrum = spectrum
 
     def point(self, n: Vector) -> ReducedPoint:
@@ -126,6 +131,27 @@ class Reduction:
                 break
             here = ReducedPoint(here.theta - step, loss, gradient, left)
         return here
+
+    def known(self, n: Vector) -> ReducedPoint | None:
+        """Return theta + n + r(n), or None where r(n) is not known for the branch from theta.
+
+        It is known where the range part of the gradient is zero and the Hessian's range block
+        has changed by less than half since theta, before the correction and after it: as long as
+        the block is positive definite, the equation for r has one solution.
+        """
+        if not self._drift(self.theta + n) < DRIFT:
+            return None
+        point = self.exact_point(n)
+        if point.left > self.zero or not self.surface.same_piece(self.theta, point.theta):
+            return None
+        return point if self._drift(point.theta) < DRIFT else None
+
+    def _drift(self, theta: Vector) -> float:
+        """Return |D^-1/2 (A - D) D^-1/2|_2, A the range block of the Hessian there, D at theta."""
+        used = ~self._spectrum.null
+        across = self._spectrum.vectors[:, used] / np.sqrt(np.abs(self._spectrum.values[used]))
+        change = across.T @ self.surface.hessian(theta) @ across - np.eye(across.shape[1])
+        return float(np.linalg.norm(change, 2)) if change.size else 0.0
 
     def _null_part(self, vector: Vector) -> Vector:
         return np.asarray(self.basis @ (self.basis.T @ vector))
