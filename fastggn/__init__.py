@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
     from fastggn.training import NullSpace, TrainResult, train
+    from fastggn.training.warmup import WarmupReport, warmup
 
 __version__ = "0.1.0"
 
@@ -40,6 +41,7 @@ __all__ = [
     "RankReport",
     "SingularSystemWarning",
     "TrainResult",
+    "WarmupReport",
     "__version__",
     "activations",
     "analysis",
@@ -53,6 +55,7 @@ __all__ = [
     "show_config",
     "threads",
     "train",
+    "warmup",
 ]
 
 _HOME = {
@@ -68,6 +71,7 @@ _HOME = {
     "RankReport": "analysis.rank",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
+    "WarmupReport": "training.warmup",
     "check_design": "analysis.rank",
     "load_model": "model_io",
     "rank_analysis": "analysis.rank",
@@ -75,6 +79,7 @@ _HOME = {
     "show_config": "parallel",
     "threads": "parallel",
     "train": "training",
+    "warmup": "training.warmup",
 }
 _MODULES = ("activations", "analysis", "data", "errors", "losses")
 

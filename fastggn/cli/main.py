@@ -16,6 +16,7 @@ from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, BadInput, SaveError
 from fastggn.cli.rank import check_design, rank
 from fastggn.cli.reproduce import reproduce
 from fastggn.cli.train import train
+from fastggn.cli.warmup import warmup
 
 __all__ = ["main"]
 
@@ -98,3 +99,4 @@ main.add_command(reproduce)
 main.add_command(rank)
 main.add_command(check_design)
 main.add_command(landscape)
+main.add_command(warmup)
