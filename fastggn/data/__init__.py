@@ -10,15 +10,21 @@ from fastggn.data.builtin import (
     xor,
 )
 from fastggn.data.files import Table, load_table
+from fastggn.data.npy import NpyFile, open_npy
+from fastggn.data.scaling import Standardised, split_columns
 
 __all__ = [
     "DATASETS",
     "Dataset",
+    "NpyFile",
+    "Standardised",
     "Table",
     "four_regions",
     "four_regions_class",
     "friedman1",
     "load_table",
+    "open_npy",
     "sine",
+    "split_columns",
     "xor",
 ]
