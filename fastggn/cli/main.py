@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fastggn import __version__
+from fastggn.cli.convert import convert
 from fastggn.cli.info import info
 from fastggn.cli.landscape import landscape
 from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, BadInput, SaveError
@@ -94,6 +95,7 @@ def main() -> None:
 
 
 main.add_command(train)
+main.add_command(convert)
 main.add_command(info)
 main.add_command(reproduce)
 main.add_command(rank)

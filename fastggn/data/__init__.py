@@ -9,6 +9,7 @@ from fastggn.data.builtin import (
     sine,
     xor,
 )
+from fastggn.data.convert import convert_table
 from fastggn.data.files import Table, load_table
 from fastggn.data.npy import NpyFile, open_npy
 from fastggn.data.scaling import Standardised, split_columns
@@ -19,6 +20,7 @@ __all__ = [
     "NpyFile",
     "Standardised",
     "Table",
+    "convert_table",
     "four_regions",
     "four_regions_class",
     "friedman1",

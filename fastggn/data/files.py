@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.storage import read_archive, read_array, require_file
-from fastggn.data.text import read_text
+from fastggn.data.text import TEXT_SUFFIXES, read_text
 from fastggn.errors import check_finite, suggest
 
-__all__ = ["Table", "load_table"]
+__all__ = ["Table", "Target", "load_table", "target_columns"]
 
 Target: TypeAlias = str | int | Sequence[str | int] | None
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SUFFIXES = (".npz", ".npy", *TEXT_SUFFIXES, ".h5", ".hdf5")
 
 
@@ -96,15 +95,9 @@ def _from_columns(
     if values.ndim != 2:
         raise ValueError(f"{file}: the array must be two-dimensional, got shape {values.shape}")
     n_columns = values.shape[1]
-    if n_columns < 2:
-        raise ValueError(f"{file}: {n_columns} column; inputs and a target need at least 2")
     array = _as_numbers(file, "the array", values)
-    chosen = [_column(file, item, names, n_columns) for item in _as_list(target, default=-1)]
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"{file}: a target column is named twice")
+    chosen = target_columns(file, target, names, n_columns)
     rest = [j for j in range(n_columns) if j not in chosen]
-    if not rest:
-        raise ValueError(f"{file}: every column is a target; no inputs are left")
     labels = names or tuple(f"column {j}" for j in range(n_columns))
     return Table(
         np.ascontiguousarray(array[:, rest]),
@@ -112,6 +105,24 @@ def _from_columns(
         tuple(labels[j] for j in rest),
         tuple(labels[j] for j in chosen),
     )
+
+
+def target_columns(file: Path, target: Target, names: tuple[str, ...], n_columns: int) -> list[int]:
+    """Return the numbers of the target columns of a table, by default the last one.
+
+    Raises
+    ------
+    ValueError
+        If a column does not exist or is named twice, or no input is left.
+    """
+    if n_columns < 2:
+        raise ValueError(f"{file}: {n_columns} column; inputs and a target need at least 2")
+    chosen = [_column(file, item, names, n_columns) for item in _as_list(target, default=-1)]
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"{file}: a target column is named twice")
+    if len(chosen) == n_columns:
+        raise ValueError(f"{file}: every column is a target; no inputs are left")
+    return chosen
 
 
 def _column(file: Path, item: str | int, names: tuple[str, ...], n_columns: int) -> int:
