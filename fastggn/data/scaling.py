@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.data.sources import as_doubles, as_source, in_parts, read_rows
+from fastggn.data.sources import as_source, in_parts, read_rows
 from fastggn.errors import as_float_vector, check_finite
 
 __all__ = ["Columns", "Moments", "Standardised", "split_columns"]
 
 FloatArray = NDArray[np.float64]
+
+MOST_BYTES = 32 * 2**20  # of a table, read at a time
 
 
 class Moments:
@@ -164,8 +166,13 @@ class Columns:
         start, stop, step = rows.indices(self.shape[0])
         if step < 1:
             raise ValueError(f"the step of a slice must be positive, got {step}")
-        part = self._table.rows(start, max(start, stop))
-        return as_doubles(part[:, self._columns])[::step]
+        out = np.empty((max(0, stop - start), self.shape[1]))
+        # All of a few columns may fit into memory where all of the table does not.
+        most = self._table.most_rows
+        for first in range(start, stop, most):
+            last = min(stop, first + most)
+            out[first - start : last - start] = self._table.rows(first, last)[:, self._columns]
+        return out[::step]
 
 
 class _LastRows:
@@ -174,6 +181,7 @@ class _LastRows:
     def __init__(self, table: Any) -> None:
         self._table = table
         self.n_rows = int(table.shape[0])
+        self.most_rows = max(1, MOST_BYTES // (8 * int(table.shape[1])))
         self._lock = threading.Lock()
         self._last: tuple[int, int, NDArray[Any]] | None = None
 
