@@ -124,7 +124,9 @@ class FactoredJacobian:
         self._kept = None
         step = per_block * plan.chunk
         for start, (inputs, gates) in self._samples.parts(step):
-            yield Block(plan, self.theta, start, inputs, gates, self._workspace)
+            block = Block(plan, self.theta, start, inputs, gates, self._workspace)
+            del inputs, gates  # the block holds copies, and the next ones are being read
+            yield block
 
     def _factors_of(self, block: Block) -> FloatArray:
         """Return S of a block, shape (B, n_L, n_S), C-ordered."""

@@ -36,12 +36,12 @@ def read_ahead(
     try:
         for start in range(0, n_rows, step):
             following = start + step
-            part = read(start, min(following, n_rows)) if ahead is None else ahead.result()
+            # In a list, out of which it goes to the caller: nothing here keeps it alive.
+            part = [read(start, min(following, n_rows)) if ahead is None else ahead.result()]
             ahead = None
             if following < n_rows:
                 ahead = _Reading(read, following, min(following + step, n_rows))
-            yield start, part
-            del part
+            yield start, part.pop()
     finally:
         if ahead is not None:
             ahead.join()

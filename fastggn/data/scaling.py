@@ -171,7 +171,8 @@ class Columns:
         most = self._table.most_rows
         for first in range(start, stop, most):
             last = min(stop, first + most)
-            out[first - start : last - start] = self._table.rows(first, last)[:, self._columns]
+            place = out[first - start : last - start]
+            self._table.pick(first, last, self._columns, place)
         return out[::step]
 
 
@@ -185,13 +186,17 @@ class _LastRows:
         self._lock = threading.Lock()
         self._last: tuple[int, int, NDArray[Any]] | None = None
 
-    def rows(self, start: int, stop: int) -> NDArray[Any]:
-        """Return a range of rows."""
+    def pick(self, start: int, stop: int, columns: NDArray[np.intp], out: FloatArray) -> None:
+        """Write some columns of a range of rows to `out`."""
         with self._lock:
             if self._last is None or self._last[:2] != (start, stop):
                 self._last = None  # before the next one is read: one range at a time
                 self._last = (start, stop, read_rows("the table", self._table, start, stop))
-            return self._last[2]
+            rows = self._last[2]
+        if rows.dtype == out.dtype:
+            np.take(rows, columns, axis=1, out=out, mode="clip")  # without a copy in between
+        else:
+            out[...] = rows[:, columns]
 
 
 def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, Columns]:
