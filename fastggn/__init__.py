@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
     from fastggn.training import NullSpace, TrainResult, train
+    from fastggn.training.warmup import WarmupReport, warmup
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ __all__ = [
     "RankReport",
     "SingularSystemWarning",
     "TrainResult",
+    "WarmupReport",
     "__version__",
     "activations",
     "analysis",
@@ -60,6 +62,7 @@ __all__ = [
     "show_config",
     "threads",
     "train",
+    "warmup",
 ]
 
 _HOME = {
@@ -78,6 +81,7 @@ _HOME = {
     "RankReport": "analysis.rank",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
+    "WarmupReport": "training.warmup",
     "check_design": "analysis.rank",
     "critical_point": "analysis.critical",
     "load_model": "model_io",
@@ -86,6 +90,7 @@ _HOME = {
     "show_config": "parallel",
     "threads": "parallel",
     "train": "training",
+    "warmup": "training.warmup",
 }
 _MODULES = ("activations", "analysis", "data", "errors", "losses")
 

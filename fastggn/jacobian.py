@@ -10,7 +10,8 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from fastggn.data.sources import SampleSource
+from fastggn.data.reading import read_ahead
+from fastggn.data.sources import SampleSource, StreamedTargets
 from fastggn.kernels import dual, panels, rows, sweeps, tsqr
 from fastggn.kernels.layout import PHI_IN, UNIT_ROW
 from fastggn.parallel.threads import one_pool, pooled, workers_for
@@ -26,11 +27,15 @@ _ROW_BLOCK_BYTES = 32 * 2**20  # dense rows handed out at a time
 
 
 class Samples:
-    """Inputs and fixed gates, read together by ranges of samples."""
+    """Inputs and fixed gates, read together by ranges of samples.
 
-    def __init__(self, inputs: SampleSource, gates: BoolArray | None) -> None:
+    Targets that are read from a file are read ahead with them.
+    """
+
+    def __init__(self, inputs: SampleSource, gates: BoolArray | None, targets: Any = None) -> None:
         self._inputs = inputs
         self._gates = gates
+        self._targets = targets if isinstance(targets, StreamedTargets) else None
 
     @property
     def gated(self) -> bool:
@@ -41,6 +46,20 @@ class Samples:
         """Return the inputs (B, n_0) and the gates (B, hidden units) or (0, 0)."""
         gates = NO_GATES if self._gates is None else self._gates[start:stop]
         return self._inputs.rows(start, stop), gates
+
+    def parts(self, step: int) -> Iterator[tuple[int, tuple[FloatArray, BoolArray]]]:
+        """Yield (start, what `read` returns) for `step` samples at a time, files read ahead."""
+        n_samples = self._inputs.shape[0]
+        if self._inputs.streamed or self._targets is not None:
+            yield from read_ahead(self._read_with_targets, n_samples, step)
+            return
+        for start in range(0, n_samples, step):
+            yield start, self.read(start, min(n_samples, start + step))
+
+    def _read_with_targets(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
+        if self._targets is not None:
+            self._targets[start:stop]  # kept there for the loss
+        return self.read(start, stop)
 
 
 class FactoredJacobian:
@@ -104,9 +123,10 @@ class FactoredJacobian:
             return
         self._kept = None
         step = per_block * plan.chunk
-        for start in range(0, plan.n_samples, step):
-            inputs, gates = self._samples.read(start, min(plan.n_samples, start + step))
-            yield Block(plan, self.theta, start, inputs, gates, self._workspace)
+        for start, (inputs, gates) in self._samples.parts(step):
+            block = Block(plan, self.theta, start, inputs, gates, self._workspace)
+            del inputs, gates  # the block holds copies, and the next ones are being read
+            yield block
 
     def _factors_of(self, block: Block) -> FloatArray:
         """Return S of a block, shape (B, n_L, n_S), C-ordered."""

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.sources import StreamedTargets, is_streamed
 from fastggn.jacobian import FactoredJacobian, Samples
 from fastggn.losses import Loss
 from fastggn.parallel.threads import pooled
 from fastggn.workspace import Block, Plan, WorkspacePool
 
-__all__ = ["Linearisation", "LossTerms", "Objective"]
+__all__ = ["Linearisation", "LossTerms", "Objective", "prepared_targets"]
 
 FloatArray = NDArray[np.float64]
 Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
@@ -28,7 +30,7 @@ class Objective:
     ----------
     plan : Plan
     samples : Samples
-    targets : ndarray, shape (T, n_L)
+    targets : ndarray or StreamedTargets, shape (T, n_L)
     weights : ndarray, shape (T,)
         T w_i / sum w: exactly 1 where no weights are given. The objective divides by T.
     loss : Loss
@@ -38,11 +40,34 @@ class Objective:
 
     plan: Plan
     samples: Samples
-    targets: FloatArray
+    targets: FloatArray | StreamedTargets
     weights: FloatArray
     loss: Loss
     curvature: str
     l2: float
+
+
+def prepared_targets(
+    loss: Loss, Y: Any, n_samples: int, n_outputs: int
+) -> FloatArray | StreamedTargets:
+    """Return checked targets: an array, or rows of a file after one pass over them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the loss's `prepare_targets` does.
+    """
+    if not is_streamed(Y):
+        return loss.prepare_targets(Y, n_samples, n_outputs)
+    if np.dtype(Y.dtype).kind not in "fiub":
+        raise TypeError(f"Y must hold real numbers, got dtype {Y.dtype}")
+    if not 1 <= len(Y.shape) <= 2 or Y.shape[0] != n_samples:
+        raise ValueError(
+            f"Y must have one row for each of the {n_samples} samples, got shape {tuple(Y.shape)}"
+        )
+    targets = StreamedTargets(Y, lambda rows, count: loss.prepare_targets(rows, count, n_outputs))
+    targets.check()
+    return targets
 
 
 class LossTerms:

@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.curvature import GGNOperator, HessianOperator, dense_hessian
-from fastggn.data.sources import SampleSource, as_source
-from fastggn.errors import as_float_vector, check_finite, check_positive, unknown_name
+from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check_rows
+from fastggn.errors import as_float_vector, check_positive, unknown_name
 from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian, Samples
 from fastggn.kernels.layout import PHI_IN
 from fastggn.layer_blocks import LayerBlock, layer_blocks
-from fastggn.linearisation import Linearisation, Objective
+from fastggn.linearisation import Linearisation, Objective, prepared_targets
 from fastggn.losses import Loss, get_loss
 from fastggn.network import MLP
 from fastggn.parallel.threads import pooled
@@ -35,9 +35,10 @@ class Problem:
         The network F.
     X : array_like, shape (T, n_0)
         Samples by rows: an array, ``np.memmap``, or anything with shape, dtype and row slices.
+        Rows of a file (a map, h5py, Zarr, `fastggn.data.open_npy`) are read in every pass.
     Y : array_like
-        Targets, shape (T, n_L); (T,) when n_L = 1; or integer labels 0..n_L-1 of shape (T,) for
-        softmax cross-entropy.
+        Targets, likewise: shape (T, n_L); (T,) when n_L = 1; or integer labels 0..n_L-1 of shape
+        (T,) for softmax cross-entropy.
     loss : str or object
         A name (squared, softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp,
         huber), a loss object, or an object with value, gradient, hessian and hessian_sqrt.
@@ -98,8 +99,8 @@ class Problem:
         loss_object = get_loss(loss)
         source = as_source("X", X, net.n_inputs)
         n_samples = source.shape[0]
-        _check_source("X", source)
-        targets = loss_object.prepare_targets(Y, n_samples, net.n_outputs)
+        check_rows("X", source)
+        targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs)
         weights = _checked_weights(sample_weight, n_samples)
         masks = None if gates is None else _checked_gates(gates, net, n_samples)
         self._assemble(
@@ -118,7 +119,7 @@ class Problem:
         self,
         net: MLP,
         source: SampleSource,
-        targets: FloatArray,
+        targets: FloatArray | StreamedTargets,
         weights: FloatArray | None,
         gates: BoolArray | None,
         loss: Loss,
@@ -140,18 +141,21 @@ class Problem:
         self._gates = gates
         self._chunk = chunk
         plan = Plan(net, self.n_samples, gated=gates is not None, chunk=chunk)
-        relative = np.ones(self.n_samples)
+        relative: FloatArray = np.broadcast_to(np.float64(1.0), (self.n_samples,))
         if weights is not None:
             # A batch whose weights are all zero contributes nothing.
             relative = weights / (weights.mean() or 1.0)
-        samples = Samples(source, gates)
+        samples = Samples(source, gates, targets)
         self._objective = Objective(plan, samples, targets, relative, loss, curvature, l2)
         self._spaces = WorkspacePool()
 
     @property
     def targets(self) -> FloatArray:
-        """The targets as an array (T, n_L) of float64; one-hot rows for labels."""
-        return self._targets
+        """The targets as an array (T, n_L) of float64; one-hot rows for labels.
+
+        Those of a file are read at each access, all of them.
+        """
+        return self._targets if isinstance(self._targets, np.ndarray) else self._targets[:]
 
     @property
     def relative_weights(self) -> FloatArray:
@@ -348,13 +352,6 @@ class Problem:
             for target, psi in zip(out, part.sensitivities, strict=True):
                 target[part.start : part.stop] = psi
         return out
-
-
-def _check_source(name: str, source: SampleSource) -> None:
-    """Raise for the first NaN or infinite entry, reading the samples once."""
-    step = source.block_rows()
-    for start in range(0, source.shape[0], step):
-        check_finite(name, source.rows(start, min(source.shape[0], start + step)), start)
 
 
 def _checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | None:

@@ -26,7 +26,8 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 _CHUNK = 256  # samples a chunk: enough columns for GEMM near its peak
-_BLOCK_BYTES = 64 * 2**20  # the arrays of one block: phi, z, sigma' and the sensitivities
+_BLOCK_BYTES = 32 * 2**20  # the arrays of one block: phi, z, sigma' and the sensitivities
+_KEPT_BLOCKS = 2  # samples of so many blocks are one block: its forward sweep can then be kept
 _LANE_BYTES = 64 * 2**20  # partial sums of a reduction over samples
 _UNIT_OPERATIONS = 40  # an activation and its derivative, in operations
 _IDLE_WORKSPACES = 2  # kept for the next user; a training run holds two at a time
@@ -83,6 +84,8 @@ class Plan:
     def chunks_per_block(self, extra_rows: int = 0) -> int:
         """Return how many chunks fit into a block, with `extra_rows` numbers more a sample."""
         bytes_per_chunk = 8 * self.chunk * (self.rows + extra_rows)
+        if self.n_chunks * bytes_per_chunk <= _KEPT_BLOCKS * _BLOCK_BYTES:
+            return self.n_chunks
         return max(1, min(self.n_chunks, _BLOCK_BYTES // bytes_per_chunk))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fastggn import __version__
+from fastggn.cli.convert import convert
 from fastggn.cli.critical_point import critical_point
 from fastggn.cli.info import info
 from fastggn.cli.landscape import landscape
@@ -17,6 +18,7 @@ from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, STOPPED_EARLY, BadI
 from fastggn.cli.rank import check_design, rank
 from fastggn.cli.reproduce import reproduce
 from fastggn.cli.train import train
+from fastggn.cli.warmup import warmup
 from fastggn.signals import ignore_signals
 
 __all__ = ["main"]
@@ -99,8 +101,10 @@ def main() -> None:
 
 main.add_command(train)
 main.add_command(critical_point)
+main.add_command(convert)
 main.add_command(info)
 main.add_command(reproduce)
 main.add_command(rank)
 main.add_command(check_design)
 main.add_command(landscape)
+main.add_command(warmup)

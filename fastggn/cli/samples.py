@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 
 from fastggn.cli.options import DATASET, Settings
 from fastggn.data.builtin import DATASETS
-from fastggn.data.files import Table, load_table
+from fastggn.data.files import StreamedTable, Table, load_table, stream_table
+from fastggn.data.scaling import Standardised
+from fastggn.data.sources import as_source, in_parts, is_streamed
 from fastggn.errors import unknown_name
+from fastggn.parallel.memory import available_memory
 
 __all__ = ["Samples", "load_samples"]
 
@@ -20,6 +23,9 @@ Array = NDArray[np.float64]
 
 LABEL_LOSSES = ("softmax_cross_entropy", "logistic")
 MOST_CLASSES = 1000
+# A table whose float64 numbers would take more of the free memory stays in its file: read at
+# once it is held twice or three times, as stored, converted and scaled.
+MOST_OF_MEMORY = 0.25
 
 
 @dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Samples:
     ----------
     name : str
         The file's name, or the built-in set's.
-    X, Y : ndarray, shapes (T, n_0) and (T, n_L) or (T,)
+    X, Y : array or rows of a file, shapes (T, n_0) and (T, n_L) or (T,)
         As the problem takes them: scaled, class labels counted from 0.
     n_outputs : int
         n_L.
@@ -90,8 +96,8 @@ class Samples:
     """
 
     name: str
-    X: Array
-    Y: NDArray[Any]
+    X: Any
+    Y: Any
     n_outputs: int
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
@@ -126,10 +132,14 @@ class Samples:
         """Return the root mean squared error in the target's units, or None for classes."""
         if self.labels is not None:
             return None
-        error = outputs - self.Y.reshape(outputs.shape)
-        if self.scale_Y is not None:
-            error = error * self.scale_Y.scale
-        return float(np.sqrt(np.mean(np.square(error))))
+        Y = self.Y if is_streamed(self.Y) else self.Y.reshape(outputs.shape)
+        total = 0.0
+        for start, rows in in_parts(as_source("Y", Y)):
+            error = outputs[start : start + rows.shape[0]] - rows
+            if self.scale_Y is not None:
+                error = error * self.scale_Y.scale
+            total += float(np.square(error).sum())
+        return float(np.sqrt(total / outputs.size))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a model file keeps of the samples: enough to use the network."""
@@ -159,7 +169,8 @@ def load_samples(settings: Settings) -> Samples:
     """
     if settings.data is not None:
         name, classes = Path(settings.data).name, None
-        table = load_table(settings.data, settings.target)
+        table: Table | StreamedTable
+        table = _from_file(settings)
     else:
         name = settings.dataset or DATASET
         table, classes = _builtin(name, settings)
@@ -177,6 +188,21 @@ def load_samples(settings: Settings) -> Samples:
     if wanted or (wanted is None and settings.data is not None):
         return _standardised(samples, settings)
     return samples
+
+
+def _from_file(settings: Settings) -> Table | StreamedTable:
+    """Return the table of DATA, left in its file where it is large beside the free memory."""
+    assert settings.data is not None
+    streamed = stream_table(settings.data, settings.target)
+    if streamed is not None:
+        T, n = streamed.X.shape
+        if 8 * T * (n + streamed.Y.shape[1]) > MOST_OF_MEMORY * available_memory():
+            if settings.loss not in LABEL_LOSSES:
+                return streamed
+            # Classes are counted first: the labels are held, the inputs are not.
+            parts = [rows for _, rows in in_parts(as_source("Y", streamed.Y))]
+            return replace(streamed, Y=np.concatenate(parts))
+    return load_table(settings.data, settings.target)
 
 
 def _builtin(name: str, settings: Settings) -> tuple[Table, Array | None]:
@@ -198,13 +224,13 @@ def _builtin(name: str, settings: Settings) -> tuple[Table, Array | None]:
     return Table(X, Y, inputs, targets), classes
 
 
-def _plain(name: str, table: Table, **keywords: Any) -> Samples:
+def _plain(name: str, table: Table | StreamedTable, **keywords: Any) -> Samples:
     return Samples(
         name, table.X, table.Y, table.Y.shape[1], table.inputs, table.targets, **keywords
     )
 
 
-def _with_labels(name: str, table: Table, loss: str) -> Samples:
+def _with_labels(name: str, table: Table | StreamedTable, loss: str) -> Samples:
     """Return samples whose one target column was turned into labels from 0."""
     classes, labels = np.unique(table.Y[:, 0], return_inverse=True)
     target = table.targets[0]
@@ -227,8 +253,8 @@ def _with_labels(name: str, table: Table, loss: str) -> Samples:
 
 def _standardised(samples: Samples, settings: Settings) -> Samples:
     """Return the samples with scaled inputs and, in a regression, scaled targets."""
-    scale_X = Scaling.of(samples.X)
-    scaled = replace(samples, X=scale_X.apply(samples.X), scale_X=scale_X)
+    X, scale_X = _scaled(samples.X)
+    scaled = replace(samples, X=X, scale_X=scale_X)
     # Labels and probabilities keep their meaning only unscaled, an output activation its range.
     if (
         settings.loss in LABEL_LOSSES
@@ -236,5 +262,14 @@ def _standardised(samples: Samples, settings: Settings) -> Samples:
         or settings.output_activation != "identity"
     ):
         return scaled
-    scale_Y = Scaling.of(samples.Y)
-    return replace(scaled, Y=scale_Y.apply(samples.Y), scale_Y=scale_Y)
+    Y, scale_Y = _scaled(samples.Y)
+    return replace(scaled, Y=Y, scale_Y=scale_Y)
+
+
+def _scaled(columns: Any) -> tuple[Any, Scaling]:
+    """Return scaled columns, computed as they are read where they stay in a file."""
+    if is_streamed(columns):
+        rows = Standardised(columns)
+        return rows, Scaling(rows.mean, rows.scale)
+    scaling = Scaling.of(columns)
+    return scaling.apply(columns), scaling

@@ -9,18 +9,26 @@ from fastggn.data.builtin import (
     sine,
     xor,
 )
+from fastggn.data.convert import convert_table
 from fastggn.data.files import Table, load_table
 from fastggn.data.idx import read_idx
+from fastggn.data.npy import NpyFile, open_npy
+from fastggn.data.scaling import Standardised, split_columns
 
 __all__ = [
     "DATASETS",
     "Dataset",
+    "NpyFile",
+    "Standardised",
     "Table",
+    "convert_table",
     "four_regions",
     "four_regions_class",
     "friedman1",
     "load_table",
     "read_idx",
+    "open_npy",
     "sine",
+    "split_columns",
     "xor",
 ]

@@ -11,15 +11,23 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.npy import open_npy
+from fastggn.data.scaling import split_columns
 from fastggn.data.storage import read_archive, read_array, require_file
-from fastggn.data.text import read_text
+from fastggn.data.text import TEXT_SUFFIXES, read_text
 from fastggn.errors import check_finite, suggest
 
-__all__ = ["Table", "load_table"]
+__all__ = [
+    "StreamedTable",
+    "Table",
+    "Target",
+    "load_table",
+    "stream_table",
+    "target_columns",
+]
 
 Target: TypeAlias = str | int | Sequence[str | int] | None
 
-TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SUFFIXES = (".npz", ".npy", *TEXT_SUFFIXES, ".h5", ".hdf5")
 
 
@@ -89,6 +97,73 @@ def load_table(path: str | os.PathLike[str], target: Target = None) -> Table:
     return _from_hdf5(file, target)
 
 
+@dataclass(frozen=True)
+class StreamedTable:
+    """Samples that stay in their file.
+
+    Attributes
+    ----------
+    X, Y : object
+        Inputs (T, n_0) and targets (T, n_L), with shape, dtype and row slices.
+    inputs, targets : tuple of str
+        Names of the columns.
+    """
+
+    X: Any
+    Y: Any
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+
+
+def stream_table(path: str | os.PathLike[str], target: Target = None) -> StreamedTable | None:
+    """Open what `load_table` would read, without reading it; None where it has to be read.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.npy`` in C order with two dimensions, or ``.h5`` with arrays X and Y of that kind.
+    target : str, int or sequence of them, optional
+        As in `load_table`.
+
+    Raises
+    ------
+    ValueError, OSError, ImportError
+        As in `load_table`, for what the file's header shows.
+    """
+    file = require_file(path)
+    if file.suffix.lower() == ".npy":
+        rows = open_npy(file)
+        if len(rows.shape) != 2:
+            return None
+        chosen = target_columns(file, target, (), rows.shape[1])
+        X, Y = split_columns(rows, chosen)
+        names = [f"column {j}" for j in range(rows.shape[1])]
+        rest = tuple(names[j] for j in range(len(names)) if j not in chosen)
+        return StreamedTable(X, Y, rest, tuple(names[j] for j in chosen))
+    if file.suffix.lower() in (".h5", ".hdf5"):
+        return _stream_hdf5(file, target)
+    return None
+
+
+def _stream_hdf5(file: Path, target: Target) -> StreamedTable | None:
+    """Open the data sets of an HDF5 file; None where they are not two matrices of equal length."""
+    try:
+        import h5py
+    except ImportError:
+        return None  # reading it says what is missing
+    wanted = _as_list(target, default="Y")
+    try:
+        archive = h5py.File(file, "r")
+        X, Y = archive.get("X"), archive.get(str(wanted[0]))
+    except OSError:
+        return None
+    if len(wanted) != 1 or not all(isinstance(d, h5py.Dataset) and d.ndim == 2 for d in (X, Y)):
+        return None
+    if X.shape[0] != Y.shape[0]:
+        return None
+    return StreamedTable(X, Y, _numbered("x", X.shape[1]), _numbered("y", Y.shape[1]))
+
+
 def _from_columns(
     file: Path, values: NDArray[Any], names: tuple[str, ...], target: Target
 ) -> Table:
@@ -96,15 +171,9 @@ def _from_columns(
     if values.ndim != 2:
         raise ValueError(f"{file}: the array must be two-dimensional, got shape {values.shape}")
     n_columns = values.shape[1]
-    if n_columns < 2:
-        raise ValueError(f"{file}: {n_columns} column; inputs and a target need at least 2")
     array = _as_numbers(file, "the array", values)
-    chosen = [_column(file, item, names, n_columns) for item in _as_list(target, default=-1)]
-    if len(set(chosen)) < len(chosen):
-        raise ValueError(f"{file}: a target column is named twice")
+    chosen = target_columns(file, target, names, n_columns)
     rest = [j for j in range(n_columns) if j not in chosen]
-    if not rest:
-        raise ValueError(f"{file}: every column is a target; no inputs are left")
     labels = names or tuple(f"column {j}" for j in range(n_columns))
     return Table(
         np.ascontiguousarray(array[:, rest]),
@@ -112,6 +181,24 @@ def _from_columns(
         tuple(labels[j] for j in rest),
         tuple(labels[j] for j in chosen),
     )
+
+
+def target_columns(file: Path, target: Target, names: tuple[str, ...], n_columns: int) -> list[int]:
+    """Return the numbers of the target columns of a table, by default the last one.
+
+    Raises
+    ------
+    ValueError
+        If a column does not exist or is named twice, or no input is left.
+    """
+    if n_columns < 2:
+        raise ValueError(f"{file}: {n_columns} column; inputs and a target need at least 2")
+    chosen = [_column(file, item, names, n_columns) for item in _as_list(target, default=-1)]
+    if len(set(chosen)) < len(chosen):
+        raise ValueError(f"{file}: a target column is named twice")
+    if len(chosen) == n_columns:
+        raise ValueError(f"{file}: every column is a target; no inputs are left")
+    return chosen
 
 
 def _column(file: Path, item: str | int, names: tuple[str, ...], n_columns: int) -> int:

@@ -2,22 +2,43 @@
 
 from __future__ import annotations
 
+import mmap
+import re
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ArraySource", "SampleSource", "as_source"]
+from fastggn.data.reading import read_ahead
+from fastggn.errors import check_finite
+
+__all__ = [
+    "ArraySource",
+    "SampleSource",
+    "StreamedTargets",
+    "as_doubles",
+    "as_source",
+    "check_rows",
+    "in_parts",
+    "is_streamed",
+    "read_rows",
+]
 
 FloatArray = NDArray[np.float64]
 
-_BYTES_PER_READ = 32 * 2**20
+BYTES_PER_READ = 8 * 2**20
+# Rows between two wanted ones that are read rather than skipped.
+SHORT_GAP = 16
 
 
 class SampleSource(Protocol):
     """Two-dimensional samples that can be read by ranges of rows."""
 
     shape: tuple[int, int]
+    streamed: bool
 
     def rows(self, start: int, stop: int) -> FloatArray:
         """Return the rows start..stop as a C-ordered float64 array."""
@@ -33,26 +54,206 @@ class SampleSource(Protocol):
 
 
 class ArraySource:
-    """A source over an array-like object, in memory, mapped or in a file."""
+    """A source over an array-like object, in memory, mapped or in a file.
 
-    def __init__(self, array: Any) -> None:
+    Attributes
+    ----------
+    shape : tuple of int
+    streamed : bool
+        Whether rows are read each time they are asked for: a thread may then read ahead.
+    """
+
+    def __init__(self, name: str, array: Any) -> None:
+        self._name = name
         self._array = array
         self.shape: tuple[int, int] = (int(array.shape[0]), int(array.shape[1]))
+        self.streamed = is_streamed(array)
 
     def rows(self, start: int, stop: int) -> FloatArray:
-        """Return the rows start..stop; a view where the array is C-ordered float64."""
-        return np.ascontiguousarray(self._array[start:stop], dtype=np.float64)
+        """Return the rows start..stop; a view where the array is float64 in memory."""
+        return as_doubles(read_rows(self._name, self._array, start, stop))
 
     def take(self, index: NDArray[np.intp]) -> FloatArray:
         """Return the rows of `index`; files are read in increasing order, each row once."""
         if isinstance(self._array, np.ndarray):
-            return np.ascontiguousarray(self._array[index], dtype=np.float64)
-        unique, inverse = np.unique(index, return_inverse=True)
-        return np.ascontiguousarray(self._array[unique], dtype=np.float64)[inverse]
+            return as_doubles(np.asarray(self._array[index]))
+        return take_rows(self.rows, index, self.shape[1:], self.block_rows())
 
     def block_rows(self) -> int:
-        """Return the rows of about 32 MiB of float64."""
-        return max(1, _BYTES_PER_READ // (8 * max(1, self.shape[1])))
+        """Return the rows of about 8 MiB of float64."""
+        return max(1, BYTES_PER_READ // (8 * max(1, self.shape[1])))
+
+
+class StreamedTargets:
+    """Targets that stay in their file; indexing returns them as the loss wants them, float64.
+
+    The two parts read last are kept: the functions of the loss ask for the same one several times.
+
+    Parameters
+    ----------
+    array : object
+        With shape (T,) or (T, n), dtype and row slices.
+    prepare : callable
+        Maps (rows, their number) to the targets (B, n_L): the loss's own checks and encoding.
+    """
+
+    KEPT = 2  # the part in work and the one read ahead
+
+    def __init__(self, array: Any, prepare: Callable[[Any, int], FloatArray]) -> None:
+        self._array = array
+        self._prepare = prepare
+        self._lock = threading.Lock()
+        self._parts: dict[tuple[int, int], FloatArray] = {}
+        self._n_rows = int(array.shape[0])
+        width = self[:1].shape[1]
+        self.shape: tuple[int, int] = (self._n_rows, width)
+
+    def __len__(self) -> int:
+        return self._n_rows
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> FloatArray:
+        """Return the targets of a range of samples, or of an index, shape (B, n_L)."""
+        if not isinstance(rows, slice):
+            return take_rows(self._read, rows, self.shape[1:], self.block_rows())
+        start, stop, step = rows.indices(self._n_rows)
+        if step != 1:
+            raise ValueError("targets are read by ranges of consecutive samples")
+        with self._lock:
+            part = self._parts.get((start, stop))
+            while part is None and len(self._parts) >= self.KEPT:  # before the next one is read
+                del self._parts[next(iter(self._parts))]
+        if part is None:
+            part = self._read(start, stop)
+            with self._lock:
+                self._parts[start, stop] = part
+        return part
+
+    def _read(self, start: int, stop: int) -> FloatArray:
+        return self._prepare(read_rows("Y", self._array, start, stop), stop - start)
+
+    def block_rows(self) -> int:
+        """Return the rows of about 8 MiB of float64."""
+        return max(1, BYTES_PER_READ // (8 * max(1, self.shape[1])))
+
+    def check(self) -> None:
+        """Read all targets once, and name the first bad one.
+
+        Raises
+        ------
+        ValueError
+            If a target is NaN, infinite, or not what the loss accepts.
+        """
+        for start, raw in read_ahead(
+            lambda a, b: read_rows("Y", self._array, a, b), self._n_rows, self.block_rows()
+        ):
+            check_finite("Y", raw, start)
+            try:
+                self._prepare(raw, raw.shape[0])
+            except ValueError as error:
+                raise ValueError(_shifted(str(error), start)) from None
+
+
+def _shifted(message: str, offset: int) -> str:
+    """Count the sample that a message about a part names from the beginning of the file."""
+    return re.sub(r"\bY\[(\d+)", lambda found: f"Y[{int(found[1]) + offset}", message)
+
+
+def is_streamed(array: Any) -> bool:
+    """Return whether an object with shape and dtype holds its rows in a file, not in memory."""
+    if isinstance(array, np.ndarray):
+        return isinstance(array, np.memmap)
+    if not (hasattr(array, "shape") and hasattr(array, "dtype")):
+        return False
+    # Arrays of other libraries are in memory; they are converted once.
+    marks = ("__array_interface__", "__dlpack__", "to_numpy")
+    return not any(hasattr(array, mark) for mark in marks)
+
+
+def as_doubles(rows: NDArray[Any]) -> FloatArray:
+    """Return rows as a C-ordered float64 array."""
+    return np.ascontiguousarray(rows, dtype=np.float64)
+
+
+def read_rows(name: str, array: Any, start: int, stop: int) -> NDArray[Any]:
+    """Return rows of an array in its own dtype; a copy where they come from a file.
+
+    Raises
+    ------
+    ValueError
+        If the object returns another number of rows or columns than it has.
+    """
+    rows = array[start:stop]
+    if isinstance(rows, np.memmap):
+        copy = np.array(rows, subok=False)
+        _give_pages_back(rows)
+        return copy
+    found = np.asarray(rows)
+    if found.shape != (stop - start, *array.shape[1:]):
+        raise ValueError(
+            f"{name}[{start}:{stop}] gave shape {found.shape} where {name} has shape "
+            f"{tuple(array.shape)}"
+        )
+    return found
+
+
+def _give_pages_back(rows: np.memmap[Any, Any]) -> None:
+    """Take the pages of these rows out of this process's memory; the page cache keeps them.
+
+    Private maps (mode "c") are left alone: their changes are in memory only.
+    """
+    mapping = getattr(rows, "_mmap", None)
+    backwards = any(stride < 0 for stride in rows.strides)
+    if sys.platform != "linux" or mapping is None or rows.mode == "c" or not rows.size:
+        return
+    if backwards or list(rows.strides) != sorted(rows.strides, reverse=True):
+        return  # the rows are scattered over the file
+    base = np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
+    first = rows.__array_interface__["data"][0] - base
+    extent = sum((n - 1) * stride for n, stride in zip(rows.shape, rows.strides, strict=True))
+    first -= first % mmap.PAGESIZE
+    last = rows.__array_interface__["data"][0] - base + extent + rows.itemsize
+    mapping.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def take_rows(
+    read: Callable[[int, int], NDArray[Any]],
+    index: NDArray[np.intp],
+    row_shape: tuple[int, ...],
+    most: int,
+) -> FloatArray:
+    """Return the rows of an index by slices alone: neighbours together, each row once."""
+    wanted, inverse = np.unique(index, return_inverse=True)
+    out = np.empty((wanted.size, *row_shape))
+    for first, last in _runs(wanted, most):
+        start = int(wanted[first])
+        part = read(start, int(wanted[last - 1]) + 1)
+        out[first:last] = part[wanted[first:last] - start]
+    return out[inverse]
+
+
+def _runs(wanted: NDArray[np.intp], most: int) -> Iterator[tuple[int, int]]:
+    """Yield ranges of a sorted index whose rows lie close together, `most` rows at a time."""
+    far = np.flatnonzero(np.diff(wanted) > SHORT_GAP) + 1
+    for first, last in zip([0, *far.tolist()], [*far.tolist(), wanted.size], strict=True):
+        while first < last:
+            end = int(np.searchsorted(wanted[first:last], wanted[first] + most)) + first
+            yield first, end
+            first = end
+
+
+def in_parts(source: SampleSource) -> Iterator[tuple[int, FloatArray]]:
+    """Yield (first row, rows) of a source in parts of bounded size, files read ahead."""
+    if source.streamed:
+        yield from read_ahead(source.rows, source.shape[0], source.block_rows())
+        return
+    for start in range(0, source.shape[0], source.block_rows()):
+        yield start, source.rows(start, min(source.shape[0], start + source.block_rows()))
+
+
+def check_rows(name: str, source: SampleSource) -> None:
+    """Read a source once, and raise for the first NaN or infinite entry."""
+    for start, rows in in_parts(source):
+        check_finite(name, rows, start)
 
 
 def as_source(name: str, samples: Any, width: int | None = None) -> ArraySource:
@@ -76,7 +277,7 @@ def as_source(name: str, samples: Any, width: int | None = None) -> ArraySource:
         If it is not two-dimensional, is empty, or has another number of columns.
     """
     array = samples
-    if not (hasattr(samples, "shape") and hasattr(samples, "dtype")):
+    if not is_streamed(samples):
         array = np.asarray(samples)
     if np.dtype(array.dtype).kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
@@ -88,4 +289,4 @@ def as_source(name: str, samples: Any, width: int | None = None) -> ArraySource:
         raise ValueError(f"{name} must have {width} columns, got shape {tuple(array.shape)}")
     if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
         array = np.ascontiguousarray(array, dtype=np.float64)
-    return ArraySource(array)
+    return ArraySource(name, array)

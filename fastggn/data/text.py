@@ -13,9 +13,13 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TextTable", "read_text"]
+__all__ = ["TEXT_SUFFIXES", "TextReader", "TextTable", "read_text"]
 
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SEPARATORS = (",", ";", "\t")
+ROWS_PER_PART = 20_000
+CELLS_PER_PART = 400_000
+NO_TABLE = "the file cannot be read as a table of numbers (are there line breaks inside quotes?)"
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,57 @@ def _read(stream: TextIO, path: Path) -> TextTable:
     return TextTable(values, names)
 
 
+class TextReader:
+    """A table read from an open text file part by part; see `read_text` for what it accepts.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The column names; empty where the file has none.
+    n_columns : int
+    """
+
+    def __init__(self, stream: TextIO, path: Path) -> None:
+        self._path = path
+        self._lines: Iterator[tuple[int, str]] = (
+            (number, line) for number, line in enumerate(stream, start=1) if line.strip()
+        )
+        first = next(self._lines, None)
+        if first is None:
+            raise ValueError(f"{path}: the file is empty")
+        self._separator = _separator(first[1])
+        cells = _split(first[1], self._separator)
+        self.n_columns = len(cells)
+        self.names: tuple[str, ...] = ()
+        if any(_is_number(cell) for cell in cells):
+            self._lines = itertools.chain([first], self._lines)
+        else:
+            self.names = tuple(c.strip() for c in cells)
+
+    def parts(self) -> Iterator[NDArray[np.float64]]:
+        """Yield the rows in order, some thousands at a time.
+
+        Raises
+        ------
+        ValueError
+            If there are none, or for the first wrong row or cell, with its line and column.
+        """
+        count = max(1, min(ROWS_PER_PART, CELLS_PER_PART // self.n_columns))
+        empty = True
+        while lines := list(itertools.islice(self._lines, count)):
+            empty = False
+            values = _numbers((line for _, line in lines), self._separator, self.n_columns)
+            if values is None or values.shape[1] != self.n_columns or not np.isfinite(values).all():
+                faults = (
+                    _fault_of(n, x, self._separator, self.names, self.n_columns) for n, x in lines
+                )
+                reason = next((fault for fault in faults if fault), NO_TABLE)
+                raise ValueError(f"{self._path}: {reason}")
+            yield values
+        if empty:
+            raise ValueError(f"{self._path}: the file has a header but no rows")
+
+
 def _numbers(
     lines: Iterator[str], separator: str | None, n_columns: int
 ) -> NDArray[np.float64] | None:
@@ -112,13 +167,22 @@ def _fault(stream: TextIO, separator: str | None, names: tuple[str, ...], n_colu
         if not header_seen:
             header_seen = True
             continue
-        cells = _split(line, separator)
-        if len(cells) != n_columns:
-            return f"line {number} has {len(cells)} columns where the first line has {n_columns}"
-        for column, cell in enumerate(cells):
-            if reason := _reason(cell):
-                return f"line {number}, column {_column(names, column)} {reason}"
-    return "the file cannot be read as a table of numbers (are there line breaks inside quotes?)"
+        if fault := _fault_of(number, line, separator, names, n_columns):
+            return fault
+    return NO_TABLE
+
+
+def _fault_of(
+    number: int, line: str, separator: str | None, names: tuple[str, ...], n_columns: int
+) -> str:
+    """Say what is wrong with a line that is not blank; an empty string where nothing is."""
+    cells = _split(line, separator)
+    if len(cells) != n_columns:
+        return f"line {number} has {len(cells)} columns where the first line has {n_columns}"
+    for column, cell in enumerate(cells):
+        if reason := _reason(cell):
+            return f"line {number}, column {_column(names, column)} {reason}"
+    return ""
 
 
 def _column(names: tuple[str, ...], index: int) -> str:

@@ -2,14 +2,29 @@
 
 import numba
 
+from fastggn.kernels.cache import KernelCache
+
 # The names of the LLVM flags that keep NaN and infinities (no nnan, ninf) and the order of
 # sums (no reassoc): results must not depend on how a loop was vectorised.
 FLAGS = {"contract", "nsz", "arcp"}
 
-# error_model="numpy": the check for a division by zero would stop vectorisation.
-njit = numba.njit(cache=True, error_model="numpy", nogil=True, fastmath=FLAGS)
-pnjit = numba.njit(cache=True, error_model="numpy", nogil=True, fastmath=FLAGS, parallel=True)
-inline = numba.njit(cache=True, error_model="numpy", nogil=True, fastmath=FLAGS, forceinline=True)
-
 # True where the compiler is switched off (NUMBA_DISABLE_JIT=1): Python twins run instead.
 DISABLED = bool(numba.config.DISABLE_JIT)
+
+
+def _decorator(**options):
+    # error_model="numpy": the check for a division by zero would stop vectorisation.
+    compiled = numba.njit(error_model="numpy", nogil=True, fastmath=FLAGS, **options)
+
+    def decorate(function):
+        dispatcher = compiled(function)
+        if not DISABLED:
+            dispatcher._cache = KernelCache(function)
+        return dispatcher
+
+    return decorate
+
+
+njit = _decorator()
+pnjit = _decorator(parallel=True)
+inline = _decorator(forceinline=True)

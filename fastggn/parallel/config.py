@@ -9,6 +9,7 @@ from typing import Any
 import numba
 import threadpoolctl
 
+from fastggn.kernels.cache import folders
 from fastggn.parallel.memory import available_memory
 from fastggn.parallel.threads import max_threads, thread_count, threading_layer
 
@@ -40,7 +41,7 @@ def configuration() -> dict[str, Any]:
         "threads, at most": max_threads(),
         "blas": blas,
         "available memory (bytes)": available_memory(),
-        "cache folder": numba.config.CACHE_DIR or "beside the kernels (NUMBA_CACHE_DIR unset)",
+        "cache folder": str(folders()[0][0]),
         "compiler": "off" if numba.config.DISABLE_JIT else "on",
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, ParamSpec, TypeVar
 
@@ -17,6 +18,8 @@ import numba
 # SciPy's BLAS, which the kernels call, must be loaded before the libraries are listed.
 import scipy.linalg.cython_blas  # noqa: F401
 import threadpoolctl
+
+from fastggn.errors import FastGGNWarning
 
 __all__ = [
     "max_threads",
@@ -94,6 +97,29 @@ def threading_layer() -> str | None:
         return None
 
 
+def _settle_layer() -> str | None:
+    """Return the threading layer, chosen now: any other one where that asked for is absent."""
+    layer = threading_layer()
+    if layer is None and not numba.config.DISABLE_JIT:
+        wanted = numba.config.THREADING_LAYER
+        try:
+            numba.get_num_threads()
+        except ValueError as error:
+            if str(wanted).lower() not in ("tbb", "omp", "safe", "threadsafe", "forksafe"):
+                raise  # no layer at all, or a name that is none
+            numba.config.THREADING_LAYER = "default"
+            numba.get_num_threads()
+            reason = str(error).splitlines()[0]
+            warnings.warn(
+                f"threading layer {wanted!r} cannot be loaded ({reason}): "
+                f"{threading_layer()!r} is used in its place",
+                FastGGNWarning,
+                stacklevel=3,
+            )
+        layer = threading_layer()
+    return layer
+
+
 @contextlib.contextmanager
 def one_pool() -> Iterator[None]:
     """Hold BLAS at one thread, and keep other Python threads out where the layer demands it.
@@ -101,7 +127,7 @@ def one_pool() -> Iterator[None]:
     Numba's ``workqueue`` layer aborts the process when two Python threads enter kernels at the
     same time, so calls take turns there, and until the layer is known.
     """
-    serialise = threading_layer() in (None, "workqueue")
+    serialise = _settle_layer() in (None, "workqueue")
     with _kernel_lock if serialise else contextlib.nullcontext():
         _blas.enter()
         try:
@@ -150,6 +176,7 @@ def max_threads() -> int:
 
 def thread_count() -> int:
     """Return the number of threads that the kernels use in this Python thread."""
+    _settle_layer()
     return int(numba.get_num_threads())
 
 
@@ -186,8 +213,8 @@ def threads(n: int | None = None) -> Iterator[None]:
                 f"the number of threads must lie in 1..{max_threads()} "
                 f"(NUMBA_NUM_THREADS, set before the first import), got {n}"
             )
-    previous = numba.get_num_threads()
     with one_pool():
+        previous = numba.get_num_threads()
         if n is not None:
             numba.set_num_threads(int(n))
         try:

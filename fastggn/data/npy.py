@@ -1,0 +1,136 @@
+"""Rows of an ``.npy`` file read by ranges, without mapping it: mapped pages count as resident."""
+
+from __future__ import annotations
+
+import math
+import os
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.data.storage import ArchiveError, require_file
+
+__all__ = ["NpyFile", "open_npy"]
+
+
+def open_npy(path: str | os.PathLike[str]) -> NpyFile:
+    """Open an ``.npy`` file for reading by rows.
+
+    Resident memory stays at what is read at a time, where a mapped file (``np.load`` with
+    ``mmap_mode``) fills it with pages.
+
+    Parameters
+    ----------
+    path : path-like
+        A file of real numbers in C order, shape (T,) or (T, n).
+
+    Returns
+    -------
+    NpyFile
+        An object with shape, dtype and row slices, as `Problem` takes it for X or Y.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, is no such file, holds objects, is in Fortran order, has another
+        number of dimensions, or is not as long as its header says.
+    OSError
+        If it cannot be opened.
+    """
+    return NpyFile(path)
+
+
+class NpyFile:
+    """The rows of an ``.npy`` file; made by `open_npy`.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    path : Path
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = require_file(path)
+        descriptor = os.open(self.path, os.O_RDONLY)
+        self._close = weakref.finalize(self, os.close, descriptor)
+        self._descriptor = descriptor
+        try:
+            self.shape, self.dtype, self._offset = self._header()
+        except BaseException:
+            self._close()
+            raise
+        self._row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
+
+    def _header(self) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+        """Read the header, and check it against the length of the file."""
+        with open(self._descriptor, "rb", closefd=False) as stream:
+            try:
+                version = np.lib.format.read_magic(stream)
+                readers = {
+                    (1, 0): np.lib.format.read_array_header_1_0,
+                    (2, 0): np.lib.format.read_array_header_2_0,
+                }
+                if version not in readers:
+                    raise ValueError(f"unknown version {version} of the format")
+                shape, fortran, dtype = readers[version](stream)
+            except (ValueError, OverflowError) as error:
+                raise ArchiveError(f"{self.path}: not a readable .npy file ({error})") from None
+            offset = stream.tell()
+        if dtype.hasobject:
+            raise ArchiveError(f"{self.path}: holds pickled objects, which are never loaded")
+        if dtype.kind not in "fiub":
+            raise ArchiveError(f"{self.path}: must hold real numbers, got dtype {dtype}")
+        if len(shape) not in (1, 2):
+            raise ArchiveError(f"{self.path}: the array must be (T,) or (T, n), got shape {shape}")
+        if fortran and len(shape) == 2 and min(shape) > 1:
+            raise ArchiveError(
+                f"{self.path}: the array is in Fortran order, whose rows are scattered over the "
+                "file; save it again from np.ascontiguousarray"
+            )
+        expected = offset + math.prod(shape) * dtype.itemsize
+        size = os.fstat(self._descriptor).st_size
+        if size != expected:
+            raise ArchiveError(
+                f"{self.path}: {size} bytes where its header (shape {shape}) asks for {expected}"
+            )
+        return shape, dtype, offset
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Return a range of rows, in the file's own dtype."""
+        if not isinstance(rows, slice):
+            raise TypeError(f"{type(self).__name__} takes slices of rows, not {rows!r}")
+        start, stop, step = rows.indices(self.shape[0])
+        if step < 1:
+            raise ValueError(f"the step of a slice must be positive, got {step}")
+        out = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
+        if out.size:
+            self._fill(out.data.cast("B"), start)
+        return out[::step]
+
+    def _fill(self, buffer: memoryview, start: int) -> None:
+        """Read into the buffer from row `start` on; any number of threads may be here."""
+        position = self._offset + start * self._row_bytes
+        if not self._close.alive:
+            raise ValueError(f"{self.path} is closed")
+        while buffer:
+            count = os.preadv(self._descriptor, [buffer], position)
+            if count == 0:
+                raise OSError(f"{self.path}: cut short while it was read, at byte {position}")
+            position += count
+            buffer = buffer[count:]
+
+    def close(self) -> None:
+        """Close the file; it is closed anyway when the last reference is gone."""
+        self._close()
+
+    def __enter__(self) -> NpyFile:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()

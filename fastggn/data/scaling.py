@@ -1,0 +1,236 @@
+"""Views of rows in a file: scaled columns, chosen columns; computed anew at each read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.data.sources import as_source, in_parts, read_rows
+from fastggn.errors import as_float_vector, check_finite
+
+__all__ = ["Columns", "Moments", "Standardised", "split_columns"]
+
+FloatArray = NDArray[np.float64]
+
+MOST_BYTES = 32 * 2**20  # of a table, read at a time
+
+
+class Moments:
+    """Mean and deviation of columns whose rows come in parts.
+
+    Each part is merged by the update of Chan, Golub and LeVeque (1979): it never subtracts two
+    large sums, so that columns far from zero keep their deviation.
+
+    Attributes
+    ----------
+    count : int
+        The rows so far.
+    mean : ndarray, shape (n,)
+    """
+
+    def __init__(self, n_columns: int) -> None:
+        self.count = 0
+        self.mean: FloatArray = np.zeros(n_columns)
+        self._squares: FloatArray = np.zeros(n_columns)
+
+    def add(self, rows: FloatArray) -> None:
+        """Merge rows, shape (B, n)."""
+        if rows.shape[0] == 0:
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = rows.mean(axis=0)
+            squares = np.square(rows - mean).sum(axis=0)
+            total = self.count + rows.shape[0]
+            delta = mean - self.mean
+            self.mean = self.mean + delta * (rows.shape[0] / total)
+            between = np.square(delta) * (self.count * (rows.shape[0] / total))
+            self._squares = self._squares + squares + between
+        self.count = total
+
+    @property
+    def deviation(self) -> FloatArray:
+        """The standard deviation of each column, shape (n,), divided by the number of rows."""
+        return np.asarray(np.sqrt(self._squares / max(1, self.count)))
+
+    def scale(self) -> FloatArray:
+        """Return what the columns are divided by: the deviation, and 1 for a constant column.
+
+        Raises
+        ------
+        ValueError
+            If a mean or a deviation overflows.
+        """
+        deviation = self.deviation
+        if not (np.isfinite(self.mean).all() and np.isfinite(deviation).all()):
+            raise ValueError("the values are too large to be scaled")
+        # A column of one repeated value has a deviation of rounding errors, or of 0.
+        return np.where(deviation <= 1e-13 * np.abs(self.mean), 1.0, deviation)
+
+
+class Standardised:
+    """Samples scaled to ``(column - mean) / scale`` as they are read.
+
+    Parameters
+    ----------
+    samples : array_like
+        Shape (T, n): an array, ``np.memmap``, `open_npy`, an h5py or Zarr data set, or any object
+        with shape, dtype and row slices. Without `mean` and `scale` it is read once, in parts.
+    mean, scale : array_like, shape (n,), optional
+        Of other samples, to scale new ones like those; both or none.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+        float64.
+    mean, scale : ndarray, shape (n,)
+        The mean and the standard deviation of each column; a constant column has scale 1.
+
+    Raises
+    ------
+    TypeError
+        If the samples are not real numbers.
+    ValueError
+        If they are not two-dimensional, are empty, or hold NaN or infinity (the first one is
+        named); if the values overflow; if only one of mean and scale is given, or a scale is not
+        positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastggn as fg
+    >>> X = fg.data.Standardised(np.array([[1.0, 5.0], [3.0, 5.0]]))
+    >>> X[0:2]
+    array([[-1.,  0.],
+           [ 1.,  0.]])
+    """
+
+    dtype = np.dtype(np.float64)
+
+    def __init__(
+        self, samples: Any, mean: ArrayLike | None = None, scale: ArrayLike | None = None
+    ) -> None:
+        self._source = as_source("samples", samples)
+        self.shape = self._source.shape
+        if (mean is None) != (scale is None):
+            raise ValueError("mean and scale go together: give both or none")
+        if mean is None:
+            moments = Moments(self.shape[1])
+            for start, rows in in_parts(self._source):
+                check_finite("samples", rows, start)
+                moments.add(rows)
+            self.mean, self.scale = moments.mean, moments.scale()
+            return
+        self.mean = as_float_vector("mean", mean, self.shape[1])
+        self.scale = as_float_vector("scale", scale, self.shape[1])
+        if (self.scale <= 0.0).any():
+            raise ValueError(f"scale must be positive, got {self.scale.min()}")
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> FloatArray:
+        """Return a range of rows, scaled."""
+        if not isinstance(rows, slice):
+            raise TypeError(f"Standardised takes slices of rows, not {rows!r}")
+        start, stop, step = rows.indices(self.shape[0])
+        if step < 1:
+            raise ValueError(f"the step of a slice must be positive, got {step}")
+        part = self._source.rows(start, max(start, stop)) - self.mean
+        part /= self.scale
+        return part[::step]
+
+    def undo(self, rows: ArrayLike) -> FloatArray:
+        """Return scaled rows in their own units."""
+        return np.asarray(np.asarray(rows) * self.scale + self.mean)
+
+
+class Columns:
+    """Some columns of a table, as samples of their own; made by `split_columns`."""
+
+    def __init__(self, table: _LastRows, columns: Sequence[int]) -> None:
+        self._table = table
+        self._columns = np.asarray(columns, dtype=np.intp)
+        self.shape = (table.n_rows, len(columns))
+        self.dtype = np.dtype(np.float64)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> FloatArray:
+        """Return a range of rows."""
+        start, stop, step = rows.indices(self.shape[0])
+        if step < 1:
+            raise ValueError(f"the step of a slice must be positive, got {step}")
+        out = np.empty((max(0, stop - start), self.shape[1]))
+        # All of a few columns may fit into memory where all of the table does not.
+        most = self._table.most_rows
+        for first in range(start, stop, most):
+            last = min(stop, first + most)
+            place = out[first - start : last - start]
+            self._table.pick(first, last, self._columns, place)
+        return out[::step]
+
+
+class _LastRows:
+    """A table whose last range is kept: inputs and targets are read one after the other."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self.n_rows = int(table.shape[0])
+        self.most_rows = max(1, MOST_BYTES // (8 * int(table.shape[1])))
+        self._lock = threading.Lock()
+        self._last: tuple[int, int, NDArray[Any]] | None = None
+
+    def pick(self, start: int, stop: int, columns: NDArray[np.intp], out: FloatArray) -> None:
+        """Write some columns of a range of rows to `out`."""
+        with self._lock:
+            if self._last is None or self._last[:2] != (start, stop):
+                self._last = None  # before the next one is read: one range at a time
+                self._last = (start, stop, read_rows("the table", self._table, start, stop))
+            rows = self._last[2]
+        if rows.dtype == out.dtype:
+            np.take(rows, columns, axis=1, out=out, mode="clip")  # without a copy in between
+        else:
+            out[...] = rows[:, columns]
+
+
+def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, Columns]:
+    """Return inputs and targets that read the columns of one table in a file.
+
+    Parameters
+    ----------
+    table : object
+        Shape (T, n), with shape, dtype and row slices.
+    targets : sequence of int
+        The target columns; all others are inputs, in order.
+
+    Returns
+    -------
+    X, Y : Columns
+        As `Problem` takes them. A range that both ask for is read once.
+
+    Raises
+    ------
+    ValueError
+        If the table is not two-dimensional, a column does not exist or is named twice, or no
+        input is left.
+    """
+    if len(table.shape) != 2:
+        raise ValueError(f"the table must have shape (T, n), got {tuple(table.shape)}")
+    n = int(table.shape[1])
+    for column in targets:
+        if not -n <= column < n:
+            raise ValueError(f"there is no target column {column} among {n} columns")
+    chosen = [column % n for column in targets]
+    rest = [j for j in range(n) if j not in chosen]
+    if len(set(chosen)) < len(chosen) or not chosen:
+        raise ValueError(f"targets must name columns, each once, got {list(targets)}")
+    if not rest:
+        raise ValueError("every column is a target; none is left for the inputs")
+    rows = _LastRows(table)
+    return Columns(rows, rest), Columns(rows, chosen)

@@ -1,0 +1,111 @@
+"""Compile the kernels, or load them from the disk, before they are needed."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from fastggn.errors import FastGGNWarning
+from fastggn.kernels import cholesky
+from fastggn.kernels.cache import folders
+from fastggn.network import MLP
+from fastggn.parallel.threads import threading_layer
+from fastggn.problem import Problem
+from fastggn.training.loop import train
+
+__all__ = ["WarmupReport", "warmup"]
+
+
+@dataclass(frozen=True)
+class WarmupReport:
+    """What `warmup` did.
+
+    Attributes
+    ----------
+    seconds : float
+        Wall-clock time.
+    compiled : int
+        Functions that were compiled; 0 where all came from the disk or were there already.
+    threading_layer : str or None
+        Numba's layer, known from now on.
+    cache_folder : str
+        The first folder that is searched for compiled kernels.
+    """
+
+    seconds: float
+    compiled: int
+    threading_layer: str | None
+    cache_folder: str
+
+    def __str__(self) -> str:
+        """Return a line for the terminal."""
+        return (
+            f"kernels ready in {self.seconds:.2f} s, {self.compiled} functions compiled "
+            f"(layer {self.threading_layer}, cache {self.cache_folder})"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the attributes as a dictionary."""
+        return asdict(self)
+
+
+def warmup() -> WarmupReport:
+    """Make every kernel of a training run ready, in float64 and in mixed precision.
+
+    Without it the first call of `train` in a process compiles what it needs, or loads it from
+    the disk. In a batch job call it once before anything is timed; to fill a shared cache, call
+    it in one process with NUMBA_CACHE_DIR set (``fastggn warmup``).
+
+    Returns
+    -------
+    WarmupReport
+        Seconds, and how many functions were compiled.
+    """
+    from numba.core import event
+
+    start = time.perf_counter()
+    with event.install_recorder("numba:compile") as recorder:
+        with warnings.catch_warnings():
+            # The problems are toys: a singular system among them is no news.
+            warnings.simplefilter("ignore", FastGGNWarning)
+            _use_everything()
+    compiled = sum(1 for _, e in recorder.buffer if e.is_start)
+    return WarmupReport(
+        time.perf_counter() - start, compiled, threading_layer(), str(folders()[0][0])
+    )
+
+
+def _use_everything() -> None:
+    """Call each kernel once, on problems of a few samples."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(40, 2)), rng.normal(size=(40, 2))
+    for widths, targets in (((2, 3, 2), Y), ((2, 3, 1), Y[:, :1])):
+        problem = Problem(MLP(widths), X, targets)
+        theta = problem.network.init(seed=0)
+        for solver in ("cholesky", "lsqr", "qr"):
+            train(problem, theta, solver=solver, max_iter=2, geodesic=True)
+        train(problem.subset(np.arange(3)), theta, solver="dual", max_iter=2)
+        train(problem, theta, solver="cholesky", precision="mixed", max_iter=2)
+        train(problem, theta, "newton", max_iter=2)
+        train(problem, theta, "adam", batch_size=8, max_iter=2)
+    exact = Problem(MLP((2, 3, 1)), X, Y[:, :1], "cauchy", curvature="exact")
+    train(exact, theta, max_iter=2)
+    gates = [np.ones((40, 3))]
+    gated = Problem(MLP((2, 3, 2), bias="none"), X, Y, gates=gates)
+    gated.gradient(gated.network.init(seed=0))
+    # Wide layers are assembled by rows, narrow ones by pairs.
+    wide = Problem(MLP((2, 24, 24, 1)), X, Y[:, :1])
+    theta = wide.network.init(seed=0)
+    wide.ggn(theta)
+    wide.hessian(theta)
+    wide.hessian_operator(theta) @ theta
+    cholesky.cholesky(np.eye(cholesky._SERIAL + 1))
+    jacobian = wide.jacobian(theta)
+    jacobian.T @ (jacobian @ theta)
+    jacobian.rank()
+    jacobian.dual_gram()
+    wide.network.predict(theta, X)

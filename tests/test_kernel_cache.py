@@ -1,0 +1,298 @@
+"""Compiled kernels on the disk: races, damage, read-only installs, edits, and the warm-up."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastggn.kernels.jit import DISABLED
+
+pytestmark = pytest.mark.skipif(DISABLED, reason="the compiler is off (NUMBA_DISABLE_JIT=1)")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# One small kernel with threads.
+KERNEL = """
+import json, sys, warnings
+import numpy as np
+from numba.core import event
+with warnings.catch_warnings(record=True) as caught, \\
+        event.install_recorder("numba:compile") as recorder:
+    warnings.simplefilter("always")
+    from fastggn.kernels.panels import mirror
+    a = np.arange(9.0).reshape(3, 3)
+    mirror(a)
+print(json.dumps({
+    "right": bool((a == a.T).all() and a[2, 0] == 6.0),
+    "compiled": sum(e.is_start for _, e in recorder.buffer),
+    "warnings": [str(w.message) for w in caught if "Cache" in w.category.__name__],
+}))
+"""
+
+# Children of one process that has loaded the compiler: each starts on the same empty folder,
+# and asks for several signatures in an order of its own.
+RACE = """
+import os, random, sys, traceback
+import numba
+import numpy as np
+from fastggn.kernels.activations import _fill
+
+def child(number, folder):
+    numba.config.CACHE_DIR = folder
+    order = [np.float64, np.float32]
+    random.Random(number).shuffle(order)
+    for dtype in order:
+        a = np.zeros((3, 4), dtype)
+        _fill(dtype(7), a)
+        assert a.dtype == dtype and (a == 7).all(), a
+
+def main(processes, rounds, root):
+    numba.njit(lambda a: a[0, 0])(np.zeros((1, 1)))  # loads what every compilation needs
+    for turn in range(rounds):
+        folder = os.path.join(root, str(turn))
+        pids = []
+        for number in range(processes):
+            pid = os.fork()
+            if pid == 0:
+                code = 1
+                try:
+                    child(100 * turn + number, folder)
+                    code = 0
+                except BaseException:
+                    traceback.print_exc()
+                finally:
+                    os._exit(code)
+            pids.append(pid)
+        codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        assert codes == [0] * processes, codes
+        (place,) = os.listdir(folder)
+        names = os.listdir(os.path.join(folder, place))
+        assert len(names) == 2 and not any(n.endswith(".tmp") for n in names), names
+    print("rounds", rounds)
+
+main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+"""
+
+
+def run(script, *arguments, root=ROOT, prefix=(), **variables):
+    """Run a script on the package at `root`; a variable of None is taken away."""
+    environment = {**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"}
+    environment.update({k: v for k, v in variables.items() if v is not None})
+    for name in [k for k, v in variables.items() if v is None]:
+        environment.pop(name, None)
+    done = subprocess.run(
+        [*prefix, sys.executable, "-c", script, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd="/",
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def kernel(**options):
+    return json.loads(run(KERNEL, **options))
+
+
+def files(folder):
+    return sorted(Path(folder).rglob("*.fgk"))
+
+
+def test_the_second_process_compiles_nothing(tmp_path):
+    first = kernel(NUMBA_CACHE_DIR=str(tmp_path))
+    assert first["right"] and first["compiled"] > 0 and not first["warnings"]
+    assert kernel(NUMBA_CACHE_DIR=str(tmp_path)) == {"right": True, "compiled": 0, "warnings": []}
+
+
+@pytest.mark.parametrize("damage", ["truncated", "garbage", "flipped", "foreign pickle"])
+def test_a_damaged_file_is_compiled_again_with_one_warning(tmp_path, damage):
+    kernel(NUMBA_CACHE_DIR=str(tmp_path))
+    for path in files(tmp_path):
+        content = path.read_bytes()
+        path.write_bytes(
+            {
+                "truncated": content[: len(content) // 2],
+                "garbage": os.urandom(500),
+                "flipped": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+                "foreign pickle": b"cos\nsystem\n(S'echo executed >&2'\ntR.",
+            }[damage]
+        )
+    again = kernel(NUMBA_CACHE_DIR=str(tmp_path))
+    assert again["right"] and again["compiled"] > 0
+    (message,) = again["warnings"]
+    assert "damaged" in message and "compiled again" in message
+    assert kernel(NUMBA_CACHE_DIR=str(tmp_path)) == {"right": True, "compiled": 0, "warnings": []}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the package, without any compiled kernel."""
+    root = tmp_path_factory.mktemp("install")
+    shutil.copytree(
+        ROOT / "fastggn", root / "fastggn", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    return root
+
+
+def test_an_edit_in_one_file_makes_the_kernels_of_others_stale(tmp_path, copy):
+    kernel(root=copy, NUMBA_CACHE_DIR=str(tmp_path))
+    before = files(tmp_path)
+    with (copy / "fastggn/kernels/elementary.py").open("a") as stream:
+        stream.write("\nEDITED = True\n")
+    after = kernel(root=copy, NUMBA_CACHE_DIR=str(tmp_path))
+    assert after["right"] and after["compiled"] > 0 and not after["warnings"]
+    assert files(tmp_path) == before  # overwritten: old versions do not pile up
+
+
+@pytest.fixture
+def restricted():
+    """A command prefix under which the permissions of files bind root as well."""
+    if os.getuid() != 0:
+        return []
+    held = "-dac_override,-dac_read_search"
+    prefix = ["setpriv", f"--bounding-set={held}", f"--inh-caps={held}"]
+    if shutil.which("setpriv") is None or subprocess.run([*prefix, "true"]).returncode != 0:
+        pytest.skip("root may write everywhere, and setpriv cannot take that right away")
+    return prefix
+
+
+def freeze(folder):
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+
+
+@pytest.fixture
+def read_only(tmp_path, copy):
+    """A copy of the package that cannot be written, and an empty folder for temporary files."""
+    root = tmp_path / "install"
+    shutil.copytree(copy, root)
+    freeze(root)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    yield root, temporary
+    for path in [root, *root.rglob("*")]:
+        path.chmod(0o755)
+
+
+def test_a_read_only_install_without_a_home_keeps_its_kernels_in_a_private_folder(
+    read_only, restricted
+):
+    root, temporary = read_only
+    homeless = {
+        "root": root,
+        "prefix": restricted,
+        "NUMBA_CACHE_DIR": None,
+        "HOME": None,
+        "XDG_CACHE_HOME": str(root),  # not writable either
+        "TMPDIR": str(temporary),
+    }
+    first = kernel(**homeless)
+    assert first["right"] and first["compiled"] > 0 and not first["warnings"]
+    private = temporary / f"fastggn-{os.getuid()}"
+    assert private.stat().st_mode & 0o077 == 0 and files(private)
+    assert kernel(**homeless)["compiled"] == 0
+    # Code is never loaded from a folder that others could have written to.
+    private.chmod(0o777)
+    suspicious = kernel(**homeless)
+    assert suspicious["compiled"] > 0 and "others can write" in suspicious["warnings"][0]
+
+
+def test_a_cache_folder_that_cannot_be_written_costs_one_warning(tmp_path, restricted):
+    folder = tmp_path / "frozen"
+    folder.mkdir()
+    freeze(folder)
+    once = kernel(prefix=restricted, NUMBA_CACHE_DIR=str(folder))
+    assert once["right"] and once["compiled"] > 0
+    (message,) = once["warnings"]
+    assert str(folder) in message and "NUMBA_CACHE_DIR" in message
+    file = tmp_path / "file"
+    file.write_text("not a folder")
+    assert len(kernel(NUMBA_CACHE_DIR=str(file))["warnings"]) == 1
+
+
+@pytest.mark.parametrize("variable", ["SLURM_JOB_ID", "PMI_RANK", "OMPI_COMM_WORLD_RANK"])
+def test_a_job_writes_to_a_folder_of_the_node(tmp_path, copy, variable):
+    job = {"root": copy, "NUMBA_CACHE_DIR": None, "TMPDIR": str(tmp_path), variable: "7"}
+    job["XDG_CACHE_HOME"] = str(tmp_path / "shared")
+    assert kernel(**job)["right"]
+    assert files(tmp_path / f"fastggn-{os.getuid()}")
+    assert not files(copy) and not (tmp_path / "shared").exists()
+    assert kernel(**job)["compiled"] == 0
+
+
+def test_a_job_reads_what_was_compiled_before_it(tmp_path, copy):
+    root = tmp_path / "install"
+    shutil.copytree(copy, root)
+    assert kernel(root=root, NUMBA_CACHE_DIR=None, SLURM_JOB_ID=None)["compiled"] > 0
+    assert files(root / "fastggn/kernels/__pycache__")
+    job = {"root": root, "NUMBA_CACHE_DIR": None, "TMPDIR": str(tmp_path), "SLURM_JOB_ID": "7"}
+    assert kernel(**job)["compiled"] == 0
+
+
+def test_processes_that_start_together_on_an_empty_folder(tmp_path):
+    assert run(RACE, 8, 3, tmp_path, NUMBA_CACHE_DIR=None) == "rounds 3"
+
+
+@pytest.mark.slow
+def test_sixteen_processes_twenty_times(tmp_path):
+    assert run(RACE, 16, 20, tmp_path, NUMBA_CACHE_DIR=None) == "rounds 20"
+
+
+def test_a_threading_layer_that_is_absent_is_replaced():
+    script = """
+import json, warnings
+import fastggn as fg
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    with fg.threads(1):
+        pass
+from fastggn.parallel.threads import threading_layer
+print(json.dumps([threading_layer(), [str(w.message) for w in caught]]))
+"""
+    have_tbb = subprocess.run(
+        [sys.executable, "-c", "from numba.np.ufunc import tbbpool"], capture_output=True
+    )
+    if have_tbb.returncode == 0:
+        pytest.skip("the layer tbb is here")
+    layer, messages = json.loads(run(script, NUMBA_THREADING_LAYER="tbb"))
+    assert layer in ("omp", "workqueue")
+    assert len(messages) == 1 and "'tbb'" in messages[0] and layer in messages[0]
+
+
+WARM = """
+import json
+from numba.core import event
+import fastggn as fg
+report = fg.warmup()
+with event.install_recorder("numba:compile") as recorder:
+    X, Y = fg.data.four_regions(300, seed=0)
+    problem = fg.Problem(fg.MLP((2, 20, 20, 1), "sigmoid"), X, Y)
+    fg.train(problem, seed=0, max_iter=3)
+    fg.train(problem, seed=0, max_iter=3, precision="mixed", solver="cholesky")
+    X, Y = fg.data.four_regions(300, seed=0, one_hot=True)
+    fg.train(fg.Problem(fg.MLP((2, 30, 4)), X, Y, "softmax_cross_entropy"), seed=0, max_iter=3)
+compiled = [str(e.data["dispatcher"]) for _, e in recorder.buffer if e.is_start]
+print(json.dumps([report.to_dict(), compiled, str(report)]))
+"""
+
+
+def test_after_the_warm_up_nothing_is_compiled():
+    report, compiled, text = json.loads(run(WARM))
+    assert compiled == []
+    assert report["seconds"] > 0 and report["threading_layer"] in ("omp", "tbb", "workqueue")
+    assert "kernels ready in" in text
+
+
+def test_the_command_warms_up(monkeypatch):
+    from click.testing import CliRunner
+
+    from fastggn.cli import main
+
+    outcome = CliRunner().invoke(main, ["warmup"])
+    assert outcome.exit_code == 0 and "kernels ready in" in outcome.output
