@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["System", "Systems"]
 
 # A gain of less than this share of the loss begins the last phase, in float64.
-SLOW = 1e-3
+SLOW = 2e-3
 
 
 class Systems:
@@ -42,7 +42,7 @@ class Systems:
         Where the work is counted.
     mixed : bool
         Assemble in float32 until the last phase of the run: the first iteration that gains less
-        than a thousandth of the loss, or wants a damping below the rounding of the matrix.
+        than two thousandths of the loss, or wants a damping below the rounding of the matrix.
     """
 
     def __init__(
