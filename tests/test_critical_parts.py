@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from critical_cases import BUILDERS, build, regression
+from critical_cases import BUILDERS, build, regression, xor_point
 
 import fastggn as fg
 from fastggn.analysis.critical import polishing
+from fastggn.analysis.critical.manifold import level_manifold
 from fastggn.analysis.critical.reduction import Reduction
 from fastggn.analysis.critical.spectrum import dense_spectrum
 from fastggn.analysis.critical.surface import Surface
@@ -110,6 +111,29 @@ def test_reduced_quartic_against_the_loss(name):
         t = 0.02
         rise = [reduction.point(s * t * n).loss - point.problem.loss(point.theta) for s in (-1, 1)]
         assert np.mean(rise) == pytest.approx(found.fourth * t**4 / 24, rel=5e-2, abs=1e-13)
+
+
+@pytest.mark.parametrize("name", [n for n in BUILDERS if BUILDERS[n][0] == "saddle"])
+def test_no_level_manifold_at_a_saddle(name):
+    """Even where the search for descent is left out, for any random points."""
+    point, reduction = reduction_of(name)
+    loss = point.problem.loss(point.theta)
+    spectrum = dense_spectrum(reduction.surface, point.theta, point.problem.gradient(point.theta))
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        assert level_manifold(reduction, loss, spectrum, rng) is None
+
+
+def test_the_branch_is_known_near_the_point_only():
+    """Above the threshold by 9 %, the manifold's points farther off are saddles."""
+    problem, theta = xor_point([[0.8] * 4], [0.97])
+    surface, gradient = Surface(problem), problem.gradient(theta)
+    reduction = Reduction(surface, theta, gradient, dense_spectrum(surface, theta, gradient))
+    for n in reduction.basis.T:
+        assert reduction.known(0.5 * n) is None
+        near = reduction.known(0.01 * n)
+        assert np.linalg.norm(near.gradient) <= reduction.zero
+        assert np.linalg.eigvalsh(problem.hessian(near.theta))[2] > 1e-4
 
 
 # --- polishing ------------------------------------------------------------------------------

@@ -105,6 +105,31 @@ def test_the_threshold_of_one_constant_unit(v, label):
     assert report.loss == pytest.approx(0.125)
 
 
+STRESS = [
+    # hidden activation, z, |v| over the threshold, order of the samples
+    ("sigmoid", 0.3, 1.1, (0, 1, 2, 3)),
+    ("sigmoid", 0.3, 1.1, (3, 0, 2, 1)),
+    ("sigmoid", 0.3, 0.94, (1, 3, 0, 2)),
+    ("sigmoid", 0.8, 1.06, (2, 1, 3, 0)),
+    ("sigmoid", 0.8, 1.35, (0, 1, 2, 3)),
+    ("sigmoid", 1.5, 2.0, (1, 0, 3, 2)),
+    ("tanh", 0.3, 1.06, (3, 2, 1, 0)),
+    ("tanh", 1.5, 0.94, (2, 0, 1, 3)),
+]
+
+
+@pytest.mark.parametrize("hidden, z, factor, order", STRESS)
+def test_roundings_choose_no_label(hidden, z, factor, order):
+    """Another order of the samples and other random points, on both sides of the threshold."""
+    activation = fg.activations.get_activation(hidden)
+    threshold = abs(activation.second_derivative(z)) / (2 * activation.derivative(z) ** 2)
+    problem, theta = xor_point([[z] * 4], [factor * threshold], hidden)
+    X, Y = fg.data.xor()
+    problem = fg.Problem(problem.network, X[list(order)], Y[list(order)])
+    report = fg.critical_point(problem, theta, seed=sum(order[:2]))
+    assert report.label == ("local_minimum" if factor > 1 else "strict_saddle"), str(report)
+
+
 def test_the_second_family_of_xor():
     """A sigmoid output has stationary points with F not 1/2 (Shen 2018, Section 5.1)."""
     problem, theta = sigmoid_saddle()
