@@ -17,7 +17,7 @@ LAYERS = (
     {"kernels", "parallel", "data"},
     {"activations", "losses", "initialisation"},
     {"tiling", "workspace", "network"},
-    {"jacobian", "curvature", "layer_blocks", "linearisation", "problem"},
+    {"jacobian", "curvature", "layer_blocks", "linearisation", "problem", "sample_checks"},
     {"solvers"},
     {"training", "analysis"},
     {"model_io", "plotting", "estimators"},

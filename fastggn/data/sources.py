@@ -55,7 +55,7 @@ class ArraySource:
         return max(1, _BYTES_PER_READ // (8 * max(1, self.shape[1])))
 
 
-def as_source(name: str, samples: Any, width: int | None = None) -> ArraySource:
+def as_source(name: str, samples: Any, width: int | None = None, *, least: int = 1) -> ArraySource:
     """Return `samples` as a source of float64 rows, after checks of its type and shape.
 
     Parameters
@@ -67,13 +67,15 @@ def as_source(name: str, samples: Any, width: int | None = None) -> ArraySource:
         slices. In-memory arrays of another dtype or order are converted once.
     width : int, optional
         The number of columns asked for.
+    least : int
+        The fewest rows accepted.
 
     Raises
     ------
     TypeError
         If the entries are not real numbers.
     ValueError
-        If it is not two-dimensional, is empty, or has another number of columns.
+        If it is not two-dimensional, has too few rows or no column, or has another number of columns.
     """
     array = samples
     if not (hasattr(samples, "shape") and hasattr(samples, "dtype")):
@@ -82,7 +84,7 @@ def as_source(name: str, samples: Any, width: int | None = None) -> ArraySource:
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if len(array.shape) != 2:
         raise ValueError(f"{name} must be two-dimensional (T, n), got shape {tuple(array.shape)}")
-    if array.shape[0] == 0 or array.shape[1] == 0:
+    if array.shape[0] < least or array.shape[1] == 0:
         raise ValueError(f"{name} is empty: shape {tuple(array.shape)}")
     if width is not None and array.shape[1] != width:
         raise ValueError(f"{name} must have {width} columns, got shape {tuple(array.shape)}")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+from fastggn.parallel.comm import SERIAL, Comm
+
 __all__ = ["Clock"]
 
 
@@ -14,9 +16,12 @@ class Clock:
     ----------
     limit : float or None
         Seconds allowed; None for no limit.
+    comm : Comm
+        All ranks go by the clock of rank 0.
     """
 
-    def __init__(self, limit: float | None = None) -> None:
+    def __init__(self, limit: float | None = None, comm: Comm = SERIAL) -> None:
+        self._comm = comm
         self._start = time.perf_counter()
         self._limit = limit
 
@@ -28,4 +33,4 @@ class Clock:
     @property
     def expired(self) -> bool:
         """Whether the limit has passed."""
-        return self._limit is not None and self.seconds >= self._limit
+        return self._limit is not None and self._comm.agree(self.seconds >= self._limit)

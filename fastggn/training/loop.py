@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fastggn.errors import DivergenceWarning, as_float_vector
+from fastggn.parallel.comm import comm_of
 from fastggn.parallel.threads import threads
 from fastggn.training.clock import Clock
 from fastggn.training.escape import Escape
@@ -162,7 +163,10 @@ def train(
         max_time=max_time,
         callbacks=callbacks,
     )
-    if progress:
+    comm = comm_of(problem)
+    if comm.size > 1:
+        seed = comm.agree(np.random.SeedSequence().entropy if seed is None else seed)  # type: ignore[assignment]
+    if progress and comm.rank == 0:
         options = replace(options, callbacks=(*options.callbacks, print_progress))
     rng = np.random.default_rng(seed)
     if theta0 is None:
@@ -178,9 +182,10 @@ def _run(
     options: Options,
     rng: np.random.Generator,
 ) -> TrainResult:
-    clock, counts = Clock(options.max_time), Counts()
+    comm = comm_of(problem)
+    clock, counts = Clock(options.max_time, comm), Counts()
     stopping = Stopping(options.tolerances, clock)
-    journal = Journal(options.callbacks, clock, counts)
+    journal = Journal(options.callbacks, clock, counts, comm)
     method = make_method(problem, options, rng, clock, counts)
     point = problem.linearise(start)
     initial_loss = float(point.loss)
@@ -225,6 +230,8 @@ def _iterate(
             if stop:
                 return point, verdict or Verdict("interrupted", "a callback asked to stop")
     except KeyboardInterrupt:
+        if comm_of(point).size > 1:  # the other ranks wait inside an iteration
+            raise
         return point, Verdict("interrupted", "interrupted; theta is the last accepted one")
 
 
