@@ -58,11 +58,11 @@ class Comm(Protocol):
 
     @property
     def rank(self) -> int:
-        """This process's number, from 0."""
+        """Number of this process, from 0."""
 
     @property
     def size(self) -> int:
-        """The number of processes."""
+        """Number of processes."""
 
     def sum(self, array: FloatArray) -> FloatArray:
         """Add the arrays of all ranks, in place; every rank gets the same bits."""
@@ -367,8 +367,8 @@ def as_comm(comm: Any) -> Comm:
     if tasks.isdigit() and int(tasks) > 1:
         raise ValueError(
             f"comm has one process, but the SLURM job has {tasks} tasks: start the program with "
-            "srun or mpiexec, and with an mpi4py built for the MPI that they start (srun --mpi=list "
-            "shows those); without comm= and --mpi a task works on its own"
+            "srun or mpiexec, and with an mpi4py built for the MPI that they start (see srun "
+            "--mpi=list); without comm= and --mpi a task works on its own"
         )
     return SERIAL
 

@@ -86,9 +86,10 @@ def choose_solver(
     Parameters
     ----------
     name : str or Solver
-        ``auto`` chooses: in one process dual where ``T n_L <= N`` and the dual matrix fits into half of the
-        memory available; else cholesky (qr if `needs_minimum_norm`) where one N x N system fits
-        and N <= 20,000; else lsqr. Any other name is checked against the problem.
+        ``auto`` chooses: dual where ``T n_L <= N``, the dual matrix fits into half of the memory
+        available and one process holds all samples; else cholesky (qr if `needs_minimum_norm`)
+        where one N x N system fits and N <= 20,000; else lsqr. Any other name is checked against
+        the problem.
     problem : Problem
         Its shape and its curvature are used.
     needs_minimum_norm : bool
