@@ -102,12 +102,12 @@ class Problem:
         comm: Any = None,
         _chunk: int | None = None,
     ) -> None:
+        team = as_comm(comm)
         if not isinstance(net, MLP):
             raise TypeError(f"net must be an MLP, not {type(net).__name__}")
         if curvature not in ("psd", "exact"):
             raise unknown_name("curvature", curvature, ("psd", "exact"))
         loss_object = get_loss(loss)
-        team = as_comm(comm)
         with team.together():
             source = as_source("X", X, net.n_inputs, least=0 if team.size > 1 else 1)
             n_samples = source.shape[0]

@@ -57,6 +57,7 @@ class Settings:
     step_tol: float
     loss_target: float | None
     threads: int | None
+    mpi: bool
     out: str
     config: str | None
     quiet: bool
@@ -152,7 +153,9 @@ OPTIONS = (
            help="Stop at this relative length of a step."),
     option("Stopping", "--loss-target", type=float, metavar="X", help="Stop at this loss."),
     option("Running", "--threads", type=COUNT, metavar="N",
-           help="Threads of the kernels.  [default: all cores]"),
+           help="Threads of the kernels; with --mpi, of each rank.  [default: all cores]"),
+    option("Running", "--mpi", is_flag=True, default=False, show_default=False,
+           help="Share the samples among the ranks of mpiexec or srun (extra mpi)."),
     option("Running", "--out", "-o", default=OUT, metavar="FILE", help="The model file."),
     option("Running", "--config", metavar="TOML", is_eager=True, callback=read_config,
            help="Options from a file, hidden = [20, 20] a line; the command line beats it."),

@@ -13,6 +13,8 @@ from fastggn.cli.options import DATASET, Settings
 from fastggn.data.builtin import DATASETS
 from fastggn.data.files import Table, load_table
 from fastggn.errors import unknown_name
+from fastggn.parallel.comm import SERIAL, Comm, as_comm
+from fastggn.parallel.mpi import world
 
 __all__ = ["Samples", "load_samples"]
 
@@ -87,6 +89,10 @@ class Samples:
         The true classes, counted from 0.
     scale_X, scale_Y : Scaling or None
         Where the columns were scaled.
+    comm : Comm
+        The processes that share the samples: `X`, `Y` and `labels` are this one's.
+    shared : int or None
+        T of all processes, where there are several.
     """
 
     name: str
@@ -100,6 +106,13 @@ class Samples:
     labels: NDArray[np.int64] | None = None
     scale_X: Scaling | None = None
     scale_Y: Scaling | None = None
+    comm: Comm = SERIAL
+    shared: int | None = None
+
+    @property
+    def n_samples(self) -> int:
+        """T, of all processes."""
+        return int(self.X.shape[0]) if self.shared is None else self.shared
 
     def accuracy(self, outputs: Array) -> float | None:
         """Return the fraction of right labels, or None for a regression.
@@ -120,7 +133,8 @@ class Samples:
             predicted = np.abs(values - self.classes).argmin(axis=1)
         else:
             return None
-        return float((predicted == self.labels).mean())
+        right = float(np.count_nonzero(predicted == self.labels))
+        return self.comm.total(right) / self.n_samples
 
     def rms_error(self, outputs: Array) -> float | None:
         """Return the root mean squared error in the target's units, or None for classes."""
@@ -129,13 +143,14 @@ class Samples:
         error = outputs - self.Y.reshape(outputs.shape)
         if self.scale_Y is not None:
             error = error * self.scale_Y.scale
-        return float(np.sqrt(np.mean(np.square(error))))
+        total = self.comm.total(float(np.sum(np.square(error))))
+        return float(np.sqrt(total / (self.n_samples * self.n_outputs)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a model file keeps of the samples: enough to use the network."""
         return {
             "name": self.name,
-            "n_samples": int(self.X.shape[0]),
+            "n_samples": self.n_samples,
             "inputs": list(self.inputs),
             "targets": list(self.targets),
             "decision": self.decision,
@@ -146,7 +161,7 @@ class Samples:
 
 
 def load_samples(settings: Settings) -> Samples:
-    """Return the samples that the settings ask for.
+    """Return the samples that the settings ask for; with ``--mpi``, this rank's share of them.
 
     Raises
     ------
@@ -175,8 +190,17 @@ def load_samples(settings: Settings) -> Samples:
         samples = _plain(name, table)
     wanted = settings.standardise
     if wanted or (wanted is None and settings.data is not None):
-        return _standardised(samples, settings)
-    return samples
+        samples = _standardised(samples, settings)
+    return _share(samples, as_comm(world())) if settings.mpi else samples
+
+
+def _share(samples: Samples, comm: Comm) -> Samples:
+    """Return the rows of this rank: as many on each, in their order."""
+    total = samples.X.shape[0]
+    own = slice(comm.rank * total // comm.size, (comm.rank + 1) * total // comm.size)
+    labels = None if samples.labels is None else samples.labels[own]
+    X, Y = samples.X[own], samples.Y[own]
+    return replace(samples, X=X, Y=Y, labels=labels, comm=comm, shared=total)
 
 
 def _builtin(name: str, settings: Settings) -> tuple[Table, Array | None]:

@@ -17,6 +17,7 @@ from rich.console import Console
 from fastggn.cli.options import GroupedCommand, Settings, train_options
 from fastggn.cli.outcome import BadInput, SaveError, bad_input, exit_code
 from fastggn.cli.progress import ProgressLine, SignalStop, plain_warnings
+from fastggn.cli.ranks import ended_together
 from fastggn.cli.summary import opening, print_summary
 from fastggn.data.storage import check_writable
 
@@ -54,6 +55,7 @@ Examples:
   fastggn train flowers.csv --target kind --loss softmax_cross_entropy
   fastggn train arrays.npz --solver lsqr --out big.npz
   fastggn train --config run.toml --seed 7           options from a file, one changed
+  mpiexec -n 4 fastggn train houses.csv --mpi        samples shared by 4 ranks
 
 DATA is a .csv, .tsv or .txt table (a line of names, or none), an .npy array of rows, or an .npz or
 .h5 file with arrays X and Y. Ctrl-C stops after the iteration under way and saves the model."""
@@ -67,6 +69,7 @@ DATA is a .csv, .tsv or .txt table (a line of names, or none), an .npy array of 
 )
 @train_options
 @click.pass_context
+@ended_together
 def train(ctx: click.Context, /, **options: Any) -> int:
     """Fit a multilayer perceptron to DATA, or to built-in samples where DATA is left out.
 
@@ -77,7 +80,8 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     console = Console(stderr=True)
     with bad_input():
         samples, problem, theta = _prepare(settings)
-        check_writable(settings.out, n_bytes=8 * problem.n_params + 65536)
+        if problem.comm.rank == 0:
+            check_writable(settings.out, n_bytes=8 * problem.n_params + 65536)
         _check_run(settings, problem)
     if not settings.quiet:
         line = opening(settings, samples, problem)
@@ -89,7 +93,8 @@ def train(ctx: click.Context, /, **options: Any) -> int:
         if result.status == "interrupted" and stop.signal is not None:
             result = replace(result, message=f"stopped by {stop.signal}")
         accuracy = samples.accuracy(problem.outputs(result.theta))
-        _save(settings, samples, problem, result, accuracy)
+        if problem.comm.rank == 0:
+            _save(settings, samples, problem, result, accuracy)
     if not settings.quiet:
         # The model is safe: Ctrl-C only cuts the rank of the Jacobian short.
         with contextlib.suppress(KeyboardInterrupt):
@@ -141,6 +146,7 @@ def _prepare(settings: Settings) -> tuple[Samples, Problem, Any]:
         loss=settings.loss,
         l2=settings.l2,
         curvature=settings.curvature,
+        comm=samples.comm,
     )
     return samples, problem, net.init(seed=settings.seed, scheme=settings.init)
 

@@ -75,7 +75,7 @@ def as_source(name: str, samples: Any, width: int | None = None, *, least: int =
     TypeError
         If the entries are not real numbers.
     ValueError
-        If it is not two-dimensional, has too few rows or no column, or has another number of columns.
+        If it is not two-dimensional, has too few rows or no column, or another number of columns.
     """
     array = samples
     if not (hasattr(samples, "shape") and hasattr(samples, "dtype")):

@@ -1,8 +1,8 @@
 """The budget of threads, the memory at hand, the ranks, and what the package runs on."""
 
-from fastggn.parallel.comm import abort_on_error
 from fastggn.parallel.config import configuration, show_config
 from fastggn.parallel.memory import available_memory
+from fastggn.parallel.mpi import abort_on_error
 from fastggn.parallel.threads import max_threads, one_pool, thread_count, threading_layer, threads
 
 __all__ = [
