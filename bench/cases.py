@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 import fastggn as fg
 from bench.core import SMOKE, Absent
 
-__all__ = ["ROOT", "Case", "digits", "four_regions", "kin8nm", "random_case"]
+__all__ = ["ROOT", "Case", "digits", "four_regions", "kin8nm", "mnist", "random_case"]
 
 ROOT = Path(__file__).resolve().parent.parent
 FloatArray = NDArray[np.float64]
@@ -81,13 +81,19 @@ def four_regions(size: str) -> Case:
     return _case((2, 10, 10, 4), X, Y)
 
 
+def _data_folder(*parts: str) -> Path:
+    """Return a folder of data sets, in $FASTGGN_DATA or beside the repository."""
+    parent = os.environ.get("FASTGGN_DATA")
+    folder = (Path(parent) if parent else ROOT.parent / "shared" / "data").joinpath(*parts)
+    if not folder.is_dir():
+        raise Absent(f"the data set {parts[-1]} is not here (see docs/performance.md)")
+    return folder
+
+
 @functools.cache
 def _kin8nm_split() -> tuple[FloatArray, FloatArray]:
     """Return the training samples of split 0, standardised."""
-    parent = os.environ.get("FASTGGN_DATA")
-    folder = (Path(parent) if parent else ROOT.parent / "shared" / "data") / "uci" / "kin8nm"
-    if not folder.is_dir():
-        raise Absent("the data set kin8nm is not here (see docs/performance.md)")
+    folder = _data_folder("uci", "kin8nm")
     table = np.loadtxt(folder / "data.txt")
     index = {
         name: np.loadtxt(folder / f"index_{name}.txt").astype(int).ravel()
@@ -104,3 +110,11 @@ def kin8nm(size: str, seed: int = 0) -> Case:
     if size == SMOKE:
         return _case((8, 5, 1), X[:400], Y[:400], seed)
     return _case((8, 20, 20, 1), X, Y, seed)
+
+
+def mnist(part: str) -> tuple[FloatArray, NDArray[np.int64]]:
+    """Return the images (T, 784), in 0..1, and labels of "train" or "t10k"."""
+    folder = _data_folder("mnist")
+    images = fg.data.read_idx(folder / f"{part}-images-idx3-ubyte.gz")
+    labels = fg.data.read_idx(folder / f"{part}-labels-idx1-ubyte.gz")
+    return images.reshape(-1, 784) / 255.0, labels.astype(np.int64)

@@ -92,6 +92,9 @@ def cost_parameters(pyplot: Any, folder: Path, size: str) -> None:
     axes.loglog(orders, ours, "o-", color=OURS, label="fastggn, all included")
     label = f"flop model at {rate / 1e9:.0f} GFLOP/s"
     axes.loglog(orders, flops / rate, "--", color=MODEL, label=label)
+    # Labels at what was measured: those of a logarithmic axis this short run into each other.
+    axes.set_xticks(orders, [str(order) for order in orders])
+    axes.set_xticks([], minor=True)
     axes.legend(frameon=False)
     _save(pyplot, figure, folder / "cost_N.png")
 
@@ -124,20 +127,30 @@ def thread_scaling(pyplot: Any, folder: Path, size: str) -> None:
     limit = min(max_threads(), os.cpu_count() or 1)
     counts = [n for n in (1, 2, 4, 8, 16) if n <= limit]
     title = f"Speed over one thread, {limit} cores"
-    figure, axes = _figure(pyplot, title, "threads", "ratio")
+    figure, axes = _figure(pyplot, title, "", "ratio")
     rounds = 1 if size == SMOKE else 5
-    for name, call in _jobs(size).items():
-        best = {n: np.inf for n in counts}
-        for n in counts:
-            Side(name, call, threads=n).turn(1)
-        for _ in range(rounds):
-            for n in counts:
-                best[n] = min(best[n], *Side(name, call, threads=n).turn(2))
-        axes.plot(counts, [best[1] / best[n] for n in counts], "o-", label=name)
-    axes.plot(counts, counts, "--", color=PEER, label="ideal")
-    axes.set_xticks(counts)
-    axes.legend(frameon=False)
+    jobs = _jobs(size)
+    gains = np.array([_gains(name, call, counts, rounds) for name, call in jobs.items()])
+    width = 0.8 / len(counts)
+    for k, n in enumerate(counts):
+        places = np.arange(len(jobs)) + (k - (len(counts) - 1) / 2) * width
+        shade = str(0.8 - 0.6 * k / max(1, len(counts) - 1))
+        axes.bar(places, gains[:, k], 0.9 * width, color=shade, label=f"{n} threads")
+        axes.axhline(n, color=PEER, linestyle="--", linewidth=0.8)
+    axes.set_xticks(np.arange(len(jobs)), list(jobs))
+    axes.legend(frameon=True, loc="lower right", title="dashed: ideal")
     _save(pyplot, figure, folder / "threads.png")
+
+
+def _gains(name: str, call: Callable[[], Any], counts: list[int], rounds: int) -> list[float]:
+    """Return the speed of a call on so many threads over that on the first count."""
+    best = {n: np.inf for n in counts}
+    for n in counts:
+        Side(name, call, threads=n).turn(1)
+    for _ in range(rounds):
+        for n in counts:
+            best[n] = min(best[n], *Side(name, call, threads=n).turn(2))
+    return [best[counts[0]] / best[n] for n in counts]
 
 
 def draw(folder: Path, size: str) -> str | None:

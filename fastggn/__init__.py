@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from fastggn import activations, analysis, data, errors, losses
     from fastggn.activations import Activation
+    from fastggn.analysis.critical import CriticalPointReport, critical_point
     from fastggn.analysis.rank import DesignReport, RankReport, check_design, rank_analysis
     from fastggn.errors import (
         AscentWarning,
@@ -31,6 +32,7 @@ __all__ = [
     "MLP",
     "Activation",
     "AscentWarning",
+    "CriticalPointReport",
     "DesignReport",
     "DivergenceWarning",
     "FastGGNWarning",
@@ -44,6 +46,7 @@ __all__ = [
     "activations",
     "analysis",
     "check_design",
+    "critical_point",
     "data",
     "errors",
     "load_model",
@@ -59,6 +62,7 @@ _HOME = {
     "MLP": "network",
     "Activation": "activations",
     "AscentWarning": "errors",
+    "CriticalPointReport": "analysis.critical",
     "DesignReport": "analysis.rank",
     "DivergenceWarning": "errors",
     "FastGGNWarning": "errors",
@@ -69,6 +73,7 @@ _HOME = {
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
     "check_design": "analysis.rank",
+    "critical_point": "analysis.critical",
     "load_model": "model_io",
     "rank_analysis": "analysis.rank",
     "save_model": "model_io",

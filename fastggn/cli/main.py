@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from fastggn import __version__
+from fastggn.cli.critical_point import critical_point
 from fastggn.cli.info import info
 from fastggn.cli.landscape import landscape
 from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, BadInput, SaveError
@@ -93,6 +94,7 @@ def main() -> None:
 
 
 main.add_command(train)
+main.add_command(critical_point)
 main.add_command(info)
 main.add_command(reproduce)
 main.add_command(rank)

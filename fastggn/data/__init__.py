@@ -10,6 +10,7 @@ from fastggn.data.builtin import (
     xor,
 )
 from fastggn.data.files import Table, load_table
+from fastggn.data.idx import read_idx
 
 __all__ = [
     "DATASETS",
@@ -19,6 +20,7 @@ __all__ = [
     "four_regions_class",
     "friedman1",
     "load_table",
+    "read_idx",
     "sine",
     "xor",
 ]

@@ -21,11 +21,16 @@ __all__ = ["NAMES", "load"]
 
 # The name of an experiment and its module.
 NAMES: dict[str, str] = {
+    "xor": "xor",
     "shen-fig1a": "shen_fig1a",
     "shen-fig1b": "shen_fig1b",
     "shen-fig1c": "shen_fig1c",
     "rank-phase": "rank_phase",
     "linear": "linear",
+    "lsd-fig1": "lsd_fig1",
+    "lsd-fig2": "lsd_fig2",
+    "lsd-fig3": "lsd_fig3",
+    "lsd-table1": "lsd_table1",
 }
 
 

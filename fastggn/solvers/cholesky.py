@@ -129,7 +129,11 @@ class CholeskyState:
 
     def _factored(self, mu: float) -> CholeskyFactor:
         if self._factor is None or mu != self._mu:
-            self._factor = factor_cholesky(self._gram, mu)
+            # In float32 the matrix is semi-definite up to its rounding only.
+            good = CORRECT_BELOW if self.least_damping == 0.0 else 10.0 * EPS32
+            self._factor = factor_cholesky(
+                self._gram, mu, semidefinite=self._lin.signs is None, good=good
+            )
             self._mu = mu
         return self._factor
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse.linalg import ArpackNoConvergence, eigsh
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from fastggn.training.moves import Counts, Move, norm
 from fastggn.training.newton import DENSE_LIMIT
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
 
-__all__ = ["Escape", "NegativeCurvature", "Noise", "lowest_eigenpair"]
+__all__ = ["Escape", "NegativeCurvature", "Noise", "lanczos_ends", "lowest_eigenpair"]
 
 Vector = NDArray[np.float64]
 # An eigenvalue above minus this share of the largest is not negative but rounding.
@@ -59,16 +59,41 @@ def lowest_eigenpair(
     if problem.n_params <= DENSE_LIMIT:
         values, vectors = np.linalg.eigh(problem.hessian(theta))
         return float(values[0]), vectors[:, 0], float(np.max(np.abs(values)))
-    operator = problem.hessian_operator(theta)
-    start = rng.standard_normal(problem.n_params)
+    values, vectors, largest = lanczos_ends(problem.hessian_operator(theta), rng)
+    if len(values) == 0:
+        return 0.0, np.zeros(problem.n_params), largest
+    return float(values[0]), vectors[:, 0], largest
+
+
+def lanczos_ends(
+    operator: LinearOperator,
+    rng: np.random.Generator,
+    count: int = 1,
+    tol: float = 1e-4,
+    basis: int | None = None,
+) -> tuple[Vector, Vector, float]:
+    """Return the lowest Ritz values that converged, their vectors, and the largest modulus.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        Symmetric, shape (N, N).
+    rng : Generator
+        Starts the iteration.
+    count : int
+        How many values at the lower end, below N.
+    tol : float
+        Their relative accuracy.
+    basis : int, optional
+        How many vectors are kept between restarts.
+    """
+    start = rng.standard_normal(operator.shape[0])
     largest = eigsh(operator, k=1, which="LM", v0=start, tol=1e-2, return_eigenvectors=False)
     try:
-        values, vectors = eigsh(operator, k=1, which="SA", v0=start, tol=1e-4)
+        values, vectors = eigsh(operator, k=count, which="SA", v0=start, tol=tol, ncv=basis)
     except ArpackNoConvergence as stopped:
         values, vectors = stopped.eigenvalues, stopped.eigenvectors
-        if len(values) == 0:
-            return 0.0, np.zeros(problem.n_params), float(np.abs(largest[0]))
-    return float(values[0]), vectors[:, 0], float(np.abs(largest[0]))
+    return values, vectors, float(np.abs(largest[0]))
 
 
 class NegativeCurvature:

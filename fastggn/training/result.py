@@ -50,7 +50,8 @@ class Record:
     rank : int or None
         Numerical rank of the system, where the solver reveals it.
     rcond : float or None
-        Reciprocal condition number of the system, where the solver estimates it.
+        Reciprocal condition number of the system, where the solver estimates it; a lower bound
+        where the damping alone makes it large (above 1e-8).
     seconds : float
         Time since the start of the run.
     accepted : bool

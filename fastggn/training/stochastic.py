@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = ["StochasticGaussNewton", "StochasticLevenbergMarquardt"]
 
+# A pass is broken off when so many batches in turn have, in the mean, so many times the loss of
+# all samples at its start: by chance alone the mean of ten batches hardly ever does.
+RECENT = 10
+WORSE = 1.5
+
 
 class StochasticGaussNewton:
     """Undamped minimum-norm steps of length alpha, one a mini-batch.
@@ -83,8 +88,12 @@ class StochasticGaussNewton:
     ) -> tuple[NDArray[np.float64], float, int]:
         """Return theta after a step a batch, the decrease predicted, and the steps refused."""
         predicted, refused = 0.0, 0
+        losses: list[float] = []
         for rows in batches(self._problem.n_samples, self._batch_size, self._rng):
             batch = self._problem.subset(rows).linearise(theta)
+            losses.append(float(batch.loss))
+            if self._hopeless(losses):
+                break
             solution = self._systems.prepare(batch).solve(damping)
             if solution.ok:
                 step = self._alpha * solution.step
@@ -96,6 +105,10 @@ class StochasticGaussNewton:
                 break
         return theta, predicted, refused
 
+    def _hopeless(self, losses: list[float]) -> bool:
+        """Whether to give up a pass, from the losses of its batches before their own steps."""
+        return False
+
 
 class StochasticLevenbergMarquardt(StochasticGaussNewton):
     """Damped steps, one a mini-batch; a pass is accepted if the loss of all samples falls.
@@ -103,7 +116,8 @@ class StochasticLevenbergMarquardt(StochasticGaussNewton):
     The damping is fixed during a pass and follows Nielsen's rule between passes, on the ratio
     of the decrease of the whole loss to the sum of those that the batches predicted. Steps
     that fit their own batch only make that ratio small, so that the damping grows and the
-    steps shorten as a falling learning rate would make them.
+    steps shorten as a falling learning rate would make them. A pass whose batches, before their
+    own steps, have become clearly worse than all samples were at its start is broken off.
 
     Parameters
     ----------
@@ -128,12 +142,19 @@ class StochasticLevenbergMarquardt(StochasticGaussNewton):
         super().__init__(problem, systems, batch_size, 1.0, rng, clock)
         self._damping = NielsenDamping(damping)
         self._step_test = step_test
+        self._limit = np.inf
+
+    def _hopeless(self, losses: list[float]) -> bool:
+        """Whether the mean of the last losses is far above the whole loss at the start."""
+        recent = losses[-RECENT:]
+        return len(losses) >= 2 * RECENT and not sum(recent) / RECENT <= self._limit
 
     def advance(self, point: Linearisation) -> Move:
         """Do one pass over the samples; a pass that does not lower the loss is undone."""
         if not self._damping.started:
             self._damping.start(gradient_curvature(point))
         damping = self._damping.value
+        self._limit = WORSE * float(point.loss)
         theta, predicted, refused = self._sweep(point.theta, damping)
         new = self._arrive(theta)
         length = norm(theta - point.theta)

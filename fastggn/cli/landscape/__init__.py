@@ -1,4 +1,4 @@
-"""``fastggn landscape``: tools that look at loss surfaces."""
+"""The commands ``fastggn landscape ...``: tools that look at loss surfaces."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import click
 
 from fastggn.cli.landscape.linear import linear
 from fastggn.cli.landscape.null_space import null_space
+from fastggn.cli.landscape.regions import regions
 
 __all__ = ["landscape"]
 
 
 @click.group(
-    short_help="Null spaces, linear networks: look at loss surfaces.",
+    help="Study the loss surface of a network: null spaces, linear networks, ReLU regions.",
+    short_help="Study the loss surface: null spaces, linear networks, regions.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def landscape() -> None:
-    """Look at the loss surface of a network."""
+    """Hold the commands; the docstring of a group would be its help page."""
 
 
 landscape.add_command(linear)
 landscape.add_command(null_space)
+landscape.add_command(regions)

@@ -1,0 +1,319 @@
+"""Classify a critical point of the loss surface."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fastggn.analysis.critical import certificates, infinity
+from fastggn.analysis.critical.descent import (
+    Descent,
+    along_negative_curvature,
+    along_null_space,
+    along_rays,
+    random_rays,
+)
+from fastggn.analysis.critical.manifold import level_manifold
+from fastggn.analysis.critical.polishing import polished
+from fastggn.analysis.critical.reduction import Reduction
+from fastggn.analysis.critical.report import CriticalPointReport
+from fastggn.analysis.critical.spectrum import (
+    LOWEST,
+    Spectrum,
+    dense_spectrum,
+    inertia_estimate,
+    lanczos_spectrum,
+)
+from fastggn.analysis.critical.surface import Surface, Vector
+from fastggn.errors import as_float_vector, check_positive, unknown_name
+from fastggn.training.moves import norm
+from fastggn.training.newton import DENSE_LIMIT
+
+if TYPE_CHECKING:
+    from fastggn.problem import Problem
+
+__all__ = ["critical_point"]
+
+METHODS = ("auto", "dense", "lanczos")
+POLISHED = 1e-13
+# What is judged is the stationary point nearby: up to so many steps lead to it.
+SETTLED = 1e-16
+SETTLING_STEPS = 20
+NEARBY = 1e-3
+
+
+def critical_point(
+    problem: Problem,
+    theta: ArrayLike,
+    *,
+    polish: bool = False,
+    grad_tol: float = 1e-8,
+    method: Literal["auto", "dense", "lanczos"] = "auto",
+    seed: int = 0,
+) -> CriticalPointReport:
+    """Classify theta by its gradient, the exact Hessian, certificates, and a search for descent.
+
+    A positive semi-definite Hessian alone is never called a minimum: it takes a certificate, and
+    without one, or descent of higher order that was measured, the label is "degenerate".
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : array_like, shape (N,)
+    polish : bool
+        Solve gradient = 0 from theta first, to a norm of 1e-13 (see `analysis.polish`).
+    grad_tol : float
+        A gradient of at most this 2-norm counts as zero.
+    method : {"auto", "dense", "lanczos"}
+        "dense": all eigenvalues; "lanczos": a few at the lower end, by Hessian products. "auto" is
+        dense up to 1000 parameters.
+    seed : int
+        Draws the starts of the Lanczos iterations and of the search for descent.
+
+    Returns
+    -------
+    CriticalPointReport
+
+    Raises
+    ------
+    TypeError, ValueError
+        If theta is no finite vector of length N, the loss or its gradient there is not finite,
+        grad_tol is not positive, the method is unknown, or there are fewer than 4 parameters for
+        "lanczos".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.xor()
+    >>> problem = fg.Problem(fg.MLP((2, 2, 1)), X, Y - 0.5)
+    >>> fg.critical_point(problem, np.zeros(problem.n_params)).label
+    'saddle'
+    """
+    start = as_float_vector("theta", theta, problem.n_params)
+    check_positive("grad_tol", grad_tol)
+    if method not in METHODS:
+        raise unknown_name("method", method, METHODS)
+    if method == "lanczos" and problem.n_params < 4:
+        raise ValueError(
+            f"method 'lanczos' needs at least 4 parameters, the network has {problem.n_params}"
+        )
+    surface, done = Surface(problem), None
+    _refuse_overflow(surface, start)
+    if polish:
+        outcome = polished(surface, start, POLISHED)
+        start, done = outcome.theta, str(outcome)
+    dense = method == "dense" or (method == "auto" and problem.n_params <= DENSE_LIMIT)
+    judge = _Judge(surface, start, grad_tol, np.random.default_rng(seed))
+    report = judge.report(dense)
+    return replace(report, polished=done, cost=surface.cost)
+
+
+def _refuse_overflow(surface: Surface, theta: Vector) -> None:
+    loss, gradient = surface.both(theta)
+    if not np.isfinite(loss) or not np.isfinite(gradient).all():
+        raise ValueError(f"theta: the loss there is {loss}, its gradient not finite or too large")
+
+
+class _Judge:
+    """The decisions about one point, from the cheapest to the dearest."""
+
+    def __init__(
+        self, surface: Surface, theta: Vector, grad_tol: float, rng: np.random.Generator
+    ) -> None:
+        self.surface = surface
+        self.theta = theta
+        self.loss, self.gradient = surface.both(theta)
+        self.rng = rng
+        self._facts: dict[str, Any] = {
+            "theta": theta.copy(),
+            "loss": self.loss,
+            "gradient_norm": norm(self.gradient),
+            "gradient_tolerance": float(grad_tol),
+        }
+        self._critical = norm(self.gradient) <= grad_tol
+
+    def _say(self, label: Any, reason: str, descent: Descent | None = None) -> CriticalPointReport:
+        if descent is not None:
+            self._facts.update(
+                descent_direction=descent.direction,
+                descent_point=descent.point,
+                decrease=descent.decrease,
+                descent_order=descent.order,
+            )
+        return CriticalPointReport(label=label, reason=reason, **self._facts)
+
+    def report(self, dense: bool) -> CriticalPointReport:
+        """Return the report."""
+        if not self._critical:
+            return self._say(
+                "not_critical",
+                f"the gradient's norm {self._facts['gradient_norm']:.3e} exceeds the tolerance "
+                f"{self._facts['gradient_tolerance']:.1e}",
+            )
+        self._settle()
+        spectrum = self._spectrum(dense)
+        if why := certificates.exact_fit(self.surface, self.theta):
+            return self._say("global_minimum", why)
+        if why := self._at_infinity(spectrum):
+            return self._say("diverging", why)
+        if why := self._global():
+            return self._say("global_minimum", why)
+        if spectrum.counts[2] > 0:
+            return self._strict_saddle(spectrum)
+        return self._without_negative(spectrum)
+
+    def _settle(self) -> None:
+        """Go on to the nearby stationary point, up to rounding: it is what is judged."""
+        nearest = polished(self.surface, self.theta, SETTLED, SETTLING_STEPS)
+        if 0.0 < nearest.moved <= NEARBY * (1.0 + norm(self.theta)):
+            self.theta = nearest.theta
+            self.loss, self.gradient = self.surface.both(self.theta)
+            self._facts["distance"] = nearest.moved
+
+    def _spectrum(self, dense: bool) -> Spectrum:
+        surface = self.surface
+        if dense:
+            spectrum = dense_spectrum(surface, self.theta, self.gradient)
+            self._facts.update(inertia=spectrum.counts, null_dimension=spectrum.counts[1])
+        else:
+            spectrum = lanczos_spectrum(surface, self.theta, self.rng)
+            positive, _, negative = spectrum.counts
+            estimate = inertia_estimate(surface, self.theta, spectrum.floor, self.rng)
+            self._facts.update(inertia=(positive, None, negative), inertia_estimate=estimate)
+        self._facts.update(
+            lowest_eigenvalue=spectrum.lowest,
+            eigenvalue_bound=float(spectrum.bound[0]),
+            eigenvalues=spectrum.values,
+            eigenvalue_bounds=spectrum.bound,
+            method="dense" if dense else "lanczos",
+        )
+        return spectrum
+
+    def _at_infinity(self, spectrum: Spectrum) -> str | None:
+        if self.surface.problem.l2 > 0.0:
+            return None  # the loss tends to infinity with theta
+        if why := certificates.unreachable_fit(self.surface, self.theta):
+            return why
+        if spectrum.complete and (
+            why := infinity.escapes_along_newton(self.surface, self.theta, self.gradient, spectrum)
+        ):
+            return why
+        return infinity.saturated_unit(self.surface, self.theta, self.loss)
+
+    def _global(self) -> str | None:
+        surface, theta = self.surface, self.theta
+        return (
+            certificates.convex_problem(surface)
+            or certificates.nearby_exact_fit(surface, theta)
+            or certificates.lower_bound(surface, theta, self.loss)
+        )
+
+    def _strict_saddle(self, spectrum: Spectrum) -> CriticalPointReport:
+        direction = spectrum.vectors[:, 0]
+        descent = along_negative_curvature(
+            self.surface, self.theta, self.loss, self.gradient, direction, spectrum.lowest
+        )
+        reason = f"negative eigenvalue {spectrum.lowest:.3e}, beyond the error bound"
+        if descent is None:
+            self._facts["descent_direction"] = direction
+            reason += "; the descent along it is below the rounding error of the loss"
+        return self._say("strict_saddle", reason, descent)
+
+    def _without_negative(self, spectrum: Spectrum) -> CriticalPointReport:
+        kink = not self.surface.smooth and self.surface.at_kink(self.theta)
+        if not spectrum.complete:
+            return self._by_ritz_values(spectrum)
+        dimension = spectrum.counts[1]
+        if dimension == 0 and not kink:
+            return self._say(
+                "local_minimum",
+                f"positive definite Hessian: lowest eigenvalue {spectrum.lowest:.3e}, error "
+                f"bound {spectrum.bound[0]:.1e}",
+            )
+        if kink:
+            return self._at_kink()
+        return self._degenerate(spectrum)
+
+    def _at_kink(self) -> CriticalPointReport:
+        rays = random_rays(np.eye(self.surface.n_params), self.rng)
+        descent = along_rays(self.surface, self.theta, self.loss, rays)
+        why = "a unit stands at its kink for some sample, where the loss has no Hessian"
+        if descent is not None:
+            return self._say("saddle", f"{why}; {_shown(descent)}", descent)
+        return self._say("degenerate", f"{why}; no descent along {len(rays)} random lines")
+
+    def _by_ritz_values(self, spectrum: Spectrum) -> CriticalPointReport:
+        asked = min(LOWEST, self.surface.n_params - 2)
+        if len(spectrum.values) < asked and spectrum.norm > 0.0:
+            return self._say(
+                "degenerate",
+                f"only {len(spectrum.values)} of {asked} Ritz values converged, none negative",
+            )
+        if spectrum.counts[1] == 0:
+            return self._say(
+                "local_minimum",
+                f"positive definite Hessian by estimate: lowest Ritz value {spectrum.lowest:.3e} "
+                "from a random start (an upper bound of the lowest eigenvalue)",
+            )
+        rays = random_rays(spectrum.null_basis(), self.rng)
+        descent = along_rays(self.surface, self.theta, self.loss, rays)
+        if descent is not None:
+            return self._say("saddle", _shown(descent), descent)
+        return self._say(
+            "degenerate",
+            "no negative Ritz value, zero within the error bound among them; no descent along "
+            f"{len(rays)} lines of their vectors",
+        )
+
+    def _degenerate(self, spectrum: Spectrum) -> CriticalPointReport:
+        surface, theta = self.surface, self.theta
+        reduction = Reduction(surface, theta, self.gradient, spectrum)
+        descent = along_null_space(reduction, self.loss, self.rng)
+        if descent is None and not surface.smooth:
+            rays = random_rays(reduction.basis, self.rng)
+            descent = along_rays(surface, theta, self.loss, rays)
+        if descent is not None:
+            self._add_derivatives(reduction, descent.direction)
+            return self._say("saddle", _shown(descent), descent)
+        semi = f"positive semi-definite Hessian, {reduction.dimension} zero eigenvalues"
+        if infinity.saturated_units(surface, theta):
+            # Their derivatives vanish by underflow, which certifies nothing.
+            return self._say("degenerate", f"{semi}; units are saturated for all samples")
+        if why := self._isolated(reduction):
+            return self._say("local_minimum", why)
+        if why := level_manifold(reduction, self.loss, spectrum, self.rng):
+            return self._say("local_minimum", why)
+        return self._say("degenerate", f"{semi}; neither descent nor a certificate was found")
+
+    def _add_derivatives(self, reduction: Reduction, direction: Vector) -> tuple[bool, bool]:
+        """Keep third and fourth derivatives; return whether they are zero and positive."""
+        if not self.surface.analytic or self.surface.at_kink(self.theta):
+            return False, False
+        d = reduction.derivatives(direction)
+        self._facts.update(
+            third_derivative=(d.third, d.third_error), fourth_derivative=(d.fourth, d.fourth_error)
+        )
+        return abs(d.third) <= d.third_error, d.fourth > 2.0 * d.fourth_error
+
+    def _isolated(self, reduction: Reduction) -> str | None:
+        """Return why theta is a minimum, if one null direction with a positive quartic is all."""
+        if reduction.dimension != 1:
+            return None
+        flat, rising = self._add_derivatives(reduction, reduction.basis[:, 0])
+        if not (flat and rising):
+            return None
+        return (
+            "one zero eigenvalue; along it, the other directions eliminated, the third "
+            "derivative is zero and the fourth positive, within their errors"
+        )
+
+
+def _shown(descent: Descent) -> str:
+    return (
+        f"no negative eigenvalue, but the loss falls by {descent.decrease:.3e} along a curve, like "
+        f"the power {descent.order:.1f} of the distance down to {descent.shortest:.1e}"
+    )

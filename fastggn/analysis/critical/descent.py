@@ -1,0 +1,178 @@
+"""Search for descent where the Hessian shows none, and prove it by losses that fell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from fastggn.analysis.critical.reduction import Reduction
+from fastggn.analysis.critical.surface import Surface, Vector
+from fastggn.training.moves import norm
+
+__all__ = ["Descent", "along_negative_curvature", "along_null_space", "along_rays"]
+
+# Radii of the spheres in the null space on which the reduced loss is minimised.
+RADII = (0.3, 0.1)
+STARTS = 12
+ITERATIONS = 60
+RAYS = 200
+# Descent of higher order is shown by losses at lengths halved again and again: at least so many
+# in a row lie below the loss of theta by this many times its rounding error, and their decreases
+# follow a power between these.
+HALVINGS = 14
+LADDER = 4
+CLEAR = 10.0
+POWERS = (2.5, 9.0)
+
+
+@dataclass(frozen=True)
+class Descent:
+    """A direction in which the loss falls, and a point where it has.
+
+    Attributes
+    ----------
+    direction : ndarray, shape (N,)
+        A unit vector: the tangent at theta of a curve along which the loss falls.
+    point : ndarray, shape (N,)
+        A point of that curve.
+    decrease : float
+        Loss at theta less the loss at `point`: measured, and above the rounding error.
+    order : float
+        The loss falls like this power of the length.
+    shortest : float
+        The shortest length at which the decrease was seen above the rounding error.
+    """
+
+    direction: Vector
+    point: Vector
+    decrease: float
+    order: float
+    shortest: float
+
+
+def along_negative_curvature(
+    surface: Surface, theta: Vector, loss: float, gradient: Vector, direction: Vector, value: float
+) -> Descent | None:
+    """Return descent along an eigenvector of a negative eigenvalue, or None below rounding."""
+    noise = surface.rounding(theta)
+    if gradient @ direction > 0.0:
+        direction = -direction
+    for signed in (direction, -direction):
+        length = 0.1 * (1.0 + norm(theta))
+        for _ in range(20):
+            fell = loss - surface.loss(theta + length * signed)
+            # A tenth of what the curvature promises, so that the slope alone cannot do it.
+            promised = 0.05 * abs(value) * length**2 + 2.0 * norm(gradient) * length
+            if fell > max(CLEAR * noise, promised):
+                return Descent(signed, theta + length * signed, fell, 2.0, length)
+            length *= 0.5
+    return None
+
+
+def along_null_space(reduction: Reduction, loss: float, rng: np.random.Generator) -> Descent | None:
+    """Return descent of third or higher order along a curve tangent to the null space, or None.
+
+    The reduced loss is minimised over spheres in the null space, from random starts, by L-BFGS;
+    a minimiser below the loss of theta counts only if the loss also falls on the way to theta,
+    at lengths halved until rounding hides it.
+    """
+    noise = reduction.surface.rounding(reduction.theta)
+    if reduction.dimension == 0:
+        return None
+    for radius in RADII:
+        for _ in range(STARTS if reduction.dimension > 1 else 2):
+            start = rng.standard_normal((reduction.dimension,))
+            found = _lowest_on_sphere(reduction, radius, start, loss, noise)
+            if found is None:
+                continue
+            tangent = reduction.basis @ found
+
+            def curve(length: float, tangent: Vector = tangent) -> tuple[Vector, float]:
+                point = reduction.point(length * tangent)
+                return point.theta, point.loss
+
+            proof = _proof(curve, tangent, radius, loss, noise)
+            if proof is not None:
+                return proof
+    return None
+
+
+def along_rays(surface: Surface, theta: Vector, loss: float, directions: Vector) -> Descent | None:
+    """Return descent of third or higher order along one of the unit rows of `directions`."""
+    noise = surface.rounding(theta)
+    for ray in directions:
+        for signed in (ray, -ray):
+
+            def curve(length: float, signed: Vector = signed) -> tuple[Vector, float]:
+                point = theta + length * signed
+                return point, surface.loss(point)
+
+            if curve(RADII[0])[1] < loss - CLEAR * noise:
+                proof = _proof(curve, signed, RADII[0], loss, noise)
+                if proof is not None:
+                    return proof
+    return None
+
+
+def random_rays(basis: Vector, rng: np.random.Generator) -> Vector:
+    """Return random unit vectors of the space that the columns of `basis` span, by rows."""
+    rays = rng.standard_normal((RAYS, basis.shape[1])) @ basis.T
+    return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
+
+
+def _lowest_on_sphere(
+    reduction: Reduction, radius: float, start: Vector, loss: float, noise: float
+) -> Vector | None:
+    """Return null coordinates of a unit vector with a lower reduced loss at `radius`, or None."""
+    best: list[tuple[float, Vector]] = []
+
+    def objective(y: Vector) -> tuple[float, Vector]:
+        length = norm(y)
+        unit = y / length
+        point = reduction.point(radius * (reduction.basis @ unit))
+        best.append((point.loss, unit))
+        slope = radius * (reduction.basis.T @ point.gradient)
+        return (point.loss - loss) / scale, (slope - unit * (unit @ slope)) / (scale * length)
+
+    # Differences of the loss are tiny: the scale of the first one makes them numbers near 1.
+    scale = 1.0
+    first, slope = objective(start / norm(start))
+    scale = max(abs(first), norm(slope), noise)
+    if reduction.dimension > 1 and scale > noise:
+        minimize(
+            objective, start / norm(start), jac=True, method="L-BFGS-B",
+            options={"maxiter": ITERATIONS, "ftol": 1e-12, "gtol": 1e-9},
+        )  # fmt: skip
+    else:
+        objective(-start / norm(start))
+    value, unit = min(best, key=lambda pair: pair[0])
+    return unit if value < loss - CLEAR * noise else None
+
+
+def _proof(
+    curve: Callable[[float], tuple[Vector, float]],
+    tangent: Vector,
+    radius: float,
+    loss: float,
+    noise: float,
+) -> Descent | None:
+    """Return the descent along a curve, if the losses on it fall like a power on a ladder."""
+    lengths = radius * 0.5 ** np.arange(HALVINGS)
+    points, falls = [], []
+    for length in lengths:
+        point, value = curve(float(length))
+        if not loss - value > CLEAR * noise:
+            break
+        points.append(point)
+        falls.append(loss - value)
+    if len(falls) < LADDER:
+        return None
+    powers = np.log2(np.array(falls[:-1]) / np.array(falls[1:]))[-(LADDER - 1) :]
+    if not ((powers > POWERS[0]) & (powers < POWERS[1])).all() or np.ptp(powers) > 1.0:
+        return None
+    return Descent(
+        tangent, points[0], falls[0], float(np.median(powers)), float(lengths[len(falls) - 1])
+    )

@@ -1,0 +1,110 @@
+"""Tell a finite stationary point from a point on the way to infinity."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastggn.analysis.critical.spectrum import STIFF, Spectrum, dense_spectrum
+from fastggn.analysis.critical.surface import Surface, Vector
+from fastggn.training.moves import norm
+
+__all__ = ["escapes_along_newton", "saturated_unit", "saturated_units"]
+
+# Newton steps for gradient = 0 that go on for this long, however small the gradient, lead to no
+# stationary point nearby; at most so many are taken, each no longer than this.
+LONG_PATH = 1.0
+LONGEST = 2.0
+STEPS = 5
+# theta must grow by this share of the path, and the gradient fall by this factor.
+GROWTH = 0.2
+FALL = 0.4
+# A unit is saturated if its derivative is at most this for all samples. Its weights are scaled
+# towards the origin, where the gradient must become steeper by a factor each time, and away.
+SATURATED = 1e-5
+VISIBLE = 20.0  # |z| at which the derivative is small but no rounding error
+INWARD = (0.85, 0.7)
+OUTWARD = (1.5, 2.0, 4.0)
+STEEPER = 5.0
+
+
+def escapes_along_newton(
+    surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectrum
+) -> str | None:
+    """Return why theta is on the way to infinity, or None.
+
+    At a finite stationary point the Newton step for gradient = 0 is about as short as the
+    gradient is small, and further steps shrink. Where units saturate, gradient and curvature
+    fall together, like exp(-|w|): the steps keep a length of order 1 for ever, and gradient = 0
+    is met at infinity only. Both are seen by taking a few of the steps, after each of which the
+    stiff directions, which such a long step disturbs, are put right.
+    """
+    here, path, first = theta, 0.0, norm(gradient)
+    for _ in range(STEPS):
+        step = -spectrum.solve(gradient, spectrum.floor)
+        length = min(norm(step), LONGEST)
+        if length < 0.1 * LONG_PATH:
+            return None
+        path += length
+        here = here + step * (length / norm(step))
+        spectrum = dense_spectrum(surface, here)
+        stiff = max(STIFF * spectrum.norm, spectrum.floor)
+        here = here - spectrum.solve(surface.gradient(here), stiff)
+        gradient = surface.gradient(here)
+        grown, last = norm(here) - norm(theta), norm(gradient)
+        if path >= LONG_PATH and grown >= GROWTH * path and last <= FALL * first:
+            return (
+                "the gradient tends to zero only as theta grows: along Newton steps of length "
+                f"{path:.2g} in all it falls from {first:.1e} to {last:.1e}, and |theta| grows "
+                f"from {norm(theta):.4g} to {norm(here):.4g}"
+            )
+    return None
+
+
+def saturated_unit(surface: Surface, theta: Vector, loss: float) -> str | None:
+    """Return why theta is on a plateau at infinity, or None.
+
+    Where a unit has saturated to the last digits, Newton steps may see nothing. Then its weights
+    are scaled: towards the origin the gradient becomes steeper each time, away from it the loss
+    changes by no more than a gradient that dies out allows, and no gradient returns.
+    """
+    noise, size = surface.rounding(theta), norm(surface.gradient(theta))
+    for layer, unit, smallest in saturated_units(surface, theta):
+        # So far in that the derivative can be seen, if it has underflowed.
+        visible = min(1.0, VISIBLE / smallest)
+
+        def along(
+            scale: float, layer: int = layer, unit: int = unit, visible: float = visible
+        ) -> Vector:
+            out = theta.copy()
+            surface.problem.network.unpack(out)[layer][unit] *= scale * visible
+            return np.asarray(out)
+
+        start = size if visible == 1.0 else norm(surface.gradient(along(1.0)))
+        allowed = noise + max(size, start) * norm(theta)
+        if any(abs(surface.loss(along(s)) - loss) > allowed for s in (1.0, *OUTWARD)):
+            continue
+        if norm(surface.gradient(along(OUTWARD[-1]))) > start + 1e-16:
+            continue
+        slopes = [norm(surface.gradient(along(s))) for s in INWARD]
+        if slopes[0] > STEEPER * start and slopes[1] > STEEPER * slopes[0]:
+            return (
+                f"unit {unit + 1} of layer {layer + 1} is saturated for all samples: with its "
+                f"weights times {INWARD[1] * visible:.2g} the gradient is {slopes[1]:.1e} "
+                f"instead of {size:.1e}, with {OUTWARD[-1]:.0f} times them nothing changes"
+            )
+    return None
+
+
+def saturated_units(surface: Surface, theta: Vector) -> list[tuple[int, int, float]]:
+    """Return (layer, unit, least |z|) of bounded units with a tiny derivative for all samples."""
+    net = surface.problem.network
+    if not {"sigmoid", "tanh"} & {a.name for a in net.activations}:
+        return []
+    found = []
+    for layer, z in enumerate(surface.preactivations_by_layer(theta)):
+        activation = net.activations[layer]
+        if activation.name in ("sigmoid", "tanh"):
+            slopes, nearest = activation.derivative(z).max(axis=1), np.abs(z).min(axis=1)
+            for unit in np.flatnonzero(slopes <= SATURATED):
+                found.append((layer, int(unit), float(nearest[unit])))
+    return found

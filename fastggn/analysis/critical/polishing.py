@@ -1,0 +1,211 @@
+"""Solve gradient = 0 near a point: saddles stay saddles."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse.linalg import lsmr
+
+from fastggn.analysis.critical.surface import EPS, Surface, Vector
+from fastggn.errors import as_float_vector, as_real, check_positive
+from fastggn.training.moves import norm
+from fastggn.training.newton import DENSE_LIMIT
+
+if TYPE_CHECKING:
+    from fastggn.problem import Problem
+
+__all__ = ["PolishResult", "polish", "polished"]
+
+Status = Literal["converged", "stalled", "max_iter"]
+
+# The damping of the normal equations over |gradient| |H|: at first, and its factors.
+FIRST_DAMPING = 1e-2
+LOWER, RAISE = 0.1, 4.0
+LEAST_DAMPING = 1e-12
+# Eigenvalues above this share of the largest are stiff.
+STIFF = 1e-4
+# A step is taken if |gradient|^2 falls by this share of what the linear model promises.
+ACCEPT = 1e-4
+MOST_REJECTIONS = 40
+
+
+@dataclass(frozen=True)
+class PolishResult:
+    """Where `polish` ended.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (N,)
+    gradient_norm : float
+        |gradient| there.
+    n_iter : int
+        Steps taken.
+    moved : float
+        |theta - start|.
+    status : {"converged", "stalled", "max_iter"}
+        "converged": the tolerance was met. "stalled": no step lowers |gradient| any more, be it
+        for rounding or because |gradient|^2 has a minimum of its own here.
+    cost : float
+        In network evaluations (a forward and a backward pass over all samples).
+    """
+
+    theta: Vector
+    gradient_norm: float
+    n_iter: int
+    moved: float
+    status: Status
+    cost: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.status}: |gradient| = {self.gradient_norm:.3e} after {self.n_iter} steps, "
+            f"moved by {self.moved:.3e}"
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {**vars(self), "theta": self.theta.tolist()}
+
+
+def polish(
+    problem: Problem, theta: ArrayLike, tol: float = 1e-13, max_iter: int = 200
+) -> PolishResult:
+    """Solve gradient = 0 from theta, by Levenberg-Marquardt steps on |gradient|^2.
+
+    The steps are -(H^2 + mu I)^-1 H gradient with the exact Hessian H, mu in proportion to
+    |gradient|: Newton's method for the gradient in the limit, of minimum norm where the Hessian
+    is singular (Fan and Yuan 2005). It is not a minimisation of the loss: a saddle is as
+    attractive as a minimum. Dense up to 1000 parameters, by LSMR on Hessian products above.
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : array_like, shape (N,)
+        Where to start.
+    tol : float
+        Stop at this 2-norm of the gradient.
+    max_iter : int
+        Steps at most.
+
+    Returns
+    -------
+    PolishResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        If theta is no finite vector of length N, or an option is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.xor()
+    >>> problem = fg.Problem(fg.MLP((2, 2, 1), activation="sigmoid"), X, Y)
+    >>> near = np.full(problem.n_params, 0.01)
+    >>> near[-1] = 0.49  # a constant output of about 1/2: the saddle of loss 1/8
+    >>> result = fg.analysis.polish(problem, near)
+    >>> result.status, round(problem.loss(result.theta), 12)
+    ('converged', 0.125)
+    """
+    start = as_float_vector("theta", theta, problem.n_params)
+    check_positive("tol", tol)
+    if as_real("max_iter", max_iter) < 1:
+        raise ValueError(f"max_iter must be at least 1, got {max_iter}")
+    return polished(Surface(problem), start, tol, int(max_iter))
+
+
+def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -> PolishResult:
+    """Do the work of `polish` on a surface, whose cost is counted on."""
+    before = surface.cost
+    theta, gradient = start.copy(), surface.gradient(start)
+    size, damping, steps = norm(gradient), FIRST_DAMPING, 0
+    status: Status = "max_iter"
+    while steps < max_iter:
+        if size <= tol:
+            break
+        model = _model(surface, theta, gradient)
+        for _ in range(MOST_REJECTIONS):
+            step, predicted = model.step(damping * size)
+            step, trial, length = _arrive(surface, theta, step, model)
+            gain = (size**2 - length**2) / predicted if predicted > 0.0 else -1.0
+            if gain > ACCEPT:
+                break
+            damping *= RAISE
+        else:
+            status = "stalled"
+            break
+        damping = max(damping * LOWER, LEAST_DAMPING) if gain > 0.25 else damping * RAISE
+        theta, gradient, size, steps = theta + step, trial, length, steps + 1
+    if size <= tol:
+        status = "converged"
+    moved = norm(theta - start)
+    return PolishResult(theta, size, steps, moved, status, surface.cost - before)
+
+
+def _arrive(
+    surface: Surface, theta: Vector, step: Vector, model: _DenseModel | _KrylovModel
+) -> tuple[Vector, Vector, float]:
+    """Return the step, the gradient it leads to and its norm, put right in the stiff directions.
+
+    A long step along a valley of |gradient| disturbs the components across it to second order;
+    without the correction the steps would have to be short.
+    """
+    gradient = surface.gradient(theta + step)
+    length = norm(gradient) if np.isfinite(gradient).all() else np.inf
+    if np.isfinite(length) and isinstance(model, _DenseModel):
+        corrected = step + model.correction(gradient)
+        other = surface.gradient(theta + corrected)
+        if np.isfinite(other).all() and norm(other) < length:
+            return corrected, other, norm(other)
+    return step, gradient, length
+
+
+class _DenseModel:
+    """gradient + H step, H by its eigenvalues."""
+
+    def __init__(self, surface: Surface, theta: Vector, gradient: Vector) -> None:
+        self._values, self._vectors = np.linalg.eigh(surface.hessian(theta))
+        self._gradient = self._vectors.T @ gradient
+        self._norm = float(np.abs(self._values).max())
+        # Eigenvalues below this are rounding errors: the damping must hide them.
+        self._floor = (10.0 * EPS * surface.n_params * self._norm) ** 2
+
+    def step(self, damping: float) -> tuple[Vector, float]:
+        """Return the step and the decrease of |gradient|^2 that the linear model promises."""
+        mu = max(damping * self._norm, self._floor) or 1.0
+        parts = -self._values * self._gradient / (self._values**2 + mu)
+        left = self._gradient + self._values * parts
+        predicted = float(self._gradient @ self._gradient - left @ left)
+        return self._vectors @ parts, predicted
+
+    def correction(self, gradient: Vector) -> Vector:
+        """Return the Newton step in the stiff directions."""
+        stiff = np.abs(self._values) > STIFF * self._norm
+        parts = self._vectors[:, stiff]
+        return np.asarray(-parts @ ((parts.T @ gradient) / self._values[stiff]))
+
+
+class _KrylovModel:
+    """gradient + H step, H by its products."""
+
+    def __init__(self, surface: Surface, theta: Vector, gradient: Vector) -> None:
+        self._operator = surface.operator(theta)
+        self._gradient = gradient
+        image = self._operator.matvec(gradient)
+        self._norm = norm(image) / norm(gradient)
+
+    def step(self, damping: float) -> tuple[Vector, float]:
+        """Return the step and the decrease of |gradient|^2 that the linear model promises."""
+        root = float(np.sqrt(damping * self._norm))
+        step = lsmr(self._operator, -self._gradient, damp=root, atol=1e-10, btol=1e-10)[0]
+        left = self._gradient + self._operator.matvec(step)
+        return step, float(self._gradient @ self._gradient - left @ left)
+
+
+def _model(surface: Surface, theta: Vector, gradient: Vector) -> _DenseModel | _KrylovModel:
+    kind = _DenseModel if surface.n_params <= DENSE_LIMIT else _KrylovModel
+    return kind(surface, theta, gradient)

@@ -1,0 +1,154 @@
+"""The loss over the null space of the Hessian, the other directions eliminated.
+
+Split theta + n + r with n in the null space and r in the range of the Hessian, and let r(n) solve
+"gradient = 0 in the range". The reduced function f(theta + n + r(n)) starts with terms of third
+order, T3(n, n, n) / 6, then (T4(n, n, n, n) - 3 a^T H^+ a) / 24 with a the range part of
+T3(n, n, .): stationary points, minima and descent of the loss near theta are those of the reduced
+function (Lyapunov and Schmidt).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import chebyshev
+
+from fastggn.analysis.critical.spectrum import Spectrum
+from fastggn.analysis.critical.surface import Surface, Vector
+from fastggn.training.moves import norm
+
+__all__ = ["Directional", "ReducedPoint", "Reduction"]
+
+CORRECTIONS = 40
+NEWTON_STEPS = 10
+# Nodes and degree of the polynomial through the gradients along a line, and its half-width.
+NODES = 17
+DEGREE = 12
+HALF_WIDTH = 0.25
+
+
+@dataclass(frozen=True)
+class Directional:
+    """Derivatives of the reduced function along a unit null vector, with error estimates.
+
+    Attributes
+    ----------
+    third, third_error : float
+        T3(n, n, n).
+    fourth, fourth_error : float
+        T4(n, n, n, n) - 3 a^T H^+ a.
+    """
+
+    third: float
+    third_error: float
+    fourth: float
+    fourth_error: float
+
+
+@dataclass(frozen=True)
+class ReducedPoint:
+    """A point theta + n + r(n).
+
+    Attributes
+    ----------
+    theta : ndarray, shape (N,)
+    loss : float
+    gradient : ndarray, shape (N,)
+    left : float
+        Norm of the gradient's range part, which is 0 where r(n) is complete.
+    """
+
+    theta: Vector
+    loss: float
+    gradient: Vector
+    left: float
+
+
+class Reduction:
+    """The reduced function of a stationary point with a positive semi-definite Hessian.
+
+    Parameters
+    ----------
+    surface : Surface
+    theta : ndarray, shape (N,)
+    gradient : ndarray, shape (N,)
+        At theta; what is left of it is no slope of the reduced function.
+    spectrum : Spectrum
+        All eigenvalues.
+    """
+
+    def __init__(
+        self, surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectrum
+    ) -> None:
+        self.surface = surface
+        self.theta = theta
+        self.basis = spectrum.null_basis()
+        self.dimension = self.basis.shape[1]
+        self.noise = max(norm(gradient), 1e-15)
+        self._spectrum = spectrum
+
+    def point(self, n: Vector) -> ReducedPoint:
+        """Return theta + n + r(n), for a null vector n of shape (N,).
+
+        The correction is iterated with the Hessian of theta while the gradient's range part
+        falls; far from theta it may be left incomplete, which lowers no loss by itself: what
+        is returned is a point of the surface all the same.
+        """
+        here = self.theta + n
+        loss, gradient = self.surface.both(here)
+        step = self._spectrum.solve(gradient)
+        size = norm(gradient - self._null_part(gradient))
+        for _ in range(CORRECTIONS):
+            if size <= 0.1 * self.noise:
+                break
+            trial = here - step
+            trial_loss, trial_gradient = self.surface.both(trial)
+            left = norm(trial_gradient - self._null_part(trial_gradient))
+            if not left < 0.9 * size:
+                break
+            here, loss, gradient, size = trial, trial_loss, trial_gradient, left
+            step = self._spectrum.solve(gradient)
+        return ReducedPoint(here, loss, gradient, size)
+
+    def exact_point(self, n: Vector) -> ReducedPoint:
+        """Return theta + n + r(n) by Newton steps in the range, each with the Hessian there."""
+        across = self._spectrum.vectors[:, ~self._spectrum.null]
+        here = self.point(n)
+        for _ in range(NEWTON_STEPS):
+            if here.left <= self.noise:
+                break
+            matrix = across.T @ self.surface.hessian(here.theta) @ across
+            step = across @ np.linalg.lstsq(matrix, across.T @ here.gradient, rcond=None)[0]
+            loss, gradient = self.surface.both(here.theta - step)
+            left = norm(gradient - self._null_part(gradient))
+            if not left < 0.5 * here.left:
+                break
+            here = ReducedPoint(here.theta - step, loss, gradient, left)
+        return here
+
+    def _null_part(self, vector: Vector) -> Vector:
+        return np.asarray(self.basis @ (self.basis.T @ vector))
+
+    def derivatives(self, n: Vector) -> Directional:
+        """Return third and fourth derivatives along the unit null vector n, shape (N,).
+
+        From a polynomial through the gradients at Chebyshev nodes of a line, whose coefficients
+        are exact to rounding for an analytic loss; the error is estimated by a second line of
+        half the width.
+        """
+        wide, narrow = self._along(n, HALF_WIDTH), self._along(n, 0.5 * HALF_WIDTH)
+        best = narrow
+        # Rounding of the gradients grows with the derivative's order and the inverse width.
+        rounding = 1e-15 * (1.0 + self.noise / 1e-15) * 100.0 / HALF_WIDTH**3
+        errors = np.abs(np.subtract(wide, narrow)) + rounding
+        return Directional(best[0], float(errors[0]), best[1], float(errors[1]))
+
+    def _along(self, n: Vector, width: float) -> tuple[float, float]:
+        nodes = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
+        gradients = np.stack([self.surface.gradient(self.theta + width * x * n) for x in nodes])
+        series = chebyshev.chebfit(nodes, gradients, DEGREE)
+        second = chebyshev.chebval(0.0, chebyshev.chebder(series, 2)) / width**2
+        third = chebyshev.chebval(0.0, chebyshev.chebder(series, 3)) / width**3
+        bend = float(second @ self._spectrum.solve(second))
+        return float(n @ second), float(n @ third) - 3.0 * bend

@@ -1,0 +1,180 @@
+"""What `critical_point` tells of a point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from fastggn.analysis.critical.surface import Vector
+
+__all__ = ["CriticalPointReport", "Label"]
+
+Label = Literal[
+    "global_minimum",
+    "local_minimum",
+    "strict_saddle",
+    "saddle",
+    "degenerate",
+    "diverging",
+    "not_critical",
+]
+
+
+@dataclass(frozen=True)
+class CriticalPointReport:
+    """A point of the loss surface, classified.
+
+    Attributes
+    ----------
+    label : str
+        "global_minimum": an exact fit, or the certificate that `reason` names.
+        "local_minimum": positive definite Hessian, or the certificate that `reason` names.
+        "strict_saddle": a negative eigenvalue beyond the error bound.
+        "saddle": no negative eigenvalue, but descent of higher order was shown.
+        "degenerate": a positive semi-definite Hessian with zero eigenvalues, undecided.
+        "diverging": the gradient tends to zero at infinity only.
+        "not_critical": the gradient exceeds the tolerance.
+    reason : str
+        How the label was decided, in a sentence.
+    theta : ndarray, shape (N,)
+        The point that was judged; where it was polished, the polished one.
+    loss, gradient_norm, gradient_tolerance : float
+        The objective, the 2-norm of its gradient, and the norm up to which it counts as zero.
+    distance : float
+        How far off the stationary point is whose Hessian and surroundings were judged: up to it
+        lead a few more steps that solve gradient = 0.
+    inertia : tuple of (int or None), or None
+        Numbers of positive, zero and negative eigenvalues of the exact Hessian, zero being
+        within their error bound. With `method` "lanczos" lower bounds, None where there is
+        none. None for a point that is not critical.
+    inertia_estimate : tuple of int, or None
+        With "lanczos": the three counts by stochastic quadrature, an estimate without bound.
+    null_dimension : int or None
+        Number of zero eigenvalues; None where unknown.
+    lowest_eigenvalue : float or None
+        With "lanczos" an upper bound of it.
+    eigenvalue_bound : float or None
+        How far off the lowest eigenvalue may be: eps N |H|, the residuals, and its change up to
+        where the gradient is zero to the last digit.
+    eigenvalues : ndarray or None
+        Ascending: all with "dense", those at the lower end with "lanczos".
+    eigenvalue_bounds : ndarray or None
+        How far off each of them may be.
+    descent_direction : ndarray, shape (N,), or None
+        A unit vector along which, or along a curve tangent to which, the loss falls.
+    descent_point : ndarray, shape (N,), or None
+        A point at which a lower loss was measured.
+    decrease : float or None
+        By how much, beyond the rounding error.
+    descent_order : float or None
+        The loss falls like this power of the distance: 2 at strict saddles.
+    third_derivative, fourth_derivative : tuple of (float, float), or None
+        Value and error estimate of the derivatives of the loss along the direction of descent, or
+        along a null space of dimension one, the other directions eliminated.
+    polished : str or None
+        What `polish` did.
+    method : {"dense", "lanczos", "none"}
+    cost : float
+        In network evaluations: a forward and a backward pass over all samples is 1.
+    """
+
+    label: Label
+    reason: str
+    theta: Vector
+    loss: float
+    gradient_norm: float
+    gradient_tolerance: float
+    distance: float = 0.0
+    inertia: tuple[int | None, int | None, int | None] | None = None
+    inertia_estimate: tuple[int, int, int] | None = None
+    null_dimension: int | None = None
+    lowest_eigenvalue: float | None = None
+    eigenvalue_bound: float | None = None
+    eigenvalues: Vector | None = None
+    eigenvalue_bounds: Vector | None = None
+    descent_direction: Vector | None = None
+    descent_point: Vector | None = None
+    decrease: float | None = None
+    descent_order: float | None = None
+    third_derivative: tuple[float, float] | None = None
+    fourth_derivative: tuple[float, float] | None = None
+    polished: str | None = None
+    method: str = "none"
+    cost: float = 0.0
+
+    def __str__(self) -> str:
+        rows = self.rows()
+        width = max(len(name) for name, _ in rows)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in rows)
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Return the lines of the table, (name, text)."""
+        rows = [("label", self.label), ("reason", self.reason), ("loss", f"{self.loss:.10g}")]
+        rows += [
+            (
+                "gradient norm",
+                f"{self.gradient_norm:.3e} (counts as zero up to {self.gradient_tolerance:.1e})",
+            )
+        ]
+        if self.polished is not None:
+            rows.append(("polished", self.polished))
+        if self.distance > 0.0:
+            rows.append(("judged", f"at the stationary point {self.distance:.1e} away"))
+        rows += self._spectrum_rows() + self._descent_rows()
+        rows.append(("cost", f"{self.cost:.0f} network evaluations ({self.method})"))
+        return rows
+
+    def _spectrum_rows(self) -> list[tuple[str, str]]:
+        if self.inertia is None:
+            return []
+        lanczos = self.method == "lanczos"
+        counts = [
+            "?" if count is None else f"{'>= ' if lanczos else ''}{count}" for count in self.inertia
+        ]
+        positive, zero, negative = counts
+        rows = [("Hessian", f"{positive} positive, {zero} zero, {negative} negative eigenvalues")]
+        if self.inertia_estimate is not None:
+            p, z, n = self.inertia_estimate
+            rows.append(("estimate", f"{p} positive, {z} zero, {n} negative (by quadrature)"))
+        sign = "<= " if lanczos else ""
+        rows.append(
+            (
+                "lowest",
+                f"{sign}{self.lowest_eigenvalue:.6e}, error bound {self.eigenvalue_bound:.1e} "
+                "(eigenvalues within theirs count as zero)",
+            )
+        )
+        return rows
+
+    def _descent_rows(self) -> list[tuple[str, str]]:
+        rows = []
+        if self.decrease is not None:
+            rows.append(
+                (
+                    "descent",
+                    f"the loss fell by {self.decrease:.3e}, like the power "
+                    f"{self.descent_order:.2f} of the distance",
+                )
+            )
+        for name, pair in (("third", self.third_derivative), ("fourth", self.fourth_derivative)):
+            if pair is not None:
+                rows.append((f"{name} derivative", f"{pair[0]:.6e} +- {pair[1]:.0e}"))
+        return rows
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure of the eigenvalues, those that count as zero marked."""
+        from fastggn.plotting.critical import plot_eigenvalues
+
+        return plot_eigenvalues(self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values that JSON can hold."""
+        plain: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if isinstance(value, np.ndarray):
+                plain[name] = value.tolist()
+            else:
+                plain[name] = list(value) if isinstance(value, tuple) else value
+        return plain

@@ -1,0 +1,157 @@
+"""The loss surface of a problem: its functions of theta, and a count of what they cost."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.linalg import LinearOperator
+
+if TYPE_CHECKING:
+    from fastggn.problem import Problem
+
+__all__ = ["EPS", "Surface"]
+
+Vector = NDArray[np.float64]
+Matrix = NDArray[np.float64]
+
+EPS = float(np.finfo(np.float64).eps)
+# Rounding errors of a value are at most this many units in its terms' last place.
+SAFETY = 32.0
+# Activations that are analytic: what holds at random points of a piece holds on all of it.
+ANALYTIC = {"identity", "sigmoid", "tanh", "softplus", "bent_identity", "square"}
+PIECEWISE_LINEAR = {"relu", "leaky_relu"}
+ANALYTIC_LOSSES = {
+    "squared", "softmax_cross_entropy", "logistic", "cauchy", "blake_zisserman", "smooth_lp"
+}  # fmt: skip
+
+
+class Surface:
+    """The objective of a problem as a function of theta, every evaluation counted.
+
+    Attributes
+    ----------
+    problem : Problem
+    cost : float
+        In network evaluations, one being a forward and a backward pass over all samples: a
+        gradient (with the loss) counts 1, a loss alone 1/2, a product with the Hessian or with
+        J and J^T 2, a dense Hessian N.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.n_params = problem.n_params
+        self.cost = 0.0
+
+    def loss(self, theta: Vector) -> float:
+        """Return the objective; infinite where it is not finite."""
+        self.cost += 0.5
+        value = self.problem.loss(theta)
+        return value if np.isfinite(value) else np.inf
+
+    def gradient(self, theta: Vector) -> Vector:
+        """Return the gradient, shape (N,)."""
+        self.cost += 1.0
+        return self.problem.gradient(theta)
+
+    def both(self, theta: Vector) -> tuple[float, Vector]:
+        """Return the objective and its gradient."""
+        self.cost += 1.0
+        point = self.problem.linearise(theta)
+        return float(point.loss), point.gradient
+
+    def hessian(self, theta: Vector) -> Matrix:
+        """Return the exact Hessian, shape (N, N)."""
+        self.cost += self.n_params
+        return self.problem.hessian(theta)
+
+    def operator(self, theta: Vector) -> LinearOperator:
+        """Return the exact Hessian as an operator whose products are counted."""
+        inner = self.problem.hessian_operator(theta)
+
+        def product(v: Vector) -> Vector:
+            self.cost += 2.0
+            return np.asarray(inner.matvec(np.ravel(v)))
+
+        return LinearOperator(inner.shape, matvec=product, rmatvec=product, dtype=np.float64)
+
+    def rounding(self, theta: Vector) -> float:
+        """Return a bound on the rounding error of the loss at theta (an estimate, generous)."""
+        self.cost += 0.5
+        problem = self.problem
+        outputs, targets = problem.outputs(theta), problem.targets
+        slope = np.abs(problem.loss_function.gradient(outputs, targets))
+        size = np.maximum(np.abs(outputs), np.abs(targets))
+        terms = problem.loss_function.value(outputs, targets) + (slope * size).sum(axis=1)
+        weights = problem.relative_weights
+        decay = 0.5 * problem.l2 * float(theta @ theta)
+        return SAFETY * EPS * (float(np.mean(weights * terms)) + decay)
+
+    def output_rounding(self, theta: Vector) -> float:
+        """Return a bound on the rounding error of one output at theta (an estimate, generous)."""
+        self.cost += 0.5
+        problem = self.problem
+        below = np.abs(problem.layer_outputs(theta)[-2])
+        last = np.abs(problem.network.unpack(theta)[-1])
+        terms = max(float((last @ below).max()), float(np.abs(problem.targets).max()))
+        return SAFETY * EPS * sum(problem.network.widths) * terms
+
+    @cached_property
+    def smooth(self) -> bool:
+        """Whether activations and loss are twice continuously differentiable."""
+        if self.problem.gated:
+            hidden = 2
+        else:
+            hidden = min((a.smoothness for a in self.problem.network.activations[:-1]), default=2)
+        output = self.problem.network.activations[-1].smoothness
+        return min(hidden, output) >= 2 and self.problem.loss_function.name != "huber"
+
+    @cached_property
+    def analytic(self) -> bool:
+        """Whether the loss is an analytic function of theta on each of its smooth pieces."""
+        used = self.problem.network.activations
+        if self.problem.gated:
+            used = used[-1:]
+        names = {activation.name for activation in used}
+        return (
+            names <= ANALYTIC | PIECEWISE_LINEAR
+            and self.problem.loss_function.name in ANALYTIC_LOSSES
+        )
+
+    def preactivations_by_layer(self, theta: Vector) -> list[Matrix]:
+        """Return z_1..z_L, shapes (n_l, T)."""
+        self.cost += 0.5
+        net = self.problem.network
+        out = []
+        phis = self.problem.layer_outputs(theta)[:-1]
+        for number, (weights, phi) in enumerate(zip(net.unpack(theta), phis, strict=True)):
+            fixed = 0.0 if isinstance(net.bias, str) else net.bias[number][:, None]
+            out.append(weights @ phi - fixed)
+        return out
+
+    def _kinked(self, theta: Vector) -> Vector:
+        """Return all pre-activations of units that are not smooth, in one vector."""
+        if self.smooth:
+            return np.zeros(0)
+        net = self.problem.network
+        gated = self.problem.gated
+        parts = [
+            z.ravel()
+            for number, z in enumerate(self.preactivations_by_layer(theta))
+            if net.activations[number].smoothness < 2 and not (gated and number < net.n_layers - 1)
+        ]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    def at_kink(self, theta: Vector) -> bool:
+        """Whether a unit that is not smooth stands at its kink for some sample."""
+        z = self._kinked(theta)
+        return bool(z.size) and float(np.abs(z).min()) <= 1e-10 * (1.0 + float(np.abs(z).max()))
+
+    def same_piece(self, theta: Vector, other: Vector) -> bool:
+        """Whether the units that are not smooth stand on the same side at both points."""
+        if self.smooth:
+            return True
+        a, b = self._kinked(theta), self._kinked(other)
+        return bool(((a > 0.0) == (b > 0.0)).all())

@@ -1,0 +1,138 @@
+"""Points where training stays: minima of the linear region, and those of a narrower network."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.analysis.relu.arrangement import as_samples
+from fastggn.analysis.relu.subglobal import as_targets, subglobal_minimum
+from fastggn.errors import as_float_vector, check_positive
+from fastggn.network import MLP
+
+__all__ = ["linear_region_minimum", "widen_with_dead_unit"]
+
+FloatArray = NDArray[np.float64]
+
+
+def linear_region_minimum(
+    X: ArrayLike, y: ArrayLike, h: int, *, margin: float = 1.0, seed: int | None = 0
+) -> FloatArray:
+    """Return a local minimum where every unit is active on every sample: linear regression.
+
+    Parameters
+    ----------
+    X : array_like, shape (T, n)
+    y : array_like, shape (T,) or (T, 1)
+    h : int
+        Hidden units, at least 1.
+    margin : float
+        Least pre-activation, above 0 (1 in the source).
+    seed : int, optional
+        Draws the share of each unit.
+
+    Returns
+    -------
+    ndarray, shape (N,)
+        Parameters of ``MLP((n, h, 1), "relu", bias="free")``, inside the region: the outputs are
+        u^T x + d with the least squares u and d.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an array is not valid, `h` is below 1, or `margin` is not positive.
+
+    Notes
+    -----
+    Source: Section 3.1 and Eq. (5) of "Understanding local minima in neural networks by loss
+    surface decomposition".
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastggn as fg
+    >>> from fastggn import analysis
+    >>> X = np.linspace(-1.0, 1.0, 9)[:, None]
+    >>> theta = analysis.linear_region_minimum(X, X[:, 0] ** 2, h=3)
+    >>> problem = fg.Problem(fg.MLP((1, 3, 1), "relu"), X, X[:, 0] ** 2)
+    >>> bool(np.linalg.norm(problem.gradient(theta)) < 1e-15)
+    True
+    """
+    samples = as_samples(X)
+    targets = as_targets(y, len(samples))
+    least = check_positive("margin", margin)
+    net = MLP((samples.shape[1], h, 1), "relu")
+    # One linear unit without bias, and the output's bias: u and d.
+    line = subglobal_minimum(samples, targets, np.ones((1, len(samples))), output_bias=True)
+    u, d = line.parameters[:-1], line.parameters[-1]
+    rng = np.random.default_rng(seed)
+    v = rng.uniform(0.5, 1.5, h) * rng.choice([-1.0, 1.0], h)
+    W = rng.standard_normal((h, len(u)))
+    W += np.outer(v, u - v @ W) / (v @ v)  # the nearest W with v^T W = u^T
+    b = least - (samples @ W.T).min(axis=0)
+    return net.pack([np.column_stack([W, b]), np.append(v, d - v @ b)[None]])
+
+
+def widen_with_dead_unit(
+    net: MLP,
+    theta: ArrayLike,
+    X: ArrayLike,
+    *,
+    layer: int = 1,
+    margin: float = 1.0,
+    seed: int | None = 0,
+) -> tuple[MLP, FloatArray]:
+    """Return a network with one more unit that no sample activates, and its parameters.
+
+    A local minimum stays one, of the same loss, whatever the new unit's outgoing weights.
+
+    Parameters
+    ----------
+    net : MLP
+        With free biases, and ReLU in the layer.
+    theta : array_like, shape (N,)
+    X : array_like, shape (T, n_0)
+        The samples of the problem.
+    layer : int
+        The hidden layer that gets the unit, 1 for the first.
+    margin : float
+        The new unit's pre-activations are at most minus this.
+    seed : int, optional
+        Draws the new unit's weights.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `net` has no such hidden ReLU layer or no free biases, or an array is not valid.
+
+    Notes
+    -----
+    Source: Section 3.2 of "Understanding local minima in neural networks by loss surface
+    decomposition". Its bias b_j = -max_i w_j^T h_i leaves a sample on the boundary of the
+    region; b_j must be below that.
+    """
+    if not net.has_free_bias:
+        raise ValueError("net must have free biases: without, no unit is dead for all samples")
+    if not 1 <= layer < net.n_layers:
+        raise ValueError(f"layer must be a hidden layer, 1 to {net.n_layers - 1}, got {layer}")
+    names = [activation.name for activation in net.activations]
+    if names[layer - 1] != "relu":
+        raise ValueError(f"layer {layer} of net must be of ReLU units, not {names[layer - 1]}")
+    samples = as_samples(X)
+    point = as_float_vector("theta", theta, net.n_params)
+    layers = net.unpack(point)
+    inputs = samples
+    if layer > 1:
+        below = MLP(net.widths[:layer], list(net.activations[: layer - 2]),
+                    net.activations[layer - 2])  # fmt: skip
+        inputs = below.predict(below.pack(layers[: layer - 1]), samples)
+    rng = np.random.default_rng(seed)
+    w = rng.standard_normal(inputs.shape[1])
+    b = -float((inputs @ w).max()) - check_positive("margin", margin)
+    outgoing = rng.standard_normal((len(layers[layer]), 1))
+    layers[layer - 1] = np.vstack([layers[layer - 1], np.append(w, b)])
+    upper = layers[layer]
+    layers[layer] = np.hstack([upper[:, :-1], outgoing, upper[:, -1:]])
+    widths = [*net.widths[:layer], net.widths[layer] + 1, *net.widths[layer + 1 :]]
+    wider = MLP(widths, list(net.activations[:-1]), net.activations[-1])
+    return wider, wider.pack(layers)

@@ -1,0 +1,87 @@
+"""``fastggn critical-point``: what kind of a critical point a model stands at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from fastggn.cli.outcome import bad_input
+from fastggn.cli.summary import network_name, print_rows
+from fastggn.cli.types import TARGET
+
+__all__ = ["critical_point"]
+
+HELP = """Say what kind of a critical point MODEL stands at, and how that is known.
+
+DATA are the samples it was trained on; without it, the built-in ones that the model names.
+
+\b
+Examples:
+  fastggn critical-point model.npz
+  fastggn critical-point houses.npz houses.csv --polish
+  fastggn critical-point houses.npz houses.csv --json report.json"""
+
+
+@click.command(
+    "critical-point",
+    help=HELP,
+    short_help="Say what kind of a critical point MODEL stands at.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.argument("model", metavar="MODEL")
+@click.argument("data", required=False, metavar="[DATA]")
+@click.option(
+    "--target", type=TARGET, metavar="COLUMNS",
+    help="As in fastggn train.",
+)  # fmt: skip
+@click.option("--polish", is_flag=True, help="Solve gradient = 0 from there first.")
+@click.option(
+    "--grad-tol", type=float, default=1e-8, show_default=True, metavar="X",
+    help="A gradient of at most this norm counts as zero.",
+)  # fmt: skip
+@click.option(
+    "--method", default="auto", show_default=True, metavar="NAME",
+    help="auto, dense (all eigenvalues), lanczos (a few, by Hessian products).",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+    help="Of the search for descent.",
+)  # fmt: skip
+@click.option("--json", "json_path", metavar="FILE", help="Write the report there, - to print it.")
+def critical_point(
+    model: str,
+    data: str | None,
+    target: tuple[str | int, ...] | None,
+    polish: bool,
+    grad_tol: float,
+    method: str,
+    seed: int,
+    json_path: str | None,
+) -> int:
+    """Classify the weights of a model file."""
+    from fastggn.analysis.critical import critical_point as classify
+    from fastggn.cli.model_data import model_loss, model_problem
+    from fastggn.model_io import load_model
+
+    with bad_input():
+        net, theta, metadata = load_model(model)
+        problem = model_problem(net, metadata, data, target, model_loss(metadata, None))
+        report = classify(
+            problem,
+            theta,
+            polish=polish,
+            grad_tol=grad_tol,
+            method=method,  # type: ignore[arg-type]
+            seed=seed,
+        )
+    text = json.dumps(report.to_dict(), indent=1)
+    if json_path == "-":
+        click.echo(text)
+        return 0
+    if json_path is not None:
+        with bad_input():
+            Path(json_path).write_text(text + "\n", encoding="utf-8")
+    print_rows([("network", network_name(problem.network)), *report.rows()])
+    return 0
