@@ -16,7 +16,7 @@ from fastggn.cli.outcome import bad_input
 __all__ = ["ended_together"]
 
 # A mistake that all ranks find is reported by rank 0, which then ends the others.
-HEAD_START = 1.0
+HEAD_START = 3.0
 
 
 def ended_together(command: Callable[..., int]) -> Callable[..., int]:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -23,6 +24,8 @@ T = TypeVar("T")
 
 # Elements of one message: counts of MPI are C ints, and some libraries multiply them by 8.
 PIECE = 2**28 - 1
+# Seconds that mpiexec is given to pass on the last words of a rank: its end cuts them off.
+LINGER = 1.0
 _TAG = 2718
 
 
@@ -159,6 +162,7 @@ class MpiComm:
         """End all ranks, with this exit code."""
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(LINGER)
         self._comm.Abort(code)
 
 
