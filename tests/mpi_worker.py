@@ -1,10 +1,11 @@
-"""What the ranks of a test job do: `python mpi_worker.py agree|fail|kill ...` under mpiexec."""
+"""What the ranks of a test job do: `python mpi_worker.py agree|jobs|fail|kill ...`, in mpiexec."""
 
 import hashlib
 import json
 import os
 import signal
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -213,6 +214,132 @@ def refusals(comm, X, Y):
     return out
 
 
+def jobs(comm, folder):
+    """Checkpoints, signals and files over ranks; return what rank 0 prints."""
+    X, Y, _, _ = samples()
+    net, rows = fg.MLP((3, 3, 2)), split(comm, "uneven")
+    problem = fg.Problem(net, X[rows], Y[rows], l2=1e-3, comm=comm)
+    return {
+        "parts": {
+            name: in_parts(comm, problem, folder / f"{number}.ckpt", options)
+            for number, (name, options) in enumerate(RESUMED.items())
+        },
+        "files": sorted(path.name for path in folder.iterdir()),
+        "unseeded": unseeded(comm, problem, folder / "unseeded.ckpt"),
+        "signal": signalled(comm, problem, folder / "signal.ckpt"),
+        "refused": refused_checkpoints(comm, problem, folder),
+        "streamed": streamed(comm, net, folder),
+    }
+
+
+RESUMED = {
+    "cholesky": {"solver": "cholesky"},
+    "mixed": {"solver": "cholesky", "precision": "mixed"},
+    "lsqr": {"solver": "lsqr"},
+    "newton": {"method": "newton"},
+    "momentum": {"method": "bp", "alpha": 0.01, "momentum": 0.9},
+}
+
+
+def in_parts(comm, problem, path, options):
+    """Compare a run that is stopped at every second iteration with an uninterrupted one."""
+    keywords = {"seed": 3, "max_iter": 8, **options}
+    whole = fg.train(problem, **keywords)
+    keywords.update(checkpoint=path, checkpoint_every=1000, resume=True)
+    for part in range(1, 8):
+        calls = []
+        result = fg.train(
+            problem,
+            callbacks=[lambda _, calls=calls: calls.append(1) or len(calls) == 2],
+            **keywords,
+        )
+        if result.status != "interrupted":
+            break
+    same = np.array_equal(result.theta, whole.theta) and result.status == whole.status
+    again = [record.loss for record in result.history] == [r.loss for r in whole.history]
+    return {"parts": part, "same": comm.allgather(bool(same and again))}
+
+
+def unseeded(comm, problem, path):
+    """Without a seed the random state comes from the checkpoint."""
+    keywords = {"checkpoint": path, "resume": True}
+    first = fg.train(problem, max_iter=2, **keywords)
+    second = fg.train(problem, max_iter=4, **keywords)
+    return [digests(comm, second.theta), second.n_iter, first.initial_loss == second.initial_loss]
+
+
+def signalled(comm, problem, path):
+    """A signal to the last rank stops all of them, with the checkpoint written."""
+
+    def send(record):
+        if comm.rank == comm.size - 1 and record.iteration == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    result = fg.train(problem, seed=0, callbacks=[send], checkpoint=path)
+    again = fg.train(problem, seed=0, checkpoint=path, resume=True, max_iter=4)
+    return comm.allgather([result.status, result.n_iter, again.n_iter])
+
+
+def refused_checkpoints(comm, problem, folder):
+    """Return the errors on all ranks."""
+    X, Y, _, _ = samples()
+    net, rows = problem.network, split(comm, "even")
+    other = fg.Problem(net, X[rows], Y[rows], l2=1e-3, comm=comm)
+    alone = fg.Problem(net, X, Y, l2=1e-3)
+    fg.train(alone, seed=3, max_iter=1, checkpoint=folder / f"alone{comm.rank}.ckpt")
+    (folder / "table.csv").write_text("1,2")
+    comm.Barrier()
+    calls = {
+        "rows": lambda: fg.train(
+            other, seed=3, solver="cholesky", checkpoint=folder / "0.ckpt", resume=True
+        ),
+        "ranks": lambda: fg.train(problem, seed=3, checkpoint=folder / "alone0.ckpt", resume=True),
+        "no checkpoint": lambda: fg.train(problem, checkpoint=folder / "table.csv"),
+        "no folder": lambda: fg.train(problem, checkpoint=folder / "none" / "run.ckpt"),
+    }
+    out = {}
+    for name, call in calls.items():
+        try:
+            call()
+            message = ""
+        except (ValueError, OSError) as error:
+            message = str(error)
+        out[name] = comm.allgather(message)
+    return out
+
+
+def streamed(comm, net, folder):
+    """Compare samples that stay in files with the same ones in memory, bit for bit."""
+    from fastggn.data.scaling import Standardised
+    from fastggn.data.sources import row_range
+    from fastggn.fingerprint import problem_fingerprint
+
+    X, Y, _, _ = samples()
+    if comm.rank == 0:
+        np.save(folder / "X.npy", X)
+        np.save(folder / "Y.npy", Y)
+    comm.Barrier()
+    files = [np.load(folder / name, mmap_mode="r") for name in ("X.npy", "Y.npy")]
+    theta, out = net.init(seed=0), {}
+    for kind in KINDS:
+        rows = split(comm, kind)
+        parts = [row_range(Standardised(f), rows.start, rows.stop) for f in files]
+        held = [np.asarray(Standardised(f)[:])[rows] for f in files]
+        there, here = (fg.Problem(net, x, y, comm=comm) for x, y in (parts, held))
+        same = (
+            np.array_equal(there.gradient(theta), here.gradient(theta))
+            and np.array_equal(there.ggn(theta), here.ggn(theta))
+            and problem_fingerprint(there) == problem_fingerprint(here)
+        )
+        path = folder / f"{kind}.ckpt"
+        fg.train(there, theta, max_iter=2, checkpoint=path)
+        ended = fg.train(here, theta, max_iter=4, checkpoint=path, resume=True)
+        whole = fg.train(here, theta, max_iter=4)
+        same = same and np.array_equal(ended.theta, whole.theta)
+        out[kind] = comm.allgather(bool(same))
+    return out
+
+
 def run_all(comm):
     """Train by three solvers: every operation of the communicator is used."""
     X, Y, _, _ = samples()
@@ -256,6 +383,11 @@ def main():
     if task == "agree":
         mpi.PIECE = 1000  # messages of several pieces
         found = agree(comm)
+        if comm.rank == 0:
+            print("FOUND", json.dumps(found))
+        return
+    if task == "jobs":
+        found = jobs(comm, Path(sys.argv[2]))
         if comm.rank == 0:
             print("FOUND", json.dumps(found))
         return

@@ -60,8 +60,8 @@ def launch(size, *arguments, timeout=120, module=False, **variables):
 
 
 @functools.cache
-def found(size):
-    done, _ = launch(size, "agree")
+def found(size, *arguments):
+    done, _ = launch(size, *(arguments or ("agree",)))
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     return json.loads(line.removeprefix("FOUND "))
@@ -204,6 +204,105 @@ def test_command_line_reports_a_mistake_once():
     assert done.returncode == 2
     assert done.stderr.count("fastggn: error: loss 'nonsense' is unknown") == 1
     assert seconds < 30.0
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    return found(3, "jobs", tmp_path_factory.mktemp("jobs"))
+
+
+@needs_mpi
+def test_resumed_runs_have_the_bits_of_whole_ones(jobs):
+    for name, run in jobs["parts"].items():
+        assert run["parts"] >= 3, name
+        assert run["same"] == [True] * 3, name
+    # Rank 0 alone writes: two generations of each run, nothing else.
+    expected = [f"{i}.ckpt{end}" for i in range(len(jobs["parts"])) for end in ("", ".previous")]
+    assert jobs["files"] == expected
+
+
+@needs_mpi
+def test_a_run_without_a_seed_is_resumed(jobs):
+    assert jobs["unseeded"] == [1, 4, True]
+
+
+@needs_mpi
+def test_a_signal_to_one_rank_saves_and_stops_all(jobs):
+    assert jobs["signal"] == [["interrupted", 2, 4]] * 3
+
+
+@needs_mpi
+def test_checkpoints_of_other_ranks_or_rows_are_refused_on_all(jobs):
+    parts = {
+        "rows": "inputs X differs; targets Y differs",
+        "ranks": "number of ranks was 1 and is 3",
+        "no checkpoint": "it is not replaced",
+        "no folder": "none",
+    }
+    for name, part in parts.items():
+        messages = jobs["refused"][name]
+        assert all(part in message for message in messages), f"{name}: {messages}"
+        assert all(message.startswith("rank 0: ") for message in messages[1:])
+
+
+@needs_mpi
+def test_samples_in_files_have_the_bits_of_those_in_memory(jobs):
+    assert jobs["streamed"] == {"even": [True] * 3, "uneven": [True] * 3, "empty": [True] * 3}
+
+
+@needs_mpi
+def test_command_line_resumes(tmp_path):
+    options = ("train", "--mpi", "--samples", 60, "--hidden", "5", "--solver", "cholesky")
+    files = ("--checkpoint", tmp_path / "run.ckpt", "--resume")
+    files += ("--history", tmp_path / "run.jsonl", "--out", tmp_path / "parts.npz")
+    for arguments in (
+        ("--max-iter", 8, "--out", tmp_path / "whole.npz"),
+        ("--max-iter", 4, *files),
+        ("--max-iter", 8, *files),
+    ):
+        done, _ = launch(2, *options, *arguments, module=True)
+        assert done.returncode == 0, done.stderr
+    _, theta, _ = fg.load_model(tmp_path / "parts.npz")
+    np.testing.assert_array_equal(theta, fg.load_model(tmp_path / "whole.npz")[1])
+    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(1, 9))
+
+
+@needs_mpi
+def test_command_line_with_several_starts(tmp_path):
+    options = ("--samples", 60, "--hidden", "4", "--max-iter", 4, "--starts", 3)
+    done, _ = launch(2, "train", "--mpi", *options, "--out", tmp_path / "m.npz", module=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("start 3/3") == 1
+    losses = [
+        float(line.split("loss ")[1].split()[0])
+        for line in done.stderr.splitlines()
+        if line.startswith("start ")
+    ]
+    kept = fg.load_model(tmp_path / "m.npz")[2]["training"]["loss"]
+    assert kept == pytest.approx(min(losses), rel=1e-5)
+    files = ("--checkpoint", tmp_path / "starts.ckpt", "--out", tmp_path / "n.npz")
+    done, _ = launch(2, "train", "--mpi", *options, *files, module=True)
+    assert done.returncode == 2
+    assert done.stderr.count("--starts with --checkpoint needs one process") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.npz"]
+
+
+def test_the_rows_of_a_rank_stay_in_their_file(tmp_path):
+    from types import SimpleNamespace
+
+    from fastggn.cli.samples import Samples, _share
+    from fastggn.data.sources import is_streamed
+
+    table = np.random.default_rng(0).standard_normal((11, 3))
+    np.save(tmp_path / "table.npy", table)
+    file = np.load(tmp_path / "table.npy", mmap_mode="r")
+    samples = Samples("table", file, table[:, :1], 1, ("a", "b", "c"), ("d",))
+    shares = [_share(samples, SimpleNamespace(rank=rank, size=3)) for rank in range(3)]
+    assert all(is_streamed(share.X) and not is_streamed(share.Y) for share in shares)
+    assert all(share.n_samples == 11 for share in shares)
+    np.testing.assert_array_equal(np.concatenate([share.X[:] for share in shares]), table)
+    np.testing.assert_array_equal(shares[1].X[1:3], table[4:6])
 
 
 class OneProcess:

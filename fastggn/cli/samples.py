@@ -221,9 +221,8 @@ def _from_file(settings: Settings, comm: Comm) -> Table | StreamedTable:
     streamed = stream_table(settings.data, settings.target)
     if streamed is not None:
         T, n = streamed.X.shape
-        if 8 * T * (n + streamed.Y.shape[1]) > MOST_OF_MEMORY * comm.memory_share(
-            available_memory()
-        ):
+        free = comm.memory_share(available_memory())
+        if 8 * T * (n + streamed.Y.shape[1]) > MOST_OF_MEMORY * free:
             if settings.loss not in LABEL_LOSSES:
                 return streamed
             # Classes are counted first: the labels are held, the inputs are not.

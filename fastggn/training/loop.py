@@ -140,7 +140,7 @@ def train(
         Go on from `checkpoint` where there is one, else start afresh. The outcome has the bits
         of an uninterrupted run, for any number of threads. `max_iter` counts the iterations of
         all parts and may differ, as may `max_time`, which is for this part alone, and
-        `callbacks`; everything else must be the same.
+        `callbacks`; everything else must be the same, the number of MPI ranks too.
     progress : bool
         Print a line an iteration to the standard error stream.
     n_threads : int, optional
