@@ -246,18 +246,15 @@ def in_parts(comm, problem, path, options):
     keywords = {"seed": 3, "max_iter": 8, **options}
     whole = fg.train(problem, **keywords)
     keywords.update(checkpoint=path, checkpoint_every=1000, resume=True)
-    for part in range(1, 8):
+    parts, status = 0, "interrupted"
+    while status == "interrupted" and parts < 8:
         calls = []
-        result = fg.train(
-            problem,
-            callbacks=[lambda _, calls=calls: calls.append(1) or len(calls) == 2],
-            **keywords,
-        )
-        if result.status != "interrupted":
-            break
+        stop = [lambda _, calls=calls: calls.append(1) or len(calls) == 2]
+        result = fg.train(problem, callbacks=stop, **keywords)
+        parts, status = parts + 1, result.status
     same = np.array_equal(result.theta, whole.theta) and result.status == whole.status
     again = [record.loss for record in result.history] == [r.loss for r in whole.history]
-    return {"parts": part, "same": comm.allgather(bool(same and again))}
+    return {"parts": parts, "same": comm.allgather(bool(same and again))}
 
 
 def unseeded(comm, problem, path):
