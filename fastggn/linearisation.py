@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.sources import StreamedTargets, is_streamed
-from fastggn.jacobian import FactoredJacobian, Samples
+from fastggn.jacobian import FactoredJacobian
 from fastggn.losses import Loss
 from fastggn.parallel.comm import Comm
 from fastggn.parallel.threads import pooled
+from fastggn.samples import Samples
 from fastggn.workspace import Block, Plan, WorkspacePool
 
 __all__ = ["Linearisation", "LossTerms", "Objective", "prepared_targets"]

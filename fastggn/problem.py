@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.curvature import GGNOperator, HessianOperator, dense_hessian
 from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check_rows
 from fastggn.errors import as_float_vector, check_positive, unknown_name
-from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian, Samples
+from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.kernels.layout import PHI_IN
 from fastggn.layer_blocks import LayerBlock, layer_blocks
 from fastggn.linearisation import Linearisation, Objective, prepared_targets
@@ -20,6 +20,7 @@ from fastggn.network import MLP
 from fastggn.parallel.comm import Comm, as_comm, require_serial
 from fastggn.parallel.threads import pooled
 from fastggn.sample_checks import check_shared, checked_gates, checked_weights
+from fastggn.samples import Samples
 from fastggn.workspace import Plan, WorkspacePool
 
 __all__ = ["Problem"]

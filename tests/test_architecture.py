@@ -25,6 +25,7 @@ LAYERS = (
         "linearisation",
         "problem",
         "sample_checks",
+        "samples",
     },
     {"solvers"},
     {"training", "analysis"},
