@@ -62,7 +62,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]
             for p in range(count):
                 block.add_hessian_product(directions[p], errors, hessians, lanes[p])
         assert lanes is not None
-        sums = np.stack([sum_of_lanes(lane) for lane in lanes])
+        sums = self._lin.comm.sum(np.stack([sum_of_lanes(lane) for lane in lanes]))
         return np.asarray((sums + self._lin.l2 * directions).T)
 
     def _matvec(self, v: FloatArray) -> FloatArray:
@@ -82,6 +82,7 @@ def dense_hessian(objective: Objective, lin: Linearisation) -> FloatArray:
     for block in lin.rows.blocks():
         errors, hessians = terms.gradient(block), terms.hessian(block)
         _add_panels(block, tiling, errors, hessians, lanes)
+    lanes = lin.comm.sum_partials(lanes)
     out = np.zeros((plan.n_params, plan.n_params))
     panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, 1.0, out)
     panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_MIXED, 1.0, out)

@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.sources import StreamedTargets
+from fastggn.parallel.comm import Comm
+
 if TYPE_CHECKING:
     from fastggn.problem import Problem
 
 __all__ = ["digest", "problem_fingerprint"]
+
+FloatArray = NDArray[np.float64]
 
 READ_BYTES = 8 * 2**20
 
@@ -30,7 +35,8 @@ def problem_fingerprint(problem: Problem) -> dict[str, Any]:
     """Return digests of the samples, and network, loss and weights of the terms in words.
 
     The samples are read once, in blocks. Of custom activations and losses only the names are
-    known: their code is not compared.
+    known: their code is not compared. Where ranks share the samples, all of them must call; a
+    digest is then that of the ranks' digests, in their order.
 
     Parameters
     ----------
@@ -42,23 +48,41 @@ def problem_fingerprint(problem: Problem) -> dict[str, Any]:
         JSON types, under names that a person understands.
     """
     objective = problem._objective  # the parts themselves, which nothing else needs
-    inputs, gates, targets = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    inputs, gates = hashlib.sha256(), hashlib.sha256()
     width = problem.network.n_inputs
     step = max(1, READ_BYTES // (8 * width))
-    for start in range(0, problem.n_samples, step):
-        stop = min(problem.n_samples, start + step)
-        rows, masks = objective.samples.read(start, stop)
+    own = objective.plan.n_samples
+    for start in range(0, own, step):
+        rows, masks = objective.samples.read(start, min(own, start + step))
         inputs.update(np.ascontiguousarray(rows).data)
         gates.update(np.ascontiguousarray(masks).data)
-        targets.update(np.ascontiguousarray(objective.targets[start:stop]).data)
+    comm = problem.comm
     return {
+        "number of ranks": comm.size,
         "number of samples": problem.n_samples,
-        "inputs X": inputs.hexdigest(),
-        "targets Y": f"{objective.targets.shape} {targets.hexdigest()}",
-        "sample weights": digest(objective.weights),
-        "gates": gates.hexdigest() if objective.samples.gated else None,
+        "inputs X": _of_all(comm, inputs.hexdigest()),
+        "targets Y": _of_all(comm, _digest_of_targets(objective.targets)),
+        "sample weights": _of_all(comm, digest(objective.weights)),
+        "gates": _of_all(comm, gates.hexdigest()) if objective.samples.gated else None,
         "network": json.dumps(problem.network.to_config(), sort_keys=True),
         "loss": json.dumps(problem.loss_function.to_config(), sort_keys=True),
         "l2": problem.l2,
         "curvature": problem.curvature,
     }
+
+
+def _digest_of_targets(targets: FloatArray | StreamedTargets) -> str:
+    """Return the digest of the whole array, also where its rows are read from a file."""
+    if isinstance(targets, np.ndarray):
+        return digest(targets)
+    sha = hashlib.sha256(f"{np.dtype(np.float64).str} {targets.shape} ".encode())
+    for start in range(0, len(targets), targets.block_rows()):
+        sha.update(np.ascontiguousarray(targets[start : start + targets.block_rows()]).data)
+    return sha.hexdigest()
+
+
+def _of_all(comm: Comm, own: str) -> str:
+    """Return one digest for those of all ranks; that of one process is its own."""
+    if comm.size == 1:
+        return own
+    return hashlib.sha256(" ".join(comm.gather(own)).encode()).hexdigest()

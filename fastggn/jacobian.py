@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,56 +11,19 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from fastggn.data.reading import read_ahead
-from fastggn.data.sources import SampleSource, StreamedTargets
 from fastggn.kernels import dual, panels, rows, sweeps, tsqr
 from fastggn.kernels.layout import PHI_IN, UNIT_ROW
+from fastggn.parallel.comm import SERIAL, Comm, require_serial
 from fastggn.parallel.threads import one_pool, pooled, workers_for
+from fastggn.samples import Samples
 from fastggn.tiling import RowTiling, Tiling, prefers_rows
-from fastggn.workspace import NO_GATES, Block, Plan, WorkspacePool, lane_count
+from fastggn.workspace import Block, Plan, WorkspacePool, lane_count
 
-__all__ = ["FactoredJacobian", "KhatriRaoJacobian", "Samples", "sum_of_lanes"]
+__all__ = ["FactoredJacobian", "KhatriRaoJacobian", "sum_of_lanes"]
 
 FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 _ROW_BLOCK_BYTES = 32 * 2**20  # dense rows handed out at a time
-
-
-class Samples:
-    """Inputs and fixed gates, read together by ranges of samples.
-
-    Targets that are read from a file are read ahead with them.
-    """
-
-    def __init__(self, inputs: SampleSource, gates: BoolArray | None, targets: Any = None) -> None:
-        self._inputs = inputs
-        self._gates = gates
-        self._targets = targets if isinstance(targets, StreamedTargets) else None
-
-    @property
-    def gated(self) -> bool:
-        """Whether 0/1 gates stand in place of the hidden activations."""
-        return self._gates is not None
-
-    def read(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
-        """Return the inputs (B, n_0) and the gates (B, hidden units) or (0, 0)."""
-        gates = NO_GATES if self._gates is None else self._gates[start:stop]
-        return self._inputs.rows(start, stop), gates
-
-    def parts(self, step: int) -> Iterator[tuple[int, tuple[FloatArray, BoolArray]]]:
-        """Yield (start, what `read` returns) for `step` samples at a time, files read ahead."""
-        n_samples = self._inputs.shape[0]
-        if self._inputs.streamed or self._targets is not None:
-            yield from read_ahead(self._read_with_targets, n_samples, step)
-            return
-        for start in range(0, n_samples, step):
-            yield start, self.read(start, min(n_samples, start + step))
-
-    def _read_with_targets(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
-        if self._targets is not None:
-            self._targets[start:stop]  # kept there for the loss
-        return self.read(start, stop)
 
 
 class FactoredJacobian:
@@ -85,6 +49,9 @@ class FactoredJacobian:
         The common weight of the samples.
     isotropic : bool
         Whether each sample's S is a multiple of the identity.
+    comm : Comm
+        The processes that hold samples. Vectors over the rows are those of this process; what is
+        summed over the rows is summed over all processes.
     """
 
     def __init__(
@@ -98,6 +65,7 @@ class FactoredJacobian:
         *,
         weight: float = 1.0,
         isotropic: bool = False,
+        comm: Comm = SERIAL,
     ) -> None:
         self.plan = plan
         self.theta = theta
@@ -108,6 +76,7 @@ class FactoredJacobian:
         self._isotropic = isotropic
         self._weight = weight
         self._root = float(np.sqrt(weight))
+        self.comm = comm
         self._workspace = spaces.lend_to(self)
         self._kept: Block | None = None
 
@@ -173,7 +142,7 @@ class FactoredJacobian:
                 lanes = np.zeros((lane_count(block.n_chunks, count * n), count, n))
             block.add_backward(np.ascontiguousarray(cotangents(block)), lanes)
         assert lanes is not None
-        return sum_of_lanes(lanes)
+        return self.comm.sum(sum_of_lanes(lanes))
 
     @pooled
     def gram(self, signs: FloatArray | None = None, *, mixed: bool = False) -> FloatArray:
@@ -226,7 +195,7 @@ class FactoredJacobian:
                 total = total.astype(np.float64, copy=False)
                 total += lanes
         assert total is not None
-        return total
+        return self.comm.sum_partials(total)
 
     def _signs_of(self, block: Block, signs: FloatArray) -> FloatArray:
         """Return the signs of a block in the order of the sensitivities' columns."""
@@ -238,7 +207,8 @@ class FactoredJacobian:
 
     @pooled
     def dual_gram(self) -> FloatArray:
-        """Return A A^T, shape (M, M), without A."""
+        """Return A A^T, shape (M, M), without A; all samples must be in one process."""
+        require_serial(self.comm, "the dual matrix A A^T")
         (block,) = self.blocks(whole=True)
         psi = block.sensitivities(self._factors_of(block))
         a, b = np.tril_indices(block.n_chunks)
@@ -283,6 +253,9 @@ class FactoredJacobian:
             share = np.einsum("bos,bos->b", factors, factors)
             total += float(share.sum())
             self._add_kronecker(block, block.sensitivities(factors), share, units, inputs)
+        for part in (*units, *inputs):
+            self.comm.sum(part)
+        total = self.comm.total(total)
         scale = 1.0 / total if total > 0.0 else 0.0
         return [(self._weight * u, scale * v) for u, v in zip(units, inputs, strict=True)]
 
@@ -321,6 +294,9 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
     Row i n_L + o is d F_o(x_i) / d theta. Shen's P(W) (2018, Eqs. 21-22) is its transpose with
     the layer blocks reversed, see `shen_matrix`. Sample weights and l2 do not enter it. Only
     `to_dense` and `shen_matrix` allocate O(T N).
+
+    Where the samples are spread over processes it has the rows of this one, and its products
+    with the transpose, its Gram matrix and its singular values are those of all.
     """
 
     def __init__(self, factored: FactoredJacobian) -> None:
@@ -370,14 +346,19 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
         for _, part in self._factored.row_blocks():
             yield part
 
+    @cached_property
+    def _whole_shape(self) -> tuple[int, int]:
+        return int(self._factored.comm.total(self.shape[0])), int(self.shape[1])
+
     def singular_values(self) -> FloatArray:
         """Return the min(T n_L, N) singular values, decreasing, from a streaming TSQR of J."""
         with one_pool():
             qr = tsqr.StreamingQR(self.shape[1])
             for part in self.row_blocks():
                 qr.fold(part)
+            self._factored.comm.unite(qr)
             values: FloatArray = scipy.linalg.svdvals(qr.r)
-        return values[: min(self.shape)]
+        return values[: min(self._whole_shape)]
 
     def rank(self, tol: float | None = None) -> int:
         """Return the numerical rank.
@@ -390,5 +371,5 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
         """
         values = self.singular_values()
         if tol is None:
-            tol = float(np.finfo(np.float64).eps * max(self.shape) * values[0])
+            tol = float(np.finfo(np.float64).eps * max(self._whole_shape) * values[0])
         return int(np.count_nonzero(values > tol))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastggn.jacobian import FactoredJacobian
 from fastggn.kernels.layout import D_ROW, PHI_IN, UNIT_ROW
 from fastggn.linearisation import LossTerms, Objective
+from fastggn.parallel.comm import require_serial
 from fastggn.parallel.threads import one_pool
 from fastggn.workspace import Block
 
@@ -82,6 +83,7 @@ def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[Layer
         the last block is consumed.
     """
     plan = objective.plan
+    require_serial(objective.comm, "an analysis that walks through the samples")
     terms = LossTerms(objective)
     step = max(1, _BYTES // (8 * plan.n_params * plan.n_outputs))
     blocks = rows.blocks()

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.sources import StreamedTargets, is_streamed
-from fastggn.jacobian import FactoredJacobian, Samples
+from fastggn.jacobian import FactoredJacobian
 from fastggn.losses import Loss
+from fastggn.parallel.comm import Comm
 from fastggn.parallel.threads import pooled
+from fastggn.samples import Samples
 from fastggn.workspace import Block, Plan, WorkspacePool
 
 __all__ = ["Linearisation", "LossTerms", "Objective", "prepared_targets"]
@@ -36,6 +38,10 @@ class Objective:
     loss : Loss
     curvature : {"psd", "exact"}
     l2 : float
+    comm : Comm
+        The processes that hold samples; plan, samples, targets and weights are this one's.
+    n_samples : int
+        T, of all processes.
     """
 
     plan: Plan
@@ -45,6 +51,8 @@ class Objective:
     loss: Loss
     curvature: str
     l2: float
+    comm: Comm
+    n_samples: int
 
 
 def prepared_targets(
@@ -77,7 +85,7 @@ class LossTerms:
         self._loss = objective.loss
         self._targets = objective.targets
         self._weights = objective.weights
-        self._share = 1.0 / objective.plan.n_samples
+        self._share = 1.0 / objective.n_samples
         self._exact = objective.curvature == "exact" and not objective.loss.psd_is_exact
         self.signed = self._exact and not objective.loss.convex
 
@@ -165,16 +173,20 @@ class Linearisation:
     theta : ndarray, shape (N,)
     n_rows, n_params : int
         M = T n_S and N.
+    own_rows : int
+        The rows of this process, of which vectors over the rows consist.
+    comm : Comm
     l2 : float
     """
 
     def __init__(self, objective: Objective, theta: FloatArray, spaces: WorkspacePool) -> None:
         self.theta = theta
         self.l2 = objective.l2
+        self.comm = objective.comm
         self.n_params = objective.plan.n_params
         self._terms = LossTerms(objective)
         self._factors = _KeptFactor(self._terms)
-        self._root = float(np.sqrt(1.0 / objective.plan.n_samples))
+        self._root = float(np.sqrt(1.0 / objective.n_samples))
         self.rows = FactoredJacobian(
             objective.plan,
             objective.samples,
@@ -182,16 +194,18 @@ class Linearisation:
             self._factors,
             self._terms.n_columns(),
             spaces,
-            weight=1.0 / objective.plan.n_samples,
+            weight=1.0 / objective.n_samples,
             isotropic=objective.loss.unit_hessian,
+            comm=objective.comm,
         )
-        self.n_rows = self.rows.n_rows
+        self.own_rows = self.rows.n_rows
+        self.n_rows = objective.n_samples * self.rows.n_columns
 
     @cached_property
     @pooled
     def data_loss(self) -> float:
         """The weighted mean of the losses; inf or nan where the outputs overflow."""
-        return sum(self._terms.value(block) for block in self.rows.blocks())
+        return self.comm.total(sum(self._terms.value(block) for block in self.rows.blocks()))
 
     @cached_property
     def loss(self) -> float:
@@ -213,12 +227,16 @@ class Linearisation:
     @pooled
     def b(self) -> FloatArray | None:
         """A vector (M,) with A^T b = `data_gradient`; None where no finite one exists."""
-        out = np.empty(self.n_rows)
+        out = np.empty(self.own_rows)
+        missing = False
         for block in self.rows.blocks():
             part = self._factors.of(block)[1]
+            missing = part is None
             if part is None:
-                return None
+                break
             out[self._slice(block)] = part.ravel()
+        if self.comm.any(missing):
+            return None
         out *= self._root
         return out
 
@@ -228,7 +246,7 @@ class Linearisation:
         """The diagonal of D (M,): -1, 0 or 1; None for a positive semi-definite curvature."""
         if not self._terms.signed:
             return None
-        out = np.empty(self.n_rows)
+        out = np.empty(self.own_rows)
         for block in self.rows.blocks():
             part = self._factors.of(block)[2]
             assert part is not None
@@ -277,7 +295,7 @@ class Linearisation:
 
         The right-hand side of geodesic acceleration (Transtrum and Sethna 2012).
         """
-        out = np.empty(self.n_rows)
+        out = np.empty(self.own_rows)
         for block in self.rows.blocks():
             second = block.second_tangent(np.ascontiguousarray(v))
             out[self._slice(block)] = np.einsum(
@@ -290,5 +308,7 @@ class Linearisation:
         """Return the decrease of the quadratic model along `step` (N,), at the cost of one J v."""
         image = self.matvec(step)
         signs = self.signs
-        curvature = float(image @ (image if signs is None else signs * image))
-        return -float(self.gradient @ step) - 0.5 * (curvature + self.l2 * float(step @ step))
+        own = float(image @ (image if signs is None else signs * image))
+        curvature = self.comm.total(own)
+        promised = -float(self.gradient @ step)
+        return promised - 0.5 * (curvature + self.l2 * float(step @ step))

@@ -11,13 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.curvature import GGNOperator, HessianOperator, dense_hessian
 from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check_rows
 from fastggn.errors import as_float_vector, check_positive, unknown_name
-from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian, Samples
+from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.kernels.layout import PHI_IN
 from fastggn.layer_blocks import LayerBlock, layer_blocks
 from fastggn.linearisation import Linearisation, Objective, prepared_targets
 from fastggn.losses import Loss, get_loss
 from fastggn.network import MLP
+from fastggn.parallel.comm import Comm, as_comm, require_serial
 from fastggn.parallel.threads import pooled
+from fastggn.sample_checks import check_shared, checked_gates, checked_weights
+from fastggn.samples import Samples
 from fastggn.workspace import Plan, WorkspacePool
 
 __all__ = ["Problem"]
@@ -51,15 +54,22 @@ class Problem:
     curvature : {"psd", "exact"}
         The loss's curvature in the GGN: positive semi-definite (iteratively reweighted least
         squares for robust losses), or its own Hessian.
+    comm : mpi4py.MPI.Intracomm, optional
+        The processes that share the samples: each gives its own rows of X, Y, weights and gates
+        (any number, none too), and the same of all else. What is summed over the samples is
+        summed over all ranks, and theta is rank 0's. Arrays by samples (outputs, J v) hold this
+        rank's rows. Every rank must make the same calls.
 
     Attributes
     ----------
     network : MLP
     loss_function : Loss
     n_samples, n_outputs, n_params : int
-        T, n_L and N.
+        T, of all ranks, n_L and N.
     l2 : float
     curvature : str
+    comm : Comm
+        The processes that share the samples; one, unless `comm` was given.
 
     Raises
     ------
@@ -67,7 +77,8 @@ class Problem:
         If an array does not hold real numbers, or `net` is not an MLP.
     ValueError
         If a shape is wrong, an entry is NaN or infinite (the first one is named), a label is out
-        of range, a weight is negative, all are zero, or a name is unknown.
+        of range, a weight is negative, all are zero, or a name is unknown. With `comm`, every
+        rank raises where one does.
 
     Examples
     --------
@@ -90,19 +101,24 @@ class Problem:
         l2: float = 0.0,
         gates: Sequence[ArrayLike] | None = None,
         curvature: str = "psd",
+        comm: Any = None,
         _chunk: int | None = None,
     ) -> None:
+        team = as_comm(comm)
         if not isinstance(net, MLP):
             raise TypeError(f"net must be an MLP, not {type(net).__name__}")
         if curvature not in ("psd", "exact"):
             raise unknown_name("curvature", curvature, ("psd", "exact"))
         loss_object = get_loss(loss)
-        source = as_source("X", X, net.n_inputs)
-        n_samples = source.shape[0]
-        check_rows("X", source)
-        targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs)
-        weights = _checked_weights(sample_weight, n_samples)
-        masks = None if gates is None else _checked_gates(gates, net, n_samples)
+        with team.together():
+            source = as_source("X", X, net.n_inputs, least=0 if team.size > 1 else 1)
+            n_samples = source.shape[0]
+            check_rows("X", source)
+            targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs)
+            weights = checked_weights(sample_weight, n_samples)
+            masks = None if gates is None else checked_gates(gates, net, n_samples)
+            l2 = check_positive("l2", l2, zero=True)
+        check_shared(team, net, loss_object, weights, masks, l2=l2, curvature=curvature)
         self._assemble(
             net,
             source,
@@ -110,9 +126,10 @@ class Problem:
             weights,
             masks,
             loss_object,
-            check_positive("l2", l2, zero=True),
+            l2,
             curvature,
             _chunk,
+            team,
         )
 
     def _assemble(
@@ -126,13 +143,17 @@ class Problem:
         l2: float,
         curvature: str,
         chunk: int | None,
+        comm: Comm,
     ) -> None:
         """Set the attributes from checked parts."""
         self.network = net
         self.loss_function = loss
         self.l2 = l2
         self.curvature = curvature
-        self.n_samples = source.shape[0]
+        self.comm = comm
+        self.n_samples = int(comm.total(source.shape[0]))
+        if self.n_samples == 0:
+            raise ValueError("X is empty on every rank of comm")
         self.n_outputs = net.n_outputs
         self.n_params = net.n_params
         self._source = source
@@ -140,13 +161,15 @@ class Problem:
         self._weights = weights
         self._gates = gates
         self._chunk = chunk
-        plan = Plan(net, self.n_samples, gated=gates is not None, chunk=chunk)
-        relative: FloatArray = np.broadcast_to(np.float64(1.0), (self.n_samples,))
+        plan = Plan(net, source.shape[0], gated=gates is not None, chunk=chunk)
+        relative: FloatArray = np.broadcast_to(np.float64(1.0), (source.shape[0],))
         if weights is not None:
             # A batch whose weights are all zero contributes nothing.
-            relative = weights / (weights.mean() or 1.0)
+            relative = weights / (comm.total(weights.sum()) / self.n_samples or 1.0)
         samples = Samples(source, gates, targets)
-        self._objective = Objective(plan, samples, targets, relative, loss, curvature, l2)
+        self._objective = Objective(
+            plan, samples, targets, relative, loss, curvature, l2, comm, self.n_samples
+        )
         self._spaces = WorkspacePool()
 
     @property
@@ -182,6 +205,7 @@ class Problem:
         ValueError
             If it is empty, or an index is out of range.
         """
+        require_serial(self.comm, "a batch of the samples")
         index = self._checked_rows(rows)
         part = object.__new__(Problem)
         source = as_source("X", self._source.take(index))
@@ -195,6 +219,7 @@ class Problem:
             self.l2,
             self.curvature,
             self._chunk,
+            self.comm,
         )
         return part
 
@@ -218,7 +243,7 @@ class Problem:
         return array.astype(np.intp)
 
     def _theta(self, theta: ArrayLike) -> FloatArray:
-        return as_float_vector("theta", theta, self.n_params)
+        return self.comm.broadcast(as_float_vector("theta", theta, self.n_params))
 
     def linearise(self, theta: ArrayLike) -> Linearisation:
         """Return the objective at theta: loss, gradient and Newton system, each when asked for.
@@ -277,6 +302,7 @@ class Problem:
             self.n_outputs,
             self._spaces,
             isotropic=True,
+            comm=self.comm,
         )
 
     def ggn(self, theta: ArrayLike) -> FloatArray:
@@ -330,7 +356,7 @@ class Problem:
         heights = [m for _, m in net.layer_shapes] + [net.n_outputs]
         starts = [int(row[PHI_IN]) for row in plan.layers]
         starts.append(starts[-1] + heights[-2])
-        out = [np.empty((height, self.n_samples)) for height in heights]
+        out = [np.empty((height, plan.n_samples)) for height in heights]
         for block in self.linearise(theta).rows.blocks():
             for phi, start in zip(out, starts, strict=True):
                 whole = slice(0, block.size)
@@ -347,42 +373,9 @@ class Problem:
             Psi_l^(i) = d F(x_i) / d z_l, transposed (Shen 2018, Eq. 20).
         """
         widths = self.network.widths[1:]
-        out = [np.empty((self.n_samples, n, self.n_outputs)) for n in widths]
+        own = self._objective.plan.n_samples
+        out = [np.empty((own, n, self.n_outputs)) for n in widths]
         for part in self.layer_blocks(theta):
             for target, psi in zip(out, part.sensitivities, strict=True):
                 target[part.start : part.stop] = psi
         return out
-
-
-def _checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | None:
-    """Return the sample weights, non-negative and not all zero, or None."""
-    if weights is None:
-        return None
-    checked = as_float_vector("sample_weight", weights, n_samples)
-    if (checked < 0).any():
-        index = int(np.argmax(checked < 0))
-        raise ValueError(f"sample_weight[{index}] is {checked[index]}; weights must be >= 0")
-    total = checked.sum()
-    if total == 0:
-        raise ValueError("sample_weight is zero for every sample")
-    if not np.isfinite(total):
-        raise ValueError("the sum of sample_weight overflows")
-    return checked
-
-
-def _checked_gates(gates: Sequence[ArrayLike], net: MLP, n_samples: int) -> BoolArray:
-    """Return the gates of all hidden layers side by side, shape (T, hidden units)."""
-    layers = [np.asarray(g) for g in gates]
-    if len(layers) != net.n_layers - 1:
-        raise ValueError(f"gates must hold {net.n_layers - 1} arrays, got {len(layers)}")
-    for number, (layer, width) in enumerate(zip(layers, net.widths[1:], strict=False)):
-        if layer.shape != (n_samples, width):
-            raise ValueError(
-                f"gates[{number}] must have shape ({n_samples}, {width}), got {layer.shape}"
-            )
-        if layer.dtype.kind not in "fiub":
-            raise TypeError(f"gates[{number}] must hold 0 and 1, got dtype {layer.dtype}")
-        if not np.isin(layer, (0, 1)).all():
-            raise ValueError(f"gates[{number}] must hold 0 and 1 only")
-    joined = np.concatenate(layers, axis=1) if layers else np.zeros((n_samples, 0))
-    return np.ascontiguousarray(joined, dtype=np.bool_)

@@ -111,7 +111,8 @@ class Tiling:
         self.size = self._offset
         wanted = -(-_TASKS // len(self.tiles))
         most = min(wanted, lane_count(n_chunks, self.size))
-        self.n_lanes = -(-n_chunks // -(-n_chunks // most))  # as few as have no more chunks each
+        share = max(1, -(-n_chunks // most))
+        self.n_lanes = max(1, -(-n_chunks // share))  # as few as have no more chunks each
         self.order = self._balanced_tasks()
 
     def _add(self, upper: int, lower: int, pairs: int, inputs: int, stored: int, kind: int) -> None:

@@ -47,8 +47,8 @@ def lane_count(n_chunks: int, size: int) -> int:
 
 def _even_chunk(n_samples: int) -> int:
     """Return the samples a chunk, a multiple of 8: equal shares, so that little is padding."""
-    count = -(-n_samples // _CHUNK)
-    return -(-n_samples // (8 * count)) * 8
+    count = max(1, -(-n_samples // _CHUNK))
+    return max(1, -(-n_samples // (8 * count))) * 8
 
 
 class Plan:
@@ -58,7 +58,7 @@ class Plan:
     ----------
     net : MLP
     n_samples : int
-        T; a chunk is no longer than T, rounded up to 8.
+        T, those of this process; a chunk is no longer than T, rounded up to 8.
     gated : bool
         Whether 0/1 gates stand in place of the hidden activations.
     chunk : int or None

@@ -125,6 +125,20 @@ def test_interrupted_inside_an_iteration(problem, tmp_path, options, monkeypatch
     assert facts(quiet_train(problem, **keywords)) == facts(whole)
 
 
+def test_samples_in_files(problem, tmp_path):
+    """A run goes on with the same samples, whether they are in memory or in files."""
+    X, Y = fg.data.four_regions(60, seed=0)
+    np.save(tmp_path / "X.npy", X)
+    np.save(tmp_path / "Y.npy", Y)
+    rows = [np.load(tmp_path / name, mmap_mode="r") for name in ("X.npy", "Y.npy")]
+    in_files = fg.Problem(fg.MLP((2, 5, 1)), *rows)
+    keywords = {"seed": 3, "checkpoint": tmp_path / "run.ckpt", "resume": True}
+    quiet_train(in_files, max_iter=4, **keywords)
+    quiet_train(problem, max_iter=8, **keywords)
+    result = quiet_train(in_files, max_iter=12, **keywords)
+    assert facts(result) == facts(quiet_train(problem, seed=3, max_iter=12))
+
+
 @pytest.mark.skipif(DISABLED or max_threads() < 2, reason="needs two threads")
 def test_a_larger_problem_on_other_threads(tmp_path):
     """Large enough that the kernels share the work."""

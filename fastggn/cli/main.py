@@ -54,7 +54,7 @@ class Program(click.Group):
         except Exception as error:
             if {"-v", "--verbose"} & set(given):
                 traceback.print_exc()
-            code = _report(error)
+            code = report(error)
         except KeyboardInterrupt:
             click.echo("fastggn: interrupted before there was anything to save", err=True)
             code = INTERRUPTED
@@ -66,21 +66,21 @@ class Program(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def _report(error: Exception) -> int:
-    """Print one line about an error, and return the exit code."""
-    if isinstance(error, click.Abort):  # click's name for an interrupt
+def report(error: BaseException, place: str = "") -> int:
+    """Print one line about an error, after the `place` it came from, and return the exit code."""
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):  # click's name for an interrupt
         click.echo("fastggn: interrupted before there was anything to save", err=True)
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone
         return INTERNAL_ERROR
     if isinstance(error, click.UsageError) and not isinstance(error, BadInput):
         path = error.ctx.command_path if error.ctx else "fastggn"
-        _print_error(f"{error.format_message()} (see: {path} --help)")
+        _print_error(f"{place}{error.format_message()} (see: {path} --help)")
         return error.exit_code
     if isinstance(error, (click.ClickException, SaveError)):
-        _print_error(str(error))
+        _print_error(f"{place}{error}")
         return error.exit_code
-    _print_error(f"internal error: {type(error).__name__}: {error} (--verbose shows where)")
+    _print_error(f"{place}internal error: {type(error).__name__}: {error} (--verbose shows where)")
     return INTERNAL_ERROR
 
 

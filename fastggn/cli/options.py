@@ -57,6 +57,7 @@ class Settings:
     step_tol: float
     loss_target: float | None
     threads: int | None
+    mpi: bool
     starts: int
     out: str
     history: str | None
@@ -157,7 +158,9 @@ OPTIONS = (
            help="Stop at this relative length of a step."),
     option("Stopping", "--loss-target", type=float, metavar="X", help="Stop at this loss."),
     option("Running", "--threads", type=COUNT, metavar="N",
-           help="Threads of the kernels.  [default: all cores]"),
+           help="Threads of the kernels; with --mpi, of each rank.  [default: all cores]"),
+    option("Running", "--mpi", is_flag=True, default=False, show_default=False,
+           help="Share the samples among the ranks of mpiexec or srun (extra mpi)."),
     option("Running", "--out", "-o", default=OUT, metavar="FILE", help="The model file."),
     option("Running", "--starts", type=COUNT, default=1, metavar="N",
            help="Runs in one process, from --seed and the seeds after it; the best is kept."),

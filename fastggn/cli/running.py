@@ -74,7 +74,9 @@ class Runner:
         self.options: Options = check_options(problem, callbacks=(), **self._arguments)
         with threads(settings.threads):
             pass
-        self._history = HistoryFile(settings.history, resume=settings.resume)
+        # The ranks of --mpi have the same history.
+        path = settings.history if problem.comm.rank == 0 else None
+        self._history = HistoryFile(path, resume=settings.resume)
 
     def run(
         self, stop: StopSignals, seed: int, checkpoint: str | None, max_time: float | None

@@ -13,9 +13,11 @@ from fastggn.cli.options import DATASET, Settings
 from fastggn.data.builtin import DATASETS
 from fastggn.data.files import StreamedTable, Table, load_table, stream_table
 from fastggn.data.scaling import Standardised
-from fastggn.data.sources import as_source, in_parts, is_streamed
+from fastggn.data.sources import as_source, in_parts, is_streamed, row_range
 from fastggn.errors import unknown_name
+from fastggn.parallel.comm import SERIAL, Comm, as_comm
 from fastggn.parallel.memory import available_memory
+from fastggn.parallel.mpi import world
 
 __all__ = ["Samples", "load_samples"]
 
@@ -93,6 +95,10 @@ class Samples:
         The true classes, counted from 0.
     scale_X, scale_Y : Scaling or None
         Where the columns were scaled.
+    comm : Comm
+        The processes that share the samples: `X`, `Y` and `labels` are this one's.
+    shared : int or None
+        T of all processes, where there are several.
     """
 
     name: str
@@ -106,6 +112,13 @@ class Samples:
     labels: NDArray[np.int64] | None = None
     scale_X: Scaling | None = None
     scale_Y: Scaling | None = None
+    comm: Comm = SERIAL
+    shared: int | None = None
+
+    @property
+    def n_samples(self) -> int:
+        """T, of all processes."""
+        return int(self.X.shape[0]) if self.shared is None else self.shared
 
     def accuracy(self, outputs: Array) -> float | None:
         """Return the fraction of right labels, or None for a regression.
@@ -126,7 +139,8 @@ class Samples:
             predicted = np.abs(values - self.classes).argmin(axis=1)
         else:
             return None
-        return float((predicted == self.labels).mean())
+        right = float(np.count_nonzero(predicted == self.labels))
+        return self.comm.total(right) / self.n_samples
 
     def rms_error(self, outputs: Array) -> float | None:
         """Return the root mean squared error in the target's units, or None for classes."""
@@ -134,18 +148,19 @@ class Samples:
             return None
         Y = self.Y if is_streamed(self.Y) else self.Y.reshape(outputs.shape)
         total = 0.0
-        for start, rows in in_parts(as_source("Y", Y)):
+        for start, rows in in_parts(as_source("Y", Y, least=0)):
             error = outputs[start : start + rows.shape[0]] - rows
             if self.scale_Y is not None:
                 error = error * self.scale_Y.scale
             total += float(np.square(error).sum())
-        return float(np.sqrt(total / outputs.size))
+        total = self.comm.total(total)
+        return float(np.sqrt(total / (self.n_samples * self.n_outputs)))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a model file keeps of the samples: enough to use the network."""
         return {
             "name": self.name,
-            "n_samples": int(self.X.shape[0]),
+            "n_samples": self.n_samples,
             "inputs": list(self.inputs),
             "targets": list(self.targets),
             "decision": self.decision,
@@ -156,7 +171,7 @@ class Samples:
 
 
 def load_samples(settings: Settings) -> Samples:
-    """Return the samples that the settings ask for.
+    """Return the samples that the settings ask for; with ``--mpi``, this rank's share of them.
 
     Raises
     ------
@@ -167,10 +182,11 @@ def load_samples(settings: Settings) -> Samples:
     ImportError
         If reading the file needs an extra.
     """
+    comm = as_comm(world()) if settings.mpi else SERIAL
     if settings.data is not None:
         name, classes = Path(settings.data).name, None
         table: Table | StreamedTable
-        table = _from_file(settings)
+        table = _from_file(settings, comm)
     else:
         name = settings.dataset or DATASET
         table, classes = _builtin(name, settings)
@@ -186,17 +202,27 @@ def load_samples(settings: Settings) -> Samples:
         samples = _plain(name, table)
     wanted = settings.standardise
     if wanted or (wanted is None and settings.data is not None):
-        return _standardised(samples, settings)
-    return samples
+        samples = _standardised(samples, settings)
+    return _share(samples, comm) if settings.mpi else samples
 
 
-def _from_file(settings: Settings) -> Table | StreamedTable:
+def _share(samples: Samples, comm: Comm) -> Samples:
+    """Return the rows of this rank: as many on each, in their order."""
+    total = samples.X.shape[0]
+    own = slice(comm.rank * total // comm.size, (comm.rank + 1) * total // comm.size)
+    labels = None if samples.labels is None else samples.labels[own]
+    X, Y = row_range(samples.X, own.start, own.stop), row_range(samples.Y, own.start, own.stop)
+    return replace(samples, X=X, Y=Y, labels=labels, comm=comm, shared=total)
+
+
+def _from_file(settings: Settings, comm: Comm) -> Table | StreamedTable:
     """Return the table of DATA, left in its file where it is large beside the free memory."""
     assert settings.data is not None
     streamed = stream_table(settings.data, settings.target)
     if streamed is not None:
         T, n = streamed.X.shape
-        if 8 * T * (n + streamed.Y.shape[1]) > MOST_OF_MEMORY * available_memory():
+        free = comm.memory_share(available_memory())
+        if 8 * T * (n + streamed.Y.shape[1]) > MOST_OF_MEMORY * free:
             if settings.loss not in LABEL_LOSSES:
                 return streamed
             # Classes are counted first: the labels are held, the inputs are not.

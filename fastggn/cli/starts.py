@@ -59,6 +59,12 @@ class Starts:
         self._done: dict[str, Any] = {}
         self._best: Best | None = None
         if settings.checkpoint is not None:
+            if problem.comm.size > 1:
+                raise ValueError(
+                    f"--starts with --checkpoint needs one process, and there are "
+                    f"{problem.comm.size} ranks; with --mpi, --checkpoint goes with one start, "
+                    "and --starts without --checkpoint"
+                )
             self._file = CheckpointFile(settings.checkpoint, kind="starts-checkpoint")
             size = 8 * problem.n_params + 65536
             self._file.prepare(size, replace=not settings.resume)

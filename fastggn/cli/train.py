@@ -16,6 +16,7 @@ from rich.console import Console
 from fastggn.cli.options import GroupedCommand, Settings, train_options
 from fastggn.cli.outcome import STOPPED_EARLY, BadInput, SaveError, bad_input, exit_code
 from fastggn.cli.progress import announce_stop, plain_warnings
+from fastggn.cli.ranks import ended_together
 from fastggn.cli.running import Runner
 from fastggn.cli.starts import Starts
 from fastggn.cli.summary import opening, print_summary
@@ -39,6 +40,7 @@ Examples:
   fastggn train --config run.toml --seed 7           options from a file, one changed
   fastggn train --starts 32                          the best of 32 seeds
   fastggn train --checkpoint run.ckpt --resume       a job that is requeued goes on
+  mpiexec -n 4 fastggn train houses.csv --mpi        samples shared by 4 ranks
 
 DATA is a .csv, .tsv or .txt table (a line of names, or none), an .npy array of rows, or an .npz or
 .h5 file with arrays X and Y. Ctrl-C stops after the iteration under way and saves the model, and
@@ -53,6 +55,7 @@ the checkpoint where there is one."""
 )
 @train_options
 @click.pass_context
+@ended_together
 def train(ctx: click.Context, /, **options: Any) -> int:
     """Fit a multilayer perceptron to DATA, or to built-in samples where DATA is left out.
 
@@ -63,7 +66,8 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     console = Console(stderr=True)
     with bad_input():
         samples, problem = _prepare(settings)
-        check_writable(settings.out, n_bytes=8 * problem.n_params + 65536)
+        if problem.comm.rank == 0:
+            check_writable(settings.out, n_bytes=8 * problem.n_params + 65536)
         runner = Runner(settings, problem, console)
         run = _one_or_several(settings, problem, runner, console)
     if not settings.quiet:
@@ -74,7 +78,8 @@ def train(ctx: click.Context, /, **options: Any) -> int:
             result, seed = run(stop)
         stop.hold()
         accuracy = samples.accuracy(problem.outputs(result.theta))
-        _save(settings, samples, problem, result, accuracy, seed)
+        if problem.comm.rank == 0:
+            _save(settings, samples, problem, result, accuracy, seed)
         # The model is safe: a signal only cuts the rank of the Jacobian short.
         with contextlib.suppress(KeyboardInterrupt):
             stop.release()
@@ -152,6 +157,7 @@ def _prepare(settings: Settings) -> tuple[Samples, Problem]:
         loss=settings.loss,
         l2=settings.l2,
         curvature=settings.curvature,
+        comm=samples.comm,
     )
     net.init(scheme=settings.init)  # an unknown scheme is refused here
     return samples, problem

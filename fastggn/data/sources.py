@@ -25,6 +25,7 @@ __all__ = [
     "in_parts",
     "is_streamed",
     "read_rows",
+    "row_range",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -82,6 +83,27 @@ class ArraySource:
     def block_rows(self) -> int:
         """Return the rows of about 8 MiB of float64."""
         return max(1, BYTES_PER_READ // (8 * max(1, self.shape[1])))
+
+
+class RowRange:
+    """Consecutive rows of an array in a file, as samples of their own; made by `row_range`."""
+
+    def __init__(self, array: Any, start: int, stop: int) -> None:
+        self._array = array
+        self._start = start
+        self.shape = (stop - start, *array.shape[1:])
+        self.dtype = array.dtype
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Return some of them."""
+        start, stop, step = rows.indices(self.shape[0])
+        found: NDArray[Any] = self._array[self._start + start : self._start + stop : step]
+        return found
+
+
+def row_range(array: Any, start: int, stop: int) -> Any:
+    """Return the rows start..stop of an array; they stay in the file that they are in."""
+    return RowRange(array, start, stop) if is_streamed(array) else array[start:stop]
 
 
 class StreamedTargets:
@@ -256,7 +278,7 @@ def check_rows(name: str, source: SampleSource) -> None:
         check_finite(name, rows, start)
 
 
-def as_source(name: str, samples: Any, width: int | None = None) -> ArraySource:
+def as_source(name: str, samples: Any, width: int | None = None, *, least: int = 1) -> ArraySource:
     """Return `samples` as a source of float64 rows, after checks of its type and shape.
 
     Parameters
@@ -268,13 +290,15 @@ def as_source(name: str, samples: Any, width: int | None = None) -> ArraySource:
         slices. In-memory arrays of another dtype or order are converted once.
     width : int, optional
         The number of columns asked for.
+    least : int
+        The fewest rows accepted.
 
     Raises
     ------
     TypeError
         If the entries are not real numbers.
     ValueError
-        If it is not two-dimensional, is empty, or has another number of columns.
+        If it is not two-dimensional, has too few rows or no column, or another number of columns.
     """
     array = samples
     if not is_streamed(samples):
@@ -283,7 +307,7 @@ def as_source(name: str, samples: Any, width: int | None = None) -> ArraySource:
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     if len(array.shape) != 2:
         raise ValueError(f"{name} must be two-dimensional (T, n), got shape {tuple(array.shape)}")
-    if array.shape[0] == 0 or array.shape[1] == 0:
+    if array.shape[0] < least or array.shape[1] == 0:
         raise ValueError(f"{name} is empty: shape {tuple(array.shape)}")
     if width is not None and array.shape[1] != width:
         raise ValueError(f"{name} must have {width} columns, got shape {tuple(array.shape)}")

@@ -63,6 +63,33 @@ class StreamingQR:
             self.rest += np.einsum("ij,ij->j", left, left)
         self.n_rows += rows
 
+    def merged(self, mine: FloatArray, other: FloatArray) -> FloatArray:
+        """Return what was packed of the rows of both, `mine` above `other`."""
+        upper, lower = (StreamingQR(self.n_columns, self._c.shape[1]) for _ in range(2))
+        upper.load(mine)
+        lower.load(other)
+        rows = upper.n_rows + lower.n_rows
+        upper.fold(lower.r, lower.c if lower.c.shape[1] else None)
+        upper.n_rows = rows
+        upper.rest += lower.rest
+        return upper.packed()
+
+    def packed(self) -> FloatArray:
+        """Return the triangle of R, row by row, and all else as one vector."""
+        triangle = [self._r[i, i:] for i in range(self.n_columns)]
+        return np.concatenate([*triangle, self._c.ravel(), self.rest, [float(self.n_rows)]])
+
+    def load(self, packed: FloatArray) -> None:
+        """Take the place of what was packed."""
+        done = 0
+        for i in range(self.n_columns):
+            self._r[i, i:] = packed[done : done + self.n_columns - i]
+            done += self.n_columns - i
+        self._c[...] = packed[done : done + self._c.size].reshape(self._c.shape)
+        done += self._c.size
+        self.rest[...] = packed[done : done + self.rest.size]
+        self.n_rows = int(packed[-1])
+
     @property
     def r(self) -> FloatArray:
         """The upper-triangular factor, shape (N, N): a view.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from fastggn.errors import unknown_name
+from fastggn.parallel.comm import Comm, comm_of, require_serial
 from fastggn.parallel.memory import available_memory
+from fastggn.solvers.agreed import AgreedSolver
 from fastggn.solvers.base import LinearSystem, Solution, Solver, State
 from fastggn.solvers.cholesky import CholeskySolver
 from fastggn.solvers.dual import DualSolver
@@ -21,6 +23,7 @@ __all__ = [
     "Solution",
     "Solver",
     "State",
+    "agreed",
     "choose_solver",
     "get_solver",
 ]
@@ -83,9 +86,10 @@ def choose_solver(
     Parameters
     ----------
     name : str or Solver
-        ``auto`` chooses: dual where ``T n_L <= N`` and the dual matrix fits into half of the
-        memory available; else cholesky (qr if `needs_minimum_norm`) where one N x N system fits
-        and N <= 20,000; else lsqr. Any other name is checked against the problem.
+        ``auto`` chooses: dual where ``T n_L <= N``, the dual matrix fits into half of the memory
+        available and one process holds all samples; else cholesky (qr if `needs_minimum_norm`)
+        where one N x N system fits and N <= 20,000; else lsqr. Any other name is checked against
+        the problem.
     problem : Problem
         Its shape and its curvature are used.
     needs_minimum_norm : bool
@@ -116,11 +120,17 @@ def choose_solver(
     return solver, f"{solver.name}: asked for"
 
 
+def agreed(solver: Solver, comm: Comm) -> Solver:
+    """Return a solver that gives the same step on all ranks; itself, in one process."""
+    return solver if comm.size == 1 else AgreedSolver(solver, comm)
+
+
 def _automatic(problem: Shaped, needs_minimum_norm: bool) -> tuple[Solver, str]:
     rows, n = problem.n_samples * problem.n_outputs, problem.n_params
-    budget = available_memory() // 2
+    comm = comm_of(problem)
+    budget = comm.memory_share(available_memory()) // 2
     sizes = f"T n_L = {rows:,}, N = {n:,}"
-    if rows <= n and _bytes("dual", rows) <= budget:
+    if comm.size == 1 and rows <= n and _bytes("dual", rows) <= budget:
         return get_solver("dual"), f"dual: {sizes}, so the system over the rows is the smaller"
     dense = "qr" if needs_minimum_norm and problem.curvature != "exact" else "cholesky"
     needed = _bytes(dense, n)
@@ -149,12 +159,19 @@ def _check_explicit(name: str, problem: Shaped) -> None:
             f"solver 'dual' needs T n_L <= N, but T n_L = {rows:,} and N = {n:,}; use 'cholesky', "
             "'qr' or 'lsqr'"
         )
+    comm = comm_of(problem)
+    if name == "dual":
+        require_serial(comm, "solver 'dual'")
     if name not in ARRAYS:
         return
-    # QR holds the rows themselves where they are fewer than the columns.
+    # QR holds the rows themselves where they are fewer than the columns, in one process.
     side = rows if name == "dual" else n
-    needed = _bytes(name, side) if name != "qr" else 8 * ARRAYS[name] * n * min(rows, n)
-    free = available_memory()
+    needed = (
+        _bytes(name, side)
+        if name != "qr"
+        else 8 * ARRAYS[name] * n * (min(rows, n) if comm.size == 1 else n)
+    )
+    free = comm.memory_share(available_memory())
     if needed > free:
         raise MemoryError(
             f"solver {name!r} needs {needed:,} bytes and {free:,} are free; 'lsqr' needs a few "

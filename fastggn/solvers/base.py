@@ -28,6 +28,7 @@ __all__ = [
     "Solver",
     "State",
     "failure",
+    "own_rows",
     "shrinkage_shift",
     "success",
     "total_shift",
@@ -39,7 +40,9 @@ FloatArray = NDArray[np.float64]
 class LinearSystem(Protocol):
     """What a solver needs of a linearisation: the rows ``A``, never a loss or a network.
 
-    M is the number of rows, N the number of parameters.
+    M is the number of rows, N the number of parameters. A system may also have `own_rows` and a
+    communicator `comm`: its vectors over the rows then hold those of this process only, and
+    what is summed over the rows is summed over all.
 
     Attributes
     ----------
@@ -231,6 +234,11 @@ def success(
 def total_shift(lin: LinearSystem, damping: float) -> float:
     """Return ``mu = l2 + damping`` after a check of `damping`."""
     return float(lin.l2) + check_positive("damping", damping, zero=True)
+
+
+def own_rows(lin: LinearSystem) -> int:
+    """Return the length of vectors over the rows: fewer than M where processes share the rows."""
+    return int(getattr(lin, "own_rows", lin.n_rows))
 
 
 def shrinkage_shift(lin: LinearSystem, mu: float) -> FloatArray | None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.linalg import LinAlgError
 from scipy.sparse.linalg import LinearOperator
-from scipy.sparse.linalg import lsqr as scipy_lsqr
 
+from fastggn.parallel.comm import SERIAL, Comm, comm_of
 from fastggn.solvers.base import (
     FloatArray,
     LinearSystem,
@@ -17,10 +17,12 @@ from fastggn.solvers.base import (
     Solution,
     State,
     failure,
+    own_rows,
     shrinkage_shift,
     success,
     total_shift,
 )
+from fastggn.solvers.bidiagonal import lsqr
 from fastggn.solvers.kronecker import KroneckerPreconditioner
 
 __all__ = ["LSQRSolver", "LSQRState"]
@@ -79,6 +81,8 @@ class LSQRState:
         self._lin = lin
         self._options = options
         self._kronecker: KroneckerPreconditioner | None = None
+        self._comm = comm_of(lin)
+        self._own_rows = own_rows(lin)
         limit = min(10 * min(lin.n_rows, lin.n_params) + 50, 2000)
         self._limit = limit if options.max_iterations is None else options.max_iterations
 
@@ -110,7 +114,7 @@ class LSQRState:
 
     def _least_squares(self, mu: float, f: FloatArray) -> tuple[FloatArray, bool, int, str]:
         """Minimise ``|A x - f|^2 + mu |x|^2``."""
-        _require_finite(f)
+        _require_finite(f, self._comm)
         spent = 0
         useful = self._preconditionable(mu)
         if not useful or mu < PRECONDITION_ABOVE * self._factors().largest:
@@ -127,19 +131,13 @@ class LSQRState:
     def _iterate(
         self, operator: LinearOperator, f: FloatArray, damp: float, limit: int
     ) -> tuple[FloatArray, int, int]:
-        # conlim=0 leaves the condition number out of the stopping rule: at mu = 0 a singular
-        # system is to be solved, not refused.
         tolerance = self._options.tolerance
-        answer = scipy_lsqr(
-            operator,
-            f,
-            damp=damp,
-            atol=tolerance,
-            btol=tolerance,
-            conlim=0,
-            iter_lim=limit,
-        )
-        return answer[0], int(answer[1]), int(answer[2])
+        return lsqr(operator, f, self._norm, damp=damp, tolerance=tolerance, limit=limit)
+
+    def _norm(self, u: FloatArray) -> float:
+        """Return the norm over the rows of all ranks; rows appended to A count once."""
+        own = u if self._comm.rank == 0 else u[: self._own_rows]
+        return self._comm.norm(float(np.linalg.norm(own)))
 
     def _from_gradient(self, mu: float) -> Solution:
         """Conjugate gradients on the normal equations, where no finite b exists."""
@@ -150,7 +148,7 @@ class LSQRState:
 
         def damped(v: FloatArray) -> FloatArray:
             product = lin.rmatvec(lin.matvec(v)) + mu * v
-            _require_finite(product)
+            _require_finite(product, SERIAL)
             return product
 
         if self._options.preconditioned:
@@ -229,14 +227,15 @@ def conjugate_gradients(
 
 def _checked(lin: LinearSystem) -> LinearOperator:
     """Return A as an operator that raises at the first product that is not finite."""
+    comm = comm_of(lin)
 
     def matvec(v: FloatArray) -> FloatArray:
-        return _finite(lin.matvec(v.ravel()))
+        return _finite(lin.matvec(v.ravel()), comm)
 
     def rmatvec(u: FloatArray) -> FloatArray:
-        return _finite(lin.rmatvec(u.ravel()))
+        return _finite(lin.rmatvec(u.ravel()), SERIAL)  # the same on every rank
 
-    shape = (lin.n_rows, lin.n_params)
+    shape = (own_rows(lin), lin.n_params)
     return LinearOperator(shape, matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
 
 
@@ -247,27 +246,28 @@ def _appended(
     backward: Callable[[FloatArray], FloatArray],
 ) -> LinearOperator:
     """Return ``[A; root I] C`` with the preconditioner C."""
-    rows, n = lin.n_rows, lin.n_params
+    rows, n = own_rows(lin), lin.n_params
+    comm = comm_of(lin)
 
     def matvec(w: FloatArray) -> FloatArray:
         v = forward(w.ravel())
-        return np.concatenate([_finite(lin.matvec(v)), root * v])
+        return np.concatenate([_finite(lin.matvec(v), comm), root * v])
 
     def rmatvec(u: FloatArray) -> FloatArray:
         u = u.ravel()
-        return backward(_finite(lin.rmatvec(u[:rows])) + root * u[rows:])
+        return backward(_finite(lin.rmatvec(u[:rows]), SERIAL) + root * u[rows:])
 
     return LinearOperator((rows + n, n), matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
 
 
-def _finite(product: FloatArray) -> FloatArray:
-    _require_finite(product)
+def _finite(product: FloatArray, comm: Comm) -> FloatArray:
+    _require_finite(product, comm)
     return product
 
 
-def _require_finite(product: FloatArray) -> None:
+def _require_finite(product: FloatArray, comm: Comm) -> None:
     # LSQR's comparisons are all false for NaN: it would run to its limit.
-    if not np.isfinite(product).all():
+    if comm.any(not np.isfinite(product).all()):
         raise LinAlgError("a product with the rows is not finite")
 
 

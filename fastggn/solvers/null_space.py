@@ -9,6 +9,7 @@ from scipy.sparse.linalg import LinearOperator
 from scipy.sparse.linalg import lsqr as scipy_lsqr
 
 from fastggn.kernels.tsqr import NumericalRank, StreamingQR, numerical_rank, thin_svd
+from fastggn.parallel.comm import comm_of, require_serial
 from fastggn.parallel.threads import one_pool
 from fastggn.solvers.base import FloatArray, LinearSystem
 
@@ -64,6 +65,7 @@ class DenseNullSpace:
         qr = StreamingQR(lin.n_params)
         for rows, _ in lin.row_blocks():
             qr.fold(rows)
+        comm_of(lin).unite(qr)
         with one_pool():
             _, s, vt = thin_svd(qr.r)
         self.singular_values = s[: min(shape)]
@@ -103,6 +105,7 @@ class IteratedNullSpace:
     """
 
     def __init__(self, lin: LinearSystem) -> None:
+        require_serial(comm_of(lin), "the projector on the null space")
         self._lin = lin
         shape = (lin.n_rows, lin.n_params)
         self._operator = LinearOperator(

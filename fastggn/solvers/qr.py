@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.linalg import LinAlgError
 
+from fastggn.parallel.comm import comm_of
 from fastggn.solvers.base import (
     FloatArray,
     LinearSystem,
@@ -57,7 +58,7 @@ class QRState:
     def __init__(self, lin: LinearSystem) -> None:
         self._lin = lin
         self._rotated: FloatArray | None = None
-        if lin.n_rows < lin.n_params:
+        if lin.n_rows < lin.n_params and comm_of(lin).size == 1:
             # Fewer rows than columns: they take less room than R would.
             self.spectrum: Spectrum = dense_spectrum(lin)
             if lin.b is not None and self.spectrum.u is not None:
@@ -81,7 +82,7 @@ class QRState:
         """Return ``(A^T A + mu I)^-1 A^T c``; see `State.correct`."""
         mu = total_shift(self._lin, damping)
         lin, spectrum = self._lin, self.spectrum
-        if not np.isfinite(c).all():
+        if comm_of(lin).any(not np.isfinite(c).all()):
             return failure(lin.n_params, "non_finite", "the right-hand side is not finite")
         if spectrum.u is not None:
             return self._solution(mu, spectrum.least_squares(mu, spectrum.u.T @ c))

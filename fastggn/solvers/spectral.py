@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastggn.kernels.tsqr import NumericalRank, StreamingQR, numerical_rank, thin_svd
+from fastggn.parallel.comm import comm_of
 from fastggn.solvers.base import FloatArray, LinearSystem
 
 __all__ = ["Spectrum", "dense_spectrum", "streamed_spectrum"]
@@ -108,6 +109,7 @@ def streamed_spectrum(lin: LinearSystem) -> tuple[Spectrum, FloatArray | None]:
     qr = StreamingQR(lin.n_params, 0 if lin.b is None else 1)
     for block, b in lin.row_blocks():
         qr.fold(block, b)
+    comm_of(lin).unite(qr)
     u, s, vt = thin_svd(qr.r)
     spectrum = Spectrum(s, vt, (lin.n_rows, lin.n_params))
     if lin.b is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import platform
 import re
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from fastggn.checkpoints import CheckpointError, CheckpointFile
 from fastggn.errors import CheckpointWarning, as_float_vector
+from fastggn.parallel.comm import Comm, comm_of
 from fastggn.signals import deferred_signals
 from fastggn.training.identity import compare_identities, run_identity
 from fastggn.training.moves import Verdict
@@ -95,7 +97,7 @@ def check_checkpoint(
     checkpoint_every: int | str | None,
     resume: bool,
 ) -> Checkpointing | None:
-    """Return the arguments checked, None without a checkpoint.
+    """Return the arguments checked, None without a checkpoint; the file is that of rank 0.
 
     Raises
     ------
@@ -113,8 +115,11 @@ def check_checkpoint(
         return None
     every = Interval.parse(checkpoint_every)
     file = CheckpointFile(checkpoint)
-    # theta, up to three vectors of a method, and the history.
-    file.prepare(32 * problem.n_params + 65536, replace=not resume)
+    comm = comm_of(problem)
+    with comm.together():
+        if comm.rank == 0:
+            # theta, up to three vectors of a method, and the history.
+            file.prepare(32 * problem.n_params + 65536, replace=not resume)
     return Checkpointing(file, every, bool(resume), problem.n_params)
 
 
@@ -141,7 +146,8 @@ def make_saver(
     """Return what saves a run; see `FileSaver` and `run_identity`."""
     if plan is None:
         return Saver()
-    return FileSaver(plan, run_identity(problem, options, seed, theta0), parts, journal)
+    identity = run_identity(problem, options, seed, theta0)
+    return FileSaver(plan, identity, parts, journal, comm_of(problem))
 
 
 class Saver:
@@ -173,6 +179,8 @@ class FileSaver(Saver):
     at the end and after an interrupt too, is always the state of such a moment. A save that
     fails is a `CheckpointWarning`: the run goes on, and the next save is tried.
 
+    Of several ranks, which all hold this state, rank 0 reads and writes.
+
     Parameters
     ----------
     plan : Checkpointing
@@ -183,6 +191,8 @@ class FileSaver(Saver):
         The parts of the run that carry something from one iteration to the next.
     journal : Journal
         The history.
+    comm : Comm
+        The ranks.
     """
 
     def __init__(
@@ -191,7 +201,9 @@ class FileSaver(Saver):
         identity: dict[str, Any],
         parts: Mapping[str, Stateful],
         journal: Journal,
+        comm: Comm,
     ) -> None:
+        self._comm = comm
         self._file = plan.file
         self._every = plan.every
         self._resume = plan.resume
@@ -215,20 +227,31 @@ class FileSaver(Saver):
         CheckpointError
             If the file is damaged in both generations, or of another run.
         """
-        content = self._file.load() if self._resume else None
+        content = None
+        with self._comm.together(), self._complete():
+            if self._resume and self._comm.rank == 0:
+                content = self._file.load()
+            if content is not None:
+                compare_identities(self._file.path, content["identity"], self._identity)
+        content = self._comm.agree(content)
         if content is None:
             return None
-        try:
-            compare_identities(self._file.path, content["identity"], self._identity)
+        with self._complete():
             start = self._restore(content)
+        self._written_count = len(self._journal.records)
+        return start
+
+    @contextlib.contextmanager
+    def _complete(self) -> Iterator[None]:
+        """Say of which file a part is missing or wrong."""
+        try:
+            yield
         except CheckpointError:
             raise
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{self._file.path}: the checkpoint lacks a part or has a wrong one ({error!r})"
             ) from error
-        self._written_count = len(self._journal.records)
-        return start
 
     def _restore(self, content: State) -> Start:
         for name, part in self._parts.items():
@@ -299,7 +322,7 @@ class FileSaver(Saver):
         return time.monotonic() - self._written_at >= (self._every.seconds or 0.0)
 
     def _write(self) -> None:
-        if self._snapshot is None or not self._stale:
+        if self._snapshot is None or not self._stale or self._comm.rank > 0:
             return
         snapshot = dict(self._snapshot)
         count = snapshot.pop("count")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from fastggn.parallel.comm import SERIAL, Comm
 from fastggn.training.state import State
 
 __all__ = ["Clock"]
@@ -16,9 +17,12 @@ class Clock:
     ----------
     limit : float or None
         Seconds allowed; None for no limit.
+    comm : Comm
+        All ranks go by the clock of rank 0.
     """
 
-    def __init__(self, limit: float | None = None) -> None:
+    def __init__(self, limit: float | None = None, comm: Comm = SERIAL) -> None:
+        self._comm = comm
         self._start = time.perf_counter()
         self._limit = limit
         self._earlier = 0.0
@@ -31,7 +35,9 @@ class Clock:
     @property
     def expired(self) -> bool:
         """Whether the limit has passed."""
-        return self._limit is not None and self.seconds - self._earlier >= self._limit
+        if self._limit is None:
+            return False
+        return self._comm.agree(self.seconds - self._earlier >= self._limit)
 
     def state(self) -> State:
         """Return the seconds taken so far."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from fastggn.parallel.comm import SERIAL, Comm
 from fastggn.training.clock import Clock
 from fastggn.training.columns import from_columns, to_columns
 from fastggn.training.moves import Counts, Move, norm
@@ -26,9 +27,18 @@ class Journal:
         Stamps the records.
     counts : Counts
         The work that the records state.
+    comm : Comm
+        A callback of any rank stops all of them.
     """
 
-    def __init__(self, callbacks: tuple[Callback, ...], clock: Clock, counts: Counts) -> None:
+    def __init__(
+        self,
+        callbacks: tuple[Callback, ...],
+        clock: Clock,
+        counts: Counts,
+        comm: Comm = SERIAL,
+    ) -> None:
+        self._comm = comm
         self._callbacks = callbacks
         self._clock = clock
         self._counts = counts
@@ -58,7 +68,7 @@ class Journal:
             if hasattr(callback, "see"):
                 callback.see(move.point.theta)
         answers = [callback(record) for callback in self._callbacks]
-        return any(answer is True for answer in answers)
+        return self._comm.any(any(answer is True for answer in answers))
 
     def columns(self, count: int) -> State:
         """Return the first `count` records, as columns."""

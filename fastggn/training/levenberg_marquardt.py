@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.parallel.comm import comm_of
 from fastggn.training.damping import NielsenDamping
 from fastggn.training.moves import Move, Verdict, norm
 from fastggn.training.state import State, put, take
@@ -33,7 +34,7 @@ def gradient_curvature(point: Linearisation) -> float:
     length = norm(point.gradient)
     if length == 0.0:
         return 0.0
-    return norm(point.matvec(point.gradient / length)) ** 2
+    return comm_of(point).norm(norm(point.matvec(point.gradient / length))) ** 2
 
 
 class LevenbergMarquardt:

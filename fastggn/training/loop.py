@@ -6,12 +6,13 @@ import os
 import warnings
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.errors import DivergenceWarning, as_float_vector
+from fastggn.parallel.comm import Comm, comm_of
 from fastggn.parallel.threads import threads
 from fastggn.signals import StopSignals
 from fastggn.training.checkpointing import (
@@ -139,7 +140,7 @@ def train(
         Go on from `checkpoint` where there is one, else start afresh. The outcome has the bits
         of an uninterrupted run, for any number of threads. `max_iter` counts the iterations of
         all parts and may differ, as may `max_time`, which is for this part alone, and
-        `callbacks`; everything else must be the same.
+        `callbacks`; everything else must be the same, the number of MPI ranks too.
     progress : bool
         Print a line an iteration to the standard error stream.
     n_threads : int, optional
@@ -193,7 +194,8 @@ def train(
         max_time=max_time,
         callbacks=callbacks,
     )
-    if progress:
+    comm = comm_of(problem)
+    if progress and comm.rank == 0:
         options = replace(options, callbacks=(*options.callbacks, print_progress))
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
@@ -204,6 +206,13 @@ def train(
     if result.status == "interrupted" and signals.signal is not None:
         return replace(result, message=f"stopped by {signals.signal}")
     return result
+
+
+def _shared_seed(comm: Comm, seed: Any) -> Any:
+    """Return the seed, one for all ranks also where none was given."""
+    if comm.size == 1:
+        return seed
+    return comm.agree(np.random.SeedSequence().entropy if seed is None else seed)
 
 
 def _stop_signals(plan: Checkpointing | None) -> StopSignals:
@@ -218,10 +227,12 @@ def _run(
     seed: int | None,
     plan: Checkpointing | None,
 ) -> TrainResult:
-    rng = np.random.default_rng(seed)
-    clock, counts = Clock(options.max_time), Counts()
+    comm = comm_of(problem)
+    drawn = _shared_seed(comm, seed)
+    rng = np.random.default_rng(drawn)
+    clock, counts = Clock(options.max_time, comm), Counts()
     stopping = Stopping(options.tolerances, clock)
-    journal = Journal(options.callbacks, clock, counts)
+    journal = Journal(options.callbacks, clock, counts, comm)
     method = make_method(problem, options, rng, clock, counts)
     parts: dict[str, Stateful] = {
         "method": method,
@@ -231,7 +242,7 @@ def _run(
         "random": Random(rng),
     }
     saver = make_saver(problem, options, plan, seed, theta0, parts, journal)
-    start = saver.resume() or _at_first(problem, theta0, seed)
+    start = saver.resume() or _at_first(problem, theta0, drawn)
     point = problem.linearise(start.theta)
     initial_loss = float(point.loss) if start.initial_loss is None else start.initial_loss
     saver.begin(point, initial_loss)
@@ -298,6 +309,8 @@ def _iterate(
             if stop and (verdict is None or _may_leave(verdict, escape, stopping)):
                 return point, Verdict("interrupted", "a callback asked to stop")
     except KeyboardInterrupt:
+        if comm_of(point).size > 1:  # the other ranks wait inside an iteration
+            raise
         return point, Verdict("interrupted", "interrupted; theta is the last accepted one")
 
 

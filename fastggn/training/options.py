@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastggn.errors import check_positive, unknown_name
+from fastggn.parallel.comm import comm_of, require_serial
 from fastggn.training.null_space import NullSpace
 from fastggn.training.result import Record
 from fastggn.training.stopping import Tolerances
@@ -110,6 +111,7 @@ def check_options(
     }
     _check_method(method, solver, [name for name, is_given in given.items() if is_given])
     _check_solver(problem, method, solver)
+    _check_ranks(problem, method, solver, batch_size, regularizer)
     _check_regularizer(problem, regularizer, method, solver, precision, batch_size)
     if geodesic and batch_size is not None:
         raise ValueError("geodesic=True does not go with batch_size: mini-batches are too noisy")
@@ -169,6 +171,24 @@ def _check_solver(problem: Problem, method: str, solver: str) -> None:
             f"solver {solver!r} does not go with a problem of curvature 'exact', which may be "
             "indefinite: use 'cholesky' or 'dual', or curvature 'psd'"
         )
+
+
+def _check_ranks(
+    problem: Problem,
+    method: str,
+    solver: str,
+    batch_size: int | None,
+    regularizer: NullSpace | None,
+) -> None:
+    comm = comm_of(problem)
+    for refused, what in (
+        (method == "adam", "method 'adam'"),
+        (batch_size is not None, "batch_size"),
+        (solver == "dual", "solver 'dual'"),
+        (regularizer is not None, "regularizer"),
+    ):
+        if refused:
+            require_serial(comm, what)
 
 
 def _check_regularizer(

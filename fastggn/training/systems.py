@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.errors import SingularSystemWarning
-from fastggn.solvers import CholeskySolver, choose_solver, get_solver
+from fastggn.parallel.comm import comm_of
+from fastggn.solvers import CholeskySolver, agreed, choose_solver, get_solver
 from fastggn.training.moves import Counts
 from fastggn.training.state import State, put, take
 
@@ -59,6 +60,7 @@ class Systems:
             solver, problem, needs_minimum_norm=needs_minimum_norm
         )
         self.mixed = CholeskySolver(mixed=True) if mixed else None
+        self.comm = comm_of(problem)
         self._last_loss: float | None = None
         if mixed and self.solver.name != "cholesky":
             raise ValueError(
@@ -111,7 +113,7 @@ class System:
     def _prepare(self, solver: Solver) -> None:
         self._systems.counts.assemblies += 1
         self._mixed = solver is self._systems.mixed
-        self._state = solver.prepare(self._point)
+        self._state = agreed(solver, self._systems.comm).prepare(self._point)
         self._least_damping = getattr(self._state, "least_damping", 0.0)
         self.name = solver.name
 
@@ -158,6 +160,6 @@ class System:
         # Where damping did not help once it will not help at the next point either.
         self._systems.patience = 0
         qr = get_solver("qr")
-        self._state = qr.prepare(self._point)
+        self._state = agreed(qr, self._systems.comm).prepare(self._point)
         self.name = qr.name
         return True

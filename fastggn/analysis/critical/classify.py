@@ -29,6 +29,7 @@ from fastggn.analysis.critical.spectrum import (
 )
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.errors import as_float_vector, check_positive, unknown_name
+from fastggn.parallel.comm import require_serial
 from fastggn.training.moves import norm
 from fastggn.training.newton import DENSE_LIMIT
 
@@ -93,6 +94,7 @@ def critical_point(
     >>> fg.critical_point(problem, np.zeros(problem.n_params)).label
     'saddle'
     """
+    require_serial(problem.comm, "critical_point")
     start = as_float_vector("theta", theta, problem.n_params)
     check_positive("grad_tol", grad_tol)
     if method not in METHODS:

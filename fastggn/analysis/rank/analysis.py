@@ -22,6 +22,7 @@ from fastggn.analysis.rank.principles import (
 from fastggn.analysis.rank.report import Certificate, RankReport
 from fastggn.analysis.rank.spectrum import RowSpectrum
 from fastggn.errors import as_float_vector, check_positive
+from fastggn.parallel.comm import require_serial
 from fastggn.parallel.threads import one_pool
 from fastggn.problem import Problem
 
@@ -82,6 +83,7 @@ def rank_analysis(
     """
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a Problem, not {type(problem).__name__}")
+    require_serial(problem.comm, "rank_analysis")
     if tol is not None:
         tol = check_positive("tol", tol, zero=True)
     gradient_tol = check_positive("gradient_tol", gradient_tol, zero=True)

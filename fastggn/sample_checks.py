@@ -1,0 +1,90 @@
+"""Checks of what goes with the samples: weights, gates, and what all ranks must agree on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.errors import as_float_vector
+from fastggn.losses import Loss
+from fastggn.network import MLP
+from fastggn.parallel.comm import Comm
+
+__all__ = ["check_shared", "checked_gates", "checked_weights"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+def checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | None:
+    """Return the sample weights of this process, non-negative, or None.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the type or the shape is wrong, or a weight is negative or not finite.
+    """
+    if weights is None:
+        return None
+    checked = as_float_vector("sample_weight", weights, n_samples)
+    if (checked < 0).any():
+        index = int(np.argmax(checked < 0))
+        raise ValueError(f"sample_weight[{index}] is {checked[index]}; weights must be >= 0")
+    return checked
+
+
+def checked_gates(gates: Sequence[ArrayLike], net: MLP, n_samples: int) -> BoolArray:
+    """Return the gates of all hidden layers side by side, shape (T, hidden units).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If their number, a shape or a type is wrong, or an entry is neither 0 nor 1.
+    """
+    layers = [np.asarray(g) for g in gates]
+    if len(layers) != net.n_layers - 1:
+        raise ValueError(f"gates must hold {net.n_layers - 1} arrays, got {len(layers)}")
+    for number, (layer, width) in enumerate(zip(layers, net.widths[1:], strict=False)):
+        if layer.shape != (n_samples, width):
+            raise ValueError(
+                f"gates[{number}] must have shape ({n_samples}, {width}), got {layer.shape}"
+            )
+        if layer.dtype.kind not in "fiub":
+            raise TypeError(f"gates[{number}] must hold 0 and 1, got dtype {layer.dtype}")
+        if not np.isin(layer, (0, 1)).all():
+            raise ValueError(f"gates[{number}] must hold 0 and 1 only")
+    joined = np.concatenate(layers, axis=1) if layers else np.zeros((n_samples, 0))
+    return np.ascontiguousarray(joined, dtype=np.bool_)
+
+
+def check_shared(
+    comm: Comm,
+    net: MLP,
+    loss: Loss,
+    weights: FloatArray | None,
+    gates: BoolArray | None,
+    **numbers: object,
+) -> None:
+    """Check what only all ranks together can tell.
+
+    Raises
+    ------
+    ValueError
+        On every rank: if the ranks' arguments differ, or all weights of all ranks are zero.
+    """
+    described = {"net": net.to_config(), "loss": loss.to_config(), **numbers}
+    described |= {"sample_weight": weights is not None, "gates": gates is not None}
+    every = comm.gather({name: repr(value) for name, value in described.items()})
+    for name in described:
+        values = list(dict.fromkeys(rank[name] for rank in every))
+        if len(values) > 1:
+            raise ValueError(f"the ranks of comm differ in {name}: {' and '.join(values[:2])}")
+    if weights is None:
+        return
+    total = comm.total(weights.sum())
+    if total == 0:
+        raise ValueError("sample_weight is zero for every sample")
+    if not np.isfinite(total):
+        raise ValueError("the sum of sample_weight overflows")

@@ -1,0 +1,58 @@
+"""One answer for all ranks: where each factors the same matrix, that of rank 0 counts."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+from typing import Any
+
+import numpy as np
+
+from fastggn.parallel.comm import Comm
+from fastggn.solvers.base import FloatArray, Solution, Solver, State
+
+__all__ = ["AgreedSolver"]
+
+
+class AgreedSolver:
+    """A solver whose solutions are rank 0's on every rank.
+
+    The ranks factor the same bits redundantly, which costs no more time than waiting for one of
+    them would. On processors of different kinds BLAS rounds differently; the ranks then still
+    take the same step and the same decisions.
+
+    Parameters
+    ----------
+    solver : Solver
+    comm : Comm
+    """
+
+    def __init__(self, solver: Solver, comm: Comm) -> None:
+        self._solver = solver
+        self._comm = comm
+        self.name = solver.name
+
+    def prepare(self, lin: Any) -> AgreedState:
+        """Return the solver's own state, its answers agreed upon."""
+        return AgreedState(self._solver.prepare(lin), self._comm)
+
+
+class AgreedState:
+    """A state whose answers are rank 0's."""
+
+    def __init__(self, state: State, comm: Comm) -> None:
+        self._state = state
+        self._comm = comm
+        self.least_damping: float = comm.agree(getattr(state, "least_damping", 0.0))
+
+    def solve(self, damping: float) -> Solution:
+        """Return the damped step; see `State.solve`."""
+        return self._agreed(self._state.solve(damping))
+
+    def correct(self, damping: float, c: FloatArray) -> Solution:
+        """Return the solution for a vector over the rows; see `State.correct`."""
+        return self._agreed(self._state.correct(damping, c))
+
+    def _agreed(self, own: Solution) -> Solution:
+        step = self._comm.broadcast(np.ascontiguousarray(own.step))
+        _, *rest = astuple(own)
+        return Solution(step, *self._comm.agree(rest))

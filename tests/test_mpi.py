@@ -1,0 +1,348 @@
+"""Ranks of MPI agree with one process, and end together."""
+
+import functools
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastggn as fg
+from fastggn.parallel.comm import SERIAL, as_comm, require_serial
+
+ROOT = Path(__file__).resolve().parent.parent
+WORKER = ROOT / "tests" / "mpi_worker.py"
+# pip's wheels put mpiexec beside the interpreter.
+MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
+
+needs_mpi = pytest.mark.skipif(
+    importlib.util.find_spec("mpi4py") is None or MPIEXEC is None,
+    reason="mpi4py or mpiexec is absent: pip install 'fastggn[mpi]'",
+)
+
+OPERATIONS = (
+    "sum",
+    "sum_partials",
+    "total",
+    "norm",
+    "any",
+    "broadcast",
+    "agree",
+    "gather",
+    "unite",
+    "together",
+    "memory_share",
+)
+
+
+def launch(size, *arguments, timeout=120, module=False, **variables):
+    """Run `size` ranks of one thread each; return the process and the seconds it took."""
+    environment = {
+        **os.environ,
+        "NUMBA_NUM_THREADS": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(ROOT),
+        **variables,
+    }
+    target = ["-m", "fastggn"] if module else [str(WORKER)]
+    command = [MPIEXEC, "-n", str(size), sys.executable, *target, *map(str, arguments)]
+    start = time.monotonic()
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+    )
+    return done, time.monotonic() - start
+
+
+@functools.cache
+def found(size, *arguments):
+    done, _ = launch(size, *(arguments or ("agree",)))
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    return json.loads(line.removeprefix("FOUND "))
+
+
+SIZES = (1, 2, 3, 4)
+
+
+@needs_mpi
+@pytest.mark.parametrize("size", SIZES)
+def test_functions_of_theta_agree(size):
+    for case, differences in found(size)["functions"].items():
+        for name, difference in differences.items():
+            assert difference <= 1e-12, f"{case}: {name} differs by {difference:.1e}"
+
+
+@needs_mpi
+@pytest.mark.parametrize("size", SIZES)
+def test_ranks_hold_the_same_bits(size):
+    assert set(found(size)["bits"].values()) == {1}
+
+
+@needs_mpi
+@pytest.mark.parametrize("size", SIZES)
+def test_training_agrees(size):
+    for name, run in found(size)["training"].items():
+        assert run["loss"] <= 1e-8, f"{name}: {run}"
+        assert run["bits"] == 1, f"{name}: theta differs between the ranks"
+        assert run["repeated"], f"{name}: another theta the second time"
+        one, many = run["iterations"]
+        # Where a run converges depends on the rounding of its last steps.
+        assert abs(one - many) <= 2, f"{name}: {one} iterations in one process, {many} on {size}"
+        assert len(set(run["status"])) == 1, f"{name}: {run['status']}"
+
+
+@needs_mpi
+@pytest.mark.parametrize("size", SIZES)
+def test_ranks_decide_together(size):
+    decided = found(size)["decisions"]
+    assert decided["stopped"] == [["interrupted", 3]] * size
+    assert decided["late"] == [["max_iter", 5]] * size
+    assert decided["unseeded"] == 1
+
+
+@needs_mpi
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_large_networks_go_to_lsqr(size):
+    n_params, solver = found(size)["decisions"]["large"]
+    assert n_params > 20_000
+    assert solver == "lsqr"
+
+
+@needs_mpi
+@pytest.mark.parametrize("size", SIZES[1:])
+def test_bad_input_of_one_rank_is_an_error_on_all(size):
+    refused = found(size)["refusals"]
+    where = f"rank {size - 1}: ValueError: X[2, 1] is nan"
+    assert all(message.startswith(where) for message in refused["nan"][:-1])
+    assert refused["nan"][-1].startswith("X[2, 1] is nan")
+    expected = {
+        "l2": "the ranks of comm differ in l2: 0.1 and 0.2",
+        "empty": "X is empty on every rank of comm",
+        "weights": "sample_weight is zero for every sample",
+    }
+    for name, message in expected.items():
+        assert refused[name] == [message] * size
+
+
+@needs_mpi
+def test_what_needs_all_samples_is_refused():
+    refused = found(2)["refusals"]
+    for name in ("dual", "adam", "batches", "rank_analysis", "critical_point"):
+        assert all("needs all samples in one process" in message for message in refused[name])
+
+
+def ends_together(size, task, operation, rank):
+    done, seconds = launch(size, task, operation, rank, timeout=60)
+    where = f"{task} at {operation} on rank {rank} of {size}"
+    assert done.returncode != 0, where
+    assert seconds < 30.0, f"{where}: {seconds:.1f} s"
+    assert "UNHARMED" not in done.stdout, f"{where}: never called"
+    return done
+
+
+@needs_mpi
+@pytest.mark.parametrize("place", range(3))
+def test_an_exception_ends_all_ranks(place):
+    # A third of the operations each, on ranks in turn; the slow test has the other ranks.
+    for number, operation in list(enumerate(OPERATIONS))[place::3]:
+        rank = number % 2
+        done = ends_together(2, "fail", operation, rank)
+        assert "ArithmeticError: planted" in done.stderr
+        assert f"rank {rank} of 2 failed" in done.stderr
+
+
+@needs_mpi
+@pytest.mark.slow
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_exception_on_the_other_rank_ends_all(operation):
+    ends_together(2, "fail", operation, 1 - OPERATIONS.index(operation) % 2)
+
+
+@needs_mpi
+@pytest.mark.parametrize("rank", range(2))
+def test_a_killed_rank_ends_all(rank):
+    ends_together(2, "kill", "sum", rank)
+
+
+@needs_mpi
+def test_command_line(tmp_path):
+    options = ("--samples", 60, "--hidden", "6", "--max-iter", 15, "--solver", "cholesky")
+    many, _ = launch(3, "train", "--mpi", *options, "--out", tmp_path / "many.npz", module=True)
+    assert many.returncode == 0, many.stderr
+    assert many.stdout.count("rank of the Jacobian") == 1
+    assert many.stderr.count("parameters;") == 1
+    one = subprocess.run(
+        [sys.executable, "-m", "fastggn", "train", *map(str, options)]
+        + ["--out", str(tmp_path / "one.npz")],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    _, theta, metadata = fg.load_model(tmp_path / "many.npz")
+    _, expected, reference = fg.load_model(tmp_path / "one.npz")
+    np.testing.assert_allclose(theta, expected, rtol=1e-6, atol=1e-9)
+    assert metadata["samples"] == reference["samples"]
+    assert metadata["training"]["accuracy"] == reference["training"]["accuracy"]
+    loss = metadata["training"]["loss"]
+    assert abs(loss - reference["training"]["loss"]) <= 1e-8 * loss
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["many.npz", "one.npz"]
+    summary = [line for line in one.stdout.splitlines() if line.startswith("rank of the")]
+    assert summary[0] in many.stdout
+
+
+@needs_mpi
+def test_command_line_reports_a_mistake_once():
+    done, seconds = launch(2, "train", "--mpi", "--loss", "nonsense", module=True)
+    assert done.returncode == 2
+    assert done.stderr.count("fastggn: error: loss 'nonsense' is unknown") == 1
+    assert seconds < 30.0
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    return found(3, "jobs", tmp_path_factory.mktemp("jobs"))
+
+
+@needs_mpi
+def test_resumed_runs_have_the_bits_of_whole_ones(jobs):
+    for name, run in jobs["parts"].items():
+        assert run["parts"] >= 3, name
+        assert run["same"] == [True] * 3, name
+    # Rank 0 alone writes: two generations of each run, nothing else.
+    expected = [f"{i}.ckpt{end}" for i in range(len(jobs["parts"])) for end in ("", ".previous")]
+    assert jobs["files"] == expected
+
+
+@needs_mpi
+def test_a_run_without_a_seed_is_resumed(jobs):
+    assert jobs["unseeded"] == [1, 4, True]
+
+
+@needs_mpi
+def test_a_signal_to_one_rank_saves_and_stops_all(jobs):
+    assert jobs["signal"] == [["interrupted", 2, 4]] * 3
+
+
+@needs_mpi
+def test_checkpoints_of_other_ranks_or_rows_are_refused_on_all(jobs):
+    parts = {
+        "rows": "inputs X differs; targets Y differs",
+        "ranks": "number of ranks was 1 and is 3",
+        "no checkpoint": "it is not replaced",
+        "no folder": "none",
+    }
+    for name, part in parts.items():
+        messages = jobs["refused"][name]
+        assert all(part in message for message in messages), f"{name}: {messages}"
+        assert all(message.startswith("rank 0: ") for message in messages[1:])
+
+
+@needs_mpi
+def test_samples_in_files_have_the_bits_of_those_in_memory(jobs):
+    assert jobs["streamed"] == {"even": [True] * 3, "uneven": [True] * 3, "empty": [True] * 3}
+
+
+@needs_mpi
+def test_command_line_resumes(tmp_path):
+    options = ("train", "--mpi", "--samples", 60, "--hidden", "5", "--solver", "cholesky")
+    files = ("--checkpoint", tmp_path / "run.ckpt", "--resume")
+    files += ("--history", tmp_path / "run.jsonl", "--out", tmp_path / "parts.npz")
+    for arguments in (
+        ("--max-iter", 8, "--out", tmp_path / "whole.npz"),
+        ("--max-iter", 4, *files),
+        ("--max-iter", 8, *files),
+    ):
+        done, _ = launch(2, *options, *arguments, module=True)
+        assert done.returncode == 0, done.stderr
+    _, theta, _ = fg.load_model(tmp_path / "parts.npz")
+    np.testing.assert_array_equal(theta, fg.load_model(tmp_path / "whole.npz")[1])
+    lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in lines] == list(range(1, 9))
+
+
+@needs_mpi
+def test_command_line_with_several_starts(tmp_path):
+    options = ("--samples", 60, "--hidden", "4", "--max-iter", 4, "--starts", 3)
+    done, _ = launch(2, "train", "--mpi", *options, "--out", tmp_path / "m.npz", module=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("start 3/3") == 1
+    losses = [
+        float(line.split("loss ")[1].split()[0])
+        for line in done.stderr.splitlines()
+        if line.startswith("start ")
+    ]
+    kept = fg.load_model(tmp_path / "m.npz")[2]["training"]["loss"]
+    assert kept == pytest.approx(min(losses), rel=1e-5)
+    files = ("--checkpoint", tmp_path / "starts.ckpt", "--out", tmp_path / "n.npz")
+    done, _ = launch(2, "train", "--mpi", *options, *files, module=True)
+    assert done.returncode == 2
+    assert done.stderr.count("--starts with --checkpoint needs one process") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.npz"]
+
+
+def test_the_rows_of_a_rank_stay_in_their_file(tmp_path):
+    from types import SimpleNamespace
+
+    from fastggn.cli.samples import Samples, _share
+    from fastggn.data.sources import is_streamed
+
+    table = np.random.default_rng(0).standard_normal((11, 3))
+    np.save(tmp_path / "table.npy", table)
+    file = np.load(tmp_path / "table.npy", mmap_mode="r")
+    samples = Samples("table", file, table[:, :1], 1, ("a", "b", "c"), ("d",))
+    shares = [_share(samples, SimpleNamespace(rank=rank, size=3)) for rank in range(3)]
+    assert all(is_streamed(share.X) and not is_streamed(share.Y) for share in shares)
+    assert all(share.n_samples == 11 for share in shares)
+    np.testing.assert_array_equal(np.concatenate([share.X[:] for share in shares]), table)
+    np.testing.assert_array_equal(shares[1].X[1:3], table[4:6])
+
+
+class OneProcess:
+    """A communicator of size 1, as mpi4py gives it where no mpiexec was used."""
+
+    def Get_rank(self):
+        return 0
+
+    def Get_size(self):
+        return 1
+
+    Bcast = Reduce = None
+
+
+def test_one_process_is_serial(monkeypatch):
+    monkeypatch.delenv("SLURM_NTASKS", raising=False)
+    assert as_comm(None) is SERIAL
+    assert as_comm(OneProcess()) is SERIAL
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    assert as_comm(OneProcess()) is SERIAL
+    require_serial(SERIAL, "this")
+
+
+def test_one_process_in_a_job_of_several_tasks_is_refused(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "4")
+    with pytest.raises(ValueError, match="one process, but the SLURM job has 4 tasks"):
+        as_comm(OneProcess())
+    assert as_comm(None) is SERIAL  # a serial srun: nobody asked for MPI
+    problem = fg.Problem(fg.MLP((1, 2, 1)), np.ones((3, 1)), np.ones(3))
+    assert problem.comm is SERIAL
+
+
+def test_what_is_no_communicator_is_refused():
+    with pytest.raises(TypeError, match="comm must be an mpi4py communicator or None, not str"):
+        fg.Problem(fg.MLP((1, 2, 1)), np.ones((3, 1)), np.ones(3), comm="world")
+
+
+def test_without_mpi4py_the_extra_is_named(monkeypatch):
+    from fastggn.parallel.mpi import world
+
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    with pytest.raises(ImportError, match=r'pip install "fastggn\[mpi\]"'):
+        world()
