@@ -63,9 +63,9 @@ def _add(typing_context, array, index, value):
 @intrinsic
 def _give_way(typing_context):
     def generate(context, builder, signature, args):
-        function_type = ir.FunctionType(ir.IntType(32), [])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "sched_yield")
-        builder.call(function, [])
+        function_type = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "usleep")
+        builder.call(function, [ir.Constant(ir.IntType(32), 1)])
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -109,5 +109,9 @@ else:
 
     @inline
     def give_way():
-        """Let another thread run on this core, if one waits for it."""
+        """Let another thread run on this core, if one waits for it.
+
+        By a short sleep: after sched_yield Linux may pick the same thread again, until its next
+        tick, and two workers that share a core then cost 10 ms each time one waits.
+        """
         _give_way()

@@ -16,9 +16,9 @@ from fastggn.kernels.atomic import add, give_way, load, store
 from fastggn.kernels.blas import gemm, potrf, syrk
 from fastggn.kernels.jit import njit, pnjit
 
-_SERIAL = 256  # up to this size one worker is as fast as all
+_SERIAL = 384  # up to this size one worker is as fast as all
 _COLUMNS = 32  # of a triangular solve without products
-_PATIENCE = 2000  # looks at a counter before a waiting worker lets others run on its core
+_PATIENCE = 10000  # looks at a counter, some 0.1 ms, before a worker lets others have its core
 
 # Entries of the counters: the next task, the first bad pivot; then the final tiles of each row.
 _NEXT, _BAD, _FINAL = 0, 1, 2
