@@ -151,7 +151,7 @@ def best(function, repeats):
 
 @pytest.mark.slow
 def test_the_rate_of_a_file_in_the_page_cache(tmp_path):
-    """At least 85 % on an idle machine (docs/large-data.md); half of that bound is asked here."""
+    """Wanted are 85 % on an idle machine; on one that others use, half of that is asked."""
     X = np.random.default_rng(0).normal(size=(400_000, 16))
     Y = np.sin(X[:, :1])
     np.save(tmp_path / "X.npy", X)
