@@ -111,7 +111,6 @@ else:
     def give_way():
         """Let another thread run on this core, if one waits for it.
 
-        By a short sleep: after sched_yield Linux may pick the same thread again, until its next
-        tick, and two workers that share a core then cost 10 ms each time one waits.
+        By a short sleep: after sched_yield the kernel may pick the same thread again.
         """
         _give_way()
