@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.kernels import layout, sweeps
+from fastggn.kernels import hessian, layout, sweeps
 from fastggn.parallel.threads import pooled, workers_for
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class Block:
             sweeps.tangents(self.theta, direction, layers, self.ws, kept, tangent)
         derivative = np.einsum("boc,bc->bo", hessians, tangent)
         with self._sharing(5):
-            sweeps.hessian_products(
+            hessian.hessian_products(
                 self.theta, direction, layers, self.ws, d2, kept, errors, derivative, lanes
             )
 

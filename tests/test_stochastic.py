@@ -45,6 +45,26 @@ def test_rejected_pass_leaves_theta(problem):
         assert k + 1 == result.n_iter or result.history[k + 1].damping > result.history[k].damping
 
 
+def test_a_hopeless_pass_is_broken_off(monkeypatch):
+    """Steps that fit noise, four samples at a time, make all others worse: theta stays."""
+    rng = np.random.default_rng(0)
+    X, Y = rng.standard_normal((200, 3)), rng.standard_normal(200)
+    problem = fg.Problem(fg.MLP((3, 10, 1)), X, Y)
+    theta = problem.network.init(seed=0)
+
+    def first_pass():
+        return fg.train(problem, theta, seed=0, batch_size=4, damping=1e-9, max_iter=1)
+
+    result = first_pass()
+    assert not result.history[0].accepted
+    assert 20 <= result.history[0].assemblies + 1 < 50
+    np.testing.assert_array_equal(result.theta, theta)
+    monkeypatch.setattr("fastggn.training.stochastic.WORSE", np.inf)
+    whole = first_pass()
+    assert whole.history[0].assemblies == 50
+    np.testing.assert_array_equal(whole.theta, theta)
+
+
 def test_ggn_takes_minimum_norm_steps_on_batches():
     """A consistent linear problem: undamped steps project onto each batch's solutions."""
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""The pair panels of the exact Hessian (Shen 2018, Eqs. 26-28, with the errata of docs/math.md).
+"""The exact Hessian's pair panels, and its products (Shen 2018, Eqs. 26-28, errata in docs/math.md).
 
 HH_L = Sigma'_L H_E Sigma'_L + diag(sigma''_L o gradE),
 HH_l = Sigma'_l W_{l+1}^T HH_{l+1} W_{l+1} Sigma'_l + diag(sigma''_l o W_{l+1}^T omega_{l+1}),
@@ -11,7 +11,7 @@ from numba import prange
 
 from fastggn.kernels.blas import gemm
 from fastggn.kernels.jit import njit, pnjit
-from fastggn.kernels.layout import CORE, D_ROW, UNIT_ROW, UNITS
+from fastggn.kernels.layout import CORE, D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS
 from fastggn.kernels.sweeps import load_cotangents, weights
 
 
@@ -146,3 +146,74 @@ def hessian_panels(theta, layers, ws, d2, hessians, errors, tables, stored, omeg
             store_lower_layers(theta, layers, layer, w, curvature, tables[0, layer], stored[c])
             if layer > 0:
                 store_mixed(theta, layers, layer, w, tables[1, layer], stored[c])
+
+
+@njit
+def hessian_product_chunk(theta, direction, layers, w, d2, t, omega, domega, scratch, out):
+    """Backward sweep of Pearlmutter's product; omega_L and its derivative come in loaded.
+
+    The scratch pair receives core(W)^T omega and its derivative along the direction.
+    """
+    units = d2.shape[0]
+    below, dbelow = scratch
+    for layer in range(layers.shape[0] - 1, -1, -1):
+        row = layers[layer]
+        n, core = row[UNITS], row[CORE]
+        phi = w[row[PHI_IN] : row[PHI_IN] + row[INPUTS]]
+        target = weights(out, row)
+        gemm(0, 1, 1.0, domega[:n], phi, 1.0, target)
+        if layer > 0:
+            before = layers[layer - 1, UNIT_ROW]
+            tangent = t[units + before : units + before + core]
+            gemm(0, 1, 1.0, omega[:n], tangent, 1.0, target[:, :core])
+            W = weights(theta, row)[:, :core]
+            gemm(1, 0, 1.0, W, omega[:n], 0.0, below[:core])
+            gemm(1, 0, 1.0, weights(direction, row)[:, :core], omega[:n], 0.0, dbelow[:core])
+            gemm(1, 0, 1.0, W, domega[:n], 1.0, dbelow[:core])
+            start = layers[layer - 1, D_ROW]
+            for k in range(core):
+                for i in range(w.shape[1]):
+                    a = below[k, i]
+                    d = w[start + k, i]
+                    below[k, i] = d * a
+                    dbelow[k, i] = d2[before + k, i] * t[before + k, i] * a + d * dbelow[k, i]
+            omega, below = below, omega
+            domega, dbelow = dbelow, domega
+
+
+@pnjit
+def hessian_products(theta, direction, layers, ws, d2, t, errors, derrors, lanes):
+    """Exact Hessian times one direction (Pearlmutter 1994), added to the lanes (lanes, N).
+
+    `errors` (B, n_L) is the error gradient, `derrors` = H_E J v; `t` holds the tangents.
+    """
+    n_lanes = lanes.shape[0]
+    n_chunks, _, chunk = ws.shape
+    total = errors.shape[0]
+    widest = max(layers[:, UNITS].max(), layers[:, CORE].max())
+    row = layers[-1]
+    for lane in prange(n_lanes):
+        s = np.empty((4, widest, chunk))
+        for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
+            first = c * chunk
+            count = min(chunk, total - first)
+            d = ws[c, row[D_ROW] : row[D_ROW] + row[UNITS]]
+            omega, domega = s[0], s[1]
+            load_cotangents(errors, first, count, d, omega)
+            load_cotangents(derrors, first, count, d, domega)
+            for k in range(row[UNITS]):
+                for i in range(count):
+                    bend = d2[c, row[UNIT_ROW] + k, i] * t[c, row[UNIT_ROW] + k, i]
+                    domega[k, i] += bend * errors[first + i, k]
+            hessian_product_chunk(
+                theta,
+                direction,
+                layers,
+                ws[c],
+                d2[c],
+                t[c],
+                omega,
+                domega,
+                (s[2], s[3]),
+                lanes[lane],
+            )

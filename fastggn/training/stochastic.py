@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["StochasticGaussNewton", "StochasticLevenbergMarquardt"]
 
-# A pass is broken off when so many batches in turn have, in the mean, so many times the loss of
-# all samples at its start: by chance alone the mean of ten batches hardly ever does.
+# A pass of twice as many batches or more is broken off where the last so many have, in the mean, so
+# many times the loss that all samples had at its start.
 RECENT = 10
 WORSE = 1.5
 
