@@ -1,4 +1,4 @@
-"""The exact Hessian's pair panels, and its products (Shen 2018, Eqs. 26-28, errata in docs/math.md).
+"""The exact Hessian's pair panels, and its products (Shen 2018, Eqs. 26-28; errata in math.md).
 
 HH_L = Sigma'_L H_E Sigma'_L + diag(sigma''_L o gradE),
 HH_l = Sigma'_l W_{l+1}^T HH_{l+1} W_{l+1} Sigma'_l + diag(sigma''_l o W_{l+1}^T omega_{l+1}),
