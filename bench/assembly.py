@@ -24,9 +24,14 @@ THREADS = peers.THREADS
 
 
 def assembly(case: Case, loss: str = "squared", **options: Any) -> Callable[[], FloatArray]:
-    """Return what assembles G from nothing: sweeps, panels and the expansion to N x N."""
+    """Return what assembles G from nothing: sweeps, panels and the expansion to N x N.
+
+    Into one array, call by call, as a training does and as BLAS does here: a new one each time
+    would time the system's handing out of its pages as well.
+    """
     problem = case.problem(loss)
-    return lambda: problem.linearise(case.theta).gram(**options)
+    out = np.zeros((problem.n_params, problem.n_params))
+    return lambda: problem.linearise(case.theta).gram(out=out, **options)
 
 
 def stacked_rows(case: Case, loss: str = "squared") -> FloatArray:
@@ -44,7 +49,8 @@ def gram_against_dsyrk(size: str, name: str, loss: str = "squared") -> Pair:
     """G from nothing against dsyrk on a Jacobian that lies ready."""
     case = random_case(name, size)
     rows = stacked_rows(case, loss)
-    ours, peer = assembly(case, loss), functools.partial(peers.dsyrk, rows)
+    triangle = np.zeros((rows.shape[1],) * 2, order="F")
+    ours, peer = assembly(case, loss), functools.partial(peers.dsyrk, rows, triangle)
     return Pair(
         Side("fastggn", ours, threads=THREADS),
         Side("dsyrk", peer),
@@ -108,11 +114,14 @@ def dual_against_dsyrk(size: str) -> Pair:
     else:
         part = np.random.default_rng(0).normal(size=(case.X.shape[0], columns))
 
+    part = np.asfortranarray(part)  # else each call of BLAS would copy it first
+    triangle = np.zeros((part.shape[0],) * 2, order="F")
+
     def ours() -> FloatArray:
         return problem.dual_gram(case.theta)
 
     def peer() -> FloatArray:
-        return peers.dsyrk(part.T)
+        return peers.dsyrk(part.T, triangle)
 
     def difference() -> float:
         rows = part if size == SMOKE else problem.jacobian(case.theta).to_dense()

@@ -77,9 +77,14 @@ def blas_threads() -> Iterator[None]:
 # BLAS and LAPACK through SciPy
 
 
-def dsyrk(rows: FloatArray) -> FloatArray:
-    """Return one triangle of A^T A for A (M, N) in C order, without a copy of A."""
-    return blas.dsyrk(1.0, rows.T, lower=1)
+def dsyrk(rows: FloatArray, out: FloatArray | None = None) -> FloatArray:
+    """Return one triangle of A^T A for A (M, N) in C order, without a copy of A.
+
+    `out` (N, N), in Fortran order, takes it if given.
+    """
+    if out is None:
+        return blas.dsyrk(1.0, rows.T, lower=1)
+    return blas.dsyrk(1.0, rows.T, c=out, beta=0.0, lower=1, overwrite_c=1)
 
 
 def dgemv(rows: FloatArray, vector: FloatArray, *, transpose: bool) -> FloatArray:

@@ -16,7 +16,7 @@ from fastggn.kernels.layout import PHI_IN, UNIT_ROW
 from fastggn.parallel.comm import SERIAL, Comm, require_serial
 from fastggn.parallel.threads import one_pool, pooled, workers_for
 from fastggn.samples import Samples
-from fastggn.tiling import RowTiling, Tiling, prefers_rows
+from fastggn.tiling import RowTiling, Tiling, gram_tiling
 from fastggn.workspace import Block, Plan, WorkspacePool, lane_count
 
 __all__ = ["FactoredJacobian", "KhatriRaoJacobian", "sum_of_lanes"]
@@ -145,21 +145,25 @@ class FactoredJacobian:
         return self.comm.sum(sum_of_lanes(lanes))
 
     @pooled
-    def gram(self, signs: FloatArray | None = None, *, mixed: bool = False) -> FloatArray:
-        """Return A^T D A, shape (N, N), D = diag(signs) or I, without A.
+    def gram(
+        self,
+        signs: FloatArray | None = None,
+        *,
+        mixed: bool = False,
+        out: FloatArray | None = None,
+    ) -> FloatArray:
+        """Return A^T D A, shape (N, N), D = diag(signs) or I, without A; in `out` if given.
 
         By panels of pairs, or by panels of rows where those are thin (`prefers_rows`). With
         `mixed` the panels, their products and the sums over a block are in float32.
         """
         plan = self.plan
         plain = self._isotropic and plan.n_outputs > 1 and plan.plain_output
-        by_rows = prefers_rows(plan.net, self.n_columns, plain_output=plain)
-        if by_rows:
-            tiling: Tiling = RowTiling(plan.net, plan.n_chunks)
-        else:
-            tiling = Tiling(plan.net, plan.n_chunks, plain_output=plain)
+        tiling = gram_tiling(plan.net, plan.n_chunks, self.n_columns, plain_output=plain)
+        by_rows = isinstance(tiling, RowTiling)
         lanes = self._lanes_of_gram(tiling, by_rows, signs, np.float32 if mixed else np.float64)
-        out = np.empty((plan.n_params, plan.n_params))
+        if out is None:
+            out = np.empty((plan.n_params, plan.n_params))
         with workers_for(2.0 * (lanes.size + out.size)):
             if by_rows:
                 rows.expand_rows(tiling.tiles, lanes, self._weight, out)
@@ -180,7 +184,8 @@ class FactoredJacobian:
         for block in self.blocks():
             fresh = total is None or dtype == np.float32
             if fresh:
-                lanes = np.empty((tiling.n_lanes, tiling.size), dtype)
+                # Small ones are kept: new pages cost as much as a good part of the work.
+                lanes = self._workspace.short_lived("lanes", (tiling.n_lanes, tiling.size), dtype)
             left = block.sensitivities(self._factors_of(block))
             right = left
             if signs is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 
@@ -12,7 +13,7 @@ from fastggn.kernels import panels
 from fastggn.network import MLP
 from fastggn.workspace import lane_count
 
-__all__ = ["HessianTiling", "RowTiling", "Tiling"]
+__all__ = ["HessianTiling", "RowTiling", "Tiling", "gram_tiling", "prefers_rows"]
 
 IntArray = NDArray[np.int64]
 
@@ -160,6 +161,18 @@ class RowTiling(Tiling):
                 if q0 <= p0:
                     self._records.append([0, 0, p0, p1, q0, q1, self._offset, 0, 0])
                     self._offset += (p1 - p0) * (q1 - q0)
+
+
+@functools.lru_cache(maxsize=32)
+def gram_tiling(net: MLP, n_chunks: int, n_columns: int, *, plain_output: bool = False) -> Tiling:
+    """Return the tiles of a GGN by the cheaper route; the last ones are remembered.
+
+    A training asks for the same tiles each iteration, and for small networks to lay them out
+    again would be a tenth of it.
+    """
+    if prefers_rows(net, n_columns, plain_output=plain_output):
+        return RowTiling(net, n_chunks)
+    return Tiling(net, n_chunks, plain_output=plain_output)
 
 
 class HessianTiling(Tiling):

@@ -81,8 +81,8 @@ class LinearSystem(Protocol):
     def rmatvec(self, u: FloatArray) -> FloatArray:
         """Return ``A^T u``, shape (N,)."""
 
-    def gram(self, *, mixed: bool = False) -> FloatArray:
-        """Return ``A^T D A`` as a new symmetric C-ordered (N, N) array.
+    def gram(self, *, mixed: bool = False, out: FloatArray | None = None) -> FloatArray:
+        """Return ``A^T D A``, symmetric, (N, N), in C order: a new array, or `out`.
 
         With `mixed` it may be assembled in float32.
         """

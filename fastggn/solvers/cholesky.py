@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 from scipy.linalg.blas import dnrm2
 
@@ -14,6 +16,8 @@ EPS = float(np.finfo(np.float64).eps)
 EPS32 = float(np.finfo(np.float32).eps)
 # A matrix assembled in float32 wants a damping of so many of its roundings.
 FLOOR = 4.0
+# A matrix of up to so many bytes is kept for the next iteration.
+KEPT_BYTES = 128 * 2**20
 # Below this the squared condition number starts to cost digits, and corrections with the
 # residual of the rows themselves win them back.
 CORRECT_BELOW = 1e-8
@@ -47,18 +51,30 @@ class CholeskySolver:
         self.mixed = mixed
         if mixed:
             self.name = "cholesky (mixed)"
+        self._spare: FloatArray | None = None
 
     def prepare(self, lin: LinearSystem) -> CholeskyState:
         """Assemble the Gram matrix; factor it when the first damping is known."""
-        return CholeskyState(lin, mixed=self.mixed)
+        spare, self._spare = self._spare, None
+        if spare is not None and spare.shape[0] != lin.n_params:
+            spare = None
+        gram = lin.gram(mixed=self.mixed, out=spare)
+        state = CholeskyState(lin, gram, mixed=self.mixed)
+        if gram.nbytes <= KEPT_BYTES:
+            weakref.finalize(state, self._keep, gram)
+        return state
+
+    def _keep(self, gram: FloatArray) -> None:
+        """Take back the array of a state that is gone: new pages cost time, each iteration."""
+        self._spare = gram
 
 
 class CholeskyState:
     """The Gram matrix in one triangle, the factor for the last damping in the other."""
 
-    def __init__(self, lin: LinearSystem, *, mixed: bool = False) -> None:
+    def __init__(self, lin: LinearSystem, gram: FloatArray, *, mixed: bool = False) -> None:
         self._lin = lin
-        self._gram = SymmetricMatrix(lin.gram(mixed=True) if mixed else lin.gram())
+        self._gram = SymmetricMatrix(gram)
         # Below it the matrix would be its own rounding errors in float32.
         largest = float(np.max(self._gram.diagonal, initial=0.0))
         self.least_damping = FLOOR * EPS32 * largest if mixed else 0.0
