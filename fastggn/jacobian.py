@@ -14,6 +14,7 @@ from scipy.sparse.linalg import LinearOperator
 from fastggn.kernels import dual, panels, rows, sweeps, tsqr
 from fastggn.kernels.layout import PHI_IN, UNIT_ROW
 from fastggn.parallel.comm import SERIAL, Comm, require_serial
+from fastggn.parallel.pages import borrow, give_back
 from fastggn.parallel.threads import one_pool, pooled, workers_for
 from fastggn.samples import Samples
 from fastggn.tiling import RowTiling, Tiling, gram_tiling
@@ -161,7 +162,11 @@ class FactoredJacobian:
         plain = self._isotropic and plan.n_outputs > 1 and plan.plain_output
         tiling = gram_tiling(plan.net, plan.n_chunks, self.n_columns, plain_output=plain)
         by_rows = isinstance(tiling, RowTiling)
-        lanes = self._lanes_of_gram(tiling, by_rows, signs, np.float32 if mixed else np.float64)
+        dtype: type = np.float32 if mixed else np.float64
+        size = tiling.n_lanes * tiling.size
+        pages = borrow(size // 2 + 1 if mixed else size)
+        fresh: NDArray[Any] = pages.view(dtype)[:size].reshape(tiling.n_lanes, tiling.size)
+        lanes = self._lanes_of_gram(tiling, by_rows, signs, fresh)
         if out is None:
             out = np.empty((plan.n_params, plan.n_params))
         with workers_for(2.0 * (lanes.size + out.size)):
@@ -171,33 +176,41 @@ class FactoredJacobian:
                 kind = panels.KIND_CURVATURE
                 panels.expand(self.theta, plan.layers, tiling.tiles, lanes, kind, self._weight, out)
             panels.mirror(out)
+        give_back(pages)
         return out
 
     def _lanes_of_gram(
-        self, tiling: Tiling, by_rows: bool, signs: FloatArray | None, dtype: type
+        self, tiling: Tiling, by_rows: bool, signs: FloatArray | None, lanes: NDArray[Any]
     ) -> NDArray[Any]:
-        """Return the accumulated tiles; the sums over several blocks are always in float64."""
-        plan = self.plan
+        """Return the accumulated tiles; the sums over several blocks are always in float64.
+
+        `lanes` (lanes, entries) takes them, or those of a block if it is in float32.
+        """
         assemble = rows.assemble_rows if by_rows else panels.assemble
+        single = lanes.dtype == np.float32
         total: NDArray[Any] | None = None
-        lanes: NDArray[Any]
         for block in self.blocks():
-            fresh = total is None or dtype == np.float32
-            if fresh:
-                # Small ones are kept: new pages cost as much as a good part of the work.
-                lanes = self._workspace.short_lived("lanes", (tiling.n_lanes, tiling.size), dtype)
+            fresh = total is None or single
             left = block.sensitivities(self._factors_of(block))
             right = left
             if signs is not None:
                 right = left * self._signs_of(block, signs)
             with workers_for(2.0 * block.size * self.n_columns * tiling.size):
                 assemble(
-                    plan.layers, tiling.tiles, tiling.order, block.ws, left, right, fresh, lanes
+                    self.plan.layers,
+                    tiling.tiles,
+                    tiling.order,
+                    block.ws,
+                    left,
+                    right,
+                    fresh,
+                    lanes,
                 )
             if total is None:
-                total = lanes
-            elif dtype == np.float32:
-                total = total.astype(np.float64, copy=False)
+                # In one block the sums may stay where they are.
+                whole = not single or block.size == self.plan.n_samples
+                total = lanes if whole else lanes.astype(np.float64)
+            elif single:
                 total += lanes
         assert total is not None
         return self.comm.sum_partials(total)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,6 @@ _KEPT_BLOCKS = 2  # samples of so many blocks are one block: its forward sweep c
 _LANE_BYTES = 64 * 2**20  # partial sums of a reduction over samples
 _UNIT_OPERATIONS = 40  # an activation and its derivative, in operations
 _IDLE_WORKSPACES = 2  # kept for the next user; a training run holds two at a time
-_KEPT_BYTES = 64 * 2**20  # partial sums of a matrix that are kept between calls
 _LANES = 16  # at most: more would only add to the cost of the final sum
 
 NO_GATES: BoolArray = np.zeros((0, 0), dtype=np.bool_)
@@ -133,14 +132,6 @@ class Workspace:
             held = np.zeros(size)
             self._arrays[name] = held
         return held[:size].reshape(shape)
-
-    def short_lived(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray[Any]:
-        """Return an array with arbitrary content, kept for its next use unless it is large."""
-        size = int(np.prod(shape))
-        if size * np.dtype(dtype).itemsize > _KEPT_BYTES:
-            return np.empty(shape, dtype)
-        doubles = self.array(name, (-(-size * np.dtype(dtype).itemsize // 8),))
-        return doubles.view(dtype)[:size].reshape(shape)
 
 
 class WorkspacePool:

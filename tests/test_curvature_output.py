@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
+from fastggn.parallel import pages
 from fastggn.solvers import CholeskySolver
 
 NETS = [(3, 8, 6, 2), (2, 5, 1), (4, 4)]
@@ -68,7 +69,25 @@ def test_a_matrix_is_not_used_again_while_its_state_lives():
     np.testing.assert_array_equal(first.solve(1e-3).step, before)
 
 
-def test_a_matrix_is_used_again_by_the_next_iteration():
+def test_pages_are_lent_to_one_user_at_a_time():
+    first, second = pages.borrow(1000), pages.borrow(1000)
+    assert not np.shares_memory(first, second)
+    pages.give_back(first)
+    assert pages.borrow(1001) is not first
+    assert pages.borrow(1000) is first
+
+
+def test_pages_that_wait_are_bounded(monkeypatch):
+    monkeypatch.setattr(pages, "_idle", [])
+    monkeypatch.setattr(pages, "_MOST_BYTES", 8 * 100)
+    for size in (60, 30, 50, 101, 1, 2, 3, 4):
+        pages.give_back(np.empty(size))
+        assert sum(a.size for a in pages._idle) <= 100
+    assert [a.size for a in pages._idle] == [1, 2, 3, 4]
+
+
+def test_a_matrix_is_used_again_by_the_next_iteration(monkeypatch):
+    monkeypatch.setattr(pages, "_idle", [])
     problem, theta = make((3, 8, 6, 2))
     solver = CholeskySolver()
     state = solver.prepare(problem.linearise(theta))

@@ -7,6 +7,7 @@ import weakref
 import numpy as np
 from scipy.linalg.blas import dnrm2
 
+from fastggn.parallel.pages import borrow, give_back
 from fastggn.solvers.base import FloatArray, LinearSystem, Solution, failure, success, total_shift
 from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, factor_cholesky
 
@@ -16,8 +17,6 @@ EPS = float(np.finfo(np.float64).eps)
 EPS32 = float(np.finfo(np.float32).eps)
 # A matrix assembled in float32 wants a damping of so many of its roundings.
 FLOOR = 4.0
-# A matrix of up to so many bytes is kept for the next iteration.
-KEPT_BYTES = 128 * 2**20
 # Below this the squared condition number starts to cost digits, and corrections with the
 # residual of the rows themselves win them back.
 CORRECT_BELOW = 1e-8
@@ -51,22 +50,15 @@ class CholeskySolver:
         self.mixed = mixed
         if mixed:
             self.name = "cholesky (mixed)"
-        self._spare: FloatArray | None = None
 
     def prepare(self, lin: LinearSystem) -> CholeskyState:
         """Assemble the Gram matrix; factor it when the first damping is known."""
-        spare, self._spare = self._spare, None
-        if spare is not None and spare.shape[0] != lin.n_params:
-            spare = None
-        gram = lin.gram(mixed=self.mixed, out=spare)
+        n = lin.n_params
+        pages = borrow(n * n)
+        gram = lin.gram(mixed=self.mixed, out=pages.reshape(n, n))
         state = CholeskyState(lin, gram, mixed=self.mixed)
-        if gram.nbytes <= KEPT_BYTES:
-            weakref.finalize(state, self._keep, gram)
+        weakref.finalize(state, give_back, pages)
         return state
-
-    def _keep(self, gram: FloatArray) -> None:
-        """Take back the array of a state that is gone: new pages cost time, each iteration."""
-        self._spare = gram
 
 
 class CholeskyState:
