@@ -21,7 +21,7 @@ FLOOR = 4.0
 # residual of the rows themselves win them back.
 CORRECT_BELOW = 1e-8
 MAX_CORRECTIONS = 5
-# A correction below this, relative to the step, is the last one needed.
+# Where the next correction would be below this, relative to the step, there is none.
 ENOUGH = 1e-12
 # Corrections that stay above this share of the step are its rounding errors: too few digits.
 LOST = 1e-3
@@ -114,7 +114,8 @@ class CholeskyState:
         """Correct x until the corrections stop shrinking.
 
         The corrected semi-normal equations (Bjorck 1987): with the residual taken over the rows,
-        the step is as accurate as one by QR while ``eps cond(A)^2 < 1``.
+        the step is as accurate as one by QR while ``eps cond(A)^2 < 1``. They shrink by about
+        one ratio each, which tells how far off the last one left the step.
         """
         size = last = np.inf
         length, corrections = 0.0, 0
@@ -125,7 +126,8 @@ class CholeskyState:
             x = x + correction
             size, length = float(dnrm2(correction)), float(dnrm2(x))
             corrections += 1
-            if size <= ENOUGH * length:
+            ratio = min(1.0, size / last) if corrections > 1 else 1.0
+            if size * ratio <= ENOUGH * length and size <= TRUSTED * length:
                 break
         if size > LOST * length:
             message = (
