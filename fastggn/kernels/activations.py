@@ -19,7 +19,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from fastggn.kernels import elementary as el
-from fastggn.kernels.jit import DISABLED, inline, njit
+from fastggn.kernels.jit import DISABLED, inline, leaf, njit
 
 IDENTITY = 0
 SIGMOID = 1
@@ -72,13 +72,13 @@ else:
         return types.void(*([types.int64] * 6)), generate
 
 
-@njit
+@leaf
 def _custom(address, z, phi, d1):
     for i in range(z.shape[0]):
         _call(address, z.shape[1], z[i].ctypes.data, phi[i].ctypes.data, d1[i].ctypes.data, 0)
 
 
-@njit
+@leaf
 def _custom_second(address, z, phi, d1, d2):
     for i in range(z.shape[0]):
         _call(
@@ -91,7 +91,7 @@ def _custom_second(address, z, phi, d1, d2):
         )
 
 
-@njit
+@leaf
 def _identity(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
@@ -99,77 +99,77 @@ def _identity(z, phi, d1):
             d1[i, j] = 1.0
 
 
-@njit
+@leaf
 def _sigmoid(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             phi[i, j], d1[i, j], _ = el.sigmoid(z[i, j])
 
 
-@njit
+@leaf
 def _sigmoid_second(z, phi, d1, d2):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             phi[i, j], d1[i, j], d2[i, j] = el.sigmoid(z[i, j])
 
 
-@njit
+@leaf
 def _tanh(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             phi[i, j], d1[i, j], _ = el.tanh(z[i, j])
 
 
-@njit
+@leaf
 def _tanh_second(z, phi, d1, d2):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             phi[i, j], d1[i, j], d2[i, j] = el.tanh(z[i, j])
 
 
-@njit
+@leaf
 def _softsign(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             phi[i, j], d1[i, j], _ = el.softsign(z[i, j])
 
 
-@njit
+@leaf
 def _softsign_second(z, phi, d1, d2):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             phi[i, j], d1[i, j], d2[i, j] = el.softsign(z[i, j])
 
 
-@njit
+@leaf
 def _softplus(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             phi[i, j], d1[i, j], _ = el.softplus(z[i, j])
 
 
-@njit
+@leaf
 def _softplus_second(z, phi, d1, d2):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             phi[i, j], d1[i, j], d2[i, j] = el.softplus(z[i, j])
 
 
-@njit
+@leaf
 def _bent_identity(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             phi[i, j], d1[i, j], _ = el.bent_identity(z[i, j])
 
 
-@njit
+@leaf
 def _bent_identity_second(z, phi, d1, d2):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
             phi[i, j], d1[i, j], d2[i, j] = el.bent_identity(z[i, j])
 
 
-@njit
+@leaf
 def _leaky_relu(slope, z, phi, d1):
     # The derivative at 0 is that of the negative side; a NaN goes through.
     for i in range(z.shape[0]):
@@ -179,7 +179,7 @@ def _leaky_relu(slope, z, phi, d1):
             d1[i, j] = 1.0 if v > 0.0 else slope
 
 
-@njit
+@leaf
 def _relu(z, phi, d1):
     # Not the leaky one with slope 0, which would make a NaN of -inf.
     for i in range(z.shape[0]):
@@ -189,7 +189,7 @@ def _relu(z, phi, d1):
             d1[i, j] = 1.0 if v > 0.0 else 0.0
 
 
-@njit
+@leaf
 def _square(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):

@@ -14,7 +14,7 @@ from numba import prange
 
 from fastggn.kernels.atomic import add, give_way, load, store
 from fastggn.kernels.blas import gemm, potrf, syrk
-from fastggn.kernels.jit import njit, pnjit
+from fastggn.kernels.jit import leaf, pnjit
 
 _SERIAL = 384  # up to this size one worker is as fast as all
 _COLUMNS = 32  # of a triangular solve without products
@@ -33,7 +33,7 @@ def tile_size(n):
     return 192 if n <= 4096 else 320
 
 
-@njit
+@leaf
 def factor_tile(tile):
     """Factor a diagonal tile; return the first bad pivot from 1, or 0. NaN is a bad pivot."""
     info = potrf(tile)
@@ -45,7 +45,7 @@ def factor_tile(tile):
     return 0
 
 
-@njit
+@leaf
 def substitute(lower, tile, work):
     """Overwrite a few columns X of a tile by X L^-T; `work` (columns, rows) holds X^T."""
     columns, rows = lower.shape[0], tile.shape[0]
@@ -73,7 +73,7 @@ def substitute(lower, tile, work):
             tile[i, j] = work[j, i]
 
 
-@njit
+@leaf
 def divide(lower, tile, work):
     """Overwrite X by X L^-T, by halves: most of it is products. dtrsm runs at a third of gemm."""
     n = lower.shape[0]
@@ -86,7 +86,7 @@ def divide(lower, tile, work):
     divide(lower[half:, half:], tile[:, half:], work)
 
 
-@njit
+@leaf
 def wait_for(counters, row, count):
     """Wait until a row has `count` final tiles; return how many, or -1 after a bad pivot."""
     looks = 0
@@ -101,7 +101,7 @@ def wait_for(counters, row, count):
             give_way()
 
 
-@njit
+@leaf
 def subtract_products(a, size, i, j, counters):
     """Subtract what stands left of tile (i, j), as far as it is final; False after a bad pivot."""
     n = a.shape[0]
@@ -120,7 +120,7 @@ def subtract_products(a, size, i, j, counters):
     return True
 
 
-@njit
+@leaf
 def run_task(a, size, i, j, counters, work):
     """Make tile (i, j) final; False after a bad pivot, here or elsewhere."""
     n = a.shape[0]

@@ -7,11 +7,11 @@ import numpy as np
 from numba import prange
 
 from fastggn.kernels.blas import gemm
-from fastggn.kernels.jit import njit, pnjit
+from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layout import INPUTS, PHI_IN, UNIT_ROW, UNITS
 
 
-@njit
+@leaf
 def dual_tile(layers, w_a, w_b, psi_a, psi_b, outer, inner, block):
     """Fill block (n_S C_a, n_S C_b), columns in the order c C + i, for two chunks."""
     chunk = w_a.shape[1]
@@ -33,7 +33,7 @@ def dual_tile(layers, w_a, w_b, psi_a, psi_b, outer, inner, block):
                         part[i, j] += outer[i, j] * inner[i, j]
 
 
-@njit
+@leaf
 def store_tile(block, first_a, count_a, first_b, count_b, columns, out):
     """Write a tile, rows in sample-major order, and its mirror image."""
     chunk = block.shape[0] // columns
@@ -64,7 +64,7 @@ def dual_gram(layers, pairs, ws, psi, total, out):
         store_tile(block, a * chunk, count_a, b * chunk, count_b, columns, out)
 
 
-@njit
+@leaf
 def rows_of_sample(layers, w, psi, i, columns, out):
     """The n_S rows of S^T J of one sample: out is (n_S, N)."""
     chunk = w.shape[1]

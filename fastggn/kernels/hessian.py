@@ -10,12 +10,12 @@ import numpy as np
 from numba import prange
 
 from fastggn.kernels.blas import gemm
-from fastggn.kernels.jit import njit, pnjit
+from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layout import CORE, D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS
 from fastggn.kernels.sweeps import load_cotangents, weights
 
 
-@njit
+@leaf
 def pull_back(theta, layers, layer, w, above, below):
     """below = Sigma'_l core(W_{l+1})^T above; rows are units, each with `width` blocks of C."""
     row = layers[layer + 1]
@@ -29,7 +29,7 @@ def pull_back(theta, layers, layer, w, above, below):
                 part[i] *= d[i]
 
 
-@njit
+@leaf
 def output_curvature(layers, w, d2, hessians, errors, first, count, out):
     """HH_L (n_L, n_L, C) of one chunk; zero beyond the last sample."""
     row = layers[-1]
@@ -44,7 +44,7 @@ def output_curvature(layers, w, d2, hessians, errors, first, count, out):
             out[a, a, i] += d2[row[UNIT_ROW] + a, i] * errors[first + i, a]
 
 
-@njit
+@leaf
 def inner_curvature(theta, layers, layer, w, d2, omegas, above, out):
     """HH_l from HH_{l+1} = above (n_{l+1}, n_{l+1}, C), and omega_l with it."""
     row, upper = layers[layer], layers[layer + 1]
@@ -67,7 +67,7 @@ def inner_curvature(theta, layers, layer, w, d2, omegas, above, out):
             omega[k, i] = w[row[D_ROW] + k, i] * a
 
 
-@njit
+@leaf
 def store_triangle(curvature, start, stored):
     """Rows a >= b of a symmetric curvature, as a diagonal block wants them."""
     r = start
@@ -78,7 +78,7 @@ def store_triangle(curvature, start, stored):
             r += 1
 
 
-@njit
+@leaf
 def store_lower_layers(theta, layers, top, w, block, table, stored):
     """Pull block (n_top, width, C) back to every layer below `top` and store its panels.
 
@@ -99,7 +99,7 @@ def store_lower_layers(theta, layers, top, w, block, table, stored):
         above = below
 
 
-@njit
+@leaf
 def store_mixed(theta, layers, k, w, table, stored):
     """Store D_lk for all l < k: Sigma'_{k-1} itself, and its pull-backs to the layers below."""
     chunk = w.shape[1]
@@ -148,7 +148,7 @@ def hessian_panels(theta, layers, ws, d2, hessians, errors, tables, stored, omeg
                 store_mixed(theta, layers, layer, w, tables[1, layer], stored[c])
 
 
-@njit
+@leaf
 def hessian_product_chunk(theta, direction, layers, w, d2, t, omega, domega, scratch, out):
     """Backward sweep of Pearlmutter's product; omega_L and its derivative come in loaded.
 

@@ -13,8 +13,11 @@ DISABLED = bool(numba.config.DISABLE_JIT)
 
 
 def _decorator(**options):
+    # No wrapper for calls from C, which nobody makes.
     # error_model="numpy": the check for a division by zero would stop vectorisation.
-    compiled = numba.njit(error_model="numpy", nogil=True, fastmath=FLAGS, **options)
+    compiled = numba.njit(
+        error_model="numpy", nogil=True, fastmath=FLAGS, no_cfunc_wrapper=True, **options
+    )
 
     def decorate(function):
         dispatcher = compiled(function)
@@ -28,3 +31,6 @@ def _decorator(**options):
 njit = _decorator()
 pnjit = _decorator(parallel=True)
 inline = _decorator(forceinline=True)
+# For functions that only other kernels call: a call from Python would crash. It has no wrapper for
+# such calls: without them and those from C a first training compiles in a sixth less time.
+leaf = _decorator(no_cpython_wrapper=True)

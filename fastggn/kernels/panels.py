@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from fastggn.kernels.blas import gemm
-from fastggn.kernels.jit import njit, pnjit
+from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layout import CORE, D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
 
 # Columns of the tile table: layers upper >= lower, unit pairs p0..p1, input pairs q0..q1, offset
@@ -29,7 +29,7 @@ KIND_BELOW_OUTPUT = 3
 _STRIP = 256  # input pairs built at a time: a strip of a panel stays in the L2 cache
 
 
-@njit
+@leaf
 def pair_of(index, symmetric, columns):
     """The pair (a, b) at `index`: a >= b in a triangle, or row-major with `columns`."""
     if symmetric:
@@ -42,7 +42,7 @@ def pair_of(index, symmetric, columns):
     return index // columns, index % columns
 
 
-@njit
+@leaf
 def next_pair(a, b, symmetric, columns):
     """The pair after (a, b)."""
     b += 1
@@ -51,7 +51,7 @@ def next_pair(a, b, symmetric, columns):
     return a, b
 
 
-@njit
+@leaf
 def unit_pairs(left, right, symmetric, first, panel):
     """Panel rows sum_c left[a, c] right[b, c], for the unit pairs from `first` on.
 
@@ -81,21 +81,21 @@ def unit_pairs(left, right, symmetric, first, panel):
 # would keep the compiler from using vector instructions.
 
 
-@njit
+@leaf
 def one_product(x, y, row):
     """Set a panel row to the product of one column."""
     for i in range(row.shape[0]):
         row[i] = x[i] * y[i]
 
 
-@njit
+@leaf
 def add_product(x, y, row):
     """Add the product of one column to a panel row."""
     for i in range(row.shape[0]):
         row[i] += x[i] * y[i]
 
 
-@njit
+@leaf
 def four_products(x, y, row):
     """Set a panel row to the sum of the products of four columns."""
     n = row.shape[0]
@@ -105,7 +105,7 @@ def four_products(x, y, row):
         row[i] = (x[i] * y[i] + x1[i] * y1[i]) + (x2[i] * y2[i] + x3[i] * y3[i])
 
 
-@njit
+@leaf
 def add_four_products(x, y, row):
     """Add the products of four columns to a panel row."""
     n = row.shape[0]
@@ -115,7 +115,7 @@ def add_four_products(x, y, row):
         row[i] += (x[i] * y[i] + x1[i] * y1[i]) + (x2[i] * y2[i] + x3[i] * y3[i])
 
 
-@njit
+@leaf
 def output_panel(w, factor, row_lower, kind, first, panel):
     """Panel rows s^2 (output layer) or s^2 sigma'_b (the layer below it), s = `factor`."""
     for r in range(panel.shape[0]):
@@ -125,7 +125,7 @@ def output_panel(w, factor, row_lower, kind, first, panel):
             panel[r, i] = squared if kind == KIND_OUTPUT else squared * d[i]
 
 
-@njit
+@leaf
 def input_pairs(left, right, symmetric, first, panel):
     """Panel rows left[j] right[j'], for the input pairs from `first` on."""
     a, b = pair_of(first, symmetric, right.shape[0])
@@ -137,7 +137,7 @@ def input_pairs(left, right, symmetric, first, panel):
         a, b = next_pair(a, b, symmetric, right.shape[0])
 
 
-@njit
+@leaf
 def accumulate(panel, left, right, symmetric, first, strip, beta, tile):
     """Add panel times the input pairs from `first` on to `beta` tile, a strip at a time."""
     done = 0
@@ -217,7 +217,7 @@ def assemble_stored(layers, tiles, order, ws, stored, omegas, lanes):
                 accumulate(panel, phi_upper, phi_lower, symmetric, row[Q0], strip, 1.0, tile)
 
 
-@njit
+@leaf
 def sum_row(lanes, start, size, work, row):
     """Fill `row` with the pairwise sum over the lanes of entries start, ..., in a fixed order."""
     n_lanes = lanes.shape[0]
@@ -242,7 +242,7 @@ def sum_row(lanes, start, size, work, row):
     row[:size] = work[0, :size]
 
 
-@njit
+@leaf
 def scatter_square(values, a, b, q0, start, inputs, out):
     """Write a row of a tile of a diagonal block: each value stands in up to four places of G.
 
@@ -262,7 +262,7 @@ def scatter_square(values, a, b, q0, start, inputs, out):
         i, j = i + 1, 0
 
 
-@njit
+@leaf
 def scatter_block(values, a, b, q0, upper, lower, out):
     """Write a row of a tile below the diagonal: rows of layer l, columns of layer k < l."""
     rows = upper[W_OFF] + a * upper[INPUTS]
@@ -276,7 +276,7 @@ def scatter_block(values, a, b, q0, upper, lower, out):
         i, j = i + 1, 0
 
 
-@njit
+@leaf
 def scatter_mixed(values, a, q_in, q0, upper, lower, out):
     """Add a row of the second summand of the exact Hessian: (a in k, q) times (u in l, j)."""
     u, j = pair_of(q0, False, lower[INPUTS])
@@ -286,7 +286,7 @@ def scatter_mixed(values, a, q_in, q0, upper, lower, out):
         u, j = next_pair(u, j, False, lower[INPUTS])
 
 
-@njit
+@leaf
 def scatter_output(values, q0, upper, out):
     """Write a tile of the output layer's block: one and the same for each of its units."""
     m = upper[INPUTS]
@@ -298,7 +298,7 @@ def scatter_output(values, q0, upper, out):
             i, j = next_pair(i, j, True, 0)
 
 
-@njit
+@leaf
 def clear_output(upper, out):
     """Zero the blocks of different units of an output layer whose units do not interact."""
     m, start = upper[INPUTS], upper[W_OFF]
@@ -306,7 +306,7 @@ def clear_output(upper, out):
         out[start + a * m : start + a * m + m, start : start + a * m] = 0.0
 
 
-@njit
+@leaf
 def scatter_below_output(theta, values, b, q0, upper, lower, out):
     """Write a row of a tile of the block (L, L-1): times W_L[a, b] for each output unit a."""
     m, below = upper[INPUTS], lower[INPUTS]
@@ -325,7 +325,7 @@ def scatter_below_output(theta, values, b, q0, upper, lower, out):
             i, j = i + 1, 0
 
 
-@njit
+@leaf
 def scatter_row(theta, row, p, upper, lower, values, out):
     """Write (KIND_MIXED: add) row p of a tile to the lower triangle of G."""
     if row[KIND] == KIND_MIXED:

@@ -8,12 +8,12 @@ import numpy as np
 from numba import prange
 
 from fastggn.kernels.blas import gemm
-from fastggn.kernels.jit import njit, pnjit
+from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layout import INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
 from fastggn.kernels.panels import OFFSET, P0, P1, Q0, Q1, sum_row
 
 
-@njit
+@leaf
 def jacobian_panel(layers, w, psi, column, first, panel):
     """Rows first, first + 1, ... of (S^T J)^T for one column of S: panel (rows, C)."""
     chunk = w.shape[1]

@@ -10,7 +10,7 @@ from numba import prange
 
 from fastggn.kernels.activations import activate, activate_second
 from fastggn.kernels.blas import gemm
-from fastggn.kernels.jit import njit, pnjit
+from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layout import (
     ADDRESS,
     BIAS,
@@ -28,14 +28,14 @@ from fastggn.kernels.layout import (
 )
 
 
-@njit
+@leaf
 def weights(theta, row):
     """W_l as a view (n_l, m_l) of theta."""
     start = row[W_OFF]
     return theta[start : start + row[UNITS] * row[INPUTS]].reshape(row[UNITS], row[INPUTS])
 
 
-@njit
+@leaf
 def load_samples(samples, first, count, phi):
     """Transpose the samples first..first+count into columns, the last one repeated."""
     for i in range(phi.shape[1]):
@@ -44,7 +44,7 @@ def load_samples(samples, first, count, phi):
             phi[j, i] = samples[source, j]
 
 
-@njit
+@leaf
 def apply_gates(gates, column, first, count, z, phi, d):
     """Fixed gates in place of the activation: phi = a z, d = a."""
     for i in range(z.shape[1]):
@@ -55,7 +55,7 @@ def apply_gates(gates, column, first, count, z, phi, d):
             d[k, i] = gate
 
 
-@njit
+@leaf
 def forward_chunk(theta, layers, params, biases, samples, gates, first, count, w):
     """Fill the workspace of one chunk: phi_0..phi_L, z_1..z_L, d_1..d_L."""
     chunk = w.shape[1]
@@ -114,7 +114,7 @@ def second_derivatives(layers, params, ws, d2):
                 activate_second(row[CODE], params[layer], row[ADDRESS], z, phi, d, target)
 
 
-@njit
+@leaf
 def load_cotangents(cotangents, first, count, d, omega):
     """omega_L = d_L times the cotangents of one chunk; zero beyond the last sample."""
     for k in range(d.shape[0]):
@@ -124,7 +124,7 @@ def load_cotangents(cotangents, first, count, d, omega):
             omega[k, i] = 0.0
 
 
-@njit
+@leaf
 def backward_chunk(theta, layers, w, cotangents, first, count, omega, below, gradient):
     """Add J^T u of one chunk to `gradient`; omega and below are scratch (units, C)."""
     row = layers[-1]
@@ -181,7 +181,7 @@ def reduce_lanes(lanes):
             step *= 2
 
 
-@njit
+@leaf
 def tangent_chunk(theta, direction, layers, w, t):
     """Tangents of one chunk along `direction`: t holds dz_1..dz_L, then dphi_1..dphi_L."""
     units = t.shape[0] // 2
@@ -201,7 +201,7 @@ def tangent_chunk(theta, direction, layers, w, t):
                 t[target, i] = w[row[D_ROW] + k, i] * dz[k, i]
 
 
-@njit
+@leaf
 def product_chunk(theta, direction, layers, w, first, count, tangent, next_tangent, out):
     """Rows first, ... of J v; the scratch pair (units, C) holds one layer's tangents at a time."""
     for layer in range(layers.shape[0]):
@@ -259,7 +259,7 @@ def tangents(theta, direction, layers, ws, t, out):
                 out[first + i, k] = t[c, last + k, i]
 
 
-@njit
+@leaf
 def curvature_chunk(theta, direction, layers, w, d2, t, s):
     """Second directional derivatives: s (units, C) receives d^2 phi_l / dt^2.
 
@@ -302,7 +302,7 @@ def second_tangents(theta, direction, layers, ws, d2, out):
                     out[first + i, k] = s[units - outputs + k, i]
 
 
-@njit
+@leaf
 def factors_chunk(theta, layers, w, factors, first, count, psi):
     """Psi_l S of one chunk for all columns of S: psi (units, n_S C), column c C + i."""
     chunk = w.shape[1]
