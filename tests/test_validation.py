@@ -104,7 +104,8 @@ def test_early_stopping(problem, patience, tolerance):
     assert half_squares(result.theta, *HELD_OUT) == pytest.approx(min(losses[: last + 1]))
     assert result.loss == whole.history[result.best_iter - 1].loss
     assert result.gradient_norm == whole.history[result.best_iter - 1].gradient_norm
-    assert f"theta is that of iteration {result.best_iter}" in result.message
+    restored = result.best_iter < last
+    assert (f"theta is that of iteration {result.best_iter}" in result.message) == restored
     assert result.history[-1].loss <= result.loss
 
 
@@ -113,7 +114,7 @@ def test_the_best_theta_is_returned_whatever_ends_the_run(problem):
     for keywords, status in (
         ({"max_iter": 15}, "max_iter"),
         ({"callbacks": [lambda record: record.iteration == 15]}, "interrupted"),
-        ({"max_iter": 40, "grad_tol": 1e-2}, "converged_gradient"),
+        ({"max_iter": 40, "grad_tol": 1e-4}, "converged_gradient"),
     ):
         result = fg.train(problem, theta0, validation=HELD_OUT, patience=100, **keywords)
         assert result.status == status
@@ -255,7 +256,7 @@ def test_other_ranks_are_refused(problem):
 
     other = fg.Problem(NET, *HELD_OUT)
     other.comm = TwoRanks()
-    with pytest.raises(ValueError, match="of 2 ranks and the one that is trained has 1"):
+    with pytest.raises(ValueError, match="comm of size 2 and .* of size 1"):
         fg.train(problem, seed=0, validation=other)
 
 
