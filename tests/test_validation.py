@@ -111,10 +111,11 @@ def test_early_stopping(problem, patience, tolerance):
 
 def test_the_best_theta_is_returned_whatever_ends_the_run(problem):
     theta0 = NET.init(1)
+    target = fg.train(problem, theta0, max_iter=15).loss
     for keywords, status in (
         ({"max_iter": 15}, "max_iter"),
         ({"callbacks": [lambda record: record.iteration == 15]}, "interrupted"),
-        ({"max_iter": 40, "grad_tol": 1e-4}, "converged_gradient"),
+        ({"loss_target": target}, "target_reached"),
     ):
         result = fg.train(problem, theta0, validation=HELD_OUT, patience=100, **keywords)
         assert result.status == status
