@@ -9,7 +9,7 @@ from fastggn.training.clock import Clock
 from fastggn.training.columns import from_columns, to_columns
 from fastggn.training.moves import Counts, Move, norm
 from fastggn.training.options import Callback
-from fastggn.training.result import Record
+from fastggn.training.result import History, Record
 from fastggn.training.state import State
 from fastggn.training.validation import Unwatched
 
@@ -22,8 +22,8 @@ class Journal:
     Parameters
     ----------
     callbacks : tuple of callable
-        Called with every record, all of them; True from any asks the run to stop. One that has
-        a method ``see`` is shown theta first, which it must not change.
+        Called with every record, all of them, while it shows theta; True from any asks the run
+        to stop.
     clock : Clock
         Stamps the records.
     counts : Counts
@@ -47,7 +47,7 @@ class Journal:
         self._clock = clock
         self._counts = counts
         self._validation = validation
-        self.records: list[Record] = []
+        self.records = History()
 
     def write(self, move: Move) -> bool:
         """Record a move; return whether a callback asks to stop."""
@@ -71,10 +71,8 @@ class Journal:
             validation_loss=validation_loss,
         )
         self.records.append(record)
-        for callback in self._callbacks:
-            if hasattr(callback, "see"):
-                callback.see(move.point.theta)
-        answers = [callback(record) for callback in self._callbacks]
+        with record.showing(move.point.theta):
+            answers = [callback(record) for callback in self._callbacks]
         return self._comm.any(any(answer is True for answer in answers))
 
     def columns(self, count: int) -> State:

@@ -144,9 +144,10 @@ def train(
         A fall of the validation loss by no more than this share of it does not count for
         `patience`.
     callbacks : iterable of callable
-        Each is called with the `Record` of every iteration; one that returns True stops the
-        run with the status "interrupted". One that has a method ``see`` is shown theta first,
-        which it must not change (`analysis.RankTrace` follows the rank in this way).
+        Each is called with the `Record` of every iteration, in order; while it runs,
+        ``record.theta`` are the parameters, read-only. One that returns True (not just something
+        true) stops the run with the status "interrupted"; an exception ends it. Over ranks, all
+        of them call theirs.
     checkpoint : path-like, optional
         A file from which the run can go on: written every `checkpoint_every`, at the end, and
         where the run is interrupted or an exception ends it, in one step, beside the one before
