@@ -20,13 +20,15 @@ if TYPE_CHECKING:
         CheckpointWarning,
         DivergenceWarning,
         FastGGNWarning,
+        ScalingWarning,
         SingularSystemWarning,
+        UnitsWarning,
     )
     from fastggn.model_io import ModelFileError, load_model, save_model
     from fastggn.network import MLP
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
-    from fastggn.training import NullSpace, TrainResult, train
+    from fastggn.training import NullSpace, RestartsResult, TrainResult, train, train_restarts
     from fastggn.training.warmup import WarmupReport, warmup
 
 __version__ = "0.1.0"
@@ -45,8 +47,11 @@ __all__ = [
     "NullSpace",
     "Problem",
     "RankReport",
+    "RestartsResult",
+    "ScalingWarning",
     "SingularSystemWarning",
     "TrainResult",
+    "UnitsWarning",
     "WarmupReport",
     "__version__",
     "activations",
@@ -62,6 +67,7 @@ __all__ = [
     "show_config",
     "threads",
     "train",
+    "train_restarts",
     "warmup",
 ]
 
@@ -79,8 +85,11 @@ _HOME = {
     "NullSpace": "training",
     "Problem": "problem",
     "RankReport": "analysis.rank",
+    "RestartsResult": "training",
+    "ScalingWarning": "errors",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
+    "UnitsWarning": "errors",
     "WarmupReport": "training.warmup",
     "check_design": "analysis.rank",
     "critical_point": "analysis.critical",
@@ -90,6 +99,7 @@ _HOME = {
     "show_config": "parallel",
     "threads": "parallel",
     "train": "training",
+    "train_restarts": "training",
     "warmup": "training.warmup",
 }
 _MODULES = ("activations", "analysis", "data", "errors", "losses")

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,7 @@ def agree(comm):
     out["training"] = training(comm, X, Y)
     out["decisions"] = decisions(comm, X, Y)
     out["refusals"] = refusals(comm, X, Y)
+    out["advice"] = advice(comm, X, Y)
     return out
 
 
@@ -124,10 +126,16 @@ def training(comm, X, Y):
         "newton": {"method": "newton", "max_iter": 20},
         "steihaug": {"method": "newton", "solver": "lsqr", "max_iter": 10},
         "bp": {"method": "bp", "alpha": 0.1, "max_iter": 20},
+        "early stopping": {"solver": "cholesky", "patience": 3},
     }
+    V = np.random.default_rng(9).permutation(Y)  # held out: no fit of Y comes near
     for name, options in runs.items():
-        one, many = fg.train(serial, theta, **options), fg.train(problem, theta, **options)
-        again = fg.train(problem, theta, **options)
+        held_out = {}, {}
+        if "patience" in options:
+            held_out = {"validation": (X, V)}, {"validation": (X[rows], V[rows])}
+        one = fg.train(serial, theta, **options, **held_out[0])
+        many = fg.train(problem, theta, **options, **held_out[1])
+        again = fg.train(problem, theta, **options, **held_out[1])
         out[name] = {
             "loss": relative(many.loss, one.loss),
             "iterations": [one.n_iter, many.n_iter],
@@ -182,6 +190,39 @@ def decisions(comm, X, Y):
     }
 
 
+def advice(comm, X, Y):
+    """Scales and units of all ranks' samples are those of one process that holds them."""
+    from fastggn.glance import column_scales, unit_outputs
+
+    net = fg.MLP((3, 6, 2))
+    theta, out = net.init(seed=0), {}
+    serial = fg.Problem(net, X + 1e3, Y)
+    (one,) = unit_outputs(serial, theta, [(-0.5, 0.5)])
+    for kind in KINDS:
+        rows = split(comm, kind)
+        problem = fg.Problem(net, X[rows] + 1e3, Y[rows], comm=comm)
+        (many,) = unit_outputs(problem, theta, [(-0.5, 0.5)])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fg.train(problem, theta, max_iter=1)
+        scaling = [w for w in caught if issubclass(w.category, fg.ScalingWarning)]
+        pairs = zip(column_scales(serial), column_scales(problem), strict=True)
+        out[kind] = {
+            "differs": max(
+                relative(getattr(b, name), getattr(a, name))
+                for a, b in pairs
+                for name in ("mean", "deviation", "count")
+            ),
+            "units": bool(
+                np.allclose(many.above, one.above, rtol=1e-12)
+                and np.array_equal(many.largest, one.largest)
+                and many.count == one.count
+            ),
+            "warnings": comm.allgather(len(scaling)),
+        }
+    return out
+
+
 def refusals(comm, X, Y):
     """Return the errors on all ranks."""
     rows, net = split(comm, "even"), fg.MLP((3, 4, 2))
@@ -200,6 +241,8 @@ def refusals(comm, X, Y):
         "dual": lambda: fg.train(problem, theta, solver="dual"),
         "adam": lambda: fg.train(problem, theta, method="adam"),
         "batches": lambda: fg.train(problem, theta, batch_size=5),
+        "validation": lambda: fg.train(problem, theta, validation=(bad, Y[rows])),
+        "validation alone": lambda: fg.train(problem, theta, validation=fg.Problem(net, X, Y)),
         "rank_analysis": lambda: fg.rank_analysis(problem, theta),
         "critical_point": lambda: fg.critical_point(problem, theta),
     }
@@ -219,10 +262,12 @@ def jobs(comm, folder):
     X, Y, _, _ = samples()
     net, rows = fg.MLP((3, 3, 2)), split(comm, "uneven")
     problem = fg.Problem(net, X[rows], Y[rows], l2=1e-3, comm=comm)
+    V = np.random.default_rng(9).permutation(Y)
+    early = {"validation": (X[rows], V[rows]), "patience": 4, "damping": 10.0}
     return {
         "parts": {
             name: in_parts(comm, problem, folder / f"{number}.ckpt", options)
-            for number, (name, options) in enumerate(RESUMED.items())
+            for number, (name, options) in enumerate({**RESUMED, "early stopping": early}.items())
         },
         "files": sorted(path.name for path in folder.iterdir()),
         "unseeded": unseeded(comm, problem, folder / "unseeded.ckpt"),
@@ -254,7 +299,11 @@ def in_parts(comm, problem, path, options):
         parts, status = parts + 1, result.status
     same = np.array_equal(result.theta, whole.theta) and result.status == whole.status
     again = [record.loss for record in result.history] == [r.loss for r in whole.history]
-    return {"parts": parts, "same": comm.allgather(bool(same and again))}
+    return {
+        "parts": parts,
+        "same": comm.allgather(bool(same and again)),
+        "status": comm.allgather(whole.status),
+    }
 
 
 def unseeded(comm, problem, path):

@@ -95,6 +95,7 @@ def test_training_agrees(size):
         # Where a run converges depends on the rounding of its last steps.
         assert abs(one - many) <= 2, f"{name}: {one} iterations in one process, {many} on {size}"
         assert len(set(run["status"])) == 1, f"{name}: {run['status']}"
+        assert (run["status"][0] == "early_stopped") == (name == "early stopping")
 
 
 @needs_mpi
@@ -104,6 +105,15 @@ def test_ranks_decide_together(size):
     assert decided["stopped"] == [["interrupted", 3]] * size
     assert decided["late"] == [["max_iter", 5]] * size
     assert decided["unseeded"] == 1
+
+
+@needs_mpi
+@pytest.mark.parametrize("size", SIZES)
+def test_advice_is_about_the_samples_of_all_ranks(size):
+    for kind, told in found(size)["advice"].items():
+        assert told["differs"] <= 1e-9, kind
+        assert told["units"], kind
+        assert told["warnings"] == [1] + [0] * (size - 1), kind
 
 
 @needs_mpi
@@ -128,6 +138,10 @@ def test_bad_input_of_one_rank_is_an_error_on_all(size):
     }
     for name, message in expected.items():
         assert refused[name] == [message] * size
+    assert all("validation: " in message for message in refused["validation"])
+    assert all("X[2, 1] is nan" in message for message in refused["validation"])
+    alone = f"a comm of size 1 and the one that is trained has one of size {size}"
+    assert all(alone in message for message in refused["validation alone"])
 
 
 @needs_mpi
@@ -173,6 +187,7 @@ def test_a_killed_rank_ends_all(rank):
 @needs_mpi
 def test_command_line(tmp_path):
     options = ("--samples", 60, "--hidden", "6", "--max-iter", 15, "--solver", "cholesky")
+    options += ("--validation-fraction", 0.2)
     many, _ = launch(3, "train", "--mpi", *options, "--out", tmp_path / "many.npz", module=True)
     assert many.returncode == 0, many.stderr
     assert many.stdout.count("rank of the Jacobian") == 1
@@ -191,6 +206,8 @@ def test_command_line(tmp_path):
     np.testing.assert_allclose(theta, expected, rtol=1e-6, atol=1e-9)
     assert metadata["samples"] == reference["samples"]
     assert metadata["training"]["accuracy"] == reference["training"]["accuracy"]
+    held_out = [found["training"]["validation_loss"] for found in (metadata, reference)]
+    assert abs(held_out[0] - held_out[1]) <= 1e-8 * held_out[1]
     loss = metadata["training"]["loss"]
     assert abs(loss - reference["training"]["loss"]) <= 1e-8 * loss
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many.npz", "one.npz"]
@@ -216,6 +233,7 @@ def test_resumed_runs_have_the_bits_of_whole_ones(jobs):
     for name, run in jobs["parts"].items():
         assert run["parts"] >= 3, name
         assert run["same"] == [True] * 3, name
+    assert jobs["parts"]["early stopping"]["status"] == ["early_stopped"] * 3
     # Rank 0 alone writes: two generations of each run, nothing else.
     expected = [f"{i}.ckpt{end}" for i in range(len(jobs["parts"])) for end in ("", ".previous")]
     assert jobs["files"] == expected
