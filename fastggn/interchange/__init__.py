@@ -7,11 +7,13 @@ is needed.
 
 from fastggn.interchange.chain import InterchangeWarning, scales
 from fastggn.interchange.files import SUFFIXES, export
+from fastggn.interchange.onnx import compare_onnx
 from fastggn.interchange.state_dict import read_state_dict, write_state_dict
 
 __all__ = [
     "SUFFIXES",
     "InterchangeWarning",
+    "compare_onnx",
     "export",
     "read_state_dict",
     "scales",

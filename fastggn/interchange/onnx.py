@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fastggn import __version__
 from fastggn.activations import Activation
 from fastggn.data.atomic import PathLike, write_atomically
 from fastggn.errors import unknown_name
-from fastggn.interchange.chain import Affine, Dense, cast
+from fastggn.interchange.chain import Affine, Dense, as_affine, cast
 from fastggn.interchange.extras import require
+from fastggn.network import MLP
 
-__all__ = ["PROBABILITIES", "write_onnx"]
+__all__ = ["PROBABILITIES", "compare_onnx", "write_onnx"]
 
 # Opset 17 and format 8 are read by onnxruntime from 1.13 on.
 OPSET = 17
 IR_VERSION = 8
 MOST_BYTES = 2**31 - 2**20  # of one protocol buffer
+COMPARED = 256  # random inputs
 PROBABILITIES = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
 
 
@@ -76,6 +79,58 @@ def write_onnx(
     onnx.checker.check_model(model, full_check=True)
     content = model.SerializeToString()
     write_atomically(path, lambda stream: _write(stream, content))
+
+
+def compare_onnx(
+    path: PathLike,
+    net: MLP,
+    theta: ArrayLike,
+    *,
+    scale_inputs: Any = None,
+    scale_targets: Any = None,
+) -> float:
+    """Run an ONNX model in onnxruntime, and return how far it is from the network.
+
+    Parameters
+    ----------
+    path : path-like
+        What `MLP.to_onnx` wrote, without ``probabilities``.
+    net : MLP
+    theta : array_like, shape (n_params,)
+    scale_inputs, scale_targets : optional
+        As given to `MLP.to_onnx`.
+
+    Returns
+    -------
+    float
+        The largest difference of an output over the largest output, at 256 random inputs of
+        standard normal distribution, in the scaled units.
+
+    Raises
+    ------
+    ValueError
+        If an argument is wrong.
+    ImportError
+        If onnxruntime is not installed (extra ``onnx``).
+    """
+    runtime = require("onnxruntime", "onnx", "running .onnx files")
+    session = runtime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+    (node,) = session.get_inputs()
+    kind = np.float64 if "double" in node.type else np.float32
+    inputs = as_affine("scale_inputs", scale_inputs, net.n_inputs)
+    targets = as_affine("scale_targets", scale_targets, net.n_outputs)
+    X = np.random.default_rng(0).standard_normal((COMPARED, net.n_inputs))
+    if inputs is not None:
+        raw = (X * inputs.scale + inputs.mean).astype(kind)
+        expected = net.predict(theta, (raw.astype(np.float64) - inputs.mean) / inputs.scale)
+    else:
+        raw = X.astype(kind)
+        expected = net.predict(theta, raw.astype(np.float64))
+    if targets is not None:
+        expected = expected * targets.scale + targets.mean
+    (found,) = session.run(None, {node.name: raw})
+    largest = float(np.abs(expected).max())
+    return float(np.abs(found - expected).max()) / (largest or 1.0)
 
 
 def _write(stream: Any, content: bytes) -> None:
