@@ -81,7 +81,8 @@ def test_scaled_plain_arrays_in_float32(tmp_path):
 @pytest.mark.parametrize(
     "names",
     (["W_1", "b_1", "W_2", "b_2"], ["W2", "b2", "W1", "b1"], ["W_0", "b_0", "W_1", "b_1"],
-     ["0.weight", "0.bias", "2.weight", "2.bias"], ["u.weight", "u.bias", "a.b.weight", "a.b.bias"]),
+     ["0.weight", "0.bias", "2.weight", "2.bias"], ["u.weight", "u.bias", "a.b.weight", "a.b.bias"],
+    ),
 )  # fmt: skip
 def test_names_of_arrays(names, tmp_path):
     net, theta = network((2, 3, 1), "tanh")

@@ -24,7 +24,9 @@ NAMES = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": 
 
 
 def fitted(kind, hidden, activation, X, y):
-    estimator = kind(hidden, activation=activation, solver="lbfgs", max_iter=8, random_state=0)
+    estimator = kind(
+        hidden_layer_sizes=hidden, activation=activation, solver="lbfgs", max_iter=8, random_state=0
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return estimator.fit(X, y)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -72,8 +74,28 @@ def read_state_dict(
         raise ArchiveError(f"{file}: {error}") from None
 
 
+def _check_archive(file: Path) -> None:
+    """Refuse what torch might read in other ways, or allocate far more for than the file has."""
+    size = file.stat().st_size
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
+        raise ArchiveError(
+            f"{file}: not a file of torch.save, of torch 1.6 or newer ({_first_line(error)})"
+        ) from None
+    if any(member.filename.rpartition("/")[2] == "constants.pkl" for member in members):
+        raise ArchiveError(
+            f"{file}: a TorchScript archive, which holds code; save the weights alone: "
+            "torch.save(model.state_dict(), path)"
+        )
+    if sum(member.file_size for member in members) > size:
+        raise ArchiveError(f"{file}: claims more bytes than it has, or is compressed")
+
+
 def _load(torch: Any, file: Path) -> Any:
     """Load a file without running code."""
+    _check_archive(file)
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -83,7 +105,7 @@ def _load(torch: Any, file: Path) -> Any:
             f"({_first_line(error)})"
         ) from None
     except (RuntimeError, ValueError, LookupError, EOFError, AttributeError) as error:
-        # TorchScript archives and damaged files: torch has no one error for them.
+        # Damaged files: torch has no one error for them.
         raise ArchiveError(
             f"{file}: not a readable state dict of torch ({_first_line(error)})"
         ) from None
