@@ -176,6 +176,12 @@ def test_class_labels_of_weights_from_elsewhere(folder, tmp_path):
     assert result.exit_code == 2 and "is no class that the model knows" in result.output
 
 
+def test_warnings_are_one_line(folder, tmp_path):
+    np.savez(tmp_path / "w.npz", W_1=np.ones((3, 2)), b_1=np.ones(3), W_2=np.ones((1, 3)))
+    result = good("export", tmp_path / "w.npz", tmp_path / "w.csv", "--activation", "tanh")
+    assert "warning: layer 2 has no bias" in result.stderr and ".py" not in result.stderr
+
+
 def test_a_linear_network_from_torch(folder, tmp_path):
     torch = pytest.importorskip("torch", reason="torch is absent: the extra torch")
     state = {"0.weight": torch.ones(2, 2), "1.weight": torch.ones(1, 2)}

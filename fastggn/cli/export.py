@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
 from fastggn.cli.models import model_options, read_model
 from fastggn.cli.outcome import DONE, bad_input
+from fastggn.cli.progress import plain_warnings
 
 __all__ = ["export"]
 
@@ -55,7 +57,8 @@ def export(model: str, out: str, float32: bool, probabilities: bool, **foreign: 
         net, theta, metadata = read_model(model, **foreign)
         if Path(out).exists() and Path(out).samefile(model):
             raise ValueError(f"{out} is MODEL itself: give another name")
-        write(out, net, theta, metadata, dtype, probabilities=probabilities)
+        with plain_warnings(Console(stderr=True), False):
+            write(out, net, theta, metadata, dtype, probabilities=probabilities)
         if Path(out).suffix.lower() == ".onnx" and not probabilities:
             difference = compare_onnx(out, net, theta, **scales(metadata))
             checked = f"; onnxruntime's outputs differ by {difference:.1e}, relatively"
