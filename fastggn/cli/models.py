@@ -17,7 +17,7 @@ from fastggn.cli.types import NAMES
 if TYPE_CHECKING:
     from fastggn.network import MLP
 
-__all__ = ["MODELS", "TORCH", "model_options", "read_model"]
+__all__ = ["MODELS", "TORCH", "activation_options", "model_options", "read_model"]
 
 Model = tuple["MLP", NDArray[np.float64], dict[str, Any]]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,15 +37,20 @@ OPTIONS = (
              "leaky_relu:0.2 for that slope.",
     ),
     click.option("--output-activation", metavar="NAME", help="Of their output layer.  [identity]"),
-    click.option("--l2", type=float, metavar="X", help="The weight decay of their loss.  [0]"),
 )  # fmt: skip
+L2 = click.option("--l2", type=float, metavar="X", help="The weight decay of their loss.  [0]")
 
 
-def model_options(function: F) -> F:
-    """Add the options that describe weights from elsewhere, as `read_model` takes them."""
+def activation_options(function: F) -> F:
+    """Add the options that name the activations of weights from elsewhere."""
     for decorate in reversed(OPTIONS):
         function = decorate(function)
     return function
+
+
+def model_options(function: F) -> F:
+    """Add all options that describe weights from elsewhere, as `read_model` takes them."""
+    return activation_options(L2(function))
 
 
 def read_model(
