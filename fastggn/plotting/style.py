@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
 from typing import Any, BinaryIO
 
-__all__ = ["LINES", "MARKERS", "new_figure", "save"]
+__all__ = [
+    "LINES",
+    "MARKERS",
+    "finished",
+    "new_figure",
+    "on_axes",
+    "plain",
+    "require_matplotlib",
+    "save",
+]
 
 # Line styles and markers tell curves apart where colours cannot.
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "x")
+ABSENT = "plots need matplotlib: install the extra with pip install 'fastggn[plot]'"
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, width: float = 6.4, height: float = 4.2) -> Any:
@@ -28,9 +39,7 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 6.4, height: f
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError(
-            "plots need matplotlib: install the extra with pip install 'fastggn[plot]'"
-        ) from error
+        raise ImportError(ABSENT) from error
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for pair in axes.flat:
@@ -39,9 +48,53 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 6.4, height: f
     return figure, axes
 
 
+def require_matplotlib() -> None:
+    """Check that figures can be drawn, without the time of the import.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is absent; the message names the extra.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(ABSENT)
+
+
+def on_axes(ax: Any, *, width: float = 6.4, height: float = 4.2) -> tuple[Any, Any]:
+    """Return the figure and the axes to draw on: those given, or new ones.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes or None
+    width, height : float
+        Of new axes, in inches.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is absent.
+    """
+    if ax is not None:
+        return ax.figure, ax
+    figure, axes = new_figure(width=width, height=height)
+    return figure, axes[0, 0]
+
+
+def finished(figure: Any, path: str | None) -> Any:
+    """Return a figure, written to `path` where there is one."""
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
 def save(figure: Any, path: str | BinaryIO) -> None:
     """Write a figure as the picture that the name's ending says, or as PNG to a binary stream.
 
     At 150 dots an inch.
     """
     figure.savefig(path, dpi=150, format=None if isinstance(path, str) else "png")
+
+
+def plain(text: str) -> str:
+    """Return a text without the marks that matplotlib would read as mathematics."""
+    return text.replace("$", r"\$")
