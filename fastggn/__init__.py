@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fastggn.network import MLP
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
+    from fastggn.reporting import report
     from fastggn.training import NullSpace, TrainResult, train
     from fastggn.training.warmup import WarmupReport, warmup
 
@@ -58,6 +59,7 @@ __all__ = [
     "load_model",
     "losses",
     "rank_analysis",
+    "report",
     "save_model",
     "show_config",
     "threads",
@@ -86,6 +88,7 @@ _HOME = {
     "critical_point": "analysis.critical",
     "load_model": "model_io",
     "rank_analysis": "analysis.rank",
+    "report": "reporting",
     "save_model": "model_io",
     "show_config": "parallel",
     "threads": "parallel",

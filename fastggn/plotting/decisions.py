@@ -144,6 +144,8 @@ def plot_output(
     if values.shape != (points.shape[0],):
         raise ValueError(f"Y must have shape ({points.shape[0]},), got {values.shape}")
     figure, pair = on_axes(ax)
+    from matplotlib.colors import ListedColormap
+
     pair.set_xlabel(plain(names[0]))
     every = -(-points.shape[0] // MOST_DOTS)
     if points.shape[1] == 1:
@@ -156,10 +158,10 @@ def plot_output(
         return finished(figure, path)
     x, y, grid = _grid(points)
     z = np.asarray(predict(grid)).reshape(y.size, x.size)
-    image = pair.contourf(x, y, z, levels=20, cmap="gray")
-    lines = pair.contour(x, y, z, levels=10, colors="black", linewidths=0.7)
-    # A white line below the black one: it must show on dark and on light.
-    pair.contour(x, y, z, levels=10, colors="white", linewidths=1.8, zorder=1)
+    # From medium to light grey: black lines must show on all of them.
+    shades = ListedColormap([str(shade) for shade in np.linspace(0.45, 1.0, 21)])
+    image = pair.contourf(x, y, z, levels=20, cmap=shades)
+    lines = pair.contour(x, y, z, levels=8, colors="black", linewidths=0.8)
     pair.clabel(lines, fontsize=7, fmt="%g")
     pair.plot(points[::every, 0], points[::every, 1], "o", color="black", markersize=3.0,
               markerfacecolor="white", markeredgewidth=0.5, zorder=4)  # fmt: skip

@@ -207,7 +207,7 @@ def _histogram(ax: Any, residual: FloatArray, name: str) -> None:
     spread = residual.max() - residual.min()
     if spread <= 1e-12 * max(1e-300, np.abs(residual).max()):  # numpy refuses narrower bins
         middle = residual[0]
-        half = max(abs(middle) * 0.05, 1e-300)
+        half = 0.05 * abs(middle) or 0.5
         bins_or_edges: Any = np.linspace(middle - half, middle + half, 6)
     else:
         bins_or_edges = bins
@@ -218,8 +218,9 @@ def _histogram(ax: Any, residual: FloatArray, name: str) -> None:
                    label=f"{100 * quantile:.0f} %: {value:.3g}")  # fmt: skip
     rms = float(np.sqrt(np.square(residual).mean()))
     ax.set_xlabel(f"residual of {name}")
+    ax.locator_params(axis="x", nbins=6)
     ax.set_ylabel("samples")
     ax.set_title(f"root mean square {rms:.3g}", fontsize=9)
     ax.set_ylim(top=1.35 * ax.get_ylim()[1])
     ax.legend(fontsize=8, loc="upper right", title="quantiles", title_fontsize=8, ncols=3,
-              columnspacing=0.9, handlelength=1.6)  # fmt: skip
+              columnspacing=0.9, handlelength=1.6, framealpha=1.0)  # fmt: skip

@@ -19,6 +19,7 @@ __all__ = [
 # Line styles and markers tell curves apart where colours cannot.
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "x")
+LONGEST = 40  # letters of a name
 ABSENT = "plots need matplotlib: install the extra with pip install 'fastggn[plot]'"
 
 
@@ -96,5 +97,9 @@ def save(figure: Any, path: str | BinaryIO) -> None:
 
 
 def plain(text: str) -> str:
-    """Return a text without the marks that matplotlib would read as mathematics."""
-    return text.replace("$", r"\$")
+    """Return a name as matplotlib may draw it: of one line, not too long, and no mathematics."""
+    visible = "".join(letter if letter.isprintable() else " " for letter in text)
+    short = (
+        visible if len(visible) <= LONGEST else visible[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )
+    return short.replace("$", r"\$")

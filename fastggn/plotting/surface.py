@@ -19,6 +19,7 @@ FloatArray = NDArray[np.float64]
 
 # A loss that spans more than this factor is drawn on a logarithmic scale.
 WIDE = 30.0
+BOTTOM = 0.005  # of the points of a plane lie below the lowest level line
 
 
 def plot_line(line: LossLine, *, ax: Any = None, path: str | None = None) -> Any:
@@ -51,7 +52,7 @@ def plot_line(line: LossLine, *, ax: Any = None, path: str | None = None) -> Any
               label="second-order model at step 0")  # fmt: skip
     if line.steps[0] <= 0.0 <= line.steps[-1]:
         pair.plot([0.0], [line.loss], "D", color="black", markerfacecolor="white", markersize=8,
-                  zorder=5, label=f"theta: loss {line.loss:.4g}")  # fmt: skip
+                  zorder=5, label=f"step 0: loss {line.loss:.4g}")  # fmt: skip
     if finite.any():  # the model may leave every scale
         margin = (high / low) ** 0.06 if wide else 0.06 * (high - low) or 1.0
         pair.set_ylim(*((low / margin, high * margin) if wide else (low - margin, high + margin)))
@@ -126,18 +127,21 @@ def _levels(figure: Any, ax: Any, plane: LossPlane) -> None:
     from matplotlib.colors import LogNorm
 
     losses = np.ma.masked_invalid(plane.losses)
-    low, high = _ends(losses.compressed())
-    if low > 0.0 and high > WIDE * low:
-        levels = np.geomspace(low, high, 25)
-        norm = LogNorm(low, high)
+    finite = losses.compressed()
+    low, high = _ends(finite)
+    # The bottom of a deep bowl is a few points, which would take most of a logarithmic scale.
+    bottom = float(np.quantile(finite, BOTTOM))
+    if bottom > 0.0 and high > WIDE * bottom:
+        levels, norm = np.geomspace(bottom, high, 25), LogNorm(bottom, high)
     elif high > low:
         levels, norm = np.linspace(low, high, 25), None
     else:  # a flat piece of the surface has no level lines
         levels, norm = np.array([low, low + (abs(low) or 1.0) * 1e-12]), None
+    extend = "both" if high == low else "min" if levels[0] > low else "neither"
     image = ax.contourf(*plane.steps, losses, levels=levels, norm=norm, cmap="viridis",
-                        extend="both" if high == low else "neither")  # fmt: skip
+                        extend=extend)  # fmt: skip
     if high > low:
-        lines = ax.contour(*plane.steps, losses, levels=levels[2::3], colors="black",
+        lines = ax.contour(*plane.steps, losses, levels=levels[::3], colors="black",
                            linewidths=0.7)  # fmt: skip
         ax.clabel(lines, fontsize=7, fmt="%.3g")
     ticks = levels[::4]
