@@ -34,7 +34,7 @@ table { border-collapse: collapse; margin: 0.5rem 0; font-size: 0.94rem; }
 caption { text-align: left; color: var(--faint); padding-bottom: 0.3rem; }
 th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.7rem 0.25rem 0.4rem;
          border-bottom: 1px solid var(--line); }
-tbody th { font-weight: 600; width: 11rem; }
+tbody th { font-weight: 600; width: 14rem; }
 tbody tr:nth-child(even) { background: var(--band); }
 table.numbers th, table.numbers td { text-align: right; white-space: nowrap; width: auto;
                                      font-variant-numeric: tabular-nums; }
@@ -47,7 +47,9 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; padding: 0.7rem; margin: 0
 code { font-family: ui-monospace, monospace; font-size: 0.94em; }
 @media (max-width: 34rem) {
   body { padding: 0.7rem; }
-  tbody th { width: 7.5rem; }
+  tbody th { width: 8rem; }
+  figure.wide { overflow-x: auto; }
+  figure.wide img { max-width: none; width: 40rem; }
 }
 @media print {
   :root { --ink: #000000; --paper: #ffffff; --faint: #333333; --line: #999999; --band: #ffffff; }
@@ -117,7 +119,7 @@ def table(
     return "\n".join(lines)
 
 
-def figure(png: bytes, alternative: str, caption: str = "") -> str:
+def figure(png: bytes, alternative: str, caption: str = "", *, wide: bool = False) -> str:
     """Return a picture, held in the page itself.
 
     Parameters
@@ -126,11 +128,13 @@ def figure(png: bytes, alternative: str, caption: str = "") -> str:
     alternative : str
         What it shows, for those who cannot see it.
     caption : str
+    wide : bool
+        Whether it keeps its width on a narrow screen, and scrolls there.
     """
     data = base64.b64encode(png).decode("ascii")
     below = f"\n<figcaption>{text(caption)}</figcaption>" if caption else ""
     image = f'<img src="data:image/png;base64,{data}" alt="{text(alternative)}">'
-    return f"<figure>\n{image}{below}\n</figure>"
+    return f"<figure{_class('wide' if wide else '')}>\n{image}{below}\n</figure>"
 
 
 def document(title: str, parts: Iterable[str]) -> bytes:

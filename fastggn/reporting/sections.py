@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastggn import __version__
 from fastggn.parallel.config import configuration
 from fastggn.problem import Problem
 from fastggn.reporting.findings import Findings, Spectrum
@@ -126,7 +127,8 @@ def _of(shown: int, total: int) -> str:
 def _shown(picture: Picture) -> list[str]:
     if picture.figure is None:
         return [paragraph(f"{picture.note[:1].upper()}{picture.note[1:]}.", "faint")]
-    return [figure(picture.png(), picture.alternative, picture.note)]
+    wide = picture.figure.get_figwidth() > 9.0  # inches: panels side by side
+    return [figure(picture.png(), picture.alternative, picture.note, wide=wide)]
 
 
 def _iterations(run: Run) -> list[str]:
@@ -248,6 +250,7 @@ def _versions() -> list[tuple[str, str]]:
     import importlib.metadata
 
     known = {**configuration(), "matplotlib": importlib.metadata.version("matplotlib")}
+    known["fastggn"] = __version__  # also where it was never installed
     return [
         (name, ", ".join(value) if isinstance(value, list) else str(value))
         for name, value in known.items()
