@@ -1,7 +1,5 @@
 """Curves, residuals, classes, regions, lines, planes: what is drawn is what is given."""
 
-import io
-
 import numpy as np
 import pytest
 
@@ -29,10 +27,8 @@ def labels(figure):
 
 
 def drawn(figure):
-    """Render it: mistakes in texts and scales show only then."""
-    stream = io.BytesIO()
-    save(figure, stream)
-    assert stream.getvalue().startswith(b"\x89PNG")
+    """Lay it out: mistakes in texts and scales show only then."""
+    figure.draw_without_rendering()
     return figure
 
 
