@@ -62,6 +62,13 @@ def read(problem, result, tmp_path_factory):
 
 
 @pytest.fixture
+def quick(monkeypatch):
+    """Leave the pictures undrawn: layout and rendering take most of a report's second."""
+    tiny = base64.b64decode("iVBORw0KGgo=")
+    monkeypatch.setattr("fastggn.reporting.pictures.Picture.png", lambda picture: tiny)
+
+
+@pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -159,7 +166,7 @@ def test_the_numbers_stand_in_the_page(read, problem, result):
     assert "alpha" not in text
 
 
-def test_classes_scales_and_names_stand_in_the_page(problem, result, tmp_path):
+def test_classes_scales_and_names_stand_in_the_page(quick, problem, result, tmp_path):
     notes = SampleNotes(
         name="four_regions",
         decision="nearest",
@@ -181,7 +188,7 @@ def test_classes_scales_and_names_stand_in_the_page(problem, result, tmp_path):
     assert "circles of radius 1, 2 and 3" in found.all("img")[2]["alt"]
 
 
-def test_the_history_may_hold_validation_losses(read, result, problem, tmp_path):
+def test_the_history_may_hold_validation_losses(quick, read, result, problem, tmp_path):
     class Record(dict):
         pass
 
@@ -193,13 +200,13 @@ def test_the_history_may_hold_validation_losses(read, result, problem, tmp_path)
 
 
 @pytest.mark.parametrize("status", ["interrupted", "max_time"])
-def test_an_unfinished_run_says_so(problem, result, tmp_path, status):
+def test_an_unfinished_run_says_so(quick, problem, result, tmp_path, status):
     unfinished = replace(result, status=status, message="stopped by SIGTERM")
     fg.report(problem, unfinished, tmp_path / "r.html")
     assert "not finished: stopped by SIGTERM" in Page((tmp_path / "r.html").read_bytes()).text
 
 
-def test_a_run_without_iterations(problem, tmp_path):
+def test_a_run_without_iterations(quick, problem, tmp_path):
     result = fg.train(problem, seed=0, max_iter=0)
     fg.report(problem, result, tmp_path / "r.html")
     found = Page((tmp_path / "r.html").read_bytes())
@@ -207,7 +214,7 @@ def test_a_run_without_iterations(problem, tmp_path):
     assert "Not drawn: the run recorded no iteration" in found.text
 
 
-def test_what_is_too_dear_is_named(problem, result, tmp_path, monkeypatch):
+def test_what_is_too_dear_is_named(quick, problem, result, tmp_path, monkeypatch):
     monkeypatch.setattr("fastggn.reporting.findings.MOST_OPERATIONS", 1e3)
     monkeypatch.setattr("fastggn.reporting.findings.MOST_HASHED", 100)
     monkeypatch.setattr("fastggn.reporting.findings.MOST_SAMPLES", 20)
@@ -220,7 +227,7 @@ def test_what_is_too_dear_is_named(problem, result, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("loss", ["logistic", "softmax_cross_entropy"])
-def test_label_losses(tmp_path, loss):
+def test_label_losses(quick, tmp_path, loss):
     X, Y = fg.data.xor()
     binary = loss == "logistic"
     problem = fg.Problem(
@@ -279,7 +286,7 @@ def test_text_is_escaped(evil):
     assert picture.faults == [] and picture.all("img")[0]["alt"] == shown
 
 
-def test_hostile_names_everywhere(problem, result, tmp_path):
+def test_hostile_names_everywhere(quick, problem, result, tmp_path):
     notes = SampleNotes(
         name=HOSTILE[0], inputs=(HOSTILE[1], HOSTILE[2]), targets=(HOSTILE[4],),
         facts={HOSTILE[3]: HOSTILE[5]},
@@ -318,7 +325,7 @@ def test_a_hostile_table_from_the_command_line(run):
 # --- files --------------------------------------------------------------------------------------
 
 
-def test_the_report_replaces_a_file_in_one_step(problem, result, tmp_path, monkeypatch):
+def test_the_report_replaces_a_file_in_one_step(quick, problem, result, tmp_path, monkeypatch):
     path = tmp_path / "r.html"
     path.write_text("old")
 
@@ -385,7 +392,7 @@ def test_train_writes_the_report(run):
     ]  # fmt: skip
 
 
-def test_the_command_in_the_report_repeats_the_run(run):
+def test_the_command_in_the_report_repeats_the_run(quick, run):
     Path("a b.toml").write_text(
         'hidden = [3, 2]\nmax-iter = 4\none-hot = true\nactivation = "relu"\n'
     )
@@ -404,7 +411,7 @@ def test_the_command_in_the_report_repeats_the_run(run):
     assert again[1].tobytes() == first[1].tobytes() and again[0].widths == (2, 3, 2, 4)
 
 
-def test_a_data_name_that_looks_like_an_option(run):
+def test_a_data_name_that_looks_like_an_option(quick, run):
     Path("-x.csv").write_text("1,2\n2,3\n4,1\n")
     result = run("train", "--hidden", "none", "--max-iter", 1, "--report", "r.html", "--", "-x.csv")
     assert result.exit_code == 0, result.output
@@ -436,7 +443,7 @@ def test_without_matplotlib_nothing_is_trained(run, monkeypatch):
     assert not Path("model.npz").exists()
 
 
-def test_a_report_that_fails_after_all_leaves_the_model(run, monkeypatch):
+def test_a_report_that_fails_after_all_leaves_the_model(quick, run, monkeypatch):
     def broken(*arguments):
         raise OSError(28, "No space left on device", "r.html")
 
@@ -447,7 +454,7 @@ def test_a_report_that_fails_after_all_leaves_the_model(run, monkeypatch):
     assert Path("model.npz").exists() and "status" in result.stdout
 
 
-def test_a_resumed_run_reports_all_of_it(run):
+def test_a_resumed_run_reports_all_of_it(quick, run):
     arguments = ["train", "--samples", 40, "--hidden", 4, "--checkpoint", "c", "--report", "r.html"]
     assert run(*arguments, "--max-iter", 3).exit_code == 0
     result = run(*arguments, "--max-iter", 6, "--resume")
@@ -456,7 +463,7 @@ def test_a_resumed_run_reports_all_of_it(run):
     assert "6 of 6 iterations" in text and "--resume" not in text.partition("To repeat it")[2]
 
 
-def test_several_starts_report_the_best(run):
+def test_several_starts_report_the_best(quick, run):
     result = run("train", *SMALL, "--starts", 3, "--report", "r.html")
     assert result.exit_code == 0, result.output
     found = Page(Path("r.html").read_bytes())
