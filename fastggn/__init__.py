@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
     from fastggn.reporting import report
-    from fastggn.training import NullSpace, TrainResult, train
+    from fastggn.training import NullSpace, RestartsResult, TrainResult, train, train_restarts
     from fastggn.training.warmup import WarmupReport, warmup
 
 __version__ = "0.1.0"
@@ -46,6 +46,7 @@ __all__ = [
     "NullSpace",
     "Problem",
     "RankReport",
+    "RestartsResult",
     "SingularSystemWarning",
     "TrainResult",
     "WarmupReport",
@@ -64,6 +65,7 @@ __all__ = [
     "show_config",
     "threads",
     "train",
+    "train_restarts",
     "warmup",
 ]
 
@@ -81,6 +83,7 @@ _HOME = {
     "NullSpace": "training",
     "Problem": "problem",
     "RankReport": "analysis.rank",
+    "RestartsResult": "training",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
     "WarmupReport": "training.warmup",
@@ -93,6 +96,7 @@ _HOME = {
     "show_config": "parallel",
     "threads": "parallel",
     "train": "training",
+    "train_restarts": "training",
     "warmup": "training.warmup",
 }
 _MODULES = ("activations", "analysis", "data", "errors", "losses")
