@@ -188,15 +188,30 @@ def test_classes_scales_and_names_stand_in_the_page(quick, problem, result, tmp_
     assert "circles of radius 1, 2 and 3" in found.all("img")[2]["alt"]
 
 
-def test_the_history_may_hold_validation_losses(quick, read, result, problem, tmp_path):
-    class Record(dict):
-        pass
+def test_held_out_samples(quick, read, tmp_path):
+    X, Y = fg.data.four_regions(60)
+    net = fg.MLP((2, 6, 1))
+    problem, held_out = fg.Problem(net, X[:40], Y[:40]), fg.Problem(net, X[40:], Y[40:])
+    result = fg.train(problem, seed=0, max_iter=10, validation=(X[40:], Y[40:]))
+    fg.report(problem, result, tmp_path / "r.html", validation=held_out)
+    found = Page((tmp_path / "r.html").read_bytes())
+    rms = np.sqrt(np.square(net.predict(result.theta, X[40:]) - Y[40:]).mean())
+    for words in (
+        f"{result.best_validation_loss:.6e}, after iteration {result.best_iter}",
+        f"held out: rms error{rms:.6g}",
+        f"{result.history[0].validation_loss:.4g}",
+        f"found after iteration {result.best_iter}.",
+    ):
+        assert words in found.text
+    assert "validation" not in read().text and "held out" not in read().text
 
-    history = [Record({**r.to_dict(), "validation_loss": 0.125}) for r in result.history]
-    fg.report(problem, replace(result, history=history), tmp_path / "r.html")
-    text = Page((tmp_path / "r.html").read_bytes()).text
-    assert "validation loss" in text and "0.125" in text
-    assert "validation loss" not in read().text
+
+def test_held_out_samples_of_the_command_line(quick, run):
+    result = run("train", *SMALL, "--validation-fraction", 0.25, "--report", "r.html")
+    assert result.exit_code == 0, result.output
+    text = Page(Path("r.html").read_bytes()).text
+    (share,) = re.findall(r"accuracy ([\d.]+) % of 10 held-out samples", result.stdout)
+    assert f"held out: right classes{share} % of the held-out samples" in text
 
 
 @pytest.mark.parametrize("status", ["interrupted", "max_time"])
