@@ -115,6 +115,19 @@ def test_regions_and_confusion_of_four_regions(figure):
     assert sum(int(text.get_text()) for text in drawn.axes[0].texts) == 40
 
 
+def test_held_out_samples_are_not_those_of_the_training(folder, monkeypatch):
+    from fastggn.cli.model_data import model_loss, model_problem
+
+    monkeypatch.chdir(folder)
+    arguments = ["--hidden", "4", "--max-iter", "6", "-q", "--out", "held.npz", "--seed", "5"]
+    fraction = ["--samples", "40", "--validation-fraction", "0.25"]
+    assert CliRunner().invoke(main, ["train", *arguments, *fraction]).exit_code == 0
+    net, theta, metadata = fg.load_model("held.npz")
+    problem = model_problem(net, metadata, None, None, model_loss(metadata, None))
+    assert problem.n_samples == 30
+    assert problem.loss(theta) == pytest.approx(metadata["training"]["loss"], rel=1e-12)
+
+
 def test_spectrum(figure, folder):
     drawn = figure("four.npz", "--kind", "spectrum", "--out", "a.png")
     net, theta, _ = fg.load_model(folder / "four.npz")

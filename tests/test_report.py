@@ -201,6 +201,7 @@ def test_held_out_samples(quick, read, tmp_path):
         f"held out: rms error{rms:.6g}",
         f"{result.history[0].validation_loss:.4g}",
         f"found after iteration {result.best_iter}.",
+        "held out20",
     ):
         assert words in found.text
     assert "validation" not in read().text and "held out" not in read().text

@@ -176,6 +176,7 @@ def _data(run: Run) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [
         ("samples", notes.name),
         ("number of samples T", problem.n_samples),
+        *([] if run.held_out is None else [("held out", run.held_out.n_samples)]),
         ("inputs", f"{problem.network.n_inputs}: {_listed(notes.inputs)}"),
         ("targets", f"{len(notes.targets)}: {_listed(notes.targets)}"),
     ]
