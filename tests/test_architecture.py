@@ -16,7 +16,7 @@ LAYERS = (
     {"cgroups", "cores", "errors", "progress", "signals"},
     {"kernels", "parallel", "data"},
     {"activations", "losses", "initialisation"},
-    {"checkpoints", "tiling", "workspace", "network"},
+    {"checkpoints", "conversions", "tiling", "workspace", "network"},
     {
         "jacobian",
         "curvature",
@@ -30,7 +30,7 @@ LAYERS = (
     },
     {"solvers"},
     {"training", "analysis"},
-    {"model_io", "plotting", "estimators"},
+    {"model_io", "plotting", "estimators", "interchange"},
     {"experiments", "reporting"},
     {"cli"},
     {"__main__"},
@@ -42,10 +42,22 @@ RESERVED = {
     "click": {"cli"},
     "rich": {"cli", "progress"},
     "matplotlib": {"plotting", "experiments"},
-    "sklearn": {"estimators"},
+    "sklearn": {"estimators", "interchange"},
+    "torch": {"interchange"},
+    "onnx": {"interchange"},
+    "onnxruntime": {"interchange"},
     "h5py": {"data"},
     "zarr": {"data"},
     "mpi4py": {"parallel"},
+}
+
+
+# Methods that reach up to an edge, imported when they are called: the .plot() of a report, and
+# MLP.from_torch and its like. Nothing else may.
+REACHING_UP = {
+    ("analysis", "plotting"),
+    ("training", "plotting"),
+    ("conversions", "interchange"),
 }
 
 
@@ -91,6 +103,8 @@ def imports(path, *, top_level=False):
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
+            yield node.args[0].value  # interchange.extras.require imports it
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             origin = ".".join([*base, *([node.module] if node.module else [])])
@@ -118,8 +132,7 @@ def test_imports_go_down(path):
         target = part_of(imported)
         lower = LEVEL[target] < LEVEL[part]
         beside = LEVEL[target] == LEVEL[part] and not {"kernels", "data"} & {part}
-        # In the .plot() of a report or a result, when called.
-        if part in ("analysis", "training") and target == "plotting":
+        if (part, target) in REACHING_UP:
             lower = imported not in imports(path, top_level=True)
         assert lower or beside or target == part, f"{name} imports {imported}: that is upwards"
 
@@ -160,7 +173,7 @@ def test_reserved_imports(path):
         assert allowed is None or part in allowed, f"{name_of(path)} imports {imported}"
 
 
-@pytest.mark.parametrize("package", ["h5py", "zarr", "mpi4py", "matplotlib", "pandas", "sklearn"])
+@pytest.mark.parametrize("package", sorted({*RESERVED, "pandas"} - {"click", "rich"}))
 def test_extras_are_imported_when_they_are_used(package):
     for path in modules():
         names = {imported.split(".")[0] for imported in imports(path, top_level=True)}
@@ -189,7 +202,8 @@ def test_modules_and_functions_are_small(path):
 def test_import_is_light():
     code = (
         "import sys, fastggn, fastggn.cli; "
-        "heavy = {'numba', 'scipy', 'matplotlib', 'jax', 'h5py', 'mpi4py'} & set(sys.modules); "
+        "heavy = {'numba', 'scipy', 'matplotlib', 'jax', 'h5py', 'mpi4py', 'onnx', 'sklearn', "
+        "'torch'} & set(sys.modules); "
         "assert not heavy, heavy"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -148,6 +148,20 @@ def test_lines_and_planes(figure, folder):
     assert "highest eigenvector" in axis(drawn.axes[0])[1]
 
 
+def test_weights_from_elsewhere(figure, folder):
+    net, theta, _ = fg.load_model(folder / "four.npz")
+    arrays = {}
+    for number, W in enumerate(net.unpack(theta), start=1):
+        arrays |= {f"W_{number}": W[:, :-1], f"b_{number}": W[:, -1]}
+    np.savez(folder / "plain.npz", **arrays)
+    X, Y = fg.data.four_regions(40)
+    np.savez(folder / "regions_data.npz", X=X, Y=Y)
+    drawn = figure("plain.npz", "regions_data.npz", "--activation", "tanh", "--kind", "residuals",
+                   "--out", "a.png")  # fmt: skip
+    dots = drawn.axes[0].get_lines()[0]
+    np.testing.assert_allclose(dots.get_ydata(), net.predict(theta, X)[:, 0], rtol=1e-12)
+
+
 def test_a_picture_is_written(folder, monkeypatch):
     monkeypatch.chdir(folder)
     for name, head in (("x.png", b"\x89PNG"), ("x.pdf", b"%PDF")):
@@ -190,7 +204,7 @@ def test_bad_input(folder, monkeypatch, arguments, words):
 )
 def test_bad_pictures_are_refused_before_the_work(folder, monkeypatch, name, words):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("fastggn.model_io.load_model", lambda path: pytest.fail("too late"))
+    monkeypatch.setattr("fastggn.cli.plot.read_model", lambda *a, **k: pytest.fail("too late"))
     result = CliRunner().invoke(main, ["plot", "four.npz", "--kind", "curve", "-o", name])
     assert result.exit_code == 2 and words in result.stderr
 
