@@ -521,3 +521,60 @@ def test_ranks_write_one_report(tmp_path):
     X, Y = fg.data.four_regions(40)
     right = np.mean(np.abs(net.predict(theta, X) - [1, 2, 3, 4]).argmin(axis=1) + 1 == Y[:, 0])
     assert f"{100 * right:.2f} % of the training samples" in found.text
+
+
+def test_a_second_signal_cuts_the_report_short(run, monkeypatch):
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastggn.reporting.report", interrupted)
+    result = run("train", *SMALL, "--report", "r.html")
+    assert result.exit_code == 0 and Path("model.npz").exists()
+    assert "interrupted: the report is not written" in result.stderr
+    assert not Path("r.html").exists()
+
+
+# --- odd problems -------------------------------------------------------------------------------
+
+
+def odd(name):
+    """Return a problem, and where to start or None."""
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(size=(9, 2)), rng.uniform(size=9)
+    net = fg.MLP((2, 3, 1))
+    if name == "one sample":
+        return fg.Problem(net, X[:1], y[:1]), None
+    if name == "zero weights":
+        return fg.Problem(net, X, 0.0 * y), np.zeros(net.n_params)
+    if name == "zero Jacobian":
+        return fg.Problem(fg.MLP((1, 1), bias="none"), np.zeros((3, 1)), y[:3]), None
+    if name == "huge numbers":
+        return fg.Problem(net, 1e150 * X, 1e150 * y), None
+    if name == "one class of three":
+        return fg.Problem(fg.MLP((2, 3)), X, np.zeros(9, int), "softmax_cross_entropy"), None
+    if name == "several logits":
+        Y = rng.integers(0, 2, size=(9, 2))
+        return fg.Problem(fg.MLP((2, 3, 2)), X, Y, "logistic"), None
+    gates = [rng.integers(0, 2, size=(9, 3))]
+    return fg.Problem(net, X, y, gates=gates), None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["one sample", "zero weights", "zero Jacobian", "huge numbers", "one class of three",
+     "several logits", "gates"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_odd_problems(name, tmp_path):
+    problem, theta = odd(name)
+    result = fg.train(problem, theta, seed=0, max_iter=1, method="bp", alpha=1e-300)
+    fg.report(problem, result, tmp_path / "r.html")
+    assert Page((tmp_path / "r.html").read_bytes()).faults == []
+
+
+def test_the_browser_job_says_where_there_is_no_browser(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / ".ci" / "browser-report")],
+        env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout == "Chromium is not installed: skipped\n"
