@@ -218,3 +218,44 @@ def test_public_names():
     assert set(dir(fastggn)) == set(fastggn.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         _ = fastggn.nonsense
+
+
+def decorated(path, name):
+    """Return the functions of a file that carry a decorator of this name."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {
+        node.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+        and any(isinstance(d, ast.Name) and d.id == name for d in node.decorator_list)
+    }
+
+
+def test_only_kernels_call_kernels_without_wrappers():
+    """A call from Python of what `leaf` compiled would end the process."""
+    kernels = sorted((PACKAGE / "kernels").glob("*.py"))
+    leaves = {path.stem: decorated(path, "leaf") for path in kernels}
+    assert sum(map(len, leaves.values())) > 40
+    every = set().union(*leaves.values())
+    for path in kernels:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        plain = [n for n in tree.body if isinstance(n, ast.FunctionDef) and not n.decorator_list]
+        called = {
+            call.func.id
+            for function in plain
+            for call in ast.walk(function)
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
+        }
+        assert not called & every, f"{path.name} calls {sorted(called & every)} from Python"
+    tests = [path for folder in ("tests", "bench") for path in (ROOT / folder).glob("*.py")]
+    for path in [*(m for m in modules() if m.parent.name != "kernels"), *tests]:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
+                "fastggn.kernels."
+            ):
+                taken = {alias.name for alias in node.names} & leaves[node.module.split(".")[2]]
+                assert not taken, f"{path.name} imports {sorted(taken)}"
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = getattr(node.func.value, "id", "")
+                assert node.func.attr not in leaves.get(owner, set()), f"{path.name}, {owner}"

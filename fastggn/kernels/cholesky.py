@@ -14,7 +14,7 @@ from numba import prange
 
 from fastggn.kernels.atomic import add, give_way, load, store
 from fastggn.kernels.blas import gemm, potrf, syrk
-from fastggn.kernels.jit import leaf, pnjit
+from fastggn.kernels.jit import leaf, njit, pnjit
 
 _SERIAL = 384  # up to this size one worker is as fast as all
 _COLUMNS = 32  # of a triangular solve without products
@@ -33,7 +33,7 @@ def tile_size(n):
     return 192 if n <= 4096 else 320
 
 
-@leaf
+@njit
 def factor_tile(tile):
     """Factor a diagonal tile; return the first bad pivot from 1, or 0. NaN is a bad pivot."""
     info = potrf(tile)
