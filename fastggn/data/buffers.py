@@ -66,6 +66,6 @@ def lend(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     block = _blocks.take(n_bytes)
     # Its base is a memoryview, no array: so all views have this very array as their base, and
     # the block comes back when the last of them is gone.
-    array = np.frombuffer(memoryview(block), dtype=kind, count=math.prod(shape))
+    array = np.frombuffer(block.data, dtype=kind, count=math.prod(shape))
     weakref.finalize(array, _blocks.give_back, block).atexit = False
     return array.reshape(shape)

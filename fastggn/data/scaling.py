@@ -144,7 +144,7 @@ class Standardised:
         if step < 1:
             raise ValueError(f"the step of a slice must be positive, got {step}")
         rows_there = self._source.rows(start, max(start, stop))
-        part = np.subtract(rows_there, self.mean, out=lend(rows_there.shape, np.float64))
+        part: FloatArray = np.subtract(rows_there, self.mean, out=lend(rows_there.shape, np.float64))
         part /= self.scale
         return part[::step]
 
@@ -225,7 +225,7 @@ class _Table:
 
 
 def _selection(columns: Sequence[int]) -> slice | NDArray[np.intp]:
-    """Return an index of columns; a slice, which is copied row by row, where they are neighbours."""
+    """Return an index of columns: a slice, copied row by row, where they are neighbours."""
     index = np.asarray(columns, dtype=np.intp)
     if (np.diff(index) == 1).all():
         return slice(int(index[0]), int(index[-1]) + 1)
