@@ -144,7 +144,9 @@ class Standardised:
         if step < 1:
             raise ValueError(f"the step of a slice must be positive, got {step}")
         rows_there = self._source.rows(start, max(start, stop))
-        part: FloatArray = np.subtract(rows_there, self.mean, out=lend(rows_there.shape, np.float64))
+        part: FloatArray = np.subtract(
+            rows_there, self.mean, out=lend(rows_there.shape, np.float64)
+        )
         part /= self.scale
         return part[::step]
 
