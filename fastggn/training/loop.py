@@ -22,6 +22,7 @@ from fastggn.training.checkpointing import (
     Saver,
     Start,
     check_checkpoint,
+    locked,
     make_saver,
 )
 from fastggn.training.clock import Clock
@@ -226,7 +227,7 @@ def train(
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
     shown = _shown(options, progress, comm)
-    with threads(n_threads), _stop_signals(plan) as signals, shown as line:
+    with locked(plan, comm), threads(n_threads), _stop_signals(plan) as signals, shown as line:
         watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
             watching.append(signals)
