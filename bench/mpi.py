@@ -20,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import scipy.linalg
 
 WIDTHS = (10, 32, 32, 1)
 STRONG, WEAK = 16_000, 4_000  # samples of all ranks, and of one
@@ -106,6 +107,8 @@ def worker(n_samples):
         "ggn": lambda: problem.ggn(theta),
         "pair of products": lambda: lin.rmatvec(lin.matvec(v)),
         "cholesky": lambda: np.linalg.cholesky(gram),
+        "every rank factors": lambda: every_rank_factors(problem.comm, gram),
+        "rank 0 factors": lambda: one_factors(problem.comm, gram),
         "reduction": lambda: problem.comm.sum(np.zeros(gram.size // 2)),
         "small message": lambda: [problem.comm.total(1.0) for _ in range(100)],
     }
@@ -118,6 +121,21 @@ def worker(n_samples):
     found["seconds"]["lm iteration"] = min(iteration_time(comm, problem, theta) for _ in range(3))
     if comm.rank == 0:
         print("FOUND", json.dumps(found))
+
+
+def one_factors(comm, gram):
+    """Let rank 0 factor alone, and the others wait for the solution of one system."""
+    step = np.zeros(gram.shape[0])
+    if comm.rank == 0:
+        factor = scipy.linalg.cho_factor(gram, lower=True, check_finite=False)
+        step = scipy.linalg.cho_solve(factor, np.ones(gram.shape[0]))
+    comm.broadcast(step)
+
+
+def every_rank_factors(comm, gram):
+    """Let each rank factor and solve, and take rank 0's solution: what the package does."""
+    factor = scipy.linalg.cho_factor(gram, lower=True, check_finite=False)
+    comm.broadcast(scipy.linalg.cho_solve(factor, np.ones(gram.shape[0])))
 
 
 def iteration_time(comm, problem, theta):
@@ -207,6 +225,17 @@ def measured(results):
     return table(rows, head)
 
 
+def factorisations(results):
+    """Return the table of the redundant factorisation beside that of rank 0 alone."""
+    rows = []
+    for found in results:
+        every, one = (found["seconds"][f"{who} factors"] for who in ("every rank", "rank 0"))
+        share = 2 * every / found["seconds"]["lm iteration"]  # of a step and of its correction
+        cells = [str(found["ranks"]), *(f"{1e3 * t:.1f} ms" for t in (every, one))]
+        rows.append([*cells, f"{100 * share:.0f} %"])
+    return table(rows, ("ranks", "every rank factors", "rank 0 factors", "share of an iteration"))
+
+
 def predicted(single, shared, samples_of, cores):
     rows, first = [], None
     for ranks in MODELLED:
@@ -239,6 +268,8 @@ def main() -> int:
     print(measured(strong))
     print("\nWeak scaling\n")
     print(measured(weak))
+    print("\nOne factorisation and solution, strong scaling\n")
+    print(factorisations(strong))
     print("\nMessages of an LM iteration:", json.dumps(shared["iteration"]))
     print("Messages of J v and J^T u:", json.dumps(shared["pair"]))
     print(f"Cholesky: {1e3 * single['seconds']['cholesky']:.1f} ms")

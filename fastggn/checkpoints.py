@@ -96,9 +96,12 @@ class CheckpointFile:
         ------
         CheckpointError
             If another run that is alive has locked them; the message names its process.
+        ValueError
+            If the path is a folder or a device.
         OSError
-            If the lock, ``NAME.lock``, cannot be made.
+            If the folder is missing or not writable.
         """
+        check_writable(self.path)
         lock = FileLock(self.path)
         try:
             lock.acquire()

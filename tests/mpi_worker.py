@@ -291,6 +291,26 @@ def signalled(comm, problem, path):
     return comm.allgather([result.status, result.n_iter, again.n_iter])
 
 
+def killed(comm, folder, rank):
+    """Let a rank be killed in the fifth iteration of 12; with rank -1, go on after that."""
+    X, Y, _, _ = samples()
+    net, rows = fg.MLP((3, 3, 2)), split(comm, "uneven")
+    problem = fg.Problem(net, X[rows], Y[rows], l2=1e-3, comm=comm)
+    keywords = {"seed": 3, "max_iter": 12, "solver": "cholesky"}
+    files = {"checkpoint": folder / "run.ckpt", "checkpoint_every": 1, "resume": True}
+    calls = []
+
+    def fall(record):
+        calls.append(record.iteration)
+        if comm.rank == rank and record.iteration == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    result = fg.train(problem, callbacks=[fall], **keywords, **files)
+    whole = fg.train(problem, **keywords)
+    same = np.array_equal(result.theta, whole.theta) and len(whole.history) == 12
+    return {"same": comm.allgather(bool(same)), "left": comm.allgather(len(calls))}
+
+
 def refused_checkpoints(comm, problem, folder):
     """Return the errors on all ranks."""
     X, Y, _, _ = samples()
@@ -401,6 +421,11 @@ def main():
         found = jobs(comm, Path(sys.argv[2]))
         if comm.rank == 0:
             print("FOUND", json.dumps(found))
+        return
+    if task == "killed":
+        found = killed(comm, Path(sys.argv[2]), int(sys.argv[3]))
+        if comm.rank == 0:
+            print("UNHARMED" if int(sys.argv[3]) >= 0 else "FOUND " + json.dumps(found))
         return
     operation, rank = sys.argv[2], int(sys.argv[3])
     if task == "kill":

@@ -44,14 +44,22 @@ class Moments:
         """Merge rows, shape (B, n)."""
         if rows.shape[0] == 0:
             return
+        part = Moments(rows.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = rows.mean(axis=0)
-            squares = np.square(rows - mean).sum(axis=0)
-            total = self.count + rows.shape[0]
-            delta = mean - self.mean
-            self.mean = self.mean + delta * (rows.shape[0] / total)
-            between = np.square(delta) * (self.count * (rows.shape[0] / total))
-            self._squares = self._squares + squares + between
+            part.count, part.mean = rows.shape[0], rows.mean(axis=0)
+            part._squares = np.square(rows - part.mean).sum(axis=0)
+        self.merge(part)
+
+    def merge(self, other: Moments) -> None:
+        """Merge the rows of another part."""
+        total = self.count + other.count
+        if other.count == 0:
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            delta = other.mean - self.mean
+            self.mean = self.mean + delta * (other.count / total)
+            between = np.square(delta) * (self.count * (other.count / total))
+            self._squares = self._squares + other._squares + between
         self.count = total
 
     @property
