@@ -124,6 +124,7 @@ def training(comm, X, Y):
         "newton": {"method": "newton", "max_iter": 20},
         "steihaug": {"method": "newton", "solver": "lsqr", "max_iter": 10},
         "bp": {"method": "bp", "alpha": 0.1, "max_iter": 20},
+        "adam": {"method": "adam", "alpha": 0.01, "max_iter": 20},
         "early stopping": {"solver": "cholesky", "patience": 3},
     }
     V = np.random.default_rng(9).permutation(Y)  # held out: no fit of Y comes near
@@ -204,7 +205,7 @@ def refusals(comm, X, Y):
             net, X[rows], Y[rows], sample_weight=np.zeros(len(X[rows])), comm=comm
         ),
         "dual": lambda: fg.train(problem, theta, solver="dual"),
-        "adam": lambda: fg.train(problem, theta, method="adam"),
+        "adam": lambda: fg.train(problem, theta, method="adam", batch_size=5),
         "batches": lambda: fg.train(problem, theta, batch_size=5),
         "validation": lambda: fg.train(problem, theta, validation=(bad, Y[rows])),
         "validation alone": lambda: fg.train(problem, theta, validation=fg.Problem(net, X, Y)),
@@ -248,6 +249,7 @@ RESUMED = {
     "lsqr": {"solver": "lsqr"},
     "newton": {"method": "newton"},
     "momentum": {"method": "bp", "alpha": 0.01, "momentum": 0.9},
+    "adam": {"method": "adam", "alpha": 0.01},
 }
 
 
