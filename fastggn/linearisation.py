@@ -338,6 +338,14 @@ class Linearisation:
             own += float(image @ (image if signs is None else signs.ravel() * image))
         return self.comm.total(own)
 
+    def images(self, v: FloatArray) -> Iterator[FloatArray]:
+        """Yield A v, of this process, in parts; see `fastggn.parallel.threads.pooled`."""
+        direction = np.ascontiguousarray(v).reshape(1, -1)
+        for block in self.rows.blocks():
+            image = np.einsum("bos,pbo->pbs", self._factors(block), block.tangents(direction))
+            image *= self._root
+            yield image.ravel()
+
     def predicted_decrease(self, step: FloatArray) -> float:
         """Return the decrease of the quadratic model along `step` (N,), at the cost of one J v."""
         promised = -float(self.gradient @ step)
