@@ -20,7 +20,9 @@ if TYPE_CHECKING:
         CheckpointWarning,
         DivergenceWarning,
         FastGGNWarning,
+        ScalingWarning,
         SingularSystemWarning,
+        UnitsWarning,
     )
     from fastggn.model_io import ModelFileError, load_model, save_model
     from fastggn.network import MLP
@@ -46,8 +48,10 @@ __all__ = [
     "Problem",
     "RankReport",
     "RestartsResult",
+    "ScalingWarning",
     "SingularSystemWarning",
     "TrainResult",
+    "UnitsWarning",
     "WarmupReport",
     "__version__",
     "activations",
@@ -82,8 +86,10 @@ _HOME = {
     "Problem": "problem",
     "RankReport": "analysis.rank",
     "RestartsResult": "training",
+    "ScalingWarning": "errors",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
+    "UnitsWarning": "errors",
     "WarmupReport": "training.warmup",
     "check_design": "analysis.rank",
     "critical_point": "analysis.critical",

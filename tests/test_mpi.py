@@ -114,6 +114,15 @@ def test_ranks_decide_together(size):
 
 
 @needs_mpi
+@pytest.mark.parametrize("size", SIZES)
+def test_advice_is_about_the_samples_of_all_ranks(size):
+    for kind, told in found(size)["advice"].items():
+        assert told["differs"] <= 1e-9, kind
+        assert told["units"], kind
+        assert told["warnings"] == [1] + [0] * (size - 1), kind
+
+
+@needs_mpi
 @pytest.mark.parametrize("size", SIZES[1:])
 def test_large_networks_go_to_lsqr(size):
     n_params, solver = found(size)["decisions"]["large"]
@@ -184,6 +193,7 @@ def test_a_killed_rank_ends_all(rank):
 @needs_mpi
 def test_command_line(tmp_path):
     options = ("--samples", 60, "--hidden", "6", "--max-iter", 15, "--solver", "cholesky")
+    options += ("--validation-fraction", 0.2)
     many, _ = launch(3, "train", "--mpi", *options, "--out", tmp_path / "many.npz", module=True)
     assert many.returncode == 0, many.stderr
     assert many.stdout.count("rank of the Jacobian") == 1
@@ -202,6 +212,8 @@ def test_command_line(tmp_path):
     np.testing.assert_allclose(theta, expected, rtol=1e-6, atol=1e-9)
     assert metadata["samples"] == reference["samples"]
     assert metadata["training"]["accuracy"] == reference["training"]["accuracy"]
+    held_out = [found["training"]["validation_loss"] for found in (metadata, reference)]
+    assert abs(held_out[0] - held_out[1]) <= 1e-8 * held_out[1]
     loss = metadata["training"]["loss"]
     assert abs(loss - reference["training"]["loss"]) <= 1e-8 * loss
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many.npz", "one.npz"]
