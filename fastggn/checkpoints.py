@@ -5,9 +5,10 @@ This module needs NumPy only, so that a writer can import it alone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from fastggn import __version__
 from fastggn.data.atomic import PathLike, check_writable, remove_leftovers
 from fastggn.data.documents import plain, read_document, write_document
+from fastggn.data.locks import FileLock, LockedError
 from fastggn.data.storage import ArchiveError, MissingFileError
 from fastggn.errors import CheckpointWarning
 
@@ -85,6 +87,30 @@ class CheckpointFile:
                 ) from None
         remove_leftovers(self.path)
         remove_leftovers(self.previous)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs from these files for as long as the block or the process lasts.
+
+        Raises
+        ------
+        CheckpointError
+            If another run that is alive has locked them; the message names its process.
+        ValueError
+            If the path is a folder or a device.
+        OSError
+            If the folder is missing or not writable.
+        """
+        check_writable(self.path)
+        lock = FileLock(self.path)
+        try:
+            lock.acquire()
+        except LockedError as error:
+            raise CheckpointError(str(error)) from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     def save(self, content: Mapping[str, Any]) -> None:
         """Write a checkpoint; the present one becomes the older generation, if it is whole.

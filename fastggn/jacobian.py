@@ -104,7 +104,7 @@ class FactoredJacobian:
             return np.tile(np.eye(self.n_columns), (block.size, 1, 1))
         return self._factors(block)
 
-    def _by_factor(self, indices: str, factors: FloatArray, vectors: FloatArray) -> FloatArray:
+    def by_factor(self, indices: str, factors: FloatArray, vectors: FloatArray) -> FloatArray:
         """Return S or its transpose times vectors (p, B, .), a multiple of I where isotropic."""
         if self._isotropic:
             return np.asarray(factors[:, :1, 0] * vectors)
@@ -120,7 +120,7 @@ class FactoredJacobian:
         for block in self.blocks():
             tangent = block.tangents(np.ascontiguousarray(directions))
             if self._factors is not None:
-                tangent = self._by_factor("bos,pbo->pbs", self._factors(block), tangent)
+                tangent = self.by_factor("bos,pbo->pbs", self._factors(block), tangent)
             out[:, self._rows(block)] = tangent.reshape(directions.shape[0], -1)
         out *= self._root
         return out
@@ -135,7 +135,7 @@ class FactoredJacobian:
             u = u.reshape(p, block.size, self.n_columns)
             if self._factors is None:
                 return u
-            return self._by_factor("bos,pbs->pbo", self._factors(block), u)
+            return self.by_factor("bos,pbs->pbo", self._factors(block), u)
 
         return self.pull_back(outer, p)
 

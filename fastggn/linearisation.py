@@ -308,11 +308,51 @@ class Linearisation:
         out *= self._root
         return out
 
+    def data_residual(self, x: FloatArray) -> FloatArray | None:
+        """Return A^T (b - A x), shape (N,), in one pass; None where no finite b exists.
+
+        Nothing that grows with the samples is held: the residual of a block's rows goes back
+        through the network at once.
+        """
+        direction = np.ascontiguousarray(x).reshape(1, -1)
+        missing = False
+
+        def outer(block: Block) -> FloatArray:
+            nonlocal missing
+            factor, b, _ = self._factors.of(block)
+            if b is None:
+                missing = True
+                return np.zeros((1, *block.outputs.shape))
+            image = self.rows.by_factor("bos,pbo->pbs", factor, block.tangents(direction))
+            residual = self._root * b - self._root * image
+            return self.rows.by_factor("bos,pbs->pbo", factor, self._root * residual)
+
+        found = self.rows.pull_back(outer)[0]
+        return None if self.comm.any(missing) else np.asarray(found)
+
+    @pooled
+    def _curvature(self, v: FloatArray) -> float:
+        """Return v^T A^T D A v, block by block."""
+        direction = np.ascontiguousarray(v).reshape(1, -1)
+        own = 0.0
+        for block in self.rows.blocks():
+            factor, _, signs = self._factors.of(block)
+            image = self.rows.by_factor("bos,pbo->pbs", factor, block.tangents(direction)).ravel()
+            image *= self._root
+            own += float(image @ (image if signs is None else signs.ravel() * image))
+        return self.comm.total(own)
+
+    def images(self, v: FloatArray) -> Iterator[FloatArray]:
+        """Yield A v, of this process, in parts; see `fastggn.parallel.threads.pooled`."""
+        direction = np.ascontiguousarray(v).reshape(1, -1)
+        for block in self.rows.blocks():
+            image = self.rows.by_factor(
+                "bos,pbo->pbs", self._factors(block), block.tangents(direction)
+            )
+            image *= self._root
+            yield image.ravel()
+
     def predicted_decrease(self, step: FloatArray) -> float:
         """Return the decrease of the quadratic model along `step` (N,), at the cost of one J v."""
-        image = self.matvec(step)
-        signs = self.signs
-        own = float(image @ (image if signs is None else signs * image))
-        curvature = self.comm.total(own)
         promised = -float(self.gradient @ step)
-        return promised - 0.5 * (curvature + self.l2 * float(step @ step))
+        return promised - 0.5 * (self._curvature(step) + self.l2 * float(step @ step))

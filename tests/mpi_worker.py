@@ -126,6 +126,7 @@ def training(comm, X, Y):
         "newton": {"method": "newton", "max_iter": 20},
         "steihaug": {"method": "newton", "solver": "lsqr", "max_iter": 10},
         "bp": {"method": "bp", "alpha": 0.1, "max_iter": 20},
+        "adam": {"method": "adam", "alpha": 0.01, "max_iter": 20},
         "early stopping": {"solver": "cholesky", "patience": 3},
     }
     V = np.random.default_rng(9).permutation(Y)  # held out: no fit of Y comes near
@@ -239,7 +240,7 @@ def refusals(comm, X, Y):
             net, X[rows], Y[rows], sample_weight=np.zeros(len(X[rows])), comm=comm
         ),
         "dual": lambda: fg.train(problem, theta, solver="dual"),
-        "adam": lambda: fg.train(problem, theta, method="adam"),
+        "adam": lambda: fg.train(problem, theta, method="adam", batch_size=5),
         "batches": lambda: fg.train(problem, theta, batch_size=5),
         "validation": lambda: fg.train(problem, theta, validation=(bad, Y[rows])),
         "validation alone": lambda: fg.train(problem, theta, validation=fg.Problem(net, X, Y)),
@@ -283,6 +284,7 @@ RESUMED = {
     "lsqr": {"solver": "lsqr"},
     "newton": {"method": "newton"},
     "momentum": {"method": "bp", "alpha": 0.01, "momentum": 0.9},
+    "adam": {"method": "adam", "alpha": 0.01},
 }
 
 
@@ -324,6 +326,26 @@ def signalled(comm, problem, path):
     result = fg.train(problem, seed=0, callbacks=[send], checkpoint=path)
     again = fg.train(problem, seed=0, checkpoint=path, resume=True, max_iter=4)
     return comm.allgather([result.status, result.n_iter, again.n_iter])
+
+
+def killed(comm, folder, rank):
+    """Let a rank be killed in the fifth iteration of 12; with rank -1, go on after that."""
+    X, Y, _, _ = samples()
+    net, rows = fg.MLP((3, 3, 2)), split(comm, "uneven")
+    problem = fg.Problem(net, X[rows], Y[rows], l2=1e-3, comm=comm)
+    keywords = {"seed": 3, "max_iter": 12, "solver": "cholesky"}
+    files = {"checkpoint": folder / "run.ckpt", "checkpoint_every": 1, "resume": True}
+    calls = []
+
+    def fall(record):
+        calls.append(record.iteration)
+        if comm.rank == rank and record.iteration == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    result = fg.train(problem, callbacks=[fall], **keywords, **files)
+    whole = fg.train(problem, **keywords)
+    same = np.array_equal(result.theta, whole.theta) and len(whole.history) == 12
+    return {"same": comm.allgather(bool(same)), "left": comm.allgather(len(calls))}
 
 
 def refused_checkpoints(comm, problem, folder):
@@ -436,6 +458,11 @@ def main():
         found = jobs(comm, Path(sys.argv[2]))
         if comm.rank == 0:
             print("FOUND", json.dumps(found))
+        return
+    if task == "killed":
+        found = killed(comm, Path(sys.argv[2]), int(sys.argv[3]))
+        if comm.rank == 0:
+            print("UNHARMED" if int(sys.argv[3]) >= 0 else "FOUND " + json.dumps(found))
         return
     operation, rank = sys.argv[2], int(sys.argv[3])
     if task == "kill":

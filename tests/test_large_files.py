@@ -43,7 +43,7 @@ try:
         X, Y = table[:, :-1], table[:, -1:]
     else:
         X, Y = fg.data.split_columns(fg.data.open_npy(path))
-    net = fg.MLP((X.shape[1], 4, 1))
+    net = fg.MLP((X.shape[1], int(sys.argv[3]), 1))
     problem = fg.Problem(net, X, Y)
     checked = time.perf_counter() - start
     result = fg.train(problem, seed=0, max_iter=1, solver="cholesky")
@@ -58,8 +58,12 @@ print(json.dumps({
 """
 
 
-def write_table(path, n_bytes, columns):
-    """Write rows of normal numbers: one part again and again, which the file system copies."""
+def write_table(path, n_bytes, columns, written=1):
+    """Write one part of normal numbers again and again; with `written` = k each k-th time.
+
+    What is not written is a hole in the file: rows of zeros that take no place on the disk, and
+    are read as others are.
+    """
     part = np.random.default_rng(0).normal(size=(2**24 // (8 * columns), columns))
     part[:, -1] = np.sin(part[:, 0])
     count = -(-n_bytes // part.nbytes)
@@ -70,14 +74,18 @@ def write_table(path, n_bytes, columns):
     }
     with open(path, "wb") as stream:
         np.lib.format.write_array_header_1_0(stream, header)
-        for _ in range(count):
-            stream.write(part.data)
+        for number in range(count):
+            if number % written == 0:
+                stream.write(part.data)
+            else:
+                stream.seek(part.nbytes, os.SEEK_CUR)
+        stream.truncate(stream.tell())
     return part
 
 
-def train_in_a_process(path, way="read"):
+def train_in_a_process(path, way="read", hidden=4):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", TRAIN, str(path), way]
+    command = [sys.executable, "-c", TRAIN, str(path), way, str(hidden)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=290)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
@@ -92,14 +100,14 @@ linux = pytest.mark.skipif(
 
 @linux
 def test_memory_does_not_grow_with_the_file(tmp_path):
-    """Read or mapped: of 160 MB more little stays, mainly vectors over the samples."""
+    """Read or mapped: of 160 MB more next to nothing stays."""
     fg.warmup()  # the compiler takes memory too; the kernels below come from the disk
     part = write_table(tmp_path / "small.npy", 50 * 10**6, 32)
     write_table(tmp_path / "large.npy", 210 * 10**6, 32)
     small = train_in_a_process(tmp_path / "small.npy")
     for way in ("read", "map"):
         large = train_in_a_process(tmp_path / "large.npy", way)
-        assert large["anonymous"] < small["anonymous"] + 80
+        assert large["anonymous"] < small["anonymous"] + 40
         assert large["resident"] < small["resident"] + 80
         assert large["anonymous"] < 450
         assert large["losses"][1] < large["losses"][0]
@@ -108,34 +116,23 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     assert large["losses"][0] == pytest.approx(expected, rel=1e-12)
 
 
-def large_file(folder, gigabytes):
-    free = shutil.disk_usage(folder).free
-    if free < (gigabytes + 2) * 10**9:
-        pytest.skip(f"{gigabytes + 2} GB of disk are needed, {free / 1e9:.1f} GB are free")
-    path = folder / "table.npy"
-    write_table(path, gigabytes * 10**9, 64)
-    return path
-
-
 @linux
 @pytest.mark.slow
-def test_one_gigabyte(tmp_path):
-    fg.warmup()
-    report = train_in_a_process(large_file(tmp_path, 1))
-    assert report["anonymous"] < 500
-
-
-@linux
-@pytest.mark.slow
-@pytest.mark.skipif(
-    "FASTGGN_TEST_LARGE" not in os.environ,
-    reason="a file of 6 GB takes minutes on a shared disk: set FASTGGN_TEST_LARGE=1",
-)
 def test_six_gigabytes_within_600_megabytes(tmp_path):
+    """Of anonymous memory: pages of the file would count as resident, so it is not mapped."""
+    needed = 8 * 10**9  # where the file system has no holes
+    free = shutil.disk_usage(tmp_path).free
+    if free < needed:
+        pytest.skip(f"{needed:,} bytes of disk are needed, {free:,} are free in {tmp_path}")
     fg.warmup()
-    path = large_file(tmp_path, 6)
-    report = train_in_a_process(path)
-    assert path.stat().st_size >= 6 * 10**9
+    path = tmp_path / "table.npy"
+    try:
+        write_table(path, 6 * 10**9, 64, written=8)
+        report = train_in_a_process(path, hidden=2)
+        assert path.stat().st_size >= 6 * 10**9
+    finally:
+        path.unlink(missing_ok=True)
+    assert report["T"] > 11_000_000
     assert report["anonymous"] < 600
     assert report["losses"][1] < report["losses"][0]
 

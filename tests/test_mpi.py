@@ -41,7 +41,7 @@ OPERATIONS = (
 )
 
 
-def launch(size, *arguments, timeout=120, module=False, **variables):
+def launch(size, *arguments, timeout=120, module=False, script=WORKER, folder=None, **variables):
     """Run `size` ranks of one thread each; return the process and the seconds it took."""
     environment = {
         **os.environ,
@@ -50,11 +50,17 @@ def launch(size, *arguments, timeout=120, module=False, **variables):
         "PYTHONPATH": str(ROOT),
         **variables,
     }
-    target = ["-m", "fastggn"] if module else [str(WORKER)]
+    target = ["-m", "fastggn"] if module else [str(script)]
     command = [MPIEXEC, "-n", str(size), sys.executable, *target, *map(str, arguments)]
     start = time.monotonic()
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        command,
+        env=environment,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
     )
     return done, time.monotonic() - start
 
@@ -299,11 +305,86 @@ def test_command_line_with_several_starts(tmp_path):
     ]
     kept = fg.load_model(tmp_path / "m.npz")[2]["training"]["loss"]
     assert kept == pytest.approx(min(losses), rel=1e-5)
-    files = ("--checkpoint", tmp_path / "starts.ckpt", "--out", tmp_path / "n.npz")
-    done, _ = launch(2, "train", "--mpi", *options, *files, module=True)
-    assert done.returncode == 2
-    assert done.stderr.count("--starts with --checkpoint needs one process") == 1
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.npz"]
+
+
+@needs_mpi
+def test_command_line_does_not_repeat_finished_starts(tmp_path):
+    options = ("train", "--mpi", "--samples", 60, "--hidden", "4", "--max-iter", 4)
+    files = ("--checkpoint", tmp_path / "starts.ckpt", "--out", tmp_path / "n.npz", "--resume")
+    for files_of, count in (((), 3), (files, 2), (files, 3)):
+        out = files_of or ("--out", tmp_path / "m.npz")
+        done, _ = launch(2, *options, "--starts", count, *out, module=True)
+        assert done.returncode == 0, done.stderr
+    begun = [line.split(",")[0] for line in done.stderr.splitlines() if line.startswith("start ")]
+    assert begun == ["start 3/3"]
+    theta, expected = (fg.load_model(tmp_path / name)[1] for name in ("n.npz", "m.npz"))
+    np.testing.assert_array_equal(theta, expected)
+    names = sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".npz")
+    assert names == ["starts.ckpt", "starts.ckpt.previous"]
+
+
+@needs_mpi
+@pytest.mark.parametrize("rank", range(2))
+def test_a_killed_rank_ends_the_job_and_the_run_resumes(tmp_path, rank):
+    done, seconds = launch(2, "killed", tmp_path, rank, timeout=60)
+    assert done.returncode != 0 and seconds < 30.0
+    assert "UNHARMED" not in done.stdout
+    assert (tmp_path / "run.ckpt").exists()
+    revived = found(2, "killed", tmp_path, -1)
+    assert revived["same"] == [True, True]
+    # Killed in its fifth iteration: rank 0 may have written that one before it was ended.
+    assert set(revived["left"]) <= ({8} if rank == 0 else {7, 8})
+
+
+STREAMED = """
+import json, sys
+from pathlib import Path
+import fastggn.cli.samples as samples
+from fastggn.data.npy import NpyFile
+from fastggn.cli import main
+
+samples.available_memory = lambda: 1000  # a machine on which every file is large
+read, plain = [], NpyFile._fill
+
+def fill(self, buffer, start):
+    read.append([start, start + len(buffer) // self._row_bytes])
+    plain(self, buffer, start)
+
+NpyFile._fill = fill
+try:
+    main(sys.argv[2:], standalone_mode=False)
+finally:
+    from mpi4py import MPI
+    with open("/proc/self/status") as status:
+        lines = dict(line.split(":", 1) for line in status)
+    found = {"rows": [min(a for a, b in read), max(b for a, b in read)],
+             "anonymous": int(lines["RssAnon"].split()[0]) / 1024}
+    name = f"rank{MPI.COMM_WORLD.rank}.json"
+    Path(sys.argv[1], name).write_text(json.dumps(found))
+"""
+
+
+@needs_mpi
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_command_line_reads_the_rows_of_a_rank_only(tmp_path):
+    """Also for the mean and the deviation of the columns."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20_001, 3)) * 5 + 2
+    np.save(tmp_path / "big.npy", np.column_stack([X, np.sin(X[:, 0])]))
+    (tmp_path / "job.py").write_text(STREAMED)
+    command = ["train", "big.npy", "--hidden", "4", "--max-iter", "3"]
+    many, _ = launch(2, tmp_path, *command, "--mpi", "--out", "many.npz",
+                     script=tmp_path / "job.py", folder=tmp_path)  # fmt: skip
+    assert many.returncode == 0, many.stderr
+    reports = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
+    assert [report["rows"] for report in reports] == [[0, 10_000], [10_000, 20_001]]
+    one, _ = launch(1, *command, "--out", "one.npz", module=True, folder=tmp_path)
+    assert one.returncode == 0, one.stderr
+    (_, _, shared), (_, _, alone) = (fg.load_model(tmp_path / n) for n in ("many.npz", "one.npz"))
+    assert shared["training"]["loss"] == pytest.approx(alone["training"]["loss"], rel=1e-8)
+    for name in ("scale_inputs", "scale_targets"):
+        for key, values in alone["samples"][name].items():
+            np.testing.assert_allclose(shared["samples"][name][key], values, rtol=1e-12)
 
 
 def test_the_rows_of_a_rank_stay_in_their_file(tmp_path):

@@ -185,14 +185,3 @@ def test_bad_arguments_before_any_work(problem, monkeypatch, tmp_path, keywords,
 def test_not_a_problem():
     with pytest.raises(TypeError, match="problem must be a fastggn.Problem, not MLP"):
         fg.train_restarts(fg.MLP((2, 3, 1)))
-
-
-def test_several_ranks(problem, tmp_path, monkeypatch):
-    class TwoRanks:
-        size = 2
-
-    from fastggn.training import restarts
-
-    monkeypatch.setattr(restarts, "comm_of", lambda problem: TwoRanks())
-    with pytest.raises(ValueError, match="needs one process, and there are 2 ranks"):
-        fg.train_restarts(problem, 2, checkpoint=tmp_path / "a.ckpt")

@@ -13,9 +13,9 @@ from fastggn.cli.held_out import held_out_table, hold_out
 from fastggn.cli.options import DATASET, Settings
 from fastggn.data.builtin import DATASETS
 from fastggn.data.files import StreamedTable, Table, load_table, stream_table
-from fastggn.data.scaling import Standardised
+from fastggn.data.scaling import Moments, Standardised
 from fastggn.data.sources import as_source, in_parts, is_streamed, row_range
-from fastggn.errors import unknown_name
+from fastggn.errors import check_finite, unknown_name
 from fastggn.parallel.comm import SERIAL, Comm, as_comm
 from fastggn.parallel.memory import available_memory
 from fastggn.parallel.mpi import world
@@ -214,18 +214,22 @@ def load_samples(settings: Settings) -> Samples:
         samples = replace(samples, held_out=held_out_table(samples, settings.validation, found))
     wanted = settings.standardise
     if wanted or (wanted is None and settings.data is not None):
-        samples = _standardised(samples, settings)
+        samples = _standardised(samples, settings, comm)
     return _share(samples, comm) if settings.mpi else samples
 
 
 def _share(samples: Samples, comm: Comm) -> Samples:
     """Return the rows of this rank: as many on each, in their order."""
     total = samples.X.shape[0]
-    own = slice(comm.rank * total // comm.size, (comm.rank + 1) * total // comm.size)
+    own = _own_rows(total, comm)
     labels = None if samples.labels is None else samples.labels[own]
     X, Y = row_range(samples.X, own.start, own.stop), row_range(samples.Y, own.start, own.stop)
     held_out = None if samples.held_out is None else _share(samples.held_out, comm)
     return replace(samples, X=X, Y=Y, labels=labels, comm=comm, shared=total, held_out=held_out)
+
+
+def _own_rows(total: int, comm: Comm) -> slice:
+    return slice(comm.rank * total // comm.size, (comm.rank + 1) * total // comm.size)
 
 
 def _from_file(path: str, settings: Settings, comm: Comm) -> Table | StreamedTable:
@@ -289,9 +293,9 @@ def _with_labels(name: str, table: Table | StreamedTable, loss: str) -> Samples:
     return replace(samples, Y=labels, n_outputs=len(classes), decision="argmax")
 
 
-def _standardised(samples: Samples, settings: Settings) -> Samples:
+def _standardised(samples: Samples, settings: Settings, comm: Comm) -> Samples:
     """Return the samples with scaled inputs and, in a regression, scaled targets."""
-    X, scale_X = _scaled(samples.X)
+    X, scale_X = _scaled(samples.X, comm)
     scaled = replace(samples, X=X, scale_X=scale_X)
     part = samples.held_out
     if part is not None:
@@ -304,19 +308,35 @@ def _standardised(samples: Samples, settings: Settings) -> Samples:
         or settings.output_activation != "identity"
     ):
         return scaled
-    Y, scale_Y = _scaled(samples.Y)
+    Y, scale_Y = _scaled(samples.Y, comm)
     if part is not None:
         part = replace(part, Y=_scaled_like(part.Y, scale_Y), scale_Y=scale_Y)
     return replace(scaled, Y=Y, scale_Y=scale_Y, held_out=part)
 
 
-def _scaled(columns: Any) -> tuple[Any, Scaling]:
+def _scaled(columns: Any, comm: Comm) -> tuple[Any, Scaling]:
     """Return scaled columns, computed as they are read where they stay in a file."""
     if is_streamed(columns):
-        rows = Standardised(columns)
+        moments = _moments(columns, comm)
+        rows = Standardised(columns, moments.mean, moments.scale())
         return rows, Scaling(rows.mean, rows.scale)
     scaling = Scaling.of(columns)
     return scaling.apply(columns), scaling
+
+
+def _moments(columns: Any, comm: Comm) -> Moments:
+    """Return mean and deviation of columns in a file; each rank reads its own rows of it."""
+    own = _own_rows(columns.shape[0], comm)
+    found = Moments(columns.shape[1])
+    with comm.together():
+        part = as_source("samples", row_range(columns, own.start, own.stop), least=0)
+        for start, rows in in_parts(part):
+            check_finite("samples", rows, own.start + start)
+            found.add(rows)
+    merged, *others = comm.gather(found)
+    for other in others:
+        merged.merge(other)
+    return merged
 
 
 def _scaled_like(columns: Any, scaling: Scaling) -> Any:

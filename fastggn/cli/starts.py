@@ -44,12 +44,6 @@ class Starts:
         from fastggn.training.identity import run_identity
         from fastggn.training.restarts import Restarts
 
-        if settings.checkpoint is not None and problem.comm.size > 1:
-            raise ValueError(
-                f"--starts with --checkpoint needs one process, and there are "
-                f"{problem.comm.size} ranks; with --mpi, --checkpoint goes with one start, and "
-                "--starts without --checkpoint"
-            )
         identity = run_identity(problem, runner.options, None, None)
         identity |= {"init": settings.init, "max_iter": settings.max_iter}
         self._settings = settings

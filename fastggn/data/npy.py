@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.buffers import lend
 from fastggn.data.storage import ArchiveError, require_file
 
 __all__ = ["NpyFile", "open_npy"]
@@ -108,7 +109,7 @@ class NpyFile:
         start, stop, step = rows.indices(self.shape[0])
         if step < 1:
             raise ValueError(f"the step of a slice must be positive, got {step}")
-        out = np.empty((max(0, stop - start), *self.shape[1:]), self.dtype)
+        out = lend((max(0, stop - start), *self.shape[1:]), self.dtype)
         if out.size:
             self._fill(out.data.cast("B"), start)
         return out[::step]

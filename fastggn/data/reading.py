@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
@@ -18,7 +19,7 @@ def read_ahead(
 
     While the caller works on a part, a thread reads the next one: beside the part in work at most
     two are alive, the one that was read and, while the caller still holds the last one, the one
-    under way. Each range has a thread of its own, which ends with it, whatever the caller does.
+    under way. The thread ends with the pass, also with one that is given up.
 
     Parameters
     ----------
@@ -32,45 +33,58 @@ def read_ahead(
     Exception
         What `read` raises, where the caller asks for that part.
     """
-    ahead: _Reading[Part] | None = None
+    if n_rows <= 0:
+        return
+    # In a list, out of which it goes to the caller: nothing here keeps it alive.
+    part = [read(0, min(step, n_rows))]
+    if step >= n_rows:
+        yield 0, part.pop()
+        return
+    reader = _Reader(read)
     try:
         for start in range(0, n_rows, step):
-            following = start + step
-            # In a list, out of which it goes to the caller: nothing here keeps it alive.
-            part = [read(start, min(following, n_rows)) if ahead is None else ahead.result()]
-            ahead = None
-            if following < n_rows:
-                ahead = _Reading(read, following, min(following + step, n_rows))
+            if start > 0:
+                part = [reader.result()]
+            if start + step < n_rows:
+                reader.ask(start + step, min(start + 2 * step, n_rows))
             yield start, part.pop()
     finally:
-        if ahead is not None:
-            ahead.join()
+        reader.end()
 
 
-class _Reading(Generic[Part]):
-    """One range that a thread reads."""
+class _Reader(Generic[Part]):
+    """A thread that reads the ranges it is asked for.
 
-    def __init__(self, read: Callable[[int, int], Part], start: int, stop: int) -> None:
+    One for a whole pass: to start one for each part costs as much as to read a megabyte.
+    """
+
+    def __init__(self, read: Callable[[int, int], Part]) -> None:
         self._read = read
-        self._range = (start, stop)
-        self._part: list[Part] = []
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="fastggn-reader")
+        self._asked: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
+        self._found: queue.SimpleQueue[list[Part] | BaseException] = queue.SimpleQueue()
+        # A daemon: a pass that is neither finished nor given up must not keep the interpreter.
+        self._thread = threading.Thread(target=self._run, name="fastggn-reader", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        try:
-            self._part.append(self._read(*self._range))
-        except BaseException as error:
-            self._error = error
+        while (asked := self._asked.get()) is not None:
+            try:
+                self._found.put([self._read(*asked)])
+            except BaseException as error:
+                self._found.put(error)
 
-    def join(self) -> None:
-        """Wait for the end of the thread."""
-        self._thread.join()
+    def ask(self, start: int, stop: int) -> None:
+        """Let a range be read."""
+        self._asked.put((start, stop))
 
     def result(self) -> Part:
-        """Return what was read, once; raise what the reading raised."""
+        """Return what was asked for, once; raise what the reading raised."""
+        found = self._found.get()
+        if isinstance(found, BaseException):
+            raise found
+        return found.pop()
+
+    def end(self) -> None:
+        """Wait for the end of the thread."""
+        self._asked.put(None)
         self._thread.join()
-        if self._error is not None:
-            raise self._error
-        return self._part.pop()

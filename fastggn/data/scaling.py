@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.data.buffers import lend
+from fastggn.data.npy import NpyFile
 from fastggn.data.sources import as_source, in_parts, read_rows
 from fastggn.errors import as_float_vector, check_finite
 
@@ -17,6 +19,7 @@ __all__ = ["Columns", "Moments", "Standardised", "split_columns"]
 FloatArray = NDArray[np.float64]
 
 MOST_BYTES = 32 * 2**20  # of a table, read at a time
+STEP_BYTES = 2**19  # of a table that is split as it is read: within a core's cache
 
 
 class Moments:
@@ -41,14 +44,22 @@ class Moments:
         """Merge rows, shape (B, n)."""
         if rows.shape[0] == 0:
             return
+        part = Moments(rows.shape[1])
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = rows.mean(axis=0)
-            squares = np.square(rows - mean).sum(axis=0)
-            total = self.count + rows.shape[0]
-            delta = mean - self.mean
-            self.mean = self.mean + delta * (rows.shape[0] / total)
-            between = np.square(delta) * (self.count * (rows.shape[0] / total))
-            self._squares = self._squares + squares + between
+            part.count, part.mean = rows.shape[0], rows.mean(axis=0)
+            part._squares = np.square(rows - part.mean).sum(axis=0)
+        self.merge(part)
+
+    def merge(self, other: Moments) -> None:
+        """Merge the rows of another part."""
+        total = self.count + other.count
+        if other.count == 0:
+            return
+        with np.errstate(over="ignore", invalid="ignore"):
+            delta = other.mean - self.mean
+            self.mean = self.mean + delta * (other.count / total)
+            between = np.square(delta) * (self.count * (other.count / total))
+            self._squares = self._squares + other._squares + between
         self.count = total
 
     @property
@@ -140,8 +151,13 @@ class Standardised:
         start, stop, step = rows.indices(self.shape[0])
         if step < 1:
             raise ValueError(f"the step of a slice must be positive, got {step}")
-        part = self._source.rows(start, max(start, stop)) - self.mean
-        part /= self.scale
+        found = self._source.rows(start, max(start, stop))
+        part: FloatArray = lend(found.shape, np.float64)
+        few = max(1, STEP_BYTES // (8 * self.shape[1]))  # the quotient meets the cache
+        for first in range(0, found.shape[0], few):
+            here = slice(first, first + few)
+            np.subtract(found[here], self.mean, out=part[here])
+            part[here] /= self.scale
         return part[::step]
 
     def undo(self, rows: ArrayLike) -> FloatArray:
@@ -152,10 +168,10 @@ class Standardised:
 class Columns:
     """Some columns of a table, as samples of their own; made by `split_columns`."""
 
-    def __init__(self, table: _LastRows, columns: Sequence[int]) -> None:
+    def __init__(self, table: _Table, number: int) -> None:
         self._table = table
-        self._columns = np.asarray(columns, dtype=np.intp)
-        self.shape = (table.n_rows, len(columns))
+        self._number = number
+        self.shape = (table.n_rows, table.widths[number])
         self.dtype = np.dtype(np.float64)
 
     def __len__(self) -> int:
@@ -166,37 +182,66 @@ class Columns:
         start, stop, step = rows.indices(self.shape[0])
         if step < 1:
             raise ValueError(f"the step of a slice must be positive, got {step}")
-        out = np.empty((max(0, stop - start), self.shape[1]))
-        # All of a few columns may fit into memory where all of the table does not.
+        stop = max(start, stop)
         most = self._table.most_rows
+        if stop - start <= most:
+            return self._table.rows(start, stop, self._number)[::step]
+        # All of a few columns may fit into memory where all of the table does not.
+        out = np.empty((stop - start, self.shape[1]))
         for first in range(start, stop, most):
             last = min(stop, first + most)
-            place = out[first - start : last - start]
-            self._table.pick(first, last, self._columns, place)
+            out[first - start : last - start] = self._table.rows(first, last, self._number)
         return out[::step]
 
 
-class _LastRows:
-    """A table whose last range is kept: inputs and targets are read one after the other."""
+class _Table:
+    """A table read once for inputs and targets, which are asked for one after the other.
 
-    def __init__(self, table: Any) -> None:
+    A range is read in small steps where that costs nothing: a step is then split while it is in
+    the processor's cache, and the table itself is never held.
+    """
+
+    def __init__(self, table: Any, parts: Sequence[Sequence[int]]) -> None:
         self._table = table
+        self._parts = [_selection(columns) for columns in parts]
+        self.widths = [len(columns) for columns in parts]
         self.n_rows = int(table.shape[0])
-        self.most_rows = max(1, MOST_BYTES // (8 * int(table.shape[1])))
+        row_bytes = 8 * int(table.shape[1])
+        self.most_rows = max(1, MOST_BYTES // row_bytes)
+        # Other objects may decompress a whole chunk for each step.
+        stepwise = isinstance(table, (NpyFile, np.ndarray))
+        self._step = max(1, STEP_BYTES // row_bytes) if stepwise else self.most_rows
         self._lock = threading.Lock()
-        self._last: tuple[int, int, NDArray[Any]] | None = None
+        self._waiting: tuple[int, int, dict[int, FloatArray]] | None = None
 
-    def pick(self, start: int, stop: int, columns: NDArray[np.intp], out: FloatArray) -> None:
-        """Write some columns of a range of rows to `out`."""
+    def rows(self, start: int, stop: int, number: int) -> FloatArray:
+        """Return the columns of one part; those of the others wait until they are asked for."""
         with self._lock:
-            if self._last is None or self._last[:2] != (start, stop):
-                self._last = None  # before the next one is read: one range at a time
-                self._last = (start, stop, read_rows("the table", self._table, start, stop))
-            rows = self._last[2]
-        if rows.dtype == out.dtype:
-            np.take(rows, columns, axis=1, out=out, mode="clip")  # without a copy in between
-        else:
-            out[...] = rows[:, columns]
+            waiting = self._waiting
+            if waiting is None or waiting[:2] != (start, stop) or number not in waiting[2]:
+                self._waiting = None  # before the next one is read: one range at a time
+                waiting = self._waiting = (start, stop, self._read(start, stop))
+            return waiting[2].pop(number)
+
+    def _read(self, start: int, stop: int) -> dict[int, FloatArray]:
+        outs = {
+            number: lend((stop - start, width), np.float64)
+            for number, width in enumerate(self.widths)
+        }
+        for first in range(start, stop, self._step):
+            last = min(stop, first + self._step)
+            rows = read_rows("the table", self._table, first, last)
+            for number, out in outs.items():
+                out[first - start : last - start] = rows[:, self._parts[number]]
+        return outs
+
+
+def _selection(columns: Sequence[int]) -> slice | NDArray[np.intp]:
+    """Return an index of columns: a slice, copied row by row, where they are neighbours."""
+    index = np.asarray(columns, dtype=np.intp)
+    if (np.diff(index) == 1).all():
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index
 
 
 def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, Columns]:
@@ -232,5 +277,5 @@ def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, 
         raise ValueError(f"targets must name columns, each once, got {list(targets)}")
     if not rest:
         raise ValueError("every column is a target; none is left for the inputs")
-    rows = _LastRows(table)
-    return Columns(rows, rest), Columns(rows, chosen)
+    rows = _Table(table, (rest, chosen))
+    return Columns(rows, 0), Columns(rows, 1)

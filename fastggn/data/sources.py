@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.buffers import lend
 from fastggn.data.reading import read_ahead
 from fastggn.errors import check_finite
 
@@ -208,7 +209,8 @@ def read_rows(name: str, array: Any, start: int, stop: int) -> NDArray[Any]:
     """
     rows = array[start:stop]
     if isinstance(rows, np.memmap):
-        copy = np.array(rows, subok=False)
+        copy = lend(rows.shape, rows.dtype)
+        copy[...] = rows
         _give_pages_back(rows)
         return copy
     found = np.asarray(rows)

@@ -165,7 +165,7 @@ def require_serial(comm: Comm, what: str) -> None:
             f"{what} needs all samples in one process, and {comm.size} ranks share them; over "
             "ranks there are loss, gradient, GGN, exact Hessian, their operators, products, "
             "singular values and rank of J, and training by 'lm' and 'ggn' (solvers 'cholesky', "
-            "'qr' and 'lsqr'), 'newton' and 'bp'"
+            "'qr' and 'lsqr'), 'newton', 'bp' and 'adam' without batch_size"
         )
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "Solution",
     "Solver",
     "State",
+    "data_residual",
     "failure",
     "own_rows",
     "shrinkage_shift",
@@ -234,6 +235,20 @@ def success(
 def total_shift(lin: LinearSystem, damping: float) -> float:
     """Return ``mu = l2 + damping`` after a check of `damping`."""
     return float(lin.l2) + check_positive("damping", damping, zero=True)
+
+
+def data_residual(lin: LinearSystem, x: FloatArray) -> FloatArray | None:
+    """Return ``A^T (b - A x)``, or None where there is no ``b``.
+
+    A system with a method of this name answers itself: in one pass over its rows, without
+    vectors as long as these.
+    """
+    own = getattr(lin, "data_residual", None)
+    if own is not None:
+        found: FloatArray | None = own(x)
+        return found
+    b = lin.b
+    return None if b is None else lin.rmatvec(b - lin.matvec(x))
 
 
 def own_rows(lin: LinearSystem) -> int:

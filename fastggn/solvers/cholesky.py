@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 from scipy.linalg.blas import dnrm2
 
 from fastggn.parallel.pages import borrow, give_back
-from fastggn.solvers.base import FloatArray, LinearSystem, Solution, failure, success, total_shift
+from fastggn.solvers.base import (
+    FloatArray,
+    LinearSystem,
+    Solution,
+    data_residual,
+    failure,
+    success,
+    total_shift,
+)
 from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, factor_cholesky
 
 __all__ = ["CholeskySolver", "CholeskyState"]
+
+Residual = Callable[[FloatArray], FloatArray | None]
 
 EPS = float(np.finfo(np.float64).eps)
 EPS32 = float(np.finfo(np.float32).eps)
@@ -77,20 +88,27 @@ class CholeskyState:
         """Return the damped step; see `State.solve`."""
         mu = total_shift(self._lin, damping)
         lin = self._lin
-        solution = self._solve(mu, lin.gradient, lin.b, lin.theta)
-        return _negated(solution)
+
+        def residual(x: FloatArray) -> FloatArray | None:
+            """Return ``A^T (b - A x) + l2 theta - mu x``."""
+            data = data_residual(lin, x)
+            return None if data is None else data - mu * x + lin.l2 * lin.theta
+
+        return _negated(self._solve(mu, lin.gradient, residual))
 
     def correct(self, damping: float, c: FloatArray) -> Solution:
         """Return ``(A^T D A + mu I)^-1 A^T D c``; see `State.correct`."""
         mu = total_shift(self._lin, damping)
-        signs = self._lin.signs
-        rhs = self._lin.rmatvec(c if signs is None else signs * c)
-        return self._solve(mu, rhs, c, None)
+        lin, signs = self._lin, self._lin.signs
 
-    def _solve(
-        self, mu: float, rhs: FloatArray, b: FloatArray | None, theta: FloatArray | None
-    ) -> Solution:
-        """Solve for `rhs` = ``A^T D b + l2 theta``."""
+        def residual(x: FloatArray) -> FloatArray:
+            """Return ``A^T (c - A x) - mu x``."""
+            return lin.rmatvec(c - lin.matvec(x)) - mu * x
+
+        return self._solve(mu, lin.rmatvec(c if signs is None else signs * c), residual)
+
+    def _solve(self, mu: float, rhs: FloatArray, residual: Residual) -> Solution:
+        """Solve for `rhs`, with corrections where `residual` can be had (of D = I only)."""
         n = self._lin.n_params
         if not self._gram.finite or not np.isfinite(rhs).all():
             return failure(n, "non_finite", "the Gram matrix or the gradient is not finite")
@@ -99,18 +117,11 @@ class CholeskyState:
         if refusal is not None:
             return refusal
         x = factor.solve(rhs)
-        if b is None or self._lin.signs is not None or factor.rcond >= CORRECT_BELOW:
+        if factor.rcond >= CORRECT_BELOW or self._lin.signs is not None:
             return success(x, rcond=factor.rcond)
-        return self._corrected(mu, factor, x, b, theta)
+        return self._corrected(factor, x, residual)
 
-    def _corrected(
-        self,
-        mu: float,
-        factor: CholeskyFactor,
-        x: FloatArray,
-        b: FloatArray,
-        theta: FloatArray | None,
-    ) -> Solution:
+    def _corrected(self, factor: CholeskyFactor, x: FloatArray, residual: Residual) -> Solution:
         """Correct x until the corrections stop shrinking.
 
         The corrected semi-normal equations (Bjorck 1987): with the residual taken over the rows,
@@ -122,7 +133,10 @@ class CholeskyState:
         # Written so that NaN ends the loop too.
         while corrections < MAX_CORRECTIONS and (corrections < 2 or size < 0.5 * last):
             last = size
-            correction = factor.solve(self._residual(mu, x, b, theta))
+            rest = residual(x)
+            if rest is None:
+                return success(x, rcond=factor.rcond)
+            correction = factor.solve(rest)
             x = x + correction
             size, length = float(dnrm2(correction)), float(dnrm2(x))
             corrections += 1
@@ -170,14 +184,6 @@ class CholeskyState:
             )
             return failure(n, "singular", message, rcond=factor.rcond)
         return None
-
-    def _residual(
-        self, mu: float, x: FloatArray, b: FloatArray, theta: FloatArray | None
-    ) -> FloatArray:
-        """Return ``A^T (b - A x) + l2 theta - mu x``."""
-        lin = self._lin
-        residual = lin.rmatvec(b - lin.matvec(x)) - mu * x
-        return residual if theta is None else residual + lin.l2 * theta
 
 
 def _negated(solution: Solution) -> Solution:

@@ -38,6 +38,7 @@ __all__ = [
     "Saver",
     "Start",
     "check_checkpoint",
+    "locked",
     "make_saver",
     "run_identity",
 ]
@@ -104,7 +105,7 @@ def check_checkpoint(
     ValueError, TypeError
         If one is not valid, or goes only with `checkpoint`.
     CheckpointError
-        If a fresh run would replace a file that is no checkpoint.
+        If a fresh run would replace a file that is no checkpoint, or another run is using it.
     OSError
         If the file could not be written.
     """
@@ -118,9 +119,30 @@ def check_checkpoint(
     comm = comm_of(problem)
     with comm.together():
         if comm.rank == 0:
-            # theta, up to three vectors of a method, and the history.
-            file.prepare(32 * problem.n_params + 65536, replace=not resume)
+            # Before a file of another run is touched; `locked` takes the lock again.
+            with file.locked():
+                # theta, up to three vectors of a method, and the history.
+                file.prepare(32 * problem.n_params + 65536, replace=not resume)
     return Checkpointing(file, every, bool(resume), problem.n_params)
+
+
+@contextlib.contextmanager
+def locked(plan: Checkpointing | None, comm: Comm) -> Iterator[None]:
+    """Keep other runs from the checkpoint for as long as the block lasts.
+
+    Raises
+    ------
+    CheckpointError
+        On all ranks, if another run is using it.
+    """
+    if plan is None:
+        yield
+        return
+    with contextlib.ExitStack() as held:
+        with comm.together():
+            if comm.rank == 0:
+                held.enter_context(plan.file.locked())
+        yield
 
 
 @dataclass(frozen=True)

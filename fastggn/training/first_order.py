@@ -132,8 +132,8 @@ class Adam:
     def advance(self, point: Linearisation) -> Move:
         """Do one pass over the samples in batches."""
         theta, cut = point.theta, False
-        for rows in batches(self._problem.n_samples, self._batch_size, self._rng):
-            theta = theta + self._step(self._problem.subset(rows).gradient(theta))
+        for part in self._parts():
+            theta = theta + self._step(part.gradient(theta))
             if self._clock.expired or not np.isfinite(theta).all():
                 cut = True
                 break
@@ -143,6 +143,14 @@ class Adam:
         if new is None:
             return diverged(point, step, "adam")
         return Move(new, norm(step), "adam", cut=cut)
+
+    def _parts(self) -> Iterator[Problem]:
+        """Yield the problem on each batch of a pass; the problem itself, where it is one batch."""
+        if self._batch_size >= self._problem.n_samples:
+            yield self._problem
+            return
+        for rows in batches(self._problem.n_samples, self._batch_size, self._rng):
+            yield self._problem.subset(rows)
 
     def state(self) -> State:
         """Return both moments and the number of steps."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.parallel.comm import comm_of
+from fastggn.parallel.threads import pooled
 from fastggn.training.damping import NielsenDamping
 from fastggn.training.moves import Move, Verdict, norm
 from fastggn.training.state import State, put, take
@@ -29,12 +31,17 @@ PATIENCE = 2
 LONGEST_CORRECTION = 0.75
 
 
+@pooled
 def gradient_curvature(point: Linearisation) -> float:
     """Return ``|A g|^2 / |g|^2``, the curvature of the model along the gradient g."""
     length = norm(point.gradient)
     if length == 0.0:
         return 0.0
-    return comm_of(point).norm(norm(point.matvec(point.gradient / length))) ** 2
+    direction, own = point.gradient / length, 0.0
+    images = getattr(point, "images", None)  # in parts, where the rows are many
+    for part in [point.matvec(direction)] if images is None else images(direction):
+        own = math.hypot(own, norm(part))
+    return comm_of(point).norm(own) ** 2
 
 
 class LevenbergMarquardt:

@@ -25,6 +25,7 @@ from fastggn.training.checkpointing import (
     Saver,
     Start,
     check_checkpoint,
+    locked,
     make_saver,
 )
 from fastggn.training.clock import Clock
@@ -230,7 +231,7 @@ def train(
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
     display = shown(options, progress, comm)
-    with threads(n_threads), stop_signals(plan) as signals, display as line:
+    with locked(plan, comm), threads(n_threads), stop_signals(plan) as signals, display as line:
         watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
             watching.append(signals)

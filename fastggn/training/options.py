@@ -115,7 +115,7 @@ def check_options(
     }
     _check_method(method, solver, [name for name, is_given in given.items() if is_given])
     _check_solver(problem, method, solver)
-    _check_ranks(problem, method, solver, batch_size, regularizer)
+    _check_ranks(problem, solver, batch_size, regularizer)
     _check_regularizer(problem, regularizer, method, solver, precision, batch_size)
     if geodesic and batch_size is not None:
         raise ValueError("geodesic=True does not go with batch_size: mini-batches are too noisy")
@@ -180,14 +180,12 @@ def _check_solver(problem: Problem, method: str, solver: str) -> None:
 
 def _check_ranks(
     problem: Problem,
-    method: str,
     solver: str,
     batch_size: int | None,
     regularizer: NullSpace | None,
 ) -> None:
     comm = comm_of(problem)
     for refused, what in (
-        (method == "adam", "method 'adam'"),
         (batch_size is not None, "batch_size"),
         (solver == "dual", "solver 'dual'"),
         (regularizer is not None, "regularizer"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import os
 import time
@@ -124,7 +125,7 @@ def train_restarts(
         Seconds for all runs together.
     checkpoint : path-like, optional
         Keeps the finished runs; the one under way stands beside it in ``NAME.seedN``. Over MPI
-        ranks it is refused.
+        ranks, rank 0 reads and writes both.
     checkpoint_every, resume
         As in `train`; a finished run is not done again.
     **options
@@ -226,18 +227,15 @@ class Restarts:
         self._resume = resume
         self._identity = identity
         self._n_params = problem.n_params
-        self._file = None
+        self._comm = comm_of(problem)
+        self._file: CheckpointFile | None = None
         self._results: dict[int, TrainResult] = {}
         if self._path is not None:
-            size = comm_of(problem).size
-            if size > 1:
-                raise ValueError(
-                    f"a checkpoint of several starts needs one process, and there are {size} "
-                    "ranks; over ranks a checkpoint goes with one start, and several starts "
-                    "without"
-                )
             self._file = CheckpointFile(self._path, kind="starts-checkpoint")
-            self._file.prepare(8 * problem.n_params + 65536, replace=not resume)
+            with self._comm.together():
+                if self._comm.rank == 0:
+                    with self._file.locked():  # and again in `run`
+                        self._file.prepare(8 * problem.n_params + 65536, replace=not resume)
 
     def run(
         self, run: Run, tell: Callable[[int, int, TrainResult], None] | None = None
@@ -256,8 +254,17 @@ class Restarts:
         CheckpointError
             If the checkpoint is damaged or of other runs.
         """
-        if self._file is not None and self._resume:
-            self._recall(self._file)
+        with contextlib.ExitStack() as held:
+            with self._comm.together():
+                if self._file is not None and self._comm.rank == 0:
+                    held.enter_context(self._file.locked())
+            if self._file is not None and self._resume:
+                self._recall(self._file)
+            return self._run(run, tell)
+
+    def _run(
+        self, run: Run, tell: Callable[[int, int, TrainResult], None] | None
+    ) -> RestartsResult:
         began = time.monotonic()
         for number in range(self._n_starts):
             seed = self._seed + number
@@ -265,7 +272,7 @@ class Restarts:
                 continue
             left = self._max_time
             if left is not None:
-                left = max(left - (time.monotonic() - began), 1e-3)
+                left = self._comm.agree(max(left - (time.monotonic() - began), 1e-3))
             result = run(seed, self._part(seed), left)
             if tell is not None:
                 tell(number, seed, result)
@@ -293,10 +300,15 @@ class Restarts:
 
     def _recall(self, file: CheckpointFile) -> None:
         """Take over the runs that an earlier call has finished."""
-        content = file.load()
+        content = None
+        with self._comm.together():
+            if self._comm.rank == 0:
+                content = file.load()
+            if content is not None:
+                compare_identities(file.path, content["identity"], self._identity)
+        content = self._comm.agree(content)
         if content is None:
             return
-        compare_identities(file.path, content["identity"], self._identity)
         try:
             for seed, kept in content["done"].items():
                 self._results[int(seed)] = _revived(kept, self._n_params)
@@ -307,7 +319,7 @@ class Restarts:
 
     def _keep(self, seed: int) -> None:
         """Write the finished runs, and remove the checkpoint of the last one."""
-        if self._file is None:
+        if self._file is None or self._comm.rank > 0:
             return
         done = {str(s): _kept(result) for s, result in self._results.items()}
         try:
@@ -320,7 +332,7 @@ class Restarts:
 
     def _drop(self, seed: int) -> None:
         part = self._part(seed)
-        if part is not None:
+        if part is not None and self._comm.rank == 0:
             CheckpointFile(part).remove()
 
 

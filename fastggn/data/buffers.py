@@ -1,0 +1,71 @@
+"""Arrays for the parts of a file, used again: fresh memory costs more than reading into it.
+
+The kernel clears each new page of an array of some megabytes at the first write, and takes it back
+when the array is gone; reading a part from the page cache into memory that is there is several
+times as fast.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+__all__ = ["lend"]
+
+LEAST_BYTES = 2**17  # below it the allocator keeps the memory itself
+MOST_BYTES = 2**26  # larger ones are not kept: somebody reads all of a file
+IDLE = 4  # blocks that wait for the next part: two readers at work, with inputs and targets
+
+
+class _Blocks:
+    """Blocks of memory that nobody uses at present."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._idle: list[NDArray[np.uint8]] = []
+
+    def take(self, n_bytes: int) -> NDArray[np.uint8]:
+        """Return the smallest idle block that is large enough, or a new one."""
+        with self._lock:
+            fitting = [block for block in self._idle if n_bytes <= block.size <= 2 * n_bytes]
+            if fitting:
+                block = min(fitting, key=lambda found: found.size)
+                self._idle = [other for other in self._idle if other is not block]
+                return block
+        return np.empty(n_bytes, np.uint8)
+
+    def give_back(self, block: NDArray[np.uint8]) -> None:
+        """Keep a block for the next user, and drop the one that waited longest."""
+        with self._lock:
+            self._idle = [*self._idle, block][-IDLE:]
+
+
+_blocks = _Blocks()
+
+
+def lend(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Return a C-ordered array of arbitrary content, its memory used again when it is gone.
+
+    The array is the caller's own for as long as it, or any view of it, lives.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : dtype
+        Without objects.
+    """
+    kind = np.dtype(dtype)
+    n_bytes = math.prod(shape) * kind.itemsize
+    if not LEAST_BYTES <= n_bytes <= MOST_BYTES:
+        return np.empty(shape, kind)
+    block = _blocks.take(n_bytes)
+    # Its base is a memoryview, no array: so all views have this very array as their base, and
+    # the block comes back when the last of them is gone.
+    array = np.frombuffer(block.data, dtype=kind, count=math.prod(shape))
+    weakref.finalize(array, _blocks.give_back, block).atexit = False
+    return array.reshape(shape)

@@ -1,0 +1,151 @@
+"""One writer for a file: a lock beside it, which no dead process holds.
+
+The lock is the kernel's (``flock``): it goes with the process that holds it, however that ends, so
+that a file left behind by a killed job locks nobody out. On a file system without such locks the
+name of the holder in the file decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+__all__ = ["FileLock", "LockedError"]
+
+# The errors of a file system that knows no locks, or of its absent lock server.
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
+# A scheduler gives every job, and each job of an array, a number; a requeued one keeps it.
+JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+
+
+class LockedError(ValueError):
+    """Another process that is alive holds the lock."""
+
+
+class FileLock:
+    """The lock of a file, in ``NAME.lock`` beside it; not held until `acquire`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._guarded = path
+        self.path = path.with_name(f"{path.name}.lock")
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock; do nothing where it is held already by this object.
+
+        Raises
+        ------
+        LockedError
+            If another process, or another run of this one, holds it; the message names it.
+        OSError
+            If the lock file cannot be made.
+        """
+        while self._descriptor is None:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                if self._take(descriptor):
+                    self._descriptor = descriptor
+            finally:
+                if self._descriptor is None:
+                    os.close(descriptor)
+
+    def release(self) -> None:
+        """Give the lock back, and remove its file."""
+        if self._descriptor is None:
+            return
+        # Before the lock is gone: after that the name may be another's.
+        with contextlib.suppress(OSError):
+            if os.fstat(self._descriptor).st_ino == os.stat(self.path).st_ino:
+                os.unlink(self.path)
+        os.close(self._descriptor)
+        self._descriptor = None
+
+    def _take(self, descriptor: int) -> bool:
+        """Lock an open file; whether it is still the one that has the name."""
+        holder = _read(descriptor)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise self._refusal(holder) from None
+            if error.errno not in WITHOUT_LOCKS:
+                raise
+            if _may_live(holder):
+                raise self._refusal(
+                    holder, f"; if it is gone, remove {self.path.name}: no locks work there"
+                ) from None
+        try:
+            if os.fstat(descriptor).st_ino != os.stat(self.path).st_ino:
+                return False
+        except FileNotFoundError:  # its holder has just removed it
+            return False
+        # Only a text for others, and for file systems without locks: a full disk is no reason.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
+        return True
+
+    def _refusal(self, holder: dict[str, Any], hint: str = "") -> LockedError:
+        who = f"process {holder.get('pid', 'unknown')} on {holder.get('host', 'an unknown host')}"
+        if holder.get("job"):
+            who += f", job {holder['job']}"
+        if holder.get("since"):
+            who += f", since {holder['since']}"
+        return LockedError(
+            f"{self._guarded} is in use by another run ({who}): wait for its end, or choose "
+            f"another file{hint}"
+        )
+
+
+def _this_process() -> dict[str, Any]:
+    return {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "job": _job(),
+        "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+    }
+
+
+def _job() -> str:
+    return next((os.environ[name] for name in JOB_VARIABLES if os.environ.get(name)), "")
+
+
+def _read(descriptor: int) -> dict[str, Any]:
+    """Return who is named in a lock file; nobody where it is empty or damaged."""
+    try:
+        found = json.loads(os.pread(descriptor, 4096, 0))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _may_live(holder: dict[str, Any]) -> bool:
+    """Whether the process that is named may be at work: asked where locks do not tell.
+
+    A requeued job has the number of its earlier part, which has ended.
+    """
+    pid = holder.get("pid")
+    if not isinstance(pid, int) or (holder.get("job") and holder["job"] == _job()):
+        return False
+    if holder.get("host") != socket.gethostname():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        return True
+    return True
