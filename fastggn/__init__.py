@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fastggn.activations import Activation
     from fastggn.analysis.critical import CriticalPointReport, critical_point
     from fastggn.analysis.rank import DesignReport, RankReport, check_design, rank_analysis
+    from fastggn.bayesian import LaplacePosterior, laplace
     from fastggn.checkpoints import CheckpointError
     from fastggn.errors import (
         AscentWarning,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
     from fastggn.training import NullSpace, TrainResult, train
+    from fastggn.training.evidence import Evidence
     from fastggn.training.warmup import WarmupReport, warmup
 
 __version__ = "0.1.0"
@@ -40,7 +42,9 @@ __all__ = [
     "CriticalPointReport",
     "DesignReport",
     "DivergenceWarning",
+    "Evidence",
     "FastGGNWarning",
+    "LaplacePosterior",
     "ModelFileError",
     "NullSpace",
     "Problem",
@@ -55,6 +59,7 @@ __all__ = [
     "critical_point",
     "data",
     "errors",
+    "laplace",
     "load_model",
     "losses",
     "rank_analysis",
@@ -74,7 +79,9 @@ _HOME = {
     "CriticalPointReport": "analysis.critical",
     "DesignReport": "analysis.rank",
     "DivergenceWarning": "errors",
+    "Evidence": "training.evidence",
     "FastGGNWarning": "errors",
+    "LaplacePosterior": "bayesian",
     "ModelFileError": "model_io",
     "NullSpace": "training",
     "Problem": "problem",
@@ -84,6 +91,7 @@ _HOME = {
     "WarmupReport": "training.warmup",
     "check_design": "analysis.rank",
     "critical_point": "analysis.critical",
+    "laplace": "bayesian",
     "load_model": "model_io",
     "rank_analysis": "analysis.rank",
     "save_model": "model_io",

@@ -28,7 +28,7 @@ LAYERS = (
         "samples",
     },
     {"solvers"},
-    {"training", "analysis"},
+    {"training", "analysis", "bayesian"},
     {"model_io", "plotting", "estimators"},
     {"experiments"},
     {"cli"},

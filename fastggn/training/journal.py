@@ -62,6 +62,9 @@ class Journal:
             assemblies=self._counts.assemblies,
             factorisations=self._counts.factorisations,
             evaluations=self._counts.evaluations,
+            alpha=move.alpha,
+            beta=move.beta,
+            effective_parameters=move.effective_parameters,
         )
         self.records.append(record)
         for callback in self._callbacks:

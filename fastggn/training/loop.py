@@ -15,6 +15,7 @@ from fastggn.errors import DivergenceWarning, as_float_vector
 from fastggn.parallel.comm import Comm, comm_of
 from fastggn.parallel.threads import threads
 from fastggn.signals import StopSignals
+from fastggn.training.bayesian import evidence_at, with_own_l2
 from fastggn.training.checkpointing import (
     Checkpointing,
     Saver,
@@ -55,6 +56,7 @@ def train(
     precision: Literal["float64", "mixed"] = "float64",
     batch_size: int | None = None,
     regularizer: NullSpace | None = None,
+    regularization: Literal["bayesian"] | None = None,
     escape: Literal["negative_curvature", "noise"] | None = None,
     grad_tol: float = 1e-10,
     loss_tol: float = 0.0,
@@ -111,6 +113,11 @@ def train(
         Mini-batches for "lm", "ggn" and "adam".
     regularizer : NullSpace, optional
         Makes a singular problem well-posed without moving its minimum: `fastggn.NullSpace`.
+    regularization : {"bayesian"}, optional
+        For "lm": choose the weight decay by the evidence, anew after every step, as MATLAB's
+        trainbr does (MacKay 1992; Foresee and Hagan 1997). The loss and the gradient of the run
+        are those with the l2 of the moment; `TrainResult.evidence` has what came out. Losses
+        "squared", "softmax_cross_entropy" and "logistic"; solvers "cholesky", "dual" and "qr".
     escape : {"negative_curvature", "noise"}, optional
         Where the run has settled, try to leave a strict saddle: along the lowest eigenvector
         of the Hessian, or by Gaussian noise and descent; the run goes on where the loss fell.
@@ -186,6 +193,7 @@ def train(
         precision=precision,
         batch_size=batch_size,
         regularizer=regularizer,
+        regularization=regularization,
         escape=escape,
         grad_tol=grad_tol,
         loss_tol=loss_tol,
@@ -199,6 +207,7 @@ def train(
         options = replace(options, callbacks=(*options.callbacks, print_progress))
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
+    problem = with_own_l2(problem, options)
     with threads(n_threads), _stop_signals(plan) as signals:
         if plan is not None:
             options = replace(options, callbacks=(*options.callbacks, signals))
@@ -267,6 +276,7 @@ def _run(
         solver=method.solver,
         seconds=clock.seconds,
         unsaved=saver.unsaved,
+        evidence=evidence_at(method, point),
     )
 
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastggn.training.evidence import Evidence
+
+if TYPE_CHECKING:
+    from fastggn.bayesian import LaplacePosterior
+    from fastggn.problem import Problem
 
 __all__ = ["STATUSES", "Record", "Status", "TrainResult"]
 
@@ -61,6 +67,9 @@ class Record:
     assemblies, factorisations, evaluations : int
         Since the start of the run: curvature systems prepared, systems solved, and losses
         evaluated at trial points.
+    alpha, beta, effective_parameters : float or None
+        With ``regularization="bayesian"``: the precisions of prior and noise after the
+        iteration, and the gamma that they were updated with.
     """
 
     iteration: int
@@ -78,6 +87,9 @@ class Record:
     assemblies: int
     factorisations: int
     evaluations: int
+    alpha: float | None = None
+    beta: float | None = None
+    effective_parameters: float | None = None
 
     def __getitem__(self, name: str) -> Any:
         """Return the field `name`."""
@@ -121,6 +133,9 @@ class TrainResult:
         Time the run took, its parts before a checkpoint included.
     unsaved : str
         Why the last state is not in the checkpoint; empty where it is, or none was asked for.
+    evidence : Evidence or None
+        With ``regularization="bayesian"``: alpha, beta, the effective number of parameters and
+        the log evidence at `theta`; None where no iteration was made.
     """
 
     theta: NDArray[np.float64]
@@ -134,8 +149,21 @@ class TrainResult:
     solver: str
     seconds: float
     unsaved: str = ""
+    evidence: Evidence | None = None
 
     @property
     def converged(self) -> bool:
         """Whether a convergence test or the loss target ended the run."""
         return self.status == "target_reached" or self.status.startswith("converged")
+
+    def posterior(self, problem: Problem) -> LaplacePosterior:
+        """Return the Laplace posterior at `theta`; see `fastggn.laplace`.
+
+        Parameters
+        ----------
+        problem : Problem
+            The one that was trained on, or other samples for the same network.
+        """
+        from fastggn.bayesian import laplace
+
+        return laplace(problem, self.theta, self.evidence)
