@@ -5,10 +5,10 @@ import numpy as np
 import fastggn as fg
 
 
-def linear_problem(T=40, n=4, outputs=1, *, seed=0, noise=0.3, **options):
+def linear_problem(T=40, n=4, outputs=1, *, seed=0, noise=0.3, scales=1.0, **options):
     """Return a network without hidden layer on noisy linear data, and its design matrix."""
     rng = np.random.default_rng(seed)
-    X = rng.standard_normal((T, n))
+    X = scales * rng.standard_normal((T, n))
     Y = X @ rng.standard_normal((n, outputs)) + 0.5 + noise * rng.standard_normal((T, outputs))
     net = fg.MLP((n, outputs))
     return fg.Problem(net, X, Y, **options), np.hstack([X, np.ones((T, 1))])
