@@ -158,7 +158,7 @@ def test_reserved_imports(path):
         assert allowed is None or part in allowed, f"{name_of(path)} imports {imported}"
 
 
-@pytest.mark.parametrize("package", ["h5py", "zarr", "mpi4py", "matplotlib", "sklearn"])
+@pytest.mark.parametrize("package", ["h5py", "zarr", "mpi4py", "matplotlib", "pandas", "sklearn"])
 def test_extras_are_imported_when_they_are_used(package):
     for path in modules():
         names = {imported.split(".")[0] for imported in imports(path, top_level=True)}

@@ -267,7 +267,7 @@ REFUSED = {
     "unknown": ({"regularization": "bayes"}, "did you mean 'bayesian'"),
     "method": ({"method": "newton"}, "method 'lm', not 'newton'"),
     "solver": ({"solver": "lsqr"}, "solver 'lsqr'"),
-    "mixed": ({"solver": "cholesky", "precision": "mixed"}, "precision='mixed'"),
+    "mixed": ({"solver": "cholesky", "precision": "mixed"}, "precision"),
     "batches": ({"batch_size": 10}, "batch_size"),
     "regularizer": ({"regularizer": fg.NullSpace()}, "regularizer"),
     "escape": ({"escape": "noise"}, "escape"),

@@ -115,6 +115,7 @@ def describe(record: Record, max_iter: int, full: bool) -> str:
     parts = [
         f"iteration {record.iteration:>{len(str(max_iter))}}/{max_iter}",
         f"loss {record.loss:.6e}",
+        *([] if record.validation_loss is None else [f"validation {record.validation_loss:.6e}"]),
         f"|gradient| {record.gradient_norm:.2e}",
     ]
     if record.damping is not None:

@@ -40,6 +40,8 @@ TRAIN_ARGUMENTS = (
     "step_tol",
     "loss_target",
     "max_time",
+    "patience",
+    "validation_tol",
 )
 
 
@@ -54,6 +56,8 @@ class Runner:
         What is minimised.
     console : Console
         For the progress.
+    validation : Problem or None
+        The samples that are held out.
 
     Raises
     ------
@@ -63,7 +67,13 @@ class Runner:
         If the history cannot be written.
     """
 
-    def __init__(self, settings: Settings, problem: Problem, console: Console) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        problem: Problem,
+        console: Console,
+        validation: Problem | None = None,
+    ) -> None:
         from fastggn.parallel.threads import threads
         from fastggn.training.options import check_options
 
@@ -71,6 +81,7 @@ class Runner:
         self._problem = problem
         self._console = console
         self._arguments = {name: getattr(settings, name) for name in TRAIN_ARGUMENTS}
+        self._arguments["validation"] = validation
         self.options: Options = check_options(problem, callbacks=(), **self._arguments)
         with threads(settings.threads):
             pass

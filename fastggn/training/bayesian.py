@@ -44,6 +44,9 @@ SETTLED_SHARE = 1e-6
 LEAST_EFFECTIVE = 1e-6
 # The least number of observations left for the noise, as a share: gamma has six digits.
 LEAST_FREE = 1e-7
+# Arguments of `train` that do not go with it: a matrix in float32 or of a batch counts no
+# parameters, and the others change the objective, or the point, behind its back.
+REFUSED = ("precision", "batch_size", "regularizer", "escape")
 
 
 class KeptSystems(Systems):
@@ -162,7 +165,7 @@ class EvidenceControl:
 
 
 def check_regularization(
-    problem: Problem, value: Any, *, method: str, solver: str, refused: Mapping[str, bool]
+    problem: Problem, value: Any, method: str, solver: str, given: Mapping[str, bool]
 ) -> None:
     """Check the argument `regularization` of `train`, by itself and against the others.
 
@@ -172,8 +175,8 @@ def check_regularization(
     value : object
         What was given.
     method, solver : str
-    refused : mapping of str to bool
-        Arguments that do not go with it, and whether they were given.
+    given : mapping of str to bool
+        Which other arguments differ from their defaults.
 
     Raises
     ------
@@ -191,8 +194,8 @@ def check_regularization(
             "regularization='bayesian' counts parameters by a factor, which solver 'lsqr' has "
             "not: use 'cholesky', 'dual' or 'qr'"
         )
-    for name, given in refused.items():
-        if given:
+    for name in REFUSED:
+        if given[name]:
             raise ValueError(f"{name} does not go with regularization='bayesian'")
     if problem.l2 > 0.0:
         raise ValueError(

@@ -9,8 +9,9 @@ from fastggn.training.clock import Clock
 from fastggn.training.columns import from_columns, to_columns
 from fastggn.training.moves import Counts, Move, norm
 from fastggn.training.options import Callback
-from fastggn.training.result import Record
+from fastggn.training.result import History, Record
 from fastggn.training.state import State
+from fastggn.training.validation import Unwatched
 
 __all__ = ["Journal", "print_progress"]
 
@@ -21,12 +22,14 @@ class Journal:
     Parameters
     ----------
     callbacks : tuple of callable
-        Called with every record, all of them; True from any asks the run to stop. One that has
-        a method ``see`` is shown theta first, which it must not change.
+        Called with every record, all of them, while it shows theta; True from any asks the run
+        to stop.
     clock : Clock
         Stamps the records.
     counts : Counts
         The work that the records state.
+    validation : Unwatched
+        Computes the validation loss of the records.
     comm : Comm
         A callback of any rank stops all of them.
     """
@@ -36,16 +39,19 @@ class Journal:
         callbacks: tuple[Callback, ...],
         clock: Clock,
         counts: Counts,
+        validation: Unwatched,
         comm: Comm = SERIAL,
     ) -> None:
         self._comm = comm
         self._callbacks = callbacks
         self._clock = clock
         self._counts = counts
-        self.records: list[Record] = []
+        self._validation = validation
+        self.records = History()
 
     def write(self, move: Move) -> bool:
         """Record a move; return whether a callback asks to stop."""
+        validation_loss = self._validation.watch(move)
         record = Record(
             iteration=len(self.records) + 1,
             loss=move.point.loss,
@@ -65,12 +71,11 @@ class Journal:
             alpha=move.alpha,
             beta=move.beta,
             effective_parameters=move.effective_parameters,
+            validation_loss=validation_loss,
         )
         self.records.append(record)
-        for callback in self._callbacks:
-            if hasattr(callback, "see"):
-                callback.see(move.point.theta)
-        answers = [callback(record) for callback in self._callbacks]
+        with record.showing(move.point.theta):
+            answers = [callback(record) for callback in self._callbacks]
         return self._comm.any(any(answer is True for answer in answers))
 
     def columns(self, count: int) -> State:
@@ -85,8 +90,11 @@ class Journal:
 def print_progress(record: Record) -> None:
     """Print one line a record to the standard error stream."""
     damping = "" if record.damping is None else f"  damping {record.damping:8.2e}"
+    held_out = record.validation_loss
+    validation = "" if held_out is None else f"  validation {held_out:14.8e}"
     print(
-        f"{record.iteration:6d}  loss {record.loss:14.8e}  gradient {record.gradient_norm:8.2e}"
-        f"  step {record.step_norm:8.2e}{damping}  {record.solver}  {record.seconds:.2f} s",
+        f"{record.iteration:6d}  loss {record.loss:14.8e}{validation}"
+        f"  gradient {record.gradient_norm:8.2e}  step {record.step_norm:8.2e}{damping}"
+        f"  {record.solver}  {record.seconds:.2f} s",
         file=sys.stderr,
     )
