@@ -280,6 +280,12 @@ def test_refusals(options, message):
         fg.train(sine_problem(), **{"regularization": "bayesian", **options})
 
 
+def test_no_matrix_fits(monkeypatch):
+    monkeypatch.setattr("fastggn.solvers.available_memory", lambda: 100)
+    with pytest.raises(ValueError, match="no matrix fits here .lsqr: "):
+        fg.train(sine_problem(), regularization="bayesian")
+
+
 def test_refused_problems():
     with pytest.raises(ValueError, match="make it with l2=0"):
         fg.train(sine_problem(l2=0.1), regularization="bayesian")

@@ -56,6 +56,14 @@ class KeptSystems(Systems):
     _kept_for: Any = None
     _counted = False
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.solver.name == "lsqr":
+            raise ValueError(
+                "regularization='bayesian' counts parameters by a factor, and no matrix fits here "
+                f"({self.reason})"
+            )
+
     def prepare(self, point: Linearisation) -> System:
         """Return the system at `point`, the kept one where it is that of this very object."""
         if self._kept is None or self._kept_for is not point:

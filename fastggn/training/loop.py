@@ -235,6 +235,8 @@ def train(
         if plan is not None:
             options = replace(options, callbacks=(*options.callbacks, signals))
         result = _run(problem, given, options, seed, plan)
+    if result.status == "diverging":
+        warnings.warn(result.message, DivergenceWarning, stacklevel=2)
     if result.status == "interrupted" and signals.signal is not None:
         return replace(result, message=f"stopped by {signals.signal}")
     return result
@@ -289,8 +291,6 @@ def _run(
         saver.finish(None)
         raise
     saver.finish(verdict)
-    if verdict.status == "diverging":
-        warnings.warn(verdict.message, DivergenceWarning, stacklevel=3)
     point, message = _restored(problem, point, verdict, validation, len(journal.records))
     best = validation.best
     return TrainResult(
