@@ -14,7 +14,12 @@ if TYPE_CHECKING:
     from fastggn.activations import Activation
     from fastggn.analysis.critical import CriticalPointReport, critical_point
     from fastggn.analysis.rank import DesignReport, RankReport, check_design, rank_analysis
-    from fastggn.bayesian import LaplacePosterior, laplace
+    from fastggn.bayesian import (
+        LaplacePosterior,
+        WeightDecayPath,
+        laplace,
+        select_weight_decay,
+    )
     from fastggn.checkpoints import CheckpointError
     from fastggn.errors import (
         AscentWarning,
@@ -52,6 +57,7 @@ __all__ = [
     "SingularSystemWarning",
     "TrainResult",
     "WarmupReport",
+    "WeightDecayPath",
     "__version__",
     "activations",
     "analysis",
@@ -64,6 +70,7 @@ __all__ = [
     "losses",
     "rank_analysis",
     "save_model",
+    "select_weight_decay",
     "show_config",
     "threads",
     "train",
@@ -89,12 +96,14 @@ _HOME = {
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
     "WarmupReport": "training.warmup",
+    "WeightDecayPath": "bayesian",
     "check_design": "analysis.rank",
     "critical_point": "analysis.critical",
     "laplace": "bayesian",
     "load_model": "model_io",
     "rank_analysis": "analysis.rank",
     "save_model": "model_io",
+    "select_weight_decay": "bayesian",
     "show_config": "parallel",
     "threads": "parallel",
     "train": "training",
