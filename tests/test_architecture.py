@@ -41,7 +41,7 @@ RESERVED = {
     "click": {"cli"},
     "rich": {"cli"},
     "matplotlib": {"plotting", "experiments"},
-    "sklearn": {"estimators"},
+    "sklearn": {"estimators", "experiments"},
     "h5py": {"data"},
     "zarr": {"data"},
     "mpi4py": {"parallel"},
