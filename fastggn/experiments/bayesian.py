@@ -172,7 +172,7 @@ def _lm(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bayesian(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
-    """Train with the decay of the evidence; the variance of each prediction from the Laplace posterior."""
+    """Train with the decay of the evidence; variances come from the Laplace posterior."""
     problem = _problem(data, config)
     best = _most_evident(problem, split, config)
     mean, std = best.posterior(problem).predict(data.X_test)
