@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from fastggn.network import MLP
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
-    from fastggn.training import NullSpace, TrainResult, train
+    from fastggn.training import NullSpace, RestartsResult, TrainResult, train, train_restarts
     from fastggn.training.evidence import Evidence
     from fastggn.training.warmup import WarmupReport, warmup
 
@@ -54,6 +54,7 @@ __all__ = [
     "NullSpace",
     "Problem",
     "RankReport",
+    "RestartsResult",
     "SingularSystemWarning",
     "TrainResult",
     "WarmupReport",
@@ -74,6 +75,7 @@ __all__ = [
     "show_config",
     "threads",
     "train",
+    "train_restarts",
     "warmup",
 ]
 
@@ -93,6 +95,7 @@ _HOME = {
     "NullSpace": "training",
     "Problem": "problem",
     "RankReport": "analysis.rank",
+    "RestartsResult": "training",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
     "WarmupReport": "training.warmup",
@@ -107,6 +110,7 @@ _HOME = {
     "show_config": "parallel",
     "threads": "parallel",
     "train": "training",
+    "train_restarts": "training",
     "warmup": "training.warmup",
 }
 _MODULES = ("activations", "analysis", "data", "errors", "losses")

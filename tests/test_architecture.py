@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fastggn"
 
 # From the ground up; a module may import from lower layers, and from its own part of the package.
 LAYERS = (
-    {"cgroups", "cores", "errors", "signals"},
+    {"cgroups", "cores", "errors", "progress", "signals"},
     {"kernels", "parallel", "data"},
     {"activations", "losses", "initialisation"},
     {"checkpoints", "tiling", "workspace", "network"},
@@ -39,7 +39,7 @@ KERNEL_IMPORTS = {"numpy", "numba", "llvmlite", "scipy"} | set(sys.stdlib_module
 # Who may import what is heavy, optional, or for people only.
 RESERVED = {
     "click": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "progress"},
     "matplotlib": {"plotting", "experiments"},
     "sklearn": {"estimators", "experiments"},
     "h5py": {"data"},

@@ -207,7 +207,7 @@ def test_gates():
 def test_the_progress_shows_it(problem, capsys):
     result = fg.train(problem, seed=0, max_iter=2, validation=HELD_OUT, progress=True)
     lines = capsys.readouterr().err.splitlines()
-    assert f"validation {result.history[-1].validation_loss:.8e}" in lines[-1]
+    assert f"validation {result.history[-1].validation_loss:.6e}" in lines[-1]
 
 
 X, Y = HELD_OUT

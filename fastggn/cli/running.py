@@ -13,7 +13,7 @@ from rich.console import Console
 from fastggn.cli.history import HistoryFile
 from fastggn.cli.options import Settings
 from fastggn.cli.outcome import BadInput
-from fastggn.cli.progress import ProgressLine
+from fastggn.progress import ProgressLine
 from fastggn.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Runner:
             arguments["checkpoint"] = checkpoint
             arguments["checkpoint_every"] = settings.checkpoint_every
             arguments["resume"] = settings.resume
-        line = self._line()
+        line = self._line(max_time)
         with self._history.of(seed) as history, line, _refused_at_first(line):
             result = train(
                 self._problem,
@@ -116,12 +116,14 @@ class Runner:
             return replace(result, message=f"stopped by {stop.signal}")
         return result
 
-    def _line(self) -> ProgressLine:
+    def _line(self, max_time: float | None) -> ProgressLine:
         settings = self._settings
         # A line an iteration for each of many runs would bury the line of their outcome.
         several = settings.starts > 1 and not self._console.is_terminal and not settings.verbose
         quiet = settings.quiet or several
-        return ProgressLine(self._console, settings.max_iter, settings.verbose, quiet)
+        return ProgressLine(
+            self._console, settings.max_iter, max_time, verbose=settings.verbose, quiet=quiet
+        )
 
 
 @contextlib.contextmanager

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from fastggn.parallel.comm import SERIAL, Comm
 from fastggn.training.clock import Clock
 from fastggn.training.columns import from_columns, to_columns
@@ -13,7 +11,7 @@ from fastggn.training.result import History, Record
 from fastggn.training.state import State
 from fastggn.training.validation import Unwatched
 
-__all__ = ["Journal", "print_progress"]
+__all__ = ["Journal"]
 
 
 class Journal:
@@ -85,16 +83,3 @@ class Journal:
     def restore(self, columns: State) -> None:
         """Begin with the records of an earlier part of the run; no callback sees them again."""
         self.records[:] = from_columns(columns)
-
-
-def print_progress(record: Record) -> None:
-    """Print one line a record to the standard error stream."""
-    damping = "" if record.damping is None else f"  damping {record.damping:8.2e}"
-    held_out = record.validation_loss
-    validation = "" if held_out is None else f"  validation {held_out:14.8e}"
-    print(
-        f"{record.iteration:6d}  loss {record.loss:14.8e}{validation}"
-        f"  gradient {record.gradient_norm:8.2e}  step {record.step_norm:8.2e}{damping}"
-        f"  {record.solver}  {record.seconds:.2f} s",
-        file=sys.stderr,
-    )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,7 +27,7 @@ from fastggn.training.checkpointing import (
 )
 from fastggn.training.clock import Clock
 from fastggn.training.escape import Escape
-from fastggn.training.journal import Journal, print_progress
+from fastggn.training.journal import Journal
 from fastggn.training.methods import make_escape, make_method
 from fastggn.training.moves import Counts, Method, Move, Verdict, norm
 from fastggn.training.options import Callback, Options, check_options
@@ -37,6 +39,7 @@ from fastggn.training.validation import Unwatched, make_validation
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
+    from fastggn.progress import ProgressLine
     from fastggn.training.null_space import NullSpace
 
 __all__ = ["train"]
@@ -169,7 +172,9 @@ def train(
         all parts and may differ, as may `max_time`, which is for this part alone, and
         `callbacks`; everything else must be the same, the number of MPI ranks too.
     progress : bool
-        Print a line an iteration to the standard error stream.
+        Show iteration, loss, validation loss, damping, gain ratio and the time left at most on
+        the standard error stream: on one line that changes on a terminal, on plain lines
+        elsewhere, two a second at most.
     n_threads : int, optional
         Threads of the kernels for this run; None leaves the setting as it is.
 
@@ -226,14 +231,15 @@ def train(
         callbacks=callbacks,
     )
     comm = comm_of(problem)
-    if progress and comm.rank == 0:
-        options = replace(options, callbacks=(*options.callbacks, print_progress))
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
     problem = with_own_l2(problem, options)
-    with threads(n_threads), _stop_signals(plan) as signals:
+    shown = _shown(options, progress, comm)
+    with threads(n_threads), _stop_signals(plan) as signals, shown as line:
+        watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
-            options = replace(options, callbacks=(*options.callbacks, signals))
+            watching.append(signals)
+        options = replace(options, callbacks=(*options.callbacks, *watching))
         result = _run(problem, given, options, seed, plan)
     if result.status == "diverging":
         warnings.warn(result.message, DivergenceWarning, stacklevel=2)
@@ -252,6 +258,17 @@ def _shared_seed(comm: Comm, seed: Any) -> Any:
 def _stop_signals(plan: Checkpointing | None) -> StopSignals:
     """Return what takes over the signals that would end the process without a save."""
     return StopSignals(() if plan is None else ("SIGTERM", "SIGUSR1"), unclaimed=True)
+
+
+def _shown(
+    options: Options, progress: bool, comm: Comm
+) -> AbstractContextManager[ProgressLine | None]:
+    """Return the display of the run, on one of the ranks, or nothing."""
+    if not progress or comm.rank > 0:
+        return contextlib.nullcontext()
+    from fastggn.progress import ProgressLine
+
+    return ProgressLine(None, options.tolerances.max_iter, options.max_time)
 
 
 def _run(
