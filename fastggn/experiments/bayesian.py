@@ -211,7 +211,7 @@ def _sklearn(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
     regressor, search_class = _peer()
     search = search_class(
         regressor(
-            (config["hidden"],),
+            hidden_layer_sizes=(config["hidden"],),
             activation="tanh",
             solver="lbfgs",
             max_iter=1000,
