@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         CheckpointWarning,
         DivergenceWarning,
         FastGGNWarning,
+        ScalingWarning,
         SingularSystemWarning,
+        UnitsWarning,
     )
     from fastggn.model_io import ModelFileError, load_model, save_model
     from fastggn.network import MLP
@@ -55,8 +57,10 @@ __all__ = [
     "Problem",
     "RankReport",
     "RestartsResult",
+    "ScalingWarning",
     "SingularSystemWarning",
     "TrainResult",
+    "UnitsWarning",
     "WarmupReport",
     "WeightDecayPath",
     "__version__",
@@ -96,8 +100,10 @@ _HOME = {
     "Problem": "problem",
     "RankReport": "analysis.rank",
     "RestartsResult": "training",
+    "ScalingWarning": "errors",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
+    "UnitsWarning": "errors",
     "WarmupReport": "training.warmup",
     "WeightDecayPath": "bayesian",
     "check_design": "analysis.rank",
