@@ -29,7 +29,7 @@ LAYERS = (
         "samples",
     },
     {"solvers"},
-    {"training", "analysis"},
+    {"training", "analysis", "bayesian"},
     {"model_io", "plotting", "estimators", "interchange"},
     {"experiments", "reporting"},
     {"cli"},
@@ -42,7 +42,7 @@ RESERVED = {
     "click": {"cli"},
     "rich": {"cli", "progress"},
     "matplotlib": {"plotting", "experiments"},
-    "sklearn": {"estimators", "interchange"},
+    "sklearn": {"estimators", "experiments", "interchange"},
     "torch": {"interchange"},
     "onnx": {"interchange"},
     "onnxruntime": {"interchange"},
@@ -56,6 +56,7 @@ RESERVED = {
 # MLP.from_torch and its like. Nothing else may.
 REACHING_UP = {
     ("analysis", "plotting"),
+    ("bayesian", "plotting"),
     ("training", "plotting"),
     ("conversions", "interchange"),
 }

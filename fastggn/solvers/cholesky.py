@@ -18,6 +18,7 @@ from fastggn.solvers.base import (
     success,
     total_shift,
 )
+from fastggn.solvers.sums import LEAST_RCOND, CurvatureSums, sums_of_factor
 from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, factor_cholesky
 
 __all__ = ["CholeskySolver", "CholeskyState"]
@@ -106,6 +107,17 @@ class CholeskyState:
             return lin.rmatvec(c - lin.matvec(x)) - mu * x
 
         return self._solve(mu, lin.rmatvec(c if signs is None else signs * c), residual)
+
+    def sums(self) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
+        mu = total_shift(self._lin, 0.0)
+        if mu == 0.0 or self._lin.signs is not None or not self._gram.finite:
+            return None
+        factor = self._factored(mu)
+        if factor.bad_pivot or not factor.rcond >= LEAST_RCOND:
+            return None
+        self._factor = None  # its array is overwritten
+        return sums_of_factor(factor, self._lin.n_params, mu)
 
     def _solve(self, mu: float, rhs: FloatArray, residual: Residual) -> Solution:
         """Solve for `rhs`, with corrections where `residual` can be had (of D = I only)."""
