@@ -31,8 +31,8 @@ def test_signature():
     assert set(names[4:]) == {
         "seed", "max_iter", "alpha", "damping", "momentum", "geodesic", "precision",
         "batch_size", "regularizer", "escape", "grad_tol", "loss_tol", "step_tol", "loss_target",
-        "max_time", "callbacks", "checkpoint", "checkpoint_every", "resume", "progress",
-        "n_threads",
+        "max_time", "validation", "patience", "validation_tol", "callbacks", "checkpoint",
+        "checkpoint_every", "resume", "progress", "n_threads",
     }  # fmt: skip
 
 

@@ -11,6 +11,7 @@ from fastggn.training.moves import Counts, Move, norm
 from fastggn.training.options import Callback
 from fastggn.training.result import Record
 from fastggn.training.state import State
+from fastggn.training.validation import Unwatched
 
 __all__ = ["Journal", "print_progress"]
 
@@ -27,6 +28,8 @@ class Journal:
         Stamps the records.
     counts : Counts
         The work that the records state.
+    validation : Unwatched
+        Computes the validation loss of the records.
     comm : Comm
         A callback of any rank stops all of them.
     """
@@ -36,16 +39,19 @@ class Journal:
         callbacks: tuple[Callback, ...],
         clock: Clock,
         counts: Counts,
+        validation: Unwatched,
         comm: Comm = SERIAL,
     ) -> None:
         self._comm = comm
         self._callbacks = callbacks
         self._clock = clock
         self._counts = counts
+        self._validation = validation
         self.records: list[Record] = []
 
     def write(self, move: Move) -> bool:
         """Record a move; return whether a callback asks to stop."""
+        validation_loss = self._validation.watch(move)
         record = Record(
             iteration=len(self.records) + 1,
             loss=move.point.loss,
@@ -62,6 +68,7 @@ class Journal:
             assemblies=self._counts.assemblies,
             factorisations=self._counts.factorisations,
             evaluations=self._counts.evaluations,
+            validation_loss=validation_loss,
         )
         self.records.append(record)
         for callback in self._callbacks:
@@ -82,8 +89,11 @@ class Journal:
 def print_progress(record: Record) -> None:
     """Print one line a record to the standard error stream."""
     damping = "" if record.damping is None else f"  damping {record.damping:8.2e}"
+    held_out = record.validation_loss
+    validation = "" if held_out is None else f"  validation {held_out:14.8e}"
     print(
-        f"{record.iteration:6d}  loss {record.loss:14.8e}  gradient {record.gradient_norm:8.2e}"
-        f"  step {record.step_norm:8.2e}{damping}  {record.solver}  {record.seconds:.2f} s",
+        f"{record.iteration:6d}  loss {record.loss:14.8e}{validation}"
+        f"  gradient {record.gradient_norm:8.2e}  step {record.step_norm:8.2e}{damping}"
+        f"  {record.solver}  {record.seconds:.2f} s",
         file=sys.stderr,
     )

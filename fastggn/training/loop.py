@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -31,6 +31,7 @@ from fastggn.training.options import Callback, Options, check_options
 from fastggn.training.result import TrainResult
 from fastggn.training.state import Random, Stateful
 from fastggn.training.stopping import SETTLED, Stopping
+from fastggn.training.validation import Unwatched, make_validation
 
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
@@ -61,6 +62,9 @@ def train(
     step_tol: float = 1e-14,
     loss_target: float | None = None,
     max_time: float | None = None,
+    validation: Problem | Sequence[Any] | None = None,
+    patience: int | None = None,
+    validation_tol: float = 0.0,
     callbacks: Iterable[Callback] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | str | None = None,
@@ -124,6 +128,21 @@ def train(
         Stop at a loss of at most this.
     max_time : float, optional
         Seconds; the iteration under way is finished.
+    validation : tuple or Problem, optional
+        Samples that the training does not see: ``(X, Y)`` or ``(X, Y, sample_weight)``, of which
+        the mean of the problem's loss, without l2, is recorded after every iteration (a pass over
+        the samples, with `batch_size`), or a problem of the same network with a loss of its own.
+        Where ranks share the samples, they share these too: each gives its own rows. The lowest
+        loss and its theta are kept: `TrainResult.best_theta`.
+    patience : int, optional
+        Early stopping: end the run with the status "early_stopped" when so many iterations in a
+        row have not lowered the validation loss, and return, **whatever ends the run, the theta
+        of the lowest validation loss** as `TrainResult.theta`, with its loss and gradient. MATLAB's
+        trainlm does this with 6 (``max_fail``). None: the validation loss is followed and nothing
+        else; `theta` is the last one.
+    validation_tol : float
+        A fall of the validation loss by no more than this share of it does not count for
+        `patience`.
     callbacks : iterable of callable
         Each is called with the `Record` of every iteration; one that returns True stops the
         run with the status "interrupted". One that has a method ``see`` is shown theta first,
@@ -192,6 +211,9 @@ def train(
         step_tol=step_tol,
         loss_target=loss_target,
         max_time=max_time,
+        validation=validation,
+        patience=patience,
+        validation_tol=validation_tol,
         callbacks=callbacks,
     )
     comm = comm_of(problem)
@@ -231,8 +253,9 @@ def _run(
     drawn = _shared_seed(comm, seed)
     rng = np.random.default_rng(drawn)
     clock, counts = Clock(options.max_time, comm), Counts()
-    stopping = Stopping(options.tolerances, clock)
-    journal = Journal(options.callbacks, clock, counts, comm)
+    validation = make_validation(options.validation)
+    stopping = Stopping(options.tolerances, clock, validation)
+    journal = Journal(options.callbacks, clock, counts, validation, comm)
     method = make_method(problem, options, rng, clock, counts)
     parts: dict[str, Stateful] = {
         "method": method,
@@ -240,12 +263,15 @@ def _run(
         "counts": counts,
         "clock": clock,
         "random": Random(rng),
+        "validation": validation,
     }
     saver = make_saver(problem, options, plan, seed, theta0, parts, journal)
     start = saver.resume() or _at_first(problem, theta0, drawn)
     point = problem.linearise(start.theta)
     initial_loss = float(point.loss) if start.initial_loss is None else start.initial_loss
     saver.begin(point, initial_loss)
+    if not start.resumed:
+        validation.begin(point)
     escape = make_escape(problem, options.escape, initial_loss, rng, counts)
     try:
         point, verdict = _iterate(start, point, method, escape, stopping, journal, saver)
@@ -255,19 +281,35 @@ def _run(
     saver.finish(verdict)
     if verdict.status == "diverging":
         warnings.warn(verdict.message, DivergenceWarning, stacklevel=3)
+    point, message = _restored(problem, point, verdict, validation, len(journal.records))
+    best = validation.best
     return TrainResult(
         theta=np.array(point.theta),
         loss=float(point.loss),
         gradient_norm=norm(point.gradient),
         n_iter=len(journal.records),
         status=verdict.status,
-        message=verdict.message,
+        message=message,
         history=journal.records,
         initial_loss=initial_loss,
         solver=method.solver,
         seconds=clock.seconds,
         unsaved=saver.unsaved,
+        best_theta=None if best is None else np.array(best.theta),
+        best_validation_loss=None if best is None else best.loss,
+        best_iter=None if best is None else best.iteration,
     )
+
+
+def _restored(
+    problem: Problem, point: Linearisation, verdict: Verdict, validation: Unwatched, n_iter: int
+) -> tuple[Linearisation, str]:
+    """Return the point that the result is about, and the message that says so."""
+    best = validation.restored()
+    if best is None or best.iteration == n_iter:
+        return point, verdict.message
+    message = f"{verdict.message}; theta is that of iteration {best.iteration}"
+    return problem.linearise(best.theta), message
 
 
 def _at_first(problem: Problem, theta0: NDArray[np.float64] | None, seed: int | None) -> Start:

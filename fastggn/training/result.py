@@ -20,6 +20,7 @@ Status = Literal[
     "interrupted",
     "damping_limit",
     "diverging",
+    "early_stopped",
     "failed",
 ]
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -61,6 +62,9 @@ class Record:
     assemblies, factorisations, evaluations : int
         Since the start of the run: curvature systems prepared, systems solved, and losses
         evaluated at trial points.
+    validation_loss : float or None
+        The mean loss of the validation samples after the iteration, without l2; None where there
+        are none.
     """
 
     iteration: int
@@ -78,6 +82,7 @@ class Record:
     assemblies: int
     factorisations: int
     evaluations: int
+    validation_loss: float | None = None
 
     def __getitem__(self, name: str) -> Any:
         """Return the field `name`."""
@@ -98,7 +103,8 @@ class TrainResult:
     Attributes
     ----------
     theta : (N,) ndarray
-        The last accepted parameters; `theta0` itself where no step was accepted.
+        The last accepted parameters; `theta0` itself where no step was accepted. With early
+        stopping (`patience`) `best_theta`, whatever ended the run.
     loss : float
         The objective at `theta`, l2 included.
     gradient_norm : float
@@ -107,8 +113,8 @@ class TrainResult:
         Iterations done, a last one without an accepted step included.
     status : str
         Why the run ended: "converged_gradient", "converged_loss", "converged_step",
-        "target_reached", "max_iter", "max_time", "interrupted", "damping_limit", "diverging"
-        or "failed".
+        "target_reached", "max_iter", "max_time", "interrupted", "damping_limit", "diverging",
+        "early_stopped" or "failed".
     message : str
         The same in words, with the numbers that decided.
     history : list of Record
@@ -121,6 +127,13 @@ class TrainResult:
         Time the run took, its parts before a checkpoint included.
     unsaved : str
         Why the last state is not in the checkpoint; empty where it is, or none was asked for.
+    best_theta : (N,) ndarray or None
+        The parameters of the lowest validation loss; None without validation samples, as the two
+        below.
+    best_validation_loss : float or None
+        The lowest validation loss.
+    best_iter : int or None
+        The iteration after which it was found; 0 for `theta0`.
     """
 
     theta: NDArray[np.float64]
@@ -134,6 +147,9 @@ class TrainResult:
     solver: str
     seconds: float
     unsaved: str = ""
+    best_theta: NDArray[np.float64] | None = field(default=None, repr=False)
+    best_validation_loss: float | None = None
+    best_iter: int | None = None
 
     @property
     def converged(self) -> bool:
