@@ -20,14 +20,16 @@ if TYPE_CHECKING:
         CheckpointWarning,
         DivergenceWarning,
         FastGGNWarning,
+        ScalingWarning,
         SingularSystemWarning,
+        UnitsWarning,
     )
     from fastggn.estimators import GGNClassifier, GGNRegressor
     from fastggn.model_io import ModelFileError, load_model, save_model
     from fastggn.network import MLP
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
-    from fastggn.training import NullSpace, TrainResult, train
+    from fastggn.training import NullSpace, RestartsResult, TrainResult, train, train_restarts
     from fastggn.training.warmup import WarmupReport, warmup
 
 __version__ = "0.1.0"
@@ -48,8 +50,11 @@ __all__ = [
     "NullSpace",
     "Problem",
     "RankReport",
+    "RestartsResult",
+    "ScalingWarning",
     "SingularSystemWarning",
     "TrainResult",
+    "UnitsWarning",
     "WarmupReport",
     "__version__",
     "activations",
@@ -65,6 +70,7 @@ __all__ = [
     "show_config",
     "threads",
     "train",
+    "train_restarts",
     "warmup",
 ]
 
@@ -84,8 +90,11 @@ _HOME = {
     "NullSpace": "training",
     "Problem": "problem",
     "RankReport": "analysis.rank",
+    "RestartsResult": "training",
+    "ScalingWarning": "errors",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
+    "UnitsWarning": "errors",
     "WarmupReport": "training.warmup",
     "check_design": "analysis.rank",
     "critical_point": "analysis.critical",
@@ -95,6 +104,7 @@ _HOME = {
     "show_config": "parallel",
     "threads": "parallel",
     "train": "training",
+    "train_restarts": "training",
     "warmup": "training.warmup",
 }
 _MODULES = ("activations", "analysis", "data", "errors", "losses")

@@ -37,11 +37,8 @@ class Path:
     def __init__(self):
         self.thetas = []
 
-    def see(self, theta):
-        self.thetas.append(np.array(theta))
-
     def __call__(self, record):
-        return None
+        self.thetas.append(np.array(record.theta))
 
 
 def half_squares(theta, X, Y, weight=None):
@@ -104,16 +101,18 @@ def test_early_stopping(problem, patience, tolerance):
     assert half_squares(result.theta, *HELD_OUT) == pytest.approx(min(losses[: last + 1]))
     assert result.loss == whole.history[result.best_iter - 1].loss
     assert result.gradient_norm == whole.history[result.best_iter - 1].gradient_norm
-    assert f"theta is that of iteration {result.best_iter}" in result.message
+    restored = result.best_iter < last
+    assert (f"theta is that of iteration {result.best_iter}" in result.message) == restored
     assert result.history[-1].loss <= result.loss
 
 
 def test_the_best_theta_is_returned_whatever_ends_the_run(problem):
     theta0 = NET.init(1)
+    target = fg.train(problem, theta0, max_iter=15).loss
     for keywords, status in (
         ({"max_iter": 15}, "max_iter"),
         ({"callbacks": [lambda record: record.iteration == 15]}, "interrupted"),
-        ({"max_iter": 40, "grad_tol": 1e-2}, "converged_gradient"),
+        ({"loss_target": target}, "target_reached"),
     ):
         result = fg.train(problem, theta0, validation=HELD_OUT, patience=100, **keywords)
         assert result.status == status
@@ -208,7 +207,7 @@ def test_gates():
 def test_the_progress_shows_it(problem, capsys):
     result = fg.train(problem, seed=0, max_iter=2, validation=HELD_OUT, progress=True)
     lines = capsys.readouterr().err.splitlines()
-    assert f"validation {result.history[-1].validation_loss:.8e}" in lines[-1]
+    assert f"validation {result.history[-1].validation_loss:.6e}" in lines[-1]
 
 
 X, Y = HELD_OUT
@@ -255,7 +254,7 @@ def test_other_ranks_are_refused(problem):
 
     other = fg.Problem(NET, *HELD_OUT)
     other.comm = TwoRanks()
-    with pytest.raises(ValueError, match="of 2 ranks and the one that is trained has 1"):
+    with pytest.raises(ValueError, match="comm of size 2 and .* of size 1"):
         fg.train(problem, seed=0, validation=other)
 
 

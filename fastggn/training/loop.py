@@ -11,10 +11,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.errors import DivergenceWarning, as_float_vector
-from fastggn.parallel.comm import Comm, comm_of
+from fastggn.errors import (
+    DivergenceWarning,
+    ScalingWarning,
+    UnitsWarning,
+    as_float_vector,
+)
+from fastggn.parallel.comm import comm_of
 from fastggn.parallel.threads import threads
-from fastggn.signals import StopSignals
+from fastggn.training.advice import scaling_advice, unit_advice
 from fastggn.training.checkpointing import (
     Checkpointing,
     Saver,
@@ -24,11 +29,12 @@ from fastggn.training.checkpointing import (
 )
 from fastggn.training.clock import Clock
 from fastggn.training.escape import Escape
-from fastggn.training.journal import Journal, print_progress
+from fastggn.training.journal import Journal
 from fastggn.training.methods import make_escape, make_method
 from fastggn.training.moves import Counts, Method, Move, Verdict, norm
 from fastggn.training.options import Callback, Options, check_options
 from fastggn.training.result import TrainResult
+from fastggn.training.setting import shared_seed, shown, stop_signals, warn
 from fastggn.training.state import Random, Stateful
 from fastggn.training.stopping import SETTLED, Stopping
 from fastggn.training.validation import Unwatched, make_validation
@@ -144,9 +150,10 @@ def train(
         A fall of the validation loss by no more than this share of it does not count for
         `patience`.
     callbacks : iterable of callable
-        Each is called with the `Record` of every iteration; one that returns True stops the
-        run with the status "interrupted". One that has a method ``see`` is shown theta first,
-        which it must not change (`analysis.RankTrace` follows the rank in this way).
+        Each is called with the `Record` of every iteration, in order; while it runs,
+        ``record.theta`` are the parameters, read-only. One that returns True (not just something
+        true) stops the run with the status "interrupted"; an exception ends it. Over ranks, all
+        of them call theirs.
     checkpoint : path-like, optional
         A file from which the run can go on: written every `checkpoint_every`, at the end, and
         where the run is interrupted or an exception ends it, in one step, beside the one before
@@ -161,7 +168,9 @@ def train(
         all parts and may differ, as may `max_time`, which is for this part alone, and
         `callbacks`; everything else must be the same, the number of MPI ranks too.
     progress : bool
-        Print a line an iteration to the standard error stream.
+        Show iteration, loss, validation loss, damping, gain ratio and the time left at most on
+        the standard error stream: on one line that changes on a terminal, on plain lines
+        elsewhere, two a second at most.
     n_threads : int, optional
         Threads of the kernels for this run; None leaves the setting as it is.
 
@@ -169,8 +178,9 @@ def train(
     -------
     TrainResult
         Theta, loss, status and history. Numerical trouble is a status or a
-        `FastGGNWarning`, not an exception; theta moves by accepted finite steps only, and
-        Ctrl-C returns the last accepted one with the status "interrupted".
+        `FastGGNWarning`, not an exception (`ScalingWarning`: badly scaled samples,
+        `UnitsWarning`: saturated or dead units, both with advice); theta moves by accepted finite
+        steps only, and Ctrl-C returns the last accepted one with the status "interrupted".
 
     Raises
     ------
@@ -217,29 +227,20 @@ def train(
         callbacks=callbacks,
     )
     comm = comm_of(problem)
-    if progress and comm.rank == 0:
-        options = replace(options, callbacks=(*options.callbacks, print_progress))
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
-    with threads(n_threads), _stop_signals(plan) as signals:
+    display = shown(options, progress, comm)
+    with threads(n_threads), stop_signals(plan) as signals, display as line:
+        watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
-            options = replace(options, callbacks=(*options.callbacks, signals))
+            watching.append(signals)
+        options = replace(options, callbacks=(*options.callbacks, *watching))
+        warn(comm, ScalingWarning, scaling_advice(problem))
         result = _run(problem, given, options, seed, plan)
+        warn(comm, UnitsWarning, unit_advice(problem, result))
     if result.status == "interrupted" and signals.signal is not None:
         return replace(result, message=f"stopped by {signals.signal}")
     return result
-
-
-def _shared_seed(comm: Comm, seed: Any) -> Any:
-    """Return the seed, one for all ranks also where none was given."""
-    if comm.size == 1:
-        return seed
-    return comm.agree(np.random.SeedSequence().entropy if seed is None else seed)
-
-
-def _stop_signals(plan: Checkpointing | None) -> StopSignals:
-    """Return what takes over the signals that would end the process without a save."""
-    return StopSignals(() if plan is None else ("SIGTERM", "SIGUSR1"), unclaimed=True)
 
 
 def _run(
@@ -250,7 +251,7 @@ def _run(
     plan: Checkpointing | None,
 ) -> TrainResult:
     comm = comm_of(problem)
-    drawn = _shared_seed(comm, seed)
+    drawn = shared_seed(comm, seed)
     rng = np.random.default_rng(drawn)
     clock, counts = Clock(options.max_time, comm), Counts()
     validation = make_validation(options.validation)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STATUSES", "Record", "Status", "TrainResult"]
+__all__ = ["STATUSES", "History", "Record", "Status", "TrainResult"]
 
 Status = Literal[
     "converged_gradient",
@@ -29,6 +31,8 @@ STATUSES: tuple[str, ...] = get_args(Status)
 @dataclass(frozen=True)
 class Record:
     """One iteration of a training run; its fields also answer to ``record["loss"]``.
+
+    Callbacks can read the parameters, too, as ``record.theta``.
 
     Attributes
     ----------
@@ -84,6 +88,31 @@ class Record:
     evaluations: int
     validation_loss: float | None = None
 
+    @property
+    def theta(self) -> NDArray[np.float64]:
+        """The parameters after the iteration, shape (N,), read-only; of no use after the callback.
+
+        Raises
+        ------
+        AttributeError
+            Where no callback runs: a history does not keep the parameters of every iteration.
+        """
+        theta: NDArray[np.float64] | None = self.__dict__.get("_theta")
+        if theta is None:
+            raise AttributeError("record.theta is there while the callbacks run: copy it there")
+        return theta
+
+    @contextlib.contextmanager
+    def showing(self, theta: NDArray[np.float64]) -> Iterator[None]:
+        """Let `theta` be read inside the block."""
+        shown = theta.view()
+        shown.flags.writeable = False
+        self.__dict__["_theta"] = shown
+        try:
+            yield
+        finally:
+            del self.__dict__["_theta"]
+
     def __getitem__(self, name: str) -> Any:
         """Return the field `name`."""
         try:
@@ -94,6 +123,46 @@ class Record:
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dictionary of plain numbers and strings."""
         return asdict(self)
+
+
+class History(list[Record]):
+    """The records of a run: a list."""
+
+    def to_frame(self) -> Any:
+        """Return a pandas ``DataFrame``: a row an iteration, a column a field.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Its index is the iteration. What a method does not have (None) is NaN, and missing in
+            the column of integers `rank`.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed: it comes with the extra ``sklearn``.
+
+        Examples
+        --------
+        >>> import fastggn as fg
+        >>> problem = fg.Problem(fg.MLP((2, 2, 1)), *fg.data.xor())
+        >>> frame = fg.train(problem, seed=0, max_iter=3).history.to_frame()
+        >>> frame["loss"].is_monotonic_decreasing
+        True
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "a history as a frame needs pandas: pip install 'fastggn[sklearn]'"
+            ) from error
+        columns = {
+            column.name: [getattr(record, column.name) for record in self]
+            for column in fields(Record)
+        }
+        frame = pandas.DataFrame(columns).set_index("iteration")
+        optional = ("damping", "gain_ratio", "rcond", "validation_loss")
+        return frame.astype({**dict.fromkeys(optional, "float64"), "rank": "Int64"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,8 +186,8 @@ class TrainResult:
         "early_stopped" or "failed".
     message : str
         The same in words, with the numbers that decided.
-    history : list of Record
-        One record an iteration.
+    history : History
+        A list of one record an iteration; ``history.to_frame()`` is a pandas frame.
     initial_loss : float
         The objective at `theta0`.
     solver : str
@@ -142,7 +211,7 @@ class TrainResult:
     n_iter: int
     status: Status
     message: str
-    history: list[Record] = field(repr=False)
+    history: History = field(repr=False)
     initial_loss: float
     solver: str
     seconds: float

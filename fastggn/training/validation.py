@@ -57,8 +57,9 @@ def check_validation(
         )
     if validation.comm.size != problem.comm.size:
         raise ValueError(
-            f"validation is a problem of {validation.comm.size} ranks and the one that is trained "
-            f"has {problem.comm.size}: give both the same comm, and each rank its own rows"
+            f"validation is a problem with a comm of size {validation.comm.size} and the one that "
+            f"is trained has one of size {problem.comm.size}: give both the same comm, and each "
+            "rank its own rows"
         )
     return HeldOut(validation, patience, tolerance)
 
@@ -179,9 +180,10 @@ class Validation(Unwatched):
         """Say whether the run ends here."""
         if self._patience is None or self._waited < self._patience or self.best is None:
             return None
+        waited = f"{self._waited} iteration{'' if self._waited == 1 else 's'}"
         return Verdict(
             "early_stopped",
-            f"{self._waited} iterations without a fall of the validation loss "
+            f"{waited} without a fall of the validation loss "
             f"(lowest {self.best.loss:.6g} at iteration {self.best.iteration})",
         )
 
