@@ -23,6 +23,7 @@ from fastggn.network import MLP
 from fastggn.parallel.threads import threads
 from fastggn.problem import Problem
 from fastggn.sample_checks import checked_weights
+from fastggn.training import TrainResult
 
 __all__ = ["GGNEstimator", "takes_steps"]
 
@@ -124,7 +125,7 @@ class GGNEstimator(BaseEstimator):
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
             weights = checked_weights(weights, X.shape[0])
-            if not weights.any():
+            if weights is not None and not weights.any():
                 raise ValueError("sample_weight is zero for every sample")
         samples = Samples(X, self._encode(y, first, classes), weights)
         if first:
@@ -152,7 +153,7 @@ class GGNEstimator(BaseEstimator):
             start=self._scalers().carry(net, self.theta_, scalers) if warm else None,
         )
         fitted = fit_network(settings, task, rng)
-        self.result_ = fitted.result
+        self.result_: TrainResult | None = fitted.result
         self.alpha_ = fitted.l2 * samples.total / share
         self.posterior_, self.weight_decay_path_ = None, None
         if fitted.path is not None:
@@ -181,7 +182,7 @@ class GGNEstimator(BaseEstimator):
             "progress": bool(self.verbose),
         }
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> None:
         settings = check_settings(self)
         for name in ("early_stopping", "regularization"):
             if getattr(self, name):
@@ -194,7 +195,6 @@ class GGNEstimator(BaseEstimator):
         with self._limited_threads():
             for batch in parts:
                 self._take_step(settings, batch)
-        return self
 
     def _begin(self, settings: Settings, batch: Samples) -> None:
         """Set what `partial_fit` goes on from at its first call."""

@@ -129,7 +129,8 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
     Examples
     --------
     >>> import fastggn as fg
-    >>> X, label = fg.data.four_regions_class(200, seed=0)
+    >>> X, _ = fg.data.four_regions(200, seed=0)
+    >>> label = fg.data.four_regions_class(X)
     >>> model = fg.GGNClassifier(10, random_state=0, max_iter=50, tol=1e-2).fit(X, label)
     >>> bool(model.score(X, label) > 0.9)
     True
@@ -208,7 +209,8 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         TypeError, ValueError
             If a parameter or the data are not valid, or a label is not among the classes.
         """
-        return self._partial_fit(X, y, sample_weight, classes)
+        self._partial_fit(X, y, sample_weight, classes)
+        return self
 
     def predict(self, X: Any, *, as_frame: bool = False) -> Any:
         """Return labels.
@@ -338,10 +340,8 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
 
     def _score_outputs(self, outputs: FloatArray, held: Samples) -> float:
         if self._multilabel:
-            found, given = outputs > 0.0, held.Y > 0.5
-        else:
-            found, given = _winners(outputs), _winners(held.Y - 0.5)
-        return float(accuracy_score(given, found, sample_weight=held.weights))
+            return _accuracy(held.Y > 0.5, outputs > 0.0, held)
+        return _accuracy(_winners(held.Y - 0.5), _winners(outputs), held)
 
     def _strata(self, samples: Samples) -> NDArray[Any] | None:
         return None if self._multilabel else _winners(samples.Y - 0.5)
@@ -356,9 +356,13 @@ def _winners(outputs: FloatArray) -> NDArray[np.intp]:
     """Return the index of the class with the largest output; that of a single output is 1."""
     if outputs.shape[1] == 1:
         return (outputs[:, 0] > 0.0).astype(np.intp)
-    return outputs.argmax(axis=1)
+    return np.asarray(outputs.argmax(axis=1))
+
+
+def _accuracy(given: Any, found: Any, held: Samples) -> float:
+    return float(accuracy_score(given, found, sample_weight=held.weights))
 
 
 def _sigmoid(outputs: FloatArray) -> FloatArray:
     """Return probabilities; what would be rounded to certainty is the last number below 1."""
-    return np.minimum(expit(outputs), CERTAIN)
+    return np.asarray(np.minimum(expit(outputs), CERTAIN))

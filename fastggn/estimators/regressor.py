@@ -198,7 +198,8 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
         TypeError, ValueError
             If a parameter or the data are not valid.
         """
-        return self._partial_fit(X, y, sample_weight)
+        self._partial_fit(X, y, sample_weight)
+        return self
 
     def predict(self, X: Any, return_std: bool = False, *, as_frame: bool = False) -> Any:
         """Return predictions in the units of the targets.
