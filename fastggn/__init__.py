@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         SingularSystemWarning,
         UnitsWarning,
     )
+    from fastggn.estimators import GGNClassifier, GGNRegressor
     from fastggn.model_io import ModelFileError, load_model, save_model
     from fastggn.network import MLP
     from fastggn.parallel import show_config, threads
@@ -52,6 +53,8 @@ __all__ = [
     "DivergenceWarning",
     "Evidence",
     "FastGGNWarning",
+    "GGNClassifier",
+    "GGNRegressor",
     "LaplacePosterior",
     "ModelFileError",
     "NullSpace",
@@ -97,6 +100,8 @@ _HOME = {
     "DivergenceWarning": "errors",
     "Evidence": "training.evidence",
     "FastGGNWarning": "errors",
+    "GGNClassifier": "estimators",
+    "GGNRegressor": "estimators",
     "LaplacePosterior": "bayesian",
     "ModelFileError": "model_io",
     "NullSpace": "training",
