@@ -15,7 +15,7 @@ from fastggn.parallel.comm import require_serial
 from fastggn.parallel.threads import one_pool
 from fastggn.workspace import Block
 
-__all__ = ["LayerBlock", "layer_blocks"]
+__all__ = ["LayerBlock", "layer_blocks", "layer_outputs"]
 
 FloatArray = NDArray[np.float64]
 
@@ -130,3 +130,17 @@ def _sensitivities(
     rows = psi[chunks, first_row : first_row + count].reshape(-1, count, n_outputs, chunk)
     by_sample = rows.transpose(0, 3, 1, 2).reshape(-1, count, n_outputs)
     return np.array(by_sample[inside], order="C")
+
+
+def layer_outputs(rows: FactoredJacobian) -> list[FloatArray]:
+    """Return Phi_0..Phi_L, samples as columns: one more forward sweep, all of it kept."""
+    plan = rows.plan
+    heights = [m for _, m in plan.net.layer_shapes] + [plan.n_outputs]
+    starts = [int(row[PHI_IN]) for row in plan.layers]
+    starts.append(starts[-1] + heights[-2])
+    out = [np.empty((height, plan.n_samples)) for height in heights]
+    for block in rows.blocks():
+        for phi, start in zip(out, starts, strict=True):
+            whole = slice(0, block.size)
+            phi[:, block.start : block.stop] = block.by_sample(start, phi.shape[0], whole).T
+    return out

@@ -15,8 +15,7 @@ from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check
 from fastggn.errors import as_float_vector, check_positive, require_output, unknown_name
 from fastggn.glance import Glance
 from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian
-from fastggn.kernels.layout import PHI_IN
-from fastggn.layer_blocks import LayerBlock, layer_blocks
+from fastggn.layer_blocks import LayerBlock, layer_blocks, layer_outputs
 from fastggn.linearisation import Linearisation, Objective, prepared_targets
 from fastggn.losses import Loss, get_loss
 from fastggn.network import MLP
@@ -375,16 +374,7 @@ class Problem:
             Phi_l of shape (n_l, T), with a last row of ones (the dummy unit) below the output
             layer where the bias is free.
         """
-        net, plan = self.network, self._objective.plan
-        heights = [m for _, m in net.layer_shapes] + [net.n_outputs]
-        starts = [int(row[PHI_IN]) for row in plan.layers]
-        starts.append(starts[-1] + heights[-2])
-        out = [np.empty((height, plan.n_samples)) for height in heights]
-        for block in self.linearise(theta).rows.blocks():
-            for phi, start in zip(out, starts, strict=True):
-                whole = slice(0, block.size)
-                phi[:, block.start : block.stop] = block.by_sample(start, phi.shape[0], whole).T
-        return out
+        return layer_outputs(self.linearise(theta).rows)
 
     @pooled
     def layer_sensitivities(self, theta: ArrayLike) -> list[FloatArray]:
