@@ -1,8 +1,12 @@
 """Settings of the documentation; built strictly: python -m sphinx -W docs docs/_build."""
 
 import re
+import sys
+from pathlib import Path
 
 import fastggn
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))  # result_figures
 
 project = "fastggn"
 author = "fastggn developers"
@@ -15,8 +19,9 @@ extensions = [
     "sphinx.ext.mathjax",
     "numpydoc",
     "myst_parser",
+    "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "_ext", "tutorials"]
 html_theme = "pydata_sphinx_theme"
 html_title = f"fastggn {release}"
 html_theme_options = {"navigation_with_keys": False, "show_prev_next": False}
@@ -28,6 +33,24 @@ autosummary_generate = True
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+
+# docs/tutorials/*.py run during the build; one that fails, fails the build.
+sphinx_gallery_conf = {
+    "examples_dirs": "tutorials",
+    "gallery_dirs": "auto_tutorials",
+    "filename_pattern": r"/\d_",
+    "within_subsection_order": "FileNameSortKey",
+    "image_scrapers": ("matplotlib", "result_figures"),
+    "image_srcset": ["2x"],
+    "capture_repr": (),
+    "reference_url": {"fastggn": None},
+    "doc_module": ("fastggn",),
+    "backreferences_dir": None,
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_signature": False,
+    "write_computation_times": False,
+}
 
 
 def keep_bars(app, what, name, obj, options, lines):
