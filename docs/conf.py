@@ -2,6 +2,7 @@
 
 import re
 import sys
+import warnings
 from pathlib import Path
 
 import fastggn
@@ -23,8 +24,15 @@ extensions = [
 ]
 exclude_patterns = ["_build", "_ext", "tutorials"]
 html_theme = "pydata_sphinx_theme"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_show_sourcelink = False
 html_title = f"fastggn {release}"
-html_theme_options = {"navigation_with_keys": False, "show_prev_next": False}
+html_theme_options = {
+    "navigation_with_keys": False,
+    "show_prev_next": False,
+    "header_links_before_dropdown": 6,
+}
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
@@ -34,12 +42,18 @@ autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
+# A tutorial shows the warnings that its lines cause, without the path of an installation.
+warnings.formatwarning = lambda message, category, *where, **line: (
+    f"{category.__name__}: {message}\n"
+)
+
 # docs/tutorials/*.py run during the build; one that fails, fails the build.
 sphinx_gallery_conf = {
     "examples_dirs": "tutorials",
     "gallery_dirs": "auto_tutorials",
     "filename_pattern": r"/\d_",
     "within_subsection_order": "FileNameSortKey",
+    "nested_sections": False,
     "image_scrapers": ("matplotlib", "result_figures"),
     "image_srcset": ["2x"],
     "capture_repr": (),
