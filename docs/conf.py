@@ -21,6 +21,7 @@ extensions = [
     "numpydoc",
     "myst_parser",
     "sphinx_gallery.gen_gallery",
+    "sphinx-mathjax-offline",  # formulas also without a network
 ]
 exclude_patterns = ["_build", "_ext", "tutorials"]
 html_theme = "pydata_sphinx_theme"
