@@ -23,8 +23,9 @@ extensions = [
     "sphinx_gallery.gen_gallery",
     "sphinx-mathjax-offline",  # formulas also without a network
 ]
-exclude_patterns = ["_build", "_ext", "tutorials"]
+exclude_patterns = ["_build", "_ext", "_templates", "tutorials"]
 html_theme = "pydata_sphinx_theme"
+templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
