@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import operator
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = [
     "SingularSystemWarning",
     "as_float_vector",
     "as_real",
+    "check_count",
     "check_finite",
     "check_positive",
     "suggest",
@@ -104,6 +106,25 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> float:
     if not np.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise ValueError(f"{name} must be {'>= 0' if zero else '> 0'} and finite, got {value}")
     return number
+
+
+def check_count(name: str, value: Any, least: int) -> int:
+    """Return `value` as an integer of at least `least`.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is smaller.
+    """
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
+    if count < least:
+        raise ValueError(f"{name} must be at least {least}, got {count}")
+    return count
 
 
 def as_real(name: str, value: Any) -> NDArray[np.float64]:

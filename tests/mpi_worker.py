@@ -124,10 +124,16 @@ def training(comm, X, Y):
         "newton": {"method": "newton", "max_iter": 20},
         "steihaug": {"method": "newton", "solver": "lsqr", "max_iter": 10},
         "bp": {"method": "bp", "alpha": 0.1, "max_iter": 20},
+        "early stopping": {"solver": "cholesky", "patience": 3},
     }
+    V = np.random.default_rng(9).permutation(Y)  # held out: no fit of Y comes near
     for name, options in runs.items():
-        one, many = fg.train(serial, theta, **options), fg.train(problem, theta, **options)
-        again = fg.train(problem, theta, **options)
+        held_out = {}, {}
+        if "patience" in options:
+            held_out = {"validation": (X, V)}, {"validation": (X[rows], V[rows])}
+        one = fg.train(serial, theta, **options, **held_out[0])
+        many = fg.train(problem, theta, **options, **held_out[1])
+        again = fg.train(problem, theta, **options, **held_out[1])
         out[name] = {
             "loss": relative(many.loss, one.loss),
             "iterations": [one.n_iter, many.n_iter],
@@ -200,6 +206,8 @@ def refusals(comm, X, Y):
         "dual": lambda: fg.train(problem, theta, solver="dual"),
         "adam": lambda: fg.train(problem, theta, method="adam"),
         "batches": lambda: fg.train(problem, theta, batch_size=5),
+        "validation": lambda: fg.train(problem, theta, validation=(bad, Y[rows])),
+        "validation alone": lambda: fg.train(problem, theta, validation=fg.Problem(net, X, Y)),
         "rank_analysis": lambda: fg.rank_analysis(problem, theta),
         "critical_point": lambda: fg.critical_point(problem, theta),
     }
@@ -219,10 +227,12 @@ def jobs(comm, folder):
     X, Y, _, _ = samples()
     net, rows = fg.MLP((3, 3, 2)), split(comm, "uneven")
     problem = fg.Problem(net, X[rows], Y[rows], l2=1e-3, comm=comm)
+    V = np.random.default_rng(9).permutation(Y)
+    early = {"validation": (X[rows], V[rows]), "patience": 4, "damping": 10.0}
     return {
         "parts": {
             name: in_parts(comm, problem, folder / f"{number}.ckpt", options)
-            for number, (name, options) in enumerate(RESUMED.items())
+            for number, (name, options) in enumerate({**RESUMED, "early stopping": early}.items())
         },
         "files": sorted(path.name for path in folder.iterdir()),
         "unseeded": unseeded(comm, problem, folder / "unseeded.ckpt"),
@@ -254,7 +264,11 @@ def in_parts(comm, problem, path, options):
         parts, status = parts + 1, result.status
     same = np.array_equal(result.theta, whole.theta) and result.status == whole.status
     again = [record.loss for record in result.history] == [r.loss for r in whole.history]
-    return {"parts": parts, "same": comm.allgather(bool(same and again))}
+    return {
+        "parts": parts,
+        "same": comm.allgather(bool(same and again)),
+        "status": comm.allgather(whole.status),
+    }
 
 
 def unseeded(comm, problem, path):

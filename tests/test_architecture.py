@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fastggn"
 
 # From the ground up; a module may import from lower layers, and from its own part of the package.
 LAYERS = (
-    {"cgroups", "cores", "errors", "signals"},
+    {"cgroups", "cores", "errors", "progress", "signals"},
     {"kernels", "parallel", "data"},
     {"activations", "losses", "initialisation"},
     {"checkpoints", "tiling", "workspace", "network"},
@@ -39,7 +39,7 @@ KERNEL_IMPORTS = {"numpy", "numba", "llvmlite", "scipy"} | set(sys.stdlib_module
 # Who may import what is heavy, optional, or for people only.
 RESERVED = {
     "click": {"cli"},
-    "rich": {"cli"},
+    "rich": {"cli", "progress"},
     "matplotlib": {"plotting", "experiments"},
     "sklearn": {"estimators"},
     "h5py": {"data"},
@@ -158,7 +158,7 @@ def test_reserved_imports(path):
         assert allowed is None or part in allowed, f"{name_of(path)} imports {imported}"
 
 
-@pytest.mark.parametrize("package", ["h5py", "zarr", "mpi4py", "matplotlib", "sklearn"])
+@pytest.mark.parametrize("package", ["h5py", "zarr", "mpi4py", "matplotlib", "pandas", "sklearn"])
 def test_extras_are_imported_when_they_are_used(package):
     for path in modules():
         names = {imported.split(".")[0] for imported in imports(path, top_level=True)}

@@ -95,6 +95,7 @@ def test_training_agrees(size):
         # Where a run converges depends on the rounding of its last steps.
         assert abs(one - many) <= 2, f"{name}: {one} iterations in one process, {many} on {size}"
         assert len(set(run["status"])) == 1, f"{name}: {run['status']}"
+        assert (run["status"][0] == "early_stopped") == (name == "early stopping")
 
 
 @needs_mpi
@@ -128,6 +129,10 @@ def test_bad_input_of_one_rank_is_an_error_on_all(size):
     }
     for name, message in expected.items():
         assert refused[name] == [message] * size
+    assert all("validation: " in message for message in refused["validation"])
+    assert all("X[2, 1] is nan" in message for message in refused["validation"])
+    alone = f"a comm of size 1 and the one that is trained has one of size {size}"
+    assert all(alone in message for message in refused["validation alone"])
 
 
 @needs_mpi
@@ -216,6 +221,7 @@ def test_resumed_runs_have_the_bits_of_whole_ones(jobs):
     for name, run in jobs["parts"].items():
         assert run["parts"] >= 3, name
         assert run["same"] == [True] * 3, name
+    assert jobs["parts"]["early stopping"]["status"] == ["early_stopped"] * 3
     # Rank 0 alone writes: two generations of each run, nothing else.
     expected = [f"{i}.ckpt{end}" for i in range(len(jobs["parts"])) for end in ("", ".previous")]
     assert jobs["files"] == expected

@@ -24,6 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 ITERATIONS = 20
 DISABLED = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
+# Held-out samples with labels of their own: their loss rises soon.
+VALIDATION = (fg.data.four_regions(40, seed=1)[0], fg.data.four_regions(40, seed=2)[1])
+
 # Every method and every part that remembers something.
 CASES = {
     "lm": {},
@@ -45,6 +48,17 @@ CASES = {
         "regularizer": fg.NullSpace(refresh=None),
     },
     "lm null space": {"regularizer": fg.NullSpace(mode="objective", refresh=3)},
+    "early stopping": {
+        "damping": 1e-3,
+        "validation": (VALIDATION[0], VALIDATION[1], np.linspace(0.5, 1.0, 40)),
+        "patience": 9,
+    },
+    "early stopping with batches": {
+        "batch_size": 30,
+        "validation": VALIDATION,
+        "patience": 9,
+        "validation_tol": 1e-3,
+    },
     "escape by noise": {"escape": "noise", "grad_tol": 0.01},
     "escape by curvature": {"escape": "negative_curvature", "grad_tol": 0.01},
 }
@@ -67,7 +81,11 @@ def stop(record):
 def facts(result):
     """Return all that must be equal: theta, outcome, and the history but for the time."""
     history = [{**record.to_dict(), "seconds": 0.0} for record in result.history]
-    return sha(result.theta), result.status, result.message, repr(history), result.initial_loss
+    best = result.best_validation_loss, result.best_iter
+    if result.best_theta is not None:
+        best = *best, sha(result.best_theta)
+    outcome = result.status, result.message, result.initial_loss
+    return sha(result.theta), outcome, best, repr(history)
 
 
 def quiet_train(*arguments, **keywords):
@@ -317,6 +335,8 @@ def variants():
         "regularizer": fg.NullSpace(),
     }.items():
         yield f"{name.removeprefix('loss_')} was", same, {"seed": 0, name: value}
+    held_out = {"seed": 0, "validation": VALIDATION}
+    yield "validation differs", same, held_out
     yield "gradient was 1e-10 and is 0.01", same, {"seed": 0, "grad_tol": 0.01}
     yield "method was 'lm' and is 'newton'", same, {"seed": 0, "method": "newton"}
 
@@ -384,6 +404,7 @@ def paths(tree, before=()):
 def test_a_whole_file_with_a_missing_or_wrong_part(problem, tmp_path):
     path = tmp_path / "a.ckpt"
     keywords = {"seed": 0, "max_iter": 4, "method": "bp", "alpha": 0.01, "momentum": 0.5}
+    keywords |= {"validation": VALIDATION, "patience": 20}
     fg.train(problem, checkpoint=path, **keywords)
     content = CheckpointFile(path).load()
     needed = [p for p in paths(content) if p[0] != "versions" and p[0] != "identity"]
@@ -575,3 +596,24 @@ def test_outside_the_main_thread(problem, tmp_path):
     thread.start()
     thread.join()
     assert results[0].unsaved == "" and (tmp_path / "a.ckpt").exists()
+
+
+def test_other_validation_samples_are_another_run(problem, tmp_path):
+    path, (X, Y) = tmp_path / "a.ckpt", VALIDATION
+    keywords = {"seed": 0, "checkpoint": path}
+    early = {"validation": (X, Y), "patience": 5}
+    fg.train(problem, max_iter=2, **early, **keywords)
+    for words, changed in (
+        ("patience was 5 and is 6", {"patience": 6}),
+        ("validation_tol was 0.0 and is 0.1", {"validation_tol": 0.1}),
+        ("validation targets Y differs", {"validation": (X, Y + 1.0)}),
+        ("validation differs", {"validation": None, "patience": None}),
+    ):
+        with pytest.raises(CheckpointError, match=words):
+            fg.train(problem, max_iter=4, resume=True, **{**early, **changed}, **keywords)
+    # A limit that comes together with the end of the patience does not hide it.
+    whole = fg.train(problem, **early, **{**keywords, "checkpoint": None})
+    assert whole.status == "early_stopped"
+    fg.train(problem, max_iter=whole.n_iter, **early, **keywords)
+    again = fg.train(problem, resume=True, **early, **keywords)
+    assert facts(again) == facts(whole)

@@ -29,7 +29,7 @@ def parabola():
 def test_statuses_are_those_of_the_interface():
     assert set(STATUSES) == {
         "converged_gradient", "converged_loss", "converged_step", "target_reached", "max_iter",
-        "max_time", "interrupted", "damping_limit", "diverging", "failed",
+        "max_time", "interrupted", "damping_limit", "diverging", "early_stopped", "failed",
     }  # fmt: skip
 
 

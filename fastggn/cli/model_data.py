@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.cli.held_out import known_labels
 from fastggn.cli.samples import LABEL_LOSSES, Scaling
 from fastggn.data.builtin import DATASETS
 from fastggn.data.files import load_table
@@ -54,7 +55,8 @@ def model_problem(
         X = _scaling(known["scale_inputs"]).apply(X)
     targets: Any = Y
     if loss.name in LABEL_LOSSES and Y.shape[1] == 1 and known.get("classes"):
-        targets = _labels(Y[:, 0], known["classes"], loss.name)
+        labels = known_labels(Y[:, 0], known["classes"])
+        targets = labels[:, None].astype(np.float64) if loss.name == "logistic" else labels
     elif Y.shape[1] != net.n_outputs:
         raise ValueError(f"DATA has {Y.shape[1]} target columns, the network {net.n_outputs}")
     elif known.get("scale_targets"):
@@ -102,13 +104,3 @@ def _builtin(
 
 def _scaling(kept: Mapping[str, Any]) -> Scaling:
     return Scaling(np.array(kept["mean"]), np.array(kept["scale"]))
-
-
-def _labels(values: Array, classes: list[float], loss: str) -> Any:
-    """Return labels from 0 for the values of a target column."""
-    ordered = np.array(classes)
-    labels = np.searchsorted(ordered, values).clip(0, ordered.size - 1)
-    if not (ordered[labels] == values).all():
-        i = int(np.argmax(ordered[labels] != values))
-        raise ValueError(f"target {values[i]} of sample {i} is no class that the model knows")
-    return labels[:, None].astype(np.float64) if loss == "logistic" else labels

@@ -32,6 +32,8 @@ class Settings:
     samples: int | None
     one_hot: bool
     standardise: bool | None
+    validation: str | None
+    validation_fraction: float | None
     hidden: tuple[int, ...]
     activation: tuple[str, ...]
     output_activation: str
@@ -56,6 +58,8 @@ class Settings:
     loss_tol: float
     step_tol: float
     loss_target: float | None
+    patience: int | None
+    validation_tol: float
     threads: int | None
     mpi: bool
     starts: int
@@ -114,6 +118,11 @@ OPTIONS = (
     option("Data", "--standardise/--no-standardise", default=None,
            help="Scale the inputs, and the targets of a regression, to mean 0 and deviation 1; "
                 "the model file keeps the scales.  [default: for DATA only]"),
+    option("Data", "--validation", metavar="FILE",
+           help="Samples that are not trained on, of the same columns as DATA: their loss is "
+                "shown, and ends the run with --patience."),
+    option("Data", "--validation-fraction", type=float, metavar="X",
+           help="Hold out this share of the samples instead, chosen by --seed."),
     option("Network", "--hidden", type=WIDTHS, default=HIDDEN, metavar="WIDTHS",
            help="Widths of the hidden layers, or none."),
     option("Network", "--activation", type=NAMES, default="tanh", metavar="NAME",
@@ -157,6 +166,11 @@ OPTIONS = (
     option("Stopping", "--step-tol", type=float, default=1e-14, metavar="X",
            help="Stop at this relative length of a step."),
     option("Stopping", "--loss-target", type=float, metavar="X", help="Stop at this loss."),
+    option("Stopping", "--patience", type=COUNT, metavar="N",
+           help="Stop after N iterations without a fall of the validation loss, and keep the "
+                "weights of its lowest value."),
+    option("Stopping", "--validation-tol", type=float, default=0.0, metavar="X",
+           help="A fall by less than this share of it does not count."),
     option("Running", "--threads", type=COUNT, metavar="N",
            help="Threads of the kernels; with --mpi, of each rank.  [default: all cores]"),
     option("Running", "--mpi", is_flag=True, default=False, show_default=False,

@@ -13,7 +13,7 @@ from rich.console import Console
 from fastggn.cli.history import HistoryFile
 from fastggn.cli.options import Settings
 from fastggn.cli.outcome import BadInput
-from fastggn.cli.progress import ProgressLine
+from fastggn.progress import ProgressLine
 from fastggn.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ TRAIN_ARGUMENTS = (
     "step_tol",
     "loss_target",
     "max_time",
+    "patience",
+    "validation_tol",
 )
 
 
@@ -54,6 +56,8 @@ class Runner:
         What is minimised.
     console : Console
         For the progress.
+    validation : Problem or None
+        The samples that are held out.
 
     Raises
     ------
@@ -63,7 +67,13 @@ class Runner:
         If the history cannot be written.
     """
 
-    def __init__(self, settings: Settings, problem: Problem, console: Console) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        problem: Problem,
+        console: Console,
+        validation: Problem | None = None,
+    ) -> None:
         from fastggn.parallel.threads import threads
         from fastggn.training.options import check_options
 
@@ -71,6 +81,7 @@ class Runner:
         self._problem = problem
         self._console = console
         self._arguments = {name: getattr(settings, name) for name in TRAIN_ARGUMENTS}
+        self._arguments["validation"] = validation
         self.options: Options = check_options(problem, callbacks=(), **self._arguments)
         with threads(settings.threads):
             pass
@@ -90,7 +101,7 @@ class Runner:
             arguments["checkpoint"] = checkpoint
             arguments["checkpoint_every"] = settings.checkpoint_every
             arguments["resume"] = settings.resume
-        line = self._line()
+        line = self._line(max_time)
         with self._history.of(seed) as history, line, _refused_at_first(line):
             result = train(
                 self._problem,
@@ -104,12 +115,14 @@ class Runner:
             return replace(result, message=f"stopped by {stop.signal}")
         return result
 
-    def _line(self) -> ProgressLine:
+    def _line(self, max_time: float | None) -> ProgressLine:
         settings = self._settings
         # A line an iteration for each of many runs would bury the line of their outcome.
         several = settings.starts > 1 and not self._console.is_terminal and not settings.verbose
         quiet = settings.quiet or several
-        return ProgressLine(self._console, settings.max_iter, settings.verbose, quiet)
+        return ProgressLine(
+            self._console, settings.max_iter, max_time, verbose=settings.verbose, quiet=quiet
+        )
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.cli.held_out import held_out_table, hold_out
 from fastggn.cli.options import DATASET, Settings
 from fastggn.data.builtin import DATASETS
 from fastggn.data.files import StreamedTable, Table, load_table, stream_table
@@ -19,7 +20,7 @@ from fastggn.parallel.comm import SERIAL, Comm, as_comm
 from fastggn.parallel.memory import available_memory
 from fastggn.parallel.mpi import world
 
-__all__ = ["Samples", "load_samples"]
+__all__ = ["LABEL_LOSSES", "Samples", "Scaling", "load_samples"]
 
 Array = NDArray[np.float64]
 
@@ -99,6 +100,8 @@ class Samples:
         The processes that share the samples: `X`, `Y` and `labels` are this one's.
     shared : int or None
         T of all processes, where there are several.
+    held_out : Samples or None
+        Those that are not trained on: labels and scales are the same.
     """
 
     name: str
@@ -114,6 +117,7 @@ class Samples:
     scale_Y: Scaling | None = None
     comm: Comm = SERIAL
     shared: int | None = None
+    held_out: Samples | None = None
 
     @property
     def n_samples(self) -> int:
@@ -161,6 +165,7 @@ class Samples:
         return {
             "name": self.name,
             "n_samples": self.n_samples,
+            "n_held_out": 0 if self.held_out is None else self.held_out.n_samples,
             "inputs": list(self.inputs),
             "targets": list(self.targets),
             "decision": self.decision,
@@ -172,6 +177,8 @@ class Samples:
 
 def load_samples(settings: Settings) -> Samples:
     """Return the samples that the settings ask for; with ``--mpi``, this rank's share of them.
+
+    Samples are held out before the scales are taken, which they have no part in.
 
     Raises
     ------
@@ -186,7 +193,7 @@ def load_samples(settings: Settings) -> Samples:
     if settings.data is not None:
         name, classes = Path(settings.data).name, None
         table: Table | StreamedTable
-        table = _from_file(settings, comm)
+        table = _from_file(settings.data, settings, comm)
     else:
         name = settings.dataset or DATASET
         table, classes = _builtin(name, settings)
@@ -200,6 +207,11 @@ def load_samples(settings: Settings) -> Samples:
         samples = _plain(name, table, decision="nearest", classes=classes, labels=labels)
     else:
         samples = _plain(name, table)
+    if settings.validation_fraction is not None:
+        samples = hold_out(samples, settings.validation_fraction, settings.seed)
+    elif settings.validation is not None:
+        found = _from_file(settings.validation, settings, comm)
+        samples = replace(samples, held_out=held_out_table(samples, settings.validation, found))
     wanted = settings.standardise
     if wanted or (wanted is None and settings.data is not None):
         samples = _standardised(samples, settings)
@@ -212,13 +224,13 @@ def _share(samples: Samples, comm: Comm) -> Samples:
     own = slice(comm.rank * total // comm.size, (comm.rank + 1) * total // comm.size)
     labels = None if samples.labels is None else samples.labels[own]
     X, Y = row_range(samples.X, own.start, own.stop), row_range(samples.Y, own.start, own.stop)
-    return replace(samples, X=X, Y=Y, labels=labels, comm=comm, shared=total)
+    held_out = None if samples.held_out is None else _share(samples.held_out, comm)
+    return replace(samples, X=X, Y=Y, labels=labels, comm=comm, shared=total, held_out=held_out)
 
 
-def _from_file(settings: Settings, comm: Comm) -> Table | StreamedTable:
-    """Return the table of DATA, left in its file where it is large beside the free memory."""
-    assert settings.data is not None
-    streamed = stream_table(settings.data, settings.target)
+def _from_file(path: str, settings: Settings, comm: Comm) -> Table | StreamedTable:
+    """Return the table of a file, left there where it is large beside the free memory."""
+    streamed = stream_table(path, settings.target)
     if streamed is not None:
         T, n = streamed.X.shape
         free = comm.memory_share(available_memory())
@@ -228,7 +240,7 @@ def _from_file(settings: Settings, comm: Comm) -> Table | StreamedTable:
             # Classes are counted first: the labels are held, the inputs are not.
             parts = [rows for _, rows in in_parts(as_source("Y", streamed.Y))]
             return replace(streamed, Y=np.concatenate(parts))
-    return load_table(settings.data, settings.target)
+    return load_table(path, settings.target)
 
 
 def _builtin(name: str, settings: Settings) -> tuple[Table, Array | None]:
@@ -281,6 +293,10 @@ def _standardised(samples: Samples, settings: Settings) -> Samples:
     """Return the samples with scaled inputs and, in a regression, scaled targets."""
     X, scale_X = _scaled(samples.X)
     scaled = replace(samples, X=X, scale_X=scale_X)
+    part = samples.held_out
+    if part is not None:
+        part = replace(part, X=_scaled_like(part.X, scale_X), scale_X=scale_X)
+        scaled = replace(scaled, held_out=part)
     # Labels and probabilities keep their meaning only unscaled, an output activation its range.
     if (
         settings.loss in LABEL_LOSSES
@@ -289,7 +305,9 @@ def _standardised(samples: Samples, settings: Settings) -> Samples:
     ):
         return scaled
     Y, scale_Y = _scaled(samples.Y)
-    return replace(scaled, Y=Y, scale_Y=scale_Y)
+    if part is not None:
+        part = replace(part, Y=_scaled_like(part.Y, scale_Y), scale_Y=scale_Y)
+    return replace(scaled, Y=Y, scale_Y=scale_Y, held_out=part)
 
 
 def _scaled(columns: Any) -> tuple[Any, Scaling]:
@@ -299,3 +317,9 @@ def _scaled(columns: Any) -> tuple[Any, Scaling]:
         return rows, Scaling(rows.mean, rows.scale)
     scaling = Scaling.of(columns)
     return scaling.apply(columns), scaling
+
+
+def _scaled_like(columns: Any, scaling: Scaling) -> Any:
+    if is_streamed(columns):
+        return Standardised(columns, scaling.mean, scaling.scale)
+    return scaling.apply(columns)

@@ -131,7 +131,7 @@ class Starts:
     def _recall(self, file: CheckpointFile) -> None:
         """Take over the starts that an earlier run of the command has finished."""
         from fastggn.training.identity import compare_identities
-        from fastggn.training.result import TrainResult
+        from fastggn.training.result import History, TrainResult
 
         try:
             content = file.load()
@@ -141,7 +141,7 @@ class Starts:
             best, self._done = content["best"], dict(content["done"])
             theta = as_float_vector("theta", best["theta"], self._problem.n_params)
             kept = {name: best[name] for name in KEPT}
-            self._best = TrainResult(theta=theta, history=[], **kept), int(best["seed"])
+            self._best = TrainResult(theta=theta, history=History(), **kept), int(best["seed"])
             for seed in self._done:  # left behind where a kill came between two files
                 self._drop(int(seed))
         except CheckpointError as error:

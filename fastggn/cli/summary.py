@@ -9,11 +9,16 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from fastggn.cli.options import Settings
     from fastggn.cli.samples import Samples
     from fastggn.network import MLP
     from fastggn.problem import Problem
     from fastggn.training import TrainResult
+
+    Array = NDArray[np.float64]
 
 __all__ = ["network_name", "opening", "print_rows", "print_summary"]
 
@@ -30,9 +35,11 @@ def network_name(net: MLP) -> str:
 
 def opening(settings: Settings, samples: Samples, problem: Problem) -> str:
     """Return the line that says what is about to be trained on what."""
+    part = samples.held_out
+    held_out = "" if part is None else f" and {part.n_samples} held out"
     return (
         f"{network_name(problem.network)}, {problem.n_params} parameters; "
-        f"{samples.name}, {problem.n_samples} samples; "
+        f"{samples.name}, {problem.n_samples} samples{held_out}; "
         f"{settings.loss} loss, method {settings.method}"
     )
 
@@ -43,6 +50,7 @@ def print_summary(
     problem: Problem,
     result: TrainResult,
     accuracy: float | None,
+    held_out: Array | None = None,
 ) -> None:
     """Print the outcome of a run as a table to the standard output stream."""
     rows = [
@@ -56,6 +64,8 @@ def print_summary(
     if (error := samples.rms_error(problem.outputs(result.theta))) is not None:
         units = "" if samples.scale_Y is None else ", in the units of the target"
         rows.append(("rms error", f"{error:.6g}{units}"))
+    if samples.held_out is not None and held_out is not None:
+        rows += _validation(samples.held_out, result, held_out)
     rows += [
         ("iterations", str(result.n_iter)),
         ("time", f"{result.seconds:.2f} s"),
@@ -65,6 +75,23 @@ def print_summary(
         ("model", settings.out),
     ]
     print_rows(rows)
+
+
+def _validation(held_out: Samples, result: TrainResult, outputs: Array) -> list[tuple[str, str]]:
+    """Return what the samples that were not trained on say about the model that is saved."""
+    rows = [
+        (
+            "validation loss",
+            f"{result.best_validation_loss:.6e} at its lowest, after iteration {result.best_iter}",
+        )
+    ]
+    if (accuracy := held_out.accuracy(outputs)) is not None:
+        rows.append(
+            ("", f"accuracy {100 * accuracy:.2f} % of {held_out.n_samples} held-out samples")
+        )
+    if (error := held_out.rms_error(outputs)) is not None:
+        rows.append(("", f"rms error {error:.6g} on {held_out.n_samples} held-out samples"))
+    return rows
 
 
 def print_rows(rows: Iterable[tuple[str, str]]) -> None:

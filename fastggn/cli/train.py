@@ -35,6 +35,7 @@ Examples:
   fastggn train                                      four regions, writes model.npz
   fastggn train houses.csv --target price            your own table, scaled
   fastggn train houses.csv --hidden 30 --activation softplus --max-time 60
+  fastggn train houses.csv --validation-fraction 0.15 --patience 6
   fastggn train flowers.csv --target kind --loss softmax_cross_entropy
   fastggn train arrays.npz --solver lsqr --out big.npz
   fastggn train --config run.toml --seed 7           options from a file, one changed
@@ -65,10 +66,10 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     settings = _settle(ctx, Settings(**options))
     console = Console(stderr=True)
     with bad_input():
-        samples, problem = _prepare(settings)
+        samples, problem, validation = _prepare(settings)
         if problem.comm.rank == 0:
             check_writable(settings.out, n_bytes=8 * problem.n_params + 65536)
-        runner = Runner(settings, problem, console)
+        runner = Runner(settings, problem, console, validation)
         run = _one_or_several(settings, problem, runner, console)
     if not settings.quiet:
         line = opening(settings, samples, problem)
@@ -78,13 +79,14 @@ def train(ctx: click.Context, /, **options: Any) -> int:
             result, seed = run(stop)
         stop.hold()
         accuracy = samples.accuracy(problem.outputs(result.theta))
+        held_out = None if validation is None else validation.outputs(result.theta)
         if problem.comm.rank == 0:
             _save(settings, samples, problem, result, accuracy, seed)
         # The model is safe: a signal only cuts the rank of the Jacobian short.
         with contextlib.suppress(KeyboardInterrupt):
             stop.release()
             if not settings.quiet:
-                print_summary(settings, samples, problem, result, accuracy)
+                print_summary(settings, samples, problem, result, accuracy, held_out)
         stop.hold()
     code = exit_code(result.status)
     if code == STOPPED_EARLY and result.unsaved:
@@ -127,6 +129,12 @@ def _settle(ctx: click.Context, settings: Settings) -> Settings:
             settings = replace(settings, data=None)
         else:
             settings = replace(settings, dataset=None)
+    if settings.validation is not None and settings.validation_fraction is not None:
+        raise BadInput("give --validation or --validation-fraction, not both")
+    if settings.data is None and settings.validation is not None:
+        raise BadInput(
+            "--validation goes with DATA; of built-in samples --validation-fraction holds some out"
+        )
     if settings.data is None and "target" in typed:
         raise BadInput("--target goes with DATA; built-in samples have their own targets")
     if settings.data is not None:
@@ -136,8 +144,8 @@ def _settle(ctx: click.Context, settings: Settings) -> Settings:
     return settings
 
 
-def _prepare(settings: Settings) -> tuple[Samples, Problem]:
-    """Return the samples and the problem."""
+def _prepare(settings: Settings) -> tuple[Samples, Problem, Problem | None]:
+    """Return the samples, the problem, and the one of the samples that are held out."""
     from fastggn.cli.samples import load_samples
     from fastggn.network import MLP
     from fastggn.problem import Problem
@@ -150,17 +158,21 @@ def _prepare(settings: Settings) -> tuple[Samples, Problem]:
         output_activation=settings.output_activation,
         bias=settings.bias,
     )
-    problem = Problem(
-        net,
-        samples.X,
-        samples.Y,
-        loss=settings.loss,
-        l2=settings.l2,
-        curvature=settings.curvature,
-        comm=samples.comm,
-    )
+
+    def problem(part: Samples) -> Problem:
+        return Problem(
+            net,
+            part.X,
+            part.Y,
+            loss=settings.loss,
+            l2=settings.l2,
+            curvature=settings.curvature,
+            comm=part.comm,
+        )
+
     net.init(scheme=settings.init)  # an unknown scheme is refused here
-    return samples, problem
+    held_out = samples.held_out
+    return samples, problem(samples), None if held_out is None else problem(held_out)
 
 
 def _save(
@@ -191,6 +203,8 @@ def _save(
             "accuracy": accuracy,
             "n_iter": result.n_iter,
             "seconds": result.seconds,
+            "validation_loss": result.best_validation_loss,
+            "best_iter": result.best_iter,
         },
     }
     net = problem.network

@@ -2,6 +2,6 @@
 
 from fastggn.training.loop import train
 from fastggn.training.null_space import NullSpace
-from fastggn.training.result import Record, TrainResult
+from fastggn.training.result import History, Record, TrainResult
 
-__all__ = ["NullSpace", "Record", "TrainResult", "train"]
+__all__ = ["History", "NullSpace", "Record", "TrainResult", "train"]

@@ -13,6 +13,7 @@ from fastggn.checkpoints import CheckpointError
 from fastggn.fingerprint import digest, problem_fingerprint
 from fastggn.training.options import Options
 from fastggn.training.state import State
+from fastggn.training.validation import HeldOut
 
 if TYPE_CHECKING:
     from fastggn.problem import Problem
@@ -21,6 +22,8 @@ __all__ = ["compare_identities", "run_identity"]
 
 # What a call may change without making the run another run.
 FREE = ("callbacks", "max_time")
+# What is described by more than its text.
+DESCRIBED = ("validation",)
 
 
 def run_identity(
@@ -35,10 +38,19 @@ def run_identity(
     identity["seed"] = int(seed) if hasattr(seed, "__index__") else _plain(seed)
     identity["theta0"] = None if theta0 is None else digest(theta0)
     for field in fields(options):
-        if field.name not in FREE:
+        if field.name not in FREE + DESCRIBED:
             identity[field.name] = _plain(getattr(options, field.name))
     identity["tolerances"].pop("max_iter")
+    identity["validation"] = _of_validation(options.validation)
     return identity
+
+
+def _of_validation(held_out: HeldOut | None) -> dict[str, Any] | None:
+    if held_out is None:
+        return None
+    parts = problem_fingerprint(held_out.problem)
+    identity = {f"validation {name}": value for name, value in parts.items()}
+    return {**identity, "patience": held_out.patience, "validation_tol": held_out.tolerance}
 
 
 def compare_identities(path: str | os.PathLike[str], there: State, here: State) -> None:

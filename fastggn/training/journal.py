@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
 from fastggn.parallel.comm import SERIAL, Comm
 from fastggn.training.clock import Clock
 from fastggn.training.columns import from_columns, to_columns
 from fastggn.training.moves import Counts, Move, norm
 from fastggn.training.options import Callback
-from fastggn.training.result import Record
+from fastggn.training.result import History, Record
 from fastggn.training.state import State
+from fastggn.training.validation import Unwatched
 
-__all__ = ["Journal", "print_progress"]
+__all__ = ["Journal"]
 
 
 class Journal:
@@ -21,12 +20,14 @@ class Journal:
     Parameters
     ----------
     callbacks : tuple of callable
-        Called with every record, all of them; True from any asks the run to stop. One that has
-        a method ``see`` is shown theta first, which it must not change.
+        Called with every record, all of them, while it shows theta; True from any asks the run
+        to stop.
     clock : Clock
         Stamps the records.
     counts : Counts
         The work that the records state.
+    validation : Unwatched
+        Computes the validation loss of the records.
     comm : Comm
         A callback of any rank stops all of them.
     """
@@ -36,16 +37,19 @@ class Journal:
         callbacks: tuple[Callback, ...],
         clock: Clock,
         counts: Counts,
+        validation: Unwatched,
         comm: Comm = SERIAL,
     ) -> None:
         self._comm = comm
         self._callbacks = callbacks
         self._clock = clock
         self._counts = counts
-        self.records: list[Record] = []
+        self._validation = validation
+        self.records = History()
 
     def write(self, move: Move) -> bool:
         """Record a move; return whether a callback asks to stop."""
+        validation_loss = self._validation.watch(move)
         record = Record(
             iteration=len(self.records) + 1,
             loss=move.point.loss,
@@ -62,12 +66,11 @@ class Journal:
             assemblies=self._counts.assemblies,
             factorisations=self._counts.factorisations,
             evaluations=self._counts.evaluations,
+            validation_loss=validation_loss,
         )
         self.records.append(record)
-        for callback in self._callbacks:
-            if hasattr(callback, "see"):
-                callback.see(move.point.theta)
-        answers = [callback(record) for callback in self._callbacks]
+        with record.showing(move.point.theta):
+            answers = [callback(record) for callback in self._callbacks]
         return self._comm.any(any(answer is True for answer in answers))
 
     def columns(self, count: int) -> State:
@@ -77,13 +80,3 @@ class Journal:
     def restore(self, columns: State) -> None:
         """Begin with the records of an earlier part of the run; no callback sees them again."""
         self.records[:] = from_columns(columns)
-
-
-def print_progress(record: Record) -> None:
-    """Print one line a record to the standard error stream."""
-    damping = "" if record.damping is None else f"  damping {record.damping:8.2e}"
-    print(
-        f"{record.iteration:6d}  loss {record.loss:14.8e}  gradient {record.gradient_norm:8.2e}"
-        f"  step {record.step_norm:8.2e}{damping}  {record.solver}  {record.seconds:.2f} s",
-        file=sys.stderr,
-    )

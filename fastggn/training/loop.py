@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,17 +26,19 @@ from fastggn.training.checkpointing import (
 )
 from fastggn.training.clock import Clock
 from fastggn.training.escape import Escape
-from fastggn.training.journal import Journal, print_progress
+from fastggn.training.journal import Journal
 from fastggn.training.methods import make_escape, make_method
 from fastggn.training.moves import Counts, Method, Move, Verdict, norm
 from fastggn.training.options import Callback, Options, check_options
 from fastggn.training.result import TrainResult
 from fastggn.training.state import Random, Stateful
 from fastggn.training.stopping import SETTLED, Stopping
+from fastggn.training.validation import Unwatched, make_validation
 
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
+    from fastggn.progress import ProgressLine
     from fastggn.training.null_space import NullSpace
 
 __all__ = ["train"]
@@ -61,6 +65,9 @@ def train(
     step_tol: float = 1e-14,
     loss_target: float | None = None,
     max_time: float | None = None,
+    validation: Problem | Sequence[Any] | None = None,
+    patience: int | None = None,
+    validation_tol: float = 0.0,
     callbacks: Iterable[Callback] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     checkpoint_every: int | str | None = None,
@@ -124,10 +131,26 @@ def train(
         Stop at a loss of at most this.
     max_time : float, optional
         Seconds; the iteration under way is finished.
+    validation : tuple or Problem, optional
+        Samples that the training does not see: ``(X, Y)`` or ``(X, Y, sample_weight)``, of which
+        the mean of the problem's loss, without l2, is recorded after every iteration (a pass over
+        the samples, with `batch_size`), or a problem of the same network with a loss of its own.
+        Where ranks share the samples, they share these too: each gives its own rows. The lowest
+        loss and its theta are kept: `TrainResult.best_theta`.
+    patience : int, optional
+        Early stopping: end the run with the status "early_stopped" when so many iterations in a
+        row have not lowered the validation loss, and return, **whatever ends the run, the theta
+        of the lowest validation loss** as `TrainResult.theta`, with its loss and gradient. MATLAB's
+        trainlm does this with 6 (``max_fail``). None: the validation loss is followed and nothing
+        else; `theta` is the last one.
+    validation_tol : float
+        A fall of the validation loss by no more than this share of it does not count for
+        `patience`.
     callbacks : iterable of callable
-        Each is called with the `Record` of every iteration; one that returns True stops the
-        run with the status "interrupted". One that has a method ``see`` is shown theta first,
-        which it must not change (`analysis.RankTrace` follows the rank in this way).
+        Each is called with the `Record` of every iteration, in order; while it runs,
+        ``record.theta`` are the parameters, read-only. One that returns True (not just something
+        true) stops the run with the status "interrupted"; an exception ends it. Over ranks, all
+        of them call theirs.
     checkpoint : path-like, optional
         A file from which the run can go on: written every `checkpoint_every`, at the end, and
         where the run is interrupted or an exception ends it, in one step, beside the one before
@@ -142,7 +165,9 @@ def train(
         all parts and may differ, as may `max_time`, which is for this part alone, and
         `callbacks`; everything else must be the same, the number of MPI ranks too.
     progress : bool
-        Print a line an iteration to the standard error stream.
+        Show iteration, loss, validation loss, damping, gain ratio and the time left at most on
+        the standard error stream: on one line that changes on a terminal, on plain lines
+        elsewhere, two a second at most.
     n_threads : int, optional
         Threads of the kernels for this run; None leaves the setting as it is.
 
@@ -192,16 +217,20 @@ def train(
         step_tol=step_tol,
         loss_target=loss_target,
         max_time=max_time,
+        validation=validation,
+        patience=patience,
+        validation_tol=validation_tol,
         callbacks=callbacks,
     )
     comm = comm_of(problem)
-    if progress and comm.rank == 0:
-        options = replace(options, callbacks=(*options.callbacks, print_progress))
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
-    with threads(n_threads), _stop_signals(plan) as signals:
+    shown = _shown(options, progress, comm)
+    with threads(n_threads), _stop_signals(plan) as signals, shown as line:
+        watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
-            options = replace(options, callbacks=(*options.callbacks, signals))
+            watching.append(signals)
+        options = replace(options, callbacks=(*options.callbacks, *watching))
         result = _run(problem, given, options, seed, plan)
     if result.status == "interrupted" and signals.signal is not None:
         return replace(result, message=f"stopped by {signals.signal}")
@@ -220,6 +249,17 @@ def _stop_signals(plan: Checkpointing | None) -> StopSignals:
     return StopSignals(() if plan is None else ("SIGTERM", "SIGUSR1"), unclaimed=True)
 
 
+def _shown(
+    options: Options, progress: bool, comm: Comm
+) -> AbstractContextManager[ProgressLine | None]:
+    """Return the display of the run, on one of the ranks, or nothing."""
+    if not progress or comm.rank > 0:
+        return contextlib.nullcontext()
+    from fastggn.progress import ProgressLine
+
+    return ProgressLine(None, options.tolerances.max_iter, options.max_time)
+
+
 def _run(
     problem: Problem,
     theta0: NDArray[np.float64] | None,
@@ -231,8 +271,9 @@ def _run(
     drawn = _shared_seed(comm, seed)
     rng = np.random.default_rng(drawn)
     clock, counts = Clock(options.max_time, comm), Counts()
-    stopping = Stopping(options.tolerances, clock)
-    journal = Journal(options.callbacks, clock, counts, comm)
+    validation = make_validation(options.validation)
+    stopping = Stopping(options.tolerances, clock, validation)
+    journal = Journal(options.callbacks, clock, counts, validation, comm)
     method = make_method(problem, options, rng, clock, counts)
     parts: dict[str, Stateful] = {
         "method": method,
@@ -240,12 +281,15 @@ def _run(
         "counts": counts,
         "clock": clock,
         "random": Random(rng),
+        "validation": validation,
     }
     saver = make_saver(problem, options, plan, seed, theta0, parts, journal)
     start = saver.resume() or _at_first(problem, theta0, drawn)
     point = problem.linearise(start.theta)
     initial_loss = float(point.loss) if start.initial_loss is None else start.initial_loss
     saver.begin(point, initial_loss)
+    if not start.resumed:
+        validation.begin(point)
     escape = make_escape(problem, options.escape, initial_loss, rng, counts)
     try:
         point, verdict = _iterate(start, point, method, escape, stopping, journal, saver)
@@ -255,19 +299,35 @@ def _run(
     saver.finish(verdict)
     if verdict.status == "diverging":
         warnings.warn(verdict.message, DivergenceWarning, stacklevel=3)
+    point, message = _restored(problem, point, verdict, validation, len(journal.records))
+    best = validation.best
     return TrainResult(
         theta=np.array(point.theta),
         loss=float(point.loss),
         gradient_norm=norm(point.gradient),
         n_iter=len(journal.records),
         status=verdict.status,
-        message=verdict.message,
+        message=message,
         history=journal.records,
         initial_loss=initial_loss,
         solver=method.solver,
         seconds=clock.seconds,
         unsaved=saver.unsaved,
+        best_theta=None if best is None else np.array(best.theta),
+        best_validation_loss=None if best is None else best.loss,
+        best_iter=None if best is None else best.iteration,
     )
+
+
+def _restored(
+    problem: Problem, point: Linearisation, verdict: Verdict, validation: Unwatched, n_iter: int
+) -> tuple[Linearisation, str]:
+    """Return the point that the result is about, and the message that says so."""
+    best = validation.restored()
+    if best is None or best.iteration == n_iter:
+        return point, verdict.message
+    message = f"{verdict.message}; theta is that of iteration {best.iteration}"
+    return problem.linearise(best.theta), message
 
 
 def _at_first(problem: Problem, theta0: NDArray[np.float64] | None, seed: int | None) -> Start:

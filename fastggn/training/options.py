@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastggn.errors import check_positive, unknown_name
+from fastggn.errors import check_count, check_positive, unknown_name
 from fastggn.parallel.comm import comm_of, require_serial
 from fastggn.training.null_space import NullSpace
 from fastggn.training.result import Record
 from fastggn.training.stopping import Tolerances
+from fastggn.training.validation import HeldOut, check_validation
 
 if TYPE_CHECKING:
     from fastggn.problem import Problem
@@ -62,6 +62,7 @@ class Options:
     escape: str | None
     tolerances: Tolerances
     max_time: float | None
+    validation: HeldOut | None
     callbacks: tuple[Callback, ...]
 
 
@@ -84,6 +85,9 @@ def check_options(
     step_tol: float,
     loss_target: float | None,
     max_time: float | None,
+    validation: Any = None,
+    patience: int | None = None,
+    validation_tol: float = 0.0,
     callbacks: Iterable[Callback],
 ) -> Options:
     """Return the arguments of `train` checked, one by one and against each other.
@@ -135,6 +139,7 @@ def check_options(
         escape=escape,
         tolerances=_check_tolerances(grad_tol, loss_tol, step_tol, loss_target, max_iter),
         max_time=None if max_time is None else check_positive("max_time", max_time),
+        validation=check_validation(problem, validation, patience, validation_tol),
         callbacks=_check_callbacks(callbacks),
     )
 
@@ -150,7 +155,7 @@ def _check_tolerances(
         loss=check_positive("loss_tol", loss_tol, zero=True),
         step=check_positive("step_tol", step_tol, zero=True),
         target=target,
-        max_iter=_check_count("max_iter", max_iter, 0),
+        max_iter=check_count("max_iter", max_iter, 0),
     )
 
 
@@ -230,20 +235,10 @@ def _check_regularizer(
         raise ValueError("regularizer does not go with precision='mixed' or batch_size")
 
 
-def _check_count(name: str, value: Any, least: int) -> int:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
-    if count < least:
-        raise ValueError(f"{name} must be at least {least}, got {count}")
-    return count
-
-
 def _check_batch(batch_size: int | None, n_samples: int) -> int | None:
     if batch_size is None:
         return None
-    count = _check_count("batch_size", batch_size, 1)
+    count = check_count("batch_size", batch_size, 1)
     if count > n_samples:
         raise ValueError(f"batch_size is {count}, but the problem has {n_samples} samples")
     return count

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import contextlib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STATUSES", "Record", "Status", "TrainResult"]
+__all__ = ["STATUSES", "History", "Record", "Status", "TrainResult"]
 
 Status = Literal[
     "converged_gradient",
@@ -20,6 +22,7 @@ Status = Literal[
     "interrupted",
     "damping_limit",
     "diverging",
+    "early_stopped",
     "failed",
 ]
 STATUSES: tuple[str, ...] = get_args(Status)
@@ -28,6 +31,8 @@ STATUSES: tuple[str, ...] = get_args(Status)
 @dataclass(frozen=True)
 class Record:
     """One iteration of a training run; its fields also answer to ``record["loss"]``.
+
+    Callbacks can read the parameters, too, as ``record.theta``.
 
     Attributes
     ----------
@@ -61,6 +66,9 @@ class Record:
     assemblies, factorisations, evaluations : int
         Since the start of the run: curvature systems prepared, systems solved, and losses
         evaluated at trial points.
+    validation_loss : float or None
+        The mean loss of the validation samples after the iteration, without l2; None where there
+        are none.
     """
 
     iteration: int
@@ -78,6 +86,32 @@ class Record:
     assemblies: int
     factorisations: int
     evaluations: int
+    validation_loss: float | None = None
+
+    @property
+    def theta(self) -> NDArray[np.float64]:
+        """The parameters after the iteration, shape (N,), read-only; of no use after the callback.
+
+        Raises
+        ------
+        AttributeError
+            Where no callback runs: a history does not keep the parameters of every iteration.
+        """
+        theta: NDArray[np.float64] | None = self.__dict__.get("_theta")
+        if theta is None:
+            raise AttributeError("record.theta is there while the callbacks run: copy it there")
+        return theta
+
+    @contextlib.contextmanager
+    def showing(self, theta: NDArray[np.float64]) -> Iterator[None]:
+        """Let `theta` be read inside the block."""
+        shown = theta.view()
+        shown.flags.writeable = False
+        self.__dict__["_theta"] = shown
+        try:
+            yield
+        finally:
+            del self.__dict__["_theta"]
 
     def __getitem__(self, name: str) -> Any:
         """Return the field `name`."""
@@ -91,6 +125,46 @@ class Record:
         return asdict(self)
 
 
+class History(list[Record]):
+    """The records of a run: a list."""
+
+    def to_frame(self) -> Any:
+        """Return a pandas ``DataFrame``: a row an iteration, a column a field.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Its index is the iteration. What a method does not have (None) is NaN, and missing in
+            the column of integers `rank`.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed: it comes with the extra ``sklearn``.
+
+        Examples
+        --------
+        >>> import fastggn as fg
+        >>> problem = fg.Problem(fg.MLP((2, 2, 1)), *fg.data.xor())
+        >>> frame = fg.train(problem, seed=0, max_iter=3).history.to_frame()
+        >>> frame["loss"].is_monotonic_decreasing
+        True
+        """
+        try:
+            import pandas
+        except ImportError as error:
+            raise ImportError(
+                "a history as a frame needs pandas: pip install 'fastggn[sklearn]'"
+            ) from error
+        columns = {
+            column.name: [getattr(record, column.name) for record in self]
+            for column in fields(Record)
+        }
+        frame = pandas.DataFrame(columns).set_index("iteration")
+        optional = ("damping", "gain_ratio", "rcond", "validation_loss")
+        return frame.astype({**dict.fromkeys(optional, "float64"), "rank": "Int64"})
+
+
 @dataclass(frozen=True, eq=False)
 class TrainResult:
     """The end of a training run.
@@ -98,7 +172,8 @@ class TrainResult:
     Attributes
     ----------
     theta : (N,) ndarray
-        The last accepted parameters; `theta0` itself where no step was accepted.
+        The last accepted parameters; `theta0` itself where no step was accepted. With early
+        stopping (`patience`) `best_theta`, whatever ended the run.
     loss : float
         The objective at `theta`, l2 included.
     gradient_norm : float
@@ -107,12 +182,12 @@ class TrainResult:
         Iterations done, a last one without an accepted step included.
     status : str
         Why the run ended: "converged_gradient", "converged_loss", "converged_step",
-        "target_reached", "max_iter", "max_time", "interrupted", "damping_limit", "diverging"
-        or "failed".
+        "target_reached", "max_iter", "max_time", "interrupted", "damping_limit", "diverging",
+        "early_stopped" or "failed".
     message : str
         The same in words, with the numbers that decided.
-    history : list of Record
-        One record an iteration.
+    history : History
+        A list of one record an iteration; ``history.to_frame()`` is a pandas frame.
     initial_loss : float
         The objective at `theta0`.
     solver : str
@@ -121,6 +196,13 @@ class TrainResult:
         Time the run took, its parts before a checkpoint included.
     unsaved : str
         Why the last state is not in the checkpoint; empty where it is, or none was asked for.
+    best_theta : (N,) ndarray or None
+        The parameters of the lowest validation loss; None without validation samples, as the two
+        below.
+    best_validation_loss : float or None
+        The lowest validation loss.
+    best_iter : int or None
+        The iteration after which it was found; 0 for `theta0`.
     """
 
     theta: NDArray[np.float64]
@@ -129,11 +211,14 @@ class TrainResult:
     n_iter: int
     status: Status
     message: str
-    history: list[Record] = field(repr=False)
+    history: History = field(repr=False)
     initial_loss: float
     solver: str
     seconds: float
     unsaved: str = ""
+    best_theta: NDArray[np.float64] | None = field(default=None, repr=False)
+    best_validation_loss: float | None = None
+    best_iter: int | None = None
 
     @property
     def converged(self) -> bool:

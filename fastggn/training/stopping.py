@@ -12,6 +12,7 @@ from fastggn.training.clock import Clock
 from fastggn.training.divergence import DivergenceTest
 from fastggn.training.moves import Move, Verdict, is_usable, norm
 from fastggn.training.state import State, put, take
+from fastggn.training.validation import Unwatched
 
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
@@ -88,8 +89,8 @@ class Stopping:
     """The tests between two iterations, in this order.
 
     The method's own verdict (failed, damping_limit, converged_step), target, gradient, loss
-    change, step length, divergence, iterations, time. A run that would count as converged is
-    diverging if its weights do not settle (`DivergenceTest`).
+    change, step length, divergence, validation loss, iterations, time. A run that would count as
+    converged is diverging if its weights do not settle (`DivergenceTest`).
 
     Parameters
     ----------
@@ -97,11 +98,14 @@ class Stopping:
         The limits.
     clock : Clock
         The time limit.
+    validation : Unwatched
+        Tells when the validation loss has not fallen for too long.
     """
 
-    def __init__(self, tolerances: Tolerances, clock: Clock) -> None:
+    def __init__(self, tolerances: Tolerances, clock: Clock, validation: Unwatched) -> None:
         self._limits = tolerances
         self._clock = clock
+        self._validation = validation
         self._step_test = StepTest(tolerances.step)
         self._divergence = DivergenceTest()
         self._stagnation = Stagnation()
@@ -149,7 +153,7 @@ class Stopping:
         verdict = move.verdict or self._converged(before, move)
         if move.accepted and (verdict is None or verdict.status.startswith("converged")):
             verdict = self._diverging(move.point, verdict is not None) or verdict
-        return verdict or self._used_up()
+        return verdict or self._validation.verdict() or self._used_up()
 
     def _observe(self, point: Linearisation, step_norm: float) -> None:
         self._divergence.observe(point.loss, norm(point.gradient), norm(point.theta), step_norm)

@@ -143,21 +143,16 @@ class RankTrace:
             raise ValueError(f"every must be at least 1, got {every}")
         self._problem = problem
         self._every = every
-        self._theta: FloatArray | None = None
         self._points: list[int] = []
         self._ranks: list[Rank] = []
         self._losses: list[float] = []
 
-    def see(self, theta: FloatArray) -> None:
-        """Keep the weights of the iteration that the next record tells of."""
-        self._theta = theta
-
     def __call__(self, record: Any) -> None:
         """Measure the rank after an iteration."""
-        if record.iteration % self._every or self._theta is None:
+        if record.iteration % self._every:
             return
         self._points.append(record.iteration)
-        self._ranks.append(rank_at(self._problem, self._theta))
+        self._ranks.append(rank_at(self._problem, record.theta))
         self._losses.append(record.loss)
 
     def sweep(self) -> RankSweep:
