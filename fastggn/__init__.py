@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         FastGGNWarning,
         SingularSystemWarning,
     )
+    from fastggn.estimators import GGNClassifier, GGNRegressor
     from fastggn.model_io import ModelFileError, load_model, save_model
     from fastggn.network import MLP
     from fastggn.parallel import show_config, threads
@@ -41,6 +42,8 @@ __all__ = [
     "DesignReport",
     "DivergenceWarning",
     "FastGGNWarning",
+    "GGNClassifier",
+    "GGNRegressor",
     "ModelFileError",
     "NullSpace",
     "Problem",
@@ -75,6 +78,8 @@ _HOME = {
     "DesignReport": "analysis.rank",
     "DivergenceWarning": "errors",
     "FastGGNWarning": "errors",
+    "GGNClassifier": "estimators",
+    "GGNRegressor": "estimators",
     "ModelFileError": "model_io",
     "NullSpace": "training",
     "Problem": "problem",

@@ -1,0 +1,53 @@
+"""Names of targets that come as pandas objects, and predictions as such."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["as_frame", "target_names"]
+
+
+def target_names(y: Any) -> NDArray[Any] | None:
+    """Return the names in a Series or DataFrame of targets, None for anything else.
+
+    A Series without a name counts as an array.
+    """
+    if hasattr(y, "columns"):
+        return np.asarray(y.columns, dtype=object)
+    name = getattr(y, "name", None)
+    return None if name is None else np.asarray([name], dtype=object)
+
+
+def as_frame(values: NDArray[Any], X: Any, names: NDArray[Any] | None, *, table: bool) -> Any:
+    """Return predictions as a Series or a DataFrame with the index of `X`.
+
+    Parameters
+    ----------
+    values : ndarray, shape (T,) or (T, n)
+    X : object
+        What was predicted from; its index is taken where it has one.
+    names : ndarray of object, or None
+        Of the columns; numbers without them.
+    table : bool
+        A DataFrame also for one column.
+
+    Raises
+    ------
+    ImportError
+        If pandas is absent; the message names the extra.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(
+            "frames need pandas: install the extra with pip install 'fastggn[sklearn]'"
+        ) from error
+    index = getattr(X, "index", None)
+    index = None if callable(index) else index  # a list has a method of that name
+    if values.ndim == 1 and not table:
+        return pandas.Series(values, index=index, name=None if names is None else names[0])
+    columns = values.reshape(values.shape[0], -1)
+    return pandas.DataFrame(columns, index=index, columns=names)
