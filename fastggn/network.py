@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.activations import Activation, get_activation
+from fastggn.conversions import Conversions
 from fastggn.errors import as_float_vector, as_real, check_finite, check_positive, unknown_name
 from fastggn.initialisation import SCHEMES
 from fastggn.workspace import evaluate
@@ -21,14 +22,15 @@ FloatArray = NDArray[np.float64]
 _WIDEST = 2**22
 
 
-class MLP:
+class MLP(Conversions):
     r"""A multi-layer perceptron F(n_0, ..., n_L).
 
     Layer l maps phi_{l-1} to phi_l = sigma_l(z_l) with z_l = W_l [phi_{l-1}; 1] for a free bias
     (a dummy unit feeds 1), W_l phi_{l-1} without bias, and W_l phi_{l-1} - b_l for a fixed one
     (Shen 2018, Eq. 2). The network holds no weights: they are a vector `theta` of length
     `n_params`, layers from the input to the output, inside a layer unit by unit, inside a unit
-    its incoming weights and then its free bias.
+    its incoming weights and then its free bias. `Conversions` has the methods that exchange
+    networks with other packages.
 
     Parameters
     ----------

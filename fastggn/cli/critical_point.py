@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
+from fastggn.cli.models import MODELS, model_options, read_model
 from fastggn.cli.outcome import bad_input
 from fastggn.cli.summary import network_name, print_rows
 from fastggn.cli.types import TARGET
 
 __all__ = ["critical_point"]
 
-HELP = """Say what kind of a critical point MODEL stands at, and how that is known.
+HELP = f"""Say what kind of a critical point MODEL stands at, and how that is known.
 
-DATA are the samples it was trained on; without it, the built-in ones that the model names.
+{MODELS} DATA are the samples it was trained on; without it, the built-in ones that the model names.
 
 \b
 Examples:
   fastggn critical-point model.npz
   fastggn critical-point houses.npz houses.csv --polish
-  fastggn critical-point houses.npz houses.csv --json report.json"""
+  fastggn critical-point houses.npz houses.csv --json report.json
+  fastggn critical-point model.pt houses.csv --activation tanh --l2 0.001"""
 
 
 @click.command(
@@ -36,6 +39,7 @@ Examples:
     "--target", type=TARGET, metavar="COLUMNS",
     help="As in fastggn train.",
 )  # fmt: skip
+@click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 @click.option("--polish", is_flag=True, help="Solve gradient = 0 from there first.")
 @click.option(
     "--grad-tol", type=float, default=1e-8, show_default=True, metavar="X",
@@ -50,24 +54,26 @@ Examples:
     help="Of the search for descent.",
 )  # fmt: skip
 @click.option("--json", "json_path", metavar="FILE", help="Write the report there, - to print it.")
+@model_options
 def critical_point(
     model: str,
     data: str | None,
     target: tuple[str | int, ...] | None,
+    loss: str | None,
     polish: bool,
     grad_tol: float,
     method: str,
     seed: int,
     json_path: str | None,
+    **foreign: Any,
 ) -> int:
     """Classify the weights of a model file."""
     from fastggn.analysis.critical import critical_point as classify
     from fastggn.cli.model_data import model_loss, model_problem
-    from fastggn.model_io import load_model
 
     with bad_input():
-        net, theta, metadata = load_model(model)
-        problem = model_problem(net, metadata, data, target, model_loss(metadata, None))
+        net, theta, metadata = read_model(model, **foreign)
+        problem = model_problem(net, metadata, data, target, model_loss(metadata, loss))
         report = classify(
             problem,
             theta,

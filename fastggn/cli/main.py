@@ -12,6 +12,7 @@ import click
 from fastggn import __version__
 from fastggn.cli.convert import convert
 from fastggn.cli.critical_point import critical_point
+from fastggn.cli.export import export
 from fastggn.cli.info import info
 from fastggn.cli.landscape import landscape
 from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, STOPPED_EARLY, BadInput, SaveError
@@ -102,6 +103,7 @@ def main() -> None:
 main.add_command(train)
 main.add_command(critical_point)
 main.add_command(convert)
+main.add_command(export)
 main.add_command(info)
 main.add_command(reproduce)
 main.add_command(rank)

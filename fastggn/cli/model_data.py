@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from fastggn.cli.held_out import known_labels
 from fastggn.cli.samples import LABEL_LOSSES, Scaling
 from fastggn.data.builtin import DATASETS
-from fastggn.data.files import load_table
+from fastggn.data.files import load_inputs, load_table
 from fastggn.losses import Loss
 from fastggn.network import MLP
 from fastggn.problem import Problem
 
-__all__ = ["model_loss", "model_problem"]
+__all__ = ["inputs_problem", "model_loss", "model_problem"]
 
 Array = NDArray[np.float64]
 
@@ -62,6 +62,39 @@ def model_problem(
     elif known.get("scale_targets"):
         targets = _scaling(known["scale_targets"]).apply(Y)
     return Problem(net, X, targets, loss, l2=float(metadata.get("l2") or 0.0))
+
+
+def inputs_problem(
+    net: MLP, theta: Array, metadata: Mapping[str, Any], data: str
+) -> Problem | None:
+    """Return a problem for ranks where a file holds inputs alone, or None where it has targets.
+
+    Parameters
+    ----------
+    net : MLP
+    theta : ndarray, shape (n_params,)
+    metadata : mapping
+        Of the model file; the inputs are scaled as in it.
+    data : str
+        ``.npz`` without an array Y, or a table with as many columns as the network has inputs.
+
+    Returns
+    -------
+    Problem or None
+        With the network's own outputs as targets: nothing that depends on them means anything.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the file cannot be read.
+    """
+    X = load_inputs(data, net.n_inputs)
+    if X is None:
+        return None
+    known: Mapping[str, Any] = metadata.get("samples") or {}
+    if known.get("scale_inputs"):
+        X = _scaling(known["scale_inputs"]).apply(X)
+    return Problem(net, X, net.predict(theta, X))
 
 
 def model_loss(metadata: Mapping[str, Any], name: str | None) -> Loss:

@@ -8,25 +8,27 @@ from typing import Any
 
 import click
 
-from fastggn.cli.outcome import DONE, bad_input
+from fastggn.cli.models import MODELS, model_options, read_model
+from fastggn.cli.outcome import DONE, BadInput, bad_input
 from fastggn.cli.types import NAMES, TARGET, WIDTHS
 
 __all__ = ["check_design", "rank"]
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
-RANK_HELP = """Analyse the ranks of the Jacobian of MODEL at the samples DATA.
+RANK_HELP = f"""Analyse the ranks of the Jacobian of MODEL at the samples DATA.
 
 Prints the rank of P(W) and of its parts, lower and upper bounds on them, the pointwise certificate
 of a global minimum, Shen's design principles, and equal inputs with the loss floor they imply.
 
-MODEL is a file of fastggn train. DATA is read as fastggn train reads it, and scaled as the model
-was trained; without it, the built-in samples of the training are drawn again.
+{MODELS} DATA is read as fastggn train reads it, and scaled as the model was trained; without it,
+the built-in samples of the training are drawn again.
 
 \b
 Examples:
   fastggn rank model.npz
-  fastggn rank houses.npz houses.csv --target price --plot spectrum.png"""
+  fastggn rank houses.npz houses.csv --target price --plot spectrum.png
+  fastggn rank model.pt --data X.npy --activation tanh"""
 
 DESIGN_HELP = """Judge a network's design by Shen's principles, before any training.
 
@@ -45,33 +47,51 @@ def _write_json(path: str, content: dict[str, Any]) -> None:
 )
 @click.argument("model")
 @click.argument("data", required=False, metavar="[DATA]")
+@click.option(
+    "--data",
+    "data_file",
+    metavar="FILE",
+    help="As DATA; or inputs alone, without targets, for the ranks alone.",
+)
 @click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
 @click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 @click.option("--tol", type=float, metavar="X", help="Singular values at most X count as zero.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the singular values.")
+@model_options
 def rank(
     model: str,
     data: str | None,
+    data_file: str | None,
     target: tuple[str | int, ...] | None,
     loss: str | None,
     tol: float | None,
     json_file: str | None,
     plot_file: str | None,
+    **foreign: Any,
 ) -> int:
     """Print the rank analysis of a model."""
     from fastggn.analysis import rank_analysis
-    from fastggn.cli.model_data import model_loss, model_problem
-    from fastggn.model_io import load_model
+    from fastggn.cli.model_data import inputs_problem, model_loss, model_problem
 
+    if data is not None and data_file is not None:
+        raise BadInput("give DATA or --data, not both")
     with bad_input():
-        net, theta, metadata = load_model(model)
-        problem = model_problem(net, metadata, data, target, model_loss(metadata, loss))
+        net, theta, metadata = read_model(model, **foreign)
+        problem = None
+        if data_file is not None and target is None:
+            problem = inputs_problem(net, theta, metadata, data_file)
+        alone = problem is not None
+        if problem is None:
+            found = model_loss(metadata, loss)
+            problem = model_problem(net, metadata, data or data_file, target, found)
         report = rank_analysis(problem, theta, tol=tol)
-    click.echo(str(report))
+    if alone:
+        click.echo(f"{data_file} holds inputs alone: the ranks, which need no targets\n")
+    click.echo(report.ranks_text() if alone else str(report))
     with bad_input():
         if json_file is not None:
-            _write_json(json_file, report.to_dict())
+            _write_json(json_file, report.ranks_dict() if alone else report.to_dict())
         if plot_file is not None:
             from fastggn.plotting.style import save
 

@@ -21,6 +21,7 @@ __all__ = [
     "StreamedTable",
     "Table",
     "Target",
+    "load_inputs",
     "load_table",
     "stream_table",
     "target_columns",
@@ -95,6 +96,47 @@ def load_table(path: str | os.PathLike[str], target: Target = None) -> Table:
     if suffix == ".npz":
         return _from_arrays(file, read_archive(file), target)
     return _from_hdf5(file, target)
+
+
+def load_inputs(path: str | os.PathLike[str], n_inputs: int) -> NDArray[np.float64] | None:
+    """Read the inputs from a file that holds no targets.
+
+    Parameters
+    ----------
+    path : path-like
+        ``.npz`` with an array X and no Y; ``.npy``, ``.csv``, ``.tsv`` or ``.txt`` with `n_inputs`
+        columns.
+    n_inputs : int
+
+    Returns
+    -------
+    ndarray, shape (T, n_inputs), or None
+        None where the file has targets, or is of another kind.
+
+    Raises
+    ------
+    ValueError, OSError
+        As in `load_table`.
+    """
+    file = require_file(path)
+    suffix = file.suffix.lower()
+    if suffix == ".npz":
+        arrays = read_archive(file)
+        if {"Y", "y"} & set(arrays):
+            return None
+        X = _as_samples(file, "X", _named(file, "X", arrays, "inputs"))
+        if X.shape[1] != n_inputs:
+            raise ValueError(f"{file}: X has {X.shape[1]} inputs, not {n_inputs}")
+        return X
+    if suffix == ".npy":
+        values = read_array(file)
+    elif suffix in TEXT_SUFFIXES:
+        values = read_text(file).values
+    else:
+        return None
+    if values.ndim != 2 or values.shape[1] != n_inputs:
+        return None
+    return _as_numbers(file, "the array", values)
 
 
 @dataclass(frozen=True)

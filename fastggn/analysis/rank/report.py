@@ -19,6 +19,13 @@ __all__ = ["Certificate", "RankReport", "table"]
 
 FloatArray = NDArray[np.float64]
 
+# What is known of inputs alone.
+TARGET_FREE = (
+    "network", "n_params", "n_samples", "n_outputs", "rank", "tolerance", "gap",
+    "singular_values", "p_norm", "layers", "outputs",
+)  # fmt: skip
+FREE_ROWS = 4  # of the summary: network, rank, tolerance, gap
+
 
 @dataclass(frozen=True)
 class Certificate:
@@ -151,6 +158,15 @@ class RankReport:
             "principles": {name: p.to_dict() for name, p in self.principles.items()},
             "duplicates": self.duplicates.to_dict(),
         }
+
+    def ranks_dict(self) -> dict[str, Any]:
+        """Return the entries of `to_dict` that do not depend on the targets."""
+        return {name: value for name, value in self.to_dict().items() if name in TARGET_FREE}
+
+    def ranks_text(self) -> str:
+        """Return the tables of `str` that do not depend on the targets."""
+        parts = (self._summary()[:FREE_ROWS], self._layer_table())
+        return "\n\n".join("\n".join(lines) for lines in parts)
 
     def plot(self) -> Any:
         """Return a matplotlib figure of the singular values with the tolerance and the gap."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastggn.cli.models import TORCH, read_model
 from fastggn.cli.outcome import DONE, BadInput, bad_input
 from fastggn.cli.types import TARGET, WIDTHS
 
@@ -21,8 +22,9 @@ MOST_SHOWN = 20
 HELP = """Print all critical values of a deep linear network on DATA, and what a model is.
 
 The network has no biases. Losses are half the sum of squares. With --model, a file of fastggn train
-with --activation identity --bias none, DATA is scaled as the model was trained, and the model is
-classified: global minimum, strict saddle, bad saddle, or not critical.
+with --activation identity --bias none, or a state dict of torch (.pt) without biases, DATA is
+scaled as the model was trained, and the model is classified: global minimum, strict saddle, bad
+saddle, or not critical.
 
 \b
 Examples:
@@ -90,14 +92,18 @@ def _of_model(
     """Return the network, its theta, and the samples scaled as it was trained."""
     from fastggn.cli.model_data import model_problem
     from fastggn.losses import get_loss
-    from fastggn.model_io import load_model
 
-    net, theta, metadata = load_model(model)
+    net, theta, metadata = read_model(model, activation=_of_torch(model))
     if any(a.name != "identity" for a in net.activations) or net.bias != "none":
         raise ValueError(f"{model} is no linear network: train it with identity and without biases")
     problem = model_problem(net, metadata, data, target, get_loss("squared"))
     inputs = problem.layer_outputs(theta)[0].T
     return net, theta, inputs, problem.targets
+
+
+def _of_torch(model: str) -> tuple[str, ...] | None:
+    """Return the activation where the file does not tell it."""
+    return ("identity",) if Path(model).suffix.lower() in TORCH else None
 
 
 def _print_values(values: Any, T: int) -> None:

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
+from fastggn.cli.models import MODELS, model_options, read_model
 from fastggn.cli.outcome import DONE, bad_input
 from fastggn.cli.types import TARGET
 
 __all__ = ["null_space"]
 
-HELP = """Print the null space of the Gauss-Newton Hessian of MODEL at the samples DATA.
+HELP = f"""Print the null space of the Gauss-Newton Hessian of MODEL at the samples DATA.
 
 Its dimension, the singular values of the Jacobian that decide it, the part of each layer, and
 whether the point is stationary by zero misfit or by orthogonality.
 
-MODEL is a file of fastggn train. DATA is read as fastggn train reads it, and scaled as the model
-was trained; without it, the built-in samples of the training are drawn again.
+{MODELS} DATA is read as fastggn train reads it, and scaled as the model was trained; without it,
+the built-in samples of the training are drawn again.
 
 \b
 Examples:
@@ -35,25 +37,28 @@ Examples:
 @click.argument("model")
 @click.argument("data", required=False, metavar="[DATA]")
 @click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
+@click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 @click.option("--tol", type=float, metavar="X", help="Singular values at most X count as zero.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the singular values.")
+@model_options
 def null_space(
     model: str,
     data: str | None,
     target: tuple[str | int, ...] | None,
+    loss: str | None,
     tol: float | None,
     json_file: str | None,
     plot_file: str | None,
+    **foreign: Any,
 ) -> int:
     """Print the null space of a model."""
     from fastggn import analysis
     from fastggn.cli.model_data import model_loss, model_problem
-    from fastggn.model_io import load_model
 
     with bad_input():
-        net, theta, metadata = load_model(model)
-        problem = model_problem(net, metadata, data, target, model_loss(metadata, None))
+        net, theta, metadata = read_model(model, **foreign)
+        problem = model_problem(net, metadata, data, target, model_loss(metadata, loss))
         report = analysis.null_space(problem, theta, tol=tol)
         split = analysis.stationarity_split(problem, theta)
     click.echo(str(report))
