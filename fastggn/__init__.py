@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fastggn.network import MLP
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
+    from fastggn.reporting import report
     from fastggn.training import NullSpace, TrainResult, train
     from fastggn.training.warmup import WarmupReport, warmup
 
@@ -61,6 +62,7 @@ __all__ = [
     "load_model",
     "losses",
     "rank_analysis",
+    "report",
     "save_model",
     "show_config",
     "threads",
@@ -91,6 +93,7 @@ _HOME = {
     "critical_point": "analysis.critical",
     "load_model": "model_io",
     "rank_analysis": "analysis.rank",
+    "report": "reporting",
     "save_model": "model_io",
     "show_config": "parallel",
     "threads": "parallel",

@@ -30,7 +30,7 @@ LAYERS = (
     {"solvers"},
     {"training", "analysis"},
     {"model_io", "plotting", "estimators", "interchange"},
-    {"experiments"},
+    {"experiments", "reporting"},
     {"cli"},
     {"__main__"},
 )
@@ -53,7 +53,11 @@ RESERVED = {
 
 # Methods that reach up to an edge, imported when they are called: the .plot() of a report, and
 # MLP.from_torch and its like. Nothing else may.
-REACHING_UP = {("analysis", "plotting"), ("conversions", "interchange")}
+REACHING_UP = {
+    ("analysis", "plotting"),
+    ("conversions", "interchange"),
+    ("training", "plotting"),
+}
 
 
 def modules():

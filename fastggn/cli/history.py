@@ -6,17 +6,30 @@ import contextlib
 import json
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
 from fastggn.data.atomic import write_atomically
+from fastggn.data.storage import require_file
 from fastggn.errors import FastGGNWarning
 
 if TYPE_CHECKING:
     from fastggn.training import Record
 
-__all__ = ["HistoryFile"]
+__all__ = ["HistoryFile", "kept_history", "read_history"]
+
+MOST_KEPT = 500  # iterations in a model file
+KEPT = (
+    "iteration",
+    "loss",
+    "validation_loss",
+    "gradient_norm",
+    "damping",
+    "gain_ratio",
+    "accepted",
+    "seconds",
+)
 
 
 class HistoryFile:
@@ -109,3 +122,42 @@ class HistoryFile:
         except (ValueError, LookupError, TypeError):
             return False
         return not again
+
+
+def kept_history(records: Sequence[Record]) -> dict[str, list[Any]]:
+    """Return the columns that a model file keeps of a history, for its curves.
+
+    Of more than 500 iterations, 500 that are evenly spaced from the first to the last.
+    """
+    count = len(records)
+    last = min(count, MOST_KEPT) - 1
+    places = sorted({round(k * (count - 1) / max(last, 1)) for k in range(last + 1)})
+    rows = [records[place].to_dict() for place in places]
+    columns = {name: [row.get(name) for row in rows] for name in KEPT}
+    return {name: column for name, column in columns.items() if any(v is not None for v in column)}
+
+
+def read_history(path: str) -> dict[int, list[dict[str, Any]]]:
+    """Return the records of a file of `HistoryFile` by the seed of their run.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or a line other than a torn last one is no record.
+    OSError
+        If the file cannot be read.
+    """
+    lines = require_file(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    runs: dict[int, list[dict[str, Any]]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            runs.setdefault(int(record["seed"]), []).append(record)
+            float(record["loss"] or 0.0)
+        except (ValueError, LookupError, TypeError):
+            if number == len(lines) and runs:  # the run goes on, or was killed while it wrote
+                break
+            raise ValueError(f"{path}: line {number} is no record of a history") from None
+    if not runs:
+        raise ValueError(f"{path}: the history is empty")
+    return runs

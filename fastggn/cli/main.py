@@ -16,6 +16,7 @@ from fastggn.cli.export import export
 from fastggn.cli.info import info
 from fastggn.cli.landscape import landscape
 from fastggn.cli.outcome import INTERNAL_ERROR, INTERRUPTED, STOPPED_EARLY, BadInput, SaveError
+from fastggn.cli.plot import plot
 from fastggn.cli.rank import check_design, rank
 from fastggn.cli.reproduce import reproduce
 from fastggn.cli.train import train
@@ -106,6 +107,7 @@ main.add_command(convert)
 main.add_command(export)
 main.add_command(info)
 main.add_command(reproduce)
+main.add_command(plot)
 main.add_command(rank)
 main.add_command(check_design)
 main.add_command(landscape)

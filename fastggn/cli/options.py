@@ -65,6 +65,8 @@ class Settings:
     starts: int
     out: str
     history: str | None
+    report: str | None
+    plot_dir: str | None
     checkpoint: str | None
     checkpoint_every: str | None
     resume: bool
@@ -179,6 +181,10 @@ OPTIONS = (
     option("Running", "--starts", type=COUNT, default=1, metavar="N",
            help="Runs in one process, from --seed and the seeds after it; the best is kept."),
     option("Running", "--history", metavar="FILE", help="A JSON line an iteration goes here."),
+    option("Running", "--report", metavar="HTML",
+           help="Write the run as one self-contained page (extra plot)."),
+    option("Running", "--plot-dir", metavar="FOLDER",
+           help="Write the pictures of the report there, as PNG (extra plot)."),
     option("Running", "--checkpoint", metavar="FILE",
            help="The state of the run, from which --resume goes on."),
     option("Running", "--checkpoint-every", type=EVERY, metavar="N|TIME",

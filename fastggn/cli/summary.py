@@ -51,8 +51,12 @@ def print_summary(
     result: TrainResult,
     accuracy: float | None,
     held_out: Array | None = None,
+    written: Iterable[tuple[str, str]] = (),
 ) -> None:
-    """Print the outcome of a run as a table to the standard output stream."""
+    """Print the outcome of a run as a table to the standard output stream.
+
+    `written` names what stands beside the model: what it is, and where.
+    """
     rows = [
         ("network", f"{network_name(problem.network)} ({problem.n_params} parameters)"),
         ("samples", f"{samples.name} ({problem.n_samples})"),
@@ -73,6 +77,7 @@ def print_summary(
         ("rank of the Jacobian", _rank(problem, result)),
         ("status", f"{result.status}: {result.message}"),
         ("model", settings.out),
+        *written,
     ]
     print_rows(rows)
 

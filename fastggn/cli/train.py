@@ -13,8 +13,10 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
+from fastggn.cli.history import kept_history
 from fastggn.cli.options import GroupedCommand, Settings, train_options
 from fastggn.cli.outcome import STOPPED_EARLY, BadInput, SaveError, bad_input, exit_code
+from fastggn.cli.pages import Pages
 from fastggn.cli.progress import announce_stop, plain_warnings
 from fastggn.cli.ranks import ended_together
 from fastggn.cli.running import Runner
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
+OVERHEAD = 1 << 18  # bytes of a model file beside its weights
+
 EXAMPLES = """\b
 Examples:
   fastggn train                                      four regions, writes model.npz
@@ -40,6 +44,7 @@ Examples:
   fastggn train arrays.npz --solver lsqr --out big.npz
   fastggn train --config run.toml --seed 7           options from a file, one changed
   fastggn train --starts 32                          the best of 32 seeds
+  fastggn train houses.csv --report houses.html      and a page on the run
   fastggn train --checkpoint run.ckpt --resume       a job that is requeued goes on
   mpiexec -n 4 fastggn train houses.csv --mpi        samples shared by 4 ranks
 
@@ -67,8 +72,10 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     console = Console(stderr=True)
     with bad_input():
         samples, problem, validation = _prepare(settings)
+        pages = Pages(ctx, settings, samples, problem)
         if problem.comm.rank == 0:
-            check_writable(settings.out, n_bytes=8 * problem.n_params + 65536)
+            check_writable(settings.out, n_bytes=8 * problem.n_params + OVERHEAD)
+            pages.check()
         runner = Runner(settings, problem, console, validation)
         run = _one_or_several(settings, problem, runner, console)
     if not settings.quiet:
@@ -82,12 +89,16 @@ def train(ctx: click.Context, /, **options: Any) -> int:
         held_out = None if validation is None else validation.outputs(result.theta)
         if problem.comm.rank == 0:
             _save(settings, samples, problem, result, accuracy, seed)
-        # The model is safe: a signal only cuts the rank of the Jacobian short.
+        # The model is safe: a signal only cuts report and rank of the Jacobian short.
         with contextlib.suppress(KeyboardInterrupt):
             stop.release()
+            pages.write(result)
             if not settings.quiet:
-                print_summary(settings, samples, problem, result, accuracy, held_out)
+                print_summary(
+                    settings, samples, problem, result, accuracy, held_out, pages.written
+                )
         stop.hold()
+    pages.complain()
     code = exit_code(result.status)
     if code == STOPPED_EARLY and result.unsaved:
         raise SaveError(f"{result.unsaved}; the model is in {settings.out}")
@@ -199,12 +210,14 @@ def _save(
             "status": result.status,
             "message": result.message,
             "loss": result.loss,
+            "initial_loss": result.initial_loss,
             "gradient_norm": result.gradient_norm,
             "accuracy": accuracy,
             "n_iter": result.n_iter,
             "seconds": result.seconds,
             "validation_loss": result.best_validation_loss,
             "best_iter": result.best_iter,
+            "history": kept_history(result.history),
         },
     }
     net = problem.network

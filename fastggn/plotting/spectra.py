@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastggn.plotting.style import new_figure
 
 if TYPE_CHECKING:
-    from fastggn.analysis.rank import RankReport, RankSweep
+    from fastggn.analysis.rank import Rank, RankReport, RankSweep
 
-__all__ = ["plot_ranks", "plot_spectrum"]
+__all__ = ["draw_spectrum", "plot_ranks", "plot_spectrum"]
 
 _LOWEST = 1e-4  # of the tolerance: what is smaller is drawn there
 
@@ -29,11 +30,31 @@ def plot_spectrum(report: RankReport) -> Any:
     -------
     matplotlib.figure.Figure
     """
+    columns = report.n_samples * report.n_outputs
+    title = f"{report.network}: N = {report.n_params}, T n_L = {columns}"
+    return draw_spectrum(report.singular_values, report.jacobian, title)
+
+
+def draw_spectrum(s: NDArray[np.float64], found: Rank, title: str) -> Any:
+    """Draw singular values as `plot_spectrum` does.
+
+    Parameters
+    ----------
+    s : ndarray, shape (K,)
+        Descending.
+    found : Rank
+        What they say.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = new_figure()
     ax = axes[0, 0]
-    s, rank, tolerance = report.singular_values, report.rank, report.tolerance
+    rank, tolerance = found.rank, found.tolerance
     floor = _LOWEST * tolerance if tolerance > 0.0 else np.finfo(float).tiny
     shown = np.maximum(s, floor)
     index = np.arange(1, s.size + 1)
@@ -45,16 +66,15 @@ def plot_spectrum(report: RankReport) -> Any:
             index[rank:], shown[rank:], "ks", markersize=size, markerfacecolor="white",
             label=f"zero within rounding: {s.size - rank}",
         )  # fmt: skip
-    if 0 < rank < s.size and np.isfinite(report.gap):
-        label = f"gap {report.gap:.2g}"
+    if 0 < rank < s.size and np.isfinite(found.gap):
+        label = f"gap {found.gap:.2g}"
         ax.axhspan(shown[rank], shown[rank - 1], color="0.88", zorder=0, label=label)
     if tolerance > 0.0:
         ax.axhline(tolerance, color="black", linestyle="--", linewidth=1.0, label="tolerance")
     ax.set_xlabel("number of the singular value")
     ax.set_ylabel("singular value of P(W)")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    columns = report.n_samples * report.n_outputs
-    ax.set_title(f"{report.network}: N = {report.n_params}, T n_L = {columns}")
+    ax.set_title(title)
     ax.legend(loc="best")
     return figure
 

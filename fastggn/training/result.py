@@ -224,3 +224,15 @@ class TrainResult:
     def converged(self) -> bool:
         """Whether a convergence test or the loss target ended the run."""
         return self.status == "target_reached" or self.status.startswith("converged")
+
+    def plot(self, *, path: str | None = None) -> Any:
+        """Return a matplotlib figure of the training curves; see `plotting.curves.plot_curves`.
+
+        Parameters
+        ----------
+        path : str, optional
+            Where to write the figure.
+        """
+        from fastggn.plotting.curves import plot_curves
+
+        return plot_curves(self.history, initial_loss=self.initial_loss, path=path)

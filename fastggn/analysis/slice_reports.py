@@ -1,0 +1,165 @@
+"""What a walk along a line or over a plane of the loss surface hands back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.errors import as_float_vector
+
+__all__ = ["LossLine", "LossPlane"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class LossLine:
+    """The loss at theta + a d for steps a.
+
+    Attributes
+    ----------
+    theta, direction : ndarray, shape (N,)
+        The point and d.
+    steps, losses : ndarray, shape (K,)
+        a, and the objective there; inf or nan where the outputs overflow.
+    label : str
+        What the direction is.
+    loss : float
+        The objective at theta.
+    slope, curvature : float
+        d^T gradient and d^T Hessian d at theta.
+    """
+
+    theta: FloatArray = field(repr=False)
+    direction: FloatArray = field(repr=False)
+    steps: FloatArray
+    losses: FloatArray
+    label: str
+    loss: float
+    slope: float
+    curvature: float
+
+    @property
+    def quadratic(self) -> FloatArray:
+        """The second-order Taylor polynomial of the loss at the steps, shape (K,)."""
+        model = self.loss + self.slope * self.steps + 0.5 * self.curvature * self.steps**2
+        return np.asarray(model)
+
+    def plot(self, *, ax: Any = None, path: str | None = None) -> Any:
+        """Return a matplotlib figure of the loss against the step; see `plotting.plot_line`."""
+        from fastggn.plotting.surface import plot_line
+
+        return plot_line(self, ax=ax, path=path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
+        return {
+            "label": self.label,
+            "steps": self.steps.tolist(),
+            "losses": self.losses.tolist(),
+            "loss": self.loss,
+            "slope": self.slope,
+            "curvature": self.curvature,
+            "direction_norm": float(np.linalg.norm(self.direction)),
+        }
+
+    def __str__(self) -> str:
+        """Return a table for the terminal."""
+        lowest = _lowest(self.losses)
+        where = "nowhere finite" if lowest is None else f"{self.losses[lowest]:.6g} at step "
+        where += "" if lowest is None else f"{self.steps[lowest]:.4g}"
+        return "\n".join(
+            [
+                f"direction   {self.label}, norm {np.linalg.norm(self.direction):.4g}",
+                f"steps       {self.steps.size} from {self.steps[0]:.4g} to {self.steps[-1]:.4g}",
+                f"loss        {self.loss:.6g} at step 0; lowest on the line: {where}",
+                f"slope       {self.slope:.4e}",
+                f"curvature   {self.curvature:.4e}",
+            ]
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class LossPlane:
+    """The loss at theta + a d + b e over a grid of steps.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (N,)
+    directions : ndarray, shape (2, N)
+        d and e.
+    steps : pair of ndarray, shapes (A,) and (B,)
+        a and b.
+    losses : ndarray, shape (B, A)
+        The objective, a row for each b.
+    labels : pair of str
+        What the directions are.
+    cosine : float
+        Of the angle between d and e.
+    """
+
+    theta: FloatArray = field(repr=False)
+    directions: FloatArray = field(repr=False)
+    steps: tuple[FloatArray, FloatArray]
+    losses: FloatArray
+    labels: tuple[str, str]
+    cosine: float
+
+    def coordinates(self, theta: ArrayLike) -> tuple[float, float, float]:
+        """Return the steps (a, b) to the point of the plane nearest to theta, and its distance.
+
+        Parameters
+        ----------
+        theta : array_like, shape (N,)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If theta has another shape or holds anything but finite real numbers.
+        """
+        away = as_float_vector("theta", theta, self.theta.size) - self.theta
+        steps, *_ = np.linalg.lstsq(self.directions.T, away, rcond=None)
+        distance = float(np.linalg.norm(away - steps @ self.directions))
+        return float(steps[0]), float(steps[1]), distance
+
+    def plot(self, *, marks: Any = None, ax: Any = None, path: str | None = None) -> Any:
+        """Return a matplotlib figure of the level lines; see `plotting.plot_plane`."""
+        from fastggn.plotting.surface import plot_plane
+
+        return plot_plane(self, marks=marks, ax=ax, path=path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
+        return {
+            "labels": list(self.labels),
+            "steps": [steps.tolist() for steps in self.steps],
+            "losses": self.losses.tolist(),
+            "cosine": self.cosine,
+            "direction_norms": np.linalg.norm(self.directions, axis=1).tolist(),
+        }
+
+    def __str__(self) -> str:
+        """Return a table for the terminal."""
+        lowest = _lowest(self.losses)
+        lines = [
+            f"direction {name}  {label}, norm {np.linalg.norm(d):.4g}, "
+            f"{s.size} steps from {s[0]:.4g} to {s[-1]:.4g}"
+            for name, label, d, s in zip(
+                "de", self.labels, self.directions, self.steps, strict=True
+            )
+        ]
+        lines.append(f"cosine       {self.cosine:.4g}")
+        if lowest is None:
+            return "\n".join([*lines, "loss         nowhere finite"])
+        row, column = np.unravel_index(lowest, self.losses.shape)
+        a, b = self.steps[0][column], self.steps[1][row]
+        value = self.losses[row, column]
+        return "\n".join([*lines, f"lowest loss  {value:.6g} at ({a:.4g}, {b:.4g})"])
+
+
+def _lowest(losses: FloatArray) -> int | None:
+    finite = np.isfinite(losses)
+    return int(np.argmin(np.where(finite, losses, np.inf))) if finite.any() else None

@@ -1,0 +1,337 @@
+"""The loss along a direction, between two points, and over a plane through a point."""
+
+from __future__ import annotations
+
+import operator
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.sparse.linalg
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.analysis.slice_reports import LossLine, LossPlane
+from fastggn.errors import as_float_vector, unknown_name
+from fastggn.network import MLP
+from fastggn.problem import Problem
+
+__all__ = ["filter_normalised", "loss_along", "loss_between", "loss_plane"]
+
+FloatArray = NDArray[np.float64]
+Direction = str | ArrayLike
+Extent = float | tuple[float, float]
+
+NAMES = ("random", "gradient", "lowest", "highest")
+LABELS = {
+    "random": "random direction",
+    "gradient": "steepest descent",
+    "lowest": "lowest eigenvector of the Hessian",
+    "highest": "highest eigenvector of the Hessian",
+}
+# Up to this many parameters the Hessian is assembled; above, Lanczos by its products.
+MOST_DENSE = 1000
+
+
+def filter_normalised(net: MLP, theta: ArrayLike, direction: ArrayLike) -> FloatArray:
+    """Return a direction in which each unit moves in proportion to its own weights.
+
+    The entries of `direction` that belong to a unit (its incoming weights, and its free bias, the
+    weight of the dummy unit) are scaled to the 2-norm of those of `theta`; for a unit whose
+    weights are all zero they become zero. This is the filter normalisation of Li et al. (2018,
+    Section 4), where the filters of a fully connected layer are its units: without it, a network
+    with large weights looks flat for that reason alone.
+
+    Parameters
+    ----------
+    net : MLP
+    theta, direction : array_like, shape (N,)
+
+    Returns
+    -------
+    ndarray, shape (N,)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a vector has the wrong shape or holds anything but finite real numbers.
+    """
+    point = as_float_vector("theta", theta, net.n_params)
+    out = as_float_vector("direction", direction, net.n_params)
+    for weights, moves in zip(net.unpack(point), net.unpack(out), strict=True):
+        length = np.linalg.norm(moves, axis=1)
+        ratio = np.linalg.norm(weights, axis=1) / np.where(length > 0.0, length, 1.0)
+        moves *= ratio[:, None]
+    return out
+
+
+def loss_along(
+    problem: Problem,
+    theta: ArrayLike,
+    direction: Direction = "random",
+    *,
+    extent: Extent = 1.0,
+    points: int = 101,
+    normalise: bool | None = None,
+    seed: int = 0,
+) -> LossLine:
+    """Return the loss at theta + a d for a range of steps a along one direction d.
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : array_like, shape (N,)
+    direction : str or array_like, shape (N,)
+        "random" (independent normal entries), "gradient" (its negative, the steepest descent),
+        "lowest" or "highest" (eigenvectors of the exact Hessian), these three of length 1; or d
+        itself.
+    extent : float or pair of float
+        a runs from -extent to extent, or from the first to the second.
+    points : int
+        How many steps, at least 2.
+    normalise : bool, optional
+        Whether d is scaled unit by unit, see `filter_normalised`; None does so with a random one.
+    seed : int
+        Of the random direction.
+
+    Returns
+    -------
+    LossLine
+        With the slope and the curvature at theta, and ``.plot()``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not valid, or the direction is zero.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.xor()
+    >>> problem = fg.Problem(fg.MLP((2, 3, 1)), X, Y)
+    >>> line = fg.analysis.loss_along(problem, problem.network.init(seed=0), points=5)
+    >>> line.steps
+    array([-1. , -0.5,  0. ,  0.5,  1. ])
+    """
+    point, steps = _checked(problem, theta, extent, points)
+    rng = _generator(seed)
+    d, label = _resolve("direction", problem, point, direction, normalise, rng)
+    return _line(problem, point, d, steps, label)
+
+
+def loss_between(
+    problem: Problem,
+    start: ArrayLike,
+    end: ArrayLike,
+    *,
+    extent: tuple[float, float] = (-0.25, 1.25),
+    points: int = 121,
+) -> LossLine:
+    """Return the loss on the straight line through two points, at step 0 and at step 1.
+
+    Parameters
+    ----------
+    problem : Problem
+    start, end : array_like, shape (N,)
+        For instance where a run began and where it ended (Goodfellow et al. 2015).
+    extent : pair of float
+        The first and the last step.
+    points : int
+        How many steps, at least 2.
+
+    Returns
+    -------
+    LossLine
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not valid, or the points are the same.
+    """
+    first, steps = _checked(problem, start, extent, points, "start")
+    second = as_float_vector("end", end, problem.n_params)
+    if np.array_equal(first, second):
+        raise ValueError("start and end are the same point: there is no line through them")
+    return _line(problem, first, second - first, steps, "start to end")
+
+
+def loss_plane(
+    problem: Problem,
+    theta: ArrayLike,
+    directions: tuple[Direction, Direction] = ("random", "random"),
+    *,
+    extent: Extent | tuple[tuple[float, float], tuple[float, float]] = 1.0,
+    points: int | tuple[int, int] = 41,
+    normalise: bool | None = None,
+    seed: int = 0,
+) -> LossPlane:
+    """Return the loss at theta + a d + b e over a grid of steps (Li et al. 2018).
+
+    Parameters
+    ----------
+    problem : Problem
+    theta : array_like, shape (N,)
+    directions : pair of str or array_like
+        d and e, each as in `loss_along`. ``(theta_1 - theta, theta_2 - theta)`` is the plane
+        through three points.
+    extent : float, pair of float, or pair of pairs
+        Of both steps as in `loss_along`, or of each.
+    points : int or pair of int
+        Steps along each direction.
+    normalise : bool, optional
+        As in `loss_along`, for both.
+    seed : int
+        Of the random directions.
+
+    Returns
+    -------
+    LossPlane
+        With ``.coordinates(theta)`` of other points, and ``.plot()``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not valid, or the directions are zero or parallel.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.xor()
+    >>> problem = fg.Problem(fg.MLP((2, 3, 1)), X, Y)
+    >>> plane = fg.analysis.loss_plane(problem, problem.network.init(seed=0), points=(5, 3))
+    >>> plane.losses.shape
+    (3, 5)
+    """
+    if isinstance(directions, str) or len(directions) != 2:
+        raise ValueError(f"directions must be a pair, got {directions!r:.60}")
+    counts = points if isinstance(points, tuple) else (points, points)
+    if len(counts) != 2:
+        raise ValueError(f"points must be a number or a pair, got {points!r}")
+    extents = extent if isinstance(extent, tuple) and _is_pair(extent[0]) else (extent, extent)
+    point, a = _checked(problem, theta, extents[0], counts[0])
+    _, b = _checked(problem, theta, extents[1], counts[1])
+    rng = _generator(seed)
+    pairs = [
+        _resolve(f"directions[{k}]", problem, point, d, normalise, rng)
+        for k, d in enumerate(directions)
+    ]
+    basis = np.stack([pairs[0][0], pairs[1][0]])
+    lengths = np.linalg.norm(basis, axis=1)
+    cosine = float(basis[0] @ basis[1] / (lengths[0] * lengths[1]))
+    if 1.0 - abs(cosine) < 1e-12:
+        raise ValueError("directions must not be parallel: they span no plane")
+    losses = np.array([[problem.loss(point + s * basis[0] + t * basis[1]) for s in a] for t in b])
+    return LossPlane(
+        theta=point,
+        directions=basis,
+        steps=(a, b),
+        losses=losses,
+        labels=_distinct(pairs[0][1], pairs[1][1]),
+        cosine=cosine,
+    )
+
+
+def _distinct(first: str, second: str) -> tuple[str, str]:
+    return (f"{first} 1", f"{second} 2") if first == second else (first, second)
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2
+
+
+def _checked(
+    problem: Problem, theta: ArrayLike, extent: Any, points: Any, name: str = "theta"
+) -> tuple[FloatArray, FloatArray]:
+    """Return the point, and the steps of the range."""
+    point = as_float_vector(name, theta, problem.n_params)
+    try:
+        low, high = extent if _is_pair(extent) else (-extent, extent)
+        low, high = float(low), float(high)
+    except TypeError:
+        raise TypeError(f"extent must be a number or a pair of them, got {extent!r:.60}") from None
+    if not (np.isfinite([low, high]).all() and low < high):
+        raise ValueError(f"extent must be positive, or an increasing pair; got {extent!r:.60}")
+    try:
+        count = operator.index(points)
+    except TypeError:
+        raise TypeError(f"points must be an integer, got {points!r:.60}") from None
+    if count < 2:
+        raise ValueError(f"points must be at least 2, got {count}")
+    return point, _grid(low, high, count)
+
+
+def _generator(seed: Any) -> np.random.Generator:
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
+        raise ValueError(f"seed must be an integer of at least 0, got {seed!r}")
+    return np.random.default_rng(operator.index(seed))
+
+
+def _grid(low: float, high: float, count: int) -> FloatArray:
+    """Return the steps; theta itself is met exactly where it is one of them."""
+    steps = np.linspace(low, high, count)
+    steps[np.abs(steps) < 1e-12 * (high - low)] = 0.0
+    return steps
+
+
+def _line(
+    problem: Problem, theta: FloatArray, d: FloatArray, steps: FloatArray, label: str
+) -> LossLine:
+    return LossLine(
+        theta=theta,
+        direction=d,
+        steps=steps,
+        losses=np.array([problem.loss(theta + step * d) for step in steps]),
+        label=label,
+        loss=problem.loss(theta),
+        slope=float(problem.gradient(theta) @ d),
+        curvature=float(d @ (problem.hessian_operator(theta) @ d)),
+    )
+
+
+def _resolve(
+    name: str,
+    problem: Problem,
+    theta: FloatArray,
+    direction: Direction,
+    normalise: bool | None,
+    rng: np.random.Generator,
+) -> tuple[FloatArray, str]:
+    """Return the vector that a direction stands for, and what to call it."""
+    drawn = isinstance(direction, str) and direction == "random"
+    if isinstance(direction, str):
+        if direction not in NAMES:
+            raise unknown_name(name, direction, NAMES)
+        d, label = _named(problem, theta, direction, rng), LABELS[direction]
+    else:
+        d, label = as_float_vector(name, direction, problem.n_params), "given direction"
+    if drawn if normalise is None else normalise:
+        d = filter_normalised(problem.network, theta, d)
+        label += ", scaled unit by unit"
+    if not d.any():
+        raise ValueError(f"{name} is zero: there is nowhere to go")
+    return d, label
+
+
+def _named(problem: Problem, theta: FloatArray, name: str, rng: np.random.Generator) -> FloatArray:
+    if name == "random":
+        return rng.standard_normal(problem.n_params)
+    if name == "gradient":
+        gradient = problem.gradient(theta)
+        length = float(np.linalg.norm(gradient))
+        return np.asarray(-gradient / (length or 1.0))
+    return _eigenvector(problem, theta, highest=name == "highest")
+
+
+def _eigenvector(problem: Problem, theta: FloatArray, *, highest: bool) -> FloatArray:
+    """Return the eigenvector of the exact Hessian with its largest entry positive."""
+    n = problem.n_params
+    if n <= MOST_DENSE:
+        place = n - 1 if highest else 0
+        _, vectors = scipy.linalg.eigh(problem.hessian(theta), subset_by_index=[place, place])
+    else:
+        start = np.random.default_rng(0).standard_normal(n)
+        which = "LA" if highest else "SA"
+        operator_ = problem.hessian_operator(theta)
+        _, vectors = scipy.sparse.linalg.eigsh(operator_, k=1, which=which, v0=start)
+    # Where ranks share the samples, all of them must go the same way.
+    vector = problem.comm.broadcast(np.ascontiguousarray(vectors[:, 0]))
+    return np.asarray(vector * np.sign(vector[np.argmax(np.abs(vector))]))

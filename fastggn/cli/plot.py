@@ -1,0 +1,159 @@
+"""``fastggn plot``: one picture of a trained model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastggn.cli.outcome import DONE, BadInput, bad_input
+from fastggn.cli.types import NAMES, TARGET
+
+if TYPE_CHECKING:
+    from fastggn.problem import Problem
+    from fastggn.reporting.pictures import Picture
+
+__all__ = ["plot"]
+
+KINDS = ("curve", "residuals", "regions", "line", "plane", "spectrum", "eigenvalues")
+
+HELP = """Draw a picture of MODEL, a file of fastggn train.
+
+\b
+Kinds:
+  curve        loss, gradient norm, damping and gain ratio by iteration
+  residuals    predictions and residuals, or the confusion of classes
+  regions      regions of decision, or the output: one or two inputs
+  line, plane  the loss along one or two directions through the weights
+  spectrum     singular values of the Jacobian, with the rank
+  eigenvalues  of the Hessian, where the model stands at a critical point
+
+DATA are the samples that the model was trained on; without it, the built-in ones that it names.
+The picture is of the kind that the name says: .png, .pdf, .svg.
+
+\b
+Examples:
+  fastggn plot model.npz --kind regions --out regions.png
+  fastggn plot houses.npz houses.csv --kind residuals --out residuals.png
+  fastggn plot houses.npz --kind curve --history run.jsonl --out curve.png
+  fastggn plot model.npz --kind plane --direction lowest,highest --out plane.png"""
+
+
+@click.command(
+    help=HELP,
+    short_help="Draw a picture of MODEL.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.argument("model", metavar="MODEL")
+@click.argument("data", required=False, metavar="[DATA]")
+@click.option(
+    "--kind", type=click.Choice(KINDS), required=True, metavar="KIND", help=" ".join(KINDS)
+)
+@click.option("--out", "-o", required=True, metavar="FILE", help="The picture.")
+@click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
+@click.option(
+    "--history", metavar="FILE",
+    help="For curve: a file of fastggn train --history, in place of what the model keeps.",
+)  # fmt: skip
+@click.option(
+    "--direction", type=NAMES, default="random", show_default=True, metavar="NAMES",
+    help="For line and plane: random (scaled unit by unit), gradient, lowest, highest "
+         "(eigenvectors of the Hessian); two for a plane, separated by a comma.",
+)  # fmt: skip
+@click.option(
+    "--extent", type=float, default=1.0, show_default=True, metavar="X",
+    help="For line and plane: steps from -X to X.",
+)  # fmt: skip
+@click.option(
+    "--points", type=click.IntRange(min=2), metavar="N",
+    help="For line and plane: steps.  [default: 101 and 41]",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+    help="Of random directions.",
+)  # fmt: skip
+def plot(model: str, data: str | None, kind: str, out: str, **options: Any) -> int:
+    """Draw a picture of a model file."""
+    from fastggn.data.storage import check_writable
+    from fastggn.model_io import load_model
+
+    with bad_input():
+        from fastggn.plotting.style import picture_format, save
+
+        picture_format(out)
+        check_writable(out)
+        net, theta, metadata = load_model(model)
+        if kind == "curve":
+            figure = _curve(metadata, options["history"])
+        else:
+            from fastggn.cli.model_data import model_loss, model_problem
+
+            loss = model_loss(metadata, None)
+            problem = model_problem(net, metadata, data, options["target"], loss)
+            if kind in ("line", "plane", "eigenvalues"):
+                figure = _surface(problem, theta, kind, options)
+            else:
+                figure = _picture(problem, theta, kind, metadata, data)
+        save(figure, out)
+    return DONE
+
+
+def _curve(metadata: dict[str, Any], history: str | None) -> Any:
+    from fastggn.cli.history import read_history
+    from fastggn.plotting.curves import compare_curves, plot_curves
+
+    kept = metadata.get("training")
+    kept = kept if isinstance(kept, dict) else {}
+    if history is None:
+        if not kept.get("history"):
+            raise BadInput("the model file keeps no history: give --history FILE")
+        return plot_curves(kept["history"], initial_loss=kept.get("initial_loss"))
+    runs = read_history(history)
+    if len(runs) == 1:
+        return plot_curves(next(iter(runs.values())), initial_loss=kept.get("initial_loss"))
+    return compare_curves({f"seed {seed}": records for seed, records in runs.items()})
+
+
+def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any]) -> Any:
+    from fastggn.analysis import critical_point, loss_along, loss_plane
+
+    if kind == "eigenvalues":
+        return critical_point(problem, theta).plot()
+    names = options["direction"]
+    keywords = {"extent": options["extent"], "seed": options["seed"]}
+    if options["points"] is not None:
+        keywords["points"] = options["points"]
+    if kind == "line":
+        if len(names) != 1:
+            raise BadInput(f"--direction must be one name for a line, got {len(names)}")
+        return loss_along(problem, theta, names[0], **keywords).plot()
+    if len(names) > 2:
+        raise BadInput(f"--direction must be one or two names for a plane, got {len(names)}")
+    pair = (names[0], names[-1])
+    return loss_plane(problem, theta, pair, **keywords).plot()
+
+
+def _picture(
+    problem: Problem, theta: Any, kind: str, metadata: dict[str, Any], data: str | None
+) -> Any:
+    from fastggn.reporting import SampleNotes, pictures
+    from fastggn.reporting.findings import findings, spectrum_of
+
+    notes = SampleNotes.from_dict(metadata.get("samples") or {})
+    if data is not None:
+        notes = replace(notes, name=Path(data).name)
+    notes = notes.completed(problem)
+    drawn: Picture
+    if kind == "spectrum":
+        drawn = pictures.spectrum(problem, spectrum_of(problem, theta))
+    else:
+        found = findings(problem, theta, notes)
+        if kind == "residuals":
+            drawn = pictures.residuals(problem, notes, found)
+        else:
+            drawn = pictures.regions(problem, theta, notes, found)
+    if drawn.figure is None:
+        raise BadInput(f"{kind}: {drawn.note}")
+    return drawn.figure
