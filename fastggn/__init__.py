@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from fastggn.problem import Problem
     from fastggn.reporting import report
     from fastggn.training import NullSpace, TrainResult, train
+    from fastggn.training import NullSpace, RestartsResult, TrainResult, train, train_restarts
     from fastggn.training.warmup import WarmupReport, warmup
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __all__ = [
     "NullSpace",
     "Problem",
     "RankReport",
+    "RestartsResult",
     "SingularSystemWarning",
     "TrainResult",
     "WarmupReport",
@@ -67,6 +69,7 @@ __all__ = [
     "show_config",
     "threads",
     "train",
+    "train_restarts",
     "warmup",
 ]
 
@@ -86,6 +89,7 @@ _HOME = {
     "NullSpace": "training",
     "Problem": "problem",
     "RankReport": "analysis.rank",
+    "RestartsResult": "training",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
     "WarmupReport": "training.warmup",
@@ -98,6 +102,7 @@ _HOME = {
     "show_config": "parallel",
     "threads": "parallel",
     "train": "training",
+    "train_restarts": "training",
     "warmup": "training.warmup",
 }
 _MODULES = ("activations", "analysis", "data", "errors", "losses")

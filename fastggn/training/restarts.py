@@ -1,0 +1,346 @@
+"""Runs from several seeds that share samples and compiled kernels; the best one is kept."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastggn.checkpoints import CheckpointError, CheckpointFile
+from fastggn.errors import CheckpointWarning, as_float_vector, check_count
+from fastggn.parallel.comm import comm_of
+from fastggn.signals import deferred_signals
+from fastggn.training.checkpointing import Interval, check_checkpoint
+from fastggn.training.identity import compare_identities, run_identity
+from fastggn.training.loop import train
+from fastggn.training.options import Options, check_options
+from fastggn.training.result import History, TrainResult
+
+if TYPE_CHECKING:
+    from fastggn.problem import Problem
+
+__all__ = ["Restarts", "RestartsResult", "train_restarts"]
+
+STOPPED = ("interrupted", "max_time")
+
+# One run: from its seed, checkpoint and seconds left.
+Run = Callable[[int, str | None, float | None], TrainResult]
+
+
+@dataclass(frozen=True, eq=False)
+class RestartsResult:
+    """The runs of `train_restarts`.
+
+    Attributes
+    ----------
+    best : TrainResult
+        The run of the lowest validation loss, or of the lowest loss without validation samples.
+    best_seed : int
+        Its seed.
+    results : dict of int to TrainResult
+        All runs by their seeds; one that was finished before a resumed call has no history.
+    status : str
+        "done", or why the last run, and all of them with it, was stopped: "interrupted" or
+        "max_time".
+    message : str
+        The same in words.
+    """
+
+    best: TrainResult
+    best_seed: int
+    results: dict[int, TrainResult] = field(repr=False)
+    status: str
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return seeds and outcomes as plain values, without theta and history."""
+        rows = []
+        for seed, result in self.results.items():
+            names = ("loss", "best_validation_loss", "status", "n_iter", "seconds")
+            rows.append({"seed": seed, **{name: getattr(result, name) for name in names}})
+        return {"best_seed": self.best_seed, "status": self.status, "runs": rows}
+
+    def __str__(self) -> str:
+        """Return a table, a line a run, the best one marked."""
+        watched = self.best.best_validation_loss is not None
+        head = f"{'seed':>6}  {'loss':>13}" + f"  {'validation':>13}" * watched
+        lines = [f"{head}  {'iterations':>10}  {'seconds':>8}  status"]
+        for seed, result in self.results.items():
+            line = f"{seed:>6}  {result.loss:>13.6e}"
+            if watched:
+                line += f"  {result.best_validation_loss:>13.6e}"
+            line += f"  {result.n_iter:>10}  {result.seconds:>8.2f}  {result.status}"
+            lines.append(line + "  <- best" * (seed == self.best_seed))
+        return "\n".join([*lines, self.message])
+
+
+def train_restarts(
+    problem: Problem,
+    n_starts: int = 10,
+    *,
+    seed: int = 0,
+    init: str = "glorot",
+    max_time: float | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | str | None = None,
+    resume: bool = False,
+    **options: Any,
+) -> RestartsResult:
+    """Train from several first weights, and return the best run and all of them.
+
+    The runs follow one another and share the samples and the compiled kernels; each is the one
+    that ``train(problem, problem.network.init(s, scheme=init), seed=s)`` makes, to the bit.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    n_starts : int
+        How many runs.
+    seed : int
+        The runs have the seeds ``seed, seed + 1, ...``.
+    init : str
+        The scheme of the first weights, as `MLP.init` takes it.
+    max_time : float, optional
+        Seconds for all runs together.
+    checkpoint : path-like, optional
+        Keeps the finished runs; the one under way stands beside it in ``NAME.seedN``. Over MPI
+        ranks it is refused.
+    checkpoint_every, resume
+        As in `train`; a finished run is not done again.
+    **options
+        Any other argument of `train` but `theta0`. A callback is called in all runs; with
+        `validation` the best run is the one of the lowest validation loss. A run that is
+        interrupted (Ctrl-C, a signal, a callback) is the last one.
+
+    Returns
+    -------
+    RestartsResult
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `train` does, before any work; if `theta0` is given; if `checkpoint` belongs to other
+        runs.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> problem = fg.Problem(fg.MLP((2, 2, 1)), *fg.data.xor())
+    >>> found = fg.train_restarts(problem, 4, seed=0, max_iter=50)
+    >>> found.best.loss == min(result.loss for result in found.results.values())
+    True
+    """
+    if not hasattr(problem, "linearise"):
+        raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
+    if "theta0" in options:
+        raise TypeError("theta0 does not go with train_restarts, which draws it: use train")
+    n_starts, seed = check_count("n_starts", n_starts, 1), check_count("seed", seed, 0)
+    checked = _checked(problem, {**options, "max_time": max_time})
+    problem.network.init(0, scheme=init)  # an unknown scheme is refused here
+    if checked.validation is not None:  # its samples are checked once
+        options["validation"] = checked.validation.problem
+    if checkpoint is None:
+        check_checkpoint(problem, checkpoint, checkpoint_every, resume)
+    Interval.parse(checkpoint_every)
+
+    def run(s: int, part: str | None, left: float | None) -> TrainResult:
+        arguments = {**options, "seed": s, "max_time": left}
+        if part is not None:
+            arguments |= {"checkpoint": part, "checkpoint_every": checkpoint_every}
+            arguments["resume"] = resume
+        return train(problem, problem.network.init(s, scheme=init), **arguments)
+
+    identity = {**run_identity(problem, checked, None, None), "init": init}
+    identity["max_iter"] = checked.tolerances.max_iter
+    starts = Restarts(problem, n_starts, seed, max_time, checkpoint, resume, identity)
+    return starts.run(run)
+
+
+def _checked(problem: Problem, given: Mapping[str, Any]) -> Options:
+    """Return the options of `train` with its own defaults, checked."""
+    known = inspect.signature(check_options).parameters
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(train).parameters.items()
+        if name in known and name != "problem"
+    }
+    return check_options(problem, **{**defaults, **{k: v for k, v in given.items() if k in known}})
+
+
+class Restarts:
+    """Makes the runs from the seeds ``seed .. seed + n_starts - 1``, one after the other.
+
+    Parameters
+    ----------
+    problem : Problem
+    n_starts, seed : int
+    max_time : float or None
+        Seconds for all runs together.
+    checkpoint : path-like or None
+        Keeps the finished runs.
+    resume : bool
+        Whether those that it keeps are taken over.
+    identity : dict
+        What must be the same in a resumed call, as JSON types.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the checkpoint cannot be used.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        n_starts: int,
+        seed: int,
+        max_time: float | None,
+        checkpoint: str | os.PathLike[str] | None,
+        resume: bool,
+        identity: dict[str, Any],
+    ) -> None:
+        self._n_starts = n_starts
+        self._seed = seed
+        self._max_time = max_time
+        self._path = None if checkpoint is None else os.fspath(checkpoint)
+        self._resume = resume
+        self._identity = identity
+        self._n_params = problem.n_params
+        self._file = None
+        self._results: dict[int, TrainResult] = {}
+        if self._path is not None:
+            size = comm_of(problem).size
+            if size > 1:
+                raise ValueError(
+                    f"a checkpoint of several starts needs one process, and there are {size} "
+                    "ranks; over ranks a checkpoint goes with one start, and several starts "
+                    "without"
+                )
+            self._file = CheckpointFile(self._path, kind="starts-checkpoint")
+            self._file.prepare(8 * problem.n_params + 65536, replace=not resume)
+
+    def run(
+        self, run: Run, tell: Callable[[int, int, TrainResult], None] | None = None
+    ) -> RestartsResult:
+        """Make all runs that are not done yet.
+
+        Parameters
+        ----------
+        run : callable
+            From a seed, the path of its checkpoint and the seconds left, to its result.
+        tell : callable, optional
+            Takes number, seed and result of every run when it ends.
+
+        Raises
+        ------
+        CheckpointError
+            If the checkpoint is damaged or of other runs.
+        """
+        if self._file is not None and self._resume:
+            self._recall(self._file)
+        began = time.monotonic()
+        for number in range(self._n_starts):
+            seed = self._seed + number
+            if seed in self._results:
+                continue
+            left = self._max_time
+            if left is not None:
+                left = max(left - (time.monotonic() - began), 1e-3)
+            result = run(seed, self._part(seed), left)
+            if tell is not None:
+                tell(number, seed, result)
+            self._results[seed] = result
+            if result.status in STOPPED:
+                return self._outcome(result)
+            self._keep(seed)
+        return self._outcome(None)
+
+    def _outcome(self, ended: TrainResult | None) -> RestartsResult:
+        results = dict(sorted(self._results.items()))
+        seed = min(results, key=lambda s: _merit(results[s]))  # the first of equal ones
+        done = len(results) - (ended is not None)
+        if ended is None:
+            status, message = "done", f"the best of {done} starts, seed {seed}"
+        else:
+            status = ended.status
+            message = f"{ended.message} after {done} of {self._n_starts} starts"
+            message += f"; the best is seed {seed}"
+        return RestartsResult(results[seed], seed, results, status, message)
+
+    def _part(self, seed: int) -> str | None:
+        """Return the checkpoint of one run."""
+        return None if self._path is None else f"{self._path}.seed{seed}"
+
+    def _recall(self, file: CheckpointFile) -> None:
+        """Take over the runs that an earlier call has finished."""
+        content = file.load()
+        if content is None:
+            return
+        compare_identities(file.path, content["identity"], self._identity)
+        try:
+            for seed, kept in content["done"].items():
+                self._results[int(seed)] = _revived(kept, self._n_params)
+        except (LookupError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{file.path}: the file lacks a part ({error!r})") from error
+        for known in self._results:  # left behind where a kill came between two files
+            self._drop(known)
+
+    def _keep(self, seed: int) -> None:
+        """Write the finished runs, and remove the checkpoint of the last one."""
+        if self._file is None:
+            return
+        done = {str(s): _kept(result) for s, result in self._results.items()}
+        try:
+            with deferred_signals():
+                self._file.save({"identity": self._identity, "done": done})
+                self._drop(seed)
+        except OSError as error:
+            message = f"the finished starts could not be written: {error}"
+            warnings.warn(message, CheckpointWarning, stacklevel=3)
+
+    def _drop(self, seed: int) -> None:
+        part = self._part(seed)
+        if part is not None:
+            CheckpointFile(part).remove()
+
+
+def _merit(result: TrainResult) -> float:
+    watched = result.best_validation_loss
+    loss = result.loss if watched is None else watched
+    return loss if result.status != "failed" and np.isfinite(loss) else np.inf
+
+
+# What a checkpoint keeps of a finished run.
+KEPT = (
+    "theta",
+    "loss",
+    "gradient_norm",
+    "n_iter",
+    "status",
+    "message",
+    "initial_loss",
+    "solver",
+    "seconds",
+    "best_theta",
+    "best_validation_loss",
+    "best_iter",
+)
+
+
+def _kept(result: TrainResult) -> dict[str, Any]:
+    return {name: getattr(result, name) for name in KEPT}
+
+
+def _revived(kept: Mapping[str, Any], n_params: int) -> TrainResult:
+    values = {name: kept[name] for name in KEPT}
+    for name in ("theta", "best_theta"):
+        if values[name] is not None:
+            values[name] = as_float_vector(name, values[name], n_params)
+    return TrainResult(history=History(), **values)
