@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from fastggn.activations import Activation
     from fastggn.analysis.critical import CriticalPointReport, critical_point
     from fastggn.analysis.rank import DesignReport, RankReport, check_design, rank_analysis
+    from fastggn.bayesian import (
+        LaplacePosterior,
+        WeightDecayPath,
+        laplace,
+        select_weight_decay,
+    )
     from fastggn.checkpoints import CheckpointError
     from fastggn.errors import (
         AscentWarning,
@@ -28,8 +34,8 @@ if TYPE_CHECKING:
     from fastggn.parallel import show_config, threads
     from fastggn.problem import Problem
     from fastggn.reporting import report
-    from fastggn.training import NullSpace, TrainResult, train
     from fastggn.training import NullSpace, RestartsResult, TrainResult, train, train_restarts
+    from fastggn.training.evidence import Evidence
     from fastggn.training.warmup import WarmupReport, warmup
 
 __version__ = "0.1.0"
@@ -43,9 +49,11 @@ __all__ = [
     "CriticalPointReport",
     "DesignReport",
     "DivergenceWarning",
+    "Evidence",
     "FastGGNWarning",
     "GGNClassifier",
     "GGNRegressor",
+    "LaplacePosterior",
     "ModelFileError",
     "NullSpace",
     "Problem",
@@ -54,6 +62,7 @@ __all__ = [
     "SingularSystemWarning",
     "TrainResult",
     "WarmupReport",
+    "WeightDecayPath",
     "__version__",
     "activations",
     "analysis",
@@ -61,11 +70,13 @@ __all__ = [
     "critical_point",
     "data",
     "errors",
+    "laplace",
     "load_model",
     "losses",
     "rank_analysis",
     "report",
     "save_model",
+    "select_weight_decay",
     "show_config",
     "threads",
     "train",
@@ -82,9 +93,11 @@ _HOME = {
     "CriticalPointReport": "analysis.critical",
     "DesignReport": "analysis.rank",
     "DivergenceWarning": "errors",
+    "Evidence": "training.evidence",
     "FastGGNWarning": "errors",
     "GGNClassifier": "estimators",
     "GGNRegressor": "estimators",
+    "LaplacePosterior": "bayesian",
     "ModelFileError": "model_io",
     "NullSpace": "training",
     "Problem": "problem",
@@ -93,12 +106,15 @@ _HOME = {
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
     "WarmupReport": "training.warmup",
+    "WeightDecayPath": "bayesian",
     "check_design": "analysis.rank",
     "critical_point": "analysis.critical",
+    "laplace": "bayesian",
     "load_model": "model_io",
     "rank_analysis": "analysis.rank",
     "report": "reporting",
     "save_model": "model_io",
+    "select_weight_decay": "bayesian",
     "show_config": "parallel",
     "threads": "parallel",
     "train": "training",

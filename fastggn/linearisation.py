@@ -213,6 +213,11 @@ class Linearisation:
         with np.errstate(over="ignore"):
             return self.data_loss + 0.5 * self.l2 * float(self.theta @ self.theta)
 
+    def reweigh(self, l2: float) -> None:
+        """Change the weight of |theta|^2 / 2; loss, gradient and system follow, A and b stay."""
+        self.l2 = l2
+        self.__dict__.pop("loss", None)
+
     @cached_property
     def data_gradient(self) -> FloatArray:
         """The gradient of `data_loss`, shape (N,)."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from fastggn.losses import Loss, get_loss
 from fastggn.network import MLP
 from fastggn.parallel.comm import Comm, as_comm, require_serial
 from fastggn.parallel.threads import pooled
-from fastggn.sample_checks import check_shared, checked_gates, checked_weights
+from fastggn.sample_checks import check_shared, checked_gates, checked_rows, checked_weights
 from fastggn.samples import Samples
 from fastggn.workspace import Plan, WorkspacePool
 
@@ -206,7 +208,7 @@ class Problem:
             If it is empty, or an index is out of range.
         """
         require_serial(self.comm, "a batch of the samples")
-        index = self._checked_rows(rows)
+        index = checked_rows(rows, self.n_samples)
         part = object.__new__(Problem)
         source = as_source("X", self._source.take(index))
         part._assemble(
@@ -223,24 +225,29 @@ class Problem:
         )
         return part
 
-    def _checked_rows(self, rows: ArrayLike) -> NDArray[np.intp]:
-        array = np.asarray(rows)
-        if array.dtype == np.bool_ and array.shape == (self.n_samples,):
-            array = np.flatnonzero(array)
-        if array.ndim != 1 or array.size == 0:
-            raise ValueError(f"rows must be a vector of indices, not empty, got {array.shape}")
-        if array.dtype.kind not in "iu":
-            raise TypeError(
-                f"rows must hold integers, or be a mask of shape ({self.n_samples},), "
-                f"got dtype {array.dtype} of shape {array.shape}"
-            )
-        outside = (array < -self.n_samples) | (array >= self.n_samples)
-        if outside.any():
-            first = int(np.argmax(outside))
-            raise ValueError(
-                f"rows[{first}] is {array[first]}, out of range for {self.n_samples} samples"
-            )
-        return array.astype(np.intp)
+    def with_l2(self, l2: float) -> Problem:
+        """Return the same problem with another weight of |theta|^2 / 2; the samples are shared.
+
+        Parameters
+        ----------
+        l2 : float
+
+        Raises
+        ------
+        ValueError
+            If it is negative or not finite.
+        """
+        twin = copy.copy(self)
+        twin.reweigh(l2)
+        return twin
+
+    def reweigh(self, l2: float) -> None:
+        """Change the weight of |theta|^2 / 2 in place, for linearisations made from now on.
+
+        For a run that chooses the weight; `with_l2` leaves the problem as it is.
+        """
+        self.l2 = check_positive("l2", l2, zero=True)
+        self._objective = replace(self._objective, l2=self.l2)
 
     def _theta(self, theta: ArrayLike) -> FloatArray:
         return self.comm.broadcast(as_float_vector("theta", theta, self.n_params))

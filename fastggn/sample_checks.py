@@ -12,7 +12,7 @@ from fastggn.losses import Loss
 from fastggn.network import MLP
 from fastggn.parallel.comm import Comm
 
-__all__ = ["check_shared", "checked_gates", "checked_weights"]
+__all__ = ["check_shared", "checked_gates", "checked_rows", "checked_weights"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -33,6 +33,31 @@ def checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | N
         index = int(np.argmax(checked < 0))
         raise ValueError(f"sample_weight[{index}] is {checked[index]}; weights must be >= 0")
     return checked
+
+
+def checked_rows(rows: ArrayLike, n_samples: int) -> NDArray[np.intp]:
+    """Return indices of samples, given as such or as a mask.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `rows` holds something else, is empty, or an index is out of range.
+    """
+    array = np.asarray(rows)
+    if array.dtype == np.bool_ and array.shape == (n_samples,):
+        array = np.flatnonzero(array)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"rows must be a vector of indices, not empty, got {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise TypeError(
+            f"rows must hold integers, or be a mask of shape ({n_samples},), "
+            f"got dtype {array.dtype} of shape {array.shape}"
+        )
+    outside = (array < -n_samples) | (array >= n_samples)
+    if outside.any():
+        first = int(np.argmax(outside))
+        raise ValueError(f"rows[{first}] is {array[first]}, out of range for {n_samples} samples")
+    return array.astype(np.intp)
 
 
 def checked_gates(gates: Sequence[ArrayLike], net: MLP, n_samples: int) -> BoolArray:

@@ -28,7 +28,7 @@ LAYERS = (
         "samples",
     },
     {"solvers"},
-    {"training", "analysis"},
+    {"training", "analysis", "bayesian"},
     {"model_io", "plotting", "estimators", "interchange"},
     {"experiments", "reporting"},
     {"cli"},
@@ -41,7 +41,7 @@ RESERVED = {
     "click": {"cli"},
     "rich": {"cli", "progress"},
     "matplotlib": {"plotting", "experiments"},
-    "sklearn": {"estimators", "interchange"},
+    "sklearn": {"estimators", "experiments", "interchange"},
     "torch": {"interchange"},
     "onnx": {"interchange"},
     "onnxruntime": {"interchange"},
@@ -56,6 +56,7 @@ RESERVED = {
 REACHING_UP = {
     ("analysis", "plotting"),
     ("conversions", "interchange"),
+    ("bayesian", "plotting"),
     ("training", "plotting"),
 }
 

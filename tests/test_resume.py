@@ -34,6 +34,8 @@ CASES = {
     "lm lsqr": {"solver": "lsqr"},
     "lm geodesic off": {"geodesic": False, "damping": 1.0},
     "lm batches": {"batch_size": 30},
+    "lm bayesian": {"regularization": "bayesian"},
+    "lm bayesian qr": {"regularization": "bayesian", "solver": "qr"},
     "ggn": {"method": "ggn", "alpha": 0.1},
     "ggn batches": {"method": "ggn", "alpha": 0.1, "batch_size": 30},
     "newton": {"method": "newton"},

@@ -30,9 +30,9 @@ def test_signature():
     assert names[:4] == ["problem", "theta0", "method", "solver"]
     assert set(names[4:]) == {
         "seed", "max_iter", "alpha", "damping", "momentum", "geodesic", "precision",
-        "batch_size", "regularizer", "escape", "grad_tol", "loss_tol", "step_tol", "loss_target",
-        "max_time", "validation", "patience", "validation_tol", "callbacks", "checkpoint",
-        "checkpoint_every", "resume", "progress", "n_threads",
+        "batch_size", "regularizer", "regularization", "escape", "grad_tol", "loss_tol",
+        "step_tol", "loss_target", "max_time", "validation", "patience", "validation_tol",
+        "callbacks", "checkpoint", "checkpoint_every", "resume", "progress", "n_threads",
     }  # fmt: skip
 
 

@@ -50,6 +50,7 @@ class Settings:
     geodesic: bool | None
     precision: str
     batch_size: int | None
+    regularization: str | None
     escape: str | None
     seed: int
     max_iter: int
@@ -154,6 +155,8 @@ OPTIONS = (
     option("Method", "--precision", default="float64", metavar="HOW",
            help="float64, or mixed: lm assembles its matrix in float32."),
     option("Method", "--batch-size", type=COUNT, metavar="B", help="Mini-batches: lm, ggn, adam."),
+    option("Method", "--regularization", metavar="HOW",
+           help="bayesian: lm chooses the weight decay by the evidence, as trainbr does."),
     option("Method", "--escape", metavar="HOW",
            help="Leave strict saddles by negative_curvature or noise."),
     option("Method", "--seed", type=click.IntRange(min=0), default=0, metavar="N",

@@ -34,6 +34,7 @@ TRAIN_ARGUMENTS = (
     "geodesic",
     "precision",
     "batch_size",
+    "regularization",
     "escape",
     "grad_tol",
     "loss_tol",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastggn.network import MLP
     from fastggn.problem import Problem
     from fastggn.training import TrainResult
+    from fastggn.training.evidence import Evidence
 
     Array = NDArray[np.float64]
 
@@ -70,6 +71,8 @@ def print_summary(
         rows.append(("rms error", f"{error:.6g}{units}"))
     if samples.held_out is not None and held_out is not None:
         rows += _validation(samples.held_out, result, held_out)
+    if result.evidence is not None:
+        rows += _evidence(result.evidence, samples)
     rows += [
         ("iterations", str(result.n_iter)),
         ("time", f"{result.seconds:.2f} s"),
@@ -97,6 +100,21 @@ def _validation(held_out: Samples, result: TrainResult, outputs: Array) -> list[
     if (error := held_out.rms_error(outputs)) is not None:
         rows.append(("", f"rms error {error:.6g} on {held_out.n_samples} held-out samples"))
     return rows
+
+
+def _evidence(found: Evidence, samples: Samples) -> list[tuple[str, str]]:
+    """Return what the evidence chose, beta in the units in which the network was trained."""
+    scaled = "" if samples.scale_Y is None else ", scaled targets"
+    return [
+        (
+            "effective parameters",
+            f"{found.effective_parameters:.1f} of {found.n_params} "
+            f"({found.n_observations} observations)",
+        ),
+        ("alpha, beta", f"{found.alpha:.4g} (prior), {found.beta:.4g} (noise{scaled})"),
+        ("weight decay", f"{found.l2:.3e}"),
+        ("log evidence", f"{found.log_evidence:.6g}"),
+    ]
 
 
 def print_rows(rows: Iterable[tuple[str, str]]) -> None:

@@ -200,7 +200,8 @@ def _save(
     metadata: dict[str, Any] = {
         "samples": samples.to_dict(),
         "loss": problem.loss_function.to_config(),
-        "l2": settings.l2,
+        "l2": settings.l2 if result.evidence is None else result.evidence.l2,
+        "evidence": None if result.evidence is None else result.evidence.to_dict(),
         "training": {
             "method": settings.method,
             "solver": result.solver,

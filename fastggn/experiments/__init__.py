@@ -31,6 +31,7 @@ NAMES: dict[str, str] = {
     "lsd-fig2": "lsd_fig2",
     "lsd-fig3": "lsd_fig3",
     "lsd-table1": "lsd_table1",
+    "bayesian": "bayesian",
 }
 
 

@@ -13,9 +13,11 @@ from fastggn.solvers.cholesky import CholeskySolver
 from fastggn.solvers.dual import DualSolver
 from fastggn.solvers.lsqr import LSQRSolver
 from fastggn.solvers.qr import QRSolver
+from fastggn.solvers.sums import CurvatureSums, SumsState
 
 __all__ = [
     "CholeskySolver",
+    "CurvatureSums",
     "DualSolver",
     "LSQRSolver",
     "LinearSystem",
@@ -23,6 +25,7 @@ __all__ = [
     "Solution",
     "Solver",
     "State",
+    "SumsState",
     "agreed",
     "choose_solver",
     "get_solver",

@@ -9,6 +9,7 @@ import numpy as np
 
 from fastggn.parallel.comm import Comm
 from fastggn.solvers.base import FloatArray, Solution, Solver, State
+from fastggn.solvers.sums import CurvatureSums, SumsState
 
 __all__ = ["AgreedSolver"]
 
@@ -51,6 +52,11 @@ class AgreedState:
     def correct(self, damping: float, c: FloatArray) -> Solution:
         """Return the solution for a vector over the rows; see `State.correct`."""
         return self._agreed(self._state.correct(damping, c))
+
+    def sums(self) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues; see `SumsState`."""
+        own = self._state.sums() if isinstance(self._state, SumsState) else None
+        return self._comm.agree(own)
 
     def _agreed(self, own: Solution) -> Solution:
         step = self._comm.broadcast(np.ascontiguousarray(own.step))

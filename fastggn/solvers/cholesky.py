@@ -6,6 +6,7 @@ import numpy as np
 from scipy.linalg.blas import dnrm2
 
 from fastggn.solvers.base import FloatArray, LinearSystem, Solution, failure, success, total_shift
+from fastggn.solvers.sums import LEAST_RCOND, CurvatureSums, sums_of_factor
 from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, factor_cholesky
 
 __all__ = ["CholeskySolver", "CholeskyState"]
@@ -78,6 +79,17 @@ class CholeskyState:
         signs = self._lin.signs
         rhs = self._lin.rmatvec(c if signs is None else signs * c)
         return self._solve(mu, rhs, c, None)
+
+    def sums(self) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
+        mu = total_shift(self._lin, 0.0)
+        if mu == 0.0 or self._lin.signs is not None or not self._gram.finite:
+            return None
+        factor = self._factored(mu)
+        if factor.bad_pivot or not factor.rcond >= LEAST_RCOND:
+            return None
+        self._factor = None  # its array is overwritten
+        return sums_of_factor(factor, self._lin.n_params, mu)
 
     def _solve(
         self, mu: float, rhs: FloatArray, b: FloatArray | None, theta: FloatArray | None

@@ -31,6 +31,7 @@ from fastggn.solvers.row_space import (
     TruncatedRows,
 )
 from fastggn.solvers.spectral import dense_spectrum
+from fastggn.solvers.sums import LEAST_RCOND, CurvatureSums, sums_of_factor
 from fastggn.solvers.two_triangles import IndefiniteFactor, SymmetricMatrix, factor_cholesky
 
 __all__ = ["DualSolver", "DualState", "SignedDualState"]
@@ -93,6 +94,17 @@ class DualState:
             n = self._lin.n_params
             return failure(n, "non_finite", "the right-hand side is not finite")
         return self._answer(mu, lambda rows: rows.least_squares(mu, c))
+
+    def sums(self) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
+        mu = total_shift(self._lin, 0.0)
+        if mu == 0.0 or self._matrix is None:
+            return None
+        factor = factor_cholesky(self._matrix, mu)
+        self._mu, self._rows = -1.0, None  # the array of the last factor is overwritten
+        if factor.bad_pivot or not factor.rcond >= LEAST_RCOND:
+            return None
+        return sums_of_factor(factor, self._lin.n_params, mu)
 
     def _answer(self, mu: float, step: Callable[[RowSystem], FloatArray]) -> Solution:
         """Return `step` of the rows as far as they are prepared, decomposed if it must be."""

@@ -18,6 +18,7 @@ from fastggn.solvers.base import (
     total_shift,
 )
 from fastggn.solvers.spectral import Spectrum, dense_spectrum, streamed_spectrum
+from fastggn.solvers.sums import CurvatureSums, sums_of_eigenvalues
 
 __all__ = ["QRSolver", "QRState"]
 
@@ -92,6 +93,13 @@ class QRState:
         # Q was not kept: corrected semi-normal equations (Bjorck 1987) stand in for Q^T c.
         residual = lin.rmatvec(c - lin.matvec(x)) - mu * x
         return self._solution(mu, x + spectrum.from_row_space(mu, residual), iterations=1)
+
+    def sums(self) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
+        mu = total_shift(self._lin, 0.0)
+        if mu == 0.0:
+            return None
+        return sums_of_eigenvalues(self.spectrum.s**2, self._lin.n_params, mu)
 
     def _solution(self, mu: float, step: FloatArray, iterations: int = 0) -> Solution:
         found = self.spectrum.found

@@ -66,6 +66,9 @@ class Journal:
             assemblies=self._counts.assemblies,
             factorisations=self._counts.factorisations,
             evaluations=self._counts.evaluations,
+            alpha=move.alpha,
+            beta=move.beta,
+            effective_parameters=move.effective_parameters,
             validation_loss=validation_loss,
         )
         self.records.append(record)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastggn.training.bayesian import EvidenceControl, KeptSystems
 from fastggn.training.clock import Clock
 from fastggn.training.escape import Escape, NegativeCurvature, Noise
 from fastggn.training.first_order import Adam, GradientDescent
@@ -73,7 +74,10 @@ def make_method(
         geodesic = options.geodesic
         if geodesic is None:
             geodesic = systems.solver.name != "lsqr"
-        return LevenbergMarquardt(problem, systems, options.damping, geodesic, step_test)
+        steps = LevenbergMarquardt(problem, systems, options.damping, geodesic, step_test)
+        if isinstance(systems, KeptSystems):
+            return EvidenceControl(problem, steps, systems)
+        return steps
     return StochasticLevenbergMarquardt(
         problem, systems, batch_size, options.damping, rng, clock, step_test
     )
@@ -85,7 +89,8 @@ def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems
     shape = problem if batch_size is None else problem.subset(np.arange(batch_size))
     undamped = options.method == "ggn"
     minimum_norm = undamped or options.regularizer is not None
-    return Systems(
+    kind = Systems if options.regularization is None else KeptSystems
+    return kind(
         shape,
         options.solver,
         needs_minimum_norm=minimum_norm and problem.l2 == 0.0,

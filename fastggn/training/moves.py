@@ -45,6 +45,9 @@ class Move:
     rejections: int = 0
     verdict: Verdict | None = None
     cut: bool = False
+    alpha: float | None = None
+    beta: float | None = None
+    effective_parameters: float | None = None
 
 
 @dataclass

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastggn.errors import check_count, check_positive, unknown_name
 from fastggn.parallel.comm import comm_of, require_serial
+from fastggn.training.bayesian import check_regularization
 from fastggn.training.null_space import NullSpace
 from fastggn.training.result import Record
 from fastggn.training.stopping import Tolerances
@@ -59,6 +60,7 @@ class Options:
     precision: str
     batch_size: int | None
     regularizer: NullSpace | None
+    regularization: str | None
     escape: str | None
     tolerances: Tolerances
     max_time: float | None
@@ -79,6 +81,7 @@ def check_options(
     precision: str,
     batch_size: int | None,
     regularizer: NullSpace | None = None,
+    regularization: str | None = None,
     escape: str | None,
     grad_tol: float,
     loss_tol: float,
@@ -117,6 +120,8 @@ def check_options(
     _check_solver(problem, method, solver)
     _check_ranks(problem, method, solver, batch_size, regularizer)
     _check_regularizer(problem, regularizer, method, solver, precision, batch_size)
+    others = {**given, "regularizer": regularizer is not None, "escape": escape is not None}
+    check_regularization(problem, regularization, method, solver, others)
     if geodesic and batch_size is not None:
         raise ValueError("geodesic=True does not go with batch_size: mini-batches are too noisy")
     if precision == "mixed" and batch_size is not None:
@@ -136,6 +141,7 @@ def check_options(
         geodesic=None if geodesic is None else bool(geodesic),
         batch_size=_check_batch(batch_size, problem.n_samples),
         regularizer=regularizer,
+        regularization=regularization,
         escape=escape,
         tolerances=_check_tolerances(grad_tol, loss_tol, step_tol, loss_target, max_iter),
         max_time=None if max_time is None else check_positive("max_time", max_time),

@@ -5,10 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastggn.training.evidence import Evidence
+
+if TYPE_CHECKING:
+    from fastggn.bayesian import LaplacePosterior
+    from fastggn.problem import Problem
 
 __all__ = ["STATUSES", "History", "Record", "Status", "TrainResult"]
 
@@ -66,6 +72,9 @@ class Record:
     assemblies, factorisations, evaluations : int
         Since the start of the run: curvature systems prepared, systems solved, and losses
         evaluated at trial points.
+    alpha, beta, effective_parameters : float or None
+        With ``regularization="bayesian"``: the precisions of prior and noise after the
+        iteration, and the gamma that they were updated with.
     validation_loss : float or None
         The mean loss of the validation samples after the iteration, without l2; None where there
         are none.
@@ -86,6 +95,9 @@ class Record:
     assemblies: int
     factorisations: int
     evaluations: int
+    alpha: float | None = None
+    beta: float | None = None
+    effective_parameters: float | None = None
     validation_loss: float | None = None
 
     @property
@@ -196,6 +208,9 @@ class TrainResult:
         Time the run took, its parts before a checkpoint included.
     unsaved : str
         Why the last state is not in the checkpoint; empty where it is, or none was asked for.
+    evidence : Evidence or None
+        With ``regularization="bayesian"``: alpha, beta, the effective number of parameters and
+        the log evidence at `theta`; None where no iteration was made.
     best_theta : (N,) ndarray or None
         The parameters of the lowest validation loss; None without validation samples, as the two
         below.
@@ -216,6 +231,7 @@ class TrainResult:
     solver: str
     seconds: float
     unsaved: str = ""
+    evidence: Evidence | None = None
     best_theta: NDArray[np.float64] | None = field(default=None, repr=False)
     best_validation_loss: float | None = None
     best_iter: int | None = None
@@ -236,3 +252,15 @@ class TrainResult:
         from fastggn.plotting.curves import plot_curves
 
         return plot_curves(self.history, initial_loss=self.initial_loss, path=path)
+
+    def posterior(self, problem: Problem) -> LaplacePosterior:
+        """Return the Laplace posterior at `theta`; see `fastggn.laplace`.
+
+        Parameters
+        ----------
+        problem : Problem
+            The one that was trained on, or other samples for the same network.
+        """
+        from fastggn.bayesian import laplace
+
+        return laplace(problem, self.theta, self.evidence)

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from fastggn.errors import SingularSystemWarning
 from fastggn.parallel.comm import comm_of
-from fastggn.solvers import CholeskySolver, agreed, choose_solver, get_solver
+from fastggn.solvers import CholeskySolver, SumsState, agreed, choose_solver, get_solver
 from fastggn.training.moves import Counts
 from fastggn.training.state import State, put, take
 
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
-    from fastggn.solvers import Solution, Solver
+    from fastggn.solvers import CurvatureSums, Solution, Solver
 
 __all__ = ["System", "Systems"]
 
@@ -149,6 +149,25 @@ class System:
         if self._failures <= self._systems.patience or not self._retreat():
             return solution
         return self.solve(damping)
+
+    def sums(self) -> CurvatureSums:
+        """Return the sums over the eigenvalues at ``mu = l2``, by QR where the factor is poor.
+
+        Raises
+        ------
+        numpy.linalg.LinAlgError
+            If there are none: the curvature is not finite.
+        """
+        self._systems.counts.factorisations += 1
+        found = self._state.sums() if isinstance(self._state, SumsState) else None
+        if found is None and self.name != "qr":
+            qr = get_solver("qr")
+            self._state = agreed(qr, self._systems.comm).prepare(self._point)
+            self.name = qr.name
+            found = self._state.sums() if isinstance(self._state, SumsState) else None
+        if found is None:
+            raise np.linalg.LinAlgError("the curvature has no finite eigenvalues")
+        return found
 
     def correct(self, damping: float, c: NDArray[np.float64]) -> Solution:
         """Return ``(A^T D A + mu I)^-1 A^T D c`` as a solution's step."""

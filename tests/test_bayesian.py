@@ -1,0 +1,310 @@
+"""Training with regularization="bayesian": against linear regression, and by its own conditions."""
+
+import warnings
+
+import numpy as np
+import pytest
+from bayesian_cases import fixed_point, linear_problem, regression, sine_problem
+
+import fastggn as fg
+from fastggn.solvers import get_solver
+from fastggn.training.evidence import likelihood_of
+
+TOLERANCES = {"grad_tol": 1e-13, "step_tol": 0.0, "max_iter": 500}
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.parametrize("solver", ["cholesky", "qr"])
+def test_linear_regression(outputs, solver):
+    problem, design = linear_problem(outputs=outputs)
+    result = fg.train(problem, seed=0, solver=solver, regularization="bayesian", **TOLERANCES)
+    alpha, beta, gamma = fixed_point(design, problem.targets)
+    found = result.evidence
+    assert found.alpha == pytest.approx(alpha, rel=1e-8)
+    assert found.beta == pytest.approx(beta, rel=1e-8)
+    assert found.effective_parameters == pytest.approx(gamma, rel=1e-8)
+    mean, _, log_evidence = regression(design, problem.targets, alpha, beta)
+    np.testing.assert_allclose(result.theta, mean, rtol=1e-8)
+    assert found.log_evidence == pytest.approx(log_evidence, rel=1e-8)
+    assert found.l2 == pytest.approx(alpha / (beta * problem.n_samples), rel=1e-8)
+
+
+def test_more_parameters_than_observations():
+    """Through the dual matrix; most directions are too short for the samples to see."""
+    problem, design = linear_problem(T=24, n=30, scales=np.arange(1.0, 31.0) ** -2.0)
+    result = fg.train(problem, seed=0, regularization="bayesian", **TOLERANCES)
+    assert result.solver.startswith("dual")
+    alpha, beta, gamma = fixed_point(design, problem.targets)
+    found = result.evidence
+    assert 0.0 < gamma < 24.0
+    assert found.alpha == pytest.approx(alpha, rel=1e-8)
+    assert found.beta == pytest.approx(beta, rel=1e-8)
+    assert found.effective_parameters == pytest.approx(gamma, rel=1e-8)
+    _, _, log_evidence = regression(design, problem.targets, alpha, beta)
+    assert found.log_evidence == pytest.approx(log_evidence, rel=1e-8)
+
+
+def test_without_noise_the_fit_is_exact():
+    """The evidence of interpolation grows without bound in beta; nothing overflows."""
+    problem, _ = linear_problem(T=12, n=30)
+    result = fg.train(problem, seed=0, regularization="bayesian", max_iter=200)
+    assert result.converged
+    assert result.evidence.effective_parameters == pytest.approx(12.0)
+    assert np.isfinite(result.evidence.log_evidence)
+    assert result.loss < 1e-13
+
+
+@pytest.mark.parametrize("size", [0.0, 1.0])
+def test_targets_without_a_signal(size):
+    rng = np.random.default_rng(1)
+    X, Y = rng.standard_normal((200, 3)), size * rng.standard_normal((200, 1))
+    problem = fg.Problem(fg.MLP((3, 5, 1)), X, Y)
+    result = fg.train(problem, seed=0, regularization="bayesian", max_iter=500)
+    assert result.converged, result.message
+    if size == 0.0:  # an exact fit: the noise is nil, and the parameters are free
+        assert result.loss < 1e-12
+    else:
+        assert result.evidence.effective_parameters < 1.0
+    assert np.abs(problem.outputs(result.theta)).max() < 0.2
+
+
+def test_agrees_with_scikit_learn():
+    linear_model = pytest.importorskip("sklearn.linear_model", reason="extra 'sklearn'")
+    rng = np.random.default_rng(3)
+    X = rng.standard_normal((50, 5))
+    y = X @ rng.standard_normal(5) + 0.4 * rng.standard_normal(50)
+    net = fg.MLP((5, 1), bias="none")
+    result = fg.train(fg.Problem(net, X, y), seed=0, regularization="bayesian", **TOLERANCES)
+    # With priors of no weight its updates are MacKay's.
+    peer = linear_model.BayesianRidge(
+        alpha_1=0, alpha_2=0, lambda_1=0, lambda_2=0, fit_intercept=False, tol=1e-14, max_iter=10000
+    ).fit(X, y)
+    found = result.evidence
+    assert found.beta == pytest.approx(peer.alpha_, rel=1e-8)
+    assert found.alpha == pytest.approx(peer.lambda_, rel=1e-8)
+    np.testing.assert_allclose(result.theta, peer.coef_, rtol=1e-8)
+    posterior = result.posterior(fg.Problem(net, X, y))
+    mean, std = posterior.predict(X)
+    peer_mean, peer_std = peer.predict(X, return_std=True)
+    np.testing.assert_allclose(mean[:, 0], peer_mean, rtol=1e-7, atol=1e-9)
+    np.testing.assert_allclose(std[:, 0], peer_std, rtol=1e-8)
+
+
+def test_sample_weights_are_relative_precisions():
+    rng = np.random.default_rng(5)
+    weights = rng.uniform(0.2, 3.0, 40)
+    problem, design = linear_problem(sample_weight=weights)
+    result = fg.train(problem, seed=0, regularization="bayesian", **TOLERANCES)
+    found, relative = result.evidence, weights / weights.mean()
+    mean, _, log_evidence = regression(design, problem.targets, found.alpha, found.beta, relative)
+    np.testing.assert_allclose(result.theta, mean, rtol=1e-8)
+    assert found.log_evidence == pytest.approx(log_evidence, rel=1e-9)
+    # One of weight zero is as good as absent.
+    weights[7] = 0.0
+    kept = np.arange(40) != 7
+    X = design[:, :4]
+    with_zero = fg.Problem(problem.network, X, problem.targets, sample_weight=weights)
+    without = fg.Problem(
+        problem.network, X[kept], problem.targets[kept], sample_weight=weights[kept]
+    )
+    a, b = (
+        fg.train(p, seed=0, regularization="bayesian", **TOLERANCES) for p in (with_zero, without)
+    )
+    np.testing.assert_allclose(a.theta, b.theta, rtol=1e-8)
+    assert a.evidence.log_evidence == pytest.approx(b.evidence.log_evidence, rel=1e-9)
+    assert a.evidence.n_observations == b.evidence.n_observations == 39
+
+
+def test_the_scale_of_the_loss_changes_nothing():
+    plain, _ = linear_problem()
+    scaled, _ = linear_problem(loss=fg.losses.Squared(scale=0.1))
+    a, b = (fg.train(p, seed=0, regularization="bayesian", **TOLERANCES) for p in (plain, scaled))
+    np.testing.assert_allclose(a.theta, b.theta, rtol=1e-8)
+    assert a.evidence.beta == pytest.approx(b.evidence.beta, rel=1e-8)
+    assert a.evidence.log_evidence == pytest.approx(b.evidence.log_evidence, rel=1e-9)
+
+
+def log_evidence(problem, theta, alpha, beta):
+    """Return the log evidence at fixed theta by dense algebra."""
+    likelihood = likelihood_of(problem)
+    G = problem.ggn(theta)
+    H = beta * likelihood.unit * G + alpha * np.eye(len(theta))
+    value = -beta * likelihood.unit * problem.loss(theta) - 0.5 * alpha * theta @ theta
+    value += 0.5 * (len(theta) * np.log(alpha) - np.linalg.slogdet(H)[1])
+    if likelihood.gaussian:
+        value += 0.5 * likelihood.n_observations * np.log(beta / (2 * np.pi))
+    return value
+
+
+CLASSES = np.random.default_rng(8).integers(0, 3, 60)
+PROBLEMS = {
+    "squared": lambda: sine_problem(),
+    "logistic": lambda: fg.Problem(
+        fg.MLP((2, 4, 1)), fg.data.four_regions(60, seed=1)[0], CLASSES > 1, loss="logistic"
+    ),
+    "softmax": lambda: fg.Problem(
+        fg.MLP((2, 4, 3)),
+        fg.data.four_regions(60, seed=1)[0],
+        CLASSES,
+        loss="softmax_cross_entropy",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_end_is_stationary_for_the_evidence(name):
+    """Finite differences of the log evidence in log alpha and log beta, curvature held."""
+    problem = PROBLEMS[name]()
+    result = fg.train(
+        problem, seed=0, regularization="bayesian", max_iter=3000, grad_tol=1e-11, step_tol=0.0
+    )
+    assert result.status == "converged_gradient", result.message
+    found, theta = result.evidence, result.theta
+    value = log_evidence(problem, theta, found.alpha, found.beta)
+    assert found.log_evidence == pytest.approx(value, rel=1e-9)
+    h = 1e-4
+    for a, b in ((h, 0.0), (0.0, h)):
+        if b and name != "squared":
+            assert found.beta == 1.0
+            continue
+        up, down = (
+            log_evidence(problem, theta, found.alpha * np.exp(s * a), found.beta * np.exp(s * b))
+            for s in (1.0, -1.0)
+        )
+        assert abs(up - down) / (2 * h) < 2e-5 * max(1.0, abs(value))
+        assert up + down - 2 * value < 0.0  # a maximum
+
+
+@pytest.mark.parametrize("T", [60, 8])
+@pytest.mark.parametrize("l2", [1e-1, 1e-4, 1e-7])
+def test_sums_from_each_factor_are_those_of_the_eigenvalues(T, l2):
+    problem = sine_problem(T=T, l2=l2)
+    point = problem.linearise(problem.network.init(seed=2))
+    values = np.linalg.eigvalsh(point.gram())
+    expected = np.sum(values / (values + l2)), np.sum(np.log(values + l2))
+    for name in ("cholesky", "qr", *(["dual"] if T < problem.n_params else [])):
+        state = get_solver(name).prepare(point)
+        before = state.solve(0.01).step
+        sums = state.sums()
+        np.testing.assert_allclose((sums.effective, sums.log_determinant), expected, rtol=1e-8)
+        # The array that the sums overwrote is made again.
+        np.testing.assert_array_equal(state.solve(0.01).step, before)
+        assert state.sums() == sums
+
+
+def test_a_factor_that_cannot_count_says_so():
+    problem = sine_problem(T=60, l2=1e-16)
+    point = problem.linearise(problem.network.init(seed=2))
+    assert get_solver("cholesky").prepare(point).sums() is None
+    assert get_solver("qr").prepare(point).sums() is not None
+
+
+def test_effective_parameters_fall_with_fewer_samples():
+    found = []
+    for T in (200, 50, 15):
+        problem = sine_problem(T=T, hidden=8)
+        evidence = fg.train(problem, seed=0, regularization="bayesian", max_iter=300).evidence
+        assert 0.0 < evidence.effective_parameters < problem.n_params
+        found.append(evidence.effective_parameters)
+    assert found[0] > found[1] > found[2]
+
+
+def test_one_assembly_an_iteration():
+    result = fg.train(
+        sine_problem(), seed=0, solver="cholesky", regularization="bayesian", max_iter=20
+    )
+    assert result.history[-1].assemblies == result.n_iter + 1
+
+
+def test_history_and_result():
+    problem = sine_problem()
+    result = fg.train(problem, seed=0, regularization="bayesian", max_iter=10)
+    for record in result.history:
+        assert record.alpha > 0.0
+        assert record.beta > 0.0
+        assert 0.0 < record.effective_parameters < problem.n_params
+    last, found = result.history[-1], result.evidence
+    assert (last.alpha, last.beta) == (found.alpha, found.beta)
+    regularised = problem.with_l2(found.l2)
+    assert result.loss == pytest.approx(regularised.loss(result.theta), rel=1e-12)
+    np.testing.assert_allclose(
+        np.linalg.norm(regularised.gradient(result.theta)), result.gradient_norm, rtol=1e-6
+    )
+    assert problem.l2 == 0.0
+    assert "effective parameters" in str(found)
+    assert set(found.to_dict()) >= {"alpha", "beta", "effective_parameters", "log_evidence"}
+    plain = fg.train(problem, seed=0, max_iter=3)
+    assert plain.evidence is None
+    assert plain.history[0].alpha is None
+    assert fg.train(problem, seed=0, regularization="bayesian", max_iter=0).evidence is None
+
+
+def test_less_overfitting_than_without():
+    problem = sine_problem(T=25, hidden=12, noise=0.2)
+    X = np.linspace(-2, 2, 200)[:, None]
+    errors = {}
+    for regularization in (None, "bayesian"):
+        result = fg.train(problem, seed=0, regularization=regularization, max_iter=300)
+        prediction = problem.network.predict(result.theta, X)
+        errors[regularization] = np.sqrt(np.mean((prediction - np.sin(2 * X)) ** 2))
+    assert errors["bayesian"] < 0.5 * errors[None]
+
+
+def test_in_chunks_and_from_files(tmp_path):
+    problem = sine_problem(T=120)
+    np.save(tmp_path / "X.npy", problem.read_samples(0, 120)[0])
+    np.save(tmp_path / "Y.npy", problem.targets)
+    files = [np.load(tmp_path / name, mmap_mode="r") for name in ("X.npy", "Y.npy")]
+    streamed = fg.Problem(problem.network, *files, _chunk=32)
+    a, b = (
+        fg.train(p, seed=0, regularization="bayesian", max_iter=30) for p in (problem, streamed)
+    )
+    np.testing.assert_allclose(a.theta, b.theta, rtol=1e-6)
+    assert a.evidence.log_evidence == pytest.approx(b.evidence.log_evidence, rel=1e-8)
+
+
+REFUSED = {
+    "unknown": ({"regularization": "bayes"}, "did you mean 'bayesian'"),
+    "method": ({"method": "newton"}, "method 'lm', not 'newton'"),
+    "solver": ({"solver": "lsqr"}, "solver 'lsqr'"),
+    "mixed": ({"solver": "cholesky", "precision": "mixed"}, "precision"),
+    "batches": ({"batch_size": 10}, "batch_size"),
+    "regularizer": ({"regularizer": fg.NullSpace()}, "regularizer"),
+    "escape": ({"escape": "noise"}, "escape"),
+}
+
+
+@pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
+def test_refusals(options, message):
+    with pytest.raises(ValueError, match=message):
+        fg.train(sine_problem(), **{"regularization": "bayesian", **options})
+
+
+def test_no_matrix_fits(monkeypatch):
+    monkeypatch.setattr("fastggn.solvers.available_memory", lambda: 100)
+    with pytest.raises(ValueError, match="no matrix fits here .lsqr: "):
+        fg.train(sine_problem(), regularization="bayesian")
+
+
+def test_refused_problems():
+    with pytest.raises(ValueError, match="make it with l2=0"):
+        fg.train(sine_problem(l2=0.1), regularization="bayesian")
+    with pytest.raises(ValueError, match="'huber' has no likelihood"):
+        fg.train(sine_problem(loss="huber"), regularization="bayesian")
+
+
+def test_with_l2():
+    problem = sine_problem()
+    other = problem.with_l2(0.5)
+    theta = problem.network.init(seed=0)
+    assert problem.l2 == 0.0
+    assert other.loss(theta) == pytest.approx(problem.loss(theta) + 0.25 * theta @ theta)
+    np.testing.assert_allclose(other.gradient(theta), problem.gradient(theta) + 0.5 * theta)
+    with pytest.raises(ValueError, match="l2"):
+        problem.with_l2(-1.0)
+
+
+def test_quiet():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fg.train(sine_problem(), seed=0, regularization="bayesian", max_iter=50)
