@@ -30,11 +30,10 @@ def folder(tmp_path, monkeypatch):
     """A folder with the files that the pages name."""
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    rows = rng.uniform(size=(60, 3)).round(3)
-    kinds = np.arange(60) % 3
-    for name in ("houses.csv", "more-houses.csv", "held-out.csv", "new-houses.csv"):
-        lines = [",".join(map(str, row)) for row in rows]
-        Path(name).write_text("\n".join(["area,age,price", *lines]))
+    rows = rng.uniform(size=(600, 3)).round(3)  # more than F(2,20,20,1) has weights
+    kinds = np.arange(600) % 3
+    lines = [",".join(map(str, row)) for row in rows]
+    Path("houses.csv").write_text("\n".join(["area,age,price", *lines]))
     lines = [f"{a},{b},{kind}" for (a, b, _), kind in zip(rows, kinds, strict=True)]
     Path("flowers.csv").write_text("\n".join(["a,b,kind", *lines]))
     for name in ("arrays.npz", "data.npz"):
