@@ -108,7 +108,8 @@ bayes = fg.train(
     problem, theta, regularization="bayesian", max_iter=1000, grad_tol=1e-7
 )
 print(f"{bayes.status}, {bayes.n_iter} iterations")
-print(f"effective weights {bayes.effective_parameters:.1f} of {problem.n_params}")
+effective = bayes.evidence.effective_parameters
+print(f"effective weights {effective:.1f} of {problem.n_params}")
 predicted = net.predict(bayes.theta, X)
 print(f"test mean squared error {np.mean((predicted - Y)[test] ** 2):.5f}")
 
