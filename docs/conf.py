@@ -33,7 +33,7 @@ html_title = f"fastggn {release}"
 html_theme_options = {
     "navigation_with_keys": False,
     "show_prev_next": False,
-    "header_links_before_dropdown": 6,
+    "header_links_before_dropdown": 5,
 }
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
@@ -78,6 +78,13 @@ def keep_bars(app, what, name, obj, options, lines):
             lines[number] = "".join(pieces)
 
 
+def skip_requests(app, what, name, obj, skip, options):
+    """Leave out scikit-learn's own methods for metadata routing, whose text points into its pages."""
+    last = name.rpartition(".")[2]
+    return True if last.startswith("set_") and last.endswith("_request") else None
+
+
 def setup(app):
     """Run after numpydoc, which listens to the same event."""
     app.connect("autodoc-process-docstring", keep_bars, priority=900)
+    app.connect("autodoc-skip-member", skip_requests)

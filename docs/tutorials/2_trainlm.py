@@ -21,6 +21,7 @@ The usual four lines
 validation failures. Line by line, with the samples in *rows*:
 """
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 

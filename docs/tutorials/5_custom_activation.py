@@ -111,7 +111,7 @@ print("widths ", np.round(1 / np.abs(W[order, 0]), 3), "true", widths)
 print("heights", np.round(v[0, order], 3), "true", heights)
 
 fig, (left, right) = plt.subplots(
-    1, 2, figsize=(9, 3.8), layout="constrained", sharey=True
+    1, 2, figsize=(8, 4.6), layout="constrained", sharey=True
 )
 worst = max(runs, key=lambda run: run.loss)
 for axes, run, title in (
