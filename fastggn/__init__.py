@@ -26,7 +26,9 @@ if TYPE_CHECKING:
         CheckpointWarning,
         DivergenceWarning,
         FastGGNWarning,
+        ScalingWarning,
         SingularSystemWarning,
+        UnitsWarning,
     )
     from fastggn.estimators import GGNClassifier, GGNRegressor
     from fastggn.model_io import ModelFileError, load_model, save_model
@@ -59,8 +61,10 @@ __all__ = [
     "Problem",
     "RankReport",
     "RestartsResult",
+    "ScalingWarning",
     "SingularSystemWarning",
     "TrainResult",
+    "UnitsWarning",
     "WarmupReport",
     "WeightDecayPath",
     "__version__",
@@ -103,8 +107,10 @@ _HOME = {
     "Problem": "problem",
     "RankReport": "analysis.rank",
     "RestartsResult": "training",
+    "ScalingWarning": "errors",
     "SingularSystemWarning": "errors",
     "TrainResult": "training",
+    "UnitsWarning": "errors",
     "WarmupReport": "training.warmup",
     "WeightDecayPath": "bayesian",
     "check_design": "analysis.rank",

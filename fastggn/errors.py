@@ -15,7 +15,9 @@ __all__ = [
     "CheckpointWarning",
     "DivergenceWarning",
     "FastGGNWarning",
+    "ScalingWarning",
     "SingularSystemWarning",
+    "UnitsWarning",
     "as_float_vector",
     "as_real",
     "check_count",
@@ -44,6 +46,14 @@ class CheckpointWarning(FastGGNWarning):
 
 class DivergenceWarning(FastGGNWarning):
     """The weights grow without bound while the loss tends to its infimum."""
+
+
+class ScalingWarning(FastGGNWarning):
+    """The inputs or targets are badly scaled."""
+
+
+class UnitsWarning(FastGGNWarning):
+    """Many hidden units are saturated or dead where a run has ended."""
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:

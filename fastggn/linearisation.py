@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -56,9 +56,13 @@ class Objective:
 
 
 def prepared_targets(
-    loss: Loss, Y: Any, n_samples: int, n_outputs: int
+    loss: Loss,
+    Y: Any,
+    n_samples: int,
+    n_outputs: int,
+    also: Callable[[int, NDArray[Any]], None] | None = None,
 ) -> FloatArray | StreamedTargets:
-    """Return checked targets: an array, or rows of a file after one pass over them.
+    """Return checked targets: an array, or rows of a file after one pass, which `also` sees.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def prepared_targets(
             f"Y must have one row for each of the {n_samples} samples, got shape {tuple(Y.shape)}"
         )
     targets = StreamedTargets(Y, lambda rows, count: loss.prepare_targets(rows, count, n_outputs))
-    targets.check()
+    targets.check(also)
     return targets
 
 

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.curvature import GGNOperator, HessianOperator, dense_hessian
 from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check_rows
 from fastggn.errors import as_float_vector, check_positive, unknown_name
+from fastggn.glance import Glance
 from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.kernels.layout import PHI_IN
 from fastggn.layer_blocks import LayerBlock, layer_blocks
@@ -115,8 +116,9 @@ class Problem:
         with team.together():
             source = as_source("X", X, net.n_inputs, least=0 if team.size > 1 else 1)
             n_samples = source.shape[0]
-            check_rows("X", source)
-            targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs)
+            seen = Glance(n_samples), Glance(n_samples)
+            check_rows("X", source, seen[0].see)
+            targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs, seen[1].see)
             weights = checked_weights(sample_weight, n_samples)
             masks = None if gates is None else checked_gates(gates, net, n_samples)
             l2 = check_positive("l2", l2, zero=True)
@@ -133,6 +135,7 @@ class Problem:
             _chunk,
             team,
         )
+        self._seen = seen
 
     def _assemble(
         self,
@@ -173,6 +176,7 @@ class Problem:
             plan, samples, targets, relative, loss, curvature, l2, comm, self.n_samples
         )
         self._spaces = WorkspacePool()
+        self._seen = Glance(0), Glance(0)  # nothing: these samples came in no pass over a file
 
     @property
     def targets(self) -> FloatArray:
@@ -208,7 +212,10 @@ class Problem:
             If it is empty, or an index is out of range.
         """
         require_serial(self.comm, "a batch of the samples")
-        index = checked_rows(rows, self.n_samples)
+        return self._restricted(checked_rows(rows, self.n_samples), self.comm)
+
+    def _restricted(self, index: NDArray[np.intp], comm: Comm) -> Problem:
+        """Return the problem of some of this process's samples."""
         part = object.__new__(Problem)
         source = as_source("X", self._source.take(index))
         part._assemble(
@@ -221,7 +228,7 @@ class Problem:
             self.l2,
             self.curvature,
             self._chunk,
-            self.comm,
+            comm,
         )
         return part
 

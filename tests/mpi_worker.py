@@ -125,15 +125,20 @@ def training(comm, X, Y):
         "steihaug": {"method": "newton", "solver": "lsqr", "max_iter": 10},
         "bp": {"method": "bp", "alpha": 0.1, "max_iter": 20},
         "early stopping": {"solver": "cholesky", "patience": 3},
+        "bayesian": {"solver": "cholesky", "regularization": "bayesian", "max_iter": 20},
+        "bayesian qr": {"solver": "qr", "regularization": "bayesian", "max_iter": 5},
     }
     V = np.random.default_rng(9).permutation(Y)  # held out: no fit of Y comes near
     for name, options in runs.items():
         held_out = {}, {}
         if "patience" in options:
             held_out = {"validation": (X, V)}, {"validation": (X[rows], V[rows])}
-        one = fg.train(serial, theta, **options, **held_out[0])
-        many = fg.train(problem, theta, **options, **held_out[1])
-        again = fg.train(problem, theta, **options, **held_out[1])
+        plain, shared = serial, problem
+        if "regularization" in options:  # which chooses l2 itself
+            plain, shared = serial.with_l2(0.0), problem.with_l2(0.0)
+        one = fg.train(plain, theta, **options, **held_out[0])
+        many = fg.train(shared, theta, **options, **held_out[1])
+        again = fg.train(shared, theta, **options, **held_out[1])
         out[name] = {
             "loss": relative(many.loss, one.loss),
             "iterations": [one.n_iter, many.n_iter],
@@ -141,6 +146,12 @@ def training(comm, X, Y):
             "bits": digests(comm, many.theta),
             "repeated": bool(np.array_equal(many.theta, again.theta)),
         }
+        if many.evidence is not None:
+            deviations = one.posterior(plain).predict(X)[1], many.posterior(shared).predict(X)[1]
+            out[name]["evidence"] = max(
+                relative(many.evidence.log_evidence, one.evidence.log_evidence),
+                relative(deviations[1], deviations[0]),
+            )
     # Fewer rows than columns, at mu = 0: the minimum-norm step by QR of rows from all ranks.
     net, few = fg.MLP((3, 6, 2)), slice(0, 12)
     theta = net.init(seed=3)
@@ -247,6 +258,7 @@ RESUMED = {
     "mixed": {"solver": "cholesky", "precision": "mixed"},
     "lsqr": {"solver": "lsqr"},
     "newton": {"method": "newton"},
+    "bayesian": {"solver": "cholesky", "regularization": "bayesian"},
     "momentum": {"method": "bp", "alpha": 0.01, "momentum": 0.9},
 }
 
@@ -254,6 +266,8 @@ RESUMED = {
 def in_parts(comm, problem, path, options):
     """Compare a run that is stopped at every second iteration with an uninterrupted one."""
     keywords = {"seed": 3, "max_iter": 8, **options}
+    if "regularization" in options:
+        problem = problem.with_l2(0.0)
     whole = fg.train(problem, **keywords)
     keywords.update(checkpoint=path, checkpoint_every=1000, resume=True)
     parts, status = 0, "interrupted"

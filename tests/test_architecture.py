@@ -21,6 +21,7 @@ LAYERS = (
         "jacobian",
         "curvature",
         "fingerprint",
+        "glance",
         "layer_blocks",
         "linearisation",
         "problem",

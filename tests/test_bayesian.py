@@ -239,6 +239,29 @@ def test_history_and_result():
     assert fg.train(problem, seed=0, regularization="bayesian", max_iter=0).evidence is None
 
 
+def test_restarts_are_compared_by_their_evidence(tmp_path):
+    problem = sine_problem()
+    keywords = {"regularization": "bayesian", "max_iter": 100}
+    found = fg.train_restarts(problem, 4, **keywords, checkpoint=tmp_path / "runs")
+    evidences = [result.evidence.log_evidence for result in found.results.values()]
+    assert found.best.evidence.log_evidence == max(evidences)
+    again = fg.train_restarts(problem, 5, **keywords, checkpoint=tmp_path / "runs", resume=True)
+    assert again.results[2].evidence == found.results[2].evidence
+
+
+def test_with_validation_samples():
+    problem = sine_problem(T=80)
+    other = sine_problem(T=40, seed=1)
+    held = other.read_samples(0, 40)[0], other.targets
+    result = fg.train(
+        problem, seed=0, regularization="bayesian", validation=held, patience=5, max_iter=200
+    )
+    np.testing.assert_array_equal(result.theta, result.best_theta)
+    assert result.evidence.l2 == pytest.approx(
+        result.evidence.alpha / (80 * result.evidence.beta), rel=1e-12
+    )
+
+
 def test_less_overfitting_than_without():
     problem = sine_problem(T=25, hidden=12, noise=0.2)
     X = np.linspace(-2, 2, 200)[:, None]

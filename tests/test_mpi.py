@@ -89,6 +89,7 @@ def test_ranks_hold_the_same_bits(size):
 def test_training_agrees(size):
     for name, run in found(size)["training"].items():
         assert run["loss"] <= 1e-8, f"{name}: {run}"
+        assert run.get("evidence", 0.0) <= 1e-6, f"{name}: {run}"
         assert run["bits"] == 1, f"{name}: theta differs between the ranks"
         assert run["repeated"], f"{name}: another theta the second time"
         one, many = run["iterations"]

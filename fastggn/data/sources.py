@@ -157,8 +157,8 @@ class StreamedTargets:
         """Return the rows of about 8 MiB of float64."""
         return max(1, BYTES_PER_READ // (8 * max(1, self.shape[1])))
 
-    def check(self) -> None:
-        """Read all targets once, and name the first bad one.
+    def check(self, also: Callable[[int, NDArray[Any]], None] | None = None) -> None:
+        """Read all targets once, and name the first bad one; `also` sees every part.
 
         Raises
         ------
@@ -173,6 +173,8 @@ class StreamedTargets:
                 self._prepare(raw, raw.shape[0])
             except ValueError as error:
                 raise ValueError(_shifted(str(error), start)) from None
+            if also is not None:
+                also(start, raw)
 
 
 def _shifted(message: str, offset: int) -> str:
@@ -272,10 +274,17 @@ def in_parts(source: SampleSource) -> Iterator[tuple[int, FloatArray]]:
         yield start, source.rows(start, min(source.shape[0], start + source.block_rows()))
 
 
-def check_rows(name: str, source: SampleSource) -> None:
-    """Read a source once, and raise for the first NaN or infinite entry."""
+def check_rows(
+    name: str, source: SampleSource, also: Callable[[int, FloatArray], None] | None = None
+) -> None:
+    """Read a source once, and raise for the first NaN or infinite entry.
+
+    `also` sees the first row's number and the rows of every part that comes from a file.
+    """
     for start, rows in in_parts(source):
         check_finite(name, rows, start)
+        if also is not None and source.streamed:
+            also(start, rows)
 
 
 def as_source(name: str, samples: Any, width: int | None = None, *, least: int = 1) -> ArraySource:

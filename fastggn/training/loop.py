@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.errors import DivergenceWarning, as_float_vector
-from fastggn.parallel.comm import Comm, comm_of
+from fastggn.errors import (
+    DivergenceWarning,
+    ScalingWarning,
+    UnitsWarning,
+    as_float_vector,
+)
+from fastggn.parallel.comm import comm_of
 from fastggn.parallel.threads import threads
-from fastggn.signals import StopSignals
+from fastggn.training.advice import scaling_advice, unit_advice
 from fastggn.training.bayesian import evidence_at, with_own_l2
 from fastggn.training.checkpointing import (
     Checkpointing,
@@ -32,6 +35,7 @@ from fastggn.training.methods import make_escape, make_method
 from fastggn.training.moves import Counts, Method, Move, Verdict, norm
 from fastggn.training.options import Callback, Options, check_options
 from fastggn.training.result import TrainResult
+from fastggn.training.setting import shared_seed, shown, stop_signals, warn
 from fastggn.training.state import Random, Stateful
 from fastggn.training.stopping import SETTLED, Stopping
 from fastggn.training.validation import Unwatched, make_validation
@@ -39,7 +43,6 @@ from fastggn.training.validation import Unwatched, make_validation
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
-    from fastggn.progress import ProgressLine
     from fastggn.training.null_space import NullSpace
 
 __all__ = ["train"]
@@ -182,8 +185,9 @@ def train(
     -------
     TrainResult
         Theta, loss, status and history. Numerical trouble is a status or a
-        `FastGGNWarning`, not an exception; theta moves by accepted finite steps only, and
-        Ctrl-C returns the last accepted one with the status "interrupted".
+        `FastGGNWarning`, not an exception (`ScalingWarning`: badly scaled samples,
+        `UnitsWarning`: saturated or dead units, both with advice); theta moves by accepted finite
+        steps only, and Ctrl-C returns the last accepted one with the status "interrupted".
 
     Raises
     ------
@@ -234,41 +238,20 @@ def train(
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
     problem = with_own_l2(problem, options)
-    shown = _shown(options, progress, comm)
-    with threads(n_threads), _stop_signals(plan) as signals, shown as line:
+    display = shown(options, progress, comm)
+    with threads(n_threads), stop_signals(plan) as signals, display as line:
         watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
             watching.append(signals)
         options = replace(options, callbacks=(*options.callbacks, *watching))
+        warn(comm, ScalingWarning, scaling_advice(problem))
         result = _run(problem, given, options, seed, plan)
+        warn(comm, UnitsWarning, unit_advice(problem, result))
     if result.status == "diverging":
         warnings.warn(result.message, DivergenceWarning, stacklevel=2)
     if result.status == "interrupted" and signals.signal is not None:
         return replace(result, message=f"stopped by {signals.signal}")
     return result
-
-
-def _shared_seed(comm: Comm, seed: Any) -> Any:
-    """Return the seed, one for all ranks also where none was given."""
-    if comm.size == 1:
-        return seed
-    return comm.agree(np.random.SeedSequence().entropy if seed is None else seed)
-
-
-def _stop_signals(plan: Checkpointing | None) -> StopSignals:
-    """Return what takes over the signals that would end the process without a save."""
-    return StopSignals(() if plan is None else ("SIGTERM", "SIGUSR1"), unclaimed=True)
-
-
-def _shown(
-    options: Options, progress: bool, comm: Comm
-) -> AbstractContextManager[ProgressLine | None]:
-    """Return the display of the run, on one of the ranks, or nothing."""
-    if not progress or comm.rank > 0:
-        return contextlib.nullcontext()
-    from fastggn.progress import ProgressLine
-
-    return ProgressLine(None, options.tolerances.max_iter, options.max_time)
 
 
 def _run(
@@ -279,7 +262,7 @@ def _run(
     plan: Checkpointing | None,
 ) -> TrainResult:
     comm = comm_of(problem)
-    drawn = _shared_seed(comm, seed)
+    drawn = shared_seed(comm, seed)
     rng = np.random.default_rng(drawn)
     clock, counts = Clock(options.max_time, comm), Counts()
     validation = make_validation(options.validation)

@@ -17,6 +17,7 @@ from fastggn.errors import CheckpointWarning, as_float_vector, check_count
 from fastggn.parallel.comm import comm_of
 from fastggn.signals import deferred_signals
 from fastggn.training.checkpointing import Interval, check_checkpoint
+from fastggn.training.evidence import Evidence
 from fastggn.training.identity import compare_identities, run_identity
 from fastggn.training.loop import train
 from fastggn.training.options import Options, check_options
@@ -40,7 +41,8 @@ class RestartsResult:
     Attributes
     ----------
     best : TrainResult
-        The run of the lowest validation loss, or of the lowest loss without validation samples.
+        The run of the lowest validation loss; without validation samples that of the lowest loss,
+        and with ``regularization="bayesian"`` that of the highest log evidence.
     best_seed : int
         Its seed.
     results : dict of int to TrainResult
@@ -314,6 +316,9 @@ class Restarts:
 def _merit(result: TrainResult) -> float:
     watched = result.best_validation_loss
     loss = result.loss if watched is None else watched
+    if watched is None and result.evidence is not None:
+        # Losses with a weight decay of their own do not compare; evidences do.
+        loss = -result.evidence.log_evidence
     return loss if result.status != "failed" and np.isfinite(loss) else np.inf
 
 
@@ -335,7 +340,8 @@ KEPT = (
 
 
 def _kept(result: TrainResult) -> dict[str, Any]:
-    return {name: getattr(result, name) for name in KEPT}
+    evidence = None if result.evidence is None else result.evidence.to_dict()
+    return {**{name: getattr(result, name) for name in KEPT}, "evidence": evidence}
 
 
 def _revived(kept: Mapping[str, Any], n_params: int) -> TrainResult:
@@ -343,4 +349,5 @@ def _revived(kept: Mapping[str, Any], n_params: int) -> TrainResult:
     for name in ("theta", "best_theta"):
         if values[name] is not None:
             values[name] = as_float_vector(name, values[name], n_params)
-    return TrainResult(history=History(), **values)
+    evidence = None if kept["evidence"] is None else Evidence(**kept["evidence"])
+    return TrainResult(history=History(), evidence=evidence, **values)

@@ -1,0 +1,144 @@
+"""What commonly goes wrong in a training run, seen at a glance, and what to do about it.
+
+Every threshold is far from where trouble begins to be felt: a warning that fires on a healthy
+problem is soon switched off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.glance import Scales, Units, column_scales, unit_outputs
+
+if TYPE_CHECKING:
+    from fastggn.problem import Problem
+    from fastggn.training.result import TrainResult
+
+__all__ = ["scaling_advice", "unit_advice"]
+
+# Fewer samples say nothing: the four of XOR are fitted by saturated units, as they should be.
+FEWEST = 10
+SPREAD = 1e3  # largest over smallest deviation of the columns
+OFFSET = 100.0  # mean over deviation of a column
+CONSTANT = 1e-13  # deviation over mean: rounding of one repeated value
+# The outputs within which a unit is not saturated.
+RANGES = {"tanh": (-0.999, 0.999), "sigmoid": (0.0005, 0.9995), "softsign": (-0.999, 0.999)}
+NEARLY_ALL = 0.99  # of the samples at which a unit is saturated
+MANY = 0.25  # of the units of a layer
+FITTED = 1e-3  # the share of the first loss at which a run needs no advice
+LABELS = ("softmax_cross_entropy", "logistic")
+STANDARDISE = "standardise them (fastggn.data.Standardised; --standardise on the command line)"
+
+
+def scaling_advice(problem: Problem) -> list[str]:
+    """Return what is badly scaled, and the advice; nothing where all is well.
+
+    It looks at about 10,000 samples at most, evenly spread. The deviations of the columns, those
+    of constant columns aside, must not be more than a factor of 1000 apart, and no mean more than
+    100 deviations from zero. With a free bias, no input may have the same value, not zero, at all
+    samples: it repeats the bias. (Columns of zeros, which images have, only waste weights.)
+    Targets are looked at where they are numbers; their constant columns are a matter of taste.
+
+    Parameters
+    ----------
+    problem : Problem
+        All ranks must call.
+    """
+    if not hasattr(problem, "_objective"):  # not made of samples
+        return []
+    scales = column_scales(problem)
+    if scales is None or scales[0].count < FEWEST:
+        return []
+    repeats_the_bias = problem.network.to_config()["bias"] == "free"
+    found = list(_complaints("inputs", "X", scales[0], constant=repeats_the_bias))
+    if problem.loss_function.name not in LABELS:
+        found += _complaints("targets", "Y", scales[1], constant=False)
+    return found
+
+
+def _complaints(what: str, name: str, scales: Scales, constant: bool) -> Iterator[str]:
+    mean, deviation = np.abs(scales.mean), scales.deviation
+    looked = f"at {scales.count} samples"
+    flat = deviation <= CONSTANT * mean
+    moving = np.flatnonzero(~flat & (deviation > 0.0))
+    if moving.size:
+        low, high = (moving[pick(deviation[moving])] for pick in (np.argmin, np.argmax))
+        if deviation[high] > SPREAD * deviation[low]:
+            yield (
+                f"the {what} are badly scaled: column {high} of {name} has a standard deviation "
+                f"of {deviation[high]:.3g}, column {low} one of {deviation[low]:.3g} ({looked}): "
+                f"{STANDARDISE}"
+            )
+        far = moving[np.argmax(mean[moving] / deviation[moving])]
+        if mean[far] > OFFSET * deviation[far]:
+            yield (
+                f"the {what} are badly scaled: column {far} of {name} has a mean of "
+                f"{scales.mean[far]:.3g} and a standard deviation of only {deviation[far]:.3g} "
+                f"({looked}): {STANDARDISE}"
+            )
+    if constant and (flat & (mean > 0.0)).any():
+        column = int(np.argmax(flat & (mean > 0.0)))
+        yield (
+            f"the {what} have a constant column: column {column} of {name} is "
+            f"{scales.mean[column]:.6g} ({looked}) and repeats the bias, which makes the systems "
+            f"singular: drop it, or {STANDARDISE}, which makes it zero"
+        )
+
+
+def unit_advice(problem: Problem, result: TrainResult) -> list[str]:
+    """Return the layers with many units that are of no use, and the advice.
+
+    It looks at about 10,000 samples at most, evenly spread, at the theta where the run has ended:
+    one forward pass over these (of samples in files, a further reading of these). A unit of tanh
+    or softsign is saturated where its output is beyond 0.999 in absolute value at 99 % of the
+    samples, one of sigmoid likewise with outputs below 0.0005 or above 0.9995; a unit of relu is
+    dead where its output is zero at all of them. A layer is named where this is so of a quarter of
+    its units. Runs that have lowered the loss to a thousandth, or diverge (a warning of its own),
+    and problems of fewer than 10 samples need no advice; other activations get none.
+
+    Parameters
+    ----------
+    problem : Problem
+        All ranks must call.
+    result : TrainResult
+    """
+    if not hasattr(problem, "_objective") or problem.gated or problem.n_samples < FEWEST:
+        return []
+    names = [activation.name for activation in problem.network.activations[:-1]]
+    done = result.loss <= FITTED * result.initial_loss or result.status in ("diverging", "failed")
+    if done or result.n_iter == 0 or not {*names} & {*RANGES, "relu"}:
+        return []
+    limits = [RANGES.get(name, (-np.inf, np.inf)) for name in names]
+    found: list[str] = []
+    for number, (name, units) in enumerate(
+        zip(names, unit_outputs(problem, result.theta, limits), strict=True), start=1
+    ):
+        found += _about(number, name, units)
+    return found
+
+
+def _about(number: int, name: str, units: Units) -> Iterator[str]:
+    saturated = units.above >= NEARLY_ALL
+    dead = units.largest == 0.0
+    if name in RANGES and _many(saturated):
+        yield (
+            f"layer {number}: {saturated.sum()} of {saturated.size} {name} units are saturated at "
+            f"nearly all of {units.count} samples, where they hardly learn: standardise the inputs "
+            "(fastggn.data.Standardised; --standardise), start from smaller weights or another "
+            "seed, or add weight decay (l2)"
+        )
+    if name == "relu" and _many(dead):
+        yield (
+            f"layer {number}: {dead.sum()} of {dead.size} relu units are dead (zero at all of "
+            f"{units.count} samples), and do not learn any more: standardise the inputs "
+            "(fastggn.data.Standardised; --standardise), use another seed or the scheme 'he', or "
+            "the activation 'leaky_relu' or 'softplus'"
+        )
+
+
+def _many(flags: NDArray[np.bool_]) -> bool:
+    return bool(flags.any()) and float(flags.mean()) >= MANY
