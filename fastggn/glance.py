@@ -20,7 +20,7 @@ FloatArray = NDArray[np.float64]
 
 # Samples that are looked at, evenly spread; all of them where there are no more than twice as many.
 ENOUGH = 10_000
-MOST_OUTPUTS = 4_000_000  # numbers held at once
+MOST_OUTPUTS = 1_000_000  # numbers held at once
 RUNS = 64  # pieces of a file that are read instead of single rows
 
 

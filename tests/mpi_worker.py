@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,7 @@ def agree(comm):
     out["training"] = training(comm, X, Y)
     out["decisions"] = decisions(comm, X, Y)
     out["refusals"] = refusals(comm, X, Y)
+    out["advice"] = advice(comm, X, Y)
     return out
 
 
@@ -197,6 +199,39 @@ def decisions(comm, X, Y):
         "unseeded": digests(comm, unseeded.theta),
         "large": [wide.n_params, chosen.name],
     }
+
+
+def advice(comm, X, Y):
+    """Scales and units of all ranks' samples are those of one process that holds them."""
+    from fastggn.glance import column_scales, unit_outputs
+
+    net = fg.MLP((3, 6, 2))
+    theta, out = net.init(seed=0), {}
+    serial = fg.Problem(net, X + 1e3, Y)
+    (one,) = unit_outputs(serial, theta, [(-0.5, 0.5)])
+    for kind in KINDS:
+        rows = split(comm, kind)
+        problem = fg.Problem(net, X[rows] + 1e3, Y[rows], comm=comm)
+        (many,) = unit_outputs(problem, theta, [(-0.5, 0.5)])
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            fg.train(problem, theta, max_iter=1)
+        scaling = [w for w in caught if issubclass(w.category, fg.ScalingWarning)]
+        pairs = zip(column_scales(serial), column_scales(problem), strict=True)
+        out[kind] = {
+            "differs": max(
+                relative(getattr(b, name), getattr(a, name))
+                for a, b in pairs
+                for name in ("mean", "deviation", "count")
+            ),
+            "units": bool(
+                np.allclose(many.above, one.above, rtol=1e-12)
+                and np.array_equal(many.largest, one.largest)
+                and many.count == one.count
+            ),
+            "warnings": comm.allgather(len(scaling)),
+        }
+    return out
 
 
 def refusals(comm, X, Y):

@@ -109,6 +109,15 @@ def test_ranks_decide_together(size):
 
 
 @needs_mpi
+@pytest.mark.parametrize("size", SIZES)
+def test_advice_is_about_the_samples_of_all_ranks(size):
+    for kind, told in found(size)["advice"].items():
+        assert told["differs"] <= 1e-9, kind
+        assert told["units"], kind
+        assert told["warnings"] == [1] + [0] * (size - 1), kind
+
+
+@needs_mpi
 @pytest.mark.parametrize("size", SIZES[1:])
 def test_large_networks_go_to_lsqr(size):
     n_params, solver = found(size)["decisions"]["large"]

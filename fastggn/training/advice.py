@@ -25,10 +25,11 @@ FEWEST = 10
 SPREAD = 1e3  # largest over smallest deviation of the columns
 OFFSET = 100.0  # mean over deviation of a column
 CONSTANT = 1e-13  # deviation over mean: rounding of one repeated value
+ROUNDING = 1e-9  # of the other columns: a value that is as good as zero
 # The outputs within which a unit is not saturated.
 RANGES = {"tanh": (-0.999, 0.999), "sigmoid": (0.0005, 0.9995), "softsign": (-0.999, 0.999)}
 NEARLY_ALL = 0.99  # of the samples at which a unit is saturated
-MANY = 0.25  # of the units of a layer
+MANY = 0.5  # of the units of a layer
 FITTED = 1e-3  # the share of the first loss at which a run needs no advice
 LABELS = ("softmax_cross_entropy", "logistic")
 STANDARDISE = "standardise them (fastggn.data.Standardised; --standardise on the command line)"
@@ -80,8 +81,10 @@ def _complaints(what: str, name: str, scales: Scales, constant: bool) -> Iterato
                 f"{scales.mean[far]:.3g} and a standard deviation of only {deviation[far]:.3g} "
                 f"({looked}): {STANDARDISE}"
             )
-    if constant and (flat & (mean > 0.0)).any():
-        column = int(np.argmax(flat & (mean > 0.0)))
+    # What is left of a standardised constant is rounding.
+    level = flat & (mean > ROUNDING * deviation.max(initial=0.0))
+    if constant and level.any():
+        column = int(np.argmax(level))
         yield (
             f"the {what} have a constant column: column {column} of {name} is "
             f"{scales.mean[column]:.6g} ({looked}) and repeats the bias, which makes the systems "
@@ -96,8 +99,8 @@ def unit_advice(problem: Problem, result: TrainResult) -> list[str]:
     one forward pass over these (of samples in files, a further reading of these). A unit of tanh
     or softsign is saturated where its output is beyond 0.999 in absolute value at 99 % of the
     samples, one of sigmoid likewise with outputs below 0.0005 or above 0.9995; a unit of relu is
-    dead where its output is zero at all of them. A layer is named where this is so of a quarter of
-    its units. Runs that have lowered the loss to a thousandth, or diverge (a warning of its own),
+    dead where its output is zero at all of them. A layer is named where this is so of half of its
+    units. Runs that have lowered the loss to a thousandth, or diverge (a warning of its own),
     and problems of fewer than 10 samples need no advice; other activations get none.
 
     Parameters
