@@ -205,10 +205,15 @@ def _run(request: Request, console: Console) -> tuple[dict[str, Any], float]:
 def _refused(request: Request, started: Callable[[], bool]) -> Iterator[None]:
     """Turn a refusal before the first progress line into bad input, where --set may have led to it.
 
-    Without --set, such an error is one of the program.
+    Without --set, such an error is one of the program; but absent data and an absent extra are
+    always the user's to mend.
     """
     try:
         yield
+    except (FileNotFoundError, ImportError) as error:
+        if started():
+            raise
+        raise BadInput(f"{request.name}: {error}") from error
     except (ValueError, TypeError) as error:
         if started() or not request.was_set or isinstance(error, np.linalg.LinAlgError):
             raise

@@ -1,0 +1,185 @@
+"""``fastggn train --regularization bayesian``, and the experiment that compares weight decays."""
+
+import importlib.util
+import json
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import fastggn as fg
+from fastggn.cli import main
+from fastggn.experiments import bayesian, tables
+
+
+def has_tables():
+    try:
+        tables.find_table("yacht")
+    except FileNotFoundError:
+        return False
+    return True
+
+
+needs_tables = pytest.mark.skipif(
+    not has_tables(), reason="the UCI sets are absent (FASTGGN_DATA names the data folder)"
+)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        return CliRunner().invoke(main, [str(a) for a in arguments])
+
+    return call
+
+
+def test_train(run):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (50, 2))
+    np.savez("data.npz", X=X, Y=np.sin(3 * X[:, :1]) + 0.1 * rng.standard_normal((50, 1)))
+    result = run(
+        "train", "data.npz", "--hidden", "6", "--regularization", "bayesian", "--max-iter", "30"
+    )
+    assert result.exit_code == 0, result.output
+    for row in ("effective parameters", "alpha, beta", "weight decay", "log evidence"):
+        assert row in result.stdout
+    metadata = fg.load_model("model.npz")[2]
+    evidence = fg.Evidence(**metadata["evidence"])
+    assert 0.0 < evidence.effective_parameters < evidence.n_params
+    assert metadata["l2"] == evidence.l2
+    assert f"{evidence.alpha:.4g} (prior)" in result.stdout
+
+
+def test_several_starts_are_compared_by_the_evidence(run):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (40, 1))
+    np.savez("data.npz", X=X, Y=np.sin(3 * X) + 0.2 * rng.standard_normal((40, 1)))
+    options = ["train", "data.npz", "--hidden", "8", "--regularization", "bayesian", "--quiet"]
+    evidences = []
+    for seed in range(3):
+        assert run(*options, "--seed", seed).exit_code == 0
+        evidences.append(fg.load_model("model.npz")[2]["evidence"]["log_evidence"])
+    assert run(*options, "--starts", "3").exit_code == 0
+    metadata = fg.load_model("model.npz")[2]
+    assert metadata["evidence"]["log_evidence"] == max(evidences)
+
+
+def test_mistakes(run):
+    for arguments, word in (
+        (("--regularization", "ridge"), "regularization"),
+        (("--regularization", "bayesian", "--method", "newton"), "newton"),
+        (("--regularization", "bayesian", "--l2", "0.1"), "l2 = 0.1"),
+    ):
+        result = run("train", "--samples", "20", *arguments)
+        assert result.exit_code == 2
+        assert word in result.stderr
+
+
+# --- the experiment -----------------------------------------------------------------------------
+
+
+def test_absent_tables_are_named(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("FASTGGN_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError) as raised:
+        bayesian.run(bayesian.DEFAULT)
+    for word in ("yacht", str(tmp_path), "FASTGGN_DATA"):
+        assert word in str(raised.value)
+    result = run("reproduce", "bayesian", "--out", "results")
+    assert result.exit_code == 2
+    assert "FASTGGN_DATA" in result.stderr
+
+
+def test_unknown_methods_are_refused():
+    with pytest.raises(ValueError, match="nonsense"):
+        bayesian.run({**bayesian.QUICK, "methods": ["nonsense"]})
+
+
+def test_without_scikit_learn_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "sklearn.model_selection", None)
+    with pytest.raises(ImportError, match=r"fastggn\[sklearn\]"):
+        bayesian.run({**bayesian.QUICK, "methods": ["sklearn"]})
+
+
+@pytest.mark.skipif(importlib.util.find_spec("sklearn") is None, reason="extra 'sklearn'")
+def test_the_peer_runs():
+    config = {**bayesian.QUICK, "alphas": [-2.0, 0.0, 2], "folds": 2, "hidden": 3}
+    data = tables.load_split("friedman1", 0, 0)
+    with fg.threads(1):
+        outcome = bayesian.METHODS["sklearn"](data, 0, config)
+    assert 1.0 < outcome["rmse"] < 4.0
+    assert outcome["alpha"] in (0.01, 1.0)
+
+
+@pytest.fixture(scope="module")
+def quick():
+    with fg.threads(1):  # in this process
+        return bayesian.run({**bayesian.QUICK, "splits": 2, "max_iter": 80, "path_iter": 30})
+
+
+def test_the_evidence_beats_no_decay(quick):
+    """Noisy samples of a known function, hardly more of them than parameters."""
+    mean = {
+        (method, key): np.mean([r[key] for r in quick["runs"] if r["method"] == method])
+        for method in ("lm", "bayesian", "validation")
+        for key in ("rmse", "log_likelihood")
+    }
+    assert mean["bayesian", "rmse"] < 0.8 * mean["lm", "rmse"]
+    assert mean["validation", "rmse"] < mean["lm", "rmse"]
+    assert mean["bayesian", "log_likelihood"] > mean["lm", "log_likelihood"] + 1.0
+
+
+def falls(result):
+    """Check gamma in (0, N), and that it falls with the samples, split by split."""
+    for name in result["sets"]:
+        for split in {e["split"] for e in result["effective"]}:
+            mine = [e for e in result["effective"] if (e["set"], e["split"]) == (name, split)]
+            mine.sort(key=lambda e: -e["samples"])
+            gammas = [e["effective_parameters"] for e in mine]
+            assert all(0.0 < g < mine[0]["n_params"] for g in gammas), (name, gammas)
+            yield name, gammas
+
+
+def test_effective_parameters(quick):
+    found = np.mean([gammas for _, gammas in falls(quick)], axis=0)
+    assert (np.diff(found) < 0.0).all()
+
+
+def test_summary_and_plot(quick):
+    text = bayesian.summary(json.loads(json.dumps(quick)))
+    assert "LM, Bayesian" in text
+    assert "friedman1: " in text
+    pytest.importorskip("matplotlib", reason="extra 'plot'")
+    axes = bayesian.plot(quick).axes
+    assert [ax.get_ylabel() for ax in axes] == ["test RMSE", "test log-likelihood a sample"]
+
+
+@needs_tables
+def test_a_split_of_yacht():
+    data = tables.load_split("yacht", 0, 0)
+    assert data.X.shape[1] == 6
+    assert len(data.X) + len(data.X_test) == 308
+    np.testing.assert_allclose(data.X.std(axis=0), 1.0)
+    assert abs(data.y.mean()) < 1e-12
+
+
+@needs_tables
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yacht", "energy", "concrete"])
+def test_not_above_unregularised(name):
+    """The mean test error over 5 splits; one start each here, three in the experiment."""
+    config = {
+        **bayesian.DEFAULT,
+        "sets": [name],
+        "methods": ["lm", "bayesian"],
+        "fractions": [1.0, 0.25],
+    }
+    result = bayesian.run(config)
+    rmse = {
+        method: np.mean([r["rmse"] for r in result["runs"] if r["method"] == method])
+        for method in config["methods"]
+    }
+    assert rmse["bayesian"] <= rmse["lm"]
+    for _, gammas in falls(result):
+        assert gammas[0] > gammas[1]
