@@ -10,7 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from fastggn import activations, analysis, data, errors, losses
+    from fastggn import activations, analysis, data, errors, interchange, losses
     from fastggn.activations import Activation
     from fastggn.analysis.critical import CriticalPointReport, critical_point
     from fastggn.analysis.rank import DesignReport, RankReport, check_design, rank_analysis
@@ -74,6 +74,7 @@ __all__ = [
     "critical_point",
     "data",
     "errors",
+    "interchange",
     "laplace",
     "load_model",
     "losses",
@@ -127,7 +128,7 @@ _HOME = {
     "train_restarts": "training",
     "warmup": "training.warmup",
 }
-_MODULES = ("activations", "analysis", "data", "errors", "losses")
+_MODULES = ("activations", "analysis", "data", "errors", "interchange", "losses")
 
 
 def _limit_threads() -> None:

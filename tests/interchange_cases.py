@@ -44,7 +44,7 @@ def samples(n, dtype="float64", T=40):
     """
     rng = np.random.default_rng(n)
     X = rng.standard_normal((T, n))
-    X[: T // 4] *= 30.0 if dtype == "float64" else 4.0
+    X[: T // 4] *= 30.0 if dtype == "float64" else 2.0
     return X.astype(dtype).astype(np.float64)
 
 

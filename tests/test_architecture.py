@@ -104,6 +104,8 @@ def imports(path, *, top_level=False):
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
+            yield node.args[0].value  # interchange.extras.require imports it
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else []
             origin = ".".join([*base, *([node.module] if node.module else [])])

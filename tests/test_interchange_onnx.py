@@ -39,7 +39,9 @@ def run(path, X, dtype):
 def test_activations_and_biases(name, bias, dtype, tmp_path):
     path = tmp_path / "m.onnx"
     for widths in ARCHITECTURES:
-        net, theta = network(widths, name, bias, output=name)
+        # Three squares on top of each other are of degree 8, and rounding grows eightfold.
+        output = "identity" if name == "square" and len(widths) > 3 else name
+        net, theta = network(widths, name, bias, output=output)
         net.to_onnx(theta, path, dtype)
         onnx.checker.check_model(str(path), full_check=True)
         X = samples(widths[0], dtype)

@@ -216,6 +216,19 @@ def test_what_cannot_be_read(modules, message):
         fg.MLP.from_torch(nn.Sequential(*modules))
 
 
+def test_hooks_and_lazy_layers():
+    layer = nn.Linear(2, 1)
+    layer.register_forward_hook(lambda module, inputs, output: 2.0 * output)
+    with pytest.raises(ValueError, match="module 0, Linear has hooks"):
+        fg.MLP.from_torch(nn.Sequential(layer))
+    with pytest.raises(ValueError, match="module 0, LazyLinear has hooks"):
+        fg.MLP.from_torch(nn.Sequential(nn.LazyLinear(3)))
+    layer = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)).double()
+    net, theta = fg.MLP.from_torch(layer)  # a parametrised weight is what it computes
+    X = samples(2)
+    assert difference(evaluate(layer, X), net.predict(theta, X)) < 1e-12
+
+
 def test_other_arguments():
     net, theta = fg.MLP.from_torch(nn.Sequential(Named(2, 1)))
     assert net.widths == (2, 1)

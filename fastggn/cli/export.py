@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.console import Console
 
-from fastggn.cli.models import model_options, read_model
+from fastggn.cli.models import activation_options, read_model
 from fastggn.cli.outcome import DONE, bad_input
+from fastggn.cli.progress import plain_warnings
 
 __all__ = ["export"]
 
@@ -42,7 +44,7 @@ MODEL is a file of fastggn train, or weights from elsewhere with --activation (s
     "--probabilities", is_flag=True,
     help="Let an .onnx classifier end in its softmax or sigmoids.",
 )  # fmt: skip
-@model_options
+@activation_options
 def export(model: str, out: str, float32: bool, probabilities: bool, **foreign: Any) -> int:
     """Convert a model file."""
     from fastggn.interchange import compare_onnx, scales
@@ -55,10 +57,11 @@ def export(model: str, out: str, float32: bool, probabilities: bool, **foreign: 
         net, theta, metadata = read_model(model, **foreign)
         if Path(out).exists() and Path(out).samefile(model):
             raise ValueError(f"{out} is MODEL itself: give another name")
-        write(out, net, theta, metadata, dtype, probabilities=probabilities)
+        with plain_warnings(Console(stderr=True), False):
+            write(out, net, theta, metadata, dtype, probabilities=probabilities)
         if Path(out).suffix.lower() == ".onnx" and not probabilities:
             difference = compare_onnx(out, net, theta, **scales(metadata))
-            checked = f"; onnxruntime's outputs differ by {difference:.1e}, relatively"
+            checked = f"; onnxruntime differs by {difference:.1e} of the largest output"
     widths = ",".join(map(str, net.widths))
     names = ", ".join(text_of(a) for a in net.activations)
     click.echo(f"{out}: F({widths}), activations {names}, {dtype}{checked}")

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 
+from fastggn.cli.progress import plain_warnings
 from fastggn.cli.types import NAMES
 
 if TYPE_CHECKING:
     from fastggn.network import MLP
 
-__all__ = ["MODELS", "TORCH", "model_options", "read_model"]
+__all__ = ["MODELS", "TORCH", "activation_options", "model_options", "read_model"]
 
 Model = tuple["MLP", NDArray[np.float64], dict[str, Any]]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,15 +37,20 @@ OPTIONS = (
              "leaky_relu:0.2 for that slope.",
     ),
     click.option("--output-activation", metavar="NAME", help="Of their output layer.  [identity]"),
-    click.option("--l2", type=float, metavar="X", help="The weight decay of their loss.  [0]"),
 )  # fmt: skip
+L2 = click.option("--l2", type=float, metavar="X", help="The weight decay of their loss.  [0]")
 
 
-def model_options(function: F) -> F:
-    """Add the options that describe weights from elsewhere, as `read_model` takes them."""
+def activation_options(function: F) -> F:
+    """Add the options that name the activations of weights from elsewhere."""
     for decorate in reversed(OPTIONS):
         function = decorate(function)
     return function
+
+
+def model_options(function: F) -> F:
+    """Add all options that describe weights from elsewhere, as `read_model` takes them."""
+    return activation_options(L2(function))
 
 
 def read_model(
@@ -79,8 +86,6 @@ def read_model(
     ImportError
         If it is of torch, which is not installed.
     """
-    from fastggn.model_io import ModelFileError, load_model
-
     suffix = Path(path).suffix.lower()
     if suffix in PICKLES:
         raise ValueError(
@@ -89,15 +94,25 @@ def read_model(
         )
     if suffix == ".onnx":
         raise ValueError(f"{path}: .onnx files are written (fastggn export), not read")
-    single = activation is not None and len(activation) == 1
-    names = activation[0] if activation and single else activation
+    given = {"--activation": activation, "--output-activation": output_activation, "--l2": l2}
+    with plain_warnings(Console(stderr=True), False):
+        return _read(path, suffix, given)
+
+
+def _read(path: str, suffix: str, given: Mapping[str, Any]) -> Model:
+    """Read a model by the suffix and the content of its file."""
+    from fastggn.model_io import ModelFileError, load_model
+
+    names, output = given["--activation"], given["--output-activation"]
+    if names is not None and len(names) == 1:
+        names = names[0]
     if suffix in TORCH:
         from fastggn.interchange import read_state_dict
 
         if names is None:
             raise ValueError(f"{path}: a state dict does not tell the activation: --activation")
-        net, theta = read_state_dict(path, names, output_activation or "identity")
-        return net, theta, _metadata(net, l2)
+        net, theta = read_state_dict(path, names, output or "identity")
+        return net, theta, _metadata(net, given["--l2"])
     try:
         model = load_model(path)
     except ModelFileError:
@@ -105,9 +120,8 @@ def read_model(
             raise
         from fastggn.interchange.npz import read_npz
 
-        net, theta = read_npz(path, names, output_activation)
-        return net, theta, _metadata(net, l2)
-    given = {"--activation": activation, "--output-activation": output_activation, "--l2": l2}
+        net, theta = read_npz(path, names, output)
+        return net, theta, _metadata(net, given["--l2"])
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"{name} is for weights from elsewhere; {path} holds its own")

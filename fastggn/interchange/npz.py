@@ -37,8 +37,10 @@ def write_npz(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any]) -> 
             arrays[f"b_{number}"] = cast(f"b_{number}", layer.bias, dtype)
     arrays[ACTIVATIONS] = np.array([text_of(layer.activation) for layer in layers])
 
+    save: Any = np.savez  # its allow_pickle=False is new in NumPy 2.2; here nothing is an object
+
     def write(stream: BinaryIO) -> None:
-        np.savez(stream, allow_pickle=False, **arrays)
+        save(stream, **arrays)
 
     write_atomically(path, write)
 

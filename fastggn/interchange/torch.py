@@ -73,6 +73,12 @@ class _Reader:
 
     def _flat(self, module: Any, name: str) -> Iterator[tuple[str, Any]]:
         """Yield the modules of nested Sequentials with their names."""
+        if module._forward_pre_hooks or module._forward_hooks:
+            raise ValueError(
+                f"module {name or '(the model)'}, {type(module).__name__} has hooks, which change "
+                "what it computes: remove_weight_norm takes away those of weight_norm; a lazy "
+                "layer loses its own when it has seen samples"
+            )
         if not self._is(module, "Sequential"):
             yield name, module
             return
@@ -122,7 +128,7 @@ class _Reader:
         self._pending = False
 
     def _end(self, what: str, module: Any) -> None:
-        if module.dim not in (1, -1):
+        if module.dim not in (1, -1, None):  # None is 1 for samples in rows
             raise ValueError(f"{what}: dim must be 1 or -1, got {module.dim}")
         if not self._logits:
             raise ValueError(
