@@ -83,15 +83,32 @@ def test_curves_of_columns_and_of_frames(result):
     _, found = line(plot_curves(columns).axes[0], "training")
     assert list(found) == list(expected)
 
-    class Frame:  # what a pandas frame answers
-        columns = ("loss", "iteration")
+    pandas = pytest.importorskip("pandas", reason="the extra sklearn brings pandas")
+    frame = result.history.to_frame()
+    assert frame.index.name == "iteration"
+    for given in (frame, pandas.DataFrame(columns)):
+        x, found = line(plot_curves(given).axes[0], "training")
+        assert list(x) == columns["iteration"] and list(found) == list(expected)
 
-        def to_dict(self, orient):
-            assert orient == "list"
-            return {"loss": [2.0, 1.0], "iteration": [1, 2]}
 
-    x, y = line(plot_curves(Frame()).axes[0], "training")
-    assert list(x) == [1, 2] and list(y) == [2, 1]
+def test_curves_of_restarts():
+    X, Y = fg.data.xor()
+    runs = fg.train_restarts(fg.Problem(fg.MLP((2, 3, 1)), X, Y), 2, seed=4, max_iter=4)
+    ax = drawn(runs.plot()).axes[0]
+    for seed in (4, 5):
+        assert list(line(ax, f"seed {seed}")[1]) == [r.loss for r in runs.results[seed].history]
+
+
+def test_the_lowest_validation_loss_is_marked():
+    X, Y = fg.data.four_regions(60)
+    net = fg.MLP((2, 6, 1))
+    held_out = (X[40:], Y[40:])
+    problem = fg.Problem(net, X[:40], Y[:40])
+    result = fg.train(problem, seed=0, max_iter=10, validation=held_out)
+    figure = drawn(result.plot())
+    assert set(line(figure.axes[0], "lowest validation")[0]) == {result.best_iter}
+    _, y = line(figure.axes[0], "validation")
+    assert list(y) == [r.validation_loss for r in result.history]
 
 
 def test_a_loss_of_zero_stands_at_the_foot():

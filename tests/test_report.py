@@ -62,6 +62,13 @@ def read(problem, result, tmp_path_factory):
 
 
 @pytest.fixture
+def quick(monkeypatch):
+    """Leave the pictures undrawn: layout and rendering take most of a report's second."""
+    tiny = base64.b64decode("iVBORw0KGgo=")
+    monkeypatch.setattr("fastggn.reporting.pictures.Picture.png", lambda picture: tiny)
+
+
+@pytest.fixture
 def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
@@ -159,7 +166,7 @@ def test_the_numbers_stand_in_the_page(read, problem, result):
     assert "alpha" not in text
 
 
-def test_classes_scales_and_names_stand_in_the_page(problem, result, tmp_path):
+def test_classes_scales_and_names_stand_in_the_page(quick, problem, result, tmp_path):
     notes = SampleNotes(
         name="four_regions",
         decision="nearest",
@@ -181,25 +188,41 @@ def test_classes_scales_and_names_stand_in_the_page(problem, result, tmp_path):
     assert "circles of radius 1, 2 and 3" in found.all("img")[2]["alt"]
 
 
-def test_the_history_may_hold_validation_losses(read, result, problem, tmp_path):
-    class Record(dict):
-        pass
+def test_held_out_samples(quick, read, tmp_path):
+    X, Y = fg.data.four_regions(60)
+    net = fg.MLP((2, 6, 1))
+    problem, held_out = fg.Problem(net, X[:40], Y[:40]), fg.Problem(net, X[40:], Y[40:])
+    result = fg.train(problem, seed=0, max_iter=10, validation=(X[40:], Y[40:]))
+    fg.report(problem, result, tmp_path / "r.html", validation=held_out)
+    found = Page((tmp_path / "r.html").read_bytes())
+    rms = np.sqrt(np.square(net.predict(result.theta, X[40:]) - Y[40:]).mean())
+    for words in (
+        f"{result.best_validation_loss:.6e}, after iteration {result.best_iter}",
+        f"held out: rms error{rms:.6g}",
+        f"{result.history[0].validation_loss:.4g}",
+        f"found after iteration {result.best_iter}.",
+        "held out20",
+    ):
+        assert words in found.text
+    assert "validation" not in read().text and "held out" not in read().text
 
-    history = [Record({**r.to_dict(), "validation_loss": 0.125}) for r in result.history]
-    fg.report(problem, replace(result, history=history), tmp_path / "r.html")
-    text = Page((tmp_path / "r.html").read_bytes()).text
-    assert "validation loss" in text and "0.125" in text
-    assert "validation loss" not in read().text
+
+def test_held_out_samples_of_the_command_line(quick, run):
+    result = run("train", *SMALL, "--validation-fraction", 0.25, "--report", "r.html")
+    assert result.exit_code == 0, result.output
+    text = Page(Path("r.html").read_bytes()).text
+    (share,) = re.findall(r"accuracy ([\d.]+) % of 10 held-out samples", result.stdout)
+    assert f"held out: right classes{share} % of the held-out samples" in text
 
 
 @pytest.mark.parametrize("status", ["interrupted", "max_time"])
-def test_an_unfinished_run_says_so(problem, result, tmp_path, status):
+def test_an_unfinished_run_says_so(quick, problem, result, tmp_path, status):
     unfinished = replace(result, status=status, message="stopped by SIGTERM")
     fg.report(problem, unfinished, tmp_path / "r.html")
     assert "not finished: stopped by SIGTERM" in Page((tmp_path / "r.html").read_bytes()).text
 
 
-def test_a_run_without_iterations(problem, tmp_path):
+def test_a_run_without_iterations(quick, problem, tmp_path):
     result = fg.train(problem, seed=0, max_iter=0)
     fg.report(problem, result, tmp_path / "r.html")
     found = Page((tmp_path / "r.html").read_bytes())
@@ -207,7 +230,7 @@ def test_a_run_without_iterations(problem, tmp_path):
     assert "Not drawn: the run recorded no iteration" in found.text
 
 
-def test_what_is_too_dear_is_named(problem, result, tmp_path, monkeypatch):
+def test_what_is_too_dear_is_named(quick, problem, result, tmp_path, monkeypatch):
     monkeypatch.setattr("fastggn.reporting.findings.MOST_OPERATIONS", 1e3)
     monkeypatch.setattr("fastggn.reporting.findings.MOST_HASHED", 100)
     monkeypatch.setattr("fastggn.reporting.findings.MOST_SAMPLES", 20)
@@ -220,7 +243,7 @@ def test_what_is_too_dear_is_named(problem, result, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("loss", ["logistic", "softmax_cross_entropy"])
-def test_label_losses(tmp_path, loss):
+def test_label_losses(quick, tmp_path, loss):
     X, Y = fg.data.xor()
     binary = loss == "logistic"
     problem = fg.Problem(
@@ -279,7 +302,7 @@ def test_text_is_escaped(evil):
     assert picture.faults == [] and picture.all("img")[0]["alt"] == shown
 
 
-def test_hostile_names_everywhere(problem, result, tmp_path):
+def test_hostile_names_everywhere(quick, problem, result, tmp_path):
     notes = SampleNotes(
         name=HOSTILE[0], inputs=(HOSTILE[1], HOSTILE[2]), targets=(HOSTILE[4],),
         facts={HOSTILE[3]: HOSTILE[5]},
@@ -318,7 +341,7 @@ def test_a_hostile_table_from_the_command_line(run):
 # --- files --------------------------------------------------------------------------------------
 
 
-def test_the_report_replaces_a_file_in_one_step(problem, result, tmp_path, monkeypatch):
+def test_the_report_replaces_a_file_in_one_step(quick, problem, result, tmp_path, monkeypatch):
     path = tmp_path / "r.html"
     path.write_text("old")
 
@@ -385,7 +408,7 @@ def test_train_writes_the_report(run):
     ]  # fmt: skip
 
 
-def test_the_command_in_the_report_repeats_the_run(run):
+def test_the_command_in_the_report_repeats_the_run(quick, run):
     Path("a b.toml").write_text(
         'hidden = [3, 2]\nmax-iter = 4\none-hot = true\nactivation = "relu"\n'
     )
@@ -404,7 +427,7 @@ def test_the_command_in_the_report_repeats_the_run(run):
     assert again[1].tobytes() == first[1].tobytes() and again[0].widths == (2, 3, 2, 4)
 
 
-def test_a_data_name_that_looks_like_an_option(run):
+def test_a_data_name_that_looks_like_an_option(quick, run):
     Path("-x.csv").write_text("1,2\n2,3\n4,1\n")
     result = run("train", "--hidden", "none", "--max-iter", 1, "--report", "r.html", "--", "-x.csv")
     assert result.exit_code == 0, result.output
@@ -436,7 +459,7 @@ def test_without_matplotlib_nothing_is_trained(run, monkeypatch):
     assert not Path("model.npz").exists()
 
 
-def test_a_report_that_fails_after_all_leaves_the_model(run, monkeypatch):
+def test_a_report_that_fails_after_all_leaves_the_model(quick, run, monkeypatch):
     def broken(*arguments):
         raise OSError(28, "No space left on device", "r.html")
 
@@ -447,7 +470,7 @@ def test_a_report_that_fails_after_all_leaves_the_model(run, monkeypatch):
     assert Path("model.npz").exists() and "status" in result.stdout
 
 
-def test_a_resumed_run_reports_all_of_it(run):
+def test_a_resumed_run_reports_all_of_it(quick, run):
     arguments = ["train", "--samples", 40, "--hidden", 4, "--checkpoint", "c", "--report", "r.html"]
     assert run(*arguments, "--max-iter", 3).exit_code == 0
     result = run(*arguments, "--max-iter", 6, "--resume")
@@ -456,7 +479,7 @@ def test_a_resumed_run_reports_all_of_it(run):
     assert "6 of 6 iterations" in text and "--resume" not in text.partition("To repeat it")[2]
 
 
-def test_several_starts_report_the_best(run):
+def test_several_starts_report_the_best(quick, run):
     result = run("train", *SMALL, "--starts", 3, "--report", "r.html")
     assert result.exit_code == 0, result.output
     found = Page(Path("r.html").read_bytes())
@@ -498,3 +521,60 @@ def test_ranks_write_one_report(tmp_path):
     X, Y = fg.data.four_regions(40)
     right = np.mean(np.abs(net.predict(theta, X) - [1, 2, 3, 4]).argmin(axis=1) + 1 == Y[:, 0])
     assert f"{100 * right:.2f} % of the training samples" in found.text
+
+
+def test_a_second_signal_cuts_the_report_short(run, monkeypatch):
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fastggn.reporting.report", interrupted)
+    result = run("train", *SMALL, "--report", "r.html")
+    assert result.exit_code == 0 and Path("model.npz").exists()
+    assert "interrupted: the report is not written" in result.stderr
+    assert not Path("r.html").exists()
+
+
+# --- odd problems -------------------------------------------------------------------------------
+
+
+def odd(name):
+    """Return a problem, and where to start or None."""
+    rng = np.random.default_rng(0)
+    X, y = rng.uniform(size=(9, 2)), rng.uniform(size=9)
+    net = fg.MLP((2, 3, 1))
+    if name == "one sample":
+        return fg.Problem(net, X[:1], y[:1]), None
+    if name == "zero weights":
+        return fg.Problem(net, X, 0.0 * y), np.zeros(net.n_params)
+    if name == "zero Jacobian":
+        return fg.Problem(fg.MLP((1, 1), bias="none"), np.zeros((3, 1)), y[:3]), None
+    if name == "huge numbers":
+        return fg.Problem(net, 1e150 * X, 1e150 * y), None
+    if name == "one class of three":
+        return fg.Problem(fg.MLP((2, 3)), X, np.zeros(9, int), "softmax_cross_entropy"), None
+    if name == "several logits":
+        Y = rng.integers(0, 2, size=(9, 2))
+        return fg.Problem(fg.MLP((2, 3, 2)), X, Y, "logistic"), None
+    gates = [rng.integers(0, 2, size=(9, 3))]
+    return fg.Problem(net, X, y, gates=gates), None
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["one sample", "zero weights", "zero Jacobian", "huge numbers", "one class of three",
+     "several logits", "gates"],
+)  # fmt: skip
+@pytest.mark.filterwarnings("error")
+def test_odd_problems(name, tmp_path):
+    problem, theta = odd(name)
+    result = fg.train(problem, theta, seed=0, max_iter=1, method="bp", alpha=1e-300)
+    fg.report(problem, result, tmp_path / "r.html")
+    assert Page((tmp_path / "r.html").read_bytes()).faults == []
+
+
+def test_the_browser_job_says_where_there_is_no_browser(tmp_path):
+    done = subprocess.run(
+        [sys.executable, str(ROOT / ".ci" / "browser-report")],
+        env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0 and done.stdout == "Chromium is not installed: skipped\n"

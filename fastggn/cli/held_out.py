@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fastggn.cli.samples import Samples
     from fastggn.data.files import StreamedTable, Table
 
-__all__ = ["held_out_table", "hold_out", "known_labels"]
+__all__ = ["held_out_table", "hold_out", "known_labels", "split_rows"]
 
 Array = NDArray[np.float64]
 
@@ -45,10 +45,15 @@ def hold_out(samples: Samples, fraction: float, seed: int) -> Samples:
             "--validation-fraction chooses samples at random, and DATA is too large to be read "
             "into memory: put some into a file of their own, and give --validation FILE"
         )
+    held_out, rest = split_rows(total, count, seed)
+    return replace(_rows(samples, rest), held_out=_rows(samples, held_out))
+
+
+def split_rows(total: int, count: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows, in their order, that are held out, and the others."""
     # A stream apart from the one that built-in samples are drawn from.
     order = np.random.default_rng((seed, 1)).permutation(total)
-    held_out, rest = np.sort(order[:count]), np.sort(order[count:])
-    return replace(_rows(samples, rest), held_out=_rows(samples, held_out))
+    return np.sort(order[:count]), np.sort(order[count:])
 
 
 def _rows(samples: Samples, index: NDArray[np.intp]) -> Samples:

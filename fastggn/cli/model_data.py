@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.cli.held_out import known_labels
+from fastggn.cli.held_out import known_labels, split_rows
 from fastggn.cli.samples import LABEL_LOSSES, Scaling
 from fastggn.data.builtin import DATASETS
 from fastggn.data.files import load_inputs, load_table
@@ -121,18 +121,20 @@ def _table(data: str, target: tuple[str | int, ...] | None) -> tuple[Array, Arra
 def _builtin(
     known: Mapping[str, Any], metadata: Mapping[str, Any], net: MLP
 ) -> tuple[Array, Array]:
-    """Draw again the built-in samples that the model was trained on."""
+    """Draw again the built-in samples that the model was trained on, those held out left out."""
     name = known.get("name")
     if name not in DATASETS:
         raise ValueError(f"the model was trained on {name or 'unknown samples'}: give DATA")
     dataset = DATASETS[name]
-    keywords = {
-        "seed": (metadata.get("training") or {}).get("seed", 0),
-        "one_hot": net.n_outputs > 1,
-        "T": known.get("n_samples"),
-    }
+    seed = (metadata.get("training") or {}).get("seed", 0)
+    count, held_out = known.get("n_samples"), known.get("n_held_out") or 0
+    total = None if count is None else count + held_out
+    keywords = {"seed": seed, "one_hot": net.n_outputs > 1, "T": total}
     X, Y = dataset.make(**{key: keywords[key] for key in keywords if key in dataset.options})
-    return X, Y
+    if not held_out:
+        return X, Y
+    _, rest = split_rows(X.shape[0], held_out, seed)
+    return X[rest], Y[rest]
 
 
 def _scaling(kept: Mapping[str, Any]) -> Scaling:

@@ -39,14 +39,22 @@ class Pages:
     settings : Settings
     samples : Samples
     problem : Problem
+    validation : Problem or None
+        Of the samples that are held out.
     """
 
     def __init__(
-        self, ctx: click.Context, settings: Settings, samples: Samples, problem: Problem
+        self,
+        ctx: click.Context,
+        settings: Settings,
+        samples: Samples,
+        problem: Problem,
+        validation: Problem | None = None,
     ) -> None:
         self._settings = settings
         self._samples = samples
         self._problem = problem
+        self._validation = validation
         self._command = repeating(ctx, settings, problem.comm.size)
         self._failure = ""
         self.written: list[tuple[str, str]] = []
@@ -111,6 +119,7 @@ class Pages:
             notes=self._notes(),
             options=asdict(self._settings),
             command=self._command,
+            validation=self._validation,
         )
         self.written.append(("report", path))
 

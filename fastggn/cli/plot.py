@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastggn.cli.models import MODELS, model_options, read_model
 from fastggn.cli.outcome import DONE, BadInput, bad_input
 from fastggn.cli.types import NAMES, TARGET
 
@@ -19,7 +20,7 @@ __all__ = ["plot"]
 
 KINDS = ("curve", "residuals", "regions", "line", "plane", "spectrum", "eigenvalues")
 
-HELP = """Draw a picture of MODEL, a file of fastggn train.
+HELP = f"""Draw a picture of MODEL.
 
 \b
 Kinds:
@@ -30,15 +31,16 @@ Kinds:
   spectrum     singular values of the Jacobian, with the rank
   eigenvalues  of the Hessian, where the model stands at a critical point
 
-DATA are the samples that the model was trained on; without it, the built-in ones that it names.
-The picture is of the kind that the name says: .png, .pdf, .svg.
+{MODELS} DATA are the samples it was trained on; without it, the built-in ones that it names. The
+picture is of the kind that the name says: .png, .pdf, .svg.
 
 \b
 Examples:
   fastggn plot model.npz --kind regions --out regions.png
   fastggn plot houses.npz houses.csv --kind residuals --out residuals.png
   fastggn plot houses.npz --kind curve --history run.jsonl --out curve.png
-  fastggn plot model.npz --kind plane --direction lowest,highest --out plane.png"""
+  fastggn plot model.npz --kind plane --direction lowest,highest --out plane.png
+  fastggn plot model.pt houses.csv --activation tanh --kind line --out line.png"""
 
 
 @click.command(
@@ -53,6 +55,7 @@ Examples:
 )
 @click.option("--out", "-o", required=True, metavar="FILE", help="The picture.")
 @click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
+@click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 @click.option(
     "--history", metavar="FILE",
     help="For curve: a file of fastggn train --history, in place of what the model keeps.",
@@ -74,23 +77,24 @@ Examples:
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
     help="Of random directions.",
 )  # fmt: skip
+@model_options
 def plot(model: str, data: str | None, kind: str, out: str, **options: Any) -> int:
     """Draw a picture of a model file."""
     from fastggn.data.storage import check_writable
-    from fastggn.model_io import load_model
 
     with bad_input():
         from fastggn.plotting.style import picture_format, save
 
         picture_format(out)
         check_writable(out)
-        net, theta, metadata = load_model(model)
+        foreign = {name: options[name] for name in ("activation", "output_activation", "l2")}
+        net, theta, metadata = read_model(model, **foreign)
         if kind == "curve":
             figure = _curve(metadata, options["history"])
         else:
             from fastggn.cli.model_data import model_loss, model_problem
 
-            loss = model_loss(metadata, None)
+            loss = model_loss(metadata, options["loss"])
             problem = model_problem(net, metadata, data, options["target"], loss)
             if kind in ("line", "plane", "eigenvalues"):
                 figure = _surface(problem, theta, kind, options)

@@ -72,7 +72,7 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     console = Console(stderr=True)
     with bad_input():
         samples, problem, validation = _prepare(settings)
-        pages = Pages(ctx, settings, samples, problem)
+        pages = Pages(ctx, settings, samples, problem, validation)
         if problem.comm.rank == 0:
             check_writable(settings.out, n_bytes=8 * problem.n_params + OVERHEAD)
             pages.check()
@@ -94,9 +94,8 @@ def train(ctx: click.Context, /, **options: Any) -> int:
             stop.release()
             pages.write(result)
             if not settings.quiet:
-                print_summary(
-                    settings, samples, problem, result, accuracy, held_out, pages.written
-                )
+                beside = held_out, pages.written
+                print_summary(settings, samples, problem, result, accuracy, *beside)
         stop.hold()
     pages.complain()
     code = exit_code(result.status)

@@ -19,7 +19,13 @@ MOST_MARKED = 60  # iterations with a marker each
 GAIN_RANGE = (-1.0, 2.0)  # gain ratios beyond stand at the edge
 
 
-def plot_curves(history: Any, *, initial_loss: float | None = None, path: str | None = None) -> Any:
+def plot_curves(
+    history: Any,
+    *,
+    initial_loss: float | None = None,
+    best_iter: int | None = None,
+    path: str | None = None,
+) -> Any:
     """Draw what a training run recorded against the iteration.
 
     Loss (and ``validation_loss`` where the records have one) and gradient norm, and where the
@@ -31,6 +37,8 @@ def plot_curves(history: Any, *, initial_loss: float | None = None, path: str | 
         As in ``TrainResult.history``, the lines of a history file, or a frame of them.
     initial_loss : float, optional
         The loss before the first iteration.
+    best_iter : int, optional
+        The iteration of the lowest validation loss, which is marked.
     path : str, optional
         Where to write the figure.
 
@@ -45,7 +53,12 @@ def plot_curves(history: Any, *, initial_loss: float | None = None, path: str | 
     ValueError
         If the history is empty and there is no initial loss.
     """
-    return finished(_draw({"training": _Run(history, initial_loss)}), path)
+    figure = _draw({"training": _Run(history, initial_loss)})
+    if best_iter is not None:
+        ax = figure.axes[0]
+        ax.axvline(best_iter, color="0.4", linestyle=":", linewidth=1.4, label="lowest validation")
+        ax.legend(fontsize=8)
+    return finished(figure, path)
 
 
 def compare_curves(runs: Mapping[str, Any], *, path: str | None = None) -> Any:
@@ -79,7 +92,8 @@ class _Run:
 
     def __init__(self, history: Any, initial_loss: float | None) -> None:
         if hasattr(history, "to_dict") and hasattr(history, "columns"):  # a pandas frame
-            history = history.to_dict("list")
+            named = "iteration" in history.columns
+            history = (history if named else history.reset_index()).to_dict("list")
         if isinstance(history, Mapping):
             self._columns: Mapping[str, Iterable[Any]] | None = history
             self._records: list[Any] = []

@@ -42,6 +42,8 @@ class Findings:
         Of S evenly spaced samples, as the network takes and gives them.
     rms : ndarray, shape (n_L,)
         Root mean squared errors over all samples, in the units of the data.
+    n_samples : int
+        T.
     accuracy : float or None
         Share of right classes over all samples; None for a regression.
     """
@@ -50,6 +52,7 @@ class Findings:
     targets: FloatArray
     outputs: FloatArray
     rms: FloatArray
+    n_samples: int
     accuracy: float | None
 
     @property
@@ -79,7 +82,7 @@ def findings(problem: Problem, theta: FloatArray, notes: SampleNotes) -> Finding
     every = -(-problem.n_samples // MOST_SAMPLES)
     own = [_inputs(problem, targets.shape[0], every), targets[::every], outputs[::every]]
     parts = [np.concatenate(comm.gather(np.array(part))) for part in own]
-    return Findings(parts[0], parts[1], parts[2], rms, accuracy)
+    return Findings(parts[0], parts[1], parts[2], rms, problem.n_samples, accuracy)
 
 
 def _inputs(problem: Problem, own: int, every: int) -> FloatArray:

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.builtin import RADII
-from fastggn.plotting.curves import plot_curves
 from fastggn.plotting.decisions import plot_decisions, plot_output
 from fastggn.plotting.residuals import confusion_matrix, plot_confusion, plot_residuals
 from fastggn.plotting.spectra import draw_spectrum
@@ -68,8 +67,11 @@ def curve(result: TrainResult) -> Picture:
         f"{result.n_iter} iterations; beside it the norm of the gradient, and damping and gain "
         "ratio where the method has them."
     )
-    figure = plot_curves(result.history, initial_loss=result.initial_loss)
-    return Picture("curve", title, figure, alternative, "")
+    note = ""
+    if result.best_iter is not None:
+        note = f"The lowest validation loss was found after iteration {result.best_iter}."
+        alternative += f" {note}"
+    return Picture("curve", title, result.plot(), alternative, note)
 
 
 def spectrum(problem: Problem, found: Spectrum) -> Picture:

@@ -41,6 +41,7 @@ class Run:
     digests: Mapping[str, Any]
     options: Mapping[str, Any]
     command: str | None
+    held_out: Findings | None = None
 
 
 def sections(title: str, run: Run, pictures: Sequence[Picture]) -> Iterator[str]:
@@ -83,10 +84,12 @@ def _results(run: Run) -> list[tuple[str, str]]:
         ("loss", f"{result.loss:.6e} (at first {result.initial_loss:.6e})"),
         ("gradient norm", f"{result.gradient_norm:.3e}"),
     ]
-    if found.accuracy is not None:
-        rows.append(("right classes", f"{100 * found.accuracy:.2f} % of the training samples"))
-    elif run.problem.loss_function.name != "logistic":
-        rows.append(("rms error", f"{_total(found):.6g}{_units(run)}"))
+    rows += _quality(run, found, "", "training")
+    if result.best_validation_loss is not None:
+        words = f"{result.best_validation_loss:.6e}, after iteration {result.best_iter}"
+        rows.append(("lowest validation loss", words))
+    if run.held_out is not None:
+        rows += _quality(run, run.held_out, "held out: ", "held-out")
     rank = run.spectrum.rank
     rows += [
         ("rank of the Jacobian", run.spectrum.reason if rank is None else
@@ -97,6 +100,15 @@ def _results(run: Run) -> list[tuple[str, str]]:
         ("status", f"{result.status}: {result.message}"),
     ]  # fmt: skip
     return rows
+
+
+def _quality(run: Run, found: Findings, prefix: str, which: str) -> list[tuple[str, str]]:
+    if found.accuracy is not None:
+        words = f"{100 * found.accuracy:.2f} % of the {which} samples"
+        return [(f"{prefix}right classes", words)]
+    if run.problem.loss_function.name == "logistic":  # logits have no error in units
+        return []
+    return [(f"{prefix}rms error", f"{_total(found):.6g}{_units(run)}")]
 
 
 def _total(found: Findings) -> float:
@@ -164,6 +176,7 @@ def _data(run: Run) -> list[tuple[str, Any]]:
     rows: list[tuple[str, Any]] = [
         ("samples", notes.name),
         ("number of samples T", problem.n_samples),
+        *([] if run.held_out is None else [("held out", run.held_out.n_samples)]),
         ("inputs", f"{problem.network.n_inputs}: {_listed(notes.inputs)}"),
         ("targets", f"{len(notes.targets)}: {_listed(notes.targets)}"),
     ]

@@ -32,6 +32,7 @@ def report(
     notes: SampleNotes | None = None,
     options: Mapping[str, Any] | None = None,
     command: str | None = None,
+    validation: Problem | None = None,
 ) -> None:
     """Write a training run as one HTML page that needs nothing outside it.
 
@@ -57,6 +58,8 @@ def report(
         What the run was asked for.
     command : str, optional
         What repeats the run.
+    validation : Problem, optional
+        Of samples that were held out, scaled as those of `problem`.
 
     Raises
     ------
@@ -86,11 +89,13 @@ def report(
     found = findings(problem, result.theta, known)
     spectrum = spectrum_of(problem, result.theta)
     digests = digests_of(problem)
+    held_out = None if validation is None else findings(validation, result.theta, known)
     with problem.comm.together():
         if problem.comm.rank > 0:
             return
         shown = _draw(problem, result, known, found, spectrum)
-        run = Run(problem, result, known, found, spectrum, digests, dict(options or {}), command)
+        facts = dict(options or {})
+        run = Run(problem, result, known, found, spectrum, digests, facts, command, held_out)
         page = document(title, sections(title, run, shown))
 
         def write(stream: Any) -> None:

@@ -60,6 +60,19 @@ class RestartsResult:
     status: str
     message: str
 
+    def plot(self, *, path: str | None = None) -> Any:
+        """Return a matplotlib figure of the training curves of all runs that have a history.
+
+        Parameters
+        ----------
+        path : str, optional
+            Where to write the figure.
+        """
+        from fastggn.plotting.curves import compare_curves
+
+        runs = {f"seed {seed}": run.history for seed, run in self.results.items() if run.history}
+        return compare_curves(runs, path=path)
+
     def to_dict(self) -> dict[str, Any]:
         """Return seeds and outcomes as plain values, without theta and history."""
         rows = []

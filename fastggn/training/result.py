@@ -251,7 +251,9 @@ class TrainResult:
         """
         from fastggn.plotting.curves import plot_curves
 
-        return plot_curves(self.history, initial_loss=self.initial_loss, path=path)
+        return plot_curves(
+            self.history, initial_loss=self.initial_loss, best_iter=self.best_iter, path=path
+        )
 
     def posterior(self, problem: Problem) -> LaplacePosterior:
         """Return the Laplace posterior at `theta`; see `fastggn.laplace`.

@@ -1,0 +1,229 @@
+"""``fastggn plot``: each kind of picture, from the model file alone or with its data."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import fastggn as fg
+from fastggn.cli import history, main
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Two models: of the built-in samples, and of a table."""
+    path = tmp_path_factory.mktemp("plot")
+    rng = np.random.default_rng(0)
+    X = rng.uniform(size=(40, 2)) * [100.0, 1.0]
+    table = np.column_stack([X, 5.0 * X[:, 0] - 200.0 * X[:, 1] + rng.normal(size=40)])
+    head = "area (m2),age,price ($)"
+    np.savetxt(path / "houses.csv", table, delimiter=",", header=head, comments="")
+    for arguments in (
+        ("--samples", "40", "--out", "four.npz"),
+        ("houses.csv", "--out", "houses.npz", "--history", "h.jsonl", "--starts", "2"),
+    ):
+        files = [str(path / a) if "." in a else a for a in arguments]
+        result = CliRunner().invoke(
+            main, ["train", "--hidden", "4", "--max-iter", "6", "-q", *files]
+        )
+        assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture
+def figure(folder, monkeypatch):
+    """Run the command; return the figure that it saved, and the result."""
+
+    def call(*arguments):
+        monkeypatch.chdir(folder)
+        saved = []
+
+        def save(drawn, path):
+            drawn.draw_without_rendering()
+            saved.append((drawn, path))
+
+        with monkeypatch.context() as patch:
+            patch.setattr("fastggn.plotting.style.save", save)
+            result = CliRunner().invoke(main, ["plot", *map(str, arguments)])
+        assert result.exit_code == 0, result.output
+        ((drawn, path),) = saved
+        assert path == arguments[-1]
+        return drawn
+
+    return call
+
+
+def axis(ax):
+    return ax.get_xlabel(), ax.get_ylabel()
+
+
+def curve(ax, label):
+    (found,) = [entry for entry in ax.get_lines() if entry.get_label() == label]
+    return np.asarray(found.get_xdata(), float), np.asarray(found.get_ydata(), float)
+
+
+def test_curve_of_what_the_model_keeps(figure, folder):
+    drawn = figure("four.npz", "--kind", "curve", "--out", "a.png")
+    training = fg.load_model(folder / "four.npz")[2]["training"]
+    x, y = curve(drawn.axes[0], "training")
+    assert list(x) == list(range(7)) and y[0] == training["initial_loss"]
+    assert y[-1] == training["loss"] and len(drawn.axes) == 4
+    assert training["history"]["loss"] == list(y[1:])
+
+
+def test_curve_of_a_history_file(figure, folder):
+    drawn = figure("houses.npz", "--kind", "curve", "--history", "h.jsonl", "--out", "a.png")
+    records = [json.loads(text) for text in (folder / "h.jsonl").read_text().splitlines()]
+    for seed in (0, 1):
+        _, y = curve(drawn.axes[0], f"seed {seed}")
+        assert list(y) == [r["loss"] for r in records if r["seed"] == seed]
+
+
+def test_residuals_are_in_the_units_of_the_file(figure, folder):
+    drawn = figure("houses.npz", "houses.csv", "--kind", "residuals", "-o", "a.png")
+    assert axis(drawn.axes[0]) == (r"price (\$)", "prediction")
+    table = np.loadtxt(folder / "houses.csv", delimiter=",", skiprows=1)
+    dots = drawn.axes[0].get_lines()[0]
+    np.testing.assert_allclose(dots.get_xdata(), table[:, 2], rtol=1e-12)
+    net, theta, metadata = fg.load_model(folder / "houses.npz")
+    scale = {k: np.array(v) for k, v in metadata["samples"]["scale_inputs"].items()}
+    back = {k: np.array(v) for k, v in metadata["samples"]["scale_targets"].items()}
+    outputs = net.predict(theta, (table[:, :2] - scale["mean"]) / scale["scale"])
+    np.testing.assert_allclose(
+        dots.get_ydata(), (outputs * back["scale"] + back["mean"])[:, 0], rtol=1e-10
+    )
+
+
+def test_output_over_the_inputs_of_the_file(figure, folder):
+    drawn = figure("houses.npz", "houses.csv", "--kind", "regions", "-o", "a.png")
+    assert axis(drawn.axes[0]) == ("area (m2)", "age")
+    assert drawn.axes[1].get_ylabel() == r"price (\$)"
+    table = np.loadtxt(folder / "houses.csv", delimiter=",", skiprows=1)
+    samples = drawn.axes[0].get_lines()[0]
+    np.testing.assert_allclose(samples.get_data(), table[:, :2].T, rtol=1e-12)
+
+
+def test_regions_and_confusion_of_four_regions(figure):
+    drawn = figure("four.npz", "--kind", "regions", "--out", "a.png")
+    assert axis(drawn.axes[0]) == ("x0", "x1")
+    radius = np.hypot(*curve(drawn.axes[0], "true boundary"))
+    np.testing.assert_allclose(radius, 1.0)
+    drawn = figure("four.npz", "--kind", "residuals", "--out", "a.png")
+    assert axis(drawn.axes[0])[0] == "class given by the network"
+    assert sum(int(text.get_text()) for text in drawn.axes[0].texts) == 40
+
+
+def test_held_out_samples_are_not_those_of_the_training(folder, monkeypatch):
+    from fastggn.cli.model_data import model_loss, model_problem
+
+    monkeypatch.chdir(folder)
+    arguments = ["--hidden", "4", "--max-iter", "6", "-q", "--out", "held.npz", "--seed", "5"]
+    fraction = ["--samples", "40", "--validation-fraction", "0.25"]
+    assert CliRunner().invoke(main, ["train", *arguments, *fraction]).exit_code == 0
+    net, theta, metadata = fg.load_model("held.npz")
+    problem = model_problem(net, metadata, None, None, model_loss(metadata, None))
+    assert problem.n_samples == 30
+    assert problem.loss(theta) == pytest.approx(metadata["training"]["loss"], rel=1e-12)
+
+
+def test_spectrum(figure, folder):
+    drawn = figure("four.npz", "--kind", "spectrum", "--out", "a.png")
+    net, theta, _ = fg.load_model(folder / "four.npz")
+    values = fg.Problem(net, *fg.data.four_regions(40)).jacobian(theta).singular_values()
+    np.testing.assert_allclose(drawn.axes[0].get_lines()[0].get_ydata(), values)
+
+
+def test_lines_and_planes(figure, folder):
+    net, theta, _ = fg.load_model(folder / "four.npz")
+    problem = fg.Problem(net, *fg.data.four_regions(40))
+    options = ("--extent", 0.5, "--points", 7, "--seed", 3)
+    drawn = figure("four.npz", "--kind", "line", *options, "--out", "a.png")
+    expected = fg.analysis.loss_along(problem, theta, extent=0.5, points=7, seed=3)
+    np.testing.assert_allclose(curve(drawn.axes[0], "loss")[1], expected.losses)
+    drawn = figure("four.npz", "--kind", "plane", *options, "--direction", "lowest,highest",
+                   "--out", "a.png")  # fmt: skip
+    assert "lowest eigenvector" in axis(drawn.axes[0])[0]
+    assert "highest eigenvector" in axis(drawn.axes[0])[1]
+
+
+def test_weights_from_elsewhere(figure, folder):
+    net, theta, _ = fg.load_model(folder / "four.npz")
+    arrays = {}
+    for number, W in enumerate(net.unpack(theta), start=1):
+        arrays |= {f"W_{number}": W[:, :-1], f"b_{number}": W[:, -1]}
+    np.savez(folder / "plain.npz", **arrays)
+    X, Y = fg.data.four_regions(40)
+    np.savez(folder / "regions_data.npz", X=X, Y=Y)
+    drawn = figure("plain.npz", "regions_data.npz", "--activation", "tanh", "--kind", "residuals",
+                   "--out", "a.png")  # fmt: skip
+    dots = drawn.axes[0].get_lines()[0]
+    np.testing.assert_allclose(dots.get_ydata(), net.predict(theta, X)[:, 0], rtol=1e-12)
+
+
+def test_a_picture_is_written(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for name, head in (("x.png", b"\x89PNG"), ("x.pdf", b"%PDF")):
+        result = CliRunner().invoke(main, ["plot", "four.npz", "--kind", "curve", "-o", name])
+        assert result.exit_code == 0 and Path(name).read_bytes().startswith(head)
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["none.npz", "--kind", "curve"], "no such file"),
+        (["four.npz", "--kind", "pie"], "'pie' is not one of"),
+        (["four.npz"], "--kind"),
+        (["houses.npz", "--kind", "residuals"], "give DATA"),
+        (["four.npz", "--kind", "eigenvalues"], "not critical"),
+        (["four.npz", "--kind", "line", "--direction", "up"], "'up' is unknown"),
+        (["four.npz", "--kind", "line", "--direction", "lowest,highest"], "one name"),
+        (["four.npz", "--kind", "plane", "--direction", "a,b,c"], "one or two names"),
+        (["four.npz", "--kind", "line", "--extent", "-1"], "extent must be positive"),
+        (["four.npz", "--kind", "curve", "--history", "houses.csv"], "line 1 is no record"),
+        (["bare.npz", "--kind", "curve"], "keeps no history"),
+        (["wide.npz", "wide.npy", "--kind", "regions"], "has 3 inputs"),
+    ],
+)
+def test_bad_input(folder, monkeypatch, arguments, words):
+    monkeypatch.chdir(folder)
+    net = fg.MLP((2, 3, 1))
+    fg.save_model("bare.npz", net, net.init(seed=0))
+    wide = fg.MLP((3, 1))
+    fg.save_model("wide.npz", wide, wide.init(seed=0))
+    np.save("wide.npy", np.random.default_rng(0).normal(size=(5, 4)))
+    result = CliRunner().invoke(main, ["plot", *arguments, "--out", "never.png"])
+    assert result.exit_code == 2 and words in result.stderr, result.output
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not Path("never.png").exists()
+
+
+@pytest.mark.parametrize(
+    "name, words", [("a.docx", "no picture is written as .docx"), ("no/a.png", "does not exist")]
+)
+def test_bad_pictures_are_refused_before_the_work(folder, monkeypatch, name, words):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("fastggn.cli.plot.read_model", lambda *a, **k: pytest.fail("too late"))
+    result = CliRunner().invoke(main, ["plot", "four.npz", "--kind", "curve", "-o", name])
+    assert result.exit_code == 2 and words in result.stderr
+
+
+def test_a_long_history_is_thinned():
+    problem = fg.Problem(fg.MLP((1, 1)), np.ones((2, 1)), np.ones((2, 1)))
+    records = fg.train(problem, method="bp", alpha=1e-6, max_iter=1203, step_tol=0.0).history
+    kept = history.kept_history(records)
+    assert len(kept["loss"]) == 500
+    assert kept["iteration"][0] == 1 and kept["iteration"][-1] == 1203
+    assert {b - a for a, b in zip(kept["iteration"], kept["iteration"][1:], strict=False)} <= {2, 3}
+    assert "damping" not in kept and "validation_loss" not in kept
+    assert history.kept_history([]) == {} and len(history.kept_history(records[:1])["loss"]) == 1
+
+
+def test_a_torn_last_line_of_a_history(tmp_path):
+    path = tmp_path / "h.jsonl"
+    path.write_text('{"seed": 0, "iteration": 1, "loss": 2.0}\n{"seed": 0, "iter')
+    assert history.read_history(str(path)) == {0: [{"seed": 0, "iteration": 1, "loss": 2.0}]}
+    path.write_text("")
+    with pytest.raises(ValueError, match="the history is empty"):
+        history.read_history(str(path))
