@@ -79,7 +79,7 @@ def keep_bars(app, what, name, obj, options, lines):
 
 
 def skip_requests(app, what, name, obj, skip, options):
-    """Leave out scikit-learn's own methods for metadata routing, whose text points into its pages."""
+    """Leave out scikit-learn's methods for metadata routing, whose text points into its pages."""
     last = name.rpartition(".")[2]
     return True if last.startswith("set_") and last.endswith("_request") else None
 
