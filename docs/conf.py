@@ -29,6 +29,8 @@ templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_show_sourcelink = False
+# Pages without others below them need no column for these.
+html_sidebars = dict.fromkeys(("changelog", "comparison", "math", "performance", "quickstart"), [])
 html_title = f"fastggn {release}"
 html_theme_options = {
     "navigation_with_keys": False,
