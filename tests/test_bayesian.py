@@ -216,6 +216,28 @@ def test_one_assembly_an_iteration():
     assert result.history[-1].assemblies == result.n_iter + 1
 
 
+def test_resumed_from_before_the_first_iteration(tmp_path, monkeypatch):
+    problem = sine_problem()
+    keywords = {"seed": 0, "regularization": "bayesian", "max_iter": 6}
+    whole = fg.train(problem, **keywords)
+    real, calls = fg.Problem.linearise, [0]
+
+    def linearise(self, theta):
+        calls[0] += 1
+        if calls[0] == 2:
+            raise KeyboardInterrupt
+        return real(self, theta)
+
+    monkeypatch.setattr(fg.Problem, "linearise", linearise)
+    keywords.update(checkpoint=tmp_path / "run", resume=True)
+    first = fg.train(problem, **keywords)
+    assert (first.status, first.n_iter) == ("interrupted", 0)
+    result = fg.train(problem, **keywords)
+    np.testing.assert_array_equal(result.theta, whole.theta)
+    assert result.history[-1].assemblies == whole.history[-1].assemblies
+    assert result.evidence == whole.evidence
+
+
 def test_history_and_result():
     problem = sine_problem()
     result = fg.train(problem, seed=0, regularization="bayesian", max_iter=10)

@@ -75,10 +75,14 @@ class KeptSystems(Systems):
                 self._counted = False
         return self._kept
 
+    def state(self) -> State:
+        """Return the state, and whether the assembly at the point where it is taken is counted."""
+        return {**super().state(), "kept": self._kept is not None}
+
     def restore(self, state: State) -> None:
-        """Take the state over, in which the assembly at the point of the checkpoint is counted."""
+        """Take the state over; what was counted is not counted again."""
         super().restore(state)
-        self._counted = True
+        self._counted = bool(state["kept"])
 
 
 class EvidenceControl:
