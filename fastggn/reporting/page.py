@@ -56,6 +56,7 @@ code { font-family: ui-monospace, monospace; font-size: 0.94em; }
   body { max-width: none; padding: 0; font-size: 10pt; }
   h2, h3 { break-after: avoid; }
   figure, tr, pre { break-inside: avoid; }
+  figure img { max-height: 10cm; width: auto; }
 }
 """
 
