@@ -177,8 +177,17 @@ def test_reserved_imports(path):
 @pytest.mark.parametrize("package", sorted({*RESERVED, "pandas"} - {"click", "rich"}))
 def test_extras_are_imported_when_they_are_used(package):
     for path in modules():
+        if (package, part_of(name_of(path))) == ("sklearn", "estimators"):
+            continue  # subclasses of its classes: the whole part is imported when it is used
         names = {imported.split(".")[0] for imported in imports(path, top_level=True)}
         assert package not in names, name_of(path)
+
+
+@pytest.mark.parametrize("path", modules(), ids=name_of)
+def test_estimators_are_imported_when_they_are_used(path):
+    if part_of(name_of(path)) not in ("", "estimators"):
+        top = imports(path, top_level=True)
+        assert not any(part_of(n) == "estimators" for n in top), name_of(path)
 
 
 def test_solvers_know_no_loss():

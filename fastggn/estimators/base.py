@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
+from fastggn.bayesian import laplace
 from fastggn.estimators.fitting import Task, draw_seed, fit_network
 from fastggn.estimators.frames import target_names
 from fastggn.estimators.online import OnlineSteps
@@ -22,6 +23,7 @@ from fastggn.network import MLP
 from fastggn.parallel.threads import threads
 from fastggn.problem import Problem
 from fastggn.sample_checks import checked_weights
+from fastggn.training import TrainResult
 
 __all__ = ["GGNEstimator", "takes_steps"]
 
@@ -48,6 +50,8 @@ class GGNEstimator(BaseEstimator):
 
     standardize_outputs: bool = False
     out_activation_: str
+    # Whether "lm" corrects its steps to second order; None leaves that to `train`.
+    _geodesic: bool | None = None
 
     # What a subclass knows of its targets.
 
@@ -106,7 +110,7 @@ class GGNEstimator(BaseEstimator):
         warm = bool(self.warm_start) and hasattr(self, "theta_")
         samples = self._samples(X, y, sample_weight, first=not warm)
         rng = check_random_state(self.random_state)
-        with threads(threads_to_use(self.n_threads)):
+        with self._limited_threads():
             self._fit(settings, samples, rng, warm)
         return self
 
@@ -121,7 +125,7 @@ class GGNEstimator(BaseEstimator):
         if sample_weight is not None:
             weights = _check_sample_weight(sample_weight, X, dtype=np.float64)
             weights = checked_weights(weights, X.shape[0])
-            if not weights.any():
+            if weights is not None and not weights.any():
                 raise ValueError("sample_weight is zero for every sample")
         samples = Samples(X, self._encode(y, first, classes), weights)
         if first:
@@ -141,14 +145,21 @@ class GGNEstimator(BaseEstimator):
         task = Task(
             net=net,
             loss=self._loss(),
-            l2=settings.alpha * share / samples.total,
+            l2=0.0 if settings.regularization else settings.alpha * share / samples.total,
             samples=scalers.scaled(samples),
-            held=None if held is None else scalers.scaled(held),
+            options=self._options(settings, samples),
             score=self._score_outputs,
+            held=None if held is None else scalers.scaled(held),
             start=self._scalers().carry(net, self.theta_, scalers) if warm else None,
         )
-        fitted = fit_network(self, settings, task, rng)
-        self.result_ = fitted.result
+        fitted = fit_network(settings, task, rng)
+        self.result_: TrainResult | None = fitted.result
+        self.alpha_ = fitted.l2 * samples.total / share
+        self.posterior_, self.weight_decay_path_ = None, None
+        if fitted.path is not None:
+            self.weight_decay_path_ = fitted.path.to_dict()
+        if fitted.result.evidence is not None:
+            self.posterior_ = laplace(task.problem(), fitted.result.theta, fitted.result.evidence)
         self.n_iter_ = fitted.result.n_iter
         self.loss_curve_ = [record.loss / share for record in fitted.result.history]
         self.loss_ = fitted.result.loss / share
@@ -158,7 +169,20 @@ class GGNEstimator(BaseEstimator):
         self._online, self._weight_seen = OnlineSteps(), samples.total
         self._keep(net, np.array(fitted.result.theta), scalers)
 
-    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> Any:
+    def _options(self, settings: Settings, samples: Samples) -> dict[str, Any]:
+        """Return the arguments of `train` that are parameters."""
+        batch_size = settings.batch_size
+        return {
+            "method": self.method,
+            "solver": self.solver,
+            "max_iter": self.max_iter,
+            "max_time": self.max_time,
+            "batch_size": None if batch_size is None else min(batch_size, samples.count),
+            "geodesic": self._geodesic,
+            "progress": bool(self.verbose),
+        }
+
+    def _partial_fit(self, X: Any, y: Any, sample_weight: Any, classes: Any = None) -> None:
         settings = check_settings(self)
         for name in ("early_stopping", "regularization"):
             if getattr(self, name):
@@ -168,10 +192,9 @@ class GGNEstimator(BaseEstimator):
         parts = [samples.rows(rows) for rows in batches(samples.count, settings.batch_size)]
         if first:
             self._begin(settings, parts[0])
-        with threads(threads_to_use(self.n_threads)):
+        with self._limited_threads():
             for batch in parts:
                 self._take_step(settings, batch)
-        return self
 
     def _begin(self, settings: Settings, batch: Samples) -> None:
         """Set what `partial_fit` goes on from at its first call."""
@@ -198,6 +221,8 @@ class GGNEstimator(BaseEstimator):
             sample_weight=batch.weights,
             l2=settings.alpha * share / self._weight_seen,
         )
+        self.alpha_ = settings.alpha
+        self.result_ = self.posterior_ = self.weight_decay_path_ = None  # those of a fit before
         theta, loss = self._online.advance(
             problem, before.carry(net, self.theta_, after), self.solver
         )
@@ -240,10 +265,16 @@ class GGNEstimator(BaseEstimator):
 
     # Prediction.
 
-    def _outputs(self, X: Any) -> FloatArray:
-        """Return the outputs of the network, (T, n_L), in its own units."""
+    def _limited_threads(self) -> Any:
+        return threads(threads_to_use(self.n_threads))
+
+    def _inputs(self, X: Any) -> FloatArray:
+        """Return inputs checked, in the units of the network."""
         check_is_fitted(self, "theta_")
         X = validate_data(self, X, dtype=np.float64, order="C", reset=False)
-        inputs = Units.of(self.input_scaler_, self.net_.n_inputs)
-        with threads(threads_to_use(self.n_threads)):
-            return self.net_.predict(self.theta_, inputs.into(X))
+        return Units.of(self.input_scaler_, self.net_.n_inputs).into(X)
+
+    def _outputs(self, inputs: FloatArray) -> FloatArray:
+        """Return the outputs of the network, (T, n_L), in its own units."""
+        with self._limited_threads():
+            return self.net_.predict(self.theta_, inputs)

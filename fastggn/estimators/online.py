@@ -54,9 +54,7 @@ class OnlineSteps:
         if self.previous is not None:
             self.previous = change(self.previous)
 
-    def advance(
-        self, problem: Problem, theta: FloatArray, solver: str
-    ) -> tuple[FloatArray, float]:
+    def advance(self, problem: Problem, theta: FloatArray, solver: str) -> tuple[FloatArray, float]:
         """Take one step on the samples of `problem`.
 
         Parameters

@@ -34,7 +34,7 @@ class Samples:
     @property
     def count(self) -> int:
         """The number of samples, T."""
-        return self.X.shape[0]
+        return int(self.X.shape[0])
 
     @property
     def total(self) -> float:

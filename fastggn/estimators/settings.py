@@ -35,6 +35,7 @@ class Settings:
     n_restarts: int
     validation_fraction: float
     batch_size: int | None
+    regularization: str | None
 
     @property
     def patience(self) -> int:
@@ -56,6 +57,11 @@ def check_settings(estimator: Any) -> Settings:
     regularization = estimator.regularization
     if regularization is not None and regularization not in REGULARIZATIONS:
         raise unknown_name("regularization", regularization, REGULARIZATIONS)
+    if regularization is not None and estimator.early_stopping:
+        raise ValueError(
+            f"early_stopping=True does not go with regularization={regularization!r}: both keep "
+            "the network from fitting noise"
+        )
     if estimator.solver in FOREIGN_SOLVERS:
         raise ValueError(
             f"solver {estimator.solver!r} is unknown: here `method` names the optimiser ('lm', "
@@ -75,6 +81,7 @@ def check_settings(estimator: Any) -> Settings:
         n_restarts=_whole("n_restarts", estimator.n_restarts),
         validation_fraction=fraction,
         batch_size=None if batch_size is None else _whole("batch_size", batch_size),
+        regularization=regularization,
     )
 
 

@@ -61,9 +61,6 @@ class Scores:
         self._score = score
         self.values: list[float] = []
 
-    def see(self, theta: NDArray[np.float64]) -> None:
-        """Score the parameters after an iteration."""
-        self.values.append(self._score(theta))
-
     def __call__(self, record: Record) -> None:
-        """Let the run go on."""
+        """Score the parameters after an iteration."""
+        self.values.append(self._score(record.theta))
