@@ -28,10 +28,11 @@ print(f"{stuck.status}: loss {stuck.loss:.4f}")
 print(f"gradient norm {stuck.gradient_norm:.1e}")
 
 # %%
-# The gradient is :math:`J^\top \varepsilon / T`. It vanishes if the error
-# :math:`\varepsilon` does, or if the error is orthogonal to the columns of
-# :math:`J`, and the latter needs a Jacobian whose rank is below the number of
-# equations (Shen 2018, Theorem 1).
+# The warnings say in short what happened: a step that went up, and units that never
+# came back. Here is how to find that out, and what it means. The gradient is
+# :math:`J^\top \varepsilon / T`. It vanishes if the error :math:`\varepsilon` does,
+# or if the error is orthogonal to the columns of :math:`J`, and the latter needs a
+# Jacobian whose rank is below the number of equations (Shen 2018, Theorem 1).
 
 report = fg.rank_analysis(problem, stuck.theta)
 print(f"rank {report.rank} of {report.largest_rank}")

@@ -16,11 +16,15 @@ something.
 """
 
 import math
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 import fastggn as fg
+
+# Where Cholesky gives up, a run goes on with QR and says so. Once is enough.
+warnings.simplefilter("ignore", fg.SingularSystemWarning)
 
 # %%
 # Define

@@ -48,9 +48,10 @@ with abort_on_error(comm):
     rows = slice(comm.rank * 2000 // comm.size, (comm.rank + 1) * 2000 // comm.size)
     problem = fg.Problem(fg.MLP((5, 12, 1)), X[rows], Y[rows], comm=comm)
     result = fg.train(problem, seed=0, max_iter=30)
-    count = X[rows].shape[0]
-    print(f"rank {comm.rank}: {count} rows, loss {result.loss:.12f}", flush=True)
+    found = comm.gather((X[rows].shape[0], result.loss))
     if comm.rank == 0:
+        for rank, (count, loss) in enumerate(found):
+            print(f"rank {rank}: {count} rows, loss {loss:.15f}")
         losses = [record.loss for record in result.history]
         with open(sys.argv[1], "w") as file:
             json.dump(losses, file)
@@ -100,7 +101,7 @@ else:
 
 X, Y = fg.data.friedman1(2000, seed=0)
 alone = fg.train(fg.Problem(fg.MLP((5, 12, 1)), X, Y), seed=0, max_iter=30)
-print(f"one process: loss {alone.loss:.12f}")
+print(f"one process: loss {alone.loss:.15f}")
 
 fig, axes = plt.subplots(figsize=(7, 4), layout="constrained")
 curve = np.array([record.loss for record in alone.history])
