@@ -4,10 +4,11 @@ The commands and the Python are taken from README and from the page on CSV files
 stand, with their own iterations, on a table that a newcomer could have.
 """
 
+import os
 import re
-import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,15 +35,24 @@ def write_houses(folder, n=300):
     return rows
 
 
-def follow(page, folder):
-    """Run the page's commands of fastggn as a shell would, and return what they print."""
+def follow(page, first_as_process=False):
+    """Run the page's commands of fastggn and return what they print.
+
+    In this process, but for the first one: a newcomer's begins in a new one.
+    """
     printed = []
     for command in commands(page.read_text("utf-8")):
-        if command.is_ours and not command.launcher:
+        if not command.is_ours:
+            continue
+        if first_as_process and not printed:
             words = [sys.executable, "-m", *command.words]
-            done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=200)
-            assert done.returncode == 0, f"{shlex.join(command.words)}\n{done.stderr}"
+            done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+            assert done.returncode == 0, done.stderr
             printed.append(done.stdout)
+        else:
+            result = CliRunner().invoke(main, command.words[1:], catch_exceptions=False)
+            assert result.exit_code == 0, f"{command}: {result.output}"
+            printed.append(result.stdout)
     return printed
 
 
@@ -52,7 +62,12 @@ def houses(tmp_path_factory):
     pytest.importorskip("onnxruntime", reason="the extra onnx is absent")
     folder = tmp_path_factory.mktemp("houses")
     rows = write_houses(folder)
-    printed = follow(PAGE, folder)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        printed = follow(PAGE, first_as_process=True)
+    finally:
+        os.chdir(before)
     return folder, rows, printed
 
 
@@ -100,9 +115,6 @@ def test_readme_commands_work_on_the_same_table(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="the extra onnx is absent")
     monkeypatch.chdir(tmp_path)
     write_houses(tmp_path)
-    for command in commands((ROOT / "README.md").read_text("utf-8")):
-        if command.is_ours:
-            result = CliRunner().invoke(main, command.words[1:], catch_exceptions=False)
-            assert result.exit_code == 0, result.output
+    follow(ROOT / "README.md")
     made = {path.name for path in tmp_path.iterdir()}
     assert {"houses.npz", "residuals.png", "houses.onnx", "model.npz", "regions.png"} <= made
