@@ -63,5 +63,12 @@ def test_readme_has_two_setup_commands():
     assert commands[0].endswith("fastggn train") and commands[1].endswith("-m pytest")
 
 
+def test_what_readme_points_to_is_there():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    links = re.findall(r"\]\(([^)#\s]+)\)", text)
+    assert any(link.endswith(".png") for link in links)
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
 def test_the_changelog_names_the_version():
     assert f"## [{fg.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ import numpy as np
 
 import fastggn as fg
 
-# Where Cholesky gives up, a run goes on with QR and says so. Once is enough.
+# Where Cholesky gives up, a run goes on with QR and says so; below, thirty runs do.
 warnings.simplefilter("ignore", fg.SingularSystemWarning)
 
 # %%
@@ -130,7 +130,7 @@ for axes, run, title in (
         axes.plot(X, unit, line, linewidth=1.5, label=f"unit {k + 1}")
     axes.set(xlabel="x", title=f"{title}: rms error {np.sqrt(2 * run.loss):.3f}")
 left.set_ylabel("y")
-left.legend(fontsize=9)
+left.legend(fontsize=9, loc="upper center")
 plt.show()
 
 # %%
