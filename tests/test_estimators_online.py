@@ -76,7 +76,7 @@ def test_units_do_not_change_the_function():
 
 def test_classes_one_after_the_other():
     X, _ = fg.data.four_regions(2000, seed=0)
-    names = np.array(["a", "b", "c", "d"])[fg.data.four_regions_class(X)]
+    names = np.array(["a", "b", "c", "d"])[fg.data.four_regions_class(X) - 1]
     model = fg.GGNClassifier(15, random_state=0)
     with pytest.raises(ValueError, match="class"):
         fg.GGNClassifier().partial_fit(X[names == "a"], names[names == "a"])

@@ -39,6 +39,9 @@ __all__ = [
 EPS = float(np.finfo(float).eps)
 # alpha and beta have settled where an update changes l2 by less than this share.
 SETTLED_SHARE = 1e-6
+# Losses for two values of l2 further apart than this do not compare: their change, a fall by the
+# step and a rise by l2, can be nil by chance.
+STEADY_SHARE = 1e-3
 # Below so many effective parameters the samples say nothing: theta tends to 0, and alpha to
 # infinity. It is held there.
 LEAST_EFFECTIVE = 1e-6
@@ -120,7 +123,13 @@ class EvidenceControl:
         gamma, change = self._update(move.point)
         if move.verdict is not None and move.verdict.status in SETTLED and change > SETTLED_SHARE:
             move = replace(move, verdict=None)  # settled for the old l2 only
-        return replace(move, alpha=self._alpha, beta=self._beta, effective_parameters=gamma)
+        return replace(
+            move,
+            alpha=self._alpha,
+            beta=self._beta,
+            effective_parameters=gamma,
+            settled=change <= STEADY_SHARE,
+        )
 
     def conclude(self, point: Linearisation) -> Evidence | None:
         """Return the evidence at the end of a run, None where it made no iteration."""

@@ -31,7 +31,8 @@ class Move:
     """One iteration's outcome: the point it ends at, and how it came there.
 
     `point` is the very object the iteration started from where nothing was accepted. `cut` tells
-    a pass over the samples that the time limit ended early: a resumed run does it again.
+    a pass over the samples that the time limit ended early: a resumed run does it again. Where the
+    objective itself still moves it is not `settled`: a change of the loss then says nothing.
     """
 
     point: Linearisation
@@ -48,6 +49,7 @@ class Move:
     alpha: float | None = None
     beta: float | None = None
     effective_parameters: float | None = None
+    settled: bool = True
 
 
 @dataclass

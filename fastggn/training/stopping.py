@@ -177,7 +177,8 @@ class Stopping:
         if verdict is not None:
             return verdict
         change = abs(before.loss - move.point.loss)
-        if self._limits.loss > 0.0 and change <= self._limits.loss * abs(before.loss):
+        tested = self._limits.loss > 0.0 and move.settled
+        if tested and change <= self._limits.loss * abs(before.loss):
             return Verdict(
                 "converged_loss",
                 f"the loss changed by {change:.3g} <= {self._limits.loss:.3g} of {before.loss:.6g}",

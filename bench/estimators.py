@@ -1,0 +1,221 @@
+"""The estimators beside MLPRegressor and MLPClassifier with L-BFGS: ``python -m bench.estimators``.
+
+Both start from the same weights on the same standardised data and minimise the same loss, save
+that fastggn's penalty includes the biases. Its objective is therefore never below scikit-learn's
+at the same weights, and a loss counts as reached when fastggn's own objective has come down to
+scikit-learn's. The time of a side is that of its whole ``fit``, the best of a few repetitions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import sklearn
+from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
+from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.preprocessing import StandardScaler
+
+import fastggn as fg
+
+ALPHA = 1e-4
+SEEDS = (0, 1, 2, 3, 4)
+# Where L-BFGS ends: as MLPRegressor comes, and far beyond.
+ENDS = {"as it comes": {"tol": 1e-4, "max_iter": 200}, "converged": {"tol": 1e-7, "max_iter": 5000}}
+LIMIT = 1000  # iterations of ours
+
+
+@dataclass(frozen=True)
+class Case:
+    """A data set, a network and a method."""
+
+    name: str
+    hidden: int
+    method: str
+
+    @property
+    def regression(self):
+        return self.name == "diabetes"
+
+    def data(self):
+        """Return standardised inputs, and targets, these standardised too for regression."""
+        load = {
+            "diabetes": load_diabetes,
+            "breast cancer": load_breast_cancer,
+            "digits": load_digits,
+        }
+        X, y = load[self.name](return_X_y=True)
+        y = StandardScaler().fit_transform(y[:, None])[:, 0] if self.regression else y
+        return StandardScaler().fit_transform(X), y
+
+
+CASES = (
+    Case("diabetes", 5, "newton"),
+    Case("diabetes", 10, "newton"),
+    Case("diabetes", 20, "newton"),
+    Case("breast cancer", 2, "newton"),
+    Case("breast cancer", 2, "lm"),
+    Case("breast cancer", 20, "lm"),
+    Case("digits", 5, "lm"),
+    Case("digits", 10, "lm"),
+)
+
+
+def estimator(case, seed, max_iter):
+    kind = fg.GGNRegressor if case.regression else fg.GGNClassifier
+    return kind(
+        case.hidden,
+        method=case.method,
+        alpha=ALPHA,
+        random_state=seed,
+        max_iter=max_iter,
+        tol=0.0,
+        max_time=10.0,
+    )
+
+
+def peer(case, seed, X, y, end):
+    """Return L-BFGS of scikit-learn, ready to go on from the weights that `estimator` draws."""
+    kind = MLPRegressor if case.regression else MLPClassifier
+    model = kind(
+        hidden_layer_sizes=(case.hidden,),
+        activation="tanh",
+        solver="lbfgs",
+        alpha=ALPHA,
+        max_iter=1,
+        warm_start=True,
+        max_fun=10**7,
+    ).fit(X, y)
+    net = fg.MLP([X.shape[1], *(w.shape[1] for w in model.coefs_)])
+    drawn = int(np.random.RandomState(seed).randint(np.iinfo(np.int32).max))
+    start = net.unpack(net.init(drawn))
+    model.set_params(**end)
+
+    def fit():
+        model.coefs_ = [w[:, :-1].T.copy() for w in start]
+        model.intercepts_ = [w[:, -1].copy() for w in start]
+        return model.fit(X, y)
+
+    return fit
+
+
+def timed(call, repeats):
+    """Return what a call returns and the least of its times, in seconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        value = call()
+        times.append(time.perf_counter() - start)
+    return value, min(times)
+
+
+def compare(case, seeds=SEEDS, repeats=3, ends=ENDS, limit=LIMIT):
+    """Return one record for each end of L-BFGS and each start."""
+    X, y = case.data()
+    records = []
+    for seed in seeds:
+        long, seconds = timed(lambda seed=seed: estimator(case, seed, limit).fit(X, y), 1)
+        curve = np.array(long.loss_curve_)
+        for name, end in ends.items():
+            theirs, their_time = timed(peer(case, seed, X, y, end), repeats)
+            below = np.flatnonzero(curve <= theirs.loss_)
+            record = {
+                "case": case,
+                "end": name,
+                "seed": seed,
+                "their_loss": float(theirs.loss_),
+                "their_seconds": their_time,
+                "their_iterations": theirs.n_iter_,
+                "loss": float(long.loss_),
+                "seconds_in_all": seconds,
+                "iterations": None,
+                "seconds": None,
+            }
+            if below.size:
+                k = int(below[0]) + 1
+                _, record["seconds"] = timed(
+                    lambda k=k, seed=seed: estimator(case, seed, k).fit(X, y), repeats
+                )
+                record["iterations"] = k
+            records.append(record)
+    return records
+
+
+def row(records):
+    """Return a line of the table: medians over the starts."""
+    case = records[0]["case"]
+    reached = [r for r in records if r["seconds"] is not None]
+    theirs = np.median([r["their_seconds"] for r in records])
+    cells = [
+        case.name,
+        str(case.hidden),
+        records[0]["end"],
+        f"{np.median([r['their_loss'] for r in records]):.3g}",
+        f"{np.median([r['their_iterations'] for r in records]):.0f}",
+        f"{1e3 * theirs:.1f}",
+        case.method,
+        f"{np.median([r['loss'] for r in records]):.3g}",
+        f"{len(reached)} of {len(records)}",
+    ]
+    if reached:
+        ratios = [r["their_seconds"] / r["seconds"] for r in reached]
+        cells += [
+            f"{np.median([r['iterations'] for r in reached]):.0f}",
+            f"{1e3 * np.median([r['seconds'] for r in reached]):.1f}",
+            f"{np.median(ratios):.2g}",
+        ]
+    else:
+        cells += ["-", "-", "-"]
+    return "| " + " | ".join(cells) + " |"
+
+
+HEAD = (
+    "| data | hidden units | L-BFGS | its loss | iterations | ms | method | our loss | reached "
+    "| iterations | ms to its loss | times faster |"
+)
+
+
+def table(groups):
+    rule = "|---|--:|---|--:|--:|--:|---|--:|--:|--:|--:|--:|"
+    return "\n".join([HEAD, rule, *(row(records) for records in groups)])
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(prog="python -m bench.estimators")
+    parser.add_argument("--data", help="names that begin so", default="")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--out", type=Path, help="file for the table, in Markdown")
+    options = parser.parse_args(arguments)
+    warnings.simplefilter("ignore")
+    compiled = fg.warmup()
+    groups = []
+    for case in CASES:
+        if not case.name.startswith(options.data):
+            continue
+        compare(case, seeds=(0,), repeats=1, limit=3)  # loads the kernels
+        records = compare(case, seeds=range(options.seeds))
+        for end in ENDS:
+            groups.append([r for r in records if r["end"] == end])
+            print(row(groups[-1]), file=sys.stderr, flush=True)
+    lines = [
+        table(groups),
+        "",
+        f"alpha = {ALPHA}, tanh, {options.seeds} starts, medians; {os.cpu_count()} cores, "
+        f"scikit-learn {sklearn.__version__}; kernels loaded before "
+        f"in {compiled.seconds:.1f} s, {compiled.compiled} compiled.",
+    ]
+    text = "\n".join(lines) + "\n"
+    if options.out:
+        options.out.write_text(text)
+    print(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
