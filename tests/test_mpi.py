@@ -188,6 +188,7 @@ def test_a_killed_rank_ends_all(rank):
 @needs_mpi
 def test_command_line(tmp_path):
     options = ("--samples", 60, "--hidden", "6", "--max-iter", 15, "--solver", "cholesky")
+    options += ("--validation-fraction", 0.2)
     many, _ = launch(3, "train", "--mpi", *options, "--out", tmp_path / "many.npz", module=True)
     assert many.returncode == 0, many.stderr
     assert many.stdout.count("rank of the Jacobian") == 1
@@ -206,6 +207,8 @@ def test_command_line(tmp_path):
     np.testing.assert_allclose(theta, expected, rtol=1e-6, atol=1e-9)
     assert metadata["samples"] == reference["samples"]
     assert metadata["training"]["accuracy"] == reference["training"]["accuracy"]
+    held_out = [found["training"]["validation_loss"] for found in (metadata, reference)]
+    assert abs(held_out[0] - held_out[1]) <= 1e-8 * held_out[1]
     loss = metadata["training"]["loss"]
     assert abs(loss - reference["training"]["loss"]) <= 1e-8 * loss
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many.npz", "one.npz"]

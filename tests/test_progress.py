@@ -93,7 +93,7 @@ def test_the_line_fits(now, width):
         assert len(shown) + 1 + len(clock(line.elapsed, line.left)) + bar <= width
         assert shown.startswith("  12/1000  loss 1.250e-03")
         wanted = ["val 4.50e-03", "damping 2e-04", "gain 0.8", "|gradient| 3.0e-05"]
-        count = {48: 0, 60: 1, 80: 3, 100: 4, 200: 4}[width]
+        count = {48: 0, 60: 1, 80: 3, 100: 3, 200: 4}[width]
         assert [part in shown for part in wanted] == [k < count for k in range(4)]
         line._bar.refresh()
     assert "left" in text(console)

@@ -94,6 +94,7 @@ def quiet_train(*arguments, **keywords):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fg.AscentWarning)
         warnings.simplefilter("ignore", fg.SingularSystemWarning)
+        warnings.simplefilter("ignore", fg.UnitsWarning)
         return fg.train(*arguments, **keywords)
 
 
@@ -197,6 +198,7 @@ def test_the_time_of_all_parts_and_the_limit_of_each(problem, tmp_path):
 @pytest.mark.parametrize("method", ["adam", "lm"])
 def test_a_pass_cut_by_the_time_limit_is_done_again(problem, tmp_path, method, monkeypatch):
     keywords = {"seed": 0, "method": method, "batch_size": 20, "max_iter": 6}
+    keywords |= {"validation": VALIDATION, "patience": 20}
     whole = quiet_train(problem, **keywords)
     path = tmp_path / "a.ckpt"
     real, calls = fg.Problem.subset, [0]

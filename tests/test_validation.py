@@ -5,6 +5,10 @@ import pytest
 from fakes import rosenbrock
 
 import fastggn as fg
+from fastggn.training.clock import Clock
+from fastggn.training.moves import Move
+from fastggn.training.stopping import Stopping, Tolerances
+from fastggn.training.validation import HeldOut, make_validation
 
 METHODS = {
     "lm": {},
@@ -256,6 +260,21 @@ def test_other_ranks_are_refused(problem):
     other.comm = TwoRanks()
     with pytest.raises(ValueError, match="comm of size 2 and .* of size 1"):
         fg.train(problem, seed=0, validation=other)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_pass_that_the_time_limit_cuts_does_not_stop_early(cut):
+    """It is done again when the run is resumed, and may end with a lower loss."""
+    held_out = make_validation(HeldOut(fg.Problem(NET, *HELD_OUT), 1, 0.0))
+    problem = fg.Problem(NET, *TRAINING)
+    point = problem.linearise(NET.init(0))
+    held_out.begin(point)
+    stopping = Stopping(Tolerances(0.0, 0.0, 0.0, None, 9), Clock(), held_out)
+    stopping.at_start(point)
+    move = Move(point, 1.0, "cholesky", accepted=False, cut=cut)
+    held_out.watch(move)
+    verdict = stopping.after(point, move)
+    assert verdict is None if cut else verdict.status == "early_stopped"
 
 
 def test_without_validation_nothing_is_kept(problem):

@@ -153,7 +153,9 @@ class Stopping:
         verdict = move.verdict or self._converged(before, move)
         if move.accepted and (verdict is None or verdict.status.startswith("converged")):
             verdict = self._diverging(move.point, verdict is not None) or verdict
-        return verdict or self._validation.verdict() or self._used_up()
+        if verdict is None and not move.cut:  # a pass that was cut is done again on resuming
+            verdict = self._validation.verdict()
+        return verdict or self._used_up()
 
     def _observe(self, point: Linearisation, step_norm: float) -> None:
         self._divergence.observe(point.loss, norm(point.gradient), norm(point.theta), step_norm)
