@@ -246,9 +246,9 @@ def train(
         options = replace(options, callbacks=(*options.callbacks, *watching))
         warn(comm, ScalingWarning, scaling_advice(problem))
         result = _run(problem, given, options, seed, plan)
+        if result.status == "diverging":
+            warnings.warn(result.message, DivergenceWarning, stacklevel=2)
         warn(comm, UnitsWarning, unit_advice(problem, result))
-    if result.status == "diverging":
-        warnings.warn(result.message, DivergenceWarning, stacklevel=2)
     if result.status == "interrupted" and signals.signal is not None:
         return replace(result, message=f"stopped by {signals.signal}")
     return result
