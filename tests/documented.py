@@ -124,3 +124,28 @@ def parsed(group, arguments):
             raise click.UsageError(f"no command is named {name!r}")
         command = found
     command.make_context(command.name, words)
+
+
+def inline_commands(text):
+    """Yield the words of every ``fastggn ...`` in the running text, blocks left out."""
+    lines, inside = [], False
+    for line in text.splitlines():
+        if re.match(r"\s*(```+|~~~+)", line):
+            inside = not inside
+        elif not inside:
+            lines.append(line.removeprefix("#").strip())
+    for found in re.findall(r"`+fastggn ([^`]+?)`+", " ".join(lines)):
+        yield [word for word in re.split(r"[\s|,]+", found) if word not in ("", "...")]
+
+
+def unknown_options(group, words):
+    """Return the options among the words of a command that the command does not have."""
+    command, rest = group, list(words)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        found = command.get_command(click.Context(command), rest[0])
+        if found is None:
+            return [f"the command {rest[0]}"]
+        command, rest = found, rest[1:]
+    parameters = command.get_params(click.Context(command))
+    known = {name for p in parameters for name in (*p.opts, *p.secondary_opts)} | {"-h"}
+    return [word for word in rest if word.startswith("-") and word.split("=")[0] not in known]

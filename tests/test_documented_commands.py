@@ -6,7 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from documented import ELSEWHERE, NOT_RUN, PAGES, ROOT, commands, fenced, parsed, shell_commands
+from documented import (
+    ELSEWHERE,
+    NOT_RUN,
+    PAGES,
+    ROOT,
+    commands,
+    fenced,
+    inline_commands,
+    parsed,
+    shell_commands,
+    unknown_options,
+)
 from optional import absent
 
 import fastggn as fg
@@ -62,6 +73,20 @@ def test_commands_run(page, folder):
             run(command)
         else:
             parsed(main, command.words[1:])
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *sorted((ROOT / "docs" / "tutorials").glob("*.py"))], ids=page_name
+)
+def test_commands_in_running_text_exist(page):
+    for words in inline_commands(page.read_text("utf-8")):
+        assert unknown_options(main, words) == [], words
+
+
+def test_unknown_options_are_seen():
+    (words,) = inline_commands("Say `fastggn train x.csv\n--hiden 3 --seed 1`, or ```x```.")
+    assert unknown_options(main, words) == ["--hiden"]
+    assert unknown_options(main, ["trian"]) == ["the command trian"]
 
 
 def test_commands_of_other_programs_are_accounted_for():
