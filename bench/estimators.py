@@ -21,6 +21,7 @@ import sklearn
 from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 import fastggn as fg
 
@@ -28,7 +29,8 @@ ALPHA = 1e-4
 SEEDS = (0, 1, 2, 3, 4)
 # Where L-BFGS ends: as MLPRegressor comes, and far beyond.
 ENDS = {"as it comes": {"tol": 1e-4, "max_iter": 200}, "converged": {"tol": 1e-7, "max_iter": 5000}}
-LIMIT = 1000  # iterations of ours
+LIMIT, SECONDS = 1000, 4.0  # iterations and time of ours, for the loss in the end
+LONG = 1.0  # seconds after which nothing is repeated
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,6 @@ CASES = (
     Case("diabetes", 5, "newton"),
     Case("diabetes", 10, "newton"),
     Case("diabetes", 20, "newton"),
-    Case("breast cancer", 2, "newton"),
     Case("breast cancer", 2, "lm"),
     Case("breast cancer", 20, "lm"),
     Case("digits", 5, "lm"),
@@ -76,7 +77,7 @@ def estimator(case, seed, max_iter):
         random_state=seed,
         max_iter=max_iter,
         tol=0.0,
-        max_time=10.0,
+        max_time=SECONDS,
     )
 
 
@@ -106,13 +107,23 @@ def peer(case, seed, X, y, end):
 
 
 def timed(call, repeats):
-    """Return what a call returns and the least of its times, in seconds."""
+    """Return what a call returns and the least of its times, in seconds; once if it takes long."""
     times = []
-    for _ in range(repeats):
+    while len(times) < repeats and sum(times) < LONG:
         start = time.perf_counter()
         value = call()
         times.append(time.perf_counter() - start)
     return value, min(times)
+
+
+def timed_peer(fit, repeats):
+    """Return loss, iterations and seconds of L-BFGS: one thread for BLAS or all, the faster."""
+    with threadpool_limits(1):
+        model, alone = timed(fit, repeats)
+    # The bits of BLAS depend on its threads, and a long run on the bits: the lower loss counts.
+    found = (model.loss_, model.n_iter_)
+    model, together = timed(fit, repeats)
+    return *min(found, (model.loss_, model.n_iter_)), min(alone, together)
 
 
 def compare(case, seeds=SEEDS, repeats=3, ends=ENDS, limit=LIMIT):
@@ -123,15 +134,15 @@ def compare(case, seeds=SEEDS, repeats=3, ends=ENDS, limit=LIMIT):
         long, seconds = timed(lambda seed=seed: estimator(case, seed, limit).fit(X, y), 1)
         curve = np.array(long.loss_curve_)
         for name, end in ends.items():
-            theirs, their_time = timed(peer(case, seed, X, y, end), repeats)
-            below = np.flatnonzero(curve <= theirs.loss_)
+            loss, count, their_time = timed_peer(peer(case, seed, X, y, end), repeats)
+            below = np.flatnonzero(curve <= loss)
             record = {
                 "case": case,
                 "end": name,
                 "seed": seed,
-                "their_loss": float(theirs.loss_),
+                "their_loss": float(loss),
                 "their_seconds": their_time,
-                "their_iterations": theirs.n_iter_,
+                "their_iterations": count,
                 "loss": float(long.loss_),
                 "seconds_in_all": seconds,
                 "iterations": None,

@@ -136,7 +136,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
     True
     """
 
-    # On separable classes the correction costs more than it saves, and can end in poor minima.
+    # On the classes that were tried the correction cost more than it saved (docs/estimators.md).
     _geodesic = False
 
     def __init__(

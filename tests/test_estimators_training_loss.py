@@ -1,0 +1,32 @@
+"""Training losses beside scikit-learn's L-BFGS, from the same weights on the same objective."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from bench.estimators import ENDS, Case, compare  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.mark.parametrize(
+    ("case", "end"),
+    [
+        (Case("diabetes", 5, "newton"), "as it comes"),
+        (Case("diabetes", 10, "newton"), "as it comes"),
+        (Case("diabetes", 10, "newton"), "converged"),
+        (Case("breast cancer", 2, "lm"), "as it comes"),
+        (Case("breast cancer", 20, "lm"), "as it comes"),
+        (Case("digits", 5, "lm"), "as it comes"),
+    ],
+    ids=lambda part: part if isinstance(part, str) else f"{part.name} {part.hidden}",
+)
+def test_at_least_as_good_as_lbfgs(case, end):
+    for record in compare(case, seeds=(0, 1), repeats=1, ends={end: ENDS[end]}, limit=70):
+        assert record["loss"] <= record["their_loss"]
+        assert record["iterations"] < record["their_iterations"]
