@@ -186,7 +186,7 @@ class Activation:
             if custom is None or name not in custom:
                 raise ValueError(
                     f"the custom activation {name!r} is not stored in the file: "
-                    f"pass it as custom={{{name!r}: Activation.custom(...)}}"
+                    f"give {{{name!r}: Activation.custom(...)}} (activations= of load_model)"
                 )
             return custom[name]
         if config.get("name") == "leaky_relu":

@@ -59,6 +59,8 @@ REACHING_UP = {
     ("bayesian", "plotting"),
     ("training", "plotting"),
     ("conversions", "interchange"),
+    ("bayesian", "plotting"),
+    ("training", "plotting"),
 }
 
 

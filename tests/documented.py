@@ -1,0 +1,151 @@
+"""The command lines that README and the pages of docs/ show, and how they are tried."""
+
+import re
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDERS = ("", "how-to", "experiments", "hpc", "decisions")
+PAGES = [
+    ROOT / "README.md",
+    *(page for folder in FOLDERS for page in sorted((ROOT / "docs" / folder).glob("*.md"))),
+]
+SHELL = {"", "bash", "sh", "console", "text"}
+
+# All other commands of fastggn are run, the training ones with two iterations. These are not: their
+# options are parsed by the command itself, in a folder where the files that they name exist.
+NOT_RUN = {
+    "srun": "needs a SLURM cluster; tests/test_jobs.py runs the same lines without srun",
+    "mpiexec": "several ranks: tests/test_mpi.py starts real ones",
+    "reproduce": "up to a minute each: tests/test_reproduce.py runs the quick version of all",
+    "warmup": "compiles in a process of its own: tests/test_kernel_cache.py runs it",
+}
+
+# Commands of other programs, by their first words.
+ELSEWHERE = {
+    "python3 -m venv": "README's two set-up commands, run by .ci/run",
+    "python -m pip": "set-up, done by .ci/run",
+    "pip install": "set-up, done by .ci/run",
+    "python -m sphinx": "run by .ci/run",
+    "python -m bench": "ten minutes; .ci/run runs the smoke size of all rows",
+    "python -m bench.mpi": "minutes; tests/test_mpi.py covers what it calls",
+    "python -m pytest": "run by .ci/run",
+    "export": "sets a variable in a job",
+    "cp": "copies a folder of compiled kernels to a node",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line of a page: what starts it, the program, its arguments."""
+
+    launcher: tuple[str, ...]
+    words: tuple[str, ...]
+
+    @property
+    def is_ours(self):
+        return self.words[0] == "fastggn"
+
+    @property
+    def reason(self):
+        """Why it is not run, or None."""
+        names = (self.launcher[0] if self.launcher else "", self.words[1])
+        return next((NOT_RUN[name] for name in names if name in NOT_RUN), None)
+
+    def __str__(self):
+        return " ".join((*self.launcher, *self.words))
+
+
+def fenced(text):
+    """Yield the language and the text of every fenced block."""
+    language, lines = None, []
+    for line in text.splitlines():
+        fence = re.match(r"\s*(```+|~~~+)(.*)", line)
+        if fence and language is None:
+            language, lines = fence[2].strip(), []
+        elif fence:
+            yield language, "\n".join(lines)
+            language = None
+        elif language is not None:
+            lines.append(line)
+
+
+def commands(text):
+    """Yield the `Command`s of a page, and of a list of examples that is no page."""
+    for language, block in fenced(text):
+        if language in SHELL:
+            yield from shell_commands(block)
+
+
+def shell_commands(block):
+    """Yield the commands of a shell script, its variables replaced by 0."""
+    block = re.sub(r"\s*\\\n\s*", " ", block)
+    block = re.sub(r"\$\(\(.*?\)\)|\$\{.*?\}|\$\w+", "0", block)
+    for line in block.splitlines():
+        line = line.strip().removeprefix("$ ")
+        for part in re.split(r"\s&&\s|;|\s&(?:\s|$)|\s\|\s", line):
+            if command := parse_command(part):
+                yield command
+
+
+def parse_command(text):
+    """Return the command of a line, or None where there is none: output, settings, shell words."""
+    try:
+        words = shlex.split(text, comments=True)
+    except ValueError:  # prose with an apostrophe
+        return None
+    while words and re.match(r"\w+=", words[0]):  # NAME=value before a command
+        words.pop(0)
+    words = [Path(word).name if ".venv/bin/" in word else word for word in words]
+    if "fastggn" in words:
+        place = words.index("fastggn")
+        if not words[place + 1 : place + 2] or "install" in words[:place] or "=" in words[place]:
+            return None
+        if re.match(r"^[A-Z(]", words[place + 1]):  # prose
+            return None
+        return Command(tuple(words[:place]), tuple(words[place:]))
+    if words and words[0] in ("python", "python3", "pip", "cp", "export", "mpiexec", "srun"):
+        return Command((), tuple(words))
+    return None
+
+
+def parsed(group, arguments):
+    """Let the click command take the arguments, without running it; raise where it refuses."""
+    words, command = list(arguments), group
+    while isinstance(command, click.Group):
+        name = words.pop(0)
+        if name in command.get_help_option_names(click.Context(command)):
+            return
+        found = command.get_command(click.Context(command), name)
+        if found is None:
+            raise click.UsageError(f"no command is named {name!r}")
+        command = found
+    command.make_context(command.name, words)
+
+
+def inline_commands(text):
+    """Yield the words of every ``fastggn ...`` in the running text, blocks left out."""
+    lines, inside = [], False
+    for line in text.splitlines():
+        if re.match(r"\s*(```+|~~~+)", line):
+            inside = not inside
+        elif not inside:
+            lines.append(line.removeprefix("#").strip())
+    for found in re.findall(r"`+fastggn ([^`]+?)`+", " ".join(lines)):
+        yield [word for word in re.split(r"[\s|,]+", found) if word not in ("", "...")]
+
+
+def unknown_options(group, words):
+    """Return the options among the words of a command that the command does not have."""
+    command, rest = group, list(words)
+    while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
+        found = command.get_command(click.Context(command), rest[0])
+        if found is None:
+            return [f"the command {rest[0]}"]
+        command, rest = found, rest[1:]
+    parameters = command.get_params(click.Context(command))
+    known = {name for p in parameters for name in (*p.opts, *p.secondary_opts)} | {"-h"}
+    return [word for word in rest if word.startswith("-") and word.split("=")[0] not in known]

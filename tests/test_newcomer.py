@@ -1,0 +1,120 @@
+"""From README to a table of one's own, trained, plotted and exported: the pages, line by line.
+
+The commands and the Python are taken from README and from the page on CSV files and run as they
+stand, with their own iterations, on a table that a newcomer could have.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from documented import ROOT, commands, fenced
+
+from fastggn.cli import main
+
+PAGE = ROOT / "docs" / "how-to" / "train-on-a-csv.md"
+
+
+def write_houses(folder, n=300):
+    """Prices that depend on area and age smoothly, with noise of 8000."""
+    rng = np.random.default_rng(0)
+    area, age = rng.uniform(40, 250, n), rng.uniform(0, 80, n)
+    clean = 60_000 + 2_500 * area + 4 * area**1.5 - 1_200 * age + 9 * age**2
+    price = clean + rng.normal(0, 8_000, n)
+    rows = np.column_stack([area.round(1), age.round(), price.round()])
+    lines = [",".join(f"{value:g}" for value in row) for row in rows.astype(object)]
+    (folder / "houses.csv").write_text("area,age,price\n" + "\n".join(lines) + "\n")
+    (folder / "flowers.csv").write_text(
+        "a,b,kind\n" + "\n".join(f"{x:.3f},{y:.3f},{x > y:d}" for x, y in rng.random((80, 2)))
+    )
+    return rows
+
+
+def follow(page, first_as_process=False):
+    """Run the page's commands of fastggn and return what they print.
+
+    In this process, but for the first one: a newcomer's begins in a new one.
+    """
+    printed = []
+    for command in commands(page.read_text("utf-8")):
+        if not command.is_ours:
+            continue
+        if first_as_process and not printed:
+            words = [sys.executable, "-m", *command.words]
+            done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+            assert done.returncode == 0, done.stderr
+            printed.append(done.stdout)
+        else:
+            result = CliRunner().invoke(main, command.words[1:], catch_exceptions=False)
+            assert result.exit_code == 0, f"{command}: {result.output}"
+            printed.append(result.stdout)
+    return printed
+
+
+@pytest.fixture(scope="module")
+def houses(tmp_path_factory):
+    """A folder in which the page was followed to its end, and the rows of the table."""
+    pytest.importorskip("onnxruntime", reason="the extra onnx is absent")
+    folder = tmp_path_factory.mktemp("houses")
+    rows = write_houses(folder)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        printed = follow(PAGE, first_as_process=True)
+    finally:
+        os.chdir(before)
+    return folder, rows, printed
+
+
+def test_readme_leads_to_the_page():
+    assert "docs/how-to/train-on-a-csv.md" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_what_the_page_promises_is_there(houses):
+    folder, _, printed = houses
+    for name in ("residuals.png", "curve.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    page = (folder / "houses.html").read_text("utf-8")
+    assert "price" in page and not re.search(r"""(src|href)=["']?https?:""", page)
+    assert "rms error" in printed[0]
+
+
+def test_the_python_of_the_page_predicts(houses, monkeypatch, capsys):
+    folder, rows, _ = houses
+    monkeypatch.chdir(folder)
+    names = {}
+    for language, code in fenced(PAGE.read_text("utf-8")):
+        if language == "python":
+            exec(compile(code, PAGE.name, "exec"), names)
+    assert capsys.readouterr().out
+    error = names["predict"](rows[:, :2])[:, 0] - rows[:, 2]
+    assert np.sqrt(np.mean(error**2)) < 12_000  # the noise has 8000
+
+
+def test_the_exported_model_says_the_same(houses, monkeypatch):
+    import onnxruntime
+
+    folder, rows, _ = houses
+    monkeypatch.chdir(folder)
+    names = {}
+    for language, code in fenced(PAGE.read_text("utf-8")):
+        if language == "python":
+            exec(compile(code, PAGE.name, "exec"), names)
+    # The page trains once more, for the report, before it exports.
+    session = onnxruntime.InferenceSession(str(folder / "houses.onnx"))
+    (there,) = session.run(None, {"X": rows[:, :2]})
+    np.testing.assert_allclose(there, names["predict"](rows[:, :2]), rtol=1e-10)
+
+
+def test_readme_commands_work_on_the_same_table(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime", reason="the extra onnx is absent")
+    monkeypatch.chdir(tmp_path)
+    write_houses(tmp_path)
+    follow(ROOT / "README.md")
+    made = {path.name for path in tmp_path.iterdir()}
+    assert {"houses.npz", "residuals.png", "houses.onnx", "model.npz", "regions.png"} <= made
