@@ -59,8 +59,6 @@ REACHING_UP = {
     ("bayesian", "plotting"),
     ("training", "plotting"),
     ("conversions", "interchange"),
-    ("bayesian", "plotting"),
-    ("training", "plotting"),
 }
 
 
