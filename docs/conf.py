@@ -39,6 +39,13 @@ def keep_bars(app, what, name, obj, options, lines):
             lines[number] = "".join(pieces)
 
 
+def skip_requests(app, what, name, obj, skip, options):
+    """Leave out what scikit-learn's base classes bring: its text points into its own pages."""
+    module = getattr(obj, "__module__", None) or ""
+    return True if module.startswith("sklearn.") else None
+
+
 def setup(app):
     """Run after numpydoc, which listens to the same event."""
     app.connect("autodoc-process-docstring", keep_bars, priority=900)
+    app.connect("autodoc-skip-member", skip_requests)
