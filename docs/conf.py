@@ -81,9 +81,11 @@ def keep_bars(app, what, name, obj, options, lines):
 
 
 def skip_requests(app, what, name, obj, skip, options):
-    """Leave out scikit-learn's methods for metadata routing, whose text points into its pages."""
+    """Leave out what scikit-learn's base classes bring: its text points into its own pages."""
+    module = getattr(obj, "__module__", None) or ""
     last = name.rpartition(".")[2]
-    return True if last.startswith("set_") and last.endswith("_request") else None
+    routing = last.startswith("set_") and last.endswith("_request")
+    return True if routing or module.startswith("sklearn.") else None
 
 
 def setup(app):
