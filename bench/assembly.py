@@ -24,14 +24,9 @@ THREADS = peers.THREADS
 
 
 def assembly(case: Case, loss: str = "squared", **options: Any) -> Callable[[], FloatArray]:
-    """Return what assembles G from nothing: sweeps, panels and the expansion to N x N.
-
-    Into one array, call by call, as a training does and as BLAS does here: a new one each time
-    would time the system's handing out of its pages as well.
-    """
+    """Return what assembles G from nothing: sweeps, panels and the expansion to N x N."""
     problem = case.problem(loss)
-    out = np.zeros((problem.n_params, problem.n_params))
-    return lambda: problem.linearise(case.theta).gram(out=out, **options)
+    return lambda: problem.linearise(case.theta).gram(**options)
 
 
 def stacked_rows(case: Case, loss: str = "squared") -> FloatArray:

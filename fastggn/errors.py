@@ -23,7 +23,6 @@ __all__ = [
     "check_count",
     "check_finite",
     "check_positive",
-    "require_output",
     "suggest",
     "unknown_name",
 ]
@@ -150,25 +149,6 @@ def as_real(name: str, value: Any) -> NDArray[np.float64]:
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
     return array.astype(np.float64, copy=False)
-
-
-def require_output(name: str, value: Any, shape: tuple[int, ...]) -> None:
-    """Raise unless `value` is a writable C-ordered float64 array of this shape.
-
-    Raises
-    ------
-    TypeError
-        If it is no float64 array.
-    ValueError
-        If it has another shape, another order, or must not be written to.
-    """
-    if not isinstance(value, np.ndarray) or value.dtype != np.float64:
-        kind = value.dtype if isinstance(value, np.ndarray) else type(value).__name__
-        raise TypeError(f"{name} must be a float64 array, got {kind}")
-    if value.shape != shape:
-        raise ValueError(f"{name} must have shape {shape}, got {value.shape}")
-    if not (value.flags.c_contiguous and value.flags.writeable):
-        raise ValueError(f"{name} must be C-ordered and writable")
 
 
 def as_float_vector(name: str, value: Any, size: int) -> NDArray[np.float64]:

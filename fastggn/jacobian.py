@@ -11,10 +11,10 @@ import scipy.linalg
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from fastggn.buffers import lend
 from fastggn.kernels import dual, panels, rows, sweeps, tsqr
 from fastggn.kernels.layout import PHI_IN, UNIT_ROW
 from fastggn.parallel.comm import SERIAL, Comm, require_serial
-from fastggn.parallel.pages import borrow, give_back
 from fastggn.parallel.threads import one_pool, pooled, workers_for
 from fastggn.samples import Samples
 from fastggn.tiling import RowTiling, Tiling, gram_tiling
@@ -152,14 +152,8 @@ class FactoredJacobian:
         return self.comm.sum(sum_of_lanes(lanes))
 
     @pooled
-    def gram(
-        self,
-        signs: FloatArray | None = None,
-        *,
-        mixed: bool = False,
-        out: FloatArray | None = None,
-    ) -> FloatArray:
-        """Return A^T D A, shape (N, N), D = diag(signs) or I, without A; in `out` if given.
+    def gram(self, signs: FloatArray | None = None, *, mixed: bool = False) -> FloatArray:
+        """Return A^T D A, shape (N, N), D = diag(signs) or I, without A.
 
         By panels of pairs, or by panels of rows where those are thin (`prefers_rows`). With
         `mixed` the panels, their products and the sums over a block are in float32.
@@ -169,12 +163,9 @@ class FactoredJacobian:
         tiling = gram_tiling(plan.net, plan.n_chunks, self.n_columns, plain_output=plain)
         by_rows = isinstance(tiling, RowTiling)
         dtype: type = np.float32 if mixed else np.float64
-        size = tiling.n_lanes * tiling.size
-        pages = borrow(size // 2 + 1 if mixed else size)
-        fresh: NDArray[Any] = pages.view(dtype)[:size].reshape(tiling.n_lanes, tiling.size)
+        fresh = lend((tiling.n_lanes, tiling.size), dtype)
         lanes = self._lanes_of_gram(tiling, by_rows, signs, fresh)
-        if out is None:
-            out = np.empty((plan.n_params, plan.n_params))
+        out = lend((plan.n_params, plan.n_params), np.float64)
         with workers_for(2.0 * (lanes.size + out.size)):
             if by_rows:
                 rows.expand_rows(tiling.tiles, lanes, self._weight, out)
@@ -182,7 +173,6 @@ class FactoredJacobian:
                 kind = panels.KIND_CURVATURE
                 panels.expand(self.theta, plan.layers, tiling.tiles, lanes, kind, self._weight, out)
             panels.mirror(out)
-        give_back(pages)
         return out
 
     def _lanes_of_gram(

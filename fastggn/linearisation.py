@@ -274,12 +274,12 @@ class Linearisation:
         """Return A^T u, shape (N,), for u of shape (M,)."""
         return np.asarray(self.rows.transposed_products(np.reshape(u, (1, -1)))[0])
 
-    def gram(self, *, mixed: bool = False, out: FloatArray | None = None) -> FloatArray:
-        """Return A^T D A, shape (N, N), symmetric: a new array, or `out` (C-ordered float64).
+    def gram(self, *, mixed: bool = False) -> FloatArray:
+        """Return A^T D A, shape (N, N): a new symmetric array.
 
         With `mixed` it is assembled in float32, to about 1e-7 of its largest entries.
         """
-        return self.rows.gram(self.signs, mixed=mixed, out=out)
+        return self.rows.gram(self.signs, mixed=mixed)
 
     def dual_gram(self) -> FloatArray:
         """Return A A^T, shape (M, M): a new symmetric array."""

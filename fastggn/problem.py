@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.curvature import GGNOperator, HessianOperator, dense_hessian
 from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check_rows
-from fastggn.errors import as_float_vector, check_positive, require_output, unknown_name
+from fastggn.errors import as_float_vector, check_positive, unknown_name
 from fastggn.glance import Glance
 from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.layer_blocks import LayerBlock, layer_blocks, layer_outputs
@@ -318,22 +318,13 @@ class Problem:
             comm=self.comm,
         )
 
-    def ggn(self, theta: ArrayLike, *, out: FloatArray | None = None) -> FloatArray:
+    def ggn(self, theta: ArrayLike) -> FloatArray:
         """Return the generalised Gauss-Newton matrix (1/T) J^T H_E J + l2 I, shape (N, N).
 
         Weighted as the objective is; H_E is the curvature chosen for the problem (Shen 2018,
         Eq. 37). Assembled in structured form, without J.
-
-        Parameters
-        ----------
-        theta : array_like, shape (N,)
-        out : ndarray, shape (N, N), optional
-            C-ordered float64 array that takes the result. To fill the same one again is faster
-            than a new one each time: its pages are there.
         """
-        if out is not None:
-            require_output("out", out, (self.n_params, self.n_params))
-        out = self.linearise(theta).gram(out=out)
+        out = self.linearise(theta).gram()
         out.flat[:: self.n_params + 1] += self.l2
         return out
 

@@ -28,7 +28,7 @@ class DenseSystem:
         self.sweeps += 1
         return self.a.T @ u
 
-    def gram(self, *, mixed=False, out=None):
+    def gram(self):
         d = self.a if self.signs is None else self.signs[:, None] * self.a
         return np.ascontiguousarray(self.a.T @ d)
 

@@ -62,7 +62,7 @@ class FakeLinearisation:
     def rmatvec(self, u):
         return self.A.T @ u
 
-    def gram(self, *, mixed=False, out=None):
+    def gram(self):
         problem = self.problem
         problem.n_assemblies += 1
         return np.ascontiguousarray(self.A.T @ self.A)

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "fastggn"
 
 # From the ground up; a module may import from lower layers, and from its own part of the package.
 LAYERS = (
-    {"cgroups", "cores", "errors", "progress", "signals"},
+    {"buffers", "cgroups", "cores", "errors", "progress", "signals"},
     {"kernels", "parallel", "data"},
     {"activations", "losses", "initialisation"},
     {"checkpoints", "conversions", "tiling", "workspace", "network"},

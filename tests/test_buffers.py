@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.data import buffers
+from fastggn import buffers
 
 SHAPE = (40_000, 7)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.data.buffers import lend
+from fastggn.buffers import lend
 from fastggn.data.storage import ArchiveError, require_file
 
 __all__ = ["NpyFile", "open_npy"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.data.buffers import lend
+from fastggn.buffers import lend
 from fastggn.data.npy import NpyFile
 from fastggn.data.sources import as_source, in_parts, read_rows
 from fastggn.errors import as_float_vector, check_finite

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.data.buffers import lend
+from fastggn.buffers import lend
 from fastggn.data.reading import read_ahead
 from fastggn.errors import check_finite
 

@@ -82,8 +82,8 @@ class LinearSystem(Protocol):
     def rmatvec(self, u: FloatArray) -> FloatArray:
         """Return ``A^T u``, shape (N,)."""
 
-    def gram(self, *, mixed: bool = False, out: FloatArray | None = None) -> FloatArray:
-        """Return ``A^T D A``, symmetric, (N, N), in C order: a new array, or `out`.
+    def gram(self, *, mixed: bool = False) -> FloatArray:
+        """Return ``A^T D A`` as a new symmetric C-ordered (N, N) array.
 
         With `mixed` it may be assembled in float32.
         """

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 
 import numpy as np
 from scipy.linalg.blas import dnrm2
 
-from fastggn.parallel.pages import borrow, give_back
 from fastggn.solvers.base import (
     FloatArray,
     LinearSystem,
@@ -65,20 +63,15 @@ class CholeskySolver:
 
     def prepare(self, lin: LinearSystem) -> CholeskyState:
         """Assemble the Gram matrix; factor it when the first damping is known."""
-        n = lin.n_params
-        pages = borrow(n * n)
-        gram = lin.gram(mixed=self.mixed, out=pages.reshape(n, n))
-        state = CholeskyState(lin, gram, mixed=self.mixed)
-        weakref.finalize(state, give_back, pages)
-        return state
+        return CholeskyState(lin, mixed=self.mixed)
 
 
 class CholeskyState:
     """The Gram matrix in one triangle, the factor for the last damping in the other."""
 
-    def __init__(self, lin: LinearSystem, gram: FloatArray, *, mixed: bool = False) -> None:
+    def __init__(self, lin: LinearSystem, *, mixed: bool = False) -> None:
         self._lin = lin
-        self._gram = SymmetricMatrix(gram)
+        self._gram = SymmetricMatrix(lin.gram(mixed=True) if mixed else lin.gram())
         # Below it the matrix would be its own rounding errors in float32.
         largest = float(np.max(self._gram.diagonal, initial=0.0))
         self.least_damping = FLOOR * EPS32 * largest if mixed else 0.0

@@ -136,9 +136,9 @@ class PenalisedPoint:
         penalty = self._root * self._space.combine(u[rows:])
         return np.asarray(self.plain.rmatvec(u[:rows]) + penalty)
 
-    def gram(self, *, mixed: bool = False, out: Vector | None = None) -> Vector:
+    def gram(self, *, mixed: bool = False) -> Vector:
         """Return A^T D A, shape (N, N)."""
-        out = self.plain.gram(mixed=mixed, out=out)
+        out = self.plain.gram(mixed=mixed)
         out += self._root**2 * projector(self._space)
         return out
 

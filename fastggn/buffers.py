@@ -1,8 +1,9 @@
-"""Arrays for the parts of a file, used again: fresh memory costs more than reading into it.
+"""Large arrays, used again: fresh memory costs more than to read a part of a file into it.
 
-The kernel clears each new page of an array of some megabytes at the first write, and takes it back
-when the array is gone; reading a part from the page cache into memory that is there is several
-times as fast.
+The system clears each new page of an array of some megabytes at the first write, and takes it back
+when the array is gone. Reading a part from the page cache into memory that is there is several
+times as fast; for the curvature matrix new pages are a fifth of its assembly, and several times the
+whole on a virtual machine that must first get the memory from its host.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from numpy.typing import DTypeLike, NDArray
 __all__ = ["lend"]
 
 LEAST_BYTES = 2**17  # below it the allocator keeps the memory itself
-MOST_BYTES = 2**26  # larger ones are not kept: somebody reads all of a file
-IDLE = 4  # blocks that wait for the next part: two readers at work, with inputs and targets
+MOST_BYTES = 2**29  # of all blocks that wait; larger ones are not kept
+IDLE = 8  # blocks that wait: two readers at work, with inputs and targets; matrices and their sums
 
 
 class _Blocks:
@@ -40,9 +41,12 @@ class _Blocks:
         return np.empty(n_bytes, np.uint8)
 
     def give_back(self, block: NDArray[np.uint8]) -> None:
-        """Keep a block for the next user, and drop the one that waited longest."""
+        """Keep a block for the next user, and drop those that waited longest."""
         with self._lock:
-            self._idle = [*self._idle, block][-IDLE:]
+            idle = [*self._idle, block][-IDLE:]
+            while sum(kept.size for kept in idle) > MOST_BYTES:
+                idle = idle[1:]
+            self._idle = idle
 
 
 _blocks = _Blocks()
