@@ -108,7 +108,9 @@ def test_memory_does_not_grow_with_the_file(tmp_path):
     for way in ("read", "map"):
         large = train_in_a_process(tmp_path / "large.npy", way)
         assert large["anonymous"] < small["anonymous"] + 40
-        assert large["resident"] < small["resident"] + 80
+        # Mapped pages count until they are given back, part by part: 75 to 90 MB of them were
+        # seen with two parts in flight. All of the larger file would be 160 MB more.
+        assert large["resident"] < small["resident"] + 120
         assert large["anonymous"] < 450
         assert large["losses"][1] < large["losses"][0]
     net = fg.MLP((31, 4, 1))
