@@ -52,7 +52,10 @@ def import_time(size: str) -> Outcome:
     seconds = [report["own"] for report in reports]
     compiled = max(report["compiled"] for report in reports)
     needed = statistics.median(report["needed"] for report in reports)
-    note = f"all public names but the two of scikit-learn; {compiled} functions compiled; what it needs took {needed:.2f} s"
+    note = (
+        f"all public names but the two of scikit-learn; {compiled} functions compiled; "
+        f"what it needs took {needed:.2f} s"
+    )
     value = statistics.median(seconds)
     timing = Timing("import", value, min(seconds), len(seconds))
     return Outcome(value, timing, note=note)
