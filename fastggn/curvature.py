@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from fastggn.jacobian import sum_of_lanes
-from fastggn.kernels import hessian, panels
+from fastggn.kernels import expansion, hessian, panels
 from fastggn.linearisation import Linearisation, LossTerms, Objective
 from fastggn.parallel.threads import pooled
 from fastggn.tiling import HessianTiling
@@ -84,9 +84,9 @@ def dense_hessian(objective: Objective, lin: Linearisation) -> FloatArray:
         _add_panels(block, tiling, errors, hessians, lanes)
     lanes = lin.comm.sum_partials(lanes)
     out = np.zeros((plan.n_params, plan.n_params))
-    panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, 1.0, out)
-    panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_MIXED, 1.0, out)
-    panels.mirror(out)
+    expansion.expand(lin.theta, plan.layers, tiling.tiles, lanes, 1.0, out)
+    expansion.add_mixed(plan.layers, tiling.tiles, lanes, out)
+    expansion.mirror(out)
     out.flat[:: plan.n_params + 1] += lin.l2
     return out
 

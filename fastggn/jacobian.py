@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from fastggn.buffers import lend
-from fastggn.kernels import dual, panels, rows, sweeps, tsqr
+from fastggn.kernels import dual, expansion, panels, rows, sweeps, tsqr
 from fastggn.kernels.layout import PHI_IN, UNIT_ROW
 from fastggn.parallel.comm import SERIAL, Comm, require_serial
 from fastggn.parallel.threads import one_pool, pooled, workers_for
@@ -169,10 +169,9 @@ class FactoredJacobian:
         with workers_for(2.0 * (lanes.size + out.size)):
             if by_rows:
                 rows.expand_rows(tiling.tiles, lanes, self._weight, out)
+                expansion.mirror(out)
             else:
-                kind = panels.KIND_CURVATURE
-                panels.expand(self.theta, plan.layers, tiling.tiles, lanes, kind, self._weight, out)
-            panels.mirror(out)
+                expansion.expand(self.theta, plan.layers, tiling.tiles, lanes, self._weight, out)
         return out
 
     def _lanes_of_gram(

@@ -23,7 +23,7 @@ from numba.core import event
 with warnings.catch_warnings(record=True) as caught, \\
         event.install_recorder("numba:compile") as recorder:
     warnings.simplefilter("always")
-    from fastggn.kernels.panels import mirror
+    from fastggn.kernels.expansion import mirror
     a = np.arange(9.0).reshape(3, 3)
     mirror(a)
 print(json.dumps({

@@ -8,9 +8,10 @@ import numpy as np
 from numba import prange
 
 from fastggn.kernels.blas import gemm
+from fastggn.kernels.expansion import sum_row
 from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layout import INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
-from fastggn.kernels.panels import OFFSET, P0, P1, Q0, Q1, sum_row
+from fastggn.kernels.panels import OFFSET, P0, P1, Q0, Q1
 
 
 @leaf
