@@ -12,7 +12,7 @@ from numba import prange
 from fastggn.kernels.blas import gemm
 from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layout import CORE, D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS
-from fastggn.kernels.sweeps import load_cotangents, weights
+from fastggn.kernels.sweeps import load_cotangents, multiply, weights
 
 
 @leaf
@@ -36,10 +36,11 @@ def output_curvature(layers, w, d2, hessians, errors, first, count, out):
     n = row[UNITS]
     out[:, :, :] = 0.0
     for a in range(n):
+        x = w[row[D_ROW] + a]
         for b in range(n):
+            y, target = w[row[D_ROW] + b], out[a, b]
             for i in range(count):
-                d = w[row[D_ROW] + a, i] * w[row[D_ROW] + b, i]
-                out[a, b, i] = d * hessians[first + i, a, b]
+                target[i] = x[i] * y[i] * hessians[first + i, a, b]
         for i in range(count):
             out[a, a, i] += d2[row[UNIT_ROW] + a, i] * errors[first + i, a]
 
@@ -55,16 +56,14 @@ def inner_curvature(theta, layers, layer, w, d2, omegas, above, out):
     pull_back(theta, layers, layer, w, above.reshape(m, m * chunk), half)
     for a in range(n):
         gemm(1, 0, 1.0, W, half[a].reshape(m, chunk), 0.0, out[a])
-        for b in range(n):
-            for i in range(chunk):
-                out[a, b, i] *= w[row[D_ROW] + b, i]
+        multiply(out[a], w[row[D_ROW] :])
     omega = omegas[start : start + n]
     gemm(1, 0, 1.0, W, omegas[before : before + m], 0.0, omega)
     for k in range(n):
+        square, second, x = out[k, k], d2[start + k], omega[k]
         for i in range(chunk):
-            a = omega[k, i]
-            out[k, k, i] += d2[start + k, i] * a
-            omega[k, i] = w[row[D_ROW] + k, i] * a
+            square[i] += second[i] * x[i]
+    multiply(omega, w[row[D_ROW] :])
 
 
 @leaf
@@ -107,8 +106,7 @@ def store_mixed(theta, layers, k, w, table, stored):
     n = row[UNITS]
     block = np.zeros((n, n, chunk))
     for a in range(n):
-        for i in range(chunk):
-            block[a, a, i] = w[row[D_ROW] + a, i]
+        block[a, a] = w[row[D_ROW] + a]
     for a in range(n):
         for b in range(n):
             position = table[k - 1, 0] + a * table[k - 1, 1] + b * table[k - 1, 2]
@@ -172,11 +170,12 @@ def hessian_product_chunk(theta, direction, layers, w, d2, t, omega, domega, scr
             gemm(1, 0, 1.0, W, domega[:n], 1.0, dbelow[:core])
             start = layers[layer - 1, D_ROW]
             for k in range(core):
+                x, dx, d = below[k], dbelow[k], w[start + k]
+                second, tangent_row = d2[before + k], t[before + k]
                 for i in range(w.shape[1]):
-                    a = below[k, i]
-                    d = w[start + k, i]
-                    below[k, i] = d * a
-                    dbelow[k, i] = d2[before + k, i] * t[before + k, i] * a + d * dbelow[k, i]
+                    a = x[i]
+                    x[i] = d[i] * a
+                    dx[i] = second[i] * tangent_row[i] * a + d[i] * dx[i]
             omega, below = below, omega
             domega, dbelow = dbelow, domega
 

@@ -36,6 +36,19 @@ def weights(theta, row):
 
 
 @leaf
+def multiply(rows, factors):
+    """Multiply rows by those of another array, entry by entry.
+
+    Over slices: an offset read from a table within the loop would be read again after each
+    store, which may have changed it, and nothing would be vectorised.
+    """
+    for k in range(rows.shape[0]):
+        x, y = rows[k], factors[k]
+        for i in range(x.shape[0]):
+            x[i] *= y[i]
+
+
+@leaf
 def load_samples(samples, first, count, phi):
     """Transpose the samples first..first+count into columns, the last one repeated."""
     for i in range(phi.shape[1]):
@@ -69,9 +82,9 @@ def forward_chunk(theta, layers, params, biases, samples, gates, first, count, w
         gemm(0, 0, 1.0, weights(theta, row), w[row[PHI_IN] : row[PHI_IN] + row[INPUTS]], 0.0, z)
         if row[BIAS] >= 0:
             for k in range(n):
-                fixed = biases[row[BIAS] + k]
+                fixed, target = biases[row[BIAS] + k], z[k]
                 for i in range(chunk):
-                    z[k, i] -= fixed
+                    target[i] -= fixed
         phi = w[row[PHI_OUT] : row[PHI_OUT] + n]
         d = w[row[D_ROW] : row[D_ROW] + n]
         if row[GATE] >= 0:
@@ -137,10 +150,7 @@ def backward_chunk(theta, layers, w, cotangents, first, count, omega, below, gra
         gemm(0, 1, 1.0, omega[:n], phi, 1.0, weights(gradient, row))
         if layer > 0:
             gemm(1, 0, 1.0, weights(theta, row)[:, :core], omega[:n], 0.0, below[:core])
-            start = layers[layer - 1, D_ROW]
-            for k in range(core):
-                for i in range(w.shape[1]):
-                    below[k, i] *= w[start + k, i]
+            multiply(below[:core], w[layers[layer - 1, D_ROW] :])
             omega, below = below, omega
 
 
@@ -196,9 +206,9 @@ def tangent_chunk(theta, direction, layers, w, t):
             core = row[CORE]
             gemm(0, 0, 1.0, weights(theta, row)[:, :core], t[start : start + core], 1.0, dz)
         for k in range(n):
-            target = units + row[UNIT_ROW] + k
+            target, source, d = t[units + row[UNIT_ROW] + k], dz[k], w[row[D_ROW] + k]
             for i in range(t.shape[1]):
-                t[target, i] = w[row[D_ROW] + k, i] * dz[k, i]
+                target[i] = d[i] * source[i]
 
 
 @leaf
@@ -211,9 +221,7 @@ def product_chunk(theta, direction, layers, w, first, count, tangent, next_tange
         gemm(0, 0, 1.0, weights(direction, row), phi, 0.0, next_tangent[:n])
         if layer > 0:
             gemm(0, 0, 1.0, weights(theta, row)[:, :core], tangent[:core], 1.0, next_tangent[:n])
-        for k in range(n):
-            for i in range(w.shape[1]):
-                next_tangent[k, i] *= w[row[D_ROW] + k, i]
+        multiply(next_tangent[:n], w[row[D_ROW] :])
         tangent, next_tangent = next_tangent, tangent
     for i in range(count):
         for k in range(out.shape[1]):
@@ -278,9 +286,9 @@ def curvature_chunk(theta, direction, layers, w, d2, t, s):
         else:
             z2[:, :] = 0.0
         for k in range(n):
+            target, dz, second, d = z2[k], t[start + k], d2[start + k], w[row[D_ROW] + k]
             for i in range(s.shape[1]):
-                dz = t[start + k, i]
-                z2[k, i] = d2[start + k, i] * dz * dz + w[row[D_ROW] + k, i] * z2[k, i]
+                target[i] = second[i] * dz[i] * dz[i] + d[i] * target[i]
 
 
 @pnjit
