@@ -16,6 +16,10 @@ from fastggn.kernels.atomic import add, give_way, load, store
 from fastggn.kernels.blas import gemm, potrf, syrk
 from fastggn.kernels.jit import leaf, njit, pnjit
 
+# Rows of a tile, and the largest matrix that is cut into such tiles.
+_TILES = ((96, 768), (144, 1536), (192, 2560), (256, 3584), (320, 5120), (448, 8192))
+_LARGEST_TILE = 640
+
 _SERIAL = 384  # up to this size one worker is as fast as all
 _COLUMNS = 32  # of a triangular solve without products
 _PATIENCE = 10000  # looks at a counter, some 0.1 ms, before a worker lets others have its core
@@ -25,12 +29,14 @@ _NEXT, _BAD, _FINAL = 0, 1, 2
 
 
 def tile_size(n):
-    """Rows of a tile: large ones multiply faster, small ones leave nobody waiting."""
-    if n <= 768:
-        return 96
-    if n <= 1536:
-        return 144
-    return 192 if n <= 4096 else 320
+    """Rows of a tile: large ones multiply faster, small ones leave nobody waiting.
+
+    A matrix of more than 1,500 rows has 11 to 18 rows of tiles, and more beyond 10,000.
+    """
+    for size, largest in _TILES:
+        if n <= largest:
+            return size
+    return _LARGEST_TILE
 
 
 @njit
