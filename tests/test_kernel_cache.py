@@ -304,3 +304,32 @@ def test_the_command_warms_up(monkeypatch):
 
     outcome = CliRunner().invoke(main, ["warmup"])
     assert outcome.exit_code == 0 and "kernels ready in" in outcome.output
+
+
+SWITCH = """
+import json
+import numpy as np
+from fastggn.kernels import activations, jit
+from fastggn.kernels.compiler import Part
+
+@jit.pnjit
+def kernel(a, bad):
+    for i in jit.numba.prange(a.shape[0]):
+        if i == bad:
+            raise ValueError("refused")
+        activations._square(a[i], a[i], a[i])
+
+a = np.ones((4, 2, 3))
+kernel(a, -1)
+try:
+    kernel(a, 2)
+    said = "nothing"
+except ValueError as error:
+    said = str(error)
+parts = [r.library for r in activations._square.overloads.values()]
+print(json.dumps([said, float(a[0, 0, 0]), len(parts), all(type(p) is Part for p in parts)]))
+"""
+
+
+def test_parts_have_no_machine_code_and_errors_leave_parallel_loops():
+    assert json.loads(run(SWITCH)) == ["refused", 2.0, 1, True]
