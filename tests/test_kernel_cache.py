@@ -332,5 +332,7 @@ print(json.dumps([said, once, len(parts), all(type(p) is Part for p in parts)]))
 """
 
 
-def test_parts_have_no_machine_code_and_errors_leave_parallel_loops():
-    assert json.loads(run(SWITCH)) == ["refused", 2.0, 1, True]
+def test_parts_have_no_machine_code_and_errors_leave_parallel_loops(tmp_path):
+    for parts in (1, 0):  # compiled, then from the disk, where the kernel is whole
+        found = json.loads(run(SWITCH, NUMBA_CACHE_DIR=str(tmp_path)))
+        assert found == ["refused", 2.0, parts, True]
