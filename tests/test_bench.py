@@ -38,14 +38,9 @@ def build(row):
 
 
 @pytest.mark.parametrize("row", PAIRS, ids=lambda row: row.key)
-def test_both_sides_compute_the_same(row):
+def test_both_sides_compute_the_same_and_are_timed(row):
     pair = build(row)
     assert pair.difference() <= pair.tolerance
-
-
-@pytest.mark.parametrize("row", PAIRS, ids=lambda row: row.key)
-def test_both_sides_are_timed(row):
-    pair = build(row)
     with peers.blas_threads():
         outcome = core.compete(pair, 1)
     assert outcome.value == pytest.approx(outcome.peer.median / outcome.ours.median)

@@ -25,9 +25,11 @@ from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.serialize import dumps
 
+from fastggn.kernels import compiler
+
 __all__ = ["KernelCache", "KernelCacheWarning", "folders", "in_job"]
 
-MAGIC = b"fastggn kernel 1\n"
+MAGIC = b"fastggn kernel 2\n"
 HERE = Path(__file__).resolve().parent
 # Set by batch systems and by the launchers of MPI programs.
 JOB_VARIABLES = (
@@ -107,7 +109,9 @@ class KernelCache(NullCache):
             try:
                 payload = _unseal(content)
                 if payload is not None:
-                    return CompileResult._rebuild(target_context, *pickle.loads(payload))
+                    part, content = pickle.loads(payload)
+                    rebuild = compiler.rebuild if part else CompileResult._rebuild
+                    return rebuild(target_context, *content)
             except Exception as error:
                 _warn(
                     f"the kernel cache {folder} holds a damaged file ({name}: {error}); "
@@ -120,7 +124,8 @@ class KernelCache(NullCache):
         if data.lifted or data.library.has_dynamic_globals:
             raise RuntimeError(f"kernel {self._name} cannot be kept on the disk")
         name = self._file_name(sig, data.codegen)
-        content = _seal(dumps(data._reduce()))
+        part = isinstance(data.library, compiler.Part)
+        content = _seal(dumps((part, compiler.reduce(data) if part else data._reduce())))
         while not _state["off"]:
             folder = _writable_folder()
             if folder is None:

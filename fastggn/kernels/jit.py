@@ -3,6 +3,7 @@
 import numba
 
 from fastggn.kernels.cache import KernelCache
+from fastggn.kernels.compiler import KernelCompiler, PartCompiler
 
 # The names of the LLVM flags that keep NaN and infinities (no nnan, ninf) and the order of
 # sums (no reassoc): results must not depend on how a loop was vectorised.
@@ -12,11 +13,16 @@ FLAGS = {"contract", "nsz", "arcp"}
 DISABLED = bool(numba.config.DISABLE_JIT)
 
 
-def _decorator(**options):
+def _decorator(pipeline_class=KernelCompiler, **options):
     # No wrapper for calls from C, which nobody makes.
     # error_model="numpy": the check for a division by zero would stop vectorisation.
     compiled = numba.njit(
-        error_model="numpy", nogil=True, fastmath=FLAGS, no_cfunc_wrapper=True, **options
+        error_model="numpy",
+        nogil=True,
+        fastmath=FLAGS,
+        no_cfunc_wrapper=True,
+        pipeline_class=pipeline_class,
+        **options,
     )
 
     def decorate(function):
@@ -30,7 +36,7 @@ def _decorator(**options):
 
 njit = _decorator()
 pnjit = _decorator(parallel=True)
-inline = _decorator(forceinline=True)
-# For functions that only other kernels call: a call from Python would crash. It has no wrapper for
-# such calls: without them and those from C a first training compiles in a sixth less time.
-leaf = _decorator(no_cpython_wrapper=True)
+# For functions that only other kernels call: they are linked into those, and a call from Python
+# would crash.
+leaf = _decorator(PartCompiler, no_cpython_wrapper=True)
+inline = _decorator(PartCompiler, no_cpython_wrapper=True, forceinline=True)

@@ -1,0 +1,179 @@
+"""What becomes machine code: the kernels that Python calls, and nothing on the way to them.
+
+Numba turns every function that it meets into optimised machine code, links it into its callers,
+and optimises these with all that they contain. A kernel with threads passes through three such
+stages: the body of its loop, two wrappers around that, and the kernel. Here the code on the way
+(a `Part`) is linked into kernels alone; the stages of a loop are not even optimised before
+that, as the kernel around them is. A first training compiles in two thirds of the time.
+"""
+
+from contextlib import contextmanager
+
+import llvmlite.binding as llvm
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import CompilerBase, DefaultPassBuilder, compile_result
+from numba.core.compiler_machinery import register_pass
+from numba.core.environment import lookup_environment
+from numba.core.typed_passes import NativeLowering, NativeParforLowering
+
+__all__ = ["KernelCompiler", "Part", "PartCompiler", "rebuild", "reduce"]
+
+# The names of the code libraries that Numba makes for the body of a parallel loop and for the two
+# wrappers around it. Under names of another version these would be compiled as Numba does.
+_STAGES = ("__numba_parfor_gufunc", "<numba.np.ufunc.wrappers._Gufunc", "parallelgufuncwrapper")
+_ENVIRONMENT = "_ZN08NumbaEnv"
+
+
+class _WithoutEnvironments:
+    """A code generator as a part sees it: there is no memory to write an environment's address to.
+
+    Whoever links the part does that.
+    """
+
+    def __init__(self, codegen):
+        self._codegen = codegen
+
+    def __getattr__(self, name):
+        return getattr(self._codegen, name)
+
+    def set_env(self, name, environment):
+        """Do nothing."""
+
+
+class Part(JITCodeLibrary):
+    """Code that is optimised and linked into others, but never turned into machine code itself."""
+
+    @property
+    def codegen(self):
+        """The code generator, without access to memory."""
+        return _WithoutEnvironments(self._codegen)
+
+    def get_pointer_to_function(self, name):
+        """Return 0: there is no machine code. A call through it ends the process."""
+        self._ensure_finalized()
+        return 0
+
+    def _finalize_final_module(self):
+        self._finalize_dynamic_globals()
+        self._verify_declare_only_symbols()
+        self._finalized = True
+
+
+class _Stage(Part):
+    """A part that is optimised with the one kernel that it is linked into."""
+
+    def _optimize_final_module(self):
+        pass
+
+
+def _library(cls, state):
+    library = cls(state.targetctx.codegen(), state.func_id.func_qualname)
+    library.enable_object_caching()
+    return library
+
+
+@contextmanager
+def _stages_of_a_loop(codegen):
+    """Make libraries of the stages of a parallel loop parts; Numba's compiler lock is held."""
+    create = codegen.create_library
+
+    def create_stage(name, **options):
+        if name.startswith(_STAGES):
+            return _Stage(codegen, name)
+        return create(name, **options)
+
+    codegen.create_library = create_stage
+    try:
+        yield
+    finally:
+        del codegen.create_library  # the attribute of this object, in front of the class's method
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LowerPart(NativeLowering):
+    _name = "fastggn_lower_part"
+
+    def run_pass(self, state):
+        state.library = _library(Part, state)
+        return super().run_pass(state)
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _LowerKernel(NativeParforLowering):
+    _name = "fastggn_lower_kernel"
+
+    def run_pass(self, state):
+        codegen = state.targetctx.codegen()
+        state.library = _library(JITCodeLibrary, state)
+        with _stages_of_a_loop(codegen):
+            changed = super().run_pass(state)
+        _set_environments(codegen, state.library)
+        return changed
+
+
+def _set_environments(codegen, library):
+    """Write the addresses of the environments of linked parts to the kernel's memory."""
+    for variable in library._final_module.global_variables:
+        if variable.name.startswith(_ENVIRONMENT):
+            environment = lookup_environment(variable.name)
+            if environment is not None:
+                codegen.set_env(variable.name, environment)
+
+
+def _with_lowering(state, lowering):
+    """Return Numba's own passes with another one in the place of its lowering."""
+    manager = DefaultPassBuilder.define_nopython_pipeline(state)
+    lowerings = (NativeLowering, NativeParforLowering)
+    assert sum(p in lowerings for p, _ in manager.passes) == 1
+    manager.passes = [(lowering if p in lowerings else p, text) for p, text in manager.passes]
+    manager.finalize()
+    return [manager]
+
+
+class KernelCompiler(CompilerBase):
+    """Compiles functions that Python calls, and what of theirs runs on all threads."""
+
+    def define_pipelines(self):
+        """Return the passes."""
+        return _with_lowering(self.state, _LowerKernel)
+
+
+class PartCompiler(CompilerBase):
+    """Compiles functions that only kernels call."""
+
+    def define_pipelines(self):
+        """Return the passes."""
+        return _with_lowering(self.state, _LowerPart)
+
+
+def reduce(result):
+    """Return what `rebuild` takes to make a compiled part again."""
+    library = result.library
+    code = library._get_module_for_linking().as_bitcode()
+    description = result.fndesc
+    description.typemap = description.calltypes = None  # need not be kept, and may not be picklable
+    rest = result.environment, result.signature, result.reload_init
+    return library.name, code, description, *rest
+
+
+def rebuild(target_context, name, code, fndesc, environment, signature, reload_init):
+    """Return a part as it was compiled."""
+    for function in reload_init:
+        function()
+    library = Part(target_context.codegen(), name)
+    library._final_module = llvm.parse_bitcode(code)
+    library._reload_init.update(reload_init)
+    library._finalize_final_module()
+    return compile_result(
+        target_context=target_context,
+        typing_context=target_context.typing_context,
+        library=library,
+        environment=environment,
+        entry_point=target_context.get_executable(library, fndesc, environment),
+        fndesc=fndesc,
+        signature=signature,
+        objectmode=False,
+        lifted=(),
+        reload_init=reload_init,
+        referenced_envs=(),
+    )
