@@ -248,8 +248,8 @@ def test_processes_that_start_together_on_an_empty_folder(tmp_path):
 
 
 @pytest.mark.slow
-def test_sixteen_processes_ten_times(tmp_path):
-    assert run(RACE, 16, 10, tmp_path, NUMBA_CACHE_DIR=None) == "rounds 10"
+def test_sixteen_processes_twenty_times(tmp_path):
+    assert run(RACE, 16, 20, tmp_path, NUMBA_CACHE_DIR=None) == "rounds 20"
 
 
 def test_a_threading_layer_that_is_absent_is_replaced():
