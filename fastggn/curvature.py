@@ -33,7 +33,7 @@ class GGNOperator(LinearOperator):  # type: ignore[misc]
         images = lin.rows.products(directions)
         if lin.signs is not None:
             images *= lin.signs
-        return np.asarray((lin.rows.transposed_products(images) + lin.l2 * directions).T)
+        return np.asarray((lin.rows.transposed_products(images) + lin.decay * directions).T)
 
     def _matvec(self, v: FloatArray) -> FloatArray:
         return self._matmat(np.reshape(v, (-1, 1)))[:, 0]
@@ -63,7 +63,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]
                 block.add_hessian_product(directions[p], errors, hessians, lanes[p])
         assert lanes is not None
         sums = self._lin.comm.sum(np.stack([sum_of_lanes(lane) for lane in lanes]))
-        return np.asarray((sums + self._lin.l2 * directions).T)
+        return np.asarray((sums + self._lin.decay * directions).T)
 
     def _matvec(self, v: FloatArray) -> FloatArray:
         return self._matmat(np.reshape(v, (-1, 1)))[:, 0]
@@ -87,7 +87,7 @@ def dense_hessian(objective: Objective, lin: Linearisation) -> FloatArray:
     panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_CURVATURE, 1.0, out)
     panels.expand(lin.theta, plan.layers, tiling.tiles, lanes, panels.KIND_MIXED, 1.0, out)
     panels.mirror(out)
-    out.flat[:: plan.n_params + 1] += lin.l2
+    out.flat[:: plan.n_params + 1] += lin.decay
     return out
 
 

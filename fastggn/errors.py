@@ -23,6 +23,7 @@ __all__ = [
     "check_count",
     "check_finite",
     "check_positive",
+    "checked_flag",
     "suggest",
     "unknown_name",
 ]
@@ -116,6 +117,19 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> float:
     if not np.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise ValueError(f"{name} must be {'>= 0' if zero else '> 0'} and finite, got {value}")
     return number
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Return `value` as True or False.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
 
 
 def check_count(name: str, value: Any, least: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from fastggn.jacobian import FactoredJacobian
 from fastggn.losses import Loss
 from fastggn.parallel.comm import Comm
 from fastggn.parallel.threads import pooled
+from fastggn.penalty import Penalty
 from fastggn.samples import Samples
 from fastggn.workspace import Block, Plan, WorkspacePool
 
@@ -37,7 +38,8 @@ class Objective:
         T w_i / sum w: exactly 1 where no weights are given. The objective divides by T.
     loss : Loss
     curvature : {"psd", "exact"}
-    l2 : float
+    penalty : Penalty
+        l2, and which parameters it counts.
     comm : Comm
         The processes that hold samples; plan, samples, targets and weights are this one's.
     n_samples : int
@@ -50,7 +52,7 @@ class Objective:
     weights: FloatArray
     loss: Loss
     curvature: str
-    l2: float
+    penalty: Penalty
     comm: Comm
     n_samples: int
 
@@ -170,7 +172,8 @@ class Linearisation:
     """The one weighted, damped, l2-regularised system that every solver answers.
 
     With A = sqrt(w_i) S_i^T J_i stacked over the samples and D = diag(signs) or I, the system is
-    (A^T D A + mu I) s = A^T b + l2 theta with mu = l2 + damping, and the step is -s.
+    (A^T D A + mu I) s = A^T b + l2 theta with mu = l2 + damping, and the step is -s. Where the
+    penalty spares the biases, l2 in it is 0 for these: `decay`.
 
     Attributes
     ----------
@@ -181,11 +184,12 @@ class Linearisation:
         The rows of this process, of which vectors over the rows consist.
     comm : Comm
     l2 : float
+    decay : float or ndarray, shape (N,)
     """
 
     def __init__(self, objective: Objective, theta: FloatArray, spaces: WorkspacePool) -> None:
         self.theta = theta
-        self.l2 = objective.l2
+        self._penalty = objective.penalty
         self.comm = objective.comm
         self.n_params = objective.plan.n_params
         self._terms = LossTerms(objective)
@@ -215,11 +219,28 @@ class Linearisation:
     def loss(self) -> float:
         """The objective: `data_loss` and l2/2 |theta|^2."""
         with np.errstate(over="ignore"):
-            return self.data_loss + 0.5 * self.l2 * float(self.theta @ self.theta)
+            return self.data_loss + 0.5 * self._decayed(self.theta)
+
+    @property
+    def l2(self) -> float:
+        """The weight of |theta|^2 / 2."""
+        return self._penalty.l2
+
+    @property
+    def decay(self) -> FloatArray | float:
+        """l2 of each parameter, shape (N,), where not all count in the penalty; else l2."""
+        return self._penalty.each
+
+    def _decayed(self, v: FloatArray) -> float:
+        """Return ``v^T diag(decay) v``."""
+        each = self._penalty.each
+        if isinstance(each, float):
+            return each * float(v @ v)
+        return float(v @ (each * v))
 
     def reweigh(self, l2: float) -> None:
         """Change the weight of |theta|^2 / 2; loss, gradient and system follow, A and b stay."""
-        self.l2 = l2
+        self._penalty = replace(self._penalty, l2=l2)
         self.__dict__.pop("loss", None)
 
     @cached_property
@@ -230,7 +251,7 @@ class Linearisation:
     @property
     def gradient(self) -> FloatArray:
         """The gradient of `loss`, shape (N,): a new array."""
-        return self.data_gradient + self.l2 * self.theta
+        return self.data_gradient + self.decay * self.theta
 
     @cached_property
     @pooled
@@ -284,6 +305,17 @@ class Linearisation:
     def dual_gram(self) -> FloatArray:
         """Return A A^T, shape (M, M): a new symmetric array."""
         return self.rows.dual_gram()
+
+    @pooled
+    def bias_columns(self) -> FloatArray:
+        """Return the columns of A that belong to the free biases, shape (M, units)."""
+        parts = []
+        for block in self.rows.blocks():
+            psi = block.sensitivities(self._factors(block))
+            by_sample = psi.reshape(block.n_chunks, psi.shape[1], self.rows.n_columns, -1)
+            rows = by_sample.transpose(0, 3, 2, 1).reshape(-1, psi.shape[1])
+            parts.append(self._root * rows[: block.size * self.rows.n_columns])
+        return np.concatenate(parts)
 
     def row_blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
         """Yield (rows of A (r, N), entries of b (r,) or None) in order, r bounded.
@@ -360,4 +392,4 @@ class Linearisation:
     def predicted_decrease(self, step: FloatArray) -> float:
         """Return the decrease of the quadratic model along `step` (N,), at the cost of one J v."""
         promised = -float(self.gradient @ step)
-        return promised - 0.5 * (self._curvature(step) + self.l2 * float(step @ step))
+        return promised - 0.5 * (self._curvature(step) + self._decayed(step))

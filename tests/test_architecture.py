@@ -24,6 +24,7 @@ LAYERS = (
         "glance",
         "layer_blocks",
         "linearisation",
+        "penalty",
         "problem",
         "sample_checks",
         "samples",

@@ -11,7 +11,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.neural_network import MLPRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastggn as fg
@@ -46,7 +46,7 @@ def test_fit_is_train_on_standardised_data():
     model = fg.GGNRegressor(**QUICK, alpha=0.3).fit(X, y)
     T = len(y)
     s = (y - y.mean()) / y.std()
-    problem = fg.Problem(fg.MLP((3, 6, 1)), Z, s, l2=0.3 / T)
+    problem = fg.Problem(fg.MLP((3, 6, 1)), Z, s, l2=0.3 / T, penalize_biases=False)
     assert model.loss_ == pytest.approx(problem.loss(model.theta_), rel=1e-12)
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
     result = fg.train(problem, seed=seed, max_iter=30)
@@ -64,11 +64,44 @@ def test_loss_and_layers_are_those_of_mlp_regressor():
     peer.coefs_, peer.intercepts_ = model.coefs_, model.intercepts_
     np.testing.assert_allclose(peer.predict(Z), model.output_scaler_.transform(model.predict(X)))
     error = 0.5 * np.mean((peer.predict(Z) - targets) ** 2)
-    penalty = 0.5 * 0.5 / len(y) * float(model.theta_ @ model.theta_)
+    penalty = 0.5 * 0.5 / len(y) * sum(float(np.sum(w**2)) for w in model.coefs_)
     assert model.loss_ == pytest.approx(error + penalty, rel=1e-12)
     assert model.loss_ == pytest.approx(model.result_.loss / 2, rel=1e-14)
     assert (model.n_layers_, model.n_outputs_, model.out_activation_) == (3, 2, "identity")
     assert model.best_loss_ == min(model.loss_curve_) and len(model.loss_curve_) == model.n_iter_
+
+
+@pytest.mark.parametrize("kind", ["regressor", "two classes", "three classes", "labels"])
+def test_objective_is_that_of_scikit_learn_at_the_same_coefficients(kind):
+    targets = {
+        "regressor": np.column_stack([y, Z[:, 0] ** 2]),
+        "two classes": y > 40,
+        "three classes": LABELS,
+        "labels": np.column_stack([y > 40, y > 42]).astype(int),
+    }[kind]
+    ours, theirs = (
+        (fg.GGNRegressor, MLPRegressor)
+        if kind == "regressor"
+        else (fg.GGNClassifier, MLPClassifier)
+    )
+    peer = theirs(
+        hidden_layer_sizes=(4, 3),
+        activation="tanh",
+        solver="lbfgs",
+        alpha=2.0,
+        max_iter=7,
+        random_state=0,
+    )
+    peer.fit(Z, targets)  # its loss_ is the objective at its coefs_
+    model = ours((4, 3), alpha=2.0, standardize_inputs=False, max_iter=1, random_state=0)
+    if kind == "regressor":
+        model.set_params(standardize_outputs=False)
+    model.set_params(warm_start=True).fit(Z, targets)
+    layers = [np.vstack([w, b]).T for w, b in zip(peer.coefs_, peer.intercepts_, strict=True)]
+    model.theta_ = model.net_.pack(layers)
+    model.set_params(max_iter=1).fit(Z, targets)
+    share = 2 if kind == "regressor" else 1
+    assert model.result_.initial_loss / share == pytest.approx(peer.loss_, rel=1e-12)
 
 
 def test_shapes_of_targets():
@@ -294,7 +327,7 @@ def test_labels_of_any_type(labels):
     np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), p, atol=1e-15)
     assert model.out_activation_ == ("softmax" if len(model.classes_) > 2 else "logistic")
     chosen = p[np.arange(120), np.searchsorted(model.classes_, labels)]
-    penalty = 0.5 * model.alpha_ / 120 * float(model.theta_ @ model.theta_)
+    penalty = 0.5 * model.alpha_ / 120 * sum(float(np.sum(w**2)) for w in model.coefs_)
     assert model.loss_ == pytest.approx(-np.log(chosen).mean() + penalty, rel=1e-9)
 
 

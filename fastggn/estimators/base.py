@@ -146,6 +146,8 @@ class GGNEstimator(BaseEstimator):
             net=net,
             loss=self._loss(),
             l2=0.0 if settings.regularization else settings.alpha * share / samples.total,
+            # The evidence knows one prior for all parameters; else as in scikit-learn.
+            penalize_biases=settings.regularization == "bayesian",
             samples=scalers.scaled(samples),
             options=self._options(settings, samples),
             score=self._score_outputs,
@@ -220,6 +222,7 @@ class GGNEstimator(BaseEstimator):
             self._loss(),
             sample_weight=batch.weights,
             l2=settings.alpha * share / self._weight_seen,
+            penalize_biases=False,
         )
         self.alpha_ = settings.alpha
         self.result_ = self.posterior_ = self.weight_decay_path_ = None  # those of a fit before

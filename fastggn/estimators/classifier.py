@@ -49,9 +49,9 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
     loss : {"log_loss", "softmax_cross_entropy"}
         The second takes softmax for two classes as well.
     alpha : float
-        Weight of the L2 penalty ``alpha / (2 sum(w)) |theta|^2``, w the sample weights (their sum
-        is T without any), beside the mean loss: scikit-learn's normalisation. Unlike there,
-        biases are penalised too. Not used where `regularization` chooses it.
+        Weight of the L2 penalty ``alpha / (2 sum(w)) |W|^2``, W all weights but the biases and w
+        the sample weights (their sum is T without any), beside the mean loss: as in scikit-learn.
+        Not used where `regularization` chooses it; "bayesian" penalises the biases too.
     method : {"lm", "newton", "ggn", "bp", "adam"}
         As `train` takes it. "lm" is at its best where the network can fit the targets closely;
         for noisy targets and a few hundred parameters "newton" takes fewer iterations.

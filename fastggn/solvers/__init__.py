@@ -29,6 +29,7 @@ __all__ = [
     "agreed",
     "choose_solver",
     "get_solver",
+    "spares_biases",
 ]
 
 SOLVERS: dict[str, type[Any]] = {
@@ -119,8 +120,22 @@ def choose_solver(
     if isinstance(name, str) and name not in SOLVERS:
         raise unknown_name("solver", name, ["auto", *SOLVERS])
     solver = get_solver(name)
+    if solver.name == "dual" and _has_no_dual(problem, needs_minimum_norm):
+        raise ValueError(
+            "solver 'dual' needs a damping and no indefinite curvature where l2 spares the biases "
+            "(penalize_biases=False): use method 'lm' and curvature='psd', or another solver"
+        )
     _check_explicit(solver.name, problem)
     return solver, f"{solver.name}: asked for"
+
+
+def spares_biases(problem: Any) -> bool:
+    """Whether the problem has an l2 that does not count the biases."""
+    return bool(getattr(problem, "l2", 0.0)) and not getattr(problem, "penalize_biases", True)
+
+
+def _has_no_dual(problem: Shaped, needs_minimum_norm: bool) -> bool:
+    return spares_biases(problem) and (needs_minimum_norm or problem.curvature == "exact")
 
 
 def agreed(solver: Solver, comm: Comm) -> Solver:
@@ -133,7 +148,10 @@ def _automatic(problem: Shaped, needs_minimum_norm: bool) -> tuple[Solver, str]:
     comm = comm_of(problem)
     budget = comm.memory_share(available_memory()) // 2
     sizes = f"T n_L = {rows:,}, N = {n:,}"
-    if comm.size == 1 and rows <= n and _bytes("dual", rows) <= budget:
+    # Where l2 spares the biases, the dual keeps its matrix beside the one it factors.
+    arrays = 2 if spares_biases(problem) else 1
+    serves = comm.size == 1 and not _has_no_dual(problem, needs_minimum_norm)
+    if serves and rows <= n and arrays * _bytes("dual", rows) <= budget:
         return get_solver("dual"), f"dual: {sizes}, so the system over the rows is the smaller"
     dense = "qr" if needs_minimum_norm and problem.curvature != "exact" else "cholesky"
     needed = _bytes(dense, n)

@@ -84,7 +84,11 @@ class CholeskyFactor(NamedTuple):
 
 
 def factor_cholesky(
-    matrix: SymmetricMatrix, shift: float, *, semidefinite: bool = False, good: float = np.inf
+    matrix: SymmetricMatrix,
+    shift: FloatArray | float,
+    *,
+    semidefinite: bool = False,
+    good: float = np.inf,
 ) -> CholeskyFactor:
     """Factor the matrix with `shift` added to its diagonal, in place.
 
@@ -98,8 +102,9 @@ def factor_cholesky(
     if info > 0:
         return CholeskyFactor(a, 0.0, info, float(a[info - 1, info - 1]))
     norm = matrix.norm(shift)
-    if semidefinite and shift >= good * np.sqrt(matrix.size) * norm:
-        return CholeskyFactor(a, float(shift / (np.sqrt(matrix.size) * norm)), 0, 0.0)
+    lowest = float(np.min(shift))
+    if semidefinite and lowest >= good * np.sqrt(matrix.size) * norm:
+        return CholeskyFactor(a, float(lowest / (np.sqrt(matrix.size) * norm)), 0, 0.0)
     rcond, _ = lapack.dpocon(a.T, norm, uplo="U")
     return CholeskyFactor(a, float(rcond), 0, 0.0)
 

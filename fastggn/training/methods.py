@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastggn.solvers import spares_biases
 from fastggn.training.bayesian import EvidenceControl, KeptSystems
 from fastggn.training.clock import Clock
 from fastggn.training.escape import Escape, NegativeCurvature, Noise
@@ -93,7 +94,7 @@ def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems
     return kind(
         shape,
         options.solver,
-        needs_minimum_norm=minimum_norm and problem.l2 == 0.0,
+        needs_minimum_norm=minimum_norm and (problem.l2 == 0.0 or spares_biases(problem)),
         # More damping first, where the method has one to raise within an iteration.
         patience=0 if undamped or batch_size is not None else PATIENCE,
         counts=counts,
