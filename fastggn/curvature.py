@@ -8,7 +8,8 @@ from scipy.sparse.linalg import LinearOperator
 
 from fastggn.jacobian import sum_of_lanes
 from fastggn.kernels import hessian, panels
-from fastggn.linearisation import Linearisation, LossTerms, Objective
+from fastggn.linearisation import Linearisation, Objective
+from fastggn.loss_terms import LossTerms
 from fastggn.parallel.threads import pooled
 from fastggn.tiling import HessianTiling
 from fastggn.workspace import Block, lane_count

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fastggn.jacobian import FactoredJacobian
 from fastggn.kernels.layout import D_ROW, PHI_IN, UNIT_ROW
-from fastggn.linearisation import LossTerms, Objective
+from fastggn.linearisation import Objective
+from fastggn.loss_terms import LossTerms
 from fastggn.parallel.comm import require_serial
 from fastggn.parallel.threads import one_pool
 from fastggn.workspace import Block

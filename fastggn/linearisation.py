@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastggn.data.sources import StreamedTargets, is_streamed
 from fastggn.jacobian import FactoredJacobian
+from fastggn.loss_terms import Factor, LossTerms
 from fastggn.losses import Loss
 from fastggn.parallel.comm import Comm
 from fastggn.parallel.threads import pooled
@@ -19,10 +20,9 @@ from fastggn.penalty import Penalty
 from fastggn.samples import Samples
 from fastggn.workspace import Block, Plan, WorkspacePool
 
-__all__ = ["Linearisation", "LossTerms", "Objective", "prepared_targets"]
+__all__ = ["Linearisation", "Objective", "prepared_targets"]
 
 FloatArray = NDArray[np.float64]
-Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 
 @dataclass(frozen=True)
@@ -82,67 +82,6 @@ def prepared_targets(
     targets = StreamedTargets(Y, lambda rows, count: loss.prepare_targets(rows, count, n_outputs))
     targets.check(also)
     return targets
-
-
-class LossTerms:
-    """Value, gradient and curvature of the loss on a block, with the weights put in."""
-
-    def __init__(self, objective: Objective) -> None:
-        self._loss = objective.loss
-        self._targets = objective.targets
-        self._weights = objective.weights
-        self._share = 1.0 / objective.n_samples
-        self._exact = objective.curvature == "exact" and not objective.loss.psd_is_exact
-        self.signed = self._exact and not objective.loss.convex
-
-    def _at(self, block: Block) -> tuple[FloatArray, FloatArray, FloatArray]:
-        rows = slice(block.start, block.stop)
-        return block.outputs, self._targets[rows], self._weights[rows]
-
-    def value(self, block: Block) -> float:
-        """Return the weighted sum of the losses; inf or nan where the outputs overflow."""
-        outputs, targets, weights = self._at(block)
-        with np.errstate(all="ignore"):
-            return self._share * float(np.sum(weights * self._loss.value(outputs, targets)))
-
-    def gradient(self, block: Block) -> FloatArray:
-        """Return (w_i / sum w) gradE_i, shape (B, n_L)."""
-        outputs, targets, weights = self._at(block)
-        with np.errstate(all="ignore"):
-            return self._share * weights[:, None] * self._loss.gradient(outputs, targets)
-
-    def hessian(self, block: Block) -> FloatArray:
-        """Return (w_i / sum w) H_E,i, shape (B, n_L, n_L)."""
-        outputs, targets, weights = self._at(block)
-        with np.errstate(all="ignore"):
-            return self._share * weights[:, None, None] * self._loss.hessian(outputs, targets)
-
-    def factor(self, block: Block) -> Factor:
-        """Return (S, b, signs): (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None.
-
-        With the square roots of the weights, but not of 1/T, in S and b.
-        """
-        outputs, targets, weights = self._at(block)
-        root = np.sqrt(weights)
-        with np.errstate(all="ignore"):
-            if self.signed:
-                factors, signs = self._loss.signed_factor(outputs, targets)
-                return root[:, None, None] * factors, None, signs
-            if self._exact:
-                factors = self._loss.hessian_sqrt(outputs, targets)
-                return root[:, None, None] * factors, None, None
-            factors, b = self._loss.curvature_factor(outputs, targets)
-            return root[:, None, None] * factors, None if b is None else root[:, None] * b, None
-
-    def n_columns(self) -> int:
-        """Return n_S, the columns of the factor of one sample."""
-        targets = self._targets[:1]
-        outputs = np.zeros_like(targets)
-        if self.signed:
-            return int(self._loss.signed_factor(outputs, targets)[0].shape[2])
-        if self._exact:
-            return int(self._loss.hessian_sqrt(outputs, targets).shape[2])
-        return int(self._loss.curvature_factor(outputs, targets)[0].shape[2])
 
 
 class _KeptFactor:

@@ -302,28 +302,37 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
             raise ValueError(
                 f"classes={classes!r} differ from those of the first call, {self.classes_}"
             )
-        unknown = np.setdiff1d(unique_labels(y), self.classes_)
-        if unknown.size:
-            raise ValueError(
-                f"y holds classes that are not among those known, {self.classes_}: {unknown}"
-            )
-        codes = self._binarizer.transform(y).astype(np.float64)
-        if self.loss == "softmax_cross_entropy" and codes.shape[1] == 1 and not self._multilabel:
-            codes = np.hstack([1.0 - codes, codes])
-        return np.ascontiguousarray(codes)
+        if not first or classes is not None:
+            unknown = np.setdiff1d(unique_labels(y), self.classes_)
+            if unknown.size:
+                raise ValueError(
+                    f"y holds classes that are not among those known, {self.classes_}: {unknown}"
+                )
+        if self._multilabel:
+            return np.ascontiguousarray(self._binarizer.transform(y), dtype=np.float64)
+        index = np.searchsorted(self.classes_, y)
+        if len(self.classes_) == 2 and self.loss != "softmax_cross_entropy":
+            return index[:, None].astype(np.float64)
+        codes = np.zeros((index.size, len(self.classes_)))
+        codes[np.arange(index.size), index] = 1.0
+        return codes
 
     def _learn_classes(self, y: NDArray[Any], classes: Any) -> None:
         """Set the classes, by the argument `classes` where it is given."""
-        multilabel = type_of_target(y, input_name="y").startswith("multilabel")
+        table = y.ndim == 2
+        multilabel = table and type_of_target(y, input_name="y").startswith("multilabel")
         if multilabel and self.loss == "softmax_cross_entropy":
             raise ValueError("loss='softmax_cross_entropy' is for classes that exclude each other")
-        binarizer = LabelBinarizer().fit(y if classes is None or multilabel else classes)
-        found = binarizer.classes_
+        if table:
+            self._binarizer = LabelBinarizer().fit(y)
+            found = self._binarizer.classes_
+        else:
+            found = unique_labels(y if classes is None else classes)
         if len(found) < 2 and not multilabel:
             raise ValueError(
                 f"y must hold at least 2 classes, but it holds 1 class only, {found[0]!r}"
             )
-        self._binarizer, self._multilabel, self.classes_ = binarizer, multilabel, found
+        self._multilabel, self.classes_ = multilabel, found
         several = len(found) > 2 or self.loss == "softmax_cross_entropy"
         self.out_activation_ = "softmax" if several and not multilabel else "logistic"
 

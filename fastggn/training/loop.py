@@ -52,7 +52,7 @@ __all__ = ["train"]
 def train(
     problem: Problem,
     theta0: ArrayLike | None = None,
-    method: Literal["ggn", "lm", "newton", "bp", "adam"] = "lm",
+    method: Literal["ggn", "lm", "newton", "auto", "bp", "adam"] = "lm",
     solver: Literal["auto", "cholesky", "dual", "lsqr", "qr"] = "auto",
     *,
     seed: int | None = None,
@@ -89,13 +89,15 @@ def train(
         Network, samples, loss.
     theta0 : (N,) array_like, optional
         Where to start; None draws ``problem.network.init(seed)``. It is not changed.
-    method : {"lm", "ggn", "newton", "bp", "adam"}
+    method : {"lm", "ggn", "newton", "auto", "bp", "adam"}
         "lm": Levenberg-Marquardt, damping on the gain ratio (Nielsen 1999).
         "ggn": generalised Gauss-Newton with a fixed step length and no damping; the
         minimum-norm step where the system is singular (Shen 2018, Eqs. 38-40). It takes every
         finite step and warns when the loss rises.
         "newton": the exact Hessian in a trust region, dense up to 1000 parameters (More and
         Sorensen 1983), matrix-free above (Steihaug 1983).
+        "auto": L-BFGS, ten steps an iteration (Liu and Nocedal 1989), and from time to time a
+        trial of "lm" ("newton" for small regressions), whichever lowers the loss for less work.
         "bp": gradient descent on all samples. "adam": Kingma and Ba 2015.
     solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
         Solves the systems of "lm" and "ggn"; for "newton", "cholesky" is dense and "lsqr"

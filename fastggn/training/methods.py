@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastggn.solvers import spares_biases
+from fastggn.training.alternating import Alternating, Handover
 from fastggn.training.bayesian import EvidenceControl, KeptSystems
 from fastggn.training.clock import Clock
 from fastggn.training.escape import Escape, NegativeCurvature, Noise
@@ -26,6 +27,12 @@ if TYPE_CHECKING:
     from fastggn.problem import Problem
 
 __all__ = ["make_escape", "make_method"]
+
+# Up to so many parameters "auto" has no use for gradients alone.
+SMALL = 400
+# Up to so many it ends with Newton's method for losses of other kinds than these.
+NEWTON_LIMIT = 300
+CLASSES = ("softmax_cross_entropy", "logistic")
 
 
 def make_method(
@@ -63,6 +70,14 @@ def make_method(
     if options.method == "adam":
         size = problem.n_samples if batch_size is None else batch_size
         return Adam(problem, options.alpha, size, rng, clock, counts)
+    if options.method == "auto":
+        damped = make_method(problem, replace(options, method="lm"), rng, clock, counts)
+        if problem.n_params > SMALL:
+            return Alternating(problem, damped, counts)
+        if not _prefers_newton(problem, options.solver):
+            return damped
+        step_test = StepTest(options.tolerances.step)
+        return Handover(damped, Newton(problem, options.solver, step_test, counts))
     step_test = StepTest(options.tolerances.step)
     if options.method == "newton":
         return Newton(problem, options.solver, step_test, counts, regularizer)
@@ -82,6 +97,15 @@ def make_method(
     return StochasticLevenbergMarquardt(
         problem, systems, batch_size, options.damping, rng, clock, step_test
     )
+
+
+def _prefers_newton(problem: Problem, solver: str) -> bool:
+    """Whether "auto" takes Newton's method: residuals stay, and its matrix costs little.
+
+    Noise leaves residuals whose second derivatives the Gauss-Newton matrix leaves out.
+    """
+    small = problem.n_params <= NEWTON_LIMIT and solver in ("auto", "cholesky")
+    return small and problem.loss_function.name not in CLASSES
 
 
 def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems:
