@@ -56,6 +56,11 @@ class Objective:
     comm: Comm
     n_samples: int
 
+    @cached_property
+    def n_columns(self) -> int:
+        """n_S, the columns of the loss's factor of one sample: asked for at every point."""
+        return LossTerms(self).n_columns()
+
 
 def prepared_targets(
     loss: Loss,
@@ -139,7 +144,7 @@ class Linearisation:
             objective.samples,
             theta,
             self._factors,
-            self._terms.n_columns(),
+            objective.n_columns,
             spaces,
             weight=1.0 / objective.n_samples,
             isotropic=objective.loss.unit_hessian,

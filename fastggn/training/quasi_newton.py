@@ -21,7 +21,7 @@ FloatArray = NDArray[np.float64]
 
 PAIRS = 10
 # Steps of one iteration.
-BURST = 10
+BURST = 5
 # The weak Wolfe conditions, and the trials that they get.
 DECREASE, SLOPE, TRIALS = 1e-4, 0.9, 20
 # A pair of less curvature, relative to |y|^2, is left out.
@@ -92,7 +92,7 @@ class Memory:
 
 
 class QuasiNewton:
-    """L-BFGS (Nocedal 1980; Liu and Nocedal 1989): ten steps an iteration.
+    """L-BFGS (Nocedal 1980; Liu and Nocedal 1989): five steps an iteration.
 
     Parameters
     ----------
