@@ -49,7 +49,7 @@ def test_fit_is_train_on_standardised_data():
     problem = fg.Problem(fg.MLP((3, 6, 1)), Z, s, l2=0.3 / T, penalize_biases=False)
     assert model.loss_ == pytest.approx(problem.loss(model.theta_), rel=1e-12)
     seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
-    result = fg.train(problem, seed=seed, max_iter=30)
+    result = fg.train(problem, seed=seed, method="auto", max_iter=30)
     assert model.loss_ == pytest.approx(result.loss, rel=1e-6)
     predicted = y.mean() + y.std() * problem.network.predict(result.theta, Z)[:, 0]
     np.testing.assert_allclose(model.predict(X), predicted, rtol=1e-6)

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import validate_data
 
 from fastggn.errors import unknown_name
-from fastggn.estimators.base import GGNEstimator, takes_steps
+from fastggn.estimators.base import INPUTS, GGNEstimator, dense, takes_steps
 from fastggn.estimators.frames import as_frame as framed
 from fastggn.estimators.samples import Samples
 from fastggn.losses import Loss, get_loss
@@ -52,9 +52,8 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         Weight of the L2 penalty ``alpha / (2 sum(w)) |W|^2``, W all weights but the biases and w
         the sample weights (their sum is T without any), beside the mean loss: as in scikit-learn.
         Not used where `regularization` chooses it; "bayesian" penalises the biases too.
-    method : {"lm", "newton", "ggn", "bp", "adam"}
-        As `train` takes it. "lm" is at its best where the network can fit the targets closely;
-        for noisy targets and a few hundred parameters "newton" takes fewer iterations.
+    method : {"auto", "lm", "newton", "ggn", "bp", "adam"}
+        As `train` takes it. With `batch_size` or regularization "bayesian", "auto" is "lm".
     solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
         Solves the linear systems of the method.
     batch_size : int, optional
@@ -146,7 +145,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         *,
         loss: str = "log_loss",
         alpha: float = 1e-4,
-        method: str = "lm",
+        method: str = "auto",
         solver: str = "auto",
         batch_size: int | None = None,
         max_iter: int = 200,
@@ -234,6 +233,24 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
             return framed(labels, X, self.target_names_in_, table=False)
         return labels
 
+    def decision_function(self, X: Any) -> FloatArray:
+        """Return how far the samples are on the side of the classes: the logits.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, shape (T, n_0)
+
+        Returns
+        -------
+        ndarray, shape (T,), or (T, n_classes)
+            For two classes one number, positive for the second; else one for each class, or for
+            each label of several, positive where the label is given.
+        """
+        outputs = self._outputs(self._inputs(X))
+        if self._multilabel or len(self.classes_) > 2:
+            return outputs
+        return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs[:, 0]
+
     def predict_proba(self, X: Any, *, as_frame: bool = False) -> Any:
         """Return the probabilities of the classes.
 
@@ -287,13 +304,11 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         return framed(values, X, names, table=True)
 
     def _checked_data(self, X: Any, y: Any, first: bool) -> tuple[FloatArray, NDArray[Any]]:
-        X, y = validate_data(
-            self, X, y, multi_output=True, dtype=np.float64, order="C", reset=first
-        )
+        X, y = validate_data(self, X, y, multi_output=True, **INPUTS, reset=first)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_classification_targets(y)
-        return X, y
+        return dense(X), y
 
     def _encode(self, y: NDArray[Any], first: bool, classes: Any) -> FloatArray:
         if first:

@@ -132,7 +132,7 @@ def fit_network(settings: Settings, task: Task, rng: Any) -> Fitted:
     for number in range(settings.n_restarts):
         options = dict(task.options)
         if limit is not None:
-            options["max_time"] = max(limit - (time.monotonic() - began), 1e-3)
+            options["max_time"] = max(limit - (time.monotonic() - began), 1e-9)
         start = task.start if number == 0 else None
         found = _RUNS[settings.regularization](
             settings, task, problem, start, draw_seed(rng), options

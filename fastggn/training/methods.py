@@ -102,10 +102,12 @@ def make_method(
 def _prefers_newton(problem: Problem, solver: str) -> bool:
     """Whether "auto" takes Newton's method: residuals stay, and its matrix costs little.
 
-    Noise leaves residuals whose second derivatives the Gauss-Newton matrix leaves out.
+    Noise leaves residuals whose second derivatives the Gauss-Newton matrix leaves out; with more
+    parameters than equations there is an exact fit.
     """
     small = problem.n_params <= NEWTON_LIMIT and solver in ("auto", "cholesky")
-    return small and problem.loss_function.name not in CLASSES
+    determined = problem.n_samples * problem.n_outputs > problem.n_params
+    return small and determined and problem.loss_function.name not in CLASSES
 
 
 def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems:
