@@ -217,7 +217,7 @@ def test_restarts_keep_the_best():
     model = fg.GGNRegressor(3, random_state=0, max_iter=40, n_restarts=4).fit(X, y)
     assert model.loss_ <= alone[0]  # its first run starts where that one did
     hasty = fg.GGNRegressor(3, random_state=0, max_time=1e-6, n_restarts=50).fit(X, y)
-    assert hasty.n_iter_ == 1
+    assert hasty.n_iter_ <= 1
 
 
 def test_warm_start_goes_on():

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
 
-__all__ = ["Alternating", "Handover"]
+__all__ = ["Alternating", "Handover", "smaller_side"]
 
 # The work of a second-order iteration in evaluations of loss and gradient: its matrix takes T N^2
-# operations where these take T N, and the kernels are the faster the larger they are. Measured
+# operations where these take T N (the dual one likewise, of its own side). Measured
 # from 6 to 55 for N from 61 to 760 (docs/decisions/0012-method-auto.md).
-EVALUATIONS_PER_PARAMETER, LEAST_WORK = 0.05, 10.0
+EVALUATIONS_PER_SIDE, LEAST_WORK = 0.05, 10.0
 # Second-order iterations of a trial: their damping has to settle first.
 TRIAL = 3
 # A trial comes after so many of its own works, and after each that failed, twice as late.
@@ -49,7 +49,7 @@ class Alternating:
         self._quasi = QuasiNewton(problem, counts)
         self._method = method
         self._counts = counts
-        self._cost = max(LEAST_WORK, EVALUATIONS_PER_PARAMETER * problem.n_params)
+        self._cost = max(LEAST_WORK, EVALUATIONS_PER_SIDE * smaller_side(problem))
         self._second_order = False
         self._patience = PATIENCE * TRIAL * self._cost
         self._work = 0.0  # of the method at hand since it took over
@@ -118,6 +118,11 @@ class Alternating:
         put(self, state, *STATE)
         self._quasi.restore(state["quasi"])
         self._method.restore(state["method"])
+
+
+def smaller_side(problem: Problem) -> int:
+    """Return the side of the smaller of the two systems: N or T n_L."""
+    return min(problem.n_params, problem.n_samples * problem.n_outputs)
 
 
 class Handover:

@@ -96,9 +96,9 @@ def train(
         finite step and warns when the loss rises.
         "newton": the exact Hessian in a trust region, dense up to 1000 parameters (More and
         Sorensen 1983), matrix-free above (Steihaug 1983).
-        "auto": "lm" up to 400 parameters, then "newton" up to 300 where it gets slow and the loss
-        is not one on classes. Above 400 L-BFGS, five steps an iteration (Liu and Nocedal 1989),
-        with trials of "lm", which stays as long as it lowers the loss more for its work.
+        "auto": "lm" for up to 400 parameters or equations (T n_L), then "newton", up to 300, where
+        it gets slow and the loss is not one on classes; beyond, L-BFGS, five steps an iteration
+        (Liu and Nocedal 1989), with trials of "lm", which stays while it pays more.
         "bp": gradient descent on all samples. "adam": Kingma and Ba 2015.
     solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
         Solves the systems of "lm" and "ggn"; for "newton", "cholesky" is dense and "lsqr"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastggn.solvers import spares_biases
-from fastggn.training.alternating import Alternating, Handover
+from fastggn.training.alternating import Alternating, Handover, smaller_side
 from fastggn.training.bayesian import EvidenceControl, KeptSystems
 from fastggn.training.clock import Clock
 from fastggn.training.escape import Escape, NegativeCurvature, Noise
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["make_escape", "make_method"]
 
-# Up to so many parameters "auto" has no use for gradients alone.
+# Up to so many parameters or equations "auto" has no use for gradients alone.
 SMALL = 400
 # Up to so many it ends with Newton's method for losses of other kinds than these.
 NEWTON_LIMIT = 300
@@ -72,7 +72,7 @@ def make_method(
         return Adam(problem, options.alpha, size, rng, clock, counts)
     if options.method == "auto":
         damped = make_method(problem, replace(options, method="lm"), rng, clock, counts)
-        if problem.n_params > SMALL:
+        if smaller_side(problem) > SMALL:
             return Alternating(problem, damped, counts)
         if not _prefers_newton(problem, options.solver):
             return damped

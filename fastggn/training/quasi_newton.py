@@ -78,17 +78,19 @@ class Memory:
         return np.asarray(scale * (g - self._y.T @ a) + self._s.T @ b)
 
     def state(self) -> State:
-        """Return the pairs."""
-        return {"s": self._s, "y": self._y}
+        """Return the pairs and their products."""
+        return {"s": self._s, "y": self._y, "r": self._r, "yy": self._yy}
 
     def restore(self, state: State) -> None:
         """Take the pairs over."""
-        pairs = [np.asarray(state[name], dtype=np.float64) for name in ("s", "y")]
-        if any(part.ndim != 2 or part.shape[1] != self._n_params for part in pairs):
+        s, y, r, yy = (np.asarray(state[name], np.float64) for name in ("s", "y", "r", "yy"))
+        if s.ndim != 2 or s.shape[1] != self._n_params or s.shape != y.shape:
             raise ValueError("the pairs are of another number of parameters")
-        self.clear()
-        for s, y in zip(*pairs, strict=True):
-            self.add(s, y)
+        if r.shape != 2 * s.shape[:1] or yy.shape != r.shape:
+            raise ValueError("the products of the pairs are of another number of pairs")
+        # The order in memory decides the bits of products.
+        self._s, self._y = np.ascontiguousarray(s), np.ascontiguousarray(y)
+        self._r, self._yy = np.asfortranarray(r), np.asfortranarray(yy)
 
 
 class QuasiNewton:
