@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy.sparse import csc_matrix, csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
@@ -359,3 +360,21 @@ def test_iris_with_names():
     model = fg.GGNClassifier(5, random_state=0).fit(data.data, names)
     assert list(model.feature_names_in_) == list(data.data.columns)
     assert model.score(data.data, names) > 0.97
+
+
+@pytest.mark.parametrize("labels", [y > 40, LABELS, np.column_stack([y > 40, y > 42]).astype(int)])
+def test_decision_function_and_sparse_inputs(labels):
+    model = fg.GGNClassifier(**QUICK).fit(X, labels)
+    found, p = model.decision_function(X), model.predict_proba(X)
+    if found.ndim == 1:
+        np.testing.assert_allclose(1.0 / (1.0 + np.exp(-found)), p[:, 1], rtol=1e-10)
+        two = fg.GGNClassifier(**QUICK, loss="softmax_cross_entropy").fit(X, labels)
+        margin = np.diff(two.predict_log_proba(X), axis=1)[:, 0]
+        np.testing.assert_allclose(two.decision_function(X), margin, rtol=1e-8, atol=1e-8)
+    elif labels.ndim == 2:
+        np.testing.assert_array_equal(found > 0.0, model.predict(X) == 1)
+    else:
+        np.testing.assert_array_equal(model.classes_[found.argmax(axis=1)], model.predict(X))
+    sparse = fg.GGNClassifier(**QUICK).fit(csr_matrix(X), labels)
+    np.testing.assert_array_equal(sparse.theta_, model.theta_)
+    np.testing.assert_array_equal(sparse.predict(csc_matrix(X)), model.predict(X))
