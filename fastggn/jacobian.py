@@ -80,19 +80,19 @@ class FactoredJacobian:
         self.comm = comm
         self._workspace = spaces.lend_to(self)
         self._kept: Block | None = None
+        self._per_block = plan.chunks_per_block(plan.n_units * n_columns)
 
     def blocks(self, *, whole: bool = False) -> Iterator[Block]:
         """Yield the samples in blocks after a forward sweep; all in one block if `whole`."""
         plan = self.plan
-        per_block = plan.chunks_per_block(plan.n_units * self.n_columns)
-        if whole or per_block >= plan.n_chunks:
+        if whole or self._per_block >= plan.n_chunks:
             if self._kept is None or self._kept.size < plan.n_samples:
                 inputs, gates = self._samples.read(0, plan.n_samples)
                 self._kept = Block(plan, self.theta, 0, inputs, gates, self._workspace)
             yield self._kept
             return
         self._kept = None
-        step = per_block * plan.chunk
+        step = self._per_block * plan.chunk
         for start, (inputs, gates) in self._samples.parts(step):
             block = Block(plan, self.theta, start, inputs, gates, self._workspace)
             del inputs, gates  # the block holds copies, and the next ones are being read
@@ -101,11 +101,14 @@ class FactoredJacobian:
     def _factors_of(self, block: Block) -> FloatArray:
         """Return S of a block, shape (B, n_L, n_S), C-ordered."""
         if self._factors is None:
-            return np.tile(np.eye(self.n_columns), (block.size, 1, 1))
+            return self.plan.identities(block.size)
         return self._factors(block)
 
-    def by_factor(self, indices: str, factors: FloatArray, vectors: FloatArray) -> FloatArray:
-        """Return S or its transpose times vectors (p, B, .), a multiple of I where isotropic."""
+    def by_factor(self, indices: str, block: Block, vectors: FloatArray) -> FloatArray:
+        """Return S or its transpose times vectors (p, B, .), which may be these themselves."""
+        if self._factors is None:
+            return vectors
+        factors = self._factors(block)
         if self._isotropic:
             return np.asarray(factors[:, :1, 0] * vectors)
         return np.asarray(np.einsum(indices, factors, vectors))
@@ -119,8 +122,7 @@ class FactoredJacobian:
         out = np.empty((directions.shape[0], self.n_rows))
         for block in self.blocks():
             tangent = block.tangents(np.ascontiguousarray(directions))
-            if self._factors is not None:
-                tangent = self.by_factor("bos,pbo->pbs", self._factors(block), tangent)
+            tangent = self.by_factor("bos,pbo->pbs", block, tangent)
             out[:, self._rows(block)] = tangent.reshape(directions.shape[0], -1)
         out *= self._root
         return out
@@ -132,10 +134,7 @@ class FactoredJacobian:
 
         def outer(block: Block) -> FloatArray:
             u = self._root * cotangents[:, self._rows(block)]
-            u = u.reshape(p, block.size, self.n_columns)
-            if self._factors is None:
-                return u
-            return self.by_factor("bos,pbs->pbo", self._factors(block), u)
+            return self.by_factor("bos,pbs->pbo", block, u.reshape(p, block.size, self.n_columns))
 
         return self.pull_back(outer, p)
 

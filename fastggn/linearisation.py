@@ -23,6 +23,9 @@ __all__ = ["Linearisation", "LossTerms", "Objective", "prepared_targets"]
 FloatArray = NDArray[np.float64]
 Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
+# The weights of samples without weights, by the axes of what they multiply.
+_ONES: dict[int, FloatArray] = {axes: np.ones((1,) * axes) for axes in (1, 2, 3)}
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -35,6 +38,8 @@ class Objective:
     targets : ndarray or StreamedTargets, shape (T, n_L)
     weights : ndarray, shape (T,)
         T w_i / sum w: exactly 1 where no weights are given. The objective divides by T.
+    weighted : bool
+        Whether weights are given.
     loss : Loss
     curvature : {"psd", "exact"}
     l2 : float
@@ -48,11 +53,17 @@ class Objective:
     samples: Samples
     targets: FloatArray | StreamedTargets
     weights: FloatArray
+    weighted: bool
     loss: Loss
     curvature: str
     l2: float
     comm: Comm
     n_samples: int
+
+    @cached_property
+    def terms(self) -> LossTerms:
+        """The loss on blocks of the samples."""
+        return LossTerms(self)
 
 
 def prepared_targets(
@@ -83,55 +94,76 @@ def prepared_targets(
 
 
 class LossTerms:
-    """Value, gradient and curvature of the loss on a block, with the weights put in."""
+    """Value, gradient and curvature of the loss on a block, with the weights put in.
+
+    Attributes
+    ----------
+    signed : bool
+        Whether the curvature has signs.
+    identity : bool
+        Whether the factor S of every sample is the identity.
+    """
 
     def __init__(self, objective: Objective) -> None:
         self._loss = objective.loss
         self._targets = objective.targets
-        self._weights = objective.weights
+        self._weights = objective.weights if objective.weighted else None
         self._share = 1.0 / objective.n_samples
         self._exact = objective.curvature == "exact" and not objective.loss.psd_is_exact
         self.signed = self._exact and not objective.loss.convex
+        self.identity = objective.loss.unit_hessian and not objective.weighted
 
-    def _at(self, block: Block) -> tuple[FloatArray, FloatArray, FloatArray]:
-        rows = slice(block.start, block.stop)
-        return block.outputs, self._targets[rows], self._weights[rows]
+    def _at(self, block: Block) -> tuple[FloatArray, FloatArray]:
+        return block.outputs, self._targets[block.start : block.stop]
+
+    def _weights_of(self, block: Block, n_axes: int) -> FloatArray:
+        """Return the weights of a block along the first of so many axes."""
+        if self._weights is None:
+            return _ONES[n_axes]
+        return self._weights[block.start : block.stop].reshape(-1, *(1,) * (n_axes - 1))
 
     def value(self, block: Block) -> float:
         """Return the weighted sum of the losses; inf or nan where the outputs overflow."""
-        outputs, targets, weights = self._at(block)
         with np.errstate(all="ignore"):
-            return self._share * float(np.sum(weights * self._loss.value(outputs, targets)))
+            losses = self._loss.value(*self._at(block))
+            if self._weights is not None:
+                losses = self._weights_of(block, 1) * losses
+            return self._share * float(losses.sum())
 
     def gradient(self, block: Block) -> FloatArray:
         """Return (w_i / sum w) gradE_i, shape (B, n_L)."""
-        outputs, targets, weights = self._at(block)
         with np.errstate(all="ignore"):
-            return self._share * weights[:, None] * self._loss.gradient(outputs, targets)
+            share = self._share * self._weights_of(block, 2)
+            return np.asarray(share * self._loss.gradient(*self._at(block)))
 
     def hessian(self, block: Block) -> FloatArray:
         """Return (w_i / sum w) H_E,i, shape (B, n_L, n_L)."""
-        outputs, targets, weights = self._at(block)
         with np.errstate(all="ignore"):
-            return self._share * weights[:, None, None] * self._loss.hessian(outputs, targets)
+            share = self._share * self._weights_of(block, 3)
+            return np.asarray(share * self._loss.hessian(*self._at(block)))
 
     def factor(self, block: Block) -> Factor:
         """Return (S, b, signs): (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None.
 
         With the square roots of the weights, but not of 1/T, in S and b.
         """
-        outputs, targets, weights = self._at(block)
-        root = np.sqrt(weights)
+        outputs, targets = self._at(block)
+        root = np.sqrt(self._weights_of(block, 3))
         with np.errstate(all="ignore"):
             if self.signed:
                 factors, signs = self._loss.signed_factor(outputs, targets)
-                return root[:, None, None] * factors, None, signs
+                return root * factors, None, signs
             if self._exact:
-                factors = self._loss.hessian_sqrt(outputs, targets)
-                return root[:, None, None] * factors, None, None
+                return root * self._loss.hessian_sqrt(outputs, targets), None, None
             factors, b = self._loss.curvature_factor(outputs, targets)
-            return root[:, None, None] * factors, None if b is None else root[:, None] * b, None
+            return root * factors, None if b is None else root.reshape(-1, 1) * b, None
 
+    def b(self, block: Block) -> FloatArray:
+        """Return b where S is the identity: the gradients."""
+        with np.errstate(all="ignore"):
+            return self._loss.gradient(*self._at(block))
+
+    @cached_property
     def n_columns(self) -> int:
         """Return n_S, the columns of the factor of one sample."""
         targets = self._targets[:1]
@@ -144,7 +176,7 @@ class LossTerms:
 
 
 class _KeptFactor:
-    """The loss's factor of the block that was asked for last.
+    """The loss's factor of the block that was asked for last, and its b.
 
     An object of its own: a closure over the linearisation would be a reference cycle, and its
     workspace would come back only with the next garbage collection.
@@ -164,6 +196,10 @@ class _KeptFactor:
     def __call__(self, block: Block) -> FloatArray:
         """Return S of the block, shape (B, n_L, n_S)."""
         return self.of(block)[0]
+
+    def b(self, block: Block) -> FloatArray | None:
+        """Return b of the block, shape (B, n_S), None where no finite one exists."""
+        return self._terms.b(block) if self._terms.identity else self.of(block)[1]
 
 
 class Linearisation:
@@ -188,15 +224,15 @@ class Linearisation:
         self.l2 = objective.l2
         self.comm = objective.comm
         self.n_params = objective.plan.n_params
-        self._terms = LossTerms(objective)
+        self._terms = objective.terms
         self._factors = _KeptFactor(self._terms)
         self._root = float(np.sqrt(1.0 / objective.n_samples))
         self.rows = FactoredJacobian(
             objective.plan,
             objective.samples,
             theta,
-            self._factors,
-            self._terms.n_columns(),
+            None if self._terms.identity else self._factors,
+            self._terms.n_columns,
             spaces,
             weight=1.0 / objective.n_samples,
             isotropic=objective.loss.unit_hessian,
@@ -239,7 +275,7 @@ class Linearisation:
         out = np.empty(self.own_rows)
         missing = False
         for block in self.rows.blocks():
-            part = self._factors.of(block)[1]
+            part = self._factors.b(block)
             missing = part is None
             if part is None:
                 break
@@ -307,9 +343,8 @@ class Linearisation:
         out = np.empty(self.own_rows)
         for block in self.rows.blocks():
             second = block.second_tangent(np.ascontiguousarray(v))
-            out[self._slice(block)] = np.einsum(
-                "bos,bo->bs", self._factors.of(block)[0], second
-            ).ravel()
+            image = self.rows.by_factor("bos,pbo->pbs", block, second[None])
+            out[self._slice(block)] = image.ravel()
         out *= self._root
         return out
 
@@ -324,13 +359,13 @@ class Linearisation:
 
         def outer(block: Block) -> FloatArray:
             nonlocal missing
-            factor, b, _ = self._factors.of(block)
+            b = self._factors.b(block)
             if b is None:
                 missing = True
                 return np.zeros((1, *block.outputs.shape))
-            image = self.rows.by_factor("bos,pbo->pbs", factor, block.tangents(direction))
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction))
             residual = self._root * b - self._root * image
-            return self.rows.by_factor("bos,pbs->pbo", factor, self._root * residual)
+            return self.rows.by_factor("bos,pbs->pbo", block, self._root * residual)
 
         found = self.rows.pull_back(outer)[0]
         return None if self.comm.any(missing) else np.asarray(found)
@@ -341,8 +376,8 @@ class Linearisation:
         direction = np.ascontiguousarray(v).reshape(1, -1)
         own = 0.0
         for block in self.rows.blocks():
-            factor, _, signs = self._factors.of(block)
-            image = self.rows.by_factor("bos,pbo->pbs", factor, block.tangents(direction)).ravel()
+            signs = self._factors.of(block)[2] if self._terms.signed else None
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction)).ravel()
             image *= self._root
             own += float(image @ (image if signs is None else signs.ravel() * image))
         return self.comm.total(own)
@@ -351,9 +386,7 @@ class Linearisation:
         """Yield A v, of this process, in parts; see `fastggn.parallel.threads.pooled`."""
         direction = np.ascontiguousarray(v).reshape(1, -1)
         for block in self.rows.blocks():
-            image = self.rows.by_factor(
-                "bos,pbo->pbs", self._factors(block), block.tangents(direction)
-            )
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction))
             image *= self._root
             yield image.ravel()
 

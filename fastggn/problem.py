@@ -172,7 +172,16 @@ class Problem:
             relative = weights / (comm.total(weights.sum()) / self.n_samples or 1.0)
         samples = Samples(source, gates, targets)
         self._objective = Objective(
-            plan, samples, targets, relative, loss, curvature, l2, comm, self.n_samples
+            plan,
+            samples,
+            targets,
+            relative,
+            weights is not None,
+            loss,
+            curvature,
+            l2,
+            comm,
+            self.n_samples,
         )
         self._spaces = WorkspacePool()
         self._seen = Glance(0), Glance(0)  # nothing: these samples came in no pass over a file
