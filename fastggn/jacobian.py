@@ -165,7 +165,7 @@ class FactoredJacobian:
         fresh = lend((tiling.n_lanes, tiling.size), dtype)
         lanes = self._lanes_of_gram(tiling, by_rows, signs, fresh)
         out = lend((plan.n_params, plan.n_params), np.float64)
-        with workers_for(2.0 * (lanes.size + out.size)):
+        with workers_for(self._gram_operations(tiling)):  # those who assembled are awake
             if by_rows:
                 rows.expand_rows(tiling.tiles, lanes, self._weight, out)
             else:
@@ -173,6 +173,9 @@ class FactoredJacobian:
                 panels.expand(self.theta, plan.layers, tiling.tiles, lanes, kind, self._weight, out)
             panels.mirror(out)
         return out
+
+    def _gram_operations(self, tiling: Tiling) -> float:
+        return 2.0 * self.n_rows * tiling.size
 
     def _lanes_of_gram(
         self, tiling: Tiling, by_rows: bool, signs: FloatArray | None, lanes: NDArray[Any]
@@ -190,7 +193,7 @@ class FactoredJacobian:
             right = left
             if signs is not None:
                 right = left * self._signs_of(block, signs)
-            with workers_for(2.0 * block.size * self.n_columns * tiling.size):
+            with workers_for(self._gram_operations(tiling)):
                 assemble(
                     self.plan.layers,
                     tiling.tiles,

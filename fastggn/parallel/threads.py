@@ -32,9 +32,9 @@ __all__ = [
     "workers_for",
 ]
 
-# Operations below which a pass runs on the calling thread, some 0.1 ms: waking the workers costs
-# up to 40 microseconds, and on a shared machine a barrier can cost a time slice.
-_WORTH_SHARING = 8e6
+# Operations below which a pass runs on the calling thread, some 40 microseconds: waking the workers
+# costs as much, and on a shared machine a barrier can cost a time slice.
+_WORTH_SHARING = 4e6
 
 P = ParamSpec("P")
 R = TypeVar("R")
