@@ -36,6 +36,8 @@ class Objective:
     targets : ndarray or StreamedTargets, shape (T, n_L)
     weights : ndarray, shape (T,)
         T w_i / sum w: exactly 1 where no weights are given. The objective divides by T.
+    weighted : bool
+        Whether weights are given.
     loss : Loss
     curvature : {"psd", "exact"}
     penalty : Penalty
@@ -50,6 +52,7 @@ class Objective:
     samples: Samples
     targets: FloatArray | StreamedTargets
     weights: FloatArray
+    weighted: bool
     loss: Loss
     curvature: str
     penalty: Penalty
@@ -57,9 +60,9 @@ class Objective:
     n_samples: int
 
     @cached_property
-    def n_columns(self) -> int:
-        """n_S, the columns of the loss's factor of one sample: asked for at every point."""
-        return LossTerms(self).n_columns()
+    def terms(self) -> LossTerms:
+        """The loss on blocks of the samples."""
+        return LossTerms(self)
 
 
 def prepared_targets(
@@ -90,7 +93,7 @@ def prepared_targets(
 
 
 class _KeptFactor:
-    """The loss's factor of the block that was asked for last.
+    """The loss's factor of the block that was asked for last, and its b.
 
     An object of its own: a closure over the linearisation would be a reference cycle, and its
     workspace would come back only with the next garbage collection.
@@ -110,6 +113,10 @@ class _KeptFactor:
     def __call__(self, block: Block) -> FloatArray:
         """Return S of the block, shape (B, n_L, n_S)."""
         return self.of(block)[0]
+
+    def b(self, block: Block) -> FloatArray | None:
+        """Return b of the block, shape (B, n_S), None where no finite one exists."""
+        return self._terms.b(block) if self._terms.identity else self.of(block)[1]
 
 
 class Linearisation:
@@ -136,15 +143,15 @@ class Linearisation:
         self._penalty = objective.penalty
         self.comm = objective.comm
         self.n_params = objective.plan.n_params
-        self._terms = LossTerms(objective)
+        self._terms = objective.terms
         self._factors = _KeptFactor(self._terms)
         self._root = float(np.sqrt(1.0 / objective.n_samples))
         self.rows = FactoredJacobian(
             objective.plan,
             objective.samples,
             theta,
-            self._factors,
-            objective.n_columns,
+            None if self._terms.identity else self._factors,
+            self._terms.n_columns,
             spaces,
             weight=1.0 / objective.n_samples,
             isotropic=objective.loss.unit_hessian,
@@ -204,7 +211,7 @@ class Linearisation:
         out = np.empty(self.own_rows)
         missing = False
         for block in self.rows.blocks():
-            part = self._factors.of(block)[1]
+            part = self._factors.b(block)
             missing = part is None
             if part is None:
                 break
@@ -283,9 +290,8 @@ class Linearisation:
         out = np.empty(self.own_rows)
         for block in self.rows.blocks():
             second = block.second_tangent(np.ascontiguousarray(v))
-            out[self._slice(block)] = np.einsum(
-                "bos,bo->bs", self._factors.of(block)[0], second
-            ).ravel()
+            image = self.rows.by_factor("bos,pbo->pbs", block, second[None])
+            out[self._slice(block)] = image.ravel()
         out *= self._root
         return out
 
@@ -300,13 +306,13 @@ class Linearisation:
 
         def outer(block: Block) -> FloatArray:
             nonlocal missing
-            factor, b, _ = self._factors.of(block)
+            b = self._factors.b(block)
             if b is None:
                 missing = True
                 return np.zeros((1, *block.outputs.shape))
-            image = self.rows.by_factor("bos,pbo->pbs", factor, block.tangents(direction))
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction))
             residual = self._root * b - self._root * image
-            return self.rows.by_factor("bos,pbs->pbo", factor, self._root * residual)
+            return self.rows.by_factor("bos,pbs->pbo", block, self._root * residual)
 
         found = self.rows.pull_back(outer)[0]
         return None if self.comm.any(missing) else np.asarray(found)
@@ -317,8 +323,8 @@ class Linearisation:
         direction = np.ascontiguousarray(v).reshape(1, -1)
         own = 0.0
         for block in self.rows.blocks():
-            factor, _, signs = self._factors.of(block)
-            image = self.rows.by_factor("bos,pbo->pbs", factor, block.tangents(direction)).ravel()
+            signs = self._factors.of(block)[2] if self._terms.signed else None
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction)).ravel()
             image *= self._root
             own += float(image @ (image if signs is None else signs.ravel() * image))
         return self.comm.total(own)
@@ -327,9 +333,7 @@ class Linearisation:
         """Yield A v, of this process, in parts; see `fastggn.parallel.threads.pooled`."""
         direction = np.ascontiguousarray(v).reshape(1, -1)
         for block in self.rows.blocks():
-            image = self.rows.by_factor(
-                "bos,pbo->pbs", self._factors(block), block.tangents(direction)
-            )
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction))
             image *= self._root
             yield image.ravel()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,64 +19,88 @@ FloatArray = NDArray[np.float64]
 Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 
+# The weights of samples without weights, by the axes of what they multiply.
+_ONES: dict[int, FloatArray] = {axes: np.ones((1,) * axes) for axes in (1, 2, 3)}
+
+
 class LossTerms:
-    """Value, gradient and curvature of the loss on a block, with the weights put in."""
+    """Value, gradient and curvature of the loss on a block, with the weights put in.
+
+    Attributes
+    ----------
+    signed : bool
+        Whether the curvature has signs.
+    identity : bool
+        Whether the factor S of every sample is the identity.
+    """
 
     def __init__(self, objective: Objective) -> None:
         self._loss = objective.loss
         self._targets = objective.targets
-        self._weights = objective.weights
+        self._weights = objective.weights if objective.weighted else None
         self._share = 1.0 / objective.n_samples
         self._exact = objective.curvature == "exact" and not objective.loss.psd_is_exact
         self.signed = self._exact and not objective.loss.convex
-        self._seen: tuple[Block | None, FloatArray | None] = (None, None)
+        self.identity = objective.loss.unit_hessian and not objective.weighted
 
-    def _at(self, block: Block) -> tuple[FloatArray, FloatArray, FloatArray]:
-        rows = slice(block.start, block.stop)
-        return block.outputs, self._targets[rows], self._weights[rows]
+    def _at(self, block: Block) -> tuple[FloatArray, FloatArray]:
+        return block.outputs, self._targets[block.start : block.stop]
+
+    def _weights_of(self, block: Block, n_axes: int) -> FloatArray:
+        """Return the weights of a block along the first of so many axes."""
+        if self._weights is None:
+            return _ONES[n_axes]
+        return self._weights[block.start : block.stop].reshape(-1, *(1,) * (n_axes - 1))
 
     def value(self, block: Block) -> float:
         """Return the weighted sum of the losses; inf or nan where the outputs overflow."""
-        outputs, targets, weights = self._at(block)
         with np.errstate(all="ignore"):
             # The gradient is asked for next where the block's point is accepted: the exponentials
             # of a loss on classes serve both.
-            values, gradient = self._loss.value_and_gradient(outputs, targets)
-            self._seen = block, gradient
-            return self._share * float(np.sum(weights * values))
+            losses, block.loss_gradient = self._loss.value_and_gradient(*self._at(block))
+            if self._weights is not None:
+                losses = self._weights_of(block, 1) * losses
+            return self._share * float(losses.sum())
 
     def gradient(self, block: Block) -> FloatArray:
         """Return (w_i / sum w) gradE_i, shape (B, n_L)."""
-        outputs, targets, weights = self._at(block)
         with np.errstate(all="ignore"):
-            block_seen, gradient = self._seen
-            if block_seen is not block or gradient is None:
-                gradient = self._loss.gradient(outputs, targets)
-            return self._share * weights[:, None] * gradient
+            share = self._share * self._weights_of(block, 2)
+            return np.asarray(share * self._gradient(block))
+
+    def _gradient(self, block: Block) -> FloatArray:
+        if block.loss_gradient is None:
+            return self._loss.gradient(*self._at(block))
+        return block.loss_gradient
 
     def hessian(self, block: Block) -> FloatArray:
         """Return (w_i / sum w) H_E,i, shape (B, n_L, n_L)."""
-        outputs, targets, weights = self._at(block)
         with np.errstate(all="ignore"):
-            return self._share * weights[:, None, None] * self._loss.hessian(outputs, targets)
+            share = self._share * self._weights_of(block, 3)
+            return np.asarray(share * self._loss.hessian(*self._at(block)))
 
     def factor(self, block: Block) -> Factor:
         """Return (S, b, signs): (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None.
 
         With the square roots of the weights, but not of 1/T, in S and b.
         """
-        outputs, targets, weights = self._at(block)
-        root = np.sqrt(weights)
+        outputs, targets = self._at(block)
+        root = np.sqrt(self._weights_of(block, 3))
         with np.errstate(all="ignore"):
             if self.signed:
                 factors, signs = self._loss.signed_factor(outputs, targets)
-                return root[:, None, None] * factors, None, signs
+                return root * factors, None, signs
             if self._exact:
-                factors = self._loss.hessian_sqrt(outputs, targets)
-                return root[:, None, None] * factors, None, None
+                return root * self._loss.hessian_sqrt(outputs, targets), None, None
             factors, b = self._loss.curvature_factor(outputs, targets)
-            return root[:, None, None] * factors, None if b is None else root[:, None] * b, None
+            return root * factors, None if b is None else root.reshape(-1, 1) * b, None
 
+    def b(self, block: Block) -> FloatArray:
+        """Return b where S is the identity: the gradients."""
+        with np.errstate(all="ignore"):
+            return self._gradient(block)
+
+    @cached_property
     def n_columns(self) -> int:
         """Return n_S, the columns of the factor of one sample."""
         targets = self._targets[:1]

@@ -177,9 +177,8 @@ class Problem:
             # A batch whose weights are all zero contributes nothing.
             relative = weights / (comm.total(weights.sum()) / self.n_samples or 1.0)
         samples = Samples(source, gates, targets)
-        self._objective = Objective(
-            plan, samples, targets, relative, loss, curvature, penalty, comm, self.n_samples
-        )
+        held = (plan, samples, targets, relative, weights is not None)
+        self._objective = Objective(*held, loss, curvature, penalty, comm, self.n_samples)
         self._spaces = WorkspacePool()
         self._seen = Glance(0), Glance(0)  # nothing: these samples came in no pass over a file
 

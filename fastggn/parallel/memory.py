@@ -6,9 +6,7 @@ limit stands in the control groups, of version 1 or 2, its own or an ancestor's.
 
 from __future__ import annotations
 
-import functools
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,9 +16,6 @@ __all__ = ["available_memory"]
 
 # Where nothing can be found out (no /proc, no sysconf): what any current machine has.
 FALLBACK_BYTES = 2 * 1024**3
-
-# For so long an answer holds.
-FRESH_SECONDS = 0.5
 
 # By version of the groups: limit, usage, reclaimable entry of memory.stat.
 FILES = {
@@ -46,19 +41,10 @@ def available_memory(root: str | Path = "/") -> int:
     int
         Bytes, at least 0.
     """
-    if str(root) != "/":
-        return _measured(Path(root))
-    return _recent(int(time.monotonic() / FRESH_SECONDS))
-
-
-@functools.lru_cache(maxsize=1)
-def _recent(period: int) -> int:
-    """Return the memory available, measured once in a while: that reads a dozen files."""
-    return _measured(Path("/"))
-
-
-def _measured(base: Path) -> int:
-    return max(0, min([_machine(base), *_group_rooms(base)]))
+    base = Path(root)
+    left = [_machine(base)]
+    left.extend(_group_rooms(base))
+    return max(0, min(left))
 
 
 def _machine(base: Path) -> int:

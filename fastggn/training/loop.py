@@ -266,8 +266,7 @@ def _run(
     plan: Checkpointing | None,
 ) -> TrainResult:
     comm = comm_of(problem)
-    drawn = shared_seed(comm, seed)
-    rng = np.random.default_rng(drawn)
+    rng = np.random.default_rng(drawn := shared_seed(comm, seed))
     clock, counts = Clock(options.max_time, comm), Counts()
     validation = make_validation(options.validation)
     stopping = Stopping(options.tolerances, clock, validation)
@@ -289,8 +288,10 @@ def _run(
     if not start.resumed:
         validation.begin(point)
     escape = make_escape(problem, options.escape, initial_loss, rng, counts)
+    first = [point]
+    del point  # handed over: kept here, it would hold a workspace for the whole run
     try:
-        point, verdict = _iterate(start, point, method, escape, stopping, journal, saver)
+        point, verdict = _iterate(start, first.pop(), method, escape, stopping, journal, saver)
     except BaseException:
         saver.finish(None)
         raise
@@ -361,6 +362,7 @@ def _iterate(
             before, point = point, move.point
             stop = journal.write(move)
             verdict = stopping.after(before, move)
+            del before  # its workspace serves the next point
             if not move.cut:
                 saver.note(point, verdict)
             if stop and (verdict is None or _may_leave(verdict, escape, stopping)):
