@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from fastggn.training.moves import Counts, Move, arrive, norm
+from fastggn.training.moves import Counts, Move, norm
 from fastggn.training.state import State
 
 if TYPE_CHECKING:
@@ -152,26 +152,33 @@ class QuasiNewton:
         loss = float(point.loss)
         for _ in range(TRIALS):
             self._counts.evaluations += 1
-            new = arrive(self._problem, point.theta + length * direction)
-            if new is None or not new.loss <= loss + DECREASE * length * slope:
+            theta = point.theta + length * direction
+            if not np.isfinite(theta).all():
+                return best
+            new = self._problem.linearise(theta)
+            if not new.loss <= loss + DECREASE * length * slope:  # also where it is NaN
                 high = length
-                length = _shorter(low, length, loss, slope, new)
+                length = _shorter(low, length, loss, slope, float(new.loss))
                 continue
             gradient = new.gradient
+            ahead = float(gradient @ direction)
+            if not np.isfinite(ahead):
+                high, length = length, 0.5 * (low + length)
+                continue
             best = new, gradient
-            if float(gradient @ direction) >= SLOPE * slope:
+            if ahead >= SLOPE * slope:
                 return best
             low = length
             length = 0.5 * (low + high) if np.isfinite(high) else 2.0 * length
         return best
 
 
-def _shorter(low: float, length: float, loss: float, slope: float, new: Any) -> float:
+def _shorter(low: float, length: float, loss: float, slope: float, new: float) -> float:
     """Return the minimiser of the parabola through the trial, kept within the bracket."""
     width = length - low
-    if new is None or low > 0.0:
+    if low > 0.0 or not np.isfinite(new):
         return low + 0.5 * width
-    rise = (float(new.loss) - loss) / length - slope
+    rise = (new - loss) / length - slope
     return float(min(max(-0.5 * slope * length / rise, 0.1 * width), 0.5 * width))
 
 
