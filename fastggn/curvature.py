@@ -8,7 +8,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from fastggn.jacobian import sum_of_lanes
 from fastggn.kernels import expansion, hessian, panels
-from fastggn.linearisation import Linearisation, LossTerms, Objective
+from fastggn.linearisation import Linearisation, Objective
 from fastggn.parallel.threads import pooled
 from fastggn.tiling import HessianTiling
 from fastggn.workspace import Block, lane_count
@@ -33,7 +33,7 @@ class GGNOperator(LinearOperator):  # type: ignore[misc]
         images = lin.rows.products(directions)
         if lin.signs is not None:
             images *= lin.signs
-        return np.asarray((lin.rows.transposed_products(images) + lin.l2 * directions).T)
+        return np.asarray((lin.rows.transposed_products(images) + lin.decay * directions).T)
 
     def _matvec(self, v: FloatArray) -> FloatArray:
         return self._matmat(np.reshape(v, (-1, 1)))[:, 0]
@@ -47,7 +47,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]
 
     def __init__(self, objective: Objective, lin: Linearisation) -> None:
         self._lin = lin
-        self._terms = LossTerms(objective)
+        self._terms = objective.terms
         super().__init__(np.dtype(np.float64), (lin.n_params, lin.n_params))
 
     @pooled
@@ -63,7 +63,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]
                 block.add_hessian_product(directions[p], errors, hessians, lanes[p])
         assert lanes is not None
         sums = self._lin.comm.sum(np.stack([sum_of_lanes(lane) for lane in lanes]))
-        return np.asarray((sums + self._lin.l2 * directions).T)
+        return np.asarray((sums + self._lin.decay * directions).T)
 
     def _matvec(self, v: FloatArray) -> FloatArray:
         return self._matmat(np.reshape(v, (-1, 1)))[:, 0]
@@ -77,7 +77,7 @@ def dense_hessian(objective: Objective, lin: Linearisation) -> FloatArray:
     """Return the exact Hessian, shape (N, N), from panels of pairs (Shen 2018, Eqs. 26-28)."""
     plan = objective.plan
     tiling = HessianTiling(plan.net, plan.n_chunks)
-    terms = LossTerms(objective)
+    terms = objective.terms
     lanes = np.zeros((tiling.n_lanes, tiling.size))
     for block in lin.rows.blocks():
         errors, hessians = terms.gradient(block), terms.hessian(block)
@@ -87,7 +87,7 @@ def dense_hessian(objective: Objective, lin: Linearisation) -> FloatArray:
     expansion.expand(lin.theta, plan.layers, tiling.tiles, lanes, 1.0, out)
     expansion.add_mixed(plan.layers, tiling.tiles, lanes, out)
     expansion.mirror(out)
-    out.flat[:: plan.n_params + 1] += lin.l2
+    out.flat[:: plan.n_params + 1] += lin.decay
     return out
 
 

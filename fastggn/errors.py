@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import operator
 from collections.abc import Iterable
 from typing import Any
@@ -23,6 +24,7 @@ __all__ = [
     "check_count",
     "check_finite",
     "check_positive",
+    "checked_flag",
     "suggest",
     "unknown_name",
 ]
@@ -113,9 +115,22 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> float:
         number = float(value)
     except (TypeError, ValueError):
         raise TypeError(f"{name} must be a real number, not {type(value).__name__}") from None
-    if not np.isfinite(number) or number < 0 or (number == 0 and not zero):
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise ValueError(f"{name} must be {'>= 0' if zero else '> 0'} and finite, got {value}")
     return number
+
+
+def checked_flag(name: str, value: Any) -> bool:
+    """Return `value` as True or False.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name} must be True or False, not {value!r}")
+    return bool(value)
 
 
 def check_count(name: str, value: Any, least: int) -> int:

@@ -67,6 +67,8 @@ def problem_fingerprint(problem: Problem) -> dict[str, Any]:
         "network": json.dumps(problem.network.to_config(), sort_keys=True),
         "loss": json.dumps(problem.loss_function.to_config(), sort_keys=True),
         "l2": problem.l2,
+        # Checkpoints of before there was a choice know nothing of it.
+        **({} if problem.penalize_biases else {"penalty": "spares the biases"}),
         "curvature": problem.curvature,
     }
 

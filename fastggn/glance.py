@@ -60,30 +60,30 @@ class Glance:
 def column_scales(problem: Problem) -> tuple[Scales, Scales] | None:
     """Return the scales of the inputs and of the targets, None where they are not known.
 
-    Arrays in memory are looked at now; of rows in files those are taken that the first pass over
-    them, which checks them, has seen. All ranks must call it.
+    Arrays in memory are looked at by the first call; of rows in files those are taken that the
+    first pass over them, which checks them, has seen. All ranks must call it.
 
     Parameters
     ----------
     problem : Problem
     """
-    objective = problem._objective
-    inputs, targets = (part.moments for part in problem._seen)
-    source = problem._source
-    if not source.streamed:
-        inputs = _moments(source.rows(0, source.shape[0]))
-    if isinstance(objective.targets, np.ndarray):
-        targets = _moments(objective.targets)
-    scales = [_united(problem.comm, part) for part in (inputs, targets)]
+    inputs, targets = problem._seen
+    source, own_targets = problem._source, problem._objective.targets
+    if inputs.moments is None and not source.streamed:
+        inputs = _glance(source.rows(0, source.shape[0]))
+    if targets.moments is None and isinstance(own_targets, np.ndarray):
+        targets = _glance(own_targets)
+    problem._seen = inputs, targets
+    scales = [_united(problem.comm, part.moments) for part in (inputs, targets)]
     if scales[0] is None or scales[1] is None:
         return None
     return scales[0], scales[1]
 
 
-def _moments(rows: FloatArray) -> Moments | None:
+def _glance(rows: FloatArray) -> Glance:
     glance = Glance(rows.shape[0])
     glance.see(0, rows)
-    return glance.moments
+    return glance
 
 
 def _united(comm: Comm, own: Moments | None) -> Scales | None:
@@ -137,7 +137,9 @@ def unit_outputs(
     own = problem._objective.plan.n_samples
     counts = [np.zeros(1 + 2 * n) for n in widths]
     if own:
-        part = problem._restricted(_some_rows(problem, own), SERIAL)
+        part = problem
+        if own > 2 * _most_rows(problem) or problem.comm.size > 1:
+            part = problem._restricted(_some_rows(problem, own), SERIAL)
         outputs = part.layer_outputs(theta)[1:-1]
         for sums, phi, n, (low, high) in zip(counts, outputs, widths, limits, strict=True):
             units = phi[:n]
@@ -154,9 +156,13 @@ def unit_outputs(
     return found
 
 
+def _most_rows(problem: Problem) -> int:
+    return max(RUNS, min(ENOUGH, MOST_OUTPUTS // sum(problem.network.widths)))
+
+
 def _some_rows(problem: Problem, n_rows: int) -> NDArray[np.intp]:
     """Return all rows, or some of them, evenly spread; of files in a few runs of neighbours."""
-    most = max(RUNS, min(ENOUGH, MOST_OUTPUTS // sum(problem.network.widths)))
+    most = _most_rows(problem)
     if n_rows <= 2 * most:
         return np.arange(n_rows)
     if not problem._source.streamed:

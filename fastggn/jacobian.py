@@ -80,19 +80,19 @@ class FactoredJacobian:
         self.comm = comm
         self._workspace = spaces.lend_to(self)
         self._kept: Block | None = None
+        self._per_block = plan.chunks_per_block(plan.n_units * n_columns)
 
     def blocks(self, *, whole: bool = False) -> Iterator[Block]:
         """Yield the samples in blocks after a forward sweep; all in one block if `whole`."""
         plan = self.plan
-        per_block = plan.chunks_per_block(plan.n_units * self.n_columns)
-        if whole or per_block >= plan.n_chunks:
+        if whole or self._per_block >= plan.n_chunks:
             if self._kept is None or self._kept.size < plan.n_samples:
                 inputs, gates = self._samples.read(0, plan.n_samples)
                 self._kept = Block(plan, self.theta, 0, inputs, gates, self._workspace)
             yield self._kept
             return
         self._kept = None
-        step = per_block * plan.chunk
+        step = self._per_block * plan.chunk
         for start, (inputs, gates) in self._samples.parts(step):
             block = Block(plan, self.theta, start, inputs, gates, self._workspace)
             del inputs, gates  # the block holds copies, and the next ones are being read
@@ -101,11 +101,14 @@ class FactoredJacobian:
     def _factors_of(self, block: Block) -> FloatArray:
         """Return S of a block, shape (B, n_L, n_S), C-ordered."""
         if self._factors is None:
-            return np.tile(np.eye(self.n_columns), (block.size, 1, 1))
+            return self.plan.identities(block.size)
         return self._factors(block)
 
-    def by_factor(self, indices: str, factors: FloatArray, vectors: FloatArray) -> FloatArray:
-        """Return S or its transpose times vectors (p, B, .), a multiple of I where isotropic."""
+    def by_factor(self, indices: str, block: Block, vectors: FloatArray) -> FloatArray:
+        """Return S or its transpose times vectors (p, B, .), which may be these themselves."""
+        if self._factors is None:
+            return vectors
+        factors = self._factors(block)
         if self._isotropic:
             return np.asarray(factors[:, :1, 0] * vectors)
         return np.asarray(np.einsum(indices, factors, vectors))
@@ -119,8 +122,7 @@ class FactoredJacobian:
         out = np.empty((directions.shape[0], self.n_rows))
         for block in self.blocks():
             tangent = block.tangents(np.ascontiguousarray(directions))
-            if self._factors is not None:
-                tangent = self.by_factor("bos,pbo->pbs", self._factors(block), tangent)
+            tangent = self.by_factor("bos,pbo->pbs", block, tangent)
             out[:, self._rows(block)] = tangent.reshape(directions.shape[0], -1)
         out *= self._root
         return out
@@ -132,10 +134,7 @@ class FactoredJacobian:
 
         def outer(block: Block) -> FloatArray:
             u = self._root * cotangents[:, self._rows(block)]
-            u = u.reshape(p, block.size, self.n_columns)
-            if self._factors is None:
-                return u
-            return self.by_factor("bos,pbs->pbo", self._factors(block), u)
+            return self.by_factor("bos,pbs->pbo", block, u.reshape(p, block.size, self.n_columns))
 
         return self.pull_back(outer, p)
 
@@ -166,13 +165,16 @@ class FactoredJacobian:
         fresh = lend((tiling.n_lanes, tiling.size), dtype)
         lanes = self._lanes_of_gram(tiling, by_rows, signs, fresh)
         out = lend((plan.n_params, plan.n_params), np.float64)
-        with workers_for(2.0 * (lanes.size + out.size)):
+        with workers_for(self._gram_operations(tiling)):  # those who assembled are awake
             if by_rows:
                 rows.expand_rows(tiling.tiles, lanes, self._weight, out)
                 expansion.mirror(out)
             else:
                 expansion.expand(self.theta, plan.layers, tiling.tiles, lanes, self._weight, out)
         return out
+
+    def _gram_operations(self, tiling: Tiling) -> float:
+        return 2.0 * self.n_rows * tiling.size
 
     def _lanes_of_gram(
         self, tiling: Tiling, by_rows: bool, signs: FloatArray | None, lanes: NDArray[Any]
@@ -190,7 +192,7 @@ class FactoredJacobian:
             right = left
             if signs is not None:
                 right = left * self._signs_of(block, signs)
-            with workers_for(2.0 * block.size * self.n_columns * tiling.size):
+            with workers_for(self._gram_operations(tiling)):
                 assemble(
                     self.plan.layers,
                     tiling.tiles,

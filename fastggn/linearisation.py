@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,16 +12,17 @@ from numpy.typing import NDArray
 
 from fastggn.data.sources import StreamedTargets, is_streamed
 from fastggn.jacobian import FactoredJacobian
+from fastggn.loss_terms import Factor, LossTerms
 from fastggn.losses import Loss
 from fastggn.parallel.comm import Comm
 from fastggn.parallel.threads import pooled
+from fastggn.penalty import Penalty
 from fastggn.samples import Samples
 from fastggn.workspace import Block, Plan, WorkspacePool
 
-__all__ = ["Linearisation", "LossTerms", "Objective", "prepared_targets"]
+__all__ = ["Linearisation", "Objective", "prepared_targets"]
 
 FloatArray = NDArray[np.float64]
-Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,12 @@ class Objective:
     targets : ndarray or StreamedTargets, shape (T, n_L)
     weights : ndarray, shape (T,)
         T w_i / sum w: exactly 1 where no weights are given. The objective divides by T.
+    weighted : bool
+        Whether weights are given.
     loss : Loss
     curvature : {"psd", "exact"}
-    l2 : float
+    penalty : Penalty
+        l2, and which parameters it counts.
     comm : Comm
         The processes that hold samples; plan, samples, targets and weights are this one's.
     n_samples : int
@@ -48,11 +52,17 @@ class Objective:
     samples: Samples
     targets: FloatArray | StreamedTargets
     weights: FloatArray
+    weighted: bool
     loss: Loss
     curvature: str
-    l2: float
+    penalty: Penalty
     comm: Comm
     n_samples: int
+
+    @cached_property
+    def terms(self) -> LossTerms:
+        """The loss on blocks of the samples."""
+        return LossTerms(self)
 
 
 def prepared_targets(
@@ -82,69 +92,8 @@ def prepared_targets(
     return targets
 
 
-class LossTerms:
-    """Value, gradient and curvature of the loss on a block, with the weights put in."""
-
-    def __init__(self, objective: Objective) -> None:
-        self._loss = objective.loss
-        self._targets = objective.targets
-        self._weights = objective.weights
-        self._share = 1.0 / objective.n_samples
-        self._exact = objective.curvature == "exact" and not objective.loss.psd_is_exact
-        self.signed = self._exact and not objective.loss.convex
-
-    def _at(self, block: Block) -> tuple[FloatArray, FloatArray, FloatArray]:
-        rows = slice(block.start, block.stop)
-        return block.outputs, self._targets[rows], self._weights[rows]
-
-    def value(self, block: Block) -> float:
-        """Return the weighted sum of the losses; inf or nan where the outputs overflow."""
-        outputs, targets, weights = self._at(block)
-        with np.errstate(all="ignore"):
-            return self._share * float(np.sum(weights * self._loss.value(outputs, targets)))
-
-    def gradient(self, block: Block) -> FloatArray:
-        """Return (w_i / sum w) gradE_i, shape (B, n_L)."""
-        outputs, targets, weights = self._at(block)
-        with np.errstate(all="ignore"):
-            return self._share * weights[:, None] * self._loss.gradient(outputs, targets)
-
-    def hessian(self, block: Block) -> FloatArray:
-        """Return (w_i / sum w) H_E,i, shape (B, n_L, n_L)."""
-        outputs, targets, weights = self._at(block)
-        with np.errstate(all="ignore"):
-            return self._share * weights[:, None, None] * self._loss.hessian(outputs, targets)
-
-    def factor(self, block: Block) -> Factor:
-        """Return (S, b, signs): (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None.
-
-        With the square roots of the weights, but not of 1/T, in S and b.
-        """
-        outputs, targets, weights = self._at(block)
-        root = np.sqrt(weights)
-        with np.errstate(all="ignore"):
-            if self.signed:
-                factors, signs = self._loss.signed_factor(outputs, targets)
-                return root[:, None, None] * factors, None, signs
-            if self._exact:
-                factors = self._loss.hessian_sqrt(outputs, targets)
-                return root[:, None, None] * factors, None, None
-            factors, b = self._loss.curvature_factor(outputs, targets)
-            return root[:, None, None] * factors, None if b is None else root[:, None] * b, None
-
-    def n_columns(self) -> int:
-        """Return n_S, the columns of the factor of one sample."""
-        targets = self._targets[:1]
-        outputs = np.zeros_like(targets)
-        if self.signed:
-            return int(self._loss.signed_factor(outputs, targets)[0].shape[2])
-        if self._exact:
-            return int(self._loss.hessian_sqrt(outputs, targets).shape[2])
-        return int(self._loss.curvature_factor(outputs, targets)[0].shape[2])
-
-
 class _KeptFactor:
-    """The loss's factor of the block that was asked for last.
+    """The loss's factor of the block that was asked for last, and its b.
 
     An object of its own: a closure over the linearisation would be a reference cycle, and its
     workspace would come back only with the next garbage collection.
@@ -165,12 +114,17 @@ class _KeptFactor:
         """Return S of the block, shape (B, n_L, n_S)."""
         return self.of(block)[0]
 
+    def b(self, block: Block) -> FloatArray | None:
+        """Return b of the block, shape (B, n_S), None where no finite one exists."""
+        return self._terms.b(block) if self._terms.identity else self.of(block)[1]
+
 
 class Linearisation:
     """The one weighted, damped, l2-regularised system that every solver answers.
 
     With A = sqrt(w_i) S_i^T J_i stacked over the samples and D = diag(signs) or I, the system is
-    (A^T D A + mu I) s = A^T b + l2 theta with mu = l2 + damping, and the step is -s.
+    (A^T D A + mu I) s = A^T b + l2 theta with mu = l2 + damping, and the step is -s. Where the
+    penalty spares the biases, l2 in it is 0 for these: `decay`.
 
     Attributes
     ----------
@@ -181,22 +135,23 @@ class Linearisation:
         The rows of this process, of which vectors over the rows consist.
     comm : Comm
     l2 : float
+    decay : float or ndarray, shape (N,)
     """
 
     def __init__(self, objective: Objective, theta: FloatArray, spaces: WorkspacePool) -> None:
         self.theta = theta
-        self.l2 = objective.l2
+        self._penalty = objective.penalty
         self.comm = objective.comm
         self.n_params = objective.plan.n_params
-        self._terms = LossTerms(objective)
+        self._terms = objective.terms
         self._factors = _KeptFactor(self._terms)
         self._root = float(np.sqrt(1.0 / objective.n_samples))
         self.rows = FactoredJacobian(
             objective.plan,
             objective.samples,
             theta,
-            self._factors,
-            self._terms.n_columns(),
+            None if self._terms.identity else self._factors,
+            self._terms.n_columns,
             spaces,
             weight=1.0 / objective.n_samples,
             isotropic=objective.loss.unit_hessian,
@@ -215,11 +170,28 @@ class Linearisation:
     def loss(self) -> float:
         """The objective: `data_loss` and l2/2 |theta|^2."""
         with np.errstate(over="ignore"):
-            return self.data_loss + 0.5 * self.l2 * float(self.theta @ self.theta)
+            return self.data_loss + 0.5 * self._decayed(self.theta)
+
+    @property
+    def l2(self) -> float:
+        """The weight of |theta|^2 / 2."""
+        return self._penalty.l2
+
+    @property
+    def decay(self) -> FloatArray | float:
+        """l2 of each parameter, shape (N,), where not all count in the penalty; else l2."""
+        return self._penalty.each
+
+    def _decayed(self, v: FloatArray) -> float:
+        """Return ``v^T diag(decay) v``."""
+        each = self._penalty.each
+        if isinstance(each, float):
+            return each * float(v @ v)
+        return float(v @ (each * v))
 
     def reweigh(self, l2: float) -> None:
         """Change the weight of |theta|^2 / 2; loss, gradient and system follow, A and b stay."""
-        self.l2 = l2
+        self._penalty = replace(self._penalty, l2=l2)
         self.__dict__.pop("loss", None)
 
     @cached_property
@@ -230,7 +202,7 @@ class Linearisation:
     @property
     def gradient(self) -> FloatArray:
         """The gradient of `loss`, shape (N,): a new array."""
-        return self.data_gradient + self.l2 * self.theta
+        return self.data_gradient + self.decay * self.theta
 
     @cached_property
     @pooled
@@ -239,7 +211,7 @@ class Linearisation:
         out = np.empty(self.own_rows)
         missing = False
         for block in self.rows.blocks():
-            part = self._factors.of(block)[1]
+            part = self._factors.b(block)
             missing = part is None
             if part is None:
                 break
@@ -285,6 +257,17 @@ class Linearisation:
         """Return A A^T, shape (M, M): a new symmetric array."""
         return self.rows.dual_gram()
 
+    @pooled
+    def bias_columns(self) -> FloatArray:
+        """Return the columns of A that belong to the free biases, shape (M, units)."""
+        parts = []
+        for block in self.rows.blocks():
+            psi = block.sensitivities(self._factors(block))
+            by_sample = psi.reshape(block.n_chunks, psi.shape[1], self.rows.n_columns, -1)
+            rows = by_sample.transpose(0, 3, 2, 1).reshape(-1, psi.shape[1])
+            parts.append(self._root * rows[: block.size * self.rows.n_columns])
+        return np.concatenate(parts)
+
     def row_blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
         """Yield (rows of A (r, N), entries of b (r,) or None) in order, r bounded.
 
@@ -307,9 +290,8 @@ class Linearisation:
         out = np.empty(self.own_rows)
         for block in self.rows.blocks():
             second = block.second_tangent(np.ascontiguousarray(v))
-            out[self._slice(block)] = np.einsum(
-                "bos,bo->bs", self._factors.of(block)[0], second
-            ).ravel()
+            image = self.rows.by_factor("bos,pbo->pbs", block, second[None])
+            out[self._slice(block)] = image.ravel()
         out *= self._root
         return out
 
@@ -324,13 +306,13 @@ class Linearisation:
 
         def outer(block: Block) -> FloatArray:
             nonlocal missing
-            factor, b, _ = self._factors.of(block)
+            b = self._factors.b(block)
             if b is None:
                 missing = True
                 return np.zeros((1, *block.outputs.shape))
-            image = self.rows.by_factor("bos,pbo->pbs", factor, block.tangents(direction))
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction))
             residual = self._root * b - self._root * image
-            return self.rows.by_factor("bos,pbs->pbo", factor, self._root * residual)
+            return self.rows.by_factor("bos,pbs->pbo", block, self._root * residual)
 
         found = self.rows.pull_back(outer)[0]
         return None if self.comm.any(missing) else np.asarray(found)
@@ -341,8 +323,8 @@ class Linearisation:
         direction = np.ascontiguousarray(v).reshape(1, -1)
         own = 0.0
         for block in self.rows.blocks():
-            factor, _, signs = self._factors.of(block)
-            image = self.rows.by_factor("bos,pbo->pbs", factor, block.tangents(direction)).ravel()
+            signs = self._factors.of(block)[2] if self._terms.signed else None
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction)).ravel()
             image *= self._root
             own += float(image @ (image if signs is None else signs.ravel() * image))
         return self.comm.total(own)
@@ -351,13 +333,11 @@ class Linearisation:
         """Yield A v, of this process, in parts; see `fastggn.parallel.threads.pooled`."""
         direction = np.ascontiguousarray(v).reshape(1, -1)
         for block in self.rows.blocks():
-            image = self.rows.by_factor(
-                "bos,pbo->pbs", self._factors(block), block.tangents(direction)
-            )
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction))
             image *= self._root
             yield image.ravel()
 
     def predicted_decrease(self, step: FloatArray) -> float:
         """Return the decrease of the quadratic model along `step` (N,), at the cost of one J v."""
         promised = -float(self.gradient @ step)
-        return promised - 0.5 * (self._curvature(step) + self.l2 * float(step @ step))
+        return promised - 0.5 * (self._curvature(step) + self._decayed(step))

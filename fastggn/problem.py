@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.curvature import GGNOperator, HessianOperator, dense_hessian
 from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check_rows
-from fastggn.errors import as_float_vector, check_positive, unknown_name
+from fastggn.errors import as_float_vector, check_positive, checked_flag, unknown_name
 from fastggn.glance import Glance
 from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.layer_blocks import LayerBlock, layer_blocks, layer_outputs
@@ -21,6 +21,7 @@ from fastggn.losses import Loss, get_loss
 from fastggn.network import MLP
 from fastggn.parallel.comm import Comm, as_comm, require_serial
 from fastggn.parallel.threads import pooled
+from fastggn.penalty import Penalty, weights_of
 from fastggn.sample_checks import check_shared, checked_gates, checked_rows, checked_weights
 from fastggn.samples import Samples
 from fastggn.workspace import Plan, WorkspacePool
@@ -51,6 +52,8 @@ class Problem:
         Non-negative weights, not all zero; the objective takes the weighted mean.
     l2 : float
         Weight of |theta|^2 / 2.
+    penalize_biases : bool
+        False leaves the free biases out of that penalty, as scikit-learn does.
     gates : sequence of array_like, shapes (T, n_l), optional
         0 or 1 for each sample and hidden unit, in place of the hidden activations: phi = a z.
     curvature : {"psd", "exact"}
@@ -101,6 +104,7 @@ class Problem:
         *,
         sample_weight: ArrayLike | None = None,
         l2: float = 0.0,
+        penalize_biases: bool = True,
         gates: Sequence[ArrayLike] | None = None,
         curvature: str = "psd",
         comm: Any = None,
@@ -121,7 +125,9 @@ class Problem:
             weights = checked_weights(sample_weight, n_samples)
             masks = None if gates is None else checked_gates(gates, net, n_samples)
             l2 = check_positive("l2", l2, zero=True)
-        check_shared(team, net, loss_object, weights, masks, l2=l2, curvature=curvature)
+            spare = checked_flag("penalize_biases", penalize_biases) is False
+        terms = {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
+        check_shared(team, net, loss_object, weights, masks, **terms)
         self._assemble(
             net,
             source,
@@ -129,7 +135,7 @@ class Problem:
             weights,
             masks,
             loss_object,
-            l2,
+            Penalty(l2, weights_of(net) if spare else None),
             curvature,
             _chunk,
             team,
@@ -144,7 +150,7 @@ class Problem:
         weights: FloatArray | None,
         gates: BoolArray | None,
         loss: Loss,
-        l2: float,
+        penalty: Penalty,
         curvature: str,
         chunk: int | None,
         comm: Comm,
@@ -152,7 +158,7 @@ class Problem:
         """Set the attributes from checked parts."""
         self.network = net
         self.loss_function = loss
-        self.l2 = l2
+        self.l2 = penalty.l2
         self.curvature = curvature
         self.comm = comm
         self.n_samples = int(comm.total(source.shape[0]))
@@ -171,9 +177,8 @@ class Problem:
             # A batch whose weights are all zero contributes nothing.
             relative = weights / (comm.total(weights.sum()) / self.n_samples or 1.0)
         samples = Samples(source, gates, targets)
-        self._objective = Objective(
-            plan, samples, targets, relative, loss, curvature, l2, comm, self.n_samples
-        )
+        held = (plan, samples, targets, relative, weights is not None)
+        self._objective = Objective(*held, loss, curvature, penalty, comm, self.n_samples)
         self._spaces = WorkspacePool()
         self._seen = Glance(0), Glance(0)  # nothing: these samples came in no pass over a file
 
@@ -189,6 +194,11 @@ class Problem:
     def relative_weights(self) -> FloatArray:
         """The sample weights over their mean, shape (T,): ones where none were given."""
         return self._objective.weights
+
+    @property
+    def penalize_biases(self) -> bool:
+        """Whether l2 counts all parameters; False where there are free biases that it spares."""
+        return self._objective.penalty.counted is None
 
     @property
     def gated(self) -> bool:
@@ -224,7 +234,7 @@ class Problem:
             None if self._weights is None else self._weights[index],
             None if self._gates is None else self._gates[index],
             self.loss_function,
-            self.l2,
+            self._objective.penalty,
             self.curvature,
             self._chunk,
             comm,
@@ -253,7 +263,8 @@ class Problem:
         For a run that chooses the weight; `with_l2` leaves the problem as it is.
         """
         self.l2 = check_positive("l2", l2, zero=True)
-        self._objective = replace(self._objective, l2=self.l2)
+        penalty = replace(self._objective.penalty, l2=self.l2)
+        self._objective = replace(self._objective, penalty=penalty)
 
     def _theta(self, theta: ArrayLike) -> FloatArray:
         return self.comm.broadcast(as_float_vector("theta", theta, self.n_params))
@@ -325,7 +336,7 @@ class Problem:
         Eq. 37). Assembled in structured form, without J.
         """
         out = self.linearise(theta).gram()
-        out.flat[:: self.n_params + 1] += self.l2
+        out.flat[:: self.n_params + 1] += self._objective.penalty.each
         return out
 
     def dual_gram(self, theta: ArrayLike) -> FloatArray:

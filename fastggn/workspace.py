@@ -6,6 +6,7 @@ a fixed size, so memory does not grow with the number of samples.
 
 from __future__ import annotations
 
+import math
 import weakref
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
@@ -80,6 +81,7 @@ class Plan:
         self.params = np.array([a.param for a in net.activations], dtype=np.float64)
         fixed = [] if isinstance(net.bias, str) else list(net.bias)
         self.biases = np.concatenate(fixed) if fixed else np.zeros(0)
+        self._identities = np.zeros((0, 0, 0))
 
     def chunks_per_block(self, extra_rows: int = 0) -> int:
         """Return how many chunks fit into a block, with `extra_rows` numbers more a sample."""
@@ -87,6 +89,12 @@ class Plan:
         if self.n_chunks * bytes_per_chunk <= _KEPT_BLOCKS * _BLOCK_BYTES:
             return self.n_chunks
         return max(1, min(self.n_chunks, _BLOCK_BYTES // bytes_per_chunk))
+
+    def identities(self, size: int) -> FloatArray:
+        """Return the identity for each of `size` samples, (size, n_L, n_L); not to be changed."""
+        if self._identities.shape[0] != size:
+            self._identities = np.tile(np.eye(self.n_outputs), (size, 1, 1))
+        return self._identities
 
 
 def _layer_table(net: MLP, gated: bool) -> tuple[IntArray, int]:
@@ -126,7 +134,7 @@ class Workspace:
 
     def array(self, name: str, shape: tuple[int, ...]) -> FloatArray:
         """Return a C-ordered array of this shape, with arbitrary finite or stale content."""
-        size = int(np.prod(shape))
+        size = math.prod(shape)
         held = self._arrays.get(name)
         if held is None or held.size < size:
             held = np.zeros(size)
@@ -186,6 +194,7 @@ class Block:
         self.n_chunks = -(-self.size // plan.chunk)
         self._space = workspace
         self._d2: FloatArray | None = None
+        self.loss_gradient: FloatArray | None = None  # kept for whoever asks next
         self.ws = workspace.array("ws", (self.n_chunks, plan.rows, plan.chunk))
         self.outputs = np.empty((self.size, plan.n_outputs))
         with self._sharing(1):

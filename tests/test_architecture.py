@@ -24,6 +24,8 @@ LAYERS = (
         "glance",
         "layer_blocks",
         "linearisation",
+        "loss_terms",
+        "penalty",
         "problem",
         "sample_checks",
         "samples",

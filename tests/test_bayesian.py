@@ -327,6 +327,7 @@ def test_refusals(options, message):
 
 def test_no_matrix_fits(monkeypatch):
     monkeypatch.setattr("fastggn.solvers.available_memory", lambda: 100)
+    monkeypatch.setattr("fastggn.solvers.UNASKED", 0)
     with pytest.raises(ValueError, match="no matrix fits here .lsqr: "):
         fg.train(sine_problem(), regularization="bayesian")
 

@@ -17,12 +17,12 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("case", "end"),
     [
-        (Case("diabetes", 5, "newton"), "as it comes"),
-        (Case("diabetes", 10, "newton"), "as it comes"),
-        (Case("diabetes", 10, "newton"), "converged"),
-        (Case("breast cancer", 2, "lm"), "as it comes"),
-        (Case("breast cancer", 20, "lm"), "as it comes"),
-        (Case("digits", 5, "lm"), "as it comes"),
+        (Case("diabetes", 5), "as it comes"),
+        (Case("diabetes", 10), "as it comes"),
+        (Case("diabetes", 10), "converged"),
+        (Case("breast cancer", 2), "converged"),
+        (Case("breast cancer", 20), "converged"),
+        (Case("digits", 5), "as it comes"),
     ],
     ids=lambda part: part if isinstance(part, str) else f"{part.name} {part.hidden}",
 )

@@ -20,6 +20,7 @@ def shaped(rows, n, curvature="psd", outputs=1):
 def memory(monkeypatch):
     def set_to(size):
         monkeypatch.setattr(solvers, "available_memory", lambda: size)
+        monkeypatch.setattr(solvers, "UNASKED", 0)
 
     set_to(2**40)
     return set_to

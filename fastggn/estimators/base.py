@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
@@ -25,9 +26,21 @@ from fastggn.problem import Problem
 from fastggn.sample_checks import checked_weights
 from fastggn.training import TrainResult
 
-__all__ = ["GGNEstimator", "takes_steps"]
+__all__ = ["INPUTS", "GGNEstimator", "dense", "takes_steps"]
 
 FloatArray = NDArray[np.float64]
+
+# What scikit-learn checks of inputs.
+INPUTS: dict[str, Any] = {
+    "accept_sparse": ("csr", "csc", "coo"),
+    "dtype": np.float64,
+    "order": "C",
+}
+
+
+def dense(X: Any) -> FloatArray:
+    """Return inputs (T, n_0) as an array: standardised, a sparse matrix has no zeros to save."""
+    return np.ascontiguousarray(X.toarray() if issparse(X) else X)
 
 
 def takes_steps(estimator: Any) -> bool:
@@ -38,7 +51,7 @@ def takes_steps(estimator: Any) -> bool:
     AttributeError
         If it is not; scikit-learn then hides the method.
     """
-    if estimator.method != "lm":
+    if estimator.method not in ("lm", "auto"):
         raise AttributeError(
             f"partial_fit takes steps of the method 'lm' only, not of {estimator.method!r}"
         )
@@ -146,6 +159,8 @@ class GGNEstimator(BaseEstimator):
             net=net,
             loss=self._loss(),
             l2=0.0 if settings.regularization else settings.alpha * share / samples.total,
+            # The evidence knows one prior for all parameters; else as in scikit-learn.
+            penalize_biases=settings.regularization == "bayesian",
             samples=scalers.scaled(samples),
             options=self._options(settings, samples),
             score=self._score_outputs,
@@ -172,8 +187,9 @@ class GGNEstimator(BaseEstimator):
     def _options(self, settings: Settings, samples: Samples) -> dict[str, Any]:
         """Return the arguments of `train` that are parameters."""
         batch_size = settings.batch_size
+        steps = batch_size is not None or settings.regularization == "bayesian"
         return {
-            "method": self.method,
+            "method": "lm" if steps and self.method == "auto" else self.method,
             "solver": self.solver,
             "max_iter": self.max_iter,
             "max_time": self.max_time,
@@ -220,6 +236,7 @@ class GGNEstimator(BaseEstimator):
             self._loss(),
             sample_weight=batch.weights,
             l2=settings.alpha * share / self._weight_seen,
+            penalize_biases=False,
         )
         self.alpha_ = settings.alpha
         self.result_ = self.posterior_ = self.weight_decay_path_ = None  # those of a fit before
@@ -263,6 +280,11 @@ class GGNEstimator(BaseEstimator):
             targets=bool(self.standardize_outputs),
         )
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        return tags
+
     # Prediction.
 
     def _limited_threads(self) -> Any:
@@ -271,7 +293,7 @@ class GGNEstimator(BaseEstimator):
     def _inputs(self, X: Any) -> FloatArray:
         """Return inputs checked, in the units of the network."""
         check_is_fitted(self, "theta_")
-        X = validate_data(self, X, dtype=np.float64, order="C", reset=False)
+        X = dense(validate_data(self, X, **INPUTS, reset=False))
         return Units.of(self.input_scaler_, self.net_.n_inputs).into(X)
 
     def _outputs(self, inputs: FloatArray) -> FloatArray:

@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from sklearn.utils.validation import validate_data
 
 from fastggn.errors import unknown_name
-from fastggn.estimators.base import GGNEstimator, takes_steps
+from fastggn.estimators.base import INPUTS, GGNEstimator, dense, takes_steps
 from fastggn.estimators.frames import as_frame as framed
 from fastggn.estimators.samples import Samples
 from fastggn.losses import Loss, get_loss
@@ -49,12 +49,11 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
     loss : {"log_loss", "softmax_cross_entropy"}
         The second takes softmax for two classes as well.
     alpha : float
-        Weight of the L2 penalty ``alpha / (2 sum(w)) |theta|^2``, w the sample weights (their sum
-        is T without any), beside the mean loss: scikit-learn's normalisation. Unlike there,
-        biases are penalised too. Not used where `regularization` chooses it.
-    method : {"lm", "newton", "ggn", "bp", "adam"}
-        As `train` takes it. "lm" is at its best where the network can fit the targets closely;
-        for noisy targets and a few hundred parameters "newton" takes fewer iterations.
+        Weight of the L2 penalty ``alpha / (2 sum(w)) |W|^2``, W all weights but the biases and w
+        the sample weights (their sum is T without any), beside the mean loss: as in scikit-learn.
+        Not used where `regularization` chooses it; "bayesian" penalises the biases too.
+    method : {"auto", "lm", "newton", "ggn", "bp", "adam"}
+        As `train` takes it. With `batch_size` or regularization "bayesian", "auto" is "lm".
     solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
         Solves the linear systems of the method.
     batch_size : int, optional
@@ -146,7 +145,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         *,
         loss: str = "log_loss",
         alpha: float = 1e-4,
-        method: str = "lm",
+        method: str = "auto",
         solver: str = "auto",
         batch_size: int | None = None,
         max_iter: int = 200,
@@ -234,6 +233,24 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
             return framed(labels, X, self.target_names_in_, table=False)
         return labels
 
+    def decision_function(self, X: Any) -> FloatArray:
+        """Return how far the samples are on the side of the classes: the logits.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, shape (T, n_0)
+
+        Returns
+        -------
+        ndarray, shape (T,), or (T, n_classes)
+            For two classes one number, positive for the second; else one for each class, or for
+            each label of several, positive where the label is given.
+        """
+        outputs = self._outputs(self._inputs(X))
+        if self._multilabel or len(self.classes_) > 2:
+            return outputs
+        return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs[:, 0]
+
     def predict_proba(self, X: Any, *, as_frame: bool = False) -> Any:
         """Return the probabilities of the classes.
 
@@ -287,13 +304,11 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         return framed(values, X, names, table=True)
 
     def _checked_data(self, X: Any, y: Any, first: bool) -> tuple[FloatArray, NDArray[Any]]:
-        X, y = validate_data(
-            self, X, y, multi_output=True, dtype=np.float64, order="C", reset=first
-        )
+        X, y = validate_data(self, X, y, multi_output=True, **INPUTS, reset=first)
         if y.ndim == 2 and y.shape[1] == 1:
             y = column_or_1d(y, warn=True)
         check_classification_targets(y)
-        return X, y
+        return dense(X), y
 
     def _encode(self, y: NDArray[Any], first: bool, classes: Any) -> FloatArray:
         if first:
@@ -302,28 +317,37 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
             raise ValueError(
                 f"classes={classes!r} differ from those of the first call, {self.classes_}"
             )
-        unknown = np.setdiff1d(unique_labels(y), self.classes_)
-        if unknown.size:
-            raise ValueError(
-                f"y holds classes that are not among those known, {self.classes_}: {unknown}"
-            )
-        codes = self._binarizer.transform(y).astype(np.float64)
-        if self.loss == "softmax_cross_entropy" and codes.shape[1] == 1 and not self._multilabel:
-            codes = np.hstack([1.0 - codes, codes])
-        return np.ascontiguousarray(codes)
+        if not first or classes is not None:
+            unknown = np.setdiff1d(unique_labels(y), self.classes_)
+            if unknown.size:
+                raise ValueError(
+                    f"y holds classes that are not among those known, {self.classes_}: {unknown}"
+                )
+        if self._multilabel:
+            return np.ascontiguousarray(self._binarizer.transform(y), dtype=np.float64)
+        index = np.searchsorted(self.classes_, y)
+        if len(self.classes_) == 2 and self.loss != "softmax_cross_entropy":
+            return index[:, None].astype(np.float64)
+        codes = np.zeros((index.size, len(self.classes_)))
+        codes[np.arange(index.size), index] = 1.0
+        return codes
 
     def _learn_classes(self, y: NDArray[Any], classes: Any) -> None:
         """Set the classes, by the argument `classes` where it is given."""
-        multilabel = type_of_target(y, input_name="y").startswith("multilabel")
+        table = y.ndim == 2
+        multilabel = table and type_of_target(y, input_name="y").startswith("multilabel")
         if multilabel and self.loss == "softmax_cross_entropy":
             raise ValueError("loss='softmax_cross_entropy' is for classes that exclude each other")
-        binarizer = LabelBinarizer().fit(y if classes is None or multilabel else classes)
-        found = binarizer.classes_
+        if table:
+            self._binarizer = LabelBinarizer().fit(y)
+            found = self._binarizer.classes_
+        else:
+            found = unique_labels(y if classes is None else classes)
         if len(found) < 2 and not multilabel:
             raise ValueError(
                 f"y must hold at least 2 classes, but it holds 1 class only, {found[0]!r}"
             )
-        self._binarizer, self._multilabel, self.classes_ = binarizer, multilabel, found
+        self._multilabel, self.classes_ = multilabel, found
         several = len(found) > 2 or self.loss == "softmax_cross_entropy"
         self.out_activation_ = "softmax" if several and not multilabel else "logistic"
 

@@ -36,6 +36,7 @@ class Task:
     loss : Loss
     l2 : float
         0 where it is to be chosen.
+    penalize_biases : bool
     samples : Samples
         In the units of the network.
     options : mapping
@@ -51,6 +52,7 @@ class Task:
     net: MLP
     loss: Loss
     l2: float
+    penalize_biases: bool
     samples: Samples
     options: Mapping[str, Any]
     score: Callable[[FloatArray, Samples], float]
@@ -66,6 +68,7 @@ class Task:
             self.loss,
             sample_weight=self.samples.weights,
             l2=self.l2,
+            penalize_biases=self.penalize_biases,
         )
 
 
@@ -129,7 +132,7 @@ def fit_network(settings: Settings, task: Task, rng: Any) -> Fitted:
     for number in range(settings.n_restarts):
         options = dict(task.options)
         if limit is not None:
-            options["max_time"] = max(limit - (time.monotonic() - began), 1e-3)
+            options["max_time"] = max(limit - (time.monotonic() - began), 1e-9)
         start = task.start if number == 0 else None
         found = _RUNS[settings.regularization](
             settings, task, problem, start, draw_seed(rng), options

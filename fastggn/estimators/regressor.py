@@ -11,7 +11,7 @@ from sklearn.metrics import r2_score
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import validate_data
 
-from fastggn.estimators.base import GGNEstimator, takes_steps
+from fastggn.estimators.base import INPUTS, GGNEstimator, dense, takes_steps
 from fastggn.estimators.frames import as_frame as framed
 from fastggn.estimators.samples import Samples
 from fastggn.estimators.scaling import Units
@@ -41,12 +41,11 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
         A name or a loss object, which holds its scales: these are in units of the standardised
         outputs. The mean is taken over samples and outputs.
     alpha : float
-        Weight of the L2 penalty ``alpha / (2 sum(w)) |theta|^2``, w the sample weights (their sum
-        is T without any), beside the mean loss: scikit-learn's normalisation. Unlike there,
-        biases are penalised too. Not used where `regularization` chooses it.
-    method : {"lm", "newton", "ggn", "bp", "adam"}
-        As `train` takes it. "lm" is at its best where the network can fit the targets closely;
-        for noisy targets and a few hundred parameters "newton" takes fewer iterations.
+        Weight of the L2 penalty ``alpha / (2 sum(w)) |W|^2``, W all weights but the biases and w
+        the sample weights (their sum is T without any), beside the mean loss: as in scikit-learn.
+        Not used where `regularization` chooses it; "bayesian" penalises the biases too.
+    method : {"auto", "lm", "newton", "ggn", "bp", "adam"}
+        As `train` takes it. With `batch_size` or regularization "bayesian", "auto" is "lm".
     solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
         Solves the linear systems of the method.
     batch_size : int, optional
@@ -136,7 +135,7 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
         *,
         loss: Any = "squared_error",
         alpha: float = 1e-4,
-        method: str = "lm",
+        method: str = "auto",
         solver: str = "auto",
         batch_size: int | None = None,
         max_iter: int = 200,
@@ -239,10 +238,8 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
         return tuple(values) if return_std else values[0]
 
     def _checked_data(self, X: Any, y: Any, first: bool) -> tuple[FloatArray, NDArray[Any]]:
-        X, y = validate_data(
-            self, X, y, multi_output=True, y_numeric=True, dtype=np.float64, order="C", reset=first
-        )
-        return X, y
+        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, **INPUTS, reset=first)
+        return dense(X), y
 
     def _encode(self, y: NDArray[Any], first: bool, classes: Any) -> FloatArray:
         targets = np.ascontiguousarray(y.reshape(y.shape[0], -1), dtype=np.float64)

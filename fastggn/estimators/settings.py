@@ -65,7 +65,7 @@ def check_settings(estimator: Any) -> Settings:
     if estimator.solver in FOREIGN_SOLVERS:
         raise ValueError(
             f"solver {estimator.solver!r} is unknown: here `method` names the optimiser ('lm', "
-            "'ggn', 'newton', 'bp', 'adam') and `solver` what solves its linear systems "
+            "'newton', 'auto', ...) and `solver` what solves its linear systems "
             "('auto', 'cholesky', 'dual', 'lsqr', 'qr')"
         )
     patience = estimator.n_iter_no_change

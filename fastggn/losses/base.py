@@ -70,6 +70,10 @@ class Loss(ABC):
     def gradient(self, F: Array, Y: Array) -> Array:
         """Return the gradients with respect to the outputs, shape (B, n_L)."""
 
+    def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return `value` and `gradient`; a loss may share their work."""
+        return self.value(F, Y), self.gradient(F, Y)
+
     @abstractmethod
     def hessian(self, F: Array, Y: Array) -> Array:
         """Return the Hessians with respect to the outputs, shape (B, n_L, n_L)."""

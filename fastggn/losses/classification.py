@@ -51,6 +51,27 @@ class SoftmaxCrossEntropy(Loss):
         # 1 - q is a sum of small numbers; q - 1 would round it to 0 near an exact fit.
         return np.where(Y == 1.0, -other, q - Y)
 
+    def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return both, by one exponential of each output."""
+        rows = np.arange(F.shape[0])
+        first = F.argmax(axis=1)
+        below = F - F[rows, first][:, None]
+        e = np.exp(below)
+        e[rows, first] = 0.0
+        rest = e.sum(axis=1)
+        total = 1.0 + rest
+        value = np.log1p(rest) - np.einsum("bc,bc->b", Y, below)
+        soft = (Y > 0.0) & (Y < 1.0)
+        if soft.any():
+            value += np.where(soft, xlogy(Y, Y), 0.0).sum(axis=1)
+        e[rows, first] = 1.0
+        e /= total[:, None]
+        gradient = e - Y
+        # 1 - q is a sum of small numbers; q - 1 would round it to 0 near an exact fit.
+        sure = Y[rows, first] == 1.0
+        gradient[rows[sure], first[sure]] = -(rest / total)[sure]
+        return np.maximum(value, 0.0), gradient
+
     def hessian(self, F: Array, Y: Array) -> Array:
         """Return diag(q) - q q^T, shape (B, n_L, n_L)."""
         q, other, _ = _softmax(F)
@@ -147,6 +168,14 @@ class Logistic(Loss):
         m = _margin(F, Y)
         t = np.exp(-np.abs(m))
         return np.asarray((1.0 - 2.0 * Y) * np.where(m > 0.0, t, 1.0) / (1.0 + t))
+
+    def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return both, by one exponential of each output."""
+        sign = 2.0 * Y - 1.0
+        m = sign * F
+        t = np.exp(-np.abs(m))
+        value = (np.maximum(-m, 0.0) + np.log1p(t)).sum(axis=1)
+        return value, -sign * np.where(m > 0.0, t, 1.0) / (1.0 + t)
 
     def hessian(self, F: Array, Y: Array) -> Array:
         """Return diag(sigma'(F)), shape (B, n_L, n_L)."""

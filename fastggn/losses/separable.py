@@ -47,7 +47,8 @@ class SeparableLoss(Loss):
         """Return f'(u) / u, by a formula without the division."""
 
     def _scaled(self, F: Array, Y: Array) -> Array:
-        return np.asarray((F - Y) / self.scale)
+        residual = F - Y
+        return residual if self.scale == 1.0 else np.asarray(residual / self.scale)
 
     def _curvatures(self, F: Array, Y: Array) -> Array:
         """Return the diagonal of the Hessian, shape (B, n_L)."""
@@ -59,7 +60,8 @@ class SeparableLoss(Loss):
 
     def gradient(self, F: Array, Y: Array) -> Array:
         """Return the gradients with respect to the outputs, shape (B, n_L)."""
-        return self._slope(self._scaled(F, Y)) / self.scale
+        slope = self._slope(self._scaled(F, Y))
+        return slope if self.scale == 1.0 else slope / self.scale
 
     def hessian(self, F: Array, Y: Array) -> Array:
         """Return the diagonal Hessians, shape (B, n_L, n_L)."""

@@ -11,6 +11,7 @@ import functools
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any, ParamSpec, TypeVar
 
 import numba
@@ -31,9 +32,9 @@ __all__ = [
     "workers_for",
 ]
 
-# Operations below which a pass runs on the calling thread: waking the workers costs as much,
-# and on a shared machine a barrier can cost a time slice.
-_WORTH_SHARING = 2e6
+# Operations below which a pass runs on the calling thread, some 40 microseconds: waking the workers
+# costs as much, and on a shared machine a barrier can cost a time slice.
+_WORTH_SHARING = 4e6
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -85,8 +86,15 @@ class _SingleThreadedBlas:
                 )
 
 
+class _Inside(threading.local):
+    """Whether this Python thread is inside `one_pool`."""
+
+    pool = False
+
+
 _blas = _SingleThreadedBlas()
 _kernel_lock = threading.RLock()
+_inside = _Inside()
 
 
 def threading_layer() -> str | None:
@@ -125,14 +133,20 @@ def one_pool() -> Iterator[None]:
     """Hold BLAS at one thread, and keep other Python threads out where the layer demands it.
 
     Numba's ``workqueue`` layer aborts the process when two Python threads enter kernels at the
-    same time, so calls take turns there, and until the layer is known.
+    same time, so calls take turns there, and until the layer is known. A Python thread that is
+    inside already has all of it.
     """
+    if _inside.pool:
+        yield
+        return
     serialise = _settle_layer() in (None, "workqueue")
     with _kernel_lock if serialise else contextlib.nullcontext():
         _blas.enter()
+        _inside.pool = True
         try:
             yield
         finally:
+            _inside.pool = False
             _blas.leave()
 
 
@@ -141,14 +155,33 @@ def pooled(method: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _inside.pool:
+            return method(*args, **kwargs)
         with one_pool():
             return method(*args, **kwargs)
 
     return wrapper
 
 
-@contextlib.contextmanager
-def workers_for(operations: float) -> Iterator[None]:
+class _CallingThread:
+    """A context in which the kernels run on the calling thread alone."""
+
+    __slots__ = ("_count",)
+
+    def __enter__(self) -> None:
+        self._count = numba.get_num_threads()
+        if self._count > 1:
+            numba.set_num_threads(1)
+
+    def __exit__(self, *error: object) -> None:
+        if self._count > 1:
+            numba.set_num_threads(self._count)
+
+
+_all_workers = contextlib.nullcontext()
+
+
+def workers_for(operations: float) -> AbstractContextManager[None]:
     """Use all workers inside the block, or the calling thread alone where the work is small.
 
     The results do not depend on it: the partition of the work does not.
@@ -158,15 +191,7 @@ def workers_for(operations: float) -> Iterator[None]:
     operations : float
         Floating-point operations of the block, roughly.
     """
-    count = numba.get_num_threads()
-    if count == 1 or operations >= _WORTH_SHARING:
-        yield
-        return
-    numba.set_num_threads(1)
-    try:
-        yield
-    finally:
-        numba.set_num_threads(count)
+    return _all_workers if operations >= _WORTH_SHARING else _CallingThread()
 
 
 def max_threads() -> int:

@@ -29,6 +29,7 @@ __all__ = [
     "agreed",
     "choose_solver",
     "get_solver",
+    "spares_biases",
 ]
 
 SOLVERS: dict[str, type[Any]] = {
@@ -40,6 +41,9 @@ SOLVERS: dict[str, type[Any]] = {
 
 # Beyond it a factorisation takes minutes, and the iteration wins.
 MAX_DENSE = 20_000
+# So many bytes are taken without a look at the memory: the interpreter itself has more, and the
+# look takes as long as an iteration of a small network.
+UNASKED = 2**24
 # Square arrays alive at the peak: the matrix itself; for QR, R and its SVD with LAPACK's
 # workspace.
 ARRAYS = {"cholesky": 1, "dual": 1, "qr": 8}
@@ -119,8 +123,22 @@ def choose_solver(
     if isinstance(name, str) and name not in SOLVERS:
         raise unknown_name("solver", name, ["auto", *SOLVERS])
     solver = get_solver(name)
+    if solver.name == "dual" and _has_no_dual(problem, needs_minimum_norm):
+        raise ValueError(
+            "solver 'dual' needs a damping and no indefinite curvature where l2 spares the biases "
+            "(penalize_biases=False): use method 'lm' and curvature='psd', or another solver"
+        )
     _check_explicit(solver.name, problem)
     return solver, f"{solver.name}: asked for"
+
+
+def spares_biases(problem: Any) -> bool:
+    """Whether the problem has an l2 that does not count the biases."""
+    return bool(getattr(problem, "l2", 0.0)) and not getattr(problem, "penalize_biases", True)
+
+
+def _has_no_dual(problem: Shaped, needs_minimum_norm: bool) -> bool:
+    return spares_biases(problem) and (needs_minimum_norm or problem.curvature == "exact")
 
 
 def agreed(solver: Solver, comm: Comm) -> Solver:
@@ -131,12 +149,15 @@ def agreed(solver: Solver, comm: Comm) -> Solver:
 def _automatic(problem: Shaped, needs_minimum_norm: bool) -> tuple[Solver, str]:
     rows, n = problem.n_samples * problem.n_outputs, problem.n_params
     comm = comm_of(problem)
-    budget = comm.memory_share(available_memory()) // 2
-    sizes = f"T n_L = {rows:,}, N = {n:,}"
-    if comm.size == 1 and rows <= n and _bytes("dual", rows) <= budget:
-        return get_solver("dual"), f"dual: {sizes}, so the system over the rows is the smaller"
     dense = "qr" if needs_minimum_norm and problem.curvature != "exact" else "cholesky"
     needed = _bytes(dense, n)
+    # Where l2 spares the biases, the dual keeps its matrix beside the one it factors.
+    arrays = 2 if spares_biases(problem) else 1
+    budget = _free(comm, 2 * max(needed, arrays * _bytes("dual", min(rows, n)))) // 2
+    sizes = f"T n_L = {rows:,}, N = {n:,}"
+    serves = comm.size == 1 and not _has_no_dual(problem, needs_minimum_norm)
+    if serves and rows <= n and arrays * _bytes("dual", rows) <= budget:
+        return get_solver("dual"), f"dual: {sizes}, so the system over the rows is the smaller"
     if n <= MAX_DENSE and needed <= budget:
         why = "rank-revealing, for the minimum norm" if dense == "qr" else "one N x N matrix fits"
         return get_solver(dense), f"{dense}: {sizes}, {why} ({_readable(needed)})"
@@ -174,12 +195,17 @@ def _check_explicit(name: str, problem: Shaped) -> None:
         if name != "qr"
         else 8 * ARRAYS[name] * n * (min(rows, n) if comm.size == 1 else n)
     )
-    free = comm.memory_share(available_memory())
+    free = _free(comm, needed)
     if needed > free:
         raise MemoryError(
             f"solver {name!r} needs {needed:,} bytes and {free:,} are free; 'lsqr' needs a few "
             f"vectors of {8 * n:,} bytes"
         )
+
+
+def _free(comm: Comm, needed: int) -> int:
+    """Return the bytes that this process may take; `needed`, if these are few."""
+    return needed if needed <= UNASKED else comm.memory_share(available_memory())
 
 
 def _bytes(name: str, side: int) -> int:

@@ -6,7 +6,8 @@ signs ``D`` (absent in positive semi-definite curvature) and ``mu = l2 + damping
     (A^T D A + mu I) s = A^T b + l2 theta,        step = -s
 
 and, at ``mu = 0``, its solution of minimum norm. A solver factors once in `prepare`; its state
-then solves for as many dampings as the step control asks for.
+then solves for as many dampings as the step control asks for. A system may have a vector `decay`,
+shape (N,), in place of l2 for all parameters: mu is then a vector too.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ __all__ = [
     "Solver",
     "State",
     "data_residual",
+    "decay_of",
     "failure",
+    "least",
     "own_rows",
     "shrinkage_shift",
     "success",
     "total_shift",
+    "uniform_shift",
 ]
 
 FloatArray = NDArray[np.float64]
@@ -232,9 +236,28 @@ def success(
     return Solution(step, True, status, rcond, rank, iterations, message)
 
 
-def total_shift(lin: LinearSystem, damping: float) -> float:
-    """Return ``mu = l2 + damping`` after a check of `damping`."""
-    return float(lin.l2) + check_positive("damping", damping, zero=True)
+def decay_of(lin: LinearSystem) -> FloatArray | float:
+    """Return l2: of each parameter, shape (N,), where the penalty spares some."""
+    found: FloatArray | float = getattr(lin, "decay", lin.l2)
+    return found
+
+
+def total_shift(lin: LinearSystem, damping: float) -> FloatArray | float:
+    """Return ``mu = l2 + damping`` after a check of `damping`; see `decay_of`."""
+    return decay_of(lin) + check_positive("damping", damping, zero=True)
+
+
+def least(mu: FloatArray | float) -> float:
+    """Return the smallest entry of mu."""
+    return float(mu.min()) if isinstance(mu, np.ndarray) else mu
+
+
+def uniform_shift(lin: LinearSystem, damping: float) -> float:
+    """Return mu of a system whose penalty counts all parameters alike."""
+    mu = total_shift(lin, damping)
+    if isinstance(mu, np.ndarray):
+        raise ValueError("l2 spares the biases, but this needs one that counts all parameters")
+    return mu
 
 
 def data_residual(lin: LinearSystem, x: FloatArray) -> FloatArray | None:
@@ -256,7 +279,7 @@ def own_rows(lin: LinearSystem) -> int:
     return int(getattr(lin, "own_rows", lin.n_rows))
 
 
-def shrinkage_shift(lin: LinearSystem, mu: float) -> FloatArray | None:
+def shrinkage_shift(lin: LinearSystem, mu: FloatArray | float) -> FloatArray | None:
     """Return ``(l2 / mu) theta``, the part of s that does not pass through A; None where it is 0.
 
     With ``s = (l2 / mu) theta + z``, ``z`` is the damped least-squares solution for
@@ -264,4 +287,7 @@ def shrinkage_shift(lin: LinearSystem, mu: float) -> FloatArray | None:
     """
     if lin.l2 == 0.0:
         return None
+    if isinstance(mu, np.ndarray):
+        share = np.divide(decay_of(lin), mu, out=np.zeros_like(mu), where=mu > 0.0)
+        return np.asarray(lin.theta * share)
     return np.asarray(lin.theta * (lin.l2 / mu), dtype=np.float64)

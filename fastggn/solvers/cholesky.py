@@ -12,9 +12,12 @@ from fastggn.solvers.base import (
     LinearSystem,
     Solution,
     data_residual,
+    decay_of,
     failure,
+    least,
     success,
     total_shift,
+    uniform_shift,
 )
 from fastggn.solvers.sums import LEAST_RCOND, CurvatureSums, sums_of_factor
 from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, factor_cholesky
@@ -76,7 +79,7 @@ class CholeskyState:
         largest = float(np.max(self._gram.diagonal, initial=0.0))
         self.least_damping = FLOOR * EPS32 * largest if mixed else 0.0
         self._factor: CholeskyFactor | None = None
-        self._mu = 0.0
+        self._mu: FloatArray | float = 0.0
 
     def solve(self, damping: float) -> Solution:
         """Return the damped step; see `State.solve`."""
@@ -86,7 +89,7 @@ class CholeskyState:
         def residual(x: FloatArray) -> FloatArray | None:
             """Return ``A^T (b - A x) + l2 theta - mu x``."""
             data = data_residual(lin, x)
-            return None if data is None else data - mu * x + lin.l2 * lin.theta
+            return None if data is None else data - mu * x + decay_of(lin) * lin.theta
 
         return _negated(self._solve(mu, lin.gradient, residual))
 
@@ -103,7 +106,7 @@ class CholeskyState:
 
     def sums(self) -> CurvatureSums | None:
         """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
-        mu = total_shift(self._lin, 0.0)
+        mu = uniform_shift(self._lin, 0.0)
         if mu == 0.0 or self._lin.signs is not None or not self._gram.finite:
             return None
         factor = self._factored(mu)
@@ -112,7 +115,7 @@ class CholeskyState:
         self._factor = None  # its array is overwritten
         return sums_of_factor(factor, self._lin.n_params, mu)
 
-    def _solve(self, mu: float, rhs: FloatArray, residual: Residual) -> Solution:
+    def _solve(self, mu: FloatArray | float, rhs: FloatArray, residual: Residual) -> Solution:
         """Solve for `rhs`, with corrections where `residual` can be had (of D = I only)."""
         n = self._lin.n_params
         if not self._gram.finite or not np.isfinite(rhs).all():
@@ -156,8 +159,8 @@ class CholeskyState:
         status = "ok" if size <= TRUSTED * length else "ill_conditioned"
         return success(x, status=status, rcond=factor.rcond, iterations=corrections)
 
-    def _factored(self, mu: float) -> CholeskyFactor:
-        if self._factor is None or mu != self._mu:
+    def _factored(self, mu: FloatArray | float) -> CholeskyFactor:
+        if self._factor is None or not np.array_equal(mu, self._mu):
             # In float32 the matrix is semi-definite up to its rounding only.
             good = CORRECT_BELOW if self.least_damping == 0.0 else 10.0 * EPS32
             self._factor = factor_cholesky(
@@ -166,12 +169,12 @@ class CholeskyState:
             self._mu = mu
         return self._factor
 
-    def _refusal(self, mu: float, factor: CholeskyFactor) -> Solution | None:
-        n = self._lin.n_params
+    def _refusal(self, shift: FloatArray | float, factor: CholeskyFactor) -> Solution | None:
+        n, mu = self._lin.n_params, least(shift)
         if factor.bad_pivot:
             # Rounding, of the Gram matrix's sums and of the factorisation, makes the zero
             # pivots of a semi-definite matrix slightly negative.
-            rounding = 4 * n * EPS * self._gram.norm(mu)
+            rounding = 4 * n * EPS * self._gram.norm(shift)
             singular = self._lin.signs is None and factor.pivot >= -rounding
             status = "singular" if singular and mu == 0.0 else "not_positive_definite"
             message = (

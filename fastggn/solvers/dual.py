@@ -7,6 +7,7 @@ hold for a singular Hessian of the loss, because only its square root enters.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 from numpy.linalg import LinAlgError
@@ -18,11 +19,14 @@ from fastggn.solvers.base import (
     RefusedState,
     Solution,
     State,
+    decay_of,
     failure,
     shrinkage_shift,
     success,
     total_shift,
+    uniform_shift,
 )
+from fastggn.solvers.decay import ScaledColumns, spares
 from fastggn.solvers.row_space import (
     CancellationError,
     FactoredRows,
@@ -55,6 +59,8 @@ class DualSolver:
 
     def prepare(self, lin: LinearSystem) -> State:
         """Assemble ``A A^T``; factor it when the first damping is known."""
+        if spares(lin):
+            return _sparing_state(lin)
         matrix = SymmetricMatrix(lin.dual_gram() if lin.signs is None else _signed_gram(lin))
         if not (matrix.finite and np.isfinite(lin.gradient).all()):
             message = "the dual matrix or the gradient is not finite"
@@ -62,6 +68,75 @@ class DualSolver:
         if lin.signs is None:
             return DualState(lin, matrix)
         return SignedDualState(lin, matrix)
+
+
+def _sparing_state(lin: LinearSystem) -> State:
+    if lin.signs is not None:
+        raise ValueError(
+            "solver 'dual' with an indefinite curvature needs an l2 that counts all parameters, "
+            "but that of the problem spares the biases: use solver 'cholesky'"
+        )
+    matrix = lin.dual_gram()
+    if not (np.isfinite(matrix).all() and np.isfinite(lin.gradient).all()):
+        message = "the dual matrix or the gradient is not finite"
+        return RefusedState(lin.n_params, "non_finite", message)
+    return SparingDualState(lin, matrix)
+
+
+class SparingDualState:
+    """Where l2 spares the biases: ``mu`` for the weights, and the damping alone for the biases.
+
+    With the columns B of the biases in units in which mu damps them too, the matrix is
+    ``A A^T + (mu / damping - 1) B B^T``: one update of low rank for each damping. A second
+    M x M array is alive.
+    """
+
+    def __init__(self, lin: LinearSystem, matrix: FloatArray) -> None:
+        self._lin = lin
+        self._matrix = matrix
+        self._columns: FloatArray = lin.bias_columns()  # type: ignore[attr-defined]
+        self._spared = np.asarray(decay_of(lin)) == 0.0
+        self._damping = -1.0
+        self._state: DualState | None = None
+        self._mu = 0.0
+
+    def solve(self, damping: float) -> Solution:
+        """Return the damped step; see `State.solve`."""
+        lin = self._lin
+        mu = np.asarray(total_shift(lin, damping))
+        if damping == 0.0:
+            return self._refusal()
+        state, scale = self._prepared(damping)
+        shift = shrinkage_shift(lin, mu)
+        if lin.b is None or shift is None:
+            found = state.solve(self._mu)
+            return replace(found, step=scale * found.step)
+        found = state.correct(self._mu, lin.b - lin.matvec(shift))
+        return replace(found, step=-(shift + scale * found.step))
+
+    def correct(self, damping: float, c: FloatArray) -> Solution:
+        """Return ``(A^T A + diag(mu))^-1 A^T c``; see `State.correct`."""
+        total_shift(self._lin, damping)
+        if damping == 0.0:
+            return self._refusal()
+        state, scale = self._prepared(damping)
+        found = state.correct(self._mu, c)
+        return replace(found, step=scale * found.step)
+
+    def _refusal(self) -> Solution:
+        message = "solver 'dual' needs a damping where l2 spares the biases"
+        return failure(self._lin.n_params, "refused", message)
+
+    def _prepared(self, damping: float) -> tuple[DualState, FloatArray]:
+        mu = float(self._lin.l2) + damping
+        scale = np.where(self._spared, np.sqrt(mu / damping), 1.0)
+        if self._state is None or damping != self._damping:
+            self._damping, self._mu = damping, mu
+            matrix = (self._columns * (self._lin.l2 / damping)) @ self._columns.T
+            matrix += self._matrix
+            scaled = ScaledColumns(self._lin, scale)
+            self._state = DualState(scaled, SymmetricMatrix(matrix))
+        return self._state, scale
 
 
 class DualState:
@@ -77,7 +152,7 @@ class DualState:
     def solve(self, damping: float) -> Solution:
         """Return the damped step; see `State.solve`."""
         lin = self._lin
-        mu = total_shift(lin, damping)
+        mu = uniform_shift(lin, damping)
         if lin.b is None:
             return self._answer(mu, lambda rows: -rows.from_gradient(mu, lin.gradient))
         shift = shrinkage_shift(lin, mu)
@@ -89,7 +164,7 @@ class DualState:
 
     def correct(self, damping: float, c: FloatArray) -> Solution:
         """Return ``(A^T A + mu I)^-1 A^T c``; see `State.correct`."""
-        mu = total_shift(self._lin, damping)
+        mu = uniform_shift(self._lin, damping)
         if not np.isfinite(c).all():
             n = self._lin.n_params
             return failure(n, "non_finite", "the right-hand side is not finite")
@@ -97,7 +172,7 @@ class DualState:
 
     def sums(self) -> CurvatureSums | None:
         """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
-        mu = total_shift(self._lin, 0.0)
+        mu = uniform_shift(self._lin, 0.0)
         if mu == 0.0 or self._matrix is None:
             return None
         factor = factor_cholesky(self._matrix, mu)
@@ -167,7 +242,7 @@ class SignedDualState:
     def solve(self, damping: float) -> Solution:
         """Return the damped step; see `State.solve`."""
         lin = self._lin
-        mu = total_shift(lin, damping)
+        mu = uniform_shift(lin, damping)
         factor = self._factored(mu)
         if isinstance(factor, Solution):
             return factor
@@ -179,7 +254,7 @@ class SignedDualState:
     def correct(self, damping: float, c: FloatArray) -> Solution:
         """Return ``(A^T D A + mu I)^-1 A^T D c``; see `State.correct`."""
         lin = self._lin
-        mu = total_shift(lin, damping)
+        mu = uniform_shift(lin, damping)
         if not np.isfinite(c).all():
             return failure(lin.n_params, "non_finite", "the right-hand side is not finite")
         factor = self._factored(mu)

@@ -17,6 +17,7 @@ from fastggn.solvers.base import (
     Solution,
     State,
     failure,
+    least,
     own_rows,
     shrinkage_shift,
     success,
@@ -112,21 +113,34 @@ class LSQRState:
             return failure(self._lin.n_params, "non_finite", str(error))
         return success(x, status=_status(converged), iterations=iterations, message=message)
 
-    def _least_squares(self, mu: float, f: FloatArray) -> tuple[FloatArray, bool, int, str]:
-        """Minimise ``|A x - f|^2 + mu |x|^2``."""
+    def _least_squares(
+        self, mu: FloatArray | float, f: FloatArray
+    ) -> tuple[FloatArray, bool, int, str]:
+        """Minimise ``|A x - f|^2 + x^T diag(mu) x``."""
         _require_finite(f, self._comm)
         spent = 0
         useful = self._preconditionable(mu)
-        if not useful or mu < PRECONDITION_ABOVE * self._factors().largest:
+        if not useful or least(mu) < PRECONDITION_ABOVE * self._factors().largest:
             limit = min(self._limit, TRIAL) if useful else self._limit
-            x, reason, spent = self._iterate(_checked(self._lin), f, float(np.sqrt(mu)), limit)
+            x, reason, spent = self._plain(mu, f, limit)
             if reason not in NOT_CONVERGED or not useful or limit == self._limit:
                 return x, *_told(reason, spent)
         forward, backward = self._preconditioner(mu)
         operator = _appended(self._lin, np.sqrt(mu), forward, backward)
-        f = np.concatenate([f, np.zeros(self._lin.n_params)])
-        w, reason, iterations = self._iterate(operator, f, 0.0, self._limit)
+        w, reason, iterations = self._iterate(operator, self._padded(f), 0.0, self._limit)
         return forward(w), *_told(reason, spent + iterations)
+
+    def _plain(
+        self, mu: FloatArray | float, f: FloatArray, limit: int
+    ) -> tuple[FloatArray, int, int]:
+        """Iterate without a preconditioner; a mu for each parameter needs the rows appended."""
+        if not isinstance(mu, np.ndarray):
+            return self._iterate(_checked(self._lin), f, float(np.sqrt(mu)), limit)
+        operator = _appended(self._lin, np.sqrt(mu), _identity, _identity)
+        return self._iterate(operator, self._padded(f), 0.0, limit)
+
+    def _padded(self, f: FloatArray) -> FloatArray:
+        return np.concatenate([f, np.zeros(self._lin.n_params)])
 
     def _iterate(
         self, operator: LinearOperator, f: FloatArray, damp: float, limit: int
@@ -139,10 +153,10 @@ class LSQRState:
         own = u if self._comm.rank == 0 else u[: self._own_rows]
         return self._comm.norm(float(np.linalg.norm(own)))
 
-    def _from_gradient(self, mu: float) -> Solution:
+    def _from_gradient(self, mu: FloatArray | float) -> Solution:
         """Conjugate gradients on the normal equations, where no finite b exists."""
         lin = self._lin
-        if mu == 0.0:
+        if least(mu) == 0.0:
             message = "without damping, lsqr needs a right-hand side over the rows; none is finite"
             return failure(lin.n_params, "refused", message)
 
@@ -165,8 +179,8 @@ class LSQRState:
         message = "" if converged else f"conjugate gradients stopped after {iterations} iterations"
         return success(-x, status=_status(converged), iterations=iterations, message=message)
 
-    def _preconditionable(self, mu: float) -> bool:
-        allowed = mu > 0.0 and self._options.preconditioned
+    def _preconditionable(self, mu: FloatArray | float) -> bool:
+        allowed = least(mu) > 0.0 and self._options.preconditioned
         return allowed and self._lin.n_rows >= self._lin.n_params
 
     def _factors(self) -> KroneckerPreconditioner:
@@ -175,10 +189,10 @@ class LSQRState:
         return self._kronecker
 
     def _preconditioner(
-        self, mu: float
+        self, mu: FloatArray | float
     ) -> tuple[Callable[[FloatArray], FloatArray], Callable[[FloatArray], FloatArray]]:
         kronecker = self._factors()
-        scales = kronecker.scales(mu)
+        scales = kronecker.scales(float(np.max(mu)))  # near enough for a preconditioner
 
         def forward(w: FloatArray) -> FloatArray:
             return kronecker.apply(scales, w)
@@ -241,7 +255,7 @@ def _checked(lin: LinearSystem) -> LinearOperator:
 
 def _appended(
     lin: LinearSystem,
-    root: float,
+    root: FloatArray | float,
     forward: Callable[[FloatArray], FloatArray],
     backward: Callable[[FloatArray], FloatArray],
 ) -> LinearOperator:

@@ -15,8 +15,9 @@ from fastggn.solvers.base import (
     failure,
     shrinkage_shift,
     success,
-    total_shift,
+    uniform_shift,
 )
+from fastggn.solvers.decay import DecayRows, spares
 from fastggn.solvers.spectral import Spectrum, dense_spectrum, streamed_spectrum
 from fastggn.solvers.sums import CurvatureSums, sums_of_eigenvalues
 
@@ -48,7 +49,7 @@ class QRSolver:
         if not np.isfinite(lin.gradient).all():
             return RefusedState(lin.n_params, "non_finite", "the gradient is not finite")
         try:
-            return QRState(lin)
+            return SparingQRState(lin) if spares(lin) else QRState(lin)
         except LinAlgError as error:
             return RefusedState(lin.n_params, "non_finite", f"QR of the rows failed: {error}")
 
@@ -69,7 +70,7 @@ class QRState:
 
     def solve(self, damping: float) -> Solution:
         """Return the damped step; see `State.solve`."""
-        mu = total_shift(self._lin, damping)
+        mu = uniform_shift(self._lin, damping)
         lin, spectrum = self._lin, self.spectrum
         if self._rotated is None:
             return self._solution(mu, -spectrum.from_gradient(mu, lin.gradient))
@@ -81,7 +82,7 @@ class QRState:
 
     def correct(self, damping: float, c: FloatArray) -> Solution:
         """Return ``(A^T A + mu I)^-1 A^T c``; see `State.correct`."""
-        mu = total_shift(self._lin, damping)
+        mu = uniform_shift(self._lin, damping)
         lin, spectrum = self._lin, self.spectrum
         if comm_of(lin).any(not np.isfinite(c).all()):
             return failure(lin.n_params, "non_finite", "the right-hand side is not finite")
@@ -96,7 +97,7 @@ class QRState:
 
     def sums(self) -> CurvatureSums | None:
         """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
-        mu = total_shift(self._lin, 0.0)
+        mu = uniform_shift(self._lin, 0.0)
         if mu == 0.0:
             return None
         return sums_of_eigenvalues(self.spectrum.s**2, self._lin.n_params, mu)
@@ -116,3 +117,19 @@ class QRState:
             iterations=iterations,
             message=message,
         )
+
+
+class SparingQRState:
+    """Where l2 spares some parameters: its rows stand below those of A, and mu is the damping."""
+
+    def __init__(self, lin: LinearSystem) -> None:
+        self._rows = DecayRows(lin)
+        self._state = QRState(self._rows)
+
+    def solve(self, damping: float) -> Solution:
+        """Return the damped step; the rank is that with the rows of l2."""
+        return self._state.solve(damping)
+
+    def correct(self, damping: float, c: FloatArray) -> Solution:
+        """Return ``(A^T A + diag(mu))^-1 A^T c``; see `State.correct`."""
+        return self._state.correct(damping, self._rows.extended(c))

@@ -7,6 +7,7 @@ before N^3 / 3 operations, and never a second N x N array.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -49,7 +50,7 @@ class SymmetricMatrix:
 
     def norm(self, shift: FloatArray | float) -> float:
         """Return the 1-norm of the matrix with `shift` added to its diagonal."""
-        return float(np.max(self._off_diagonal + np.abs(self.diagonal + shift)))
+        return float((self._off_diagonal + np.abs(self.diagonal + shift)).max())
 
     def restored(self, shift: FloatArray | float) -> FloatArray:
         """Return the array, in C order, with the shifted matrix in its lower triangle.
@@ -59,7 +60,7 @@ class SymmetricMatrix:
         if not self._fresh:
             _mirror_upper(self._a)
         self._fresh = False
-        np.fill_diagonal(self._a, self.diagonal + shift)
+        self._a.reshape(-1)[:: self.size + 1] = self.diagonal + shift
         return self._a
 
 
@@ -84,7 +85,11 @@ class CholeskyFactor(NamedTuple):
 
 
 def factor_cholesky(
-    matrix: SymmetricMatrix, shift: float, *, semidefinite: bool = False, good: float = np.inf
+    matrix: SymmetricMatrix,
+    shift: FloatArray | float,
+    *,
+    semidefinite: bool = False,
+    good: float = np.inf,
 ) -> CholeskyFactor:
     """Factor the matrix with `shift` added to its diagonal, in place.
 
@@ -98,8 +103,9 @@ def factor_cholesky(
     if info > 0:
         return CholeskyFactor(a, 0.0, info, float(a[info - 1, info - 1]))
     norm = matrix.norm(shift)
-    if semidefinite and shift >= good * np.sqrt(matrix.size) * norm:
-        return CholeskyFactor(a, float(shift / (np.sqrt(matrix.size) * norm)), 0, 0.0)
+    lowest = shift if isinstance(shift, float) else float(np.min(shift))
+    if semidefinite and lowest >= good * math.sqrt(matrix.size) * norm:
+        return CholeskyFactor(a, float(lowest / (math.sqrt(matrix.size) * norm)), 0, 0.0)
     rcond, _ = lapack.dpocon(a.T, norm, uplo="U")
     return CholeskyFactor(a, float(rcond), 0, 0.0)
 

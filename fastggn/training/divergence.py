@@ -78,6 +78,8 @@ class DivergenceTest:
             return True
         if converged:
             return self._is_growing(self._window()) or self._is_growing(self._flat())
+        if self._records[-1][1] > FAR_BELOW_PEAK * self._peak:
+            return False
         window = self._window()
         return self._is_growing(window) and self._is_calm(window)
 
@@ -107,9 +109,8 @@ class DivergenceTest:
         grown = window[-1][2] >= GROWTH * window[0][2]
         return monotone and grown and window[-1][3] >= STEADY * window[1][3]
 
-    def _is_calm(self, window: list[Norms]) -> bool:
-        if window[-1][1] > FAR_BELOW_PEAK * self._peak:
-            return False
+    @staticmethod
+    def _is_calm(window: list[Norms]) -> bool:
         pairs = list(zip(window, window[1:], strict=False))
         gradients = all(b[1] <= a[1] / SMOOTH for a, b in pairs)
         return gradients and all(b[3] >= SMOOTH * a[3] for a, b in pairs[1:])

@@ -148,6 +148,11 @@ def likelihood_of(problem: Problem) -> Likelihood:
     ValueError
         If the loss is neither the squared one nor a cross-entropy.
     """
+    if not problem.penalize_biases:
+        raise ValueError(
+            "problem has penalize_biases=False, but regularization='bayesian' and the Laplace "
+            "posterior have one prior for all parameters: make the problem without it"
+        )
     loss = problem.loss_function
     if not isinstance(loss, (Squared, Logistic, SoftmaxCrossEntropy)):
         raise ValueError(

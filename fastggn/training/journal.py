@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastggn.parallel.comm import SERIAL, Comm
 from fastggn.training.clock import Clock
 from fastggn.training.columns import from_columns, to_columns
-from fastggn.training.moves import Counts, Move, norm
+from fastggn.training.moves import Counts, Move
 from fastggn.training.options import Callback
 from fastggn.training.result import History, Record
 from fastggn.training.state import State
@@ -53,7 +53,7 @@ class Journal:
         record = Record(
             iteration=len(self.records) + 1,
             loss=move.point.loss,
-            gradient_norm=norm(move.point.gradient),
+            gradient_norm=move.gradient_norm,
             step_norm=move.step_norm,
             damping=move.damping,
             gain_ratio=move.gain_ratio,
@@ -72,6 +72,8 @@ class Journal:
             validation_loss=validation_loss,
         )
         self.records.append(record)
+        if not self._callbacks:
+            return self._comm.any(False)
         with record.showing(move.point.theta):
             answers = [callback(record) for callback in self._callbacks]
         return self._comm.any(any(answer is True for answer in answers))

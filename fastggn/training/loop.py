@@ -52,7 +52,7 @@ __all__ = ["train"]
 def train(
     problem: Problem,
     theta0: ArrayLike | None = None,
-    method: Literal["ggn", "lm", "newton", "bp", "adam"] = "lm",
+    method: Literal["ggn", "lm", "newton", "auto", "bp", "adam"] = "lm",
     solver: Literal["auto", "cholesky", "dual", "lsqr", "qr"] = "auto",
     *,
     seed: int | None = None,
@@ -89,13 +89,16 @@ def train(
         Network, samples, loss.
     theta0 : (N,) array_like, optional
         Where to start; None draws ``problem.network.init(seed)``. It is not changed.
-    method : {"lm", "ggn", "newton", "bp", "adam"}
+    method : {"lm", "ggn", "newton", "auto", "bp", "adam"}
         "lm": Levenberg-Marquardt, damping on the gain ratio (Nielsen 1999).
         "ggn": generalised Gauss-Newton with a fixed step length and no damping; the
         minimum-norm step where the system is singular (Shen 2018, Eqs. 38-40). It takes every
         finite step and warns when the loss rises.
         "newton": the exact Hessian in a trust region, dense up to 1000 parameters (More and
         Sorensen 1983), matrix-free above (Steihaug 1983).
+        "auto": "lm" for up to 400 parameters or equations (T n_L), then "newton", up to 300, where
+        it gets slow and the loss is not one on classes; beyond, L-BFGS, five steps an iteration
+        (Liu and Nocedal 1989), with trials of "lm", which stays while it pays more.
         "bp": gradient descent on all samples. "adam": Kingma and Ba 2015.
     solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
         Solves the systems of "lm" and "ggn"; for "newton", "cholesky" is dense and "lsqr"
@@ -263,8 +266,7 @@ def _run(
     plan: Checkpointing | None,
 ) -> TrainResult:
     comm = comm_of(problem)
-    drawn = shared_seed(comm, seed)
-    rng = np.random.default_rng(drawn)
+    rng = np.random.default_rng(drawn := shared_seed(comm, seed))
     clock, counts = Clock(options.max_time, comm), Counts()
     validation = make_validation(options.validation)
     stopping = Stopping(options.tolerances, clock, validation)
@@ -286,8 +288,10 @@ def _run(
     if not start.resumed:
         validation.begin(point)
     escape = make_escape(problem, options.escape, initial_loss, rng, counts)
+    first = [point]
+    del point  # handed over: kept here, it would hold a workspace for the whole run
     try:
-        point, verdict = _iterate(start, point, method, escape, stopping, journal, saver)
+        point, verdict = _iterate(start, first.pop(), method, escape, stopping, journal, saver)
     except BaseException:
         saver.finish(None)
         raise
@@ -358,6 +362,7 @@ def _iterate(
             before, point = point, move.point
             stop = journal.write(move)
             verdict = stopping.after(before, move)
+            del before  # its workspace serves the next point
             if not move.cut:
                 saver.note(point, verdict)
             if stop and (verdict is None or _may_leave(verdict, escape, stopping)):

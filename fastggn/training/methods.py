@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastggn.solvers import spares_biases
+from fastggn.training.alternating import Alternating, Handover, smaller_side
 from fastggn.training.bayesian import EvidenceControl, KeptSystems
 from fastggn.training.clock import Clock
 from fastggn.training.escape import Escape, NegativeCurvature, Noise
@@ -25,6 +27,12 @@ if TYPE_CHECKING:
     from fastggn.problem import Problem
 
 __all__ = ["make_escape", "make_method"]
+
+# Up to so many parameters or equations "auto" has no use for gradients alone.
+SMALL = 400
+# Up to so many it ends with Newton's method for losses of other kinds than these.
+NEWTON_LIMIT = 300
+CLASSES = ("softmax_cross_entropy", "logistic")
 
 
 def make_method(
@@ -62,6 +70,14 @@ def make_method(
     if options.method == "adam":
         size = problem.n_samples if batch_size is None else batch_size
         return Adam(problem, options.alpha, size, rng, clock, counts)
+    if options.method == "auto":
+        damped = make_method(problem, replace(options, method="lm"), rng, clock, counts)
+        if smaller_side(problem) > SMALL:
+            return Alternating(problem, damped, counts)
+        if not _prefers_newton(problem, options.solver):
+            return damped
+        step_test = StepTest(options.tolerances.step)
+        return Handover(damped, Newton(problem, options.solver, step_test, counts))
     step_test = StepTest(options.tolerances.step)
     if options.method == "newton":
         return Newton(problem, options.solver, step_test, counts, regularizer)
@@ -83,6 +99,17 @@ def make_method(
     )
 
 
+def _prefers_newton(problem: Problem, solver: str) -> bool:
+    """Whether "auto" takes Newton's method: residuals stay, and its matrix costs little.
+
+    Noise leaves residuals whose second derivatives the Gauss-Newton matrix leaves out; with more
+    parameters than equations there is an exact fit.
+    """
+    small = problem.n_params <= NEWTON_LIMIT and solver in ("auto", "cholesky")
+    determined = problem.n_samples * problem.n_outputs > problem.n_params
+    return small and determined and problem.loss_function.name not in CLASSES
+
+
 def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems:
     # The solver is chosen for the shape of what it will solve: a batch, or all samples.
     batch_size = options.batch_size
@@ -93,7 +120,7 @@ def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems
     return kind(
         shape,
         options.solver,
-        needs_minimum_norm=minimum_norm and problem.l2 == 0.0,
+        needs_minimum_norm=minimum_norm and (problem.l2 == 0.0 or spares_biases(problem)),
         # More damping first, where the method has one to raise within an iteration.
         patience=0 if undamped or batch_size is not None else PATIENCE,
         counts=counts,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -51,6 +53,11 @@ class Move:
     effective_parameters: float | None = None
     settled: bool = True
 
+    @cached_property
+    def gradient_norm(self) -> float:
+        """The 2-norm of the gradient at `point`."""
+        return norm(self.point.gradient)
+
 
 @dataclass
 class Counts:
@@ -82,17 +89,17 @@ class Method(Stateful, Protocol):
 
 def norm(vector: NDArray[np.float64]) -> float:
     """Return the 2-norm, without the overflow of a plain sum of squares."""
-    largest = float(np.max(np.abs(vector), initial=0.0))
-    if largest == 0.0 or not np.isfinite(largest):
-        return largest
+    largest = float(np.abs(vector).max(initial=0.0))
     if 1e-140 < largest < 1e140:
-        return float(np.sqrt(vector @ vector))
+        return math.sqrt(vector @ vector)
+    if largest == 0.0 or not math.isfinite(largest):
+        return largest
     return largest * float(np.linalg.norm(vector / largest))
 
 
 def is_usable(point: Linearisation) -> bool:
     """Whether the loss and the gradient at `point` are finite."""
-    return bool(np.isfinite(point.loss)) and bool(np.isfinite(point.gradient).all())
+    return math.isfinite(point.loss) and bool(np.isfinite(point.gradient).all())
 
 
 def arrive(problem: Problem, theta: NDArray[np.float64]) -> Linearisation | None:

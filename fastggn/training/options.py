@@ -21,7 +21,7 @@ __all__ = ["ESCAPES", "METHODS", "SOLVERS", "Options", "check_options"]
 
 Callback = Callable[[Record], object]
 
-METHODS = ("ggn", "lm", "newton", "bp", "adam")
+METHODS = ("ggn", "lm", "newton", "auto", "bp", "adam")
 SOLVERS = ("auto", "cholesky", "dual", "lsqr", "qr")
 ESCAPES = ("negative_curvature", "noise")
 PRECISIONS = ("float64", "mixed")
@@ -33,7 +33,7 @@ LISTENERS = {
     "alpha": ("ggn", "bp", "adam"),
     "damping": ("lm",),
     "momentum": ("bp",),
-    "geodesic": ("lm",),
+    "geodesic": ("lm", "auto"),
     "precision": ("lm",),
     "batch_size": ("lm", "ggn", "adam"),
 }
@@ -42,6 +42,7 @@ METHOD_SOLVERS = {
     "ggn": SOLVERS,
     "lm": SOLVERS,
     "newton": ("auto", "cholesky", "lsqr"),
+    "auto": SOLVERS,
     "bp": ("auto",),
     "adam": ("auto",),
 }
@@ -176,7 +177,7 @@ def _check_method(method: str, solver: str, given: list[str]) -> None:
 
 
 def _check_solver(problem: Problem, method: str, solver: str) -> None:
-    exact = method in ("lm", "ggn") and problem.curvature == "exact"
+    exact = method in ("lm", "ggn", "auto") and problem.curvature == "exact"
     if exact and solver in ("lsqr", "qr"):
         raise ValueError(
             f"solver {solver!r} does not go with a problem of curvature 'exact', which may be "

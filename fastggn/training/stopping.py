@@ -121,8 +121,9 @@ class Stopping:
         if not is_usable(point):
             what = "loss" if not np.isfinite(point.loss) else "gradient"
             return Verdict("failed", f"the {what} at theta0 is not finite; theta was not moved")
-        self._observe(point, 0.0)
-        return self._reached(point) or self._used_up()
+        size = norm(point.gradient)
+        self._observe(point, size, 0.0)
+        return self._reached(point, size) or self._used_up()
 
     def again(self, verdict: Verdict | None) -> Verdict | None:
         """Return the verdict on a resumed run: its own, or the limits of this call."""
@@ -148,8 +149,8 @@ class Stopping:
         """Test the end of an iteration that went from `before` to ``move.point``."""
         self.iteration += 1
         if move.accepted:
-            self._observe(move.point, move.step_norm)
-            self._stagnation.observe(before.loss, move.point.loss, norm(move.point.gradient))
+            self._observe(move.point, move.gradient_norm, move.step_norm)
+            self._stagnation.observe(before.loss, move.point.loss, move.gradient_norm)
         verdict = move.verdict or self._converged(before, move)
         if move.accepted and (verdict is None or verdict.status.startswith("converged")):
             verdict = self._diverging(move.point, verdict is not None) or verdict
@@ -157,11 +158,12 @@ class Stopping:
             verdict = self._validation.verdict()
         return verdict or self._used_up()
 
-    def _observe(self, point: Linearisation, step_norm: float) -> None:
-        self._divergence.observe(point.loss, norm(point.gradient), norm(point.theta), step_norm)
+    def _observe(self, point: Linearisation, size: float, step_norm: float) -> None:
+        self._divergence.observe(point.loss, size, norm(point.theta), step_norm)
 
-    def _reached(self, point: Linearisation) -> Verdict | None:
-        target, size = self._limits.target, norm(point.gradient)
+    def _reached(self, point: Linearisation, size: float) -> Verdict | None:
+        """Test the loss, and the norm `size` of the gradient."""
+        target = self._limits.target
         if target is not None and point.loss <= target:
             return Verdict("target_reached", f"loss {point.loss:.6g} <= {target:.6g}")
         if size <= self._limits.gradient:
@@ -175,7 +177,7 @@ class Stopping:
     def _converged(self, before: Linearisation, move: Move) -> Verdict | None:
         if not move.accepted:
             return None
-        verdict = self._reached(move.point)
+        verdict = self._reached(move.point, move.gradient_norm)
         if verdict is not None:
             return verdict
         change = abs(before.loss - move.point.loss)

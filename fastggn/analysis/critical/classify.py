@@ -196,7 +196,7 @@ class _Judge:
         return spectrum
 
     def _at_infinity(self, spectrum: Spectrum) -> str | None:
-        if self.surface.problem.l2 > 0.0:
+        if self.surface.problem.l2 > 0.0 and self.surface.problem.penalize_biases:
             return None  # the loss tends to infinity with theta
         if why := certificates.unreachable_fit(self.surface, self.theta):
             return why

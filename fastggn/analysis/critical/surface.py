@@ -86,7 +86,7 @@ class Surface:
         size = np.maximum(np.abs(outputs), np.abs(targets))
         terms = problem.loss_function.value(outputs, targets) + (slope * size).sum(axis=1)
         weights = problem.relative_weights
-        decay = 0.5 * problem.l2 * float(theta @ theta)
+        decay = 0.5 * problem.l2 * float(theta @ theta)  # at least the penalty
         return SAFETY * EPS * (float(np.mean(weights * terms)) + decay)
 
     def output_rounding(self, theta: Vector) -> float:

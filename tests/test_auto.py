@@ -1,0 +1,117 @@
+"""Method "auto": L-BFGS, Levenberg-Marquardt and Newton, and what decides between them."""
+
+import numpy as np
+import pytest
+from scipy.optimize import fmin_l_bfgs_b
+
+import fastggn as fg
+from fastggn.losses import get_loss
+from fastggn.training.moves import Counts
+from fastggn.training.quasi_newton import PAIRS, Memory, QuasiNewton
+
+
+def two_loops(pairs, g):
+    """The inverse Hessian times g by the recursion of Nocedal (1980)."""
+    alphas, q = [], g.copy()
+    for s, y in reversed(pairs):
+        alphas.append((s @ q) / (s @ y))
+        q -= alphas[-1] * y
+    s, y = pairs[-1]
+    q *= (s @ y) / (y @ y)
+    for (s, y), alpha in zip(pairs, reversed(alphas), strict=True):
+        q += (alpha - (y @ q) / (s @ y)) * s
+    return q
+
+
+def test_compact_form_is_the_recursion():
+    rng = np.random.default_rng(0)
+    root = rng.standard_normal((30, 30))
+    memory, pairs = Memory(30), []
+    for count in range(PAIRS + 5):
+        s = rng.standard_normal(30)
+        y = root @ (root.T @ s)
+        memory.add(s, y)
+        memory.add(s, -y)  # curves downwards: left out
+        pairs.append((s, y))
+        g = rng.standard_normal(30)
+        np.testing.assert_allclose(memory.times(g), two_loops(pairs[-PAIRS:], g), rtol=1e-8), count
+    copy = Memory(30)
+    copy.restore(memory.state())
+    np.testing.assert_array_equal(copy.times(g), memory.times(g))
+    with pytest.raises(ValueError, match="another number of parameters"):
+        Memory(29).restore(memory.state())
+
+
+def problem_of(hidden=8, T=60, noise=0.1, **options):
+    rng = np.random.default_rng(3)
+    X = rng.uniform(-1, 1, (T, 2))
+    y = np.sin(3 * X[:, 0]) * X[:, 1] + noise * rng.standard_normal(T)
+    return fg.Problem(fg.MLP((2, hidden, 1)), X, y, l2=1e-4, penalize_biases=False, **options)
+
+
+def test_quasi_newton_is_about_as_good_as_scipy():
+    problem = problem_of()
+    theta = problem.network.init(0)
+    method, point = QuasiNewton(problem, Counts()), problem.linearise(theta)
+    for _ in range(20):
+        point = method.advance(point).point
+    _, least, found = fmin_l_bfgs_b(
+        lambda t: (problem.loss(t), problem.gradient(t)), theta, maxiter=100, factr=0.0, pgtol=0.0
+    )
+    assert found["nit"] == 100
+    assert point.loss < 1.1 * least
+
+
+def test_small_problems_take_second_order_steps_alone():
+    result = fg.train(problem_of(), seed=0, method="auto", max_iter=200)
+    solvers = [record.solver for record in result.history]
+    assert solvers[0] == "cholesky" and solvers[-1] == "trust_region"
+    assert result.status == "converged_gradient"
+    losses = result.history.frame().loss if hasattr(result.history, "frame") else None
+    assert losses is None or (np.diff(losses) <= 0).all()
+
+
+def test_larger_ones_begin_with_gradients_and_end_with_what_pays(monkeypatch):
+    monkeypatch.setattr("fastggn.training.methods.SMALL", 0)
+    monkeypatch.setattr("fastggn.training.alternating.LEAST_WORK", 1.0)
+    problem = problem_of(hidden=12, T=200, noise=0.0).with_l2(0.0)
+    result = fg.train(problem, seed=0, method="auto", max_iter=400, loss_target=1e-9)
+    solvers = [record.solver for record in result.history]
+    assert solvers[0] == "lbfgs" and "cholesky" in solvers
+    assert result.status == "target_reached"
+    losses = [record.loss for record in result.history]
+    assert all(b <= a for a, b in zip(losses, losses[1:], strict=False))
+
+
+@pytest.mark.parametrize("small", [0, 400])
+def test_resumes_bit_for_bit(tmp_path, monkeypatch, small):
+    monkeypatch.setattr("fastggn.training.methods.SMALL", small)
+    monkeypatch.setattr("fastggn.training.alternating.LEAST_WORK", 1.0)
+    problem = problem_of()
+    whole = fg.train(problem, seed=0, method="auto", max_iter=40)
+    path = tmp_path / "run.ckpt"
+    for count in (3, 9, 17, 30, 40):
+        part = fg.train(
+            problem, seed=0, method="auto", max_iter=count, checkpoint=path, resume=True
+        )
+    np.testing.assert_array_equal(part.theta, whole.theta)
+
+
+def test_what_auto_refuses():
+    with pytest.raises(ValueError, match="batch_size does not go with method 'auto'"):
+        fg.train(problem_of(), method="auto", batch_size=10)
+    with pytest.raises(ValueError, match="goes with method 'lm', not 'auto'"):
+        fg.train(problem_of(), method="auto", regularization="bayesian")
+
+
+@pytest.mark.parametrize("name", ["softmax_cross_entropy", "logistic", "squared"])
+def test_value_and_gradient_of_a_loss_are_its_value_and_its_gradient(name):
+    loss, rng = get_loss(name), np.random.default_rng(0)
+    F = rng.standard_normal((40, 3)) * np.logspace(-2, 3, 40)[:, None]
+    F[:2] = F[:2, :1]  # ties
+    Y = np.eye(3)[rng.integers(0, 3, 40)]
+    if name == "softmax_cross_entropy":
+        Y[::5] = rng.dirichlet(np.ones(3), 8)
+    value, gradient = loss.value_and_gradient(F, Y)
+    np.testing.assert_allclose(value, loss.value(F, Y), rtol=1e-13, atol=1e-300)
+    np.testing.assert_allclose(gradient, loss.gradient(F, Y), rtol=1e-13, atol=1e-300)
