@@ -8,7 +8,7 @@ from scipy.sparse.linalg import LinearOperator
 
 from fastggn.jacobian import sum_of_lanes
 from fastggn.kernels import hessian, panels
-from fastggn.linearisation import Linearisation, Objective
+from fastggn.linearisation import Linearisation, LossTerms, Objective
 from fastggn.parallel.threads import pooled
 from fastggn.tiling import HessianTiling
 from fastggn.workspace import Block, lane_count
@@ -47,7 +47,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]
 
     def __init__(self, objective: Objective, lin: Linearisation) -> None:
         self._lin = lin
-        self._terms = objective.terms
+        self._terms = LossTerms(objective)
         super().__init__(np.dtype(np.float64), (lin.n_params, lin.n_params))
 
     @pooled
@@ -77,7 +77,7 @@ def dense_hessian(objective: Objective, lin: Linearisation) -> FloatArray:
     """Return the exact Hessian, shape (N, N), from panels of pairs (Shen 2018, Eqs. 26-28)."""
     plan = objective.plan
     tiling = HessianTiling(plan.net, plan.n_chunks)
-    terms = objective.terms
+    terms = LossTerms(objective)
     lanes = np.zeros((tiling.n_lanes, tiling.size))
     for block in lin.rows.blocks():
         errors, hessians = terms.gradient(block), terms.hessian(block)

@@ -90,7 +90,6 @@ class Plan:
             return self.n_chunks
         return max(1, min(self.n_chunks, _BLOCK_BYTES // bytes_per_chunk))
 
-
     def identities(self, size: int) -> FloatArray:
         """Return the identity for each of `size` samples, (size, n_L, n_L); not to be changed."""
         if self._identities.shape[0] != size:
