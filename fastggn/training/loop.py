@@ -282,14 +282,13 @@ def _run(
     }
     saver = make_saver(problem, options, plan, seed, theta0, parts, journal)
     start = saver.resume() or _at_first(problem, theta0, drawn)
-    point = problem.linearise(start.theta)
-    initial_loss = float(point.loss) if start.initial_loss is None else start.initial_loss
-    saver.begin(point, initial_loss)
+    # Handed over to the iteration: kept here, it would hold a workspace for the whole run.
+    first = [problem.linearise(start.theta)]
+    initial_loss = float(first[0].loss) if start.initial_loss is None else start.initial_loss
+    saver.begin(first[0], initial_loss)
     if not start.resumed:
-        validation.begin(point)
+        validation.begin(first[0])
     escape = make_escape(problem, options.escape, initial_loss, rng, counts)
-    first = [point]
-    del point  # handed over: kept here, it would hold a workspace for the whole run
     try:
         point, verdict = _iterate(start, first.pop(), method, escape, stopping, journal, saver)
     except BaseException:
