@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastggn.jacobian import FactoredJacobian
 from fastggn.kernels.layout import D_ROW, PHI_IN, UNIT_ROW
-from fastggn.linearisation import LossTerms, Objective
+from fastggn.linearisation import Objective
 from fastggn.parallel.comm import require_serial
 from fastggn.parallel.threads import one_pool
 from fastggn.workspace import Block
@@ -84,7 +84,7 @@ def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[Layer
     """
     plan = objective.plan
     require_serial(objective.comm, "an analysis that walks through the samples")
-    terms = LossTerms(objective)
+    terms = objective.terms
     step = max(1, _BYTES // (8 * plan.n_params * plan.n_outputs))
     blocks = rows.blocks()
     while True:
@@ -92,7 +92,7 @@ def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[Layer
             block = next(blocks, None)
             if block is None:
                 return
-            psi = block.sensitivities(np.tile(np.eye(plan.n_outputs), (block.size, 1, 1)))
+            psi = block.sensitivities(plan.identities(block.size))
         errors = plan.n_samples * terms.gradient(block)
         for first in range(0, block.size, step):
             part = slice(first, min(block.size, first + step))
