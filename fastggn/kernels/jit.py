@@ -12,11 +12,11 @@ FLAGS = {"contract", "nsz", "arcp"}
 DISABLED = bool(numba.config.DISABLE_JIT)
 
 
-def _decorator(**options):
+def _decorator(fastmath=FLAGS, **options):
     # No wrapper for calls from C, which nobody makes.
     # error_model="numpy": the check for a division by zero would stop vectorisation.
     compiled = numba.njit(
-        error_model="numpy", nogil=True, fastmath=FLAGS, no_cfunc_wrapper=True, **options
+        error_model="numpy", nogil=True, fastmath=fastmath, no_cfunc_wrapper=True, **options
     )
 
     def decorate(function):
@@ -34,3 +34,5 @@ inline = _decorator(forceinline=True)
 # For functions that only other kernels call: a call from Python would crash. It has no wrapper for
 # such calls: without them and those from C a first training compiles in a sixth less time.
 leaf = _decorator(no_cpython_wrapper=True)
+# The same, rounded as NumPy rounds: no reciprocal in place of a division.
+exact = _decorator(fastmath=False, no_cpython_wrapper=True)

@@ -28,6 +28,7 @@ __all__ = [
     "thread_count",
     "threading_layer",
     "threads",
+    "workers",
     "workers_for",
 ]
 
@@ -167,6 +168,11 @@ def workers_for(operations: float) -> Iterator[None]:
         yield
     finally:
         numba.set_num_threads(count)
+
+
+def workers() -> int:
+    """Return how many workers a kernel that is called now runs on."""
+    return int(numba.get_num_threads())
 
 
 def max_threads() -> int:
