@@ -28,7 +28,7 @@ PLACE = 4
 
 # Samples of a strip: they fill whole lines of the cache in every row of phi. With one sample at a
 # time a line was fetched eight times, from far: rows of phi lie 2 KiB apart and share few sets.
-STRIP = 8
+STRIP = 16
 
 _symbol = ctypes.cast(ctypes.CDLL(None).pread, ctypes.c_void_p).value
 llvm_binding.add_symbol("fastggn_pread", _symbol)
