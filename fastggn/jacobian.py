@@ -93,9 +93,9 @@ class FactoredJacobian:
             return
         self._kept = None
         step = per_block * plan.chunk
-        for start, (inputs, gates) in self._samples.parts(step):
-            block = Block(plan, self.theta, start, inputs, gates, self._workspace)
-            del inputs, gates  # the block holds copies, and the next ones are being read
+        for start, (part, gates) in self._samples.parts(step):
+            block = Block(plan, self.theta, start, part, gates, self._workspace)
+            del part, gates  # the block holds copies, and the next ones are being read
             yield block
 
     def _factors_of(self, block: Block) -> FloatArray:

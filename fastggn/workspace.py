@@ -192,10 +192,9 @@ class Block:
         self.ws = workspace.array("ws", (self.n_chunks, plan.rows, plan.chunk))
         self.outputs = np.empty((self.size, plan.n_outputs))
         with self._sharing(1):
-            if isinstance(samples, RawRows):
-                samples = self._fetch(samples, gates)
-            if samples is not None:
-                self._forward(samples, files.in_array(plan.net.n_inputs, workers()), gates)
+            rows = self._fetch(samples, gates) if isinstance(samples, RawRows) else samples
+            if rows is not None:
+                self._forward(rows, files.in_array(plan.net.n_inputs, workers()), gates)
 
     def _forward(self, samples: FloatArray, file: tuple[Any, ...], gates: BoolArray) -> None:
         plan = self.plan

@@ -27,8 +27,12 @@ POPULATE_READ = 22
 class Bytes(Protocol):
     """Bytes that the workers can fetch: an open file, or memory that is mapped."""
 
-    whole: object  # the file or the map; the same one for all that stands in it
     descriptor: int  # of the open file, or -1 where positions are addresses
+
+    @property
+    def whole(self) -> object:
+        """The file or the map: the same one for all that stands in it."""
+        ...
 
     def ready(self, position: int, count: int) -> bool:
         """Return whether so many bytes from a position on can be had without waiting."""
@@ -52,9 +56,14 @@ class FileBytes:
     """
 
     def __init__(self, whole: object, descriptor: int, is_open: Callable[[], bool]) -> None:
-        self.whole = whole
+        self._whole = whole
         self._is_open = is_open
         self.descriptor = descriptor
+
+    @property
+    def whole(self) -> object:
+        """The file."""
+        return self._whole
 
     def ready(self, position: int, count: int) -> bool:
         """Return whether the page cache has them, by a look at a byte every 256 KiB.
@@ -83,10 +92,15 @@ class MappedBytes:
     descriptor = -1
 
     def __init__(self, mapping: mmap.mmap, *, private: bool) -> None:
-        self.whole = self._mapping = mapping
+        self._mapping = mapping
         self._private = private
         self.start = int(np.frombuffer(mapping, np.uint8).__array_interface__["data"][0])
         self.stop = self.start + len(mapping)
+
+    @property
+    def whole(self) -> object:
+        """The map."""
+        return self._mapping
 
     def ready(self, position: int, count: int) -> bool:
         """Map the pages, read from the disk where need be: then the workers do not wait.

@@ -102,9 +102,7 @@ def forward(theta, layers, params, biases, samples, file, gates, ws, outputs):
                 w = ws[c]
                 if place.shape[0]:
                     load_columns(buffer, first - start, count, columns, scaling, w[:n_inputs])
-                    keep_columns(
-                        buffer, first - start, count, columns[n_inputs:], kept[first:]
-                    )
+                    keep_columns(buffer, first - start, count, columns[n_inputs:], kept[first:])
                 else:
                     load_columns(samples, first, count, columns, scaling, w[:n_inputs])
                 forward_chunk(theta, layers, params, biases, gates, first, count, w)
