@@ -87,8 +87,8 @@ class FactoredJacobian:
         per_block = plan.chunks_per_block(plan.n_units * self.n_columns)
         if whole or per_block >= plan.n_chunks:
             if self._kept is None or self._kept.size < plan.n_samples:
-                inputs, gates = self._samples.read(0, plan.n_samples)
-                self._kept = Block(plan, self.theta, 0, inputs, gates, self._workspace)
+                part, gates = self._samples.part(0, plan.n_samples)
+                self._kept = Block(plan, self.theta, 0, part, gates, self._workspace)
             yield self._kept
             return
         self._kept = None

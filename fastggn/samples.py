@@ -53,12 +53,13 @@ class Samples:
         """
         n_samples = self._inputs.shape[0]
         if self._inputs.streamed or self._targets is not None:
-            yield from read_ahead(self._read_with_targets, n_samples, step)
+            yield from read_ahead(self.part, n_samples, step)
             return
         for start in range(0, n_samples, step):
             yield start, self.read(start, min(n_samples, start + step))
 
-    def _read_with_targets(self, start: int, stop: int) -> Part:
+    def part(self, start: int, stop: int) -> Part:
+        """Return the inputs as an array, or what the workers need to fetch them; and the gates."""
         raw = None if self._raw is None else self._raw_rows(*self._raw, start, stop)
         if self._targets is not None and (raw is None or raw.columns.size == raw.shape[1]):
             self._targets[start:stop]  # kept there for the loss
