@@ -32,7 +32,8 @@ class Samples:
         self._inputs = inputs
         self._gates = gates
         self._targets = targets if isinstance(targets, StreamedTargets) else None
-        self._raw = _raw_samples(inputs, self._targets)
+        self._raw_targets = None if self._targets is None else raw_columns(self._targets)
+        self._raw = _raw_samples(raw_columns(inputs), self._raw_targets)
 
     @property
     def gated(self) -> bool:
@@ -53,7 +54,7 @@ class Samples:
         """
         n_samples = self._inputs.shape[0]
         if self._inputs.streamed or self._targets is not None:
-            yield from read_ahead(self.part, n_samples, step)
+            yield from read_ahead(self.part, n_samples, step, self._at_once)
             return
         for start in range(0, n_samples, step):
             yield start, self.read(start, min(n_samples, start + step))
@@ -66,6 +67,20 @@ class Samples:
         if raw is None:
             return self.read(start, stop)
         return raw, self._gates_of(start, stop)
+
+    def _at_once(self, start: int, stop: int) -> Part | None:
+        """Return what `part` does where nothing has to be read, or a few targets at most."""
+        if self._raw is None or not self._raw[0].source.tells_at_once:
+            return None
+        inputs, targets = self._raw
+        if self._targets is not None and targets is None:
+            elsewhere = self._raw_targets
+            if elsewhere is None or not elsewhere.source.tells_at_once:
+                return None
+            if not elsewhere.source.ready(*elsewhere.extent(start, stop)):
+                return None
+        raw = self._raw_rows(inputs, targets, start, stop)
+        return None if raw is None else (raw, self._gates_of(start, stop))
 
     def _raw_rows(
         self, inputs: RawColumns, targets: RawColumns | None, start: int, stop: int
@@ -100,11 +115,9 @@ class Samples:
 
 
 def _raw_samples(
-    inputs: SampleSource, targets: StreamedTargets | None
+    inputs: RawColumns | None, targets: RawColumns | None
 ) -> tuple[RawColumns, RawColumns | None] | None:
     """Return where inputs and targets stand in the same rows, or the inputs alone, or neither."""
-    found = raw_columns(inputs)
-    if found is None or found.pitch > MOST_ROW_BYTES:
+    if inputs is None or inputs.pitch > MOST_ROW_BYTES:
         return None
-    others = None if targets is None else raw_columns(targets)
-    return (found, None) if others is None else found.beside(others) or (found, None)
+    return (inputs, None) if targets is None else inputs.beside(targets) or (inputs, None)

@@ -28,6 +28,7 @@ class Bytes(Protocol):
     """Bytes that the workers can fetch: an open file, or memory that is mapped."""
 
     descriptor: int  # of the open file, or -1 where positions are addresses
+    tells_at_once: bool  # whether `ready` answers without waiting
 
     @property
     def whole(self) -> object:
@@ -54,6 +55,8 @@ class FileBytes:
     is_open : callable
         Returns whether the descriptor still is that file's.
     """
+
+    tells_at_once = True
 
     def __init__(self, whole: object, descriptor: int, is_open: Callable[[], bool]) -> None:
         self._whole = whole
@@ -90,6 +93,7 @@ class MappedBytes:
     """A map of a file; its pages count as resident until they are given back."""
 
     descriptor = -1
+    tells_at_once = False
 
     def __init__(self, mapping: mmap.mmap, *, private: bool) -> None:
         self._mapping = mapping
@@ -151,6 +155,11 @@ class RawColumns:
     pitch: int
     columns: IntArray
     scaling: FloatArray
+
+    def extent(self, start: int, stop: int) -> tuple[int, int]:
+        """Return position and number of the bytes of some rows."""
+        span = 8 * (1 + int(self.columns.max()))
+        return self.position + start * self.pitch, (stop - start - 1) * self.pitch + span
 
     def chosen(self, columns: Any) -> RawColumns:
         """Return some of the columns."""
