@@ -37,6 +37,7 @@ def problems(net, n_samples, folder):
         "memory": fg.Problem(net, X, Y),
         "X.npy and Y.npy": fg.Problem(net, x, y),
         "one table": fg.Problem(net, left, right),
+        "one table, scaled": fg.Problem(net, fg.data.Standardised(left), right),
         "mapped": fg.Problem(net, np.load(folder / "X.npy", mmap_mode="r"), y),
     }
 
@@ -56,7 +57,7 @@ def operations(theta, small):
         "loss": (lambda problem: problem.loss(theta), 15),
         "gradient": (lambda problem: problem.gradient(theta), 15),
     }
-    return {**passes, "LM iteration": (iteration, 5)} if small else passes
+    return {**passes, "LM iteration": (iteration, 3)} if small else passes
 
 
 def seconds(action):

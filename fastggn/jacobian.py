@@ -87,15 +87,15 @@ class FactoredJacobian:
         plan = self.plan
         if whole or self._per_block >= plan.n_chunks:
             if self._kept is None or self._kept.size < plan.n_samples:
-                inputs, gates = self._samples.read(0, plan.n_samples)
-                self._kept = Block(plan, self.theta, 0, inputs, gates, self._workspace)
+                part, gates = self._samples.part(0, plan.n_samples)
+                self._kept = Block(plan, self.theta, 0, part, gates, self._workspace)
             yield self._kept
             return
         self._kept = None
         step = self._per_block * plan.chunk
-        for start, (inputs, gates) in self._samples.parts(step):
-            block = Block(plan, self.theta, start, inputs, gates, self._workspace)
-            del inputs, gates  # the block holds copies, and the next ones are being read
+        for start, (part, gates) in self._samples.parts(step):
+            block = Block(plan, self.theta, start, part, gates, self._workspace)
+            del part, gates  # the block holds copies, and the next ones are being read
             yield block
 
     def _factors_of(self, block: Block) -> FloatArray:

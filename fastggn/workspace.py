@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import weakref
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.kernels import hessian, layout, sweeps
-from fastggn.parallel.threads import pooled, workers_for
+from fastggn.data.raw import RawRows
+from fastggn.kernels import files, hessian, layout, sweeps
+from fastggn.parallel.threads import pooled, workers, workers_for
 
 if TYPE_CHECKING:
     from fastggn.network import MLP
@@ -32,6 +33,7 @@ _KEPT_BLOCKS = 2  # samples of so many blocks are one block: its forward sweep c
 _LANE_BYTES = 64 * 2**20  # partial sums of a reduction over samples
 _UNIT_OPERATIONS = 40  # an activation and its derivative, in operations
 _IDLE_WORKSPACES = 2  # kept for the next user; a training run holds two at a time
+_BUFFER_BYTES = 2**18  # of a worker that fetches rows of a file: in its core's cache
 _LANES = 16  # at most: more would only add to the cost of the final sum
 
 NO_GATES: BoolArray = np.zeros((0, 0), dtype=np.bool_)
@@ -171,7 +173,8 @@ class Block:
     theta : ndarray, shape (N,)
     start : int
         The index of the first sample.
-    samples : ndarray, shape (B, n_0), C-ordered float64
+    samples : ndarray, shape (B, n_0), C-ordered float64, or RawRows
+        The second: what the workers need to fetch them.
     gates : ndarray of bool, shape (B, hidden units) or (0, 0)
     workspace : Workspace
         Its arrays are overwritten.
@@ -182,7 +185,7 @@ class Block:
         plan: Plan,
         theta: FloatArray,
         start: int,
-        samples: FloatArray,
+        samples: FloatArray | RawRows,
         gates: BoolArray,
         workspace: Workspace,
     ) -> None:
@@ -198,9 +201,30 @@ class Block:
         self.ws = workspace.array("ws", (self.n_chunks, plan.rows, plan.chunk))
         self.outputs = np.empty((self.size, plan.n_outputs))
         with self._sharing(1):
-            sweeps.forward(
-                theta, plan.layers, plan.params, plan.biases, samples, gates, self.ws, self.outputs
-            )
+            rows = self._fetch(samples, gates) if isinstance(samples, RawRows) else samples
+            if rows is not None:
+                self._forward(rows, files.in_array(plan.net.n_inputs, workers()), gates)
+
+    def _forward(self, samples: FloatArray, file: tuple[Any, ...], gates: BoolArray) -> None:
+        plan = self.plan
+        net = plan.layers, plan.params, plan.biases
+        sweeps.forward(self.theta, *net, samples, file, gates, self.ws, self.outputs)
+
+    def _fetch(self, rows: RawRows, gates: BoolArray) -> FloatArray | None:
+        """Let the workers fetch the samples; return these where that did not succeed."""
+        n_chunks = max(1, _BUFFER_BYTES // (rows.pitch * self.plan.chunk))
+        shape = workers(), n_chunks * self.plan.chunk, rows.pitch // 8
+        buffers = self._space.array("file", shape)
+        place = files.place(rows.source.descriptor, rows.position, rows.pitch, rows.span)
+        kept = np.empty((self.size, rows.columns.size - rows.shape[1]))
+        failed = np.zeros(shape[0], dtype=np.int64)
+        file = place, rows.columns, rows.scaling, buffers, kept, failed
+        self._forward(np.empty((0, rows.shape[1])), file, gates)
+        if failed.any():
+            return rows.read()
+        rows.release()
+        rows.keep(kept)
+        return None
 
     def _sharing(self, sweeps: int, vectors: int = 1) -> AbstractContextManager[None]:
         """Return the context of a kernel that does so many sweeps' work for so many vectors."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.buffers import lend
+from fastggn.data.raw import FileBytes, RawColumns
 from fastggn.data.storage import ArchiveError, require_file
 
 __all__ = ["NpyFile", "open_npy"]
@@ -113,6 +114,14 @@ class NpyFile:
         if out.size:
             self._fill(out.data.cast("B"), start)
         return out[::step]
+
+    def _raw_columns(self) -> RawColumns | None:
+        """Return where the columns stand, if they are what the kernels work with."""
+        if len(self.shape) != 2 or self.dtype != np.float64 or not self.dtype.isnative:
+            return None
+        source = FileBytes(self, self._descriptor, lambda: self._close.alive)
+        columns = np.arange(self.shape[1], dtype=np.int64)
+        return RawColumns(source, self._offset, self._row_bytes, columns, np.zeros((2, 0)))
 
     def _fill(self, buffer: memoryview, start: int) -> None:
         """Read into the buffer from row `start` on; any number of threads may be here."""

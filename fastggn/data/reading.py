@@ -13,7 +13,10 @@ Part = TypeVar("Part")
 
 
 def read_ahead(
-    read: Callable[[int, int], Part], n_rows: int, step: int
+    read: Callable[[int, int], Part],
+    n_rows: int,
+    step: int,
+    at_once: Callable[[int, int], Part | None] = lambda start, stop: None,
 ) -> Iterator[tuple[int, Part]]:
     """Yield ``(start, read(start, stop))`` for consecutive ranges of at most `step` rows.
 
@@ -27,6 +30,9 @@ def read_ahead(
         Returns the rows start..stop; called by one thread at a time, in order.
     n_rows, step : int
         The rows in all, and in a part at most.
+    at_once : callable
+        Returns a part that takes no time, or None: no thread is woken for it. Where the caller
+        computes on all cores that costs more than a look at the page cache.
 
     Raises
     ------
@@ -35,21 +41,29 @@ def read_ahead(
     """
     if n_rows <= 0:
         return
-    # In a list, out of which it goes to the caller: nothing here keeps it alive.
-    part = [read(0, min(step, n_rows))]
-    if step >= n_rows:
-        yield 0, part.pop()
-        return
-    reader = _Reader(read)
+    reader: _Reader[Part] | None = None
+    part: list[Part] = []  # out of which it goes to the caller: nothing here keeps it alive
     try:
         for start in range(0, n_rows, step):
-            if start > 0:
+            if start == 0:
+                found = at_once(0, min(step, n_rows))
+                part = [read(0, min(step, n_rows)) if found is None else found]
+            elif found is None:
+                assert reader is not None
                 part = [reader.result()]
+            else:
+                part = [found]
+            found = None
             if start + step < n_rows:
-                reader.ask(start + step, min(start + 2 * step, n_rows))
+                following = start + step, min(start + 2 * step, n_rows)
+                found = at_once(*following)
+                if found is None:
+                    reader = reader or _Reader(read)
+                    reader.ask(*following)
             yield start, part.pop()
     finally:
-        reader.end()
+        if reader is not None:
+            reader.end()
 
 
 class _Reader(Generic[Part]):

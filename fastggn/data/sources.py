@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.buffers import lend
+from fastggn.data.raw import RawColumns, raw_columns
 from fastggn.data.reading import read_ahead
 from fastggn.errors import check_finite
 
@@ -85,6 +86,9 @@ class ArraySource:
         """Return the rows of about 8 MiB of float64."""
         return max(1, BYTES_PER_READ // (8 * max(1, self.shape[1])))
 
+    def _raw_columns(self) -> RawColumns | None:
+        return raw_columns(self._array) if self.streamed else None
+
 
 class RowRange:
     """Consecutive rows of an array in a file, as samples of their own; made by `row_range`."""
@@ -100,6 +104,10 @@ class RowRange:
         start, stop, step = rows.indices(self.shape[0])
         found: NDArray[Any] = self._array[self._start + start : self._start + stop : step]
         return found
+
+    def _raw_columns(self) -> RawColumns | None:
+        found = raw_columns(self._array)
+        return None if found is None else found.from_row(self._start)
 
 
 def row_range(array: Any, start: int, stop: int) -> Any:
@@ -150,6 +158,17 @@ class StreamedTargets:
             with self._lock:
                 self._parts[start, stop] = part
         return part
+
+    def keep(self, start: int, stop: int, rows: FloatArray) -> None:
+        """Take a range that was read with the inputs, in place of reading it."""
+        part = self._prepare(rows, stop - start)
+        with self._lock:
+            while len(self._parts) >= self.KEPT:
+                del self._parts[next(iter(self._parts))]
+            self._parts[start, stop] = part
+
+    def _raw_columns(self) -> RawColumns | None:
+        return raw_columns(self._array)
 
     def _read(self, start: int, stop: int) -> FloatArray:
         return self._prepare(read_rows("Y", self._array, start, stop), stop - start)

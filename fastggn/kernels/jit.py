@@ -13,13 +13,13 @@ FLAGS = {"contract", "nsz", "arcp"}
 DISABLED = bool(numba.config.DISABLE_JIT)
 
 
-def _decorator(pipeline_class=KernelCompiler, **options):
+def _decorator(pipeline_class=KernelCompiler, fastmath=FLAGS, **options):
     # No wrapper for calls from C, which nobody makes.
     # error_model="numpy": the check for a division by zero would stop vectorisation.
     compiled = numba.njit(
         error_model="numpy",
         nogil=True,
-        fastmath=FLAGS,
+        fastmath=fastmath,
         no_cfunc_wrapper=True,
         pipeline_class=pipeline_class,
         **options,
@@ -40,3 +40,5 @@ pnjit = _decorator(parallel=True)
 # would crash.
 leaf = _decorator(PartCompiler, no_cpython_wrapper=True)
 inline = _decorator(PartCompiler, no_cpython_wrapper=True, forceinline=True)
+# The same, rounded as NumPy rounds: no reciprocal in place of a division.
+exact = _decorator(PartCompiler, fastmath=False, no_cpython_wrapper=True)

@@ -10,6 +10,7 @@ from numba import prange
 
 from fastggn.kernels.activations import activate, activate_second
 from fastggn.kernels.blas import gemm
+from fastggn.kernels.files import fetch, keep_columns, load_columns
 from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layout import (
     ADDRESS,
@@ -49,15 +50,6 @@ def multiply(rows, factors):
 
 
 @leaf
-def load_samples(samples, first, count, phi):
-    """Transpose the samples first..first+count into columns, the last one repeated."""
-    for i in range(phi.shape[1]):
-        source = first + min(i, count - 1)
-        for j in range(samples.shape[1]):
-            phi[j, i] = samples[source, j]
-
-
-@leaf
 def apply_gates(gates, column, first, count, z, phi, d):
     """Fixed gates in place of the activation: phi = a z, d = a."""
     for i in range(z.shape[1]):
@@ -69,10 +61,9 @@ def apply_gates(gates, column, first, count, z, phi, d):
 
 
 @leaf
-def forward_chunk(theta, layers, params, biases, samples, gates, first, count, w):
-    """Fill the workspace of one chunk: phi_0..phi_L, z_1..z_L, d_1..d_L."""
+def forward_chunk(theta, layers, params, biases, gates, first, count, w):
+    """Fill the workspace of one chunk above its samples: phi_1..phi_L, z_1..z_L, d_1..d_L."""
     chunk = w.shape[1]
-    load_samples(samples, first, count, w[: layers[0, CORE]])
     for layer in range(layers.shape[0]):
         row = layers[layer]
         n = row[UNITS]
@@ -94,19 +85,43 @@ def forward_chunk(theta, layers, params, biases, samples, gates, first, count, w
 
 
 @pnjit
-def forward(theta, layers, params, biases, samples, gates, ws, outputs):
-    """Forward sweep over the chunks of a block; `outputs` is (B, n_L)."""
-    chunk = ws.shape[2]
-    total = samples.shape[0]
+def forward(theta, layers, params, biases, samples, file, gates, ws, outputs):
+    """Forward sweep over the chunks of a block; `outputs` is (B, n_L).
+
+    The samples (B, n_0) stand in an array, or in a file: each worker then fetches its own, some
+    chunks at a time (see `fastggn.kernels.files`). `file` holds the place of the rows, empty for
+    an array; the columns that are inputs, and others, which are copied to `kept` (B, .); the
+    scaling; a buffer (rows, .) for each worker, which must be there for an array too; and a flag
+    of each worker that could not read.
+    """
+    place, columns, scaling, buffers, kept, failed = file
+    n_chunks, _, chunk = ws.shape
+    n_inputs = layers[0, CORE]
+    total = outputs.shape[0]
     last = layers[-1, PHI_OUT]
-    for c in prange(ws.shape[0]):
-        first = c * chunk
-        count = min(chunk, total - first)
-        w = ws[c]
-        forward_chunk(theta, layers, params, biases, samples, gates, first, count, w)
-        for i in range(count):
-            for k in range(outputs.shape[1]):
-                outputs[first + i, k] = w[last + k, i]
+    n_workers = buffers.shape[0]
+    group = max(1, buffers.shape[1] // chunk)
+    for worker in prange(n_workers):
+        buffer = buffers[worker]
+        end = (worker + 1) * n_chunks // n_workers
+        for fetched in range(worker * n_chunks // n_workers, end, group):
+            start = fetched * chunk
+            rest = min(end, fetched + group)
+            if place.shape[0] and fetch(place, start, min(rest * chunk, total) - start, buffer):
+                failed[worker] = 1
+            for c in range(fetched, rest):
+                first = c * chunk
+                count = min(chunk, total - first)
+                w = ws[c]
+                if place.shape[0]:
+                    load_columns(buffer, first - start, count, columns, scaling, w[:n_inputs])
+                    keep_columns(buffer, first - start, count, columns[n_inputs:], kept[first:])
+                else:
+                    load_columns(samples, first, count, columns, scaling, w[:n_inputs])
+                forward_chunk(theta, layers, params, biases, gates, first, count, w)
+                for i in range(count):
+                    for k in range(outputs.shape[1]):
+                        outputs[first + i, k] = w[last + k, i]
 
 
 @pnjit

@@ -29,6 +29,7 @@ __all__ = [
     "thread_count",
     "threading_layer",
     "threads",
+    "workers",
     "workers_for",
 ]
 
@@ -192,6 +193,11 @@ def workers_for(operations: float) -> AbstractContextManager[None]:
         Floating-point operations of the block, roughly.
     """
     return _all_workers if operations >= _WORTH_SHARING else _CallingThread()
+
+
+def workers() -> int:
+    """Return how many workers a kernel that is called now runs on."""
+    return int(numba.get_num_threads())
 
 
 def max_threads() -> int:
