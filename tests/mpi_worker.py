@@ -255,7 +255,7 @@ def refusals(comm, X, Y):
         "batches": lambda: fg.train(problem, theta, batch_size=5),
         "validation": lambda: fg.train(problem, theta, validation=(bad, Y[rows])),
         "validation alone": lambda: fg.train(problem, theta, validation=fg.Problem(net, X, Y)),
-        "rank_analysis": lambda: fg.rank_analysis(problem, theta),
+        "stationarity": lambda: fg.analysis.stationarity_split(problem, theta),
         "critical_point": lambda: fg.critical_point(problem, theta),
     }
     out = {}
@@ -470,6 +470,13 @@ def main():
         return
     if task == "jobs":
         found = jobs(comm, Path(sys.argv[2]))
+        if comm.rank == 0:
+            print("FOUND", json.dumps(found))
+        return
+    if task == "analyses":
+        from mpi_analyses import analyses
+
+        found = analyses(comm)
         if comm.rank == 0:
             print("FOUND", json.dumps(found))
         return

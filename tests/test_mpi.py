@@ -154,8 +154,16 @@ def test_bad_input_of_one_rank_is_an_error_on_all(size):
 @needs_mpi
 def test_what_needs_all_samples_is_refused():
     refused = found(2)["refusals"]
-    for name in ("dual", "adam", "batches", "rank_analysis", "critical_point"):
+    for name in ("dual", "adam", "batches", "stationarity", "critical_point"):
         assert all("needs all samples in one process" in message for message in refused[name])
+
+
+@needs_mpi
+def test_rank_analysis_agrees():
+    cases = found(3, "analyses")["rank"]
+    assert len(cases) == 15
+    for case, differences in cases.items():
+        assert not differences, f"{case}: {differences}"
 
 
 def ends_together(size, task, operation, rank):

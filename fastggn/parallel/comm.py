@@ -76,6 +76,18 @@ class Comm(Protocol):
     def gather(self, value: T) -> list[T]:
         """Return the values of all ranks, in the order of the ranks, on each of them."""
 
+    def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
+        """Return the rows of all ranks, in the order of the ranks, on each of them."""
+
+    def span(self, count: int) -> slice:
+        """Return where this rank's rows, `count` of them, lie among those of all ranks."""
+
+    def least(self, value: float) -> float:
+        """Return the smallest of a number over the ranks; NaN if one is NaN."""
+
+    def largest(self, value: float) -> float:
+        """Return the largest of a number over the ranks; NaN if one is NaN."""
+
     def unite(self, factor: Mergeable) -> None:
         """Merge one factor a rank into one that all of them hold."""
 
@@ -126,6 +138,22 @@ class SerialComm:
     def gather(self, value: T) -> list[T]:
         """Return the value, as the only one."""
         return [value]
+
+    def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
+        """Return the rows."""
+        return own
+
+    def span(self, count: int) -> slice:
+        """Return all."""
+        return slice(0, count)
+
+    def least(self, value: float) -> float:
+        """Return the number."""
+        return value
+
+    def largest(self, value: float) -> float:
+        """Return the number."""
+        return value
 
     def unite(self, factor: Mergeable) -> None:
         """Leave the factor as it is."""

@@ -115,6 +115,32 @@ class MpiComm:
         parts = np.split(every, np.cumsum(sizes)[:-1])
         return [pickle.loads(part.tobytes()) for part in parts]
 
+    def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
+        """Broadcast the rows of each rank in turn: of any size, in pieces."""
+        counts = self.gather(own.shape[0])
+        out = np.empty((sum(counts), *own.shape[1:]), dtype=own.dtype)
+        first = sum(counts[: self.rank])
+        out[first : first + own.shape[0]] = own
+        flat, width = out.reshape(-1), int(np.prod(own.shape[1:]))
+        edges = np.cumsum([0, *counts]) * width
+        for root in range(self.size):
+            for piece in _pieces(flat[edges[root] : edges[root + 1]]):
+                self._comm.Bcast(piece, root=root)
+        return out
+
+    def span(self, count: int) -> slice:
+        """Return where this rank's rows, `count` of them, lie among those of all ranks."""
+        first = sum(self.gather(count)[: self.rank])
+        return slice(first, first + count)
+
+    def least(self, value: float) -> float:
+        """Return the smallest of a number over the ranks; NaN if one is NaN."""
+        return float(np.min(self.gather(float(value))))
+
+    def largest(self, value: float) -> float:
+        """Return the largest of a number over the ranks; NaN if one is NaN."""
+        return float(np.max(self.gather(float(value))))
+
     def unite(self, factor: Mergeable) -> None:
         """Merge by a binary tree, in the order of the ranks, and broadcast from rank 0."""
         step = 1
