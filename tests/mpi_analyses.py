@@ -1,7 +1,7 @@
 """Analyses over ranks against one process: part of the jobs of `mpi_worker.py`."""
 
 import numpy as np
-from mpi_worker import KINDS, T, digests, samples, split
+from mpi_worker import KINDS, T, digests, relative, samples, split
 
 import fastggn as fg
 
@@ -71,9 +71,9 @@ def differences(one, many, path=""):
 def ranks(comm):
     """Compare `rank_analysis` with one process, on every rank."""
     out = {}
-    for name, (make, theta) in problems().items():
+    for number, (name, (make, theta)) in enumerate(problems().items()):
         one = fg.rank_analysis(make(slice(0, T), None), theta)
-        for kind in KINDS:
+        for kind in (KINDS[number % 3], KINDS[(number + 1) % 3]):
             many = fg.rank_analysis(make(split(comm, kind), comm), theta + comm.rank)
             found = differences(one.to_dict(), many.to_dict())
             if digests(comm, many.singular_values, np.frombuffer(str(many).encode(), np.uint8)) > 1:
@@ -82,6 +82,99 @@ def ranks(comm):
     return out
 
 
+def points():
+    """Return (problem of some rows, rows in all, theta, options) by name."""
+    X, Y, labels, w = samples()
+    corners, xor = fg.data.xor()
+    small, wide = fg.MLP((3, 2, 2)), fg.MLP((3, 4, 2))
+    theta = small.init(seed=1)
+    linear = fg.MLP((3, 1, 2), activation="identity")
+    fits = wide.predict(wide.init(seed=6), X[:12])
+    trained = fg.train(fg.Problem(small, X, Y, l2=0.01), theta).theta
+    constant = np.zeros(linear.n_params)
+    constant[[5, 7]] = Y.mean(axis=0)
+    flattest = fg.train(fg.Problem(linear, X, Y), seed=0).theta
+    noisy = fg.train(fg.Problem(small, X[:3].repeat(10, axis=0), Y[:30]), theta, max_iter=300)
+
+    def of(net, X, Y, loss="squared", **options):
+        return lambda rows, comm: fg.Problem(net, X[rows], Y[rows], loss, comm=comm, **options)
+
+    zero = np.zeros(fg.MLP((2, 2, 1)).n_params)
+    return {
+        "not critical": (of(small, X, Y), T, theta, {}),
+        "minimum": (of(small, X, Y, l2=0.01), T, trained, {}),
+        "minimum, lanczos": (of(small, X, Y, l2=0.01), T, trained, {"method": "lanczos"}),
+        "polished": (of(small, X, Y, l2=0.01), T, trained + 1e-4, {"polish": True}),
+        "strict saddle": (of(linear, X, Y), T, constant, {}),
+        "saddle": (of(fg.MLP((2, 2, 1)), corners, xor - 0.5), 4, zero, {}),
+        "exact fit": (of(wide, X[:12], fits), 12, wide.init(seed=6) + 1e-9, {"grad_tol": 1e-6}),
+        "linear": (of(linear, X, Y), T, flattest, {"grad_tol": 1e-6}),
+        "equal inputs": (of(small, X[:3].repeat(10, axis=0), Y[:30]), 30, noisy.theta, {}),
+    }
+
+
+def critical_points(comm):
+    """Compare `critical_point` with one process; return the verdicts and the differences."""
+    out = {}
+    for number, (name, (make, count, theta, options)) in enumerate(points().items()):
+        kind = KINDS[number % len(KINDS)]
+        edges = split(comm, kind)
+        rows = slice(edges.start * count // T, edges.stop * count // T)
+        one = fg.critical_point(make(slice(0, count), None), theta, **options)
+        many = fg.critical_point(make(rows, comm), theta + comm.rank, **options)
+        again = fg.critical_point(make(rows, comm), theta, **options)
+        found = {"verdicts": [one.label, many.label], "null": [one.null_dimension]}
+        found["null"].append(many.null_dimension)
+        found["inertia"] = [one.inertia, many.inertia]
+        found["loss"] = relative(many.loss, one.loss) if one.loss > 1e-20 else abs(many.loss)
+        if one.eigenvalues is not None:
+            found["eigenvalues"] = relative(many.eigenvalues, one.eigenvalues)
+        found["bits"] = digests(comm, many.theta, np.frombuffer(str(many).encode(), np.uint8))
+        found["repeated"] = str(again) == str(many) and np.array_equal(again.theta, many.theta)
+        found["reasons"] = [one.reason, many.reason]
+        out[f"{name}, {kind}"] = found
+    return out
+
+
+def parts_of_critical_points(comm):
+    """Compare with one process what the points above do not come to."""
+    from fastggn.analysis.critical import certificates
+    from fastggn.analysis.critical.surface import Surface
+
+    X, Y, _, _ = samples()
+    net, out = fg.MLP((3, 4, 2), activation="relu"), {}
+    theta = net.init(seed=3)
+    at_kink = theta.copy()
+    at_kink[:4] = 0.0
+    one = fg.Problem(net, X, Y)
+    step = np.linalg.lstsq(
+        one.jacobian(theta).to_dense(), (one.outputs(theta) - Y).ravel(), rcond=1e-12
+    )[0]
+    for kind in KINDS:
+        rows = split(comm, kind)
+        surface = Surface(fg.Problem(net, X[rows], Y[rows], comm=comm))
+        serial = Surface(one)
+        found = [surface.at_kink(theta), surface.at_kink(at_kink)]
+        found += [surface.same_piece(theta, theta), surface.same_piece(theta, -theta)]
+        found.append(certificates.exact_fit(surface, theta))
+        largest = certificates.LARGEST_DENSE
+        dense = certificates._fitting_step(surface, theta)
+        certificates.LARGEST_DENSE = 0
+        iterated = certificates._fitting_step(surface, theta)
+        certificates.LARGEST_DENSE = largest
+        out[kind] = {
+            "found": found,
+            "rounding": relative(surface.rounding(theta), serial.rounding(theta)),
+            "outputs": relative(surface.output_rounding(theta), serial.output_rounding(theta)),
+            "steps": [relative(dense, step), relative(iterated, step)],
+        }
+    return out
+
+
 def analyses(comm):
     """Return what rank 0 prints."""
-    return {"rank": ranks(comm)}
+    return {
+        "rank": ranks(comm),
+        "critical": critical_points(comm),
+        "parts": parts_of_critical_points(comm),
+    }

@@ -256,7 +256,8 @@ def refusals(comm, X, Y):
         "validation": lambda: fg.train(problem, theta, validation=(bad, Y[rows])),
         "validation alone": lambda: fg.train(problem, theta, validation=fg.Problem(net, X, Y)),
         "stationarity": lambda: fg.analysis.stationarity_split(problem, theta),
-        "critical_point": lambda: fg.critical_point(problem, theta),
+        "overflow": lambda: fg.critical_point(problem, np.full(net.n_params, 1e200)),
+        "ranks": lambda: fg.rank_analysis(problem, np.full(net.n_params, 1e308)),
     }
     out = {}
     for name, call in calls.items():

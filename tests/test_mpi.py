@@ -147,6 +147,9 @@ def test_bad_input_of_one_rank_is_an_error_on_all(size):
         assert refused[name] == [message] * size
     assert all("validation: " in message for message in refused["validation"])
     assert all("X[2, 1] is nan" in message for message in refused["validation"])
+    # Found on rank 0 while the others wait, and on all of them at their own samples.
+    assert all("theta: the loss there is" in message for message in refused["overflow"])
+    assert all("the weights are too large" in message for message in refused["ranks"])
     alone = f"a comm of size 1 and the one that is trained has one of size {size}"
     assert all(alone in message for message in refused["validation alone"])
 
@@ -154,16 +157,39 @@ def test_bad_input_of_one_rank_is_an_error_on_all(size):
 @needs_mpi
 def test_what_needs_all_samples_is_refused():
     refused = found(2)["refusals"]
-    for name in ("dual", "adam", "batches", "stationarity", "critical_point"):
+    for name in ("dual", "adam", "batches", "stationarity"):
         assert all("needs all samples in one process" in message for message in refused[name])
 
 
 @needs_mpi
 def test_rank_analysis_agrees():
     cases = found(3, "analyses")["rank"]
-    assert len(cases) == 15
+    assert len(cases) == 10
     for case, differences in cases.items():
         assert not differences, f"{case}: {differences}"
+
+
+@needs_mpi
+def test_critical_points_agree():
+    points = found(3, "analyses")["critical"]
+    labels = {point["verdicts"][0] for point in points.values()}
+    assert {"local_minimum", "global_minimum", "strict_saddle", "saddle", "not_critical"} == labels
+    for case, point in points.items():
+        for name in ("verdicts", "null", "inertia"):
+            assert point[name][0] == point[name][1], f"{case}: {point}"
+        assert point["loss"] <= 1e-12, f"{case}: {point}"
+        assert point.get("eigenvalues", 0.0) <= 1e-12, f"{case}: {point}"
+        assert point["bits"] == 1, f"{case}: the ranks differ"
+        assert point["repeated"], f"{case}: another report the second time"
+
+
+@needs_mpi
+def test_what_critical_points_are_made_of_agrees():
+    for kind, parts in found(3, "analyses")["parts"].items():
+        assert parts["found"] == [False, True, True, False, None], kind
+        assert parts["rounding"] <= 1e-12 and parts["outputs"] <= 1e-12, kind
+        # By factors, and by an iteration that stops at 1e-14 of the condition.
+        assert parts["steps"][0] <= 1e-10 and parts["steps"][1] <= 1e-8, f"{kind}: {parts}"
 
 
 def ends_together(size, task, operation, rank):

@@ -26,6 +26,7 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 T = TypeVar("T")
+Number = TypeVar("Number", float, FloatArray)
 
 
 class Mergeable(Protocol):
@@ -82,11 +83,11 @@ class Comm(Protocol):
     def span(self, count: int) -> slice:
         """Return where this rank's rows, `count` of them, lie among those of all ranks."""
 
-    def least(self, value: float) -> float:
-        """Return the smallest of a number over the ranks; NaN if one is NaN."""
+    def least(self, value: Number) -> Number:
+        """Return the smallest over the ranks, of each entry of an array; NaN if one is NaN."""
 
-    def largest(self, value: float) -> float:
-        """Return the largest of a number over the ranks; NaN if one is NaN."""
+    def largest(self, value: Number) -> Number:
+        """Return the largest over the ranks, of each entry of an array; NaN if one is NaN."""
 
     def unite(self, factor: Mergeable) -> None:
         """Merge one factor a rank into one that all of them hold."""
@@ -147,11 +148,11 @@ class SerialComm:
         """Return all."""
         return slice(0, count)
 
-    def least(self, value: float) -> float:
+    def least(self, value: Number) -> Number:
         """Return the number."""
         return value
 
-    def largest(self, value: float) -> float:
+    def largest(self, value: Number) -> Number:
         """Return the number."""
         return value
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.parallel.comm import Mergeable, as_comm
+from fastggn.parallel.comm import Mergeable, Number, as_comm
 
 __all__ = ["MpiComm", "abort_on_error", "world"]
 
@@ -133,13 +133,15 @@ class MpiComm:
         first = sum(self.gather(count)[: self.rank])
         return slice(first, first + count)
 
-    def least(self, value: float) -> float:
-        """Return the smallest of a number over the ranks; NaN if one is NaN."""
-        return float(np.min(self.gather(float(value))))
+    def least(self, value: Number) -> Number:
+        """Return the smallest over the ranks, of each entry of an array; NaN if one is NaN."""
+        found: Any = np.min(self.gather(value), axis=0)
+        return float(found) if isinstance(value, float) else np.asarray(found)
 
-    def largest(self, value: float) -> float:
-        """Return the largest of a number over the ranks; NaN if one is NaN."""
-        return float(np.max(self.gather(float(value))))
+    def largest(self, value: Number) -> Number:
+        """Return the largest over the ranks, of each entry of an array; NaN if one is NaN."""
+        found: Any = np.max(self.gather(value), axis=0)
+        return float(found) if isinstance(value, float) else np.asarray(found)
 
     def unite(self, factor: Mergeable) -> None:
         """Merge by a binary tree, in the order of the ranks, and broadcast from rank 0."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.analysis.rank.groups import RankGroups
 from fastggn.analysis.rank.spectrum import Rank, RowSpectrum, rank_of_matrix
 from fastggn.layer_blocks import LayerBlock
 from fastggn.parallel.comm import Comm
@@ -133,48 +134,6 @@ class Measurement:
         return not any(layer.block.smallest < rounding for layer in self.layers)
 
 
-class _Groups:
-    """Rows phi of one layer, grouped by rank(Psi), for the greedy bound.
-
-    The largest sum of ranks over independent rows is that of the greedy basis (independent sets
-    of vectors are a matroid): ``sum_{r >= 1} rank of the rows with rank(Psi) >= r``.
-    """
-
-    def __init__(self, n_inputs: int) -> None:
-        self._n_inputs = n_inputs
-        self._by_rank: dict[int, RowSpectrum] = {}
-
-    def fold(self, phi: FloatArray, ranks: NDArray[np.int64]) -> None:
-        for rank in np.unique(ranks):
-            if rank > 0:
-                group = self._by_rank.setdefault(int(rank), RowSpectrum(self._n_inputs))
-                group.fold(phi[ranks == rank])
-
-    def unite(self, comm: Comm) -> None:
-        """Take in the rows of the other ranks."""
-        for rank in sorted(set().union(*comm.gather(set(self._by_rank)))):
-            self._by_rank.setdefault(rank, RowSpectrum(self._n_inputs)).unite(comm)
-
-    def best_sum(self, whole: Rank, n_samples: int) -> tuple[int, float]:
-        """Return the largest sum, and the smallest gap among the ranks it came from."""
-        total, gap = 0, float("inf")
-        above = RowSpectrum(self._n_inputs)
-        for r in sorted(self._by_rank, reverse=True):
-            lower = max((s for s in self._by_rank if s < r), default=0)
-            group = self._by_rank[r]
-            count = above.n_rows + group.n_rows
-            if count == n_samples:
-                found = whole
-            else:
-                for rows in group.rows():
-                    above.fold(rows)
-                above.n_rows = count
-                found = above.rank()
-            total += (r - lower) * found.rank
-            gap = min(gap, found.gap if found.rank else float("inf"))
-        return total, gap
-
-
 class _LayerSums:
     """The running factorisations of one layer."""
 
@@ -183,7 +142,7 @@ class _LayerSums:
         self.n_core = n_core
         self.block = RowSpectrum(n_units * n_inputs)
         self.phi = RowSpectrum(n_inputs)
-        self.groups = _Groups(n_inputs)
+        self.groups = RankGroups(n_inputs)
         self.psi: Counter[int] = Counter()
         self.psi_gap = float("inf")
         self.psi_range = [float("inf"), 0.0]
@@ -341,8 +300,10 @@ def measure(problem: Problem, theta: FloatArray, tol: float | None = None) -> Me
         with problem.comm.together():
             for part in blocks:
                 _fold(part, layers, outputs, total)
-        for sums in (*layers, outputs, total):
-            sums.unite(problem.comm)
+        for layer in layers:
+            layer.unite(problem.comm)
+        outputs.unite(problem.comm)
+        total.unite(problem.comm)
         weights = net.unpack(theta)
         found = [
             layer.finish(w, problem.n_samples) for layer, w in zip(layers, weights, strict=True)
