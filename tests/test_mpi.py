@@ -420,6 +420,22 @@ def test_command_line_reads_the_rows_of_a_rank_only(tmp_path):
     for name in ("scale_inputs", "scale_targets"):
         for key, values in alone["samples"][name].items():
             np.testing.assert_allclose(shared["samples"][name][key], values, rtol=1e-12)
+    rank_of_a_model(tmp_path)
+
+
+def rank_of_a_model(folder):
+    """Let two ranks analyse the model, and compare what they print with one process."""
+    from click.testing import CliRunner
+
+    from fastggn.cli import main
+
+    model, data = str(folder / "one.npz"), str(folder / "big.npy")
+    many, _ = launch(2, "rank", model, data, "--mpi", "--json", "r.json", module=True,
+                     folder=folder)  # fmt: skip
+    assert many.returncode == 0, many.stderr
+    one = CliRunner().invoke(main, ["rank", model, data], standalone_mode=False)
+    assert many.stdout == one.stdout
+    assert json.loads((folder / "r.json").read_text())["n_samples"] == 20_001
 
 
 def test_the_rows_of_a_rank_stay_in_their_file(tmp_path):

@@ -20,7 +20,7 @@ from fastggn.parallel.comm import SERIAL, Comm, as_comm
 from fastggn.parallel.memory import available_memory
 from fastggn.parallel.mpi import world
 
-__all__ = ["LABEL_LOSSES", "Samples", "Scaling", "load_samples"]
+__all__ = ["LABEL_LOSSES", "Samples", "Scaling", "load_samples", "own_rows"]
 
 Array = NDArray[np.float64]
 
@@ -221,14 +221,15 @@ def load_samples(settings: Settings) -> Samples:
 def _share(samples: Samples, comm: Comm) -> Samples:
     """Return the rows of this rank: as many on each, in their order."""
     total = samples.X.shape[0]
-    own = _own_rows(total, comm)
+    own = own_rows(total, comm)
     labels = None if samples.labels is None else samples.labels[own]
     X, Y = row_range(samples.X, own.start, own.stop), row_range(samples.Y, own.start, own.stop)
     held_out = None if samples.held_out is None else _share(samples.held_out, comm)
     return replace(samples, X=X, Y=Y, labels=labels, comm=comm, shared=total, held_out=held_out)
 
 
-def _own_rows(total: int, comm: Comm) -> slice:
+def own_rows(total: int, comm: Comm) -> slice:
+    """Return which of the rows of a table are this rank's."""
     return slice(comm.rank * total // comm.size, (comm.rank + 1) * total // comm.size)
 
 
@@ -326,7 +327,7 @@ def _scaled(columns: Any, comm: Comm) -> tuple[Any, Scaling]:
 
 def _moments(columns: Any, comm: Comm) -> Moments:
     """Return mean and deviation of columns in a file; each rank reads its own rows of it."""
-    own = _own_rows(columns.shape[0], comm)
+    own = own_rows(columns.shape[0], comm)
     found = Moments(columns.shape[1])
     with comm.together():
         part = as_source("samples", row_range(columns, own.start, own.stop), least=0)
