@@ -1,5 +1,7 @@
 """Analyses over ranks against one process: part of the jobs of `mpi_worker.py`."""
 
+import warnings
+
 import numpy as np
 from mpi_worker import KINDS, T, digests, relative, samples, split
 
@@ -171,10 +173,124 @@ def parts_of_critical_points(comm):
     return out
 
 
-def analyses(comm):
-    """Return what rank 0 prints."""
+def compared(comm, make, count, kind, options):
+    """Train in one process, over ranks and again; return what the tests ask."""
+    edges = split(comm, kind)
+    rows = slice(edges.start * count // T, edges.stop * count // T)
+    alone, shared = make(slice(0, count), None), make(rows, comm)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # undamped steps and singular systems, as in one process
+        one = fg.train(alone, seed=3, **options)
+        many = fg.train(shared, seed=3, **options)
+        again = fg.train(shared, seed=3, **options)
+    scale = max(one.loss, 1e-12 * one.initial_loss)
     return {
-        "rank": ranks(comm),
-        "critical": critical_points(comm),
-        "parts": parts_of_critical_points(comm),
+        "loss": abs(many.loss - one.loss) / scale,
+        "iterations": [one.n_iter, many.n_iter],
+        "solver": [one.solver.split(":")[0], many.solver.split(":")[0]],
+        "status": [one.status, many.status],
+        "fell": one.loss < one.initial_loss,
+        "bits": digests(comm, many.theta),
+        "repeated": bool(np.array_equal(again.theta, many.theta)),
     }
+
+
+def batches(comm):
+    """Compare runs on mini-batches, drawn from the samples of all ranks."""
+    X, Y, labels, w = samples()
+    w = np.where(np.arange(T) % 7 == 0, 0.0, w)
+    net = fg.MLP((3, 6, 2))
+
+    def weighted(rows, comm):
+        return fg.Problem(net, X[rows], Y[rows], sample_weight=w[rows], l2=1e-3, comm=comm)
+
+    def labelled(rows, comm):
+        return fg.Problem(net, X[rows], labels[rows], "softmax_cross_entropy", comm=comm)
+
+    runs = {
+        "lm, dual": (weighted, {"batch_size": 12, "max_iter": 3}),
+        "lm, cholesky": (weighted, {"batch_size": 40, "max_iter": 3, "solver": "cholesky"}),
+        "lm, lsqr": (weighted, {"batch_size": 40, "max_iter": 2, "solver": "lsqr"}),
+        "ggn": (weighted, {"method": "ggn", "batch_size": 40, "alpha": 0.1, "max_iter": 2}),
+        "adam": (labelled, {"method": "adam", "batch_size": 7, "alpha": 0.01, "max_iter": 3}),
+    }
+    return {
+        name: compared(comm, make, T, KINDS[number % 3], options)
+        for number, (name, (make, options)) in enumerate(runs.items())
+    }
+
+
+def duals(comm):
+    """Compare runs by the dual, whose samples are gathered."""
+    X, Y, _, w = samples()
+    net, few = fg.MLP((3, 6, 2)), 14
+    gates = np.random.default_rng(3).random((few, 6)) < 0.7
+
+    def of(loss="squared", **options):
+        def make(rows, comm):
+            own = {name: value[rows] for name, value in options.items() if name != "curvature"}
+            own |= {name: value for name, value in options.items() if name == "curvature"}
+            if "gates" in own:
+                own["gates"] = [own["gates"]]
+            return fg.Problem(net, X[:few][rows], Y[:few][rows], loss, comm=comm, **own)
+
+        return make
+
+    exact = of("cauchy", curvature="exact")
+    runs = {
+        "lm": (of(sample_weight=w[:few]), {"solver": "auto", "max_iter": 6}),
+        "minimum norm": (of(), {"solver": "dual", "method": "ggn", "alpha": 0.05, "max_iter": 2}),
+        "gates": (of(gates=gates), {"solver": "dual", "max_iter": 4}),
+        "exact curvature": (exact, {"solver": "dual", "max_iter": 4}),
+        "evidence": (of(), {"solver": "dual", "regularization": "bayesian", "max_iter": 5}),
+    }
+    found = {
+        name: compared(comm, make, few, KINDS[number % 3], options)
+        for number, (name, (make, options)) in enumerate(runs.items())
+    }
+    theta, rows = net.init(seed=0), split(comm, "uneven")
+    own = slice(rows.start * few // T, rows.stop * few // T)
+    gram = of()(own, comm).dual_gram(theta)
+    return {"runs": found, "gram": np.array_equal(gram, of()(slice(0, few), None).dual_gram(theta))}
+
+
+def regularisers(comm):
+    """Compare runs with the null space of all ranks' rows regularised."""
+    X, Y, _, _ = samples()
+    net, few = fg.MLP((3, 6, 2)), 12
+    fitted = net.predict(net.init(seed=8), X[:few])
+
+    def make(rows, comm):
+        return fg.Problem(net, X[:few][rows], fitted[rows], comm=comm)
+
+    step, added = fg.NullSpace(), fg.NullSpace(0.1, "objective", refresh=2)
+    runs = {
+        "newton": {"method": "newton", "regularizer": step},
+        "newton, cut": {"method": "newton", "regularizer": fg.NullSpace(np.inf)},
+        "newton, products": {"method": "newton", "regularizer": step, "solver": "lsqr"},
+        "lm": {"regularizer": step, "solver": "qr"},
+        "objective, newton": {"method": "newton", "regularizer": added},
+        "objective, lm": {"regularizer": added},
+        "objective, qr": {"regularizer": added, "solver": "qr"},
+        "objective, lsqr": {"regularizer": added, "solver": "lsqr"},
+        "objective, bp": {"method": "bp", "alpha": 0.1, "regularizer": added},
+    }
+    return {
+        name: compared(comm, make, few, KINDS[number % 3], {"max_iter": 4, **options})
+        for number, (name, options) in enumerate(runs.items())
+    }
+
+
+PARTS = {
+    "rank": ranks,
+    "critical": critical_points,
+    "parts": parts_of_critical_points,
+    "batches": batches,
+    "duals": duals,
+    "regularisers": regularisers,
+}
+
+
+def analyses(comm, names):
+    """Return what rank 0 prints: all parts, or those named."""
+    return {name: PARTS[name](comm) for name in names or PARTS}

@@ -35,6 +35,7 @@ OPERATIONS = (
     "broadcast",
     "agree",
     "gather",
+    "concatenate",
     "unite",
     "together",
     "memory_share",
@@ -157,13 +158,13 @@ def test_bad_input_of_one_rank_is_an_error_on_all(size):
 @needs_mpi
 def test_what_needs_all_samples_is_refused():
     refused = found(2)["refusals"]
-    for name in ("dual", "adam", "batches", "stationarity"):
-        assert all("needs all samples in one process" in message for message in refused[name])
+    message = "needs all samples in one process"
+    assert all(message in found for found in refused["stationarity"])
 
 
 @needs_mpi
 def test_rank_analysis_agrees():
-    cases = found(3, "analyses")["rank"]
+    cases = found(2, "analyses")["rank"]
     assert len(cases) == 10
     for case, differences in cases.items():
         assert not differences, f"{case}: {differences}"
@@ -171,7 +172,7 @@ def test_rank_analysis_agrees():
 
 @needs_mpi
 def test_critical_points_agree():
-    points = found(3, "analyses")["critical"]
+    points = found(2, "analyses")["critical"]
     labels = {point["verdicts"][0] for point in points.values()}
     assert {"local_minimum", "global_minimum", "strict_saddle", "saddle", "not_critical"} == labels
     for case, point in points.items():
@@ -185,11 +186,35 @@ def test_critical_points_agree():
 
 @needs_mpi
 def test_what_critical_points_are_made_of_agrees():
-    for kind, parts in found(3, "analyses")["parts"].items():
+    for kind, parts in found(2, "analyses")["parts"].items():
         assert parts["found"] == [False, True, True, False, None], kind
         assert parts["rounding"] <= 1e-12 and parts["outputs"] <= 1e-12, kind
         # By factors, and by an iteration that stops at 1e-14 of the condition.
         assert parts["steps"][0] <= 1e-10 and parts["steps"][1] <= 1e-8, f"{kind}: {parts}"
+
+
+def agrees(case, run):
+    assert run["loss"] <= 1e-8, f"{case}: {run}"
+    for name in ("iterations", "status", "solver"):
+        assert run[name][0] == run[name][1], f"{case}: {run}"
+    assert run["fell"], f"{case}: nothing was learnt"
+    assert run["bits"] == 1, f"{case}: theta differs between the ranks"
+    assert run["repeated"], f"{case}: another theta the second time"
+
+
+@needs_mpi
+def test_mini_batches_are_those_of_one_process():
+    for case, run in found(2, "analyses")["batches"].items():
+        agrees(case, run)
+
+
+@needs_mpi
+def test_the_dual_agrees():
+    duals = found(2, "analyses")["duals"]
+    for case, run in duals["runs"].items():
+        agrees(case, run)
+        assert run["solver"] == ["dual", "dual"]
+    assert duals["gram"]  # bit for bit, from tiles of all ranks
 
 
 def ends_together(size, task, operation, rank):
@@ -214,7 +239,7 @@ def test_an_exception_ends_all_ranks(place):
 
 @needs_mpi
 @pytest.mark.slow
-@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("operation", [o for o in OPERATIONS if o not in ("total", "any")])
 def test_an_exception_on_the_other_rank_ends_all(operation):
     ends_together(2, "fail", operation, 1 - OPERATIONS.index(operation) % 2)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from fastggn.errors import unknown_name
-from fastggn.parallel.comm import Comm, comm_of, require_serial
+from fastggn.parallel.comm import Comm, comm_of
 from fastggn.parallel.memory import available_memory
 from fastggn.solvers.agreed import AgreedSolver
 from fastggn.solvers.base import LinearSystem, Solution, Solver, State
@@ -133,7 +133,7 @@ def _automatic(problem: Shaped, needs_minimum_norm: bool) -> tuple[Solver, str]:
     comm = comm_of(problem)
     budget = comm.memory_share(available_memory()) // 2
     sizes = f"T n_L = {rows:,}, N = {n:,}"
-    if comm.size == 1 and rows <= n and _bytes("dual", rows) <= budget:
+    if rows <= n and _bytes("dual", rows) <= budget:
         return get_solver("dual"), f"dual: {sizes}, so the system over the rows is the smaller"
     dense = "qr" if needs_minimum_norm and problem.curvature != "exact" else "cholesky"
     needed = _bytes(dense, n)
@@ -163,8 +163,6 @@ def _check_explicit(name: str, problem: Shaped) -> None:
             "'qr' or 'lsqr'"
         )
     comm = comm_of(problem)
-    if name == "dual":
-        require_serial(comm, "solver 'dual'")
     if name not in ARRAYS:
         return
     # QR holds the rows themselves where they are fewer than the columns, in one process.
