@@ -217,6 +217,12 @@ def test_the_dual_agrees():
     assert duals["gram"]  # bit for bit, from tiles of all ranks
 
 
+@needs_mpi
+def test_the_null_space_regulariser_agrees():
+    for case, run in found(2, "analyses")["regularisers"].items():
+        agrees(case, run)
+
+
 def ends_together(size, task, operation, rank):
     done, seconds = launch(size, task, operation, rank, timeout=60)
     where = f"{task} at {operation} on rank {rank} of {size}"

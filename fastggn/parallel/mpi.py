@@ -78,7 +78,8 @@ class MpiComm:
 
     def norm(self, own: float) -> float:
         """Return the root of the sum of squares, scaled so that no square overflows."""
-        parts = np.array(self.gather(float(own)))
+        parts = np.empty(self.size)
+        self._comm.Allgather(np.array([float(own)]), parts)
         largest = float(parts.max())
         if largest == 0.0 or not np.isfinite(largest):
             return largest if not np.isnan(parts).any() else float("nan")
