@@ -405,11 +405,9 @@ def test_a_killed_rank_ends_the_job_and_the_run_resumes(tmp_path, rank):
 STREAMED = """
 import json, sys
 from pathlib import Path
-import fastggn.cli.samples as samples
 from fastggn.data.npy import NpyFile
 from fastggn.cli import main
 
-samples.available_memory = lambda: 1000  # a machine on which every file is large
 read, plain = [], NpyFile._fill
 
 def fill(self, buffer, start):
@@ -417,40 +415,62 @@ def fill(self, buffer, start):
     plain(self, buffer, start)
 
 NpyFile._fill = fill
-try:
-    main(sys.argv[2:], standalone_mode=False)
-finally:
-    from mpi4py import MPI
+found = []
+for command in json.loads(sys.argv[2]):
+    read.clear()
+    main(command, standalone_mode=False)
     with open("/proc/self/status") as status:
         lines = dict(line.split(":", 1) for line in status)
-    found = {"rows": [min(a for a, b in read), max(b for a, b in read)],
-             "anonymous": int(lines["RssAnon"].split()[0]) / 1024}
-    name = f"rank{MPI.COMM_WORLD.rank}.json"
-    Path(sys.argv[1], name).write_text(json.dumps(found))
+    found.append({"rows": [min(a for a, b in read), max(b for a, b in read)],
+                  "anonymous": int(lines["RssAnon"].split()[0]) / 1024})
+from mpi4py import MPI
+Path(sys.argv[1], f"rank{MPI.COMM_WORLD.rank}.json").write_text(json.dumps(found))
 """
 
 
 @needs_mpi
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
-def test_command_line_reads_the_rows_of_a_rank_only(tmp_path):
-    """Also for the mean and the deviation of the columns."""
+def test_command_line_reads_the_rows_of_a_rank_only(tmp_path, monkeypatch):
+    """Also for the mean and the deviation of the columns, and for class labels."""
+    from click.testing import CliRunner
+
+    from fastggn.cli import main
+
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_001, 3)) * 5 + 2
     np.save(tmp_path / "big.npy", np.column_stack([X, np.sin(X[:, 0])]))
+    kinds = np.where(np.arange(20_001) < 10_000, 2.0, np.where(X[:, 1] > 2.0, 3.0, 5.0))
+    kinds[0] = 5.0  # of the three classes, the first rank sees two
+    np.save(tmp_path / "kinds.npy", np.column_stack([X, kinds]))
     (tmp_path / "job.py").write_text(STREAMED)
-    command = ["train", "big.npy", "--hidden", "4", "--max-iter", "3"]
-    many, _ = launch(2, tmp_path, *command, "--mpi", "--out", "many.npz",
-                     script=tmp_path / "job.py", folder=tmp_path)  # fmt: skip
+    options = ["--hidden", "4", "--max-iter", "3"]
+    labelled = ["--loss", "softmax_cross_entropy", *options]
+    commands = {"big": ["train", "big.npy", *options], "kinds": ["train", "kinds.npy", *labelled]}
+    over_ranks = [
+        [*command, "--mpi", "--stream", "--out", f"{name}-many.npz"]
+        for name, command in commands.items()
+    ]
+    many, _ = launch(2, tmp_path, json.dumps(over_ranks), script=tmp_path / "job.py",
+                     folder=tmp_path)  # fmt: skip
     assert many.returncode == 0, many.stderr
     reports = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
-    assert [report["rows"] for report in reports] == [[0, 10_000], [10_000, 20_001]]
-    one, _ = launch(1, *command, "--out", "one.npz", module=True, folder=tmp_path)
-    assert one.returncode == 0, one.stderr
-    (_, _, shared), (_, _, alone) = (fg.load_model(tmp_path / n) for n in ("many.npz", "one.npz"))
-    assert shared["training"]["loss"] == pytest.approx(alone["training"]["loss"], rel=1e-8)
-    for name in ("scale_inputs", "scale_targets"):
-        for key, values in alone["samples"][name].items():
-            np.testing.assert_allclose(shared["samples"][name][key], values, rtol=1e-12)
+    for report, rows in zip(reports, ([0, 10_000], [10_000, 20_001]), strict=True):
+        assert [part["rows"] for part in report] == [rows, rows]
+    monkeypatch.chdir(tmp_path)
+    for name, command in commands.items():
+        one = CliRunner().invoke(main, [*command, "--out", f"{name}-one.npz"])
+        assert one.exit_code == 0, one.output
+        models = fg.load_model(f"{name}-many.npz"), fg.load_model(f"{name}-one.npz")
+        (_, _, shared), (_, _, alone) = models
+        assert shared["training"]["loss"] == pytest.approx(alone["training"]["loss"], rel=1e-8)
+        for key, values in alone["samples"].items():
+            if key.startswith("scale") and values is not None:
+                for part in values:
+                    np.testing.assert_allclose(shared["samples"][key][part], values[part], 1e-12)
+            else:
+                assert shared["samples"][key] == values, key
+        assert shared["training"]["accuracy"] == alone["training"]["accuracy"]
+    assert alone["samples"]["classes"] == [2.0, 3.0, 5.0]
     rank_of_a_model(tmp_path)
 
 
@@ -460,7 +480,7 @@ def rank_of_a_model(folder):
 
     from fastggn.cli import main
 
-    model, data = str(folder / "one.npz"), str(folder / "big.npy")
+    model, data = str(folder / "big-one.npz"), str(folder / "big.npy")
     many, _ = launch(2, "rank", model, data, "--mpi", "--json", "r.json", module=True,
                      folder=folder)  # fmt: skip
     assert many.returncode == 0, many.stderr
