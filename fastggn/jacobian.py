@@ -227,7 +227,7 @@ class FactoredJacobian:
 
         Others that hold them too (`helpers`) have a share of the tiles each: the bits are the same.
         """
-        require_serial(self.comm, "the dual matrix of a Jacobian (not Problem.dual_gram)")
+        require_serial(self.comm, "the dual matrix of a Jacobian (but Problem.dual_gram does not)")
         (block,) = self.blocks(whole=True)
         psi = block.sensitivities(self._factors_of(block))
         a, b = np.tril_indices(block.n_chunks)

@@ -192,9 +192,8 @@ def require_serial(comm: Comm, what: str) -> None:
     if comm.size > 1:
         raise ValueError(
             f"{what} needs all samples in one process, and {comm.size} ranks share them; over "
-            "ranks there are loss, gradient, GGN, exact Hessian, their operators, products, "
-            "singular values and rank of J, and training by 'lm' and 'ggn' (solvers 'cholesky', "
-            "'qr' and 'lsqr'), 'newton', 'bp' and 'adam' without batch_size"
+            "ranks there are all functions of theta of a Problem, training by every method and "
+            "solver, rank_analysis, critical_point and null_space"
         )
 
 
