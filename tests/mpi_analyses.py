@@ -256,8 +256,8 @@ def duals(comm):
 
 def regularisers(comm):
     """Compare runs with the null space of all ranks' rows regularised."""
-    X, Y, _, _ = samples()
-    net, few = fg.MLP((3, 6, 2)), 12
+    X, _, _, _ = samples()
+    net, few = fg.MLP((3, 3, 2)), 6
     fitted = net.predict(net.init(seed=8), X[:few])
 
     def make(rows, comm):
