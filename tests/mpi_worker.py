@@ -193,12 +193,14 @@ def decisions(comm, X, Y):
     from fastggn.solvers import choose_solver
 
     many = fg.Problem(wide, X[rows], Y[rows], comm=comm)
-    chosen, _ = choose_solver("auto", many, needs_minimum_norm=False)
+    chosen = [choose_solver("auto", many, needs_minimum_norm=False)[0].name]
+    many.n_samples = wide.n_params  # more rows than columns
+    chosen.append(choose_solver("auto", many, needs_minimum_norm=False)[0].name)
     return {
         "stopped": comm.allgather([stopped.status, stopped.n_iter]),
         "late": comm.allgather([late.status, late.n_iter]),
         "unseeded": digests(comm, unseeded.theta),
-        "large": [wide.n_params, chosen.name],
+        "large": [wide.n_params, *chosen],
     }
 
 

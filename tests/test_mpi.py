@@ -126,10 +126,10 @@ def test_advice_is_about_the_samples_of_all_ranks(size):
 
 @needs_mpi
 @pytest.mark.parametrize("size", SIZES[1:])
-def test_large_networks_go_to_lsqr(size):
-    n_params, solver = found(size)["decisions"]["large"]
+def test_large_networks_go_to_lsqr_and_few_samples_to_the_dual(size):
+    n_params, *solvers = found(size)["decisions"]["large"]
     assert n_params > 20_000
-    assert solver == "lsqr"
+    assert solvers == ["dual", "lsqr"]
 
 
 @needs_mpi
