@@ -67,6 +67,7 @@ class FactoredJacobian:
         weight: float = 1.0,
         isotropic: bool = False,
         comm: Comm = SERIAL,
+        helpers: Comm = SERIAL,
     ) -> None:
         self.plan = plan
         self.theta = theta
@@ -78,6 +79,7 @@ class FactoredJacobian:
         self._weight = weight
         self._root = float(np.sqrt(weight))
         self.comm = comm
+        self._helpers = helpers
         self._workspace = spaces.lend_to(self)
         self._kept: Block | None = None
         self._per_block = plan.chunks_per_block(plan.n_units * n_columns)
@@ -222,15 +224,19 @@ class FactoredJacobian:
 
     @pooled
     def dual_gram(self) -> FloatArray:
-        """Return A A^T, shape (M, M), without A; all samples must be in one process."""
-        require_serial(self.comm, "the dual matrix A A^T")
+        """Return A A^T, shape (M, M), without A; all samples must be in this process.
+
+        Others that hold them too (`helpers`) have a share of the tiles each: the bits are the same.
+        """
+        require_serial(self.comm, "the dual matrix of a Jacobian (but Problem.dual_gram does not)")
         (block,) = self.blocks(whole=True)
         psi = block.sensitivities(self._factors_of(block))
         a, b = np.tril_indices(block.n_chunks)
-        pairs = np.stack([a, b], axis=1).astype(np.int64)
-        out = np.empty((self.n_rows, self.n_rows))
+        pairs = np.stack([a, b], axis=1).astype(np.int64)[self._helpers.rank :: self._helpers.size]
+        out = np.zeros((self.n_rows, self.n_rows))
         with workers_for(float(self.n_rows**2 * self.plan.n_units)):
             dual.dual_gram(self.plan.layers, pairs, block.ws, psi, block.size, out)
+        self._helpers.sum(out)
         out *= self._weight
         return out
 

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from fastggn.jacobian import FactoredJacobian
 from fastggn.kernels.layout import D_ROW, PHI_IN, UNIT_ROW
 from fastggn.linearisation import Objective
-from fastggn.parallel.comm import require_serial
 from fastggn.parallel.threads import one_pool
 from fastggn.workspace import Block
 
@@ -73,7 +72,7 @@ class LayerBlock:
 
 
 def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[LayerBlock]:
-    """Yield the layers at all samples, block by block, in order; memory is bounded.
+    """Yield the layers at this process's samples, block by block, in order; memory is bounded.
 
     Parameters
     ----------
@@ -83,7 +82,6 @@ def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[Layer
         the last block is consumed.
     """
     plan = objective.plan
-    require_serial(objective.comm, "an analysis that walks through the samples")
     terms = objective.terms
     step = max(1, _BYTES // (8 * plan.n_params * plan.n_outputs))
     blocks = rows.blocks()
@@ -93,7 +91,7 @@ def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[Layer
             if block is None:
                 return
             psi = block.sensitivities(plan.identities(block.size))
-        errors = plan.n_samples * terms.gradient(block)
+        errors = objective.n_samples * terms.gradient(block)
         for first in range(0, block.size, step):
             part = slice(first, min(block.size, first + step))
             yield _part(objective, block, psi, errors, part)

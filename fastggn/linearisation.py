@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.data.sources import StreamedTargets, is_streamed
+from fastggn.data.sources import StreamedTargets, as_source
 from fastggn.jacobian import FactoredJacobian
 from fastggn.loss_terms import Factor, LossTerms
 from fastggn.losses import Loss
-from fastggn.parallel.comm import Comm
+from fastggn.parallel.comm import SERIAL, Comm
 from fastggn.parallel.threads import pooled
 from fastggn.penalty import Penalty
 from fastggn.samples import Samples
 from fastggn.workspace import Block, Plan, WorkspacePool
 
-__all__ = ["Linearisation", "Objective", "prepared_targets"]
+__all__ = ["Linearisation", "Objective"]
 
 FloatArray = NDArray[np.float64]
 
@@ -46,6 +45,8 @@ class Objective:
         The processes that hold samples; plan, samples, targets and weights are this one's.
     n_samples : int
         T, of all processes.
+    helpers : Comm
+        Processes that hold the same samples, and divide the work of the dual matrix.
     """
 
     plan: Plan
@@ -58,38 +59,35 @@ class Objective:
     penalty: Penalty
     comm: Comm
     n_samples: int
+    helpers: Comm = SERIAL
 
     @cached_property
     def terms(self) -> LossTerms:
         """The loss on blocks of the samples."""
         return LossTerms(self)
 
+    @cached_property
+    def gathered(self) -> Objective:
+        """The same with the samples of all ranks in this process; itself in a single one.
 
-def prepared_targets(
-    loss: Loss,
-    Y: Any,
-    n_samples: int,
-    n_outputs: int,
-    also: Callable[[int, NDArray[Any]], None] | None = None,
-) -> FloatArray | StreamedTargets:
-    """Return checked targets: an array, or rows of a file after one pass, which `also` sees.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As the loss's `prepare_targets` does.
-    """
-    if not is_streamed(Y):
-        return loss.prepare_targets(Y, n_samples, n_outputs)
-    if np.dtype(Y.dtype).kind not in "fiub":
-        raise TypeError(f"Y must hold real numbers, got dtype {Y.dtype}")
-    if not 1 <= len(Y.shape) <= 2 or Y.shape[0] != n_samples:
-        raise ValueError(
-            f"Y must have one row for each of the {n_samples} samples, got shape {tuple(Y.shape)}"
+        For the dual, whose matrix has a row for each pair of them; collective.
+        """
+        if self.comm.size == 1:
+            return self
+        together, plan = self.comm.concatenate, self.plan
+        inputs, gates = self.samples.read(0, plan.n_samples)
+        targets = together(self.targets[0 : plan.n_samples])
+        all_gates = together(gates) if self.samples.gated else None
+        source = as_source("X", together(inputs))
+        return replace(
+            self,
+            plan=Plan(plan.net, self.n_samples, gated=self.samples.gated),
+            samples=Samples(source, all_gates, targets),
+            targets=targets,
+            weights=together(np.ascontiguousarray(self.weights)),
+            comm=SERIAL,
+            helpers=self.comm,
         )
-    targets = StreamedTargets(Y, lambda rows, count: loss.prepare_targets(rows, count, n_outputs))
-    targets.check(also)
-    return targets
 
 
 class _KeptFactor:
@@ -141,6 +139,8 @@ class Linearisation:
     def __init__(self, objective: Objective, theta: FloatArray, spaces: WorkspacePool) -> None:
         self.theta = theta
         self._penalty = objective.penalty
+        self._objective = objective
+        self._spaces = spaces
         self.comm = objective.comm
         self.n_params = objective.plan.n_params
         self._terms = objective.terms
@@ -156,9 +156,18 @@ class Linearisation:
             weight=1.0 / objective.n_samples,
             isotropic=objective.loss.unit_hessian,
             comm=objective.comm,
+            helpers=objective.helpers,
         )
         self.own_rows = self.rows.n_rows
         self.n_rows = objective.n_samples * self.rows.n_columns
+
+    def gathered(self) -> Linearisation:
+        """Return the system with the rows of all ranks in this process; collective."""
+        if self.comm.size == 1:
+            return self
+        whole = Linearisation(self._objective.gathered, self.theta, self._spaces)
+        whole.reweigh(self.l2)
+        return whole
 
     @cached_property
     @pooled
@@ -254,7 +263,7 @@ class Linearisation:
         return self.rows.gram(self.signs, mixed=mixed)
 
     def dual_gram(self) -> FloatArray:
-        """Return A A^T, shape (M, M): a new symmetric array."""
+        """Return A A^T, shape (M, M): a new symmetric array; over ranks, of `gathered`."""
         return self.rows.dual_gram()
 
     @pooled

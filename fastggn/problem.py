@@ -16,13 +16,19 @@ from fastggn.errors import as_float_vector, check_positive, checked_flag, unknow
 from fastggn.glance import Glance
 from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.layer_blocks import LayerBlock, layer_blocks, layer_outputs
-from fastggn.linearisation import Linearisation, Objective, prepared_targets
+from fastggn.linearisation import Linearisation, Objective
 from fastggn.losses import Loss, get_loss
 from fastggn.network import MLP
-from fastggn.parallel.comm import Comm, as_comm, require_serial
+from fastggn.parallel.comm import Comm, as_comm
 from fastggn.parallel.threads import pooled
 from fastggn.penalty import Penalty, weights_of
-from fastggn.sample_checks import check_shared, checked_gates, checked_rows, checked_weights
+from fastggn.sample_checks import (
+    check_shared,
+    checked_gates,
+    checked_rows,
+    checked_weights,
+    prepared_targets,
+)
 from fastggn.samples import Samples
 from fastggn.workspace import Plan, WorkspacePool
 
@@ -161,7 +167,9 @@ class Problem:
         self.l2 = penalty.l2
         self.curvature = curvature
         self.comm = comm
-        self.n_samples = int(comm.total(source.shape[0]))
+        counts = comm.gather(source.shape[0])
+        self.n_samples = sum(counts)
+        self._first = sum(counts[: comm.rank])
         if self.n_samples == 0:
             raise ValueError("X is empty on every rank of comm")
         self.n_outputs = net.n_outputs
@@ -208,6 +216,8 @@ class Problem:
     def subset(self, rows: ArrayLike) -> Problem:
         """Return the problem restricted to some samples, its mean taken over these.
 
+        Over ranks, samples count in the ranks' order, and all ranks give the same rows.
+
         Parameters
         ----------
         rows : array_like, shape (B,)
@@ -220,13 +230,16 @@ class Problem:
         ValueError
             If it is empty, or an index is out of range.
         """
-        require_serial(self.comm, "a batch of the samples")
-        return self._restricted(checked_rows(rows, self.n_samples), self.comm)
+        index = checked_rows(rows, self.n_samples)
+        if self.comm.size > 1:
+            index = np.where(index < 0, index + self.n_samples, index) - self._first
+            index = index[(index >= 0) & (index < self._source.shape[0])]
+        return self._restricted(index, self.comm)
 
     def _restricted(self, index: NDArray[np.intp], comm: Comm) -> Problem:
         """Return the problem of some of this process's samples."""
         part = object.__new__(Problem)
-        source = as_source("X", self._source.take(index))
+        source = as_source("X", self._source.take(index), least=0)
         part._assemble(
             self.network,
             source,
@@ -317,16 +330,18 @@ class Problem:
         """
         return KhatriRaoJacobian(self._unweighted(theta))
 
-    def _unweighted(self, theta: ArrayLike) -> FactoredJacobian:
+    def _unweighted(self, theta: ArrayLike, objective: Objective | None = None) -> FactoredJacobian:
+        objective = objective or self._objective
         return FactoredJacobian(
-            self._objective.plan,
-            self._objective.samples,
+            objective.plan,
+            objective.samples,
             self._theta(theta),
             None,
             self.n_outputs,
             self._spaces,
             isotropic=True,
-            comm=self.comm,
+            comm=objective.comm,
+            helpers=objective.helpers,
         )
 
     def ggn(self, theta: ArrayLike) -> FloatArray:
@@ -341,7 +356,7 @@ class Problem:
 
     def dual_gram(self, theta: ArrayLike) -> FloatArray:
         """Return J J^T, shape (T n_L, T n_L): the empirical tangent kernel, without weights."""
-        return self._unweighted(theta).dual_gram()
+        return self._unweighted(theta, self._objective.gathered).dual_gram()
 
     def hessian(self, theta: ArrayLike) -> FloatArray:
         """Return the exact Hessian of the objective, shape (N, N) (Shen 2018, Eqs. 26-28)."""

@@ -1,21 +1,50 @@
-"""Checks of what goes with the samples: weights, gates, and what all ranks must agree on."""
+"""Checks of what goes with the samples, and of what all ranks must agree on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.data.sources import StreamedTargets, is_streamed
 from fastggn.errors import as_float_vector
 from fastggn.losses import Loss
 from fastggn.network import MLP
 from fastggn.parallel.comm import Comm
 
-__all__ = ["check_shared", "checked_gates", "checked_rows", "checked_weights"]
+__all__ = ["check_shared", "checked_gates", "checked_rows", "checked_weights", "prepared_targets"]
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
+
+
+def prepared_targets(
+    loss: Loss,
+    Y: Any,
+    n_samples: int,
+    n_outputs: int,
+    also: Callable[[int, NDArray[Any]], None] | None = None,
+) -> FloatArray | StreamedTargets:
+    """Return checked targets: an array, or rows of a file after one pass, which `also` sees.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As the loss's `prepare_targets` does.
+    """
+    if not is_streamed(Y):
+        return loss.prepare_targets(Y, n_samples, n_outputs)
+    if np.dtype(Y.dtype).kind not in "fiub":
+        raise TypeError(f"Y must hold real numbers, got dtype {Y.dtype}")
+    if not 1 <= len(Y.shape) <= 2 or Y.shape[0] != n_samples:
+        raise ValueError(
+            f"Y must have one row for each of the {n_samples} samples, got shape {tuple(Y.shape)}"
+        )
+    targets = StreamedTargets(Y, lambda rows, count: loss.prepare_targets(rows, count, n_outputs))
+    targets.check(also)
+    return targets
 
 
 def checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | None:

@@ -161,13 +161,13 @@ def training(comm, X, Y):
     one = fg.train(fg.Problem(net, X[few], Y[few]), theta, method="ggn", solver="qr", max_iter=2)
     own = slice(12 * comm.rank // comm.size, 12 * (comm.rank + 1) // comm.size)
     shared = fg.Problem(net, X[own], Y[own], comm=comm)
-    many = fg.train(shared, theta, method="ggn", max_iter=2)
+    many = fg.train(shared, theta, method="ggn", solver="qr", max_iter=2)
     out["minimum norm"] = {
         "loss": relative(many.loss, one.loss),
         "iterations": [one.n_iter, many.n_iter],
         "status": [one.status, many.status],
         "bits": digests(comm, many.theta),
-        "repeated": many.solver.startswith("qr") or comm.size == 1,
+        "repeated": many.solver.startswith("qr"),
     }
     return out
 
@@ -193,12 +193,14 @@ def decisions(comm, X, Y):
     from fastggn.solvers import choose_solver
 
     many = fg.Problem(wide, X[rows], Y[rows], comm=comm)
-    chosen, _ = choose_solver("auto", many, needs_minimum_norm=False)
+    chosen = [choose_solver("auto", many, needs_minimum_norm=False)[0].name]
+    many.n_samples = wide.n_params  # more rows than columns
+    chosen.append(choose_solver("auto", many, needs_minimum_norm=False)[0].name)
     return {
         "stopped": comm.allgather([stopped.status, stopped.n_iter]),
         "late": comm.allgather([late.status, late.n_iter]),
         "unseeded": digests(comm, unseeded.theta),
-        "large": [wide.n_params, chosen.name],
+        "large": [wide.n_params, *chosen],
     }
 
 
@@ -250,13 +252,11 @@ def refusals(comm, X, Y):
         "weights": lambda: fg.Problem(
             net, X[rows], Y[rows], sample_weight=np.zeros(len(X[rows])), comm=comm
         ),
-        "dual": lambda: fg.train(problem, theta, solver="dual"),
-        "adam": lambda: fg.train(problem, theta, method="adam", batch_size=5),
-        "batches": lambda: fg.train(problem, theta, batch_size=5),
         "validation": lambda: fg.train(problem, theta, validation=(bad, Y[rows])),
         "validation alone": lambda: fg.train(problem, theta, validation=fg.Problem(net, X, Y)),
-        "rank_analysis": lambda: fg.rank_analysis(problem, theta),
-        "critical_point": lambda: fg.critical_point(problem, theta),
+        "stationarity": lambda: fg.analysis.stationarity_split(problem, theta),
+        "overflow": lambda: fg.critical_point(problem, np.full(net.n_params, 1e200)),
+        "ranks": lambda: fg.rank_analysis(problem, np.full(net.n_params, 1e308)),
     }
     out = {}
     for name, call in calls.items():
@@ -295,6 +295,7 @@ RESUMED = {
     "lsqr": {"solver": "lsqr"},
     "newton": {"method": "newton"},
     "bayesian": {"solver": "cholesky", "regularization": "bayesian"},
+    "batches": {"batch_size": 12},
     "momentum": {"method": "bp", "alpha": 0.01, "momentum": 0.9},
     "adam": {"method": "adam", "alpha": 0.01},
 }
@@ -428,6 +429,9 @@ def run_all(comm):
     rows, net = split(comm, "even"), fg.MLP((3, 4, 2))
     problem = fg.Problem(net, X[rows], Y[rows], comm=comm)
     theta = net.init(seed=0)
+    few = fg.Problem(net, X[rows][:1], Y[rows][:1], comm=comm)
+    for _ in range(3):
+        fg.train(few, theta, solver="dual", max_iter=1)
     for solver in ("auto", "qr", "lsqr"):
         fg.train(problem, theta, solver=solver, max_iter=3, max_time=60.0)
 
@@ -470,6 +474,13 @@ def main():
         return
     if task == "jobs":
         found = jobs(comm, Path(sys.argv[2]))
+        if comm.rank == 0:
+            print("FOUND", json.dumps(found))
+        return
+    if task == "analyses":
+        from mpi_analyses import analyses
+
+        found = analyses(comm, sys.argv[2:])
         if comm.rank == 0:
             print("FOUND", json.dumps(found))
         return

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.errors import as_real, check_finite, check_positive
+from fastggn.parallel.comm import require_serial
 
 if TYPE_CHECKING:
     from fastggn.problem import Problem
@@ -116,6 +117,7 @@ def degenerate_activation(
         If the problem is of another kind, or theta or `tol` is not valid.
     """
     tol = check_positive("tol", tol, zero=True)
+    require_serial(problem.comm, "degenerate_activation")
     net = problem.network
     if net.n_layers != 2 or net.activations[-1].name != "identity" or net.bias != "none":
         raise ValueError(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.parallel.comm import require_serial
 from fastggn.solvers.null_space import DenseNullSpace
 from fastggn.training.null_space import NullSpace
 
@@ -116,6 +117,7 @@ def target_sensitivity(
     if regularizer is not None and not isinstance(regularizer, NullSpace):
         kind = type(regularizer).__name__
         raise TypeError(f"regularizer must be a fastggn.NullSpace or None, not {kind}")
+    require_serial(problem.comm, "target_sensitivity")
     jacobian = problem.jacobian(theta).to_dense()
     fresh = None if X_new is None else _jacobian_at(problem, theta, X_new)
     share = np.repeat(problem.relative_weights / problem.n_samples, problem.n_outputs)

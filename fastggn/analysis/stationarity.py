@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.errors import check_positive
+from fastggn.parallel.comm import require_serial
 
 if TYPE_CHECKING:
     from fastggn.problem import Problem
@@ -117,6 +118,7 @@ def stationarity_split(
         If theta has a wrong length or is not finite, or `tol` is not positive.
     """
     tol = check_positive("tol", tol)
+    require_serial(problem.comm, "stationarity_split")
     lin = problem.linearise(theta)
     outputs = problem.outputs(theta)
     weights = problem.relative_weights

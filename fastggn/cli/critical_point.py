@@ -10,6 +10,7 @@ import click
 
 from fastggn.cli.models import MODELS, model_options, read_model
 from fastggn.cli.outcome import bad_input
+from fastggn.cli.ranks import MPI_OPTION, ended_together, team_of
 from fastggn.cli.summary import network_name, print_rows
 from fastggn.cli.types import TARGET
 
@@ -24,7 +25,8 @@ Examples:
   fastggn critical-point model.npz
   fastggn critical-point houses.npz houses.csv --polish
   fastggn critical-point houses.npz houses.csv --json report.json
-  fastggn critical-point model.pt houses.csv --activation tanh --l2 0.001"""
+  fastggn critical-point model.pt houses.csv --activation tanh --l2 0.001
+  mpiexec -n 4 fastggn critical-point houses.npz houses.csv --mpi"""
 
 
 @click.command(
@@ -54,7 +56,9 @@ Examples:
     help="Of the search for descent.",
 )  # fmt: skip
 @click.option("--json", "json_path", metavar="FILE", help="Write the report there, - to print it.")
+@MPI_OPTION
 @model_options
+@ended_together
 def critical_point(
     model: str,
     data: str | None,
@@ -65,6 +69,7 @@ def critical_point(
     method: str,
     seed: int,
     json_path: str | None,
+    mpi: bool,
     **foreign: Any,
 ) -> int:
     """Classify the weights of a model file."""
@@ -72,8 +77,9 @@ def critical_point(
     from fastggn.cli.model_data import model_loss, model_problem
 
     with bad_input():
+        comm = team_of(mpi)
         net, theta, metadata = read_model(model, **foreign)
-        problem = model_problem(net, metadata, data, target, model_loss(metadata, loss))
+        problem = model_problem(net, metadata, data, target, model_loss(metadata, loss), comm)
         report = classify(
             problem,
             theta,
@@ -86,7 +92,7 @@ def critical_point(
     if json_path == "-":
         click.echo(text)
         return 0
-    if json_path is not None:
+    if json_path is not None and comm.rank == 0:
         with bad_input():
             Path(json_path).write_text(text + "\n", encoding="utf-8")
     print_rows([("network", network_name(problem.network)), *report.rows()])

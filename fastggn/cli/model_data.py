@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.cli.held_out import known_labels, split_rows
-from fastggn.cli.samples import LABEL_LOSSES, Scaling
+from fastggn.cli.samples import LABEL_LOSSES, Scaling, own_rows
 from fastggn.data.builtin import DATASETS
-from fastggn.data.files import load_inputs, load_table
+from fastggn.data.files import load_inputs, load_table, stream_table
+from fastggn.errors import check_finite
 from fastggn.losses import Loss
 from fastggn.network import MLP
+from fastggn.parallel.comm import SERIAL, Comm
 from fastggn.problem import Problem
 
 __all__ = ["inputs_problem", "model_loss", "model_problem"]
@@ -27,6 +29,7 @@ def model_problem(
     data: str | None,
     target: tuple[str | int, ...] | None,
     loss: Loss,
+    comm: Comm = SERIAL,
 ) -> Problem:
     """Return the problem of a model on the samples of a file.
 
@@ -40,6 +43,8 @@ def model_problem(
     target : tuple of str and int, or None
         As ``--target`` of ``fastggn train``.
     loss : Loss
+    comm : Comm
+        The ranks among which the samples are shared.
 
     Raises
     ------
@@ -48,7 +53,10 @@ def model_problem(
         None.
     """
     known: Mapping[str, Any] = metadata.get("samples") or {}
-    X, Y = _builtin(known, metadata, net) if data is None else _table(data, target)
+    if data is None:
+        X, Y = (part[own_rows(len(part), comm)] for part in _builtin(known, metadata, net))
+    else:
+        X, Y = _table(data, target, comm)
     if X.shape[1] != net.n_inputs:
         raise ValueError(f"DATA has {X.shape[1]} inputs, the network takes {net.n_inputs}")
     if known.get("scale_inputs"):
@@ -61,11 +69,11 @@ def model_problem(
         raise ValueError(f"DATA has {Y.shape[1]} target columns, the network {net.n_outputs}")
     elif known.get("scale_targets"):
         targets = _scaling(known["scale_targets"]).apply(Y)
-    return Problem(net, X, targets, loss, l2=float(metadata.get("l2") or 0.0))
+    return Problem(net, X, targets, loss, l2=float(metadata.get("l2") or 0.0), comm=comm)
 
 
 def inputs_problem(
-    net: MLP, theta: Array, metadata: Mapping[str, Any], data: str
+    net: MLP, theta: Array, metadata: Mapping[str, Any], data: str, comm: Comm = SERIAL
 ) -> Problem | None:
     """Return a problem for ranks where a file holds inputs alone, or None where it has targets.
 
@@ -77,6 +85,8 @@ def inputs_problem(
         Of the model file; the inputs are scaled as in it.
     data : str
         ``.npz`` without an array Y, or a table with as many columns as the network has inputs.
+    comm : Comm
+        The ranks among which they are shared.
 
     Returns
     -------
@@ -94,7 +104,8 @@ def inputs_problem(
     known: Mapping[str, Any] = metadata.get("samples") or {}
     if known.get("scale_inputs"):
         X = _scaling(known["scale_inputs"]).apply(X)
-    return Problem(net, X, net.predict(theta, X))
+    X = X[own_rows(len(X), comm)]
+    return Problem(net, X, net.predict(theta, X), comm=comm)
 
 
 def model_loss(metadata: Mapping[str, Any], name: str | None) -> Loss:
@@ -113,9 +124,14 @@ def model_loss(metadata: Mapping[str, Any], name: str | None) -> Loss:
     return get_loss("squared") if config is None else loss_from_config(config)
 
 
-def _table(data: str, target: tuple[str | int, ...] | None) -> tuple[Array, Array]:
-    table = load_table(data, target)
-    return table.X, table.Y
+def _table(data: str, target: tuple[str | int, ...] | None, comm: Comm) -> tuple[Array, Array]:
+    """Return this rank's rows of a table; no others are read where the file's kind allows it."""
+    table = (stream_table(data, target) if comm.size > 1 else None) or load_table(data, target)
+    own = own_rows(table.X.shape[0], comm)
+    X, Y = (np.asarray(part[own], dtype=np.float64) for part in (table.X, table.Y))
+    check_finite(f"{data}: X", X, own.start)
+    check_finite(f"{data}: Y", Y, own.start)
+    return X, Y
 
 
 def _builtin(

@@ -31,6 +31,7 @@ class Settings:
     target: tuple[str | int, ...] | None
     samples: int | None
     one_hot: bool
+    stream: bool | None
     standardise: bool | None
     validation: str | None
     validation_fraction: float | None
@@ -118,6 +119,9 @@ OPTIONS = (
     option("Data", "--samples", type=COUNT, metavar="T", help="Number of built-in samples."),
     option("Data", "--one-hot/--scalar", default=False, show_default=False,
            help="Targets of four_regions as unit vectors, or as the numbers 1 to 4 (default)."),
+    option("Data", "--stream/--no-stream", default=None,
+           help="Leave the samples of an .npy or .h5 file there and read them in every pass, or "
+                "read them once into memory.  [default: leave them where memory is short]"),
     option("Data", "--standardise/--no-standardise", default=None,
            help="Scale the inputs, and the targets of a regression, to mean 0 and deviation 1; "
                 "the model file keeps the scales.  [default: for DATA only]"),

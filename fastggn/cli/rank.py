@@ -10,6 +10,7 @@ import click
 
 from fastggn.cli.models import MODELS, model_options, read_model
 from fastggn.cli.outcome import DONE, BadInput, bad_input
+from fastggn.cli.ranks import MPI_OPTION, ended_together, team_of
 from fastggn.cli.types import NAMES, TARGET, WIDTHS
 
 __all__ = ["check_design", "rank"]
@@ -28,7 +29,8 @@ the built-in samples of the training are drawn again.
 Examples:
   fastggn rank model.npz
   fastggn rank houses.npz houses.csv --target price --plot spectrum.png
-  fastggn rank model.pt --data X.npy --activation tanh"""
+  fastggn rank model.pt --data X.npy --activation tanh
+  mpiexec -n 4 fastggn rank houses.npz houses.csv --mpi"""
 
 DESIGN_HELP = """Judge a network's design by Shen's principles, before any training.
 
@@ -58,7 +60,9 @@ def _write_json(path: str, content: dict[str, Any]) -> None:
 @click.option("--tol", type=float, metavar="X", help="Singular values at most X count as zero.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON.")
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the singular values.")
+@MPI_OPTION
 @model_options
+@ended_together
 def rank(
     model: str,
     data: str | None,
@@ -68,6 +72,7 @@ def rank(
     tol: float | None,
     json_file: str | None,
     plot_file: str | None,
+    mpi: bool,
     **foreign: Any,
 ) -> int:
     """Print the rank analysis of a model."""
@@ -77,22 +82,23 @@ def rank(
     if data is not None and data_file is not None:
         raise BadInput("give DATA or --data, not both")
     with bad_input():
+        comm = team_of(mpi)
         net, theta, metadata = read_model(model, **foreign)
         problem = None
         if data_file is not None and target is None:
-            problem = inputs_problem(net, theta, metadata, data_file)
+            problem = inputs_problem(net, theta, metadata, data_file, comm)
         alone = problem is not None
         if problem is None:
             found = model_loss(metadata, loss)
-            problem = model_problem(net, metadata, data or data_file, target, found)
+            problem = model_problem(net, metadata, data or data_file, target, found, comm)
         report = rank_analysis(problem, theta, tol=tol)
     if alone:
         click.echo(f"{data_file} holds inputs alone: the ranks, which need no targets\n")
     click.echo(report.ranks_text() if alone else str(report))
     with bad_input():
-        if json_file is not None:
+        if json_file is not None and comm.rank == 0:
             _write_json(json_file, report.ranks_dict() if alone else report.to_dict())
-        if plot_file is not None:
+        if plot_file is not None and comm.rank == 0:
             from fastggn.plotting.style import save
 
             save(report.plot(), plot_file)

@@ -7,13 +7,22 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastggn.cli.outcome import bad_input
 
-__all__ = ["ended_together"]
+if TYPE_CHECKING:
+    from fastggn.parallel.comm import Comm
+
+__all__ = ["MPI_OPTION", "ended_together", "team_of"]
+
+MPI_OPTION = click.option(
+    "--mpi",
+    is_flag=True,
+    help="Share the samples among the ranks of mpiexec or srun (extra mpi).",
+)
 
 # A mistake that all ranks find is reported by rank 0, which then ends the others.
 HEAD_START = 3.0
@@ -23,18 +32,17 @@ def ended_together(command: Callable[..., int]) -> Callable[..., int]:
     """Return the command such that, with ``--mpi``, an error of any rank ends all of them."""
 
     @functools.wraps(command)
-    def run(ctx: click.Context, /, **options: Any) -> int:
+    def run(*context: Any, **options: Any) -> int:
         if not options["mpi"]:
-            return command(ctx, **options)
+            return command(*context, **options)
         with bad_input():
-            from fastggn.parallel.comm import as_comm
-            from fastggn.parallel.mpi import abort_on_error, world
+            from fastggn.parallel.mpi import abort_on_error
+            from fastggn.parallel.threads import max_threads, threads
 
-            comm = as_comm(world())
-        if options["threads"] is None:
-            from fastggn.parallel.threads import max_threads
-
-            options["threads"] = comm.thread_share(max_threads())
+            comm = team_of(options["mpi"])
+        share = comm.thread_share(max_threads())
+        if options.get("threads", 0) is None:
+            options["threads"] = share
 
         def report(error: BaseException) -> int:
             from fastggn.cli.main import report
@@ -44,9 +52,20 @@ def ended_together(command: Callable[..., int]) -> Callable[..., int]:
             return report(error, "" if comm.rank == 0 else f"rank {comm.rank}: ")
 
         with abort_on_error(comm, report), _quiet(comm.rank > 0):
-            return command(ctx, **options)
+            if "threads" in options:
+                return command(*context, **options)
+            with threads(share):
+                return command(*context, **options)
 
     return run
+
+
+def team_of(mpi: bool) -> Comm:
+    """Return the ranks that share the samples: with ``--mpi`` those of the job, else one."""
+    from fastggn.parallel.comm import SERIAL, as_comm
+    from fastggn.parallel.mpi import world
+
+    return as_comm(world()) if mpi else SERIAL
 
 
 @contextlib.contextmanager

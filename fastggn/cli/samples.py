@@ -20,7 +20,7 @@ from fastggn.parallel.comm import SERIAL, Comm, as_comm
 from fastggn.parallel.memory import available_memory
 from fastggn.parallel.mpi import world
 
-__all__ = ["LABEL_LOSSES", "Samples", "Scaling", "load_samples"]
+__all__ = ["LABEL_LOSSES", "Samples", "Scaling", "load_samples", "own_rows"]
 
 Array = NDArray[np.float64]
 
@@ -190,16 +190,19 @@ def load_samples(settings: Settings) -> Samples:
         If reading the file needs an extra.
     """
     comm = as_comm(world()) if settings.mpi else SERIAL
+    table: Table | StreamedTable
+    shared = None
     if settings.data is not None:
         name, classes = Path(settings.data).name, None
-        table: Table | StreamedTable
-        table = _from_file(settings.data, settings, comm)
+        table, shared = _from_file(settings.data, settings, comm)
     else:
         name = settings.dataset or DATASET
+        if settings.stream:
+            raise ValueError(f"--stream reads a file in every pass; --dataset {name} has none")
         table, classes = _builtin(name, settings)
     one_hot = classes is not None and table.Y.shape[1] > 1
     if settings.loss in LABEL_LOSSES and table.Y.shape[1] == 1:
-        samples = _with_labels(name, table, settings.loss)
+        samples = _with_labels(name, table, settings.loss, SERIAL if shared is None else comm)
     elif one_hot or (settings.loss in LABEL_LOSSES and settings.loss != "logistic"):
         samples = _plain(name, table, decision="argmax", labels=table.Y.argmax(axis=1))
     elif classes is not None:
@@ -207,11 +210,13 @@ def load_samples(settings: Settings) -> Samples:
         samples = _plain(name, table, decision="nearest", classes=classes, labels=labels)
     else:
         samples = _plain(name, table)
+    samples = replace(samples, comm=comm, shared=shared)
     if settings.validation_fraction is not None:
         samples = hold_out(samples, settings.validation_fraction, settings.seed)
     elif settings.validation is not None:
-        found = _from_file(settings.validation, settings, comm)
-        samples = replace(samples, held_out=held_out_table(samples, settings.validation, found))
+        found, count = _from_file(settings.validation, settings, comm)
+        part = held_out_table(samples, settings.validation, found)
+        samples = replace(samples, held_out=replace(part, shared=count))
     wanted = settings.standardise
     if wanted or (wanted is None and settings.data is not None):
         samples = _standardised(samples, settings, comm)
@@ -219,32 +224,59 @@ def load_samples(settings: Settings) -> Samples:
 
 
 def _share(samples: Samples, comm: Comm) -> Samples:
-    """Return the rows of this rank: as many on each, in their order."""
+    """Return the rows of this rank: as many on each, in their order; no others may be there."""
+    held_out = None if samples.held_out is None else _share(samples.held_out, comm)
+    if samples.shared is not None:
+        return replace(samples, held_out=held_out)
     total = samples.X.shape[0]
-    own = _own_rows(total, comm)
+    own = own_rows(total, comm)
     labels = None if samples.labels is None else samples.labels[own]
     X, Y = row_range(samples.X, own.start, own.stop), row_range(samples.Y, own.start, own.stop)
-    held_out = None if samples.held_out is None else _share(samples.held_out, comm)
     return replace(samples, X=X, Y=Y, labels=labels, comm=comm, shared=total, held_out=held_out)
 
 
-def _own_rows(total: int, comm: Comm) -> slice:
+def own_rows(total: int, comm: Comm) -> slice:
+    """Return which of the rows of a table are this rank's."""
     return slice(comm.rank * total // comm.size, (comm.rank + 1) * total // comm.size)
 
 
-def _from_file(path: str, settings: Settings, comm: Comm) -> Table | StreamedTable:
-    """Return the table of a file, left there where it is large beside the free memory."""
+def _from_file(
+    path: str, settings: Settings, comm: Comm
+) -> tuple[Table | StreamedTable, int | None]:
+    """Return the table of a file, left there where it is large beside the free memory.
+
+    Of a table that is left there, a rank of several gets its own rows, and how many all have.
+    """
     streamed = stream_table(path, settings.target)
-    if streamed is not None:
-        T, n = streamed.X.shape
-        free = comm.memory_share(available_memory())
-        if 8 * T * (n + streamed.Y.shape[1]) > MOST_OF_MEMORY * free:
-            if settings.loss not in LABEL_LOSSES:
-                return streamed
-            # Classes are counted first: the labels are held, the inputs are not.
-            parts = [rows for _, rows in in_parts(as_source("Y", streamed.Y))]
-            return replace(streamed, Y=np.concatenate(parts))
-    return load_table(path, settings.target)
+    if settings.stream and streamed is None:
+        raise ValueError(
+            f"--stream: {path} cannot be read by rows; .npy in C order and .h5 with matrices X and "
+            "Y can (see fastggn convert)"
+        )
+    if streamed is None or not _stays(streamed, settings, comm):
+        return load_table(path, settings.target), None
+    total = streamed.X.shape[0]
+    own = own_rows(total, comm)
+    if comm.size > 1:
+        X, Y = (row_range(part, own.start, own.stop) for part in (streamed.X, streamed.Y))
+        streamed = replace(streamed, X=X, Y=Y)
+    if settings.loss in LABEL_LOSSES:
+        # Classes are counted first: the labels are held, the inputs are not.
+        labels = np.empty(streamed.Y.shape)
+        for start, rows in in_parts(as_source("Y", streamed.Y, least=0)):
+            check_finite(f"{path}: Y", rows, own.start + start)
+            labels[start : start + rows.shape[0]] = rows
+        streamed = replace(streamed, Y=labels)
+    return streamed, total if comm.size > 1 else None
+
+
+def _stays(table: StreamedTable, settings: Settings, comm: Comm) -> bool:
+    """Whether a table stays in its file: as asked for, or as the memory wants it."""
+    if settings.stream is not None:
+        return settings.stream
+    T, n = table.X.shape
+    free = comm.memory_share(available_memory())
+    return bool(8 * T * (n + table.Y.shape[1]) > MOST_OF_MEMORY * free)
 
 
 def _builtin(name: str, settings: Settings) -> tuple[Table, Array | None]:
@@ -272,12 +304,17 @@ def _plain(name: str, table: Table | StreamedTable, **keywords: Any) -> Samples:
     )
 
 
-def _with_labels(name: str, table: Table | StreamedTable, loss: str) -> Samples:
-    """Return samples whose one target column was turned into labels from 0."""
-    classes, labels = np.unique(table.Y[:, 0], return_inverse=True)
+def _with_labels(name: str, table: Table | StreamedTable, loss: str, comm: Comm) -> Samples:
+    """Return samples whose one target column was turned into labels from 0.
+
+    `comm` are the ranks that hold other rows of the table: they agree on the classes.
+    """
+    # One value too many is enough to refuse a target that is no class.
+    own = np.unique(table.Y[:, 0])[: MOST_CLASSES + 1 if comm.size > 1 else None]
+    classes = np.unique(np.concatenate(comm.gather(own)))
     target = table.targets[0]
     if loss == "logistic" and set(classes) <= {0.0, 1.0}:
-        classes, labels = np.array([0.0, 1.0]), table.Y[:, 0].astype(np.int64)
+        classes = np.array([0.0, 1.0])
     if loss == "logistic" and len(classes) != 2:
         raise ValueError(
             f"--loss logistic needs two classes; target {target!r} has {len(classes)} values"
@@ -286,7 +323,7 @@ def _with_labels(name: str, table: Table | StreamedTable, loss: str) -> Samples:
         raise ValueError(
             f"--loss {loss} needs class labels; target {target!r} has {len(classes)} values"
         )
-    labels = labels.astype(np.int64)
+    labels = np.searchsorted(classes, table.Y[:, 0]).astype(np.int64)
     samples = _plain(name, table, classes=classes, labels=labels)
     if loss == "logistic":
         return replace(samples, Y=labels[:, None].astype(np.float64), decision="sign")
@@ -325,13 +362,12 @@ def _scaled(columns: Any, comm: Comm) -> tuple[Any, Scaling]:
 
 
 def _moments(columns: Any, comm: Comm) -> Moments:
-    """Return mean and deviation of columns in a file; each rank reads its own rows of it."""
-    own = _own_rows(columns.shape[0], comm)
+    """Return mean and deviation of columns in a file, of which each rank has its own rows."""
+    first = comm.span(columns.shape[0]).start
     found = Moments(columns.shape[1])
     with comm.together():
-        part = as_source("samples", row_range(columns, own.start, own.stop), least=0)
-        for start, rows in in_parts(part):
-            check_finite("samples", rows, own.start + start)
+        for start, rows in in_parts(as_source("samples", columns, least=0)):
+            check_finite("samples", rows, first + start)
             found.add(rows)
     merged, *others = comm.gather(found)
     for other in others:

@@ -26,6 +26,7 @@ __all__ = [
 
 FloatArray = NDArray[np.float64]
 T = TypeVar("T")
+Number = TypeVar("Number", float, FloatArray)
 
 
 class Mergeable(Protocol):
@@ -75,6 +76,18 @@ class Comm(Protocol):
 
     def gather(self, value: T) -> list[T]:
         """Return the values of all ranks, in the order of the ranks, on each of them."""
+
+    def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
+        """Return the rows of all ranks, in the order of the ranks, on each of them."""
+
+    def span(self, count: int) -> slice:
+        """Return where this rank's rows, `count` of them, lie among those of all ranks."""
+
+    def least(self, value: Number) -> Number:
+        """Return the smallest over the ranks, of each entry of an array; NaN if one is NaN."""
+
+    def largest(self, value: Number) -> Number:
+        """Return the largest over the ranks, of each entry of an array; NaN if one is NaN."""
 
     def unite(self, factor: Mergeable) -> None:
         """Merge one factor a rank into one that all of them hold."""
@@ -127,6 +140,22 @@ class SerialComm:
         """Return the value, as the only one."""
         return [value]
 
+    def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
+        """Return the rows."""
+        return own
+
+    def span(self, count: int) -> slice:
+        """Return all."""
+        return slice(0, count)
+
+    def least(self, value: Number) -> Number:
+        """Return the number."""
+        return value
+
+    def largest(self, value: Number) -> Number:
+        """Return the number."""
+        return value
+
     def unite(self, factor: Mergeable) -> None:
         """Leave the factor as it is."""
 
@@ -163,9 +192,8 @@ def require_serial(comm: Comm, what: str) -> None:
     if comm.size > 1:
         raise ValueError(
             f"{what} needs all samples in one process, and {comm.size} ranks share them; over "
-            "ranks there are loss, gradient, GGN, exact Hessian, their operators, products, "
-            "singular values and rank of J, and training by 'lm' and 'ggn' (solvers 'cholesky', "
-            "'qr' and 'lsqr'), 'newton', 'bp' and 'adam' without batch_size"
+            "ranks there are all functions of theta of a Problem, training by every method and "
+            "solver, rank_analysis, critical_point and null_space"
         )
 
 

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.parallel.comm import Mergeable, as_comm
+from fastggn.parallel.comm import Mergeable, Number, as_comm
 
 __all__ = ["MpiComm", "abort_on_error", "world"]
 
@@ -78,7 +78,8 @@ class MpiComm:
 
     def norm(self, own: float) -> float:
         """Return the root of the sum of squares, scaled so that no square overflows."""
-        parts = np.array(self.gather(float(own)))
+        parts = np.empty(self.size)
+        self._comm.Allgather(np.array([float(own)]), parts)
         largest = float(parts.max())
         if largest == 0.0 or not np.isfinite(largest):
             return largest if not np.isnan(parts).any() else float("nan")
@@ -114,6 +115,34 @@ class MpiComm:
         self._comm.Allgatherv(content, [every, sizes])
         parts = np.split(every, np.cumsum(sizes)[:-1])
         return [pickle.loads(part.tobytes()) for part in parts]
+
+    def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
+        """Broadcast the rows of each rank in turn: of any size, in pieces."""
+        counts = self.gather(own.shape[0])
+        out = np.empty((sum(counts), *own.shape[1:]), dtype=own.dtype)
+        first = sum(counts[: self.rank])
+        out[first : first + own.shape[0]] = own
+        flat, width = out.reshape(-1), int(np.prod(own.shape[1:]))
+        edges = np.cumsum([0, *counts]) * width
+        for root in range(self.size):
+            for piece in _pieces(flat[edges[root] : edges[root + 1]]):
+                self._comm.Bcast(piece, root=root)
+        return out
+
+    def span(self, count: int) -> slice:
+        """Return where this rank's rows, `count` of them, lie among those of all ranks."""
+        first = sum(self.gather(count)[: self.rank])
+        return slice(first, first + count)
+
+    def least(self, value: Number) -> Number:
+        """Return the smallest over the ranks, of each entry of an array; NaN if one is NaN."""
+        found: Any = np.min(self.gather(value), axis=0)
+        return float(found) if isinstance(value, float) else np.asarray(found)
+
+    def largest(self, value: Number) -> Number:
+        """Return the largest over the ranks, of each entry of an array; NaN if one is NaN."""
+        found: Any = np.max(self.gather(value), axis=0)
+        return float(found) if isinstance(value, float) else np.asarray(found)
 
     def unite(self, factor: Mergeable) -> None:
         """Merge by a binary tree, in the order of the ranks, and broadcast from rank 0."""

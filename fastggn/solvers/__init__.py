@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from fastggn.errors import unknown_name
-from fastggn.parallel.comm import Comm, comm_of, require_serial
+from fastggn.parallel.comm import Comm, comm_of
 from fastggn.parallel.memory import available_memory
 from fastggn.solvers.agreed import AgreedSolver
 from fastggn.solvers.base import LinearSystem, Solution, Solver, State
@@ -155,7 +155,7 @@ def _automatic(problem: Shaped, needs_minimum_norm: bool) -> tuple[Solver, str]:
     arrays = 2 if spares_biases(problem) else 1
     budget = _free(comm, 2 * max(needed, arrays * _bytes("dual", min(rows, n)))) // 2
     sizes = f"T n_L = {rows:,}, N = {n:,}"
-    serves = comm.size == 1 and not _has_no_dual(problem, needs_minimum_norm)
+    serves = not _has_no_dual(problem, needs_minimum_norm)
     if serves and rows <= n and arrays * _bytes("dual", rows) <= budget:
         return get_solver("dual"), f"dual: {sizes}, so the system over the rows is the smaller"
     if n <= MAX_DENSE and needed <= budget:
@@ -184,8 +184,6 @@ def _check_explicit(name: str, problem: Shaped) -> None:
             "'qr' or 'lsqr'"
         )
     comm = comm_of(problem)
-    if name == "dual":
-        require_serial(comm, "solver 'dual'")
     if name not in ARRAYS:
         return
     # QR holds the rows themselves where they are fewer than the columns, in one process.

@@ -21,6 +21,9 @@ class AgreedSolver:
     them would. On processors of different kinds BLAS rounds differently; the ranks then still
     take the same step and the same decisions.
 
+    The dual's system is over the rows: it is solved for those of all ranks, whose samples (no more
+    than N / n_L) are gathered on each.
+
     Parameters
     ----------
     solver : Solver
@@ -34,7 +37,10 @@ class AgreedSolver:
 
     def prepare(self, lin: Any) -> AgreedState:
         """Return the solver's own state, its answers agreed upon."""
-        return AgreedState(self._solver.prepare(lin), self._comm)
+        if self.name != "dual":
+            return AgreedState(self._solver.prepare(lin), self._comm)
+        whole = lin.gathered()
+        return GatheredState(self._solver.prepare(whole), self._comm, lin, whole)
 
 
 class AgreedState:
@@ -62,3 +68,36 @@ class AgreedState:
         step = self._comm.broadcast(np.ascontiguousarray(own.step))
         _, *rest = astuple(own)
         return Solution(step, *self._comm.agree(rest))
+
+
+class GatheredState(AgreedState):
+    """The state of a system with the rows of all ranks, asked about one with this rank's.
+
+    Parameters
+    ----------
+    state : State
+        Of `whole`.
+    comm : Comm
+    own, whole : Linearisation
+        Of this rank's rows, and of all; the weight decay of the first may change.
+    """
+
+    def __init__(self, state: State, comm: Comm, own: Any, whole: Any) -> None:
+        super().__init__(state, comm)
+        self._own = own
+        self._whole = whole
+
+    def solve(self, damping: float) -> Solution:
+        """Return the damped step; see `State.solve`."""
+        self._whole.reweigh(self._own.l2)
+        return super().solve(damping)
+
+    def correct(self, damping: float, c: FloatArray) -> Solution:
+        """Return the solution for a vector over this rank's rows; see `State.correct`."""
+        self._whole.reweigh(self._own.l2)
+        return super().correct(damping, self._comm.concatenate(c))
+
+    def sums(self) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues; see `SumsState`."""
+        self._whole.reweigh(self._own.l2)
+        return super().sums()

@@ -28,6 +28,7 @@ __all__ = [
     "Solution",
     "Solver",
     "State",
+    "counted_rows",
     "data_residual",
     "decay_of",
     "failure",
@@ -47,7 +48,7 @@ class LinearSystem(Protocol):
 
     M is the number of rows, N the number of parameters. A system may also have `own_rows` and a
     communicator `comm`: its vectors over the rows then hold those of this process only, and
-    what is summed over the rows is summed over all.
+    what is summed over the rows is summed over all. Its last `shared_rows` may be on all of them.
 
     Attributes
     ----------
@@ -277,6 +278,14 @@ def data_residual(lin: LinearSystem, x: FloatArray) -> FloatArray | None:
 def own_rows(lin: LinearSystem) -> int:
     """Return the length of vectors over the rows: fewer than M where processes share the rows."""
     return int(getattr(lin, "own_rows", lin.n_rows))
+
+
+def counted_rows(lin: LinearSystem) -> int:
+    """Return how many of `own_rows` no other process holds: all, but those that all of them share.
+
+    The shared ones, `lin.shared_rows`, come last, and count once: on rank 0.
+    """
+    return own_rows(lin) - int(getattr(lin, "shared_rows", 0))
 
 
 def shrinkage_shift(lin: LinearSystem, mu: FloatArray | float) -> FloatArray | None:

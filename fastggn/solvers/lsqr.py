@@ -16,6 +16,7 @@ from fastggn.solvers.base import (
     RefusedState,
     Solution,
     State,
+    counted_rows,
     failure,
     least,
     own_rows,
@@ -83,7 +84,7 @@ class LSQRState:
         self._options = options
         self._kronecker: KroneckerPreconditioner | None = None
         self._comm = comm_of(lin)
-        self._own_rows = own_rows(lin)
+        self._counted = counted_rows(lin)
         limit = min(10 * min(lin.n_rows, lin.n_params) + 50, 2000)
         self._limit = limit if options.max_iterations is None else options.max_iterations
 
@@ -150,7 +151,7 @@ class LSQRState:
 
     def _norm(self, u: FloatArray) -> float:
         """Return the norm over the rows of all ranks; rows appended to A count once."""
-        own = u if self._comm.rank == 0 else u[: self._own_rows]
+        own = u if self._comm.rank == 0 else u[: self._counted]
         return self._comm.norm(float(np.linalg.norm(own)))
 
     def _from_gradient(self, mu: FloatArray | float) -> Solution:

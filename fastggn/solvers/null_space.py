@@ -6,12 +6,12 @@ from typing import Protocol
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
-from scipy.sparse.linalg import lsqr as scipy_lsqr
 
 from fastggn.kernels.tsqr import NumericalRank, StreamingQR, numerical_rank, thin_svd
-from fastggn.parallel.comm import comm_of, require_serial
+from fastggn.parallel.comm import comm_of
 from fastggn.parallel.threads import one_pool
-from fastggn.solvers.base import FloatArray, LinearSystem
+from fastggn.solvers.base import FloatArray, LinearSystem, own_rows
+from fastggn.solvers.bidiagonal import lsqr
 
 __all__ = ["DenseNullSpace", "IteratedNullSpace", "NullSpaceOf"]
 
@@ -65,9 +65,12 @@ class DenseNullSpace:
         qr = StreamingQR(lin.n_params)
         for rows, _ in lin.row_blocks():
             qr.fold(rows)
-        comm_of(lin).unite(qr)
+        comm = comm_of(lin)
+        comm.unite(qr)
         with one_pool():
             _, s, vt = thin_svd(qr.r)
+        if comm.size > 1:  # rank 0's, should another kind of processor have rounded otherwise
+            s, vt = (comm.broadcast(np.ascontiguousarray(part)) for part in (s, vt))
         self.singular_values = s[: min(shape)]
         self.found = _counted(self.singular_values, shape, tol)
         self.row_basis = vt[: self.found.rank].T
@@ -105,13 +108,13 @@ class IteratedNullSpace:
     """
 
     def __init__(self, lin: LinearSystem) -> None:
-        require_serial(comm_of(lin), "the projector on the null space")
         self._lin = lin
-        shape = (lin.n_rows, lin.n_params)
+        self._comm = comm_of(lin)
+        shape = (own_rows(lin), lin.n_params)
         self._operator = LinearOperator(
             shape, matvec=lin.matvec, rmatvec=lin.rmatvec, dtype=np.float64
         )
-        self._limit = min(10 * min(shape) + 50, MOST_ITERATIONS)
+        self._limit = min(10 * min(lin.n_rows, lin.n_params) + 50, MOST_ITERATIONS)
 
     @property
     def n_rows(self) -> int:
@@ -121,15 +124,15 @@ class IteratedNullSpace:
     def project(self, v: FloatArray) -> FloatArray:
         """Return ``v - A^+ A v``."""
         image = self._lin.matvec(np.asarray(v))
-        answer = scipy_lsqr(
+        seen, _, _ = lsqr(
             self._operator,
             image,
-            atol=TOLERANCE,
-            btol=TOLERANCE,
-            conlim=0,
-            iter_lim=self._limit,
+            lambda u: self._comm.norm(float(np.linalg.norm(u))),
+            damp=0.0,
+            tolerance=TOLERANCE,
+            limit=self._limit,
         )
-        return np.asarray(v - answer[0])
+        return self._comm.broadcast(np.ascontiguousarray(v - seen))
 
     def coordinates(self, v: FloatArray) -> FloatArray:
         """Return the projection of v."""

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastggn.errors import check_count, check_positive, unknown_name
-from fastggn.parallel.comm import comm_of, require_serial
 from fastggn.training.bayesian import check_regularization
 from fastggn.training.null_space import NullSpace
 from fastggn.training.result import Record
@@ -119,7 +118,6 @@ def check_options(
     }
     _check_method(method, solver, [name for name, is_given in given.items() if is_given])
     _check_solver(problem, method, solver)
-    _check_ranks(problem, solver, batch_size, regularizer)
     _check_regularizer(problem, regularizer, method, solver, precision, batch_size)
     others = {**given, "regularizer": regularizer is not None, "escape": escape is not None}
     check_regularization(problem, regularization, method, solver, others)
@@ -183,22 +181,6 @@ def _check_solver(problem: Problem, method: str, solver: str) -> None:
             f"solver {solver!r} does not go with a problem of curvature 'exact', which may be "
             "indefinite: use 'cholesky' or 'dual', or curvature 'psd'"
         )
-
-
-def _check_ranks(
-    problem: Problem,
-    solver: str,
-    batch_size: int | None,
-    regularizer: NullSpace | None,
-) -> None:
-    comm = comm_of(problem)
-    for refused, what in (
-        (batch_size is not None, "batch_size"),
-        (solver == "dual", "solver 'dual'"),
-        (regularizer is not None, "regularizer"),
-    ):
-        if refused:
-            require_serial(comm, what)
 
 
 def _check_regularizer(

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from fastggn.parallel.comm import comm_of
+from fastggn.solvers.base import own_rows
 from fastggn.solvers.null_space import NullSpaceOf
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Penalised:
 
     def __init__(self, problem: Problem, gamma: float) -> None:
         self.plain = problem
+        self.comm = comm_of(problem)
         self.gamma = gamma
         self.n_params = problem.n_params
         self.n_samples = problem.n_samples
@@ -76,6 +79,8 @@ class Penalised:
 class PenalisedPoint:
     """The penalised objective at one theta: the rows ``sqrt(gamma) C`` stand below those of A.
 
+    Where ranks share the samples, each has its rows of A and all of the penalty's.
+
     Parameters
     ----------
     plain : Linearisation
@@ -98,7 +103,10 @@ class PenalisedPoint:
         self.theta = plain.theta
         self.l2 = plain.l2
         self.n_params = plain.n_params
+        self.comm = comm_of(plain)
         self.n_rows = plain.n_rows + space.n_rows
+        self.shared_rows = space.n_rows
+        self.own_rows = own_rows(plain) + space.n_rows
 
     @cached_property
     def _excess(self) -> Vector:
@@ -130,9 +138,16 @@ class PenalisedPoint:
         """Return A v, the penalty's rows last."""
         return np.concatenate([self.plain.matvec(v), self._root * self._space.coordinates(v)])
 
+    def images(self, v: Vector) -> Iterator[Vector]:
+        """Yield A v in parts, the penalty's rows on rank 0 only."""
+        part = self._root * self._space.coordinates(v)
+        yield self.plain.matvec(v)
+        if self.comm.rank == 0:
+            yield part
+
     def rmatvec(self, u: Vector) -> Vector:
         """Return A^T u."""
-        rows = self.plain.n_rows
+        rows = own_rows(self.plain)
         penalty = self._root * self._space.combine(u[rows:])
         return np.asarray(self.plain.rmatvec(u[:rows]) + penalty)
 
@@ -147,9 +162,11 @@ class PenalisedPoint:
         raise NotImplementedError("a penalised problem has no dual form")
 
     def row_blocks(self) -> Iterator[tuple[Vector, Vector | None]]:
-        """Yield the rows of A with their entries of b."""
+        """Yield the rows of A with their entries of b, the penalty's on rank 0 only."""
         yield from self.plain.row_blocks()
-        yield self._root * dense_rows(self._space), None if self.b is None else self._excess
+        excess = None if self.b is None else self._excess
+        if self.comm.rank == 0:
+            yield self._root * dense_rows(self._space), excess
 
     def kronecker_factors(self) -> list[tuple[Vector, Vector]]:
         """Return the factors of the problem's own rows, to which the penalty adds nothing."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.sparse.linalg import lsqr
 
 from fastggn.analysis.critical.surface import EPS, SAFETY, Matrix, Surface, Vector
 from fastggn.analysis.rank.duplicates import find_duplicates
+from fastggn.kernels.tsqr import StreamingQR, thin_svd
 from fastggn.losses.separable import SeparableLoss
+from fastggn.parallel.leading import everywhere
+from fastggn.solvers.bidiagonal import lsqr
 from fastggn.training.moves import norm
 from fastggn.training.newton import DENSE_LIMIT
 
@@ -18,9 +20,13 @@ NEARBY = 1e-4
 GAUSS_NEWTON_STEPS = 8
 # Open ranges of output activations: targets on their ends are reached at infinity only.
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
+# Entries of a Jacobian that is factored, and the share of its norm that counts as zero.
+LARGEST_DENSE = 10_000_000
+CUT = 1e-12
 LARGEST_DESIGN = 2_000_000  # entries of X that the lower bounds copy
 
 
+@everywhere
 def _zero_at_targets(surface: Surface) -> bool:
     """Whether the loss has its minimum 0 at F = Y, and there only as far as is used here."""
     problem = surface.problem
@@ -30,9 +36,10 @@ def _zero_at_targets(surface: Surface) -> bool:
     if loss.name in ("softmax_cross_entropy", "logistic") or not loss.convex:
         return False
     value, slope = loss.value(targets, targets), loss.gradient(targets, targets)
-    return bool((value == 0.0).all() and (slope == 0.0).all())
+    return not surface.comm.any(bool((value != 0.0).any() or (slope != 0.0).any()))
 
 
+@everywhere
 def _attained(surface: Surface) -> bool:
     """Whether finite outputs reach the infimum 0 of the loss."""
     problem = surface.problem
@@ -47,9 +54,11 @@ def _attained(surface: Surface) -> bool:
     low, high = RANGES.get(problem.network.activations[-1].name, (-np.inf, np.inf))
     if problem.network.activations[-1].name == "softplus":
         low = 0.0
-    return inside and bool(((used > low) & (used < high)).all())
+    inside = inside and bool(((used > low) & (used < high)).all())
+    return not surface.comm.any(not inside)
 
 
+@everywhere
 def _is_zero(surface: Surface, theta: Vector) -> bool:
     """Whether the loss is 0 within the rounding of the outputs."""
     problem = surface.problem
@@ -60,14 +69,15 @@ def _is_zero(surface: Surface, theta: Vector) -> bool:
     surface.cost += 0.5
     weights = problem.relative_weights
     if _zero_at_targets(surface):
-        return bool((np.abs(outputs - targets).max(axis=1)[weights > 0.0] <= error).all())
+        near = np.abs(outputs - targets).max(axis=1)[weights > 0.0] <= error
+        return not surface.comm.any(not near.all())
     if not problem.loss_function.convex:
         return False
     # Convex: its gradient by the outputs is 0 at a minimum only.
     slope = np.abs(problem.loss_function.gradient(outputs, targets)).max(axis=1)
     values = problem.loss_function.value(outputs, targets)
     both = (slope <= error) & (values <= error * error + SAFETY * EPS)
-    return bool(both[weights > 0.0].all())
+    return not surface.comm.any(not both[weights > 0.0].all())
 
 
 def exact_fit(surface: Surface, theta: Vector) -> str | None:
@@ -99,24 +109,52 @@ def nearby_exact_fit(surface: Surface, theta: Vector) -> str | None:
         return None
     here, limit = theta, NEARBY * (1.0 + norm(theta))
     for _ in range(GAUSS_NEWTON_STEPS):
-        residual = (problem.outputs(here) - problem.targets).ravel()
-        jacobian = problem.jacobian(here)
-        surface.cost += 2.0
-        if problem.n_params <= DENSE_LIMIT and residual.size * problem.n_params <= 10_000_000:
-            step = np.linalg.lstsq(jacobian.to_dense(), residual, rcond=1e-12)[0]
-            surface.cost += problem.n_outputs
-        else:
-            found = lsqr(jacobian, residual, atol=1e-14, btol=1e-14)
-            step, surface.cost = found[0], surface.cost + 2.0 * found[2]
-        here = here - step
+        here = here - _fitting_step(surface, here)
         distance = norm(here - theta)
         if not distance <= limit:
             return None
         if _is_zero(surface, here):
-            rank = problem.jacobian(here).rank()
-            full = " = T n_L: no suboptimal point has so much" if rank == residual.size else ""
+            rank, rows = _rank(surface, here), problem.n_samples * problem.n_outputs
+            full = " = T n_L: no suboptimal point has so much" if rank == rows else ""
             return f"exact fit at a distance of {distance:.1e} (rank of J {rank}{full})"
     return None
+
+
+@everywhere
+def _rank(surface: Surface, theta: Vector) -> int:
+    return surface.problem.jacobian(theta).rank()
+
+
+@everywhere
+def _fitting_step(surface: Surface, theta: Vector) -> Vector:
+    """Return the s of minimum norm that minimises |F - Y - J s|; NaN where J is not finite."""
+    problem = surface.problem
+    residual = (problem.outputs(theta) - problem.targets).ravel()
+    jacobian = problem.jacobian(theta)
+    surface.cost += 2.0
+    rows = problem.n_samples * problem.n_outputs
+    if problem.n_params > DENSE_LIMIT or rows * problem.n_params > LARGEST_DENSE:
+        step, _, count = lsqr(
+            jacobian,
+            residual,
+            lambda u: surface.comm.norm(norm(u)),
+            damp=0.0,
+            tolerance=1e-14,
+            limit=2 * problem.n_params,
+        )
+        surface.cost += 2.0 * count
+        return step
+    surface.cost += problem.n_outputs
+    qr, first = StreamingQR(problem.n_params, 1), 0
+    for part in jacobian.row_blocks():
+        qr.fold(part, residual[first : first + part.shape[0]])
+        first += part.shape[0]
+    surface.comm.unite(qr)
+    if not np.isfinite(qr.r).all():
+        return np.full(problem.n_params, np.nan)
+    u, s, vt = thin_svd(qr.r)
+    kept = s > CUT * s[0]
+    return np.asarray(vt[kept].T @ ((u[:, kept].T @ qr.c[:, 0]) / s[kept]))
 
 
 def convex_problem(surface: Surface) -> str | None:
@@ -145,12 +183,12 @@ def lower_bound(surface: Surface, theta: Vector, loss: float) -> str | None:
     entries = problem.n_samples * (problem.network.n_inputs + problem.n_outputs)
     if problem.l2 or entries > LARGEST_DESIGN or not _attained(surface):
         return None
-    inputs, _ = problem.read_samples(0, problem.n_samples)
+    inputs, targets, weights = _all_samples(surface)
     tolerance = 4.0 * surface.rounding(theta)
     linear = {a.name for a in problem.network.activations} == {"identity"}
     plain = isinstance(problem.network.bias, str) and not problem.gated
     if linear and plain and problem.loss_function.name == "squared":
-        optimum = _linear_optimum(surface, inputs)
+        optimum = _linear_optimum(surface, inputs, targets, weights)
         if loss <= optimum + tolerance:
             return f"linear network: the loss equals the optimum {optimum:.6g} of its maps"
     if problem.gated:
@@ -159,8 +197,8 @@ def lower_bound(surface: Surface, theta: Vector, loss: float) -> str | None:
         lambda start, stop: inputs[start:stop],
         problem.n_samples,
         problem.network.n_inputs,
-        problem.targets,
-        problem.relative_weights,
+        targets,
+        weights,
         problem.loss_function,
     )
     if found.floor is not None and 0.0 < found.floor and loss <= found.floor + tolerance:
@@ -169,7 +207,16 @@ def lower_bound(surface: Surface, theta: Vector, loss: float) -> str | None:
     return None
 
 
-def _linear_optimum(surface: Surface, inputs: Matrix) -> float:
+@everywhere
+def _all_samples(surface: Surface) -> tuple[Matrix, Matrix, Vector]:
+    """Return inputs, targets and relative weights of the samples of all ranks."""
+    problem, together = surface.problem, surface.comm.concatenate
+    weights = problem.relative_weights
+    inputs, _ = problem.read_samples(0, weights.size)
+    return together(inputs), together(problem.targets), together(weights)
+
+
+def _linear_optimum(surface: Surface, inputs: Matrix, targets: Matrix, weights: Vector) -> float:
     """Return the least loss of x -> A x [+ c], rank A at most the narrowest width.
 
     Reduced-rank regression: the optimum keeps the largest singular values of the fitted
@@ -177,8 +224,8 @@ def _linear_optimum(surface: Surface, inputs: Matrix) -> float:
     regression, which is another one). Free biases centre both sides.
     """
     problem, net = surface.problem, surface.problem.network
-    weights = problem.relative_weights / problem.n_samples
-    targets = problem.targets / getattr(problem.loss_function, "scale", 1.0)
+    weights = weights / problem.n_samples
+    targets = targets / getattr(problem.loss_function, "scale", 1.0)
     if net.has_free_bias:
         share = weights / weights.sum()
         inputs, targets = inputs - share @ inputs, targets - share @ targets

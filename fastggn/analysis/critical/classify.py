@@ -29,7 +29,6 @@ from fastggn.analysis.critical.spectrum import (
 )
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.errors import as_float_vector, check_positive, unknown_name
-from fastggn.parallel.comm import require_serial
 from fastggn.training.moves import norm
 from fastggn.training.newton import DENSE_LIMIT
 
@@ -77,6 +76,7 @@ def critical_point(
     Returns
     -------
     CriticalPointReport
+        Where ranks share the samples, all make this call and get rank 0's.
 
     Raises
     ------
@@ -94,7 +94,6 @@ def critical_point(
     >>> fg.critical_point(problem, np.zeros(problem.n_params)).label
     'saddle'
     """
-    require_serial(problem.comm, "critical_point")
     start = as_float_vector("theta", theta, problem.n_params)
     check_positive("grad_tol", grad_tol)
     if method not in METHODS:
@@ -103,14 +102,26 @@ def critical_point(
         raise ValueError(
             f"method 'lanczos' needs at least 4 parameters, the network has {problem.n_params}"
         )
-    surface, done = Surface(problem), None
+    surface = Surface(problem)
+    dense = method == "dense" or (method == "auto" and problem.n_params <= DENSE_LIMIT)
+    rng = np.random.default_rng(seed)
+    return surface.team.lead(surface, lambda: _judged(surface, start, polish, grad_tol, dense, rng))
+
+
+def _judged(
+    surface: Surface,
+    start: Vector,
+    polish: bool,
+    grad_tol: float,
+    dense: bool,
+    rng: np.random.Generator,
+) -> CriticalPointReport:
     _refuse_overflow(surface, start)
+    done = None
     if polish:
         outcome = polished(surface, start, POLISHED)
         start, done = outcome.theta, str(outcome)
-    dense = method == "dense" or (method == "auto" and problem.n_params <= DENSE_LIMIT)
-    judge = _Judge(surface, start, grad_tol, np.random.default_rng(seed))
-    report = judge.report(dense)
+    report = _Judge(surface, start, grad_tol, rng).report(dense)
     return replace(report, polished=done, cost=surface.cost)
 
 

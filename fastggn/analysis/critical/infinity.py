@@ -6,6 +6,7 @@ import numpy as np
 
 from fastggn.analysis.critical.spectrum import STIFF, Spectrum, dense_spectrum
 from fastggn.analysis.critical.surface import Surface, Vector
+from fastggn.parallel.leading import everywhere
 from fastggn.training.moves import norm
 
 __all__ = ["escapes_along_newton", "saturated_unit", "saturated_units"]
@@ -95,6 +96,7 @@ def saturated_unit(surface: Surface, theta: Vector, loss: float) -> str | None:
     return None
 
 
+@everywhere
 def saturated_units(surface: Surface, theta: Vector) -> list[tuple[int, int, float]]:
     """Return (layer, unit, least |z|) of bounded units with a tiny derivative for all samples."""
     net = surface.problem.network
@@ -104,7 +106,9 @@ def saturated_units(surface: Surface, theta: Vector) -> list[tuple[int, int, flo
     for layer, z in enumerate(surface.preactivations_by_layer(theta)):
         activation = net.activations[layer]
         if activation.name in ("sigmoid", "tanh"):
-            slopes, nearest = activation.derivative(z).max(axis=1), np.abs(z).min(axis=1)
+            steepest = activation.derivative(z).max(axis=1, initial=0.0)
+            slopes = surface.comm.largest(steepest)
+            nearest = surface.comm.least(np.abs(z).min(axis=1, initial=np.inf))
             for unit in np.flatnonzero(slopes <= SATURATED):
                 found.append((layer, int(unit), float(nearest[unit])))
     return found

@@ -115,7 +115,8 @@ def polish(
     check_positive("tol", tol)
     if as_real("max_iter", max_iter) < 1:
         raise ValueError(f"max_iter must be at least 1, got {max_iter}")
-    return polished(Surface(problem), start, tol, int(max_iter))
+    surface = Surface(problem)
+    return surface.team.lead(surface, lambda: polished(surface, start, tol, int(max_iter)))
 
 
 def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -> PolishResult:

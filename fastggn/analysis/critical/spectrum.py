@@ -95,7 +95,7 @@ def dense_spectrum(surface: Surface, theta: Vector, gradient: Vector | None = No
     values, vectors = np.linalg.eigh(matrix)
     size = float(np.abs(values).max())
     surface.cost += surface.n_params
-    scale = max(size, float(np.linalg.norm(surface.problem.ggn(theta))))
+    scale = max(size, surface.ggn_norm(theta))
     residual = float(np.linalg.norm(matrix @ vectors - vectors * values, axis=0).max())
     floor = EPS * surface.n_params * scale + residual
     spectrum = Spectrum(values, vectors, size, np.full_like(values, floor), True, floor)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
+
+from fastggn.parallel.comm import comm_of
+from fastggn.parallel.leading import Team, everywhere
 
 if TYPE_CHECKING:
     from fastggn.problem import Problem
@@ -31,9 +34,14 @@ ANALYTIC_LOSSES = {
 class Surface:
     """The objective of a problem as a function of theta, every evaluation counted.
 
+    Where ranks share the samples, rank 0 alone decides what is evaluated, and all do it.
+
     Attributes
     ----------
     problem : Problem
+    comm : Comm
+    team : Team
+        Of the ranks that share the samples.
     cost : float
         In network evaluations, one being a forward and a backward pass over all samples: a
         gradient (with the loss) counts 1, a loss alone 1/2, a product with the Hessian or with
@@ -42,41 +50,61 @@ class Surface:
 
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
+        self.comm = comm_of(problem)
+        self.team = Team(self.comm)
         self.n_params = problem.n_params
         self.cost = 0.0
+        self._operator: tuple[Vector, Any] | None = None
 
+    @everywhere
     def loss(self, theta: Vector) -> float:
         """Return the objective; infinite where it is not finite."""
         self.cost += 0.5
         value = self.problem.loss(theta)
         return value if np.isfinite(value) else np.inf
 
+    @everywhere
     def gradient(self, theta: Vector) -> Vector:
         """Return the gradient, shape (N,)."""
         self.cost += 1.0
         return self.problem.gradient(theta)
 
+    @everywhere
     def both(self, theta: Vector) -> tuple[float, Vector]:
         """Return the objective and its gradient."""
         self.cost += 1.0
         point = self.problem.linearise(theta)
         return float(point.loss), point.gradient
 
+    @everywhere
     def hessian(self, theta: Vector) -> Matrix:
         """Return the exact Hessian, shape (N, N)."""
         self.cost += self.n_params
         return self.problem.hessian(theta)
 
+    @everywhere
+    def ggn_norm(self, theta: Vector) -> float:
+        """Return the Frobenius norm of the GGN."""
+        return float(np.linalg.norm(self.problem.ggn(theta)))
+
+    @everywhere
+    def hessian_product(self, theta: Vector, v: Vector) -> Vector:
+        """Return the product of the exact Hessian with a vector, shape (N,)."""
+        self.cost += 2.0
+        if self._operator is None or not np.array_equal(self._operator[0], theta):
+            self._operator = theta.copy(), self.problem.hessian_operator(theta)
+        return np.asarray(self._operator[1].matvec(v))
+
     def operator(self, theta: Vector) -> LinearOperator:
         """Return the exact Hessian as an operator whose products are counted."""
-        inner = self.problem.hessian_operator(theta)
 
         def product(v: Vector) -> Vector:
-            self.cost += 2.0
-            return np.asarray(inner.matvec(np.ravel(v)))
+            return self.hessian_product(theta, np.ravel(v))
 
-        return LinearOperator(inner.shape, matvec=product, rmatvec=product, dtype=np.float64)
+        shape = (self.n_params, self.n_params)
+        return LinearOperator(shape, matvec=product, rmatvec=product, dtype=np.float64)
 
+    @everywhere
     def rounding(self, theta: Vector) -> float:
         """Return a bound on the rounding error of the loss at theta (an estimate, generous)."""
         self.cost += 0.5
@@ -87,16 +115,18 @@ class Surface:
         terms = problem.loss_function.value(outputs, targets) + (slope * size).sum(axis=1)
         weights = problem.relative_weights
         decay = 0.5 * problem.l2 * float(theta @ theta)  # at least the penalty
-        return SAFETY * EPS * (float(np.mean(weights * terms)) + decay)
+        mean = self.comm.total(float(np.sum(weights * terms))) / problem.n_samples
+        return SAFETY * EPS * (mean + decay)
 
+    @everywhere
     def output_rounding(self, theta: Vector) -> float:
         """Return a bound on the rounding error of one output at theta (an estimate, generous)."""
         self.cost += 0.5
         problem = self.problem
         below = np.abs(problem.layer_outputs(theta)[-2])
         last = np.abs(problem.network.unpack(theta)[-1])
-        terms = max(float((last @ below).max()), float(np.abs(problem.targets).max()))
-        return SAFETY * EPS * sum(problem.network.widths) * terms
+        terms = max((last @ below).max(initial=0.0), np.abs(problem.targets).max(initial=0.0))
+        return SAFETY * EPS * sum(problem.network.widths) * self.comm.largest(float(terms))
 
     @cached_property
     def smooth(self) -> bool:
@@ -121,7 +151,7 @@ class Surface:
         )
 
     def preactivations_by_layer(self, theta: Vector) -> list[Matrix]:
-        """Return z_1..z_L, shapes (n_l, T)."""
+        """Return z_1..z_L at this process's samples, shapes (n_l, T)."""
         self.cost += 0.5
         net = self.problem.network
         out = []
@@ -132,7 +162,7 @@ class Surface:
         return out
 
     def _kinked(self, theta: Vector) -> Vector:
-        """Return all pre-activations of units that are not smooth, in one vector."""
+        """Return this process's pre-activations of units that are not smooth, in one vector."""
         if self.smooth:
             return np.zeros(0)
         net = self.problem.network
@@ -144,14 +174,17 @@ class Surface:
         ]
         return np.concatenate(parts) if parts else np.zeros(0)
 
+    @everywhere
     def at_kink(self, theta: Vector) -> bool:
         """Whether a unit that is not smooth stands at its kink for some sample."""
-        z = self._kinked(theta)
-        return bool(z.size) and float(np.abs(z).min()) <= 1e-10 * (1.0 + float(np.abs(z).max()))
+        z = np.abs(self._kinked(theta))
+        nearest = self.comm.least(float(z.min(initial=np.inf)))
+        return nearest <= 1e-10 * (1.0 + self.comm.largest(float(z.max(initial=0.0))))
 
+    @everywhere
     def same_piece(self, theta: Vector, other: Vector) -> bool:
         """Whether the units that are not smooth stand on the same side at both points."""
         if self.smooth:
             return True
         a, b = self._kinked(theta), self._kinked(other)
-        return bool(((a > 0.0) == (b > 0.0)).all())
+        return not self.comm.any(bool(((a > 0.0) != (b > 0.0)).any()))

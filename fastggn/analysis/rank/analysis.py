@@ -22,7 +22,6 @@ from fastggn.analysis.rank.principles import (
 from fastggn.analysis.rank.report import Certificate, RankReport
 from fastggn.analysis.rank.spectrum import RowSpectrum
 from fastggn.errors import as_float_vector, check_positive
-from fastggn.parallel.comm import require_serial
 from fastggn.parallel.threads import one_pool
 from fastggn.problem import Problem
 
@@ -45,7 +44,8 @@ def rank_analysis(
 
     One pass over the samples folds the rows of J = P^T, of each layer's block of it and of each
     layer's inputs into streaming QR factorisations; singular values come from their R, never from
-    J^T J. Memory: a few N x N arrays, one block of samples, and a few numbers a sample.
+    J^T J. Memory: a few N x N arrays, one block of samples, and a few numbers a sample. Where ranks
+    share the samples, each folds its own, and the factors are merged: all make this call.
     Time: about 4 T n_L N^2 operations.
 
     Parameters
@@ -83,17 +83,19 @@ def rank_analysis(
     """
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a Problem, not {type(problem).__name__}")
-    require_serial(problem.comm, "rank_analysis")
     if tol is not None:
         tol = check_positive("tol", tol, zero=True)
     gradient_tol = check_positive("gradient_tol", gradient_tol, zero=True)
-    vector = as_float_vector("theta", theta, problem.n_params)
-    if not problem.relative_weights.any():  # a subset can have come to this
+    vector = problem.comm.broadcast(as_float_vector("theta", theta, problem.n_params))
+    # A subset can have come to this.
+    if not problem.comm.any(bool(problem.relative_weights.any())):
         raise ValueError("problem must have a sample of non-zero weight")
-    found = measure(problem, vector, tol)
+    # Rank 0's, should another kind of processor have rounded otherwise.
+    found = problem.comm.agree(measure(problem, vector, tol))
+    extremes = _extremes(problem)
     duplicates = _duplicates(problem)
-    principles = _principles(problem, found)
-    facts = _facts(problem, vector, found, duplicates, principles)
+    principles = _principles(problem, found, extremes)
+    facts = _facts(problem, vector, found, extremes, duplicates, principles)
     error = found.error_norm
     return RankReport(
         network=f"F({','.join(map(str, problem.network.widths))})",
@@ -108,19 +110,31 @@ def rank_analysis(
         unseen_error=found.unseen_norm / error if error > 0.0 else 0.0,
         layers=found.layers,
         outputs=found.outputs,
-        certificate=_certificate(problem, found, gradient_tol),
+        certificate=_certificate(problem, found, extremes, gradient_tol),
         bounds=all_bounds(problem.network, found, facts),
         principles=principles,
         duplicates=duplicates,
     )
 
 
-def _certificate(problem: Problem, found: Measurement, gradient_tol: float) -> Certificate:
+def _extremes(problem: Problem) -> FloatArray:
+    """Return the smallest and the largest target of all ranks, shape (2, 1).
+
+    All that is asked of the targets below is whether they are positive, and their size.
+    """
+    targets, comm = problem.targets, problem.comm
+    low = comm.least(float(targets.min(initial=np.inf)))
+    return np.array([[low], [comm.largest(float(targets.max(initial=-np.inf)))]])
+
+
+def _certificate(
+    problem: Problem, found: Measurement, extremes: FloatArray, gradient_tol: float
+) -> Certificate:
     columns = found.n_active * problem.n_outputs
     norm = float(np.linalg.norm(found.data_gradient))
     full = found.active.rank == columns
     bound = problem.n_samples * norm / found.smallest_active if full else float("inf")
-    enough, why = stationary_is_global(problem.loss_function, problem.targets)
+    enough, why = stationary_is_global(problem.loss_function, extremes)
     faults = []
     if norm > gradient_tol:
         faults.append(f"the data gradient is {norm:.3g} > {gradient_tol:.3g}")
@@ -136,8 +150,8 @@ def _certificate(problem: Problem, found: Measurement, gradient_tol: float) -> C
 
 
 def _duplicates(problem: Problem) -> Duplicates:
-    width = problem.network.n_inputs
-    inputs, gates = problem.read_samples(0, 1)
+    net, weights = problem.network, problem.relative_weights
+    width = net.n_inputs + (sum(net.widths[1:-1]) if problem.gated else 0)
 
     def read(start: int, stop: int) -> FloatArray:
         inputs, gates = problem.read_samples(start, stop)
@@ -145,17 +159,18 @@ def _duplicates(problem: Problem) -> Duplicates:
 
     return find_duplicates(
         read,
-        problem.n_samples,
-        width + gates.shape[1],
+        weights.size,
+        width,
         problem.targets,
-        problem.relative_weights,
+        weights,
         problem.loss_function,
+        problem.comm,
     )
 
 
-def _principles(problem: Problem, found: Measurement) -> Principles:
+def _principles(problem: Problem, found: Measurement, extremes: FloatArray) -> Principles:
     net = problem.network
-    first = principle_1(problem.loss_function, problem.targets)
+    first = principle_1(problem.loss_function, extremes)
     zeros = sum(layer.zero_derivatives for layer in found.layers)
     judgements = {
         "1": first,
@@ -184,10 +199,11 @@ def _facts(
     problem: Problem,
     theta: FloatArray,
     found: Measurement,
+    extremes: FloatArray,
     duplicates: Duplicates,
     principles: Principles,
 ) -> Facts:
-    scale = np.sqrt(problem.n_samples) * (1.0 + float(np.abs(problem.targets).max()))
+    scale = np.sqrt(problem.n_samples) * (1.0 + float(np.abs(extremes).max()))
     exact = bool(found.error_norm <= _FIT_TOLERANCE * scale)
     failing = [number for number in ("1", "4") if not principles[number].holds]
     if not all(layer.weights.full for layer in found.layers):
@@ -213,4 +229,5 @@ def _hessian_rank(problem: Problem, theta: FloatArray) -> int:
     for _, rows in problem.linearise(theta).rows.row_blocks():
         with one_pool():
             spectrum.fold(rows)
-    return spectrum.rank().rank
+    spectrum.unite(problem.comm)
+    return problem.comm.agree(spectrum.rank().rank)

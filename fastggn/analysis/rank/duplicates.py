@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastggn.losses import Logistic, Loss, SoftmaxCrossEntropy
 from fastggn.losses.separable import SeparableLoss, Squared
+from fastggn.parallel.comm import SERIAL, Comm
 
 __all__ = ["Duplicates", "find_duplicates"]
 
@@ -65,11 +66,18 @@ class Duplicates:
 
 
 def find_duplicates(
-    inputs: Rows, n_samples: int, width: int, targets: FloatArray, weights: FloatArray, loss: Loss
+    inputs: Rows,
+    n_samples: int,
+    width: int,
+    targets: FloatArray,
+    weights: FloatArray,
+    loss: Loss,
+    comm: Comm = SERIAL,
 ) -> Duplicates:
     """Find equal inputs and the loss floor that conflicting targets imply.
 
-    Memory: a few numbers a sample, and one block of inputs.
+    Memory: a few numbers a sample, and one block of inputs. Over ranks each reads its own samples;
+    64 bits of each go to all ranks, and more of those that may have an equal partner.
 
     Parameters
     ----------
@@ -80,21 +88,33 @@ def find_duplicates(
     weights : ndarray, shape (T,)
         Over their mean.
     loss : Loss
+    comm : Comm
+        The processes that share the samples; inputs, targets, weights and their number are this
+        one's.
     """
-    order, starts = _equal_runs(inputs, n_samples, width)
+    order, starts = _equal_runs(inputs, n_samples, width, comm)
     if starts.size == 0:
         return Duplicates(0, 0, 0, 0.0, "no two inputs are equal", ())
     ends = np.append(starts[1:], order.size)
     group = np.repeat(np.arange(starts.size), ends - starts)
-    on = weights[order] > 0.0
-    members, group_on = order[on], group[on]
-    conflict = _conflicts(targets[members], group_on, starts.size)
+    targets, weights = (_of_all(rows, order, comm) for rows in (targets, weights))
+    on = weights > 0.0
+    group_on = group[on]
+    conflict = _conflicts(targets[on], group_on, starts.size)
     chosen = conflict[group_on]
-    members, number = members[chosen], np.cumsum(conflict)[group_on[chosen]] - 1
-    count = int(conflict.sum())
-    floor, reason = _floor(loss, targets[members], weights[members], number, count, n_samples)
-    shown = _examples(members, number, count)
+    number = np.cumsum(conflict)[group_on[chosen]] - 1
+    count, total = int(conflict.sum()), int(comm.total(n_samples))
+    floor, reason = _floor(loss, targets[on][chosen], weights[on][chosen], number, count, total)
+    shown = _examples(order[on][chosen], number, count)
     return Duplicates(starts.size, order.size, count, floor, reason, shown)
+
+
+def _of_all(rows: FloatArray, wanted: IntArray, comm: Comm) -> FloatArray:
+    """Return the rows of samples of any rank, each of which holds its own."""
+    mine = comm.span(rows.shape[0])
+    ascending = np.sort(wanted)
+    own = ascending[(ascending >= mine.start) & (ascending < mine.stop)] - mine.start
+    return comm.concatenate(rows[own])[np.searchsorted(ascending, wanted)]
 
 
 def _examples(members: IntArray, number: IntArray, count: int) -> tuple[tuple[int, ...], ...]:
@@ -103,7 +123,7 @@ def _examples(members: IntArray, number: IntArray, count: int) -> tuple[tuple[in
     return tuple(tuple(members[number == k].tolist()) for k in np.argsort(firsts)[:_EXAMPLES])
 
 
-def _equal_runs(inputs: Rows, n_samples: int, width: int) -> tuple[IntArray, IntArray]:
+def _equal_runs(inputs: Rows, n_samples: int, width: int, comm: Comm) -> tuple[IntArray, IntArray]:
     """Return the samples with an equal partner, group by group, and where each group starts.
 
     Inputs with equal fingerprints of 128 bits count as equal: two different ones among a million
@@ -116,15 +136,18 @@ def _equal_runs(inputs: Rows, n_samples: int, width: int) -> tuple[IntArray, Int
         bits = (inputs(start, stop) + 0.0).view(np.uint64)  # + 0 makes -0 and 0 one number
         for mark, seed in zip(marks, _SEEDS, strict=True):
             mark[start:stop] = _fingerprints(bits, seed)
-    ordered = np.sort(marks[0])
+    ordered = np.sort(comm.concatenate(marks[0]))
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     if repeated.size == 0:
         none = np.zeros(0, dtype=np.intp)
         return none, none
-    candidates = np.flatnonzero(np.isin(marks[0], repeated))
-    order = candidates[np.lexsort(marks[::-1, candidates])]
+    own = np.flatnonzero(np.isin(marks[0], repeated))
+    candidates = comm.concatenate(own + comm.span(n_samples).start)
+    marks = np.stack([comm.concatenate(mark[own]) for mark in marks])
+    by_mark = np.lexsort(marks[::-1])
+    order, marks = candidates[by_mark], marks[:, by_mark]
     same = np.zeros(order.size + 1, dtype=bool)
-    same[1:-1] = (marks[:, order[1:]] == marks[:, order[:-1]]).all(axis=0)
+    same[1:-1] = (marks[:, 1:] == marks[:, :-1]).all(axis=0)
     kept = same[:-1] | same[1:]
     return order[kept], np.flatnonzero(~same[:-1][kept])
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.analysis.rank.groups import RankGroups
 from fastggn.analysis.rank.spectrum import Rank, RowSpectrum, rank_of_matrix
 from fastggn.layer_blocks import LayerBlock
+from fastggn.parallel.comm import Comm
 from fastggn.parallel.threads import one_pool
 from fastggn.problem import Problem
 
@@ -132,43 +134,6 @@ class Measurement:
         return not any(layer.block.smallest < rounding for layer in self.layers)
 
 
-class _Groups:
-    """Rows phi of one layer, grouped by rank(Psi), for the greedy bound.
-
-    The largest sum of ranks over independent rows is that of the greedy basis (independent sets
-    of vectors are a matroid): ``sum_{r >= 1} rank of the rows with rank(Psi) >= r``.
-    """
-
-    def __init__(self, n_inputs: int) -> None:
-        self._n_inputs = n_inputs
-        self._by_rank: dict[int, RowSpectrum] = {}
-
-    def fold(self, phi: FloatArray, ranks: NDArray[np.int64]) -> None:
-        for rank in np.unique(ranks):
-            if rank > 0:
-                group = self._by_rank.setdefault(int(rank), RowSpectrum(self._n_inputs))
-                group.fold(phi[ranks == rank])
-
-    def best_sum(self, whole: Rank, n_samples: int) -> tuple[int, float]:
-        """Return the largest sum, and the smallest gap among the ranks it came from."""
-        total, gap = 0, float("inf")
-        above = RowSpectrum(self._n_inputs)
-        for r in sorted(self._by_rank, reverse=True):
-            lower = max((s for s in self._by_rank if s < r), default=0)
-            group = self._by_rank[r]
-            count = above.n_rows + group.n_rows
-            if count == n_samples:
-                found = whole
-            else:
-                for rows in group.rows():
-                    above.fold(rows)
-                above.n_rows = count
-                found = above.rank()
-            total += (r - lower) * found.rank
-            gap = min(gap, found.gap if found.rank else float("inf"))
-        return total, gap
-
-
 class _LayerSums:
     """The running factorisations of one layer."""
 
@@ -177,7 +142,7 @@ class _LayerSums:
         self.n_core = n_core
         self.block = RowSpectrum(n_units * n_inputs)
         self.phi = RowSpectrum(n_inputs)
-        self.groups = _Groups(n_inputs)
+        self.groups = RankGroups(n_inputs)
         self.psi: Counter[int] = Counter()
         self.psi_gap = float("inf")
         self.psi_range = [float("inf"), 0.0]
@@ -218,6 +183,16 @@ class _LayerSums:
         if unclear.any():
             gap = float((smallest[unclear] / dropped[unclear]).min())
             self.psi_gap = min(self.psi_gap, gap)
+
+    def unite(self, comm: Comm) -> None:
+        """Take in what the other ranks have found at their samples."""
+        self.block.unite(comm)
+        self.phi.unite(comm)
+        self.groups.unite(comm)
+        self.psi = sum(comm.gather(self.psi), Counter())
+        self.psi_gap = comm.least(self.psi_gap)
+        self.psi_range = [comm.least(self.psi_range[0]), comm.largest(self.psi_range[1])]
+        self.zeros = int(comm.total(self.zeros))
 
     def _gap_of_psi(self, phi: Rank, block: Rank) -> float:
         """Return the smallest gap; how far the smallest product stands above rounding counts too.
@@ -280,6 +255,14 @@ class _ErrorSums:
         self.active.fold(rows[chosen], errors[chosen])
         self.idle.fold(rows[~chosen])
 
+    def unite(self, comm: Comm) -> None:
+        """Take in the rows of the other ranks."""
+        self.active.unite(comm)
+        self.idle.unite(comm)
+        comm.sum(self.gradient)
+        self.error = comm.total(self.error)
+        self.n_active = int(comm.total(self.n_active))
+
     def whole(self) -> RowSpectrum:
         """Return the spectrum of all rows."""
         both = RowSpectrum(self.active.n_columns)
@@ -312,21 +295,34 @@ def measure(problem: Problem, theta: FloatArray, tol: float | None = None) -> Me
     ]
     outputs = RowSpectrum(net.n_outputs)
     total = _ErrorSums(problem.n_params)
-    ends = np.cumsum([n * m for n, m in net.layer_shapes])
+    blocks = problem.layer_blocks(theta)
     with one_pool():
-        for part in problem.layer_blocks(theta):
-            rows = part.jacobian_rows()
-            _check_finite(rows, part)
-            total.fold(part, rows)
-            for layer, end in zip(layers, ends, strict=True):
-                first = int(end) - layer.n_units * layer.n_inputs
-                layer.fold(part, rows[:, first : int(end)])
-            outputs.fold(part.outputs)
+        with problem.comm.together():
+            for part in blocks:
+                _fold(part, layers, outputs, total)
+        for layer in layers:
+            layer.unite(problem.comm)
+        outputs.unite(problem.comm)
+        total.unite(problem.comm)
         weights = net.unpack(theta)
         found = [
             layer.finish(w, problem.n_samples) for layer, w in zip(layers, weights, strict=True)
         ]
         return _finish(problem, found, outputs, total, tol)
+
+
+def _fold(
+    part: LayerBlock, layers: list[_LayerSums], outputs: RowSpectrum, total: _ErrorSums
+) -> None:
+    """Take in a block of samples everywhere."""
+    rows = part.jacobian_rows()
+    _check_finite(rows, part)
+    total.fold(part, rows)
+    end = 0
+    for layer in layers:
+        first, end = end, end + layer.n_units * layer.n_inputs
+        layer.fold(part, rows[:, first:end])
+    outputs.fold(part.outputs)
 
 
 def _finish(
@@ -339,7 +335,7 @@ def _finish(
     values, active, unseen = total.active.decompose(tol)
     smallest = float(values[-1]) if total.active.n_rows <= problem.n_params else 0.0
     whole = active
-    if total.idle.n_rows:
+    if total.idle.n_rows:  # of all ranks
         spectrum = total.whole()
         values, whole = spectrum.values(), spectrum.rank(tol)
     return Measurement(

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.kernels.tsqr import StreamingQR, numerical_rank, thin_svd
+from fastggn.parallel.comm import Comm
 
 __all__ = ["Rank", "RowSpectrum", "rank_of", "rank_of_matrix"]
 
@@ -124,12 +125,28 @@ class RowSpectrum:
             self._held.append((rows, rhs))
             if self.n_rows <= self.n_columns:
                 return
-            self._qr = StreamingQR(self.n_columns, 1 if self._with_rhs else 0)
-            for held, part in self._held:
-                self._qr.fold(held, part)
-            self._held = []
+            self._qr = self._factored()
             return
         self._qr.fold(rows, rhs)
+
+    def unite(self, comm: Comm) -> None:
+        """Take in the rows that the other ranks have folded into theirs; collective."""
+        if comm.size == 1:
+            return
+        self.n_rows = int(comm.total(self.n_rows))
+        if self.n_rows == 0:
+            return
+        if self._qr is None:
+            self._qr = self._factored()
+        comm.unite(self._qr)
+
+    def _factored(self) -> StreamingQR:
+        """Return the factor of the rows that were kept, and keep them no longer."""
+        qr = StreamingQR(self.n_columns, 1 if self._with_rhs else 0)
+        for held, part in self._held:
+            qr.fold(held, part)
+        self._held = []
+        return qr
 
     def rows(self) -> Iterator[FloatArray]:
         """Yield a matrix with the same Gram matrix: the rows themselves, or R."""
