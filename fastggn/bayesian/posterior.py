@@ -282,6 +282,10 @@ class LaplacePosterior:
             In natural logarithms; for the squared loss the density, in the targets' units, of
             the Gaussian with `predict`'s mean and `predictive_covariance`.
         """
+        return float(np.mean(self.log_likelihoods(X, Y)))
+
+    def log_likelihoods(self, X: Any, Y: Any) -> FloatArray:
+        """Return ``log p(y | x)`` of each sample, shape (T,); see `log_likelihood`."""
         mean = self._network.predict(self.theta, X)
         targets = self._loss.prepare_targets(Y, *mean.shape)
         if not self._gaussian:
@@ -290,15 +294,15 @@ class LaplacePosterior:
         residual = (targets - mean)[:, :, None]
         distance = np.sum(residual * np.linalg.solve(covariance, residual), axis=(1, 2))
         _, log_det = np.linalg.slogdet(covariance)
-        return float(-0.5 * np.mean(distance + log_det + mean.shape[1] * LOG_2PI))
+        return np.asarray(-0.5 * (distance + log_det + mean.shape[1] * LOG_2PI))
 
-    def _log_probability(self, X: Any, targets: FloatArray) -> float:
+    def _log_probability(self, X: Any, targets: FloatArray) -> FloatArray:
         tiny = np.finfo(float).tiny
         p = self.predict_proba(X)
         value = targets * np.log(np.maximum(p, tiny))
         if not isinstance(self._loss, SoftmaxCrossEntropy):
             value += (1.0 - targets) * np.log(np.maximum(1.0 - p, tiny))
-        return float(np.mean(value.sum(axis=1)))
+        return np.asarray(value.sum(axis=1))
 
     def _whitened(self, X: Any) -> Iterator[tuple[int, FloatArray]]:
         """Yield (first sample, Z (B, n_L, k)), ``Z Z^T`` unscaled covariances, block by block."""

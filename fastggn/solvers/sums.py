@@ -83,9 +83,7 @@ def sums_of_spectrum(s: FloatArray, vt: FloatArray, mu: FloatArray, unit: float)
     return CurvatureSums(found.effective, log_determinant, np.clip(held, 0.0, 1.0))
 
 
-def sums_of_factor(
-    factor: CholeskyFactor, n_params: int, mu: FloatArray | float
-) -> CurvatureSums:
+def sums_of_factor(factor: CholeskyFactor, n_params: int, mu: FloatArray | float) -> CurvatureSums:
     """Return the sums from the factor of ``A^T A + mu I`` or of ``A A^T + mu I``; it is lost.
 
     Both matrices have the same eigenvalues but for zeros. The trace of the inverse is

@@ -1,4 +1,4 @@
-"""The classes of parameters that share a prior variance (MacKay 1992, Section 5 on several alphas)."""
+"""The classes of parameters that share a prior variance, after MacKay 1992."""
 
 from __future__ import annotations
 
