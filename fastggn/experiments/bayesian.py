@@ -65,6 +65,12 @@ LABELS = {
     "sklearn": "scikit-learn, L-BFGS",
 }
 
+# Methods of which the effective parameters are counted: `regularization`, and the key in the result.
+COUNTED = {
+    "bayesian": ("bayesian", "effective_parameters"),
+    "units": ("bayesian-units", "effective_by_units"),
+}
+
 
 def run(
     config: dict[str, Any], report: Callable[[str], None] = lambda text: None
@@ -282,20 +288,16 @@ def _effective(
 ) -> dict[str, float]:
     """Return gamma with a part of the training samples: the first ones, in the split's order.
 
-    With one decay for all parameters, and one for each hidden unit.
+    With one decay for all parameters and with one for each hidden unit, as far as asked for.
     """
     samples = round(fraction * len(data.X))
     problem = _problem(data, config, samples)
-    found, units = (
-        _most_evident(problem, split, {**config, "restarts": 1}, how).evidence
-        for how in ("bayesian", "bayesian-units")
-    )
-    return {
-        "samples": samples,
-        "effective_parameters": found.effective_parameters,
-        "effective_by_units": units.effective_parameters,
-        "n_params": found.n_params,
-    }
+    counts: dict[str, Any] = {"samples": samples, "n_params": problem.n_params}
+    for method, (how, key) in COUNTED.items():
+        if method in config["methods"]:
+            best = _most_evident(problem, split, {**config, "restarts": 1}, how)
+            counts[key] = best.evidence.effective_parameters
+    return counts
 
 
 METHODS: dict[str, Callable[[Split, int, dict[str, Any]], dict[str, Any]]] = {
@@ -327,8 +329,10 @@ def summary(result: dict[str, Any]) -> str:
             cells = [_values(result, name, method, key) for name in result["sets"]]
             shown = "".join(f"{f'{c.mean():.3f} +- {_deviation(c):.3f}':>20}" for c in cells)
             lines.append(f"  {LABELS[method]:<28}{shown}")
-    for key, title in (("effective_parameters", ""), ("effective_by_units", ", decay by units")):
-        lines.append(f"effective parameters (mean over the splits), of N, by samples{title}")
+    for method, (_, key) in COUNTED.items():
+        if method not in result["methods"]:
+            continue
+        lines.append(f"effective parameters, mean over the splits: {LABELS[method]}")
         for name in result["sets"]:
             lines.append("  " + f"{name}: " + ", ".join(_gammas(result, name, key)))
     return "\n".join(lines)
