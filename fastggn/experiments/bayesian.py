@@ -65,7 +65,7 @@ LABELS = {
     "sklearn": "scikit-learn, L-BFGS",
 }
 
-# Methods of which the effective parameters are counted: `regularization`, and the key in the result.
+# Whose effective parameters are counted: `regularization`, and the key in the result.
 COUNTED = {
     "bayesian": ("bayesian", "effective_parameters"),
     "units": ("bayesian-units", "effective_by_units"),
