@@ -142,7 +142,7 @@ def gammas_of(result, key="effective_parameters"):
 
 def test_effective_parameters(quick):
     assert (np.diff(gammas_of(quick)) < 0.0).all()
-    # How many units are switched off varies with the start, here by some parameters (34.5 of 81
+    # How many units are switched off varies with the start, here by some parameters (34.5 of 57
     # with 100 samples, 34.9 with 50): what two splits show is the fall to a quarter (20.8).
     by_units = gammas_of(quick, "effective_by_units")
     assert by_units[0] > by_units[-1]
