@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastggn.analysis.rank import DesignReport, RankReport, check_design, rank_analysis
     from fastggn.bayesian import (
         LaplacePosterior,
+        PosteriorMixture,
         WeightDecayPath,
         laplace,
         select_weight_decay,
@@ -58,6 +59,7 @@ __all__ = [
     "LaplacePosterior",
     "ModelFileError",
     "NullSpace",
+    "PosteriorMixture",
     "Problem",
     "RankReport",
     "RestartsResult",
@@ -105,6 +107,7 @@ _HOME = {
     "LaplacePosterior": "bayesian",
     "ModelFileError": "model_io",
     "NullSpace": "training",
+    "PosteriorMixture": "bayesian",
     "Problem": "problem",
     "RankReport": "analysis.rank",
     "RestartsResult": "training",

@@ -198,9 +198,14 @@ class Linearisation:
             return each * float(v @ v)
         return float(v @ (each * v))
 
-    def reweigh(self, l2: float) -> None:
-        """Change the weight of |theta|^2 / 2; loss, gradient and system follow, A and b stay."""
+    def reweigh(self, l2: float, relative: FloatArray | None = None) -> None:
+        """Change the weight of |theta|^2 / 2; loss, gradient and system follow, A and b stay.
+
+        `relative`, shape (N,), multiplies it for each parameter.
+        """
         self._penalty = replace(self._penalty, l2=l2)
+        if relative is not None:
+            self._penalty = replace(self._penalty, counted=relative)
         self.__dict__.pop("loss", None)
 
     @cached_property

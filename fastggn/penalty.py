@@ -22,12 +22,12 @@ class Penalty:
     Attributes
     ----------
     l2 : float
-    counted : ndarray of bool, shape (N,), or None
-        Which parameters are counted; None for all.
+    counted : ndarray, shape (N,), or None
+        Which parameters are counted (bool), or how much each of them; None for all alike.
     """
 
     l2: float
-    counted: NDArray[np.bool_] | None = None
+    counted: NDArray[np.bool_] | FloatArray | None = None
 
     @cached_property
     def each(self) -> FloatArray | float:

@@ -270,13 +270,16 @@ class Problem:
         twin.reweigh(l2)
         return twin
 
-    def reweigh(self, l2: float) -> None:
+    def reweigh(self, l2: float, relative: FloatArray | None = None) -> None:
         """Change the weight of |theta|^2 / 2 in place, for linearisations made from now on.
 
-        For a run that chooses the weight; `with_l2` leaves the problem as it is.
+        For a run that chooses the weight; `with_l2` leaves the problem as it is. `relative`, shape
+        (N,), multiplies it for each parameter.
         """
         self.l2 = check_positive("l2", l2, zero=True)
         penalty = replace(self._objective.penalty, l2=self.l2)
+        if relative is not None:
+            penalty = replace(penalty, counted=relative)
         self._objective = replace(self._objective, penalty=penalty)
 
     def _theta(self, theta: ArrayLike) -> FloatArray:

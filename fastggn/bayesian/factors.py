@@ -11,7 +11,8 @@ from fastggn.linearisation import Linearisation
 from fastggn.parallel.comm import comm_of
 from fastggn.parallel.memory import available_memory
 from fastggn.parallel.threads import one_pool
-from fastggn.solvers.base import FloatArray
+from fastggn.solvers.base import FloatArray, LinearSystem
+from fastggn.solvers.decay import ScaledColumns
 from fastggn.solvers.spectral import Spectrum, dense_spectrum, streamed_spectrum
 from fastggn.solvers.sums import LEAST_RCOND, CurvatureSums, sums_of_eigenvalues, sums_of_factor
 from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, factor_cholesky
@@ -82,8 +83,42 @@ class DecomposedCurvature:
         return np.hstack([inside / self._width, rest / self._root])
 
 
-def factor_curvature(lin: Linearisation) -> CurvatureFactor:
-    """Return ``A^T A + l2 I`` of a linearisation, factored.
+class ScaledCurvature:
+    """``A^T A + l2 diag(w)`` by the factor of ``S A^T A S + l2 I``, S = diag(w^-1/2)."""
+
+    def __init__(self, factor: CurvatureFactor, scale: FloatArray) -> None:
+        self._factor = factor
+        self._scale = scale
+        self.sums = factor.sums
+
+    def whiten(self, rows: FloatArray) -> FloatArray:
+        """Return the scaled rows, whitened."""
+        return self._factor.whiten(rows * self._scale)
+
+
+def factor_curvature(lin: Linearisation, relative: FloatArray | None = None) -> CurvatureFactor:
+    """Return ``A^T A + l2 diag(relative)`` of a linearisation, factored.
+
+    Parameters
+    ----------
+    lin : Linearisation
+        With an l2 that counts all parameters alike.
+    relative : ndarray, shape (N,), optional
+        Of geometric mean 1, so that the determinant is that of the scaled matrix; None for ones.
+
+    Raises
+    ------
+    MemoryError, ValueError, numpy.linalg.LinAlgError
+        As `_factored` does.
+    """
+    if relative is None:
+        return _factored(lin, lin.l2)
+    scale = 1.0 / np.sqrt(relative)
+    return ScaledCurvature(_factored(ScaledColumns(lin, scale), lin.l2), scale)
+
+
+def _factored(lin: LinearSystem, l2: float) -> CurvatureFactor:
+    """Return ``A^T A + l2 I``, factored.
 
     By Cholesky where A has more rows than columns and l2 is not too small for that, in O(N^3);
     else by the singular values of A, in O(M^2 N) for M rows up to N.
@@ -107,12 +142,12 @@ def factor_curvature(lin: Linearisation) -> CurvatureFactor:
             "are free"
         )
     if wide:
-        return DecomposedCurvature(dense_spectrum(lin), lin.n_params, lin.l2)
+        return DecomposedCurvature(dense_spectrum(lin), lin.n_params, l2)
     matrix = SymmetricMatrix(lin.gram())
-    factor = factor_cholesky(matrix, lin.l2)
+    factor = factor_cholesky(matrix, l2)
     # The rank at l2 = 0 is not to be read off a Gram matrix.
-    if comm.any(lin.l2 == 0.0 or factor.bad_pivot > 0 or not factor.rcond >= LEAST_RCOND):
+    if comm.any(l2 == 0.0 or factor.bad_pivot > 0 or not factor.rcond >= LEAST_RCOND):
         del matrix, factor
-        return DecomposedCurvature(streamed_spectrum(lin)[0], lin.n_params, lin.l2)
-    sums = sums_of_factor(factor, lin.n_params, lin.l2)
-    return FactoredCurvature(factor_cholesky(matrix, lin.l2), sums)
+        return DecomposedCurvature(streamed_spectrum(lin)[0], lin.n_params, l2)
+    sums = sums_of_factor(factor, lin.n_params, l2)
+    return FactoredCurvature(factor_cholesky(matrix, l2), sums)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.bayesian.factors import CurvatureFactor, factor_curvature
-from fastggn.errors import as_float_vector, check_positive
+from fastggn.errors import as_float_vector, check_positive, unknown_name
 from fastggn.losses import SoftmaxCrossEntropy
 from fastggn.problem import Problem as _Problem
 from fastggn.training.evidence import LOG_2PI, Evidence, Likelihood, likelihood_of
+from fastggn.training.priors import REGULARIZATIONS, prior_classes, relative_precisions
 
 if TYPE_CHECKING:
     from fastggn.problem import Problem
@@ -81,14 +83,18 @@ def laplace(
     vector = as_float_vector("theta", theta, problem.n_params)
     likelihood = likelihood_of(problem)
     alpha, beta = _precisions(problem, likelihood, evidence, alpha, beta)
+    relative = None if evidence is None else _relative(problem, evidence)
     point = problem.linearise(vector)
     if alpha is not None:
         assert beta is not None
         point.reweigh(likelihood.l2(alpha, beta))
-    factor = factor_curvature(point)
+    factor = factor_curvature(point, relative)
     if beta is None:
         beta = _noise(likelihood, factor, float(point.data_loss))
-    found = _evidence(likelihood, factor, point.l2, beta, float(point.data_loss), vector)
+    own = vector if relative is None else np.sqrt(relative) * vector
+    found = _evidence(likelihood, factor, point.l2, beta, float(point.data_loss), own)
+    if evidence is not None:
+        found = replace(found, regularization=evidence.regularization, alphas=evidence.alphas)
     return LaplacePosterior(problem, vector, found, likelihood, factor)
 
 
@@ -116,6 +122,22 @@ def _precisions(
         return None, beta if not likelihood.gaussian else None
     assert beta is not None
     return check_positive("alpha", alpha), check_positive("beta", beta)
+
+
+def _relative(problem: Problem, evidence: Evidence) -> FloatArray | None:
+    """Return the precision of each parameter over their geometric mean, None for one alpha."""
+    if evidence.alphas is None:
+        return None
+    if evidence.regularization not in REGULARIZATIONS:
+        raise unknown_name("evidence.regularization", evidence.regularization, REGULARIZATIONS)
+    classes = prior_classes(problem.network, evidence.regularization)
+    count = 1 if classes is None else int(classes.max()) + 1
+    if classes is None or count != len(evidence.alphas):
+        raise ValueError(
+            f"evidence has {len(evidence.alphas)} alphas, but {evidence.regularization!r} has "
+            f"{count} for this network"
+        )
+    return relative_precisions(classes, evidence.alphas)[1]
 
 
 def _noise(likelihood: Likelihood, factor: CurvatureFactor, data_loss: float) -> float:
@@ -260,6 +282,10 @@ class LaplacePosterior:
             In natural logarithms; for the squared loss the density, in the targets' units, of
             the Gaussian with `predict`'s mean and `predictive_covariance`.
         """
+        return float(np.mean(self.log_likelihoods(X, Y)))
+
+    def log_likelihoods(self, X: Any, Y: Any) -> FloatArray:
+        """Return ``log p(y | x)`` of each sample, shape (T,); see `log_likelihood`."""
         mean = self._network.predict(self.theta, X)
         targets = self._loss.prepare_targets(Y, *mean.shape)
         if not self._gaussian:
@@ -268,15 +294,15 @@ class LaplacePosterior:
         residual = (targets - mean)[:, :, None]
         distance = np.sum(residual * np.linalg.solve(covariance, residual), axis=(1, 2))
         _, log_det = np.linalg.slogdet(covariance)
-        return float(-0.5 * np.mean(distance + log_det + mean.shape[1] * LOG_2PI))
+        return np.asarray(-0.5 * (distance + log_det + mean.shape[1] * LOG_2PI))
 
-    def _log_probability(self, X: Any, targets: FloatArray) -> float:
+    def _log_probability(self, X: Any, targets: FloatArray) -> FloatArray:
         tiny = np.finfo(float).tiny
         p = self.predict_proba(X)
         value = targets * np.log(np.maximum(p, tiny))
         if not isinstance(self._loss, SoftmaxCrossEntropy):
             value += (1.0 - targets) * np.log(np.maximum(1.0 - p, tiny))
-        return float(np.mean(value.sum(axis=1)))
+        return np.asarray(value.sum(axis=1))
 
     def _whitened(self, X: Any) -> Iterator[tuple[int, FloatArray]]:
         """Yield (first sample, Z (B, n_L, k)), ``Z Z^T`` unscaled covariances, block by block."""

@@ -160,7 +160,8 @@ OPTIONS = (
            help="float64, or mixed: lm assembles its matrix in float32."),
     option("Method", "--batch-size", type=COUNT, metavar="B", help="Mini-batches: lm, ggn, adam."),
     option("Method", "--regularization", metavar="HOW",
-           help="bayesian: lm chooses the weight decay by the evidence, as trainbr does."),
+           help="bayesian: lm chooses the weight decay by the evidence, as trainbr does; "
+           "bayesian-units: one for each hidden unit."),
     option("Method", "--escape", metavar="HOW",
            help="Leave strict saddles by negative_curvature or noise."),
     option("Method", "--seed", type=click.IntRange(min=0), default=0, metavar="N",

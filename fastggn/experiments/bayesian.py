@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastggn.bayesian import select_weight_decay
+from fastggn.bayesian import PosteriorMixture, select_weight_decay
 from fastggn.experiments.processes import spread
 from fastggn.experiments.quiet import quiet
 from fastggn.experiments.tables import BUILT_IN, Split, find_table, load_split
@@ -29,8 +29,8 @@ DEFAULT: dict[str, Any] = {
     "sets": ["yacht", "energy", "concrete"],
     "splits": 5,
     "hidden": 20,
-    "methods": ["lm", "bayesian", "validation", "sklearn"],
-    # Starts of "lm" and "bayesian": the lowest loss and the highest evidence count.
+    "methods": ["lm", "lm_mean", "bayesian", "units", "mixture", "validation", "sklearn"],
+    # Starts of the first five: the lowest loss, the highest evidence, or the mean of all counts.
     "restarts": 3,
     "max_iter": 300,
     "loss_tol": 1e-7,
@@ -48,7 +48,7 @@ QUICK: dict[str, Any] = {
     "sets": ["friedman1"],
     "splits": 3,
     "hidden": 8,
-    "methods": ["lm", "bayesian", "validation"],
+    "methods": ["lm", "bayesian", "units", "mixture", "validation"],
     "restarts": 2,
     "max_iter": 150,
     "folds": 3,
@@ -57,9 +57,18 @@ QUICK: dict[str, Any] = {
 }
 LABELS = {
     "lm": "LM, no decay",
+    "lm_mean": "LM, no decay, mean",
     "bayesian": "LM, Bayesian",
+    "units": "LM, Bayesian by units",
+    "mixture": "LM, by units, mixture",
     "validation": "LM, validated decay",
     "sklearn": "scikit-learn, L-BFGS",
+}
+
+# Whose effective parameters are counted: `regularization`, and the key in the result.
+COUNTED = {
+    "bayesian": ("bayesian", "effective_parameters"),
+    "units": ("bayesian-units", "effective_by_units"),
 }
 
 
@@ -171,10 +180,21 @@ def _lm(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
     return {**_measures(data, prediction, 2.0 * best.loss), "iterations": best.n_iter}
 
 
-def _bayesian(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
+def _lm_mean(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
+    """Average the outputs of all starts without decay; the noise is their mean square each."""
+    problem = _problem(data, config)
+    runs = _starts(problem, split, config)
+    outputs = np.array([problem.network.predict(run.theta, data.X_test)[:, 0] for run in runs])
+    noise = 2.0 * float(np.mean([run.loss for run in runs]))
+    return _measures(data, outputs.mean(axis=0), noise + outputs.var(axis=0))
+
+
+def _bayesian(
+    data: Split, split: int, config: dict[str, Any], how: str = "bayesian"
+) -> dict[str, Any]:
     """Train with the decay of the evidence; variances come from the Laplace posterior."""
     problem = _problem(data, config)
-    best = _most_evident(problem, split, config)
+    best = _most_evident(problem, split, config, how)
     mean, std = best.posterior(problem).predict(data.X_test)
     return {
         **_measures(data, mean[:, 0], std[:, 0] ** 2),
@@ -183,8 +203,28 @@ def _bayesian(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]
     }
 
 
-def _most_evident(problem: Problem, split: int, config: dict[str, Any]) -> Any:
-    runs = _starts(problem, split, config, regularization="bayesian")
+def _units(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
+    """Train with a decay for each hidden unit."""
+    return _bayesian(data, split, config, "bayesian-units")
+
+
+def _mixture(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
+    """Train with a decay for each hidden unit; all starts count alike."""
+    problem = _problem(data, config)
+    runs = _starts(problem, split, config, regularization="bayesian-units")
+    posterior = PosteriorMixture([run.posterior(problem) for run in runs])
+    mean, _ = posterior.predict(data.X_test)
+    density = posterior.log_likelihood(data.X_test, data.y_test)
+    return {
+        **_measures(data, mean[:, 0], 1.0),
+        "log_likelihood": density - float(np.log(data.unit)),
+    }
+
+
+def _most_evident(
+    problem: Problem, split: int, config: dict[str, Any], how: str = "bayesian"
+) -> Any:
+    runs = _starts(problem, split, config, regularization=how)
     return max(runs, key=lambda result: float(result.evidence.log_evidence))
 
 
@@ -246,18 +286,29 @@ def _peer() -> tuple[Any, Any]:
 def _effective(
     data: Split, split: int, config: dict[str, Any], fraction: float
 ) -> dict[str, float]:
-    """Return gamma with a part of the training samples: the first ones, in the split's order."""
+    """Return gamma with a part of the training samples: the first ones, in the split's order.
+
+    With one decay for all parameters and with one for each hidden unit, as far as asked for.
+    """
     samples = round(fraction * len(data.X))
     problem = _problem(data, config, samples)
-    found = _most_evident(problem, split, {**config, "restarts": 1}).evidence
-    return {
-        "samples": samples,
-        "effective_parameters": found.effective_parameters,
-        "n_params": found.n_params,
-    }
+    counts: dict[str, Any] = {"samples": samples, "n_params": problem.n_params}
+    for method, (how, key) in COUNTED.items():
+        if method in config["methods"]:
+            best = _most_evident(problem, split, {**config, "restarts": 1}, how)
+            counts[key] = best.evidence.effective_parameters
+    return counts
 
 
-METHODS = {"lm": _lm, "bayesian": _bayesian, "validation": _validation, "sklearn": _sklearn}
+METHODS: dict[str, Callable[[Split, int, dict[str, Any]], dict[str, Any]]] = {
+    "lm": _lm,
+    "lm_mean": _lm_mean,
+    "bayesian": _bayesian,
+    "units": _units,
+    "mixture": _mixture,
+    "validation": _validation,
+    "sklearn": _sklearn,
+}
 
 
 def _values(result: dict[str, Any], name: str, method: str, key: str) -> np.ndarray:
@@ -278,9 +329,12 @@ def summary(result: dict[str, Any]) -> str:
             cells = [_values(result, name, method, key) for name in result["sets"]]
             shown = "".join(f"{f'{c.mean():.3f} +- {_deviation(c):.3f}':>20}" for c in cells)
             lines.append(f"  {LABELS[method]:<28}{shown}")
-    lines.append("effective parameters (mean over the splits), of N, by training samples")
-    for name in result["sets"]:
-        lines.append("  " + f"{name}: " + ", ".join(_gammas(result, name)))
+    for method, (_, key) in COUNTED.items():
+        if method not in result["methods"]:
+            continue
+        lines.append(f"effective parameters, mean over the splits: {LABELS[method]}")
+        for name in result["sets"]:
+            lines.append("  " + f"{name}: " + ", ".join(_gammas(result, name, key)))
     return "\n".join(lines)
 
 
@@ -288,12 +342,12 @@ def _deviation(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if values.size > 1 else 0.0
 
 
-def _gammas(result: dict[str, Any], name: str) -> list[str]:
+def _gammas(result: dict[str, Any], name: str, key: str) -> list[str]:
     mine = [e for e in result["effective"] if e["set"] == name]
     texts = []
     for fraction in sorted({e["fraction"] for e in mine}, reverse=True):
         chosen = [e for e in mine if e["fraction"] == fraction]
-        gamma = np.mean([e["effective_parameters"] for e in chosen])
+        gamma = np.mean([e[key] for e in chosen])
         texts.append(f"{gamma:.1f} of {chosen[0]['n_params']} (T = {chosen[0]['samples']})")
     return texts
 

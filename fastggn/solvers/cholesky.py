@@ -17,7 +17,6 @@ from fastggn.solvers.base import (
     least,
     success,
     total_shift,
-    uniform_shift,
 )
 from fastggn.solvers.sums import LEAST_RCOND, CurvatureSums, sums_of_factor
 from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, factor_cholesky
@@ -106,11 +105,16 @@ class CholeskyState:
 
     def sums(self) -> CurvatureSums | None:
         """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
-        mu = uniform_shift(self._lin, 0.0)
-        if mu == 0.0 or self._lin.signs is not None or not self._gram.finite:
+        mu = decay_of(self._lin)
+        if least(mu) == 0.0 or self._lin.signs is not None or not self._gram.finite:
             return None
         factor = self._factored(mu)
-        if factor.bad_pivot or not factor.rcond >= LEAST_RCOND:
+        # The rounding of a factor is that of the matrix in units in which mu is one number, and
+        # there the largest eigenvalue is at most 1 + sum g_jj / mu_j.
+        rcond = factor.rcond
+        if isinstance(mu, np.ndarray):
+            rcond = max(rcond, 1.0 / (1.0 + float(np.sum(self._gram.diagonal / mu))))
+        if factor.bad_pivot or not rcond >= LEAST_RCOND:
             return None
         self._factor = None  # its array is overwritten
         return sums_of_factor(factor, self._lin.n_params, mu)

@@ -109,6 +109,8 @@ class ScaledColumns:
         self.theta = lin.theta
         self.n_params = lin.n_params
         self.n_rows = lin.n_rows
+        self.comm = comm_of(lin)
+        self.own_rows = own_rows(lin)
 
     @property
     def gradient(self) -> FloatArray:

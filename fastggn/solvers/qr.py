@@ -12,14 +12,16 @@ from fastggn.solvers.base import (
     RefusedState,
     Solution,
     State,
+    decay_of,
     failure,
+    least,
     shrinkage_shift,
     success,
     uniform_shift,
 )
-from fastggn.solvers.decay import DecayRows, spares
+from fastggn.solvers.decay import DecayRows, ScaledColumns, spares
 from fastggn.solvers.spectral import Spectrum, dense_spectrum, streamed_spectrum
-from fastggn.solvers.sums import CurvatureSums, sums_of_eigenvalues
+from fastggn.solvers.sums import CurvatureSums, sums_of_eigenvalues, sums_of_spectrum
 
 __all__ = ["QRSolver", "QRState"]
 
@@ -123,13 +125,31 @@ class SparingQRState:
     """Where l2 spares some parameters: its rows stand below those of A, and mu is the damping."""
 
     def __init__(self, lin: LinearSystem) -> None:
-        self._rows = DecayRows(lin)
+        self._lin = lin
+        self._compose()
+
+    def _compose(self) -> None:
+        self._decay = np.asarray(decay_of(self._lin))
+        self._rows = DecayRows(self._lin)
         self._state = QRState(self._rows)
 
     def solve(self, damping: float) -> Solution:
         """Return the damped step; the rank is that with the rows of l2."""
+        if not np.array_equal(self._decay, np.asarray(decay_of(self._lin))):
+            self._compose()  # a run that chooses l2 has changed it
         return self._state.solve(damping)
 
     def correct(self, damping: float, c: FloatArray) -> Solution:
         """Return ``(A^T A + diag(mu))^-1 A^T c``; see `State.correct`."""
         return self._state.correct(damping, self._rows.extended(c))
+
+    def sums(self) -> CurvatureSums | None:
+        """Return the sums at ``mu = l2`` of each parameter; see `SumsState`."""
+        mu = np.asarray(decay_of(self._lin))
+        if least(mu) == 0.0:
+            return None
+        # In units in which one mu counts them all: a second decomposition.
+        rows = ScaledColumns(self._lin, np.sqrt(self._lin.l2 / mu))
+        wide = self._lin.n_rows < self._lin.n_params and comm_of(self._lin).size == 1
+        spectrum = dense_spectrum(rows) if wide else streamed_spectrum(rows)[0]
+        return sums_of_spectrum(spectrum.s, spectrum.vt, mu, self._lin.l2)

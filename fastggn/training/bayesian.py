@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastggn.errors import unknown_name
+from fastggn.errors import as_float_vector, unknown_name
 from fastggn.training.evidence import Evidence, likelihood_of
 from fastggn.training.levenberg_marquardt import LevenbergMarquardt
 from fastggn.training.moves import Move
+from fastggn.training.priors import REGULARIZATIONS, prior_classes, relative_precisions
 from fastggn.training.state import State, put, take
 from fastggn.training.stopping import SETTLED
 from fastggn.training.systems import System, Systems
@@ -25,6 +26,7 @@ from fastggn.training.systems import System, Systems
 if TYPE_CHECKING:
     from fastggn.linearisation import Linearisation
     from fastggn.problem import Problem
+    from fastggn.solvers import CurvatureSums
     from fastggn.training.moves import Method
     from fastggn.training.options import Options
 
@@ -45,6 +47,8 @@ STEADY_SHARE = 1e-3
 # Below so many effective parameters the samples say nothing: theta tends to 0, and alpha to
 # infinity. It is held there.
 LEAST_EFFECTIVE = 1e-6
+# The same of one class of several: a unit that the samples do not need is switched off long before.
+LEAST_OF_CLASS = 1e-3
 # The least number of observations left for the noise, as a share: gamma has six digits.
 LEAST_FREE = 1e-7
 # Arguments of `train` that do not go with it: a matrix in float32 or of a batch counts no
@@ -99,14 +103,28 @@ class EvidenceControl:
         Makes the steps, on `systems` and `problem`.
     systems : KeptSystems
         The damped systems.
+    regularization : {"bayesian", "bayesian-units"}
+        Which parameters share an alpha. With several, `_alpha` is the geometric mean over the
+        parameters, and the problem's penalty weighs each parameter by its own over that.
     """
 
-    def __init__(self, problem: Problem, inner: LevenbergMarquardt, systems: KeptSystems) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        inner: LevenbergMarquardt,
+        systems: KeptSystems,
+        regularization: str = "bayesian",
+    ) -> None:
         self._problem = problem
+        self._regularization = regularization
+        self._classes = prior_classes(problem.network, regularization)
+        if self._classes is not None:
+            self._sizes = np.bincount(self._classes)
         self._likelihood = likelihood_of(problem)
         self._inner = inner
         self._systems = systems
         self._alpha: float | None = None
+        self._alphas: np.ndarray | None = None
         self._beta = 1.0
         self._least_error = 0.0
 
@@ -136,20 +154,35 @@ class EvidenceControl:
         if self._alpha is None:
             return None
         sums = self._systems.prepare(point).sums()
-        return self._likelihood.evidence(
-            self._alpha, self._beta, sums, point.data_loss, point.theta
+        relative = self._relative()
+        found = self._likelihood.evidence(
+            self._alpha,
+            self._beta,
+            sums,
+            point.data_loss,
+            point.theta if relative is None else np.sqrt(relative) * point.theta,
+        )
+        if self._alphas is None:
+            return found
+        return replace(
+            found, regularization=self._regularization, alphas=tuple(self._alphas.tolist())
         )
 
     def state(self) -> State:
         """Return alpha, beta, and the state of the inner method."""
-        return {**take(self, "_alpha", "_beta", "_least_error"), "inner": self._inner.state()}
+        own = take(self, "_alpha", "_beta", "_least_error")
+        alphas = None if self._alphas is None else self._alphas.copy()
+        return {**own, "alphas": alphas, "inner": self._inner.state()}
 
     def restore(self, state: State) -> None:
         """Take the state over, and give the problem the l2 of then."""
         put(self, state, "_alpha", "_beta", "_least_error")
         self._inner.restore(state["inner"])
         if self._alpha is not None:
-            self._problem.reweigh(self._likelihood.l2(self._alpha, self._beta))
+            if self._classes is not None:
+                alphas = as_float_vector("alphas", state["alphas"], self._sizes.size)
+                self._alphas = np.array(alphas)
+            self._problem.reweigh(self._likelihood.l2(self._alpha, self._beta), self._relative())
 
     def _begin(self, point: Linearisation) -> None:
         """Set the first alpha and beta as if every parameter, and all the error, counted."""
@@ -160,17 +193,23 @@ class EvidenceControl:
         if likelihood.gaussian and error > 0.0:
             beta = likelihood.n_observations / (2.0 * error)
         length = float(point.theta @ point.theta)
-        self._set(point, point.n_params / length if length > 0.0 else beta, beta)
+        alpha = point.n_params / length if length > 0.0 else beta
+        if self._classes is not None:
+            self._alphas = np.full(self._sizes.size, alpha)
+        self._set(point, alpha, beta)
 
     def _update(self, point: Linearisation) -> tuple[float, float]:
         """Update alpha and beta at a point; return gamma, and the relative change of l2."""
         likelihood, before = self._likelihood, float(point.l2)
-        gamma = self._systems.prepare(point).sums().effective
+        sums = self._systems.prepare(point).sums()
+        gamma = sums.effective
         beta = 1.0
         if likelihood.gaussian:
             n = likelihood.n_observations
             error = max(likelihood.unit * float(point.data_loss), self._least_error)
             beta = max(n - gamma, LEAST_FREE * n) / (2.0 * error) if error > 0.0 else self._beta
+        if self._alphas is not None:
+            return gamma, self._update_classes(point, sums, beta)
         if gamma > LEAST_EFFECTIVE:
             alpha = gamma / float(point.theta @ point.theta)
         else:
@@ -178,11 +217,36 @@ class EvidenceControl:
         self._set(point, alpha, beta)
         return gamma, abs(point.l2 - before) / before
 
+    def _update_classes(self, point: Linearisation, sums: CurvatureSums, beta: float) -> float:
+        """Update the alpha of each class and beta; return the largest change of an l2.
+
+        Of a class that has all but left the network only its share counts: its alpha grows
+        without limit, and changes nothing.
+        """
+        assert self._alphas is not None
+        assert self._classes is not None
+        assert sums.held is not None
+        gammas = self._sizes - np.bincount(self._classes, sums.held)
+        lengths = np.bincount(self._classes, point.theta**2)
+        alphas, before = self._alphas.copy(), self._alphas / self._beta
+        counted = (gammas > LEAST_OF_CLASS) & (lengths > 0.0)
+        alphas[counted] = gammas[counted] / lengths[counted]
+        alphas[~counted] *= beta / self._beta  # their l2 is held
+        changes = np.abs(alphas / beta - before) / before
+        self._alphas = alphas
+        self._set(point, relative_precisions(self._classes, alphas)[0], beta)
+        return float(np.max(changes * np.minimum(1.0, np.maximum(gammas, 0.0))))
+
+    def _relative(self) -> np.ndarray | None:
+        if self._classes is None or self._alphas is None:
+            return None
+        return relative_precisions(self._classes, self._alphas)[1]
+
     def _set(self, point: Linearisation, alpha: float, beta: float) -> None:
-        l2 = self._likelihood.l2(alpha, beta)
+        l2, relative = self._likelihood.l2(alpha, beta), self._relative()
         self._alpha, self._beta = alpha, beta
-        self._problem.reweigh(l2)
-        point.reweigh(l2)
+        self._problem.reweigh(l2, relative)
+        point.reweigh(l2, relative)
 
 
 def check_regularization(
@@ -206,21 +270,26 @@ def check_regularization(
     """
     if value is None:
         return
-    if value != "bayesian":
-        raise unknown_name("regularization", value, ("bayesian",))
+    if value not in REGULARIZATIONS:
+        raise unknown_name("regularization", value, REGULARIZATIONS)
     if method != "lm":
-        raise ValueError(f"regularization='bayesian' goes with method 'lm', not {method!r}")
+        raise ValueError(f"regularization={value!r} goes with method 'lm', not {method!r}")
     if solver == "lsqr":
         raise ValueError(
-            "regularization='bayesian' counts parameters by a factor, which solver 'lsqr' has "
+            f"regularization={value!r} counts parameters by a factor, which solver 'lsqr' has "
             "not: use 'cholesky', 'dual' or 'qr'"
+        )
+    if solver == "dual" and value != "bayesian":
+        raise ValueError(
+            f"regularization={value!r} has several weight decays, with which solver 'dual' does "
+            "not go: use 'cholesky' or 'qr'"
         )
     for name in REFUSED:
         if given[name]:
-            raise ValueError(f"{name} does not go with regularization='bayesian'")
+            raise ValueError(f"{name} does not go with regularization={value!r}")
     if problem.l2 > 0.0:
         raise ValueError(
-            f"regularization='bayesian' chooses l2, but the problem has l2 = {problem.l2}: make "
+            f"regularization={value!r} chooses l2, but the problem has l2 = {problem.l2}: make "
             "it with l2=0"
         )
     likelihood_of(problem)

@@ -44,6 +44,11 @@ class Evidence:
         The weight of ``|theta|^2 / 2`` beside the mean loss that alpha and beta amount to.
     n_params, n_observations : int
         N, and T n_L (samples of weight zero left out).
+    regularization : str
+        "bayesian", one alpha for all parameters, or "bayesian-units".
+    alphas : tuple of float, or None
+        With several: that of each class (`fastggn.training.priors.prior_classes`). Then `alpha`
+        is their geometric mean over the parameters, and `l2` goes with that.
     """
 
     alpha: float
@@ -53,22 +58,36 @@ class Evidence:
     l2: float
     n_params: int
     n_observations: int
+    regularization: str = "bayesian"
+    alphas: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Take a list of alphas, as a file has it."""
+        if self.alphas is not None:
+            object.__setattr__(self, "alphas", tuple(float(alpha) for alpha in self.alphas))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
-        return asdict(self)
+        alphas = None if self.alphas is None else list(self.alphas)
+        return {**asdict(self), "alphas": alphas}
 
     def __str__(self) -> str:
         """Return a table."""
         return "\n".join(
             [
                 f"effective parameters   {self.effective_parameters:.6g} of {self.n_params}",
-                f"alpha (prior)          {self.alpha:.6g}",
+                f"alpha (prior)          {self.alpha:.6g}" + self._spread(),
                 f"beta (noise)           {self.beta:.6g}",
                 f"l2                     {self.l2:.6g}",
                 f"log evidence           {self.log_evidence:.6g}",
             ]
         )
+
+    def _spread(self) -> str:
+        if self.alphas is None:
+            return ""
+        low, high = min(self.alphas), max(self.alphas)
+        return f" ({low:.3g} to {high:.3g} in {len(self.alphas)} classes)"
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def train(
     precision: Literal["float64", "mixed"] = "float64",
     batch_size: int | None = None,
     regularizer: NullSpace | None = None,
-    regularization: Literal["bayesian"] | None = None,
+    regularization: Literal["bayesian", "bayesian-units"] | None = None,
     escape: Literal["negative_curvature", "noise"] | None = None,
     grad_tol: float = 1e-10,
     loss_tol: float = 0.0,
@@ -127,11 +127,12 @@ def train(
         Mini-batches for "lm", "ggn" and "adam".
     regularizer : NullSpace, optional
         Makes a singular problem well-posed without moving its minimum: `fastggn.NullSpace`.
-    regularization : {"bayesian"}, optional
+    regularization : {"bayesian", "bayesian-units"}, optional
         For "lm": choose the weight decay by the evidence, anew after every step, as MATLAB's
         trainbr does (MacKay 1992; Foresee and Hagan 1997). The loss and the gradient of the run
         are those with the l2 of the moment; `TrainResult.evidence` has what came out. Losses
         "squared", "softmax_cross_entropy" and "logistic"; solvers "cholesky", "dual" and "qr".
+        "bayesian-units" has a weight decay for each hidden unit (not with "dual").
     escape : {"negative_curvature", "noise"}, optional
         Where the run has settled, try to leave a strict saddle: along the lowest eigenvector
         of the Hessian, or by Gaussian noise and descent; the run goes on where the loss fell.

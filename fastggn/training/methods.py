@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastggn.solvers import spares_biases
+from fastggn.solvers import choose_solver, spares_biases
 from fastggn.training.alternating import Alternating, Handover, smaller_side
 from fastggn.training.bayesian import EvidenceControl, KeptSystems
 from fastggn.training.clock import Clock
@@ -92,7 +92,7 @@ def make_method(
             geodesic = systems.solver.name != "lsqr"
         steps = LevenbergMarquardt(problem, systems, options.damping, geodesic, step_test)
         if isinstance(systems, KeptSystems):
-            return EvidenceControl(problem, steps, systems)
+            return EvidenceControl(problem, steps, systems, str(options.regularization))
         return steps
     return StochasticLevenbergMarquardt(
         problem, systems, batch_size, options.damping, rng, clock, step_test
@@ -117,9 +117,14 @@ def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems
     undamped = options.method == "ggn"
     minimum_norm = undamped or options.regularizer is not None
     kind = Systems if options.regularization is None else KeptSystems
+    solver = options.solver
+    if options.regularization == "bayesian-units" and solver == "auto":
+        # Several weight decays have no dual form.
+        chosen = choose_solver(solver, shape, needs_minimum_norm=False)[0].name
+        solver = "cholesky" if chosen == "dual" else solver
     return kind(
         shape,
-        options.solver,
+        solver,
         needs_minimum_norm=minimum_norm and (problem.l2 == 0.0 or spares_biases(problem)),
         # More damping first, where the method has one to raise within an iteration.
         patience=0 if undamped or batch_size is not None else PATIENCE,

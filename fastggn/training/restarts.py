@@ -25,6 +25,7 @@ from fastggn.training.options import Options, check_options
 from fastggn.training.result import History, TrainResult
 
 if TYPE_CHECKING:
+    from fastggn.bayesian import PosteriorMixture
     from fastggn.problem import Problem
 
 __all__ = ["Restarts", "RestartsResult", "train_restarts"]
@@ -73,6 +74,19 @@ class RestartsResult:
 
         runs = {f"seed {seed}": run.history for seed, run in self.results.items() if run.history}
         return compare_curves(runs, path=path)
+
+    def posterior(self, problem: Problem) -> PosteriorMixture:
+        """Return the even mixture of the Laplace posteriors of all runs that did not fail.
+
+        Parameters
+        ----------
+        problem : Problem
+            The one that was trained on, or other samples for the same network.
+        """
+        from fastggn.bayesian import PosteriorMixture
+
+        kept = [run for run in self.results.values() if np.isfinite(_merit(run))]
+        return PosteriorMixture([run.posterior(problem) for run in kept])
 
     def to_dict(self) -> dict[str, Any]:
         """Return seeds and outcomes as plain values, without theta and history."""
