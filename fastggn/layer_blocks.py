@@ -12,9 +12,9 @@ from fastggn.jacobian import FactoredJacobian
 from fastggn.kernels.layout import D_ROW, PHI_IN, UNIT_ROW
 from fastggn.linearisation import Objective
 from fastggn.parallel.threads import one_pool
-from fastggn.workspace import Block
+from fastggn.workspace import Block, Plan
 
-__all__ = ["LayerBlock", "layer_blocks", "layer_outputs"]
+__all__ = ["LayerBlock", "layer_blocks", "layer_outputs", "layer_sensitivities"]
 
 FloatArray = NDArray[np.float64]
 
@@ -141,4 +141,13 @@ def layer_outputs(rows: FactoredJacobian) -> list[FloatArray]:
         for phi, start in zip(out, starts, strict=True):
             whole = slice(0, block.size)
             phi[:, block.start : block.stop] = block.by_sample(start, phi.shape[0], whole).T
+    return out
+
+
+def layer_sensitivities(plan: Plan, parts: Iterator[LayerBlock]) -> list[FloatArray]:
+    """Return Psi_1..Psi_L of all samples of this process, shapes (T, n_l, n_L)."""
+    out = [np.empty((plan.n_samples, n, plan.n_outputs)) for n in plan.net.widths[1:]]
+    for part in parts:
+        for target, psi in zip(out, part.sensitivities, strict=True):
+            target[part.start : part.stop] = psi
     return out

@@ -19,7 +19,7 @@ from fastggn.penalty import Penalty
 from fastggn.samples import Samples
 from fastggn.workspace import Block, Plan, WorkspacePool
 
-__all__ = ["Linearisation", "Objective"]
+__all__ = ["Linearisation", "Objective", "unweighted_rows"]
 
 FloatArray = NDArray[np.float64]
 
@@ -355,3 +355,20 @@ class Linearisation:
         """Return the decrease of the quadratic model along `step` (N,), at the cost of one J v."""
         promised = -float(self.gradient @ step)
         return promised - 0.5 * (self._curvature(step) + self._decayed(step))
+
+
+def unweighted_rows(
+    objective: Objective, theta: FloatArray, spaces: WorkspacePool
+) -> FactoredJacobian:
+    """Return the Jacobian of the outputs: neither the loss nor weights enter it."""
+    return FactoredJacobian(
+        objective.plan,
+        objective.samples,
+        theta,
+        None,
+        objective.plan.n_outputs,
+        spaces,
+        isotropic=True,
+        comm=objective.comm,
+        helpers=objective.helpers,
+    )

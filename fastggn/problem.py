@@ -15,8 +15,8 @@ from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check
 from fastggn.errors import as_float_vector, check_positive, checked_flag, unknown_name
 from fastggn.glance import Glance
 from fastggn.jacobian import FactoredJacobian, KhatriRaoJacobian
-from fastggn.layer_blocks import LayerBlock, layer_blocks, layer_outputs
-from fastggn.linearisation import Linearisation, Objective
+from fastggn.layer_blocks import LayerBlock, layer_blocks, layer_outputs, layer_sensitivities
+from fastggn.linearisation import Linearisation, Objective, unweighted_rows
 from fastggn.losses import Loss, get_loss
 from fastggn.network import MLP
 from fastggn.parallel.comm import Comm, as_comm
@@ -334,18 +334,7 @@ class Problem:
         return KhatriRaoJacobian(self._unweighted(theta))
 
     def _unweighted(self, theta: ArrayLike, objective: Objective | None = None) -> FactoredJacobian:
-        objective = objective or self._objective
-        return FactoredJacobian(
-            objective.plan,
-            objective.samples,
-            self._theta(theta),
-            None,
-            self.n_outputs,
-            self._spaces,
-            isotropic=True,
-            comm=objective.comm,
-            helpers=objective.helpers,
-        )
+        return unweighted_rows(objective or self._objective, self._theta(theta), self._spaces)
 
     def ggn(self, theta: ArrayLike) -> FloatArray:
         """Return the generalised Gauss-Newton matrix (1/T) J^T H_E J + l2 I, shape (N, N).
@@ -405,10 +394,4 @@ class Problem:
         list of ndarray, shapes (T, n_l, n_L)
             Psi_l^(i) = d F(x_i) / d z_l, transposed (Shen 2018, Eq. 20).
         """
-        widths = self.network.widths[1:]
-        own = self._objective.plan.n_samples
-        out = [np.empty((own, n, self.n_outputs)) for n in widths]
-        for part in self.layer_blocks(theta):
-            for target, psi in zip(out, part.sensitivities, strict=True):
-                target[part.start : part.stop] = psi
-        return out
+        return layer_sensitivities(self._objective.plan, self.layer_blocks(theta))
