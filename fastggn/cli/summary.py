@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastggn.cli.samples import Samples
     from fastggn.network import MLP
     from fastggn.problem import Problem
+    from fastggn.reporting.findings import Spectrum
     from fastggn.training import TrainResult
     from fastggn.training.evidence import Evidence
 
@@ -53,10 +54,12 @@ def print_summary(
     accuracy: float | None,
     held_out: Array | None = None,
     written: Iterable[tuple[str, str]] = (),
+    spectrum: Spectrum | None = None,
 ) -> None:
     """Print the outcome of a run as a table to the standard output stream.
 
-    `written` names what stands beside the model: what it is, and where.
+    `written` names what stands beside the model: what it is, and where; `spectrum` is that of the
+    Jacobian, where a report has computed it already.
     """
     rows = [
         ("network", f"{network_name(problem.network)} ({problem.n_params} parameters)"),
@@ -77,7 +80,7 @@ def print_summary(
         ("iterations", str(result.n_iter)),
         ("time", f"{result.seconds:.2f} s"),
         ("solver", result.solver),
-        ("rank of the Jacobian", _rank(problem, result)),
+        ("rank of the Jacobian", _rank(problem, result, spectrum)),
         ("status", f"{result.status}: {result.message}"),
         ("model", settings.out),
         *written,
@@ -127,10 +130,13 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
-def _rank(problem: Problem, result: TrainResult) -> str:
+def _rank(problem: Problem, result: TrainResult, spectrum: Spectrum | None) -> str:
     """Return the rank of the Jacobian beside its largest possible value, if it is cheap enough."""
     n_rows, n_params = problem.n_samples * problem.n_outputs, problem.n_params
     if 2.0 * n_rows * n_params * min(n_rows, n_params) > MOST_RANK_OPERATIONS:
-        return "not computed for a problem of this size: problem.jacobian(theta).rank()"
-    rank = problem.jacobian(result.theta).rank()
+        return "not computed for a problem of this size: fastggn rank MODEL does at any"
+    if spectrum is not None and spectrum.rank is not None:
+        rank = spectrum.rank.rank
+    else:
+        rank = problem.jacobian(result.theta).rank()
     return f"{rank} of {min(n_rows, n_params)} (T n_L = {n_rows}, N = {n_params})"

@@ -19,6 +19,7 @@ Function = Callable[[FloatArray], NDArray[Any]]
 GRID = 301
 MARGIN = 0.04  # of the range of the samples, around them
 MOST_DOTS = 5000
+MOST_IN_REGIONS = 1200  # more of them hide the regions
 
 
 def plot_decisions(
@@ -174,11 +175,11 @@ def plot_output(
 def _samples(
     ax: Any, X: FloatArray, labels: NDArray[Any], given: NDArray[Any], named: list[str]
 ) -> None:
-    every = -(-X.shape[0] // MOST_DOTS)
-    X, labels, given = X[::every], labels[::every], given[::every]
+    every = -(-X.shape[0] // MOST_IN_REGIONS)
     size = 5.0 if X.shape[0] <= 500 else 3.0
+    chosen = np.arange(X.shape[0]) % every == 0
     for k, name in enumerate(named):
-        own = labels == k
+        own = chosen & (labels == k)
         if own.any():
             # Filled and open in turn, so that six markers tell twelve classes apart.
             fill = "white" if (k + k // len(MARKERS[:5])) % 2 == 0 else "black"
@@ -187,9 +188,11 @@ def _samples(
                     label=f"class {plain(name)}")  # fmt: skip
     wrong = labels != given
     if wrong.any():
-        count = f"{np.count_nonzero(wrong)}" + ("" if every == 1 else f" of every {every}th")
-        ax.plot(X[wrong, 0], X[wrong, 1], "x", color="tab:red", markersize=2.0 * size,
-                markeredgewidth=1.8, label=f"wrong ({count})")  # fmt: skip
+        shown = X[wrong][:: -(-np.count_nonzero(wrong) // MOST_DOTS)]
+        ax.plot(shown[:, 0], shown[:, 1], "x", color="tab:red", markersize=2.0 * size,
+                markeredgewidth=1.8, label=f"wrong ({np.count_nonzero(wrong)})")  # fmt: skip
+    if every > 1:
+        ax.plot([], [], " ", label=f"dots: 1 sample of {every}")
 
 
 def _inputs(X: ArrayLike, widths: tuple[int, ...]) -> FloatArray:
