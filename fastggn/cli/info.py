@@ -53,6 +53,7 @@ KNOWN = {
     "method": ("training", "method"),
     "solver": ("training", "solver"),
     "seed": ("training", "seed"),
+    "best start, seed": ("training", "start_seed"),
     "loss": ("training", "loss"),
     "validation loss": ("training", "validation_loss"),
     "gradient norm": ("training", "gradient_norm"),
