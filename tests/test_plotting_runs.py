@@ -257,6 +257,13 @@ def test_wrong_samples_are_crossed():
     assert (*x, *y) == (1.0, 1.0)
 
 
+def test_ten_classes_have_ten_looks():
+    X = np.random.default_rng(0).uniform(size=(40, 2))
+    figure = drawn(plot_decisions(lambda p: np.zeros(len(p), int), X, np.arange(40) % 10))
+    classes = [e for e in figure.axes[0].get_lines() if str(e.get_label()).startswith("class")]
+    assert len({(e.get_marker(), e.get_markerfacecolor()) for e in classes}) == 10
+
+
 def test_many_samples_leave_the_regions_visible(monkeypatch):
     monkeypatch.setattr("fastggn.plotting.decisions.MOST_IN_REGIONS", 10)
     X = np.random.default_rng(0).uniform(size=(25, 2))

@@ -89,7 +89,7 @@ def plot_decisions(
     angles = np.linspace(0.0, 2.0 * np.pi, 361)
     for number, radius in enumerate(circles):
         pair.plot(radius * np.cos(angles), radius * np.sin(angles), color="tab:red",
-                  linestyle=(0, (5, 3)), linewidth=1.6,
+                  linestyle=(0, (5, 3)), linewidth=1.6, path_effects=_halo(),
                   label=None if number else "true boundary")  # fmt: skip
     pair.grid(False)
     if circles:
@@ -181,8 +181,8 @@ def _samples(
     for k, name in enumerate(named):
         own = chosen & (labels == k)
         if own.any():
-            # Filled and open in turn, so that six markers tell twelve classes apart.
-            fill = "white" if (k + k // len(MARKERS[:5])) % 2 == 0 else "black"
+            # Open and filled in turn: 5 is odd, so five markers tell ten classes apart.
+            fill = "white" if k % 2 == 0 else "black"
             ax.plot(X[own, 0], X[own, 1], MARKERS[k % 5], color="black", markersize=size,
                     markerfacecolor=fill, markeredgewidth=0.6,
                     label=f"class {plain(name)}")  # fmt: skip
@@ -190,9 +190,17 @@ def _samples(
     if wrong.any():
         shown = X[wrong][:: -(-np.count_nonzero(wrong) // MOST_DOTS)]
         ax.plot(shown[:, 0], shown[:, 1], "x", color="tab:red", markersize=2.0 * size,
-                markeredgewidth=1.8, label=f"wrong ({np.count_nonzero(wrong)})")  # fmt: skip
+                markeredgewidth=1.8, path_effects=_halo(), zorder=5,
+                label=f"wrong ({np.count_nonzero(wrong)})")  # fmt: skip
     if every > 1:
         ax.plot([], [], " ", label=f"dots: 1 sample of {every}")
+
+
+def _halo() -> list[Any]:
+    """Let red stand out from grey where colours cannot be seen."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=3.4, foreground="white")]
 
 
 def _inputs(X: ArrayLike, widths: tuple[int, ...]) -> FloatArray:
