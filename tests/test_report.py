@@ -268,6 +268,8 @@ def test_many_outputs_and_inputs(tmp_path, monkeypatch):
     found = Page((tmp_path / "r.html").read_bytes())
     assert found.faults == [] and "the first 12 of 15" in found.text
     assert "x11 and 8 more" in found.text
+    residuals = problem.outputs(result.theta) - problem.targets
+    assert f"y0 {np.sqrt(np.mean(residuals[:, 0] ** 2)):.6g}, y1" in found.text
     assert "Not drawn: the network has 20 inputs" in found.text
 
 

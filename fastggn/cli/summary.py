@@ -69,9 +69,9 @@ def print_summary(
     ]
     if accuracy is not None:
         rows.append(("accuracy", f"{100 * accuracy:.2f} % of the training samples"))
-    if (error := samples.rms_error(problem.outputs(result.theta))) is not None:
+    if (errors := samples.rms_errors(problem.outputs(result.theta))) is not None:
         units = "" if samples.scale_Y is None else ", in the units of the target"
-        rows.append(("rms error", f"{error:.6g}{units}"))
+        rows.append(("rms error", f"{_listed(samples, errors)}{units}"))
     if samples.held_out is not None and held_out is not None:
         rows += _validation(samples.held_out, result, held_out)
     if result.evidence is not None:
@@ -100,9 +100,16 @@ def _validation(held_out: Samples, result: TrainResult, outputs: Array) -> list[
         rows.append(
             ("", f"accuracy {100 * accuracy:.2f} % of {held_out.n_samples} held-out samples")
         )
-    if (error := held_out.rms_error(outputs)) is not None:
-        rows.append(("", f"rms error {error:.6g} on {held_out.n_samples} held-out samples"))
+    if (errors := held_out.rms_errors(outputs)) is not None:
+        words = _listed(held_out, errors)
+        rows.append(("", f"rms error {words} on {held_out.n_samples} held-out samples"))
     return rows
+
+
+def _listed(samples: Samples, errors: Array) -> str:
+    from fastggn.reporting.notes import listed_errors
+
+    return listed_errors(samples.targets, errors)
 
 
 def _evidence(found: Evidence, samples: Samples) -> list[tuple[str, str]]:
