@@ -135,10 +135,11 @@ def thread_scaling(pyplot: Any, folder: Path, size: str) -> None:
     for k, n in enumerate(counts):
         places = np.arange(len(jobs)) + (k - (len(counts) - 1) / 2) * width
         shade = str(0.8 - 0.6 * k / max(1, len(counts) - 1))
-        axes.bar(places, gains[:, k], 0.9 * width, color=shade, label=f"{n} threads")
+        axes.bar(places, gains[:, k], 0.9 * width, color=shade, label=f"{n} thread{'s' * (n > 1)}")
         axes.axhline(n, color=PEER, linestyle="--", linewidth=0.8)
     axes.set_xticks(np.arange(len(jobs)), list(jobs))
-    axes.legend(frameon=True, loc="lower right", title="dashed: ideal")
+    axes.set_ylim(0.0, 1.25 * max(counts))  # room for the legend above the bars
+    axes.legend(frameon=True, loc="upper center", ncols=len(counts), title="dashed: ideal")
     _save(pyplot, figure, folder / "threads.png")
 
 

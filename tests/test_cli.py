@@ -387,6 +387,12 @@ def test_bad_input_is_one_line_and_code_2(run, arguments, words):
     assert not Path("model.npz").exists()
 
 
+def test_no_command_shows_the_help(run):
+    result = run()
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith("Usage: ") and "\n  train " in result.stderr
+
+
 def test_bad_commands(run):
     one_line(run("tran"), 2, "tran")
     one_line(run("info", "nowhere.npz"), 2, "there is no such file")

@@ -167,6 +167,7 @@ def test_a_picture_is_written(folder, monkeypatch):
     for name, head in (("x.png", b"\x89PNG"), ("x.pdf", b"%PDF")):
         result = CliRunner().invoke(main, ["plot", "four.npz", "--kind", "curve", "-o", name])
         assert result.exit_code == 0 and Path(name).read_bytes().startswith(head)
+        assert result.stdout == f"{name}: curve\n"
 
 
 @pytest.mark.parametrize(
@@ -176,7 +177,7 @@ def test_a_picture_is_written(folder, monkeypatch):
         (["four.npz", "--kind", "pie"], "'pie' is not one of"),
         (["four.npz"], "--kind"),
         (["houses.npz", "--kind", "residuals"], "give DATA"),
-        (["four.npz", "--kind", "eigenvalues"], "not critical"),
+        (["four.npz", "--kind", "eigenvalues"], "not stand at a critical point"),
         (["four.npz", "--kind", "line", "--direction", "up"], "'up' is unknown"),
         (["four.npz", "--kind", "line", "--direction", "lowest,highest"], "one name"),
         (["four.npz", "--kind", "plane", "--direction", "a,b,c"], "one or two names"),

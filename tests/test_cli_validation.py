@@ -181,7 +181,10 @@ def test_options_of_a_config_file(run):
         (["good.csv", "--validation", "wide.csv"], ["the inputs a, b, c; DATA has a, b"]),
         (["good.csv", "--validation", "swapped.csv"], ["the inputs b, a; DATA has a, b"]),
         (["good.csv", "--validation", "nan.csv"], ["line 2, column 1 ('a') is nan"]),
-        (["good.csv", "--patience", "3"], ["patience goes with validation"]),
+        (
+            ["good.csv", "--patience", "3"],
+            ["--patience goes with validation", "--validation-fraction"],
+        ),
         (["good.csv", "--validation-tol", "0.1"], ["validation_tol goes with validation"]),
         (["good.csv", "--validation", "good.csv", "--patience", "0"], ["--patience"]),
     ],

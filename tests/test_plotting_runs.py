@@ -257,6 +257,25 @@ def test_wrong_samples_are_crossed():
     assert (*x, *y) == (1.0, 1.0)
 
 
+def test_ten_classes_have_ten_looks():
+    X = np.random.default_rng(0).uniform(size=(40, 2))
+    figure = drawn(plot_decisions(lambda p: np.zeros(len(p), int), X, np.arange(40) % 10))
+    classes = [e for e in figure.axes[0].get_lines() if str(e.get_label()).startswith("class")]
+    assert len({(e.get_marker(), e.get_markerfacecolor()) for e in classes}) == 10
+
+
+def test_many_samples_leave_the_regions_visible(monkeypatch):
+    monkeypatch.setattr("fastggn.plotting.decisions.MOST_IN_REGIONS", 10)
+    X = np.random.default_rng(0).uniform(size=(25, 2))
+    labels = np.zeros(25, int)
+    labels[[4, 9]] = 1
+    figure = drawn(plot_decisions(lambda p: np.zeros(len(p), int), X, labels))
+    shown = {text.get_text() for text in figure.axes[0].get_legend().get_texts()}
+    assert {"wrong (2)", "dots: 1 sample of 3"} <= shown  # every wrong one is crossed
+    assert len(line(figure.axes[0], "wrong (2)")[0]) == 2
+    assert len(line(figure.axes[0], "class 0")[0]) == 8  # of 0, 3, ..., 24, without 9
+
+
 def test_output_of_one_and_two_inputs():
     X = np.linspace(-1, 1, 11)[:, None]
     figure = drawn(plot_output(lambda p: 2.0 * p[:, 0], X, X[:, 0], names=["t (s)"], target="v"))

@@ -19,6 +19,7 @@ from test_mpi import launch, needs_mpi
 
 import fastggn as fg
 from fastggn.cli import main
+from fastggn.jacobian import KhatriRaoJacobian
 from fastggn.reporting import SampleNotes, make_pictures, page
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -267,6 +268,8 @@ def test_many_outputs_and_inputs(tmp_path, monkeypatch):
     found = Page((tmp_path / "r.html").read_bytes())
     assert found.faults == [] and "the first 12 of 15" in found.text
     assert "x11 and 8 more" in found.text
+    residuals = problem.outputs(result.theta) - problem.targets
+    assert f"y0 {np.sqrt(np.mean(residuals[:, 0] ** 2)):.6g}, y1" in found.text
     assert "Not drawn: the network has 20 inputs" in found.text
 
 
@@ -392,9 +395,15 @@ def test_pictures_by_themselves(problem, result):
 # --- the command line ---------------------------------------------------------------------------
 
 
-def test_train_writes_the_report(run):
+def test_train_writes_the_report(run, monkeypatch):
+    calls = []
+    values = KhatriRaoJacobian.singular_values
+    monkeypatch.setattr(
+        KhatriRaoJacobian, "singular_values", lambda J: calls.append(J) or values(J)
+    )
     result = run("train", *SMALL, "--seed", 3, "--report", "r.html", "--plot-dir", "pictures/of")
     assert result.exit_code == 0, result.output
+    assert len(calls) == 1  # for summary, page and pictures together
     assert re.search(r"^report +r\.html", result.stdout, re.MULTILINE)
     found = Page(Path("r.html").read_bytes())
     assert found.faults == [] and len(found.all("img")) == 4

@@ -231,7 +231,10 @@ def loss_plane(
 
 
 def _distinct(first: str, second: str) -> tuple[str, str]:
-    return (f"{first} 1", f"{second} 2") if first == second else (first, second)
+    if first != second:
+        return first, second
+    what, comma, how = first.partition(",")
+    return f"{what} 1{comma}{how}", f"{what} 2{comma}{how}"
 
 
 def _is_pair(value: Any) -> bool:

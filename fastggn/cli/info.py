@@ -53,7 +53,9 @@ KNOWN = {
     "method": ("training", "method"),
     "solver": ("training", "solver"),
     "seed": ("training", "seed"),
+    "best start, seed": ("training", "start_seed"),
     "loss": ("training", "loss"),
+    "validation loss": ("training", "validation_loss"),
     "gradient norm": ("training", "gradient_norm"),
     "accuracy": ("training", "accuracy"),
     "iterations": ("training", "n_iter"),
@@ -81,7 +83,11 @@ def _describe(net: Any, metadata: dict[str, Any], theta: Any) -> list[tuple[str,
     if scaled:
         rows.append(("scales", "kept in the file: the network takes scaled inputs"))
     sections = {path[0] for path in KNOWN.values()}
-    rows += [(key, _text(metadata[key])) for key in metadata if key not in sections]
+    rows += [
+        (key, _text(value))
+        for key, value in metadata.items()
+        if key not in sections and value is not None
+    ]
     return rows
 
 

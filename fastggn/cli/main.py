@@ -75,6 +75,9 @@ def report(error: BaseException, place: str = "") -> int:
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone
         return INTERNAL_ERROR
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a command and nothing after it
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
     if isinstance(error, click.UsageError) and not isinstance(error, BadInput):
         path = error.ctx.command_path if error.ctx else "fastggn"
         _print_error(f"{place}{error.format_message()} (see: {path} --help)")

@@ -48,7 +48,12 @@ def bad_input() -> Iterator[None]:
         raise
     except MemoryError as error:
         raise BadInput(f"not enough memory: {error}") from error
-    except (ValueError, TypeError, OSError, ImportError) as error:
+    except OSError as error:
+        # Without the number: "x.npz: Permission denied".
+        named = error.filename is not None and error.strerror is not None
+        words = f"{error.filename}: {error.strerror}" if named else str(error)
+        raise BadInput(words) from error
+    except (ValueError, TypeError, ImportError) as error:
         raise BadInput(str(error)) from error
 
 

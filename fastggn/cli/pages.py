@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastggn.cli.samples import Samples
     from fastggn.problem import Problem
     from fastggn.reporting import SampleNotes
+    from fastggn.reporting.findings import Spectrum
     from fastggn.training import TrainResult
 
 __all__ = ["Pages", "repeating"]
@@ -58,6 +59,7 @@ class Pages:
         self._command = repeating(ctx, settings, problem.comm.size)
         self._failure = ""
         self.written: list[tuple[str, str]] = []
+        self.spectrum: Spectrum | None = None  # of the Jacobian, once something was written
 
     def check(self) -> None:
         """Check that all of it can be drawn and written; make the folder.
@@ -92,7 +94,10 @@ class Pages:
         settings = self._settings
         if settings.report is None and settings.plot_dir is None:
             return
+        from fastggn.reporting.findings import spectrum_of
+
         try:
+            self.spectrum = spectrum_of(self._problem, result.theta)
             if settings.report is not None:
                 self._write_report(result, settings.report)
             if settings.plot_dir is not None:
@@ -120,6 +125,7 @@ class Pages:
             options=asdict(self._settings),
             command=self._command,
             validation=self._validation,
+            spectrum=self.spectrum,
         )
         self.written.append(("report", path))
 
@@ -127,7 +133,7 @@ class Pages:
         from fastggn.plotting.style import save
         from fastggn.reporting import make_pictures
 
-        pictures = make_pictures(self._problem, result, self._notes())
+        pictures = make_pictures(self._problem, result, self._notes(), spectrum=self.spectrum)
         if self._problem.comm.rank > 0:
             return
         names = []

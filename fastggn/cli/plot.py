@@ -101,6 +101,7 @@ def plot(model: str, data: str | None, kind: str, out: str, **options: Any) -> i
             else:
                 figure = _picture(problem, theta, kind, metadata, data)
         save(figure, out)
+    click.echo(f"{out}: {kind}")
     return DONE
 
 
@@ -124,7 +125,13 @@ def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any]) -
     from fastggn.analysis import critical_point, loss_along, loss_plane
 
     if kind == "eigenvalues":
-        return critical_point(problem, theta).plot()
+        report = critical_point(problem, theta)
+        if report.label == "not_critical":
+            raise BadInput(
+                f"eigenvalues: the model does not stand at a critical point (gradient norm "
+                f"{report.gradient_norm:.2g}): train it longer, or see fastggn critical-point"
+            )
+        return report.plot()
     names = options["direction"]
     keywords = {"extent": options["extent"], "seed": options["seed"]}
     if options["points"] is not None:

@@ -146,19 +146,18 @@ class Samples:
         right = float(np.count_nonzero(predicted == self.labels))
         return self.comm.total(right) / self.n_samples
 
-    def rms_error(self, outputs: Array) -> float | None:
-        """Return the root mean squared error in the target's units, or None for classes."""
+    def rms_errors(self, outputs: Array) -> Array | None:
+        """Return the root mean squared error of each target in its units, or None for classes."""
         if self.labels is not None:
             return None
         Y = self.Y if is_streamed(self.Y) else self.Y.reshape(outputs.shape)
-        total = 0.0
+        total = np.zeros(self.n_outputs)
         for start, rows in in_parts(as_source("Y", Y, least=0)):
             error = outputs[start : start + rows.shape[0]] - rows
             if self.scale_Y is not None:
                 error = error * self.scale_Y.scale
-            total += float(np.square(error).sum())
-        total = self.comm.total(total)
-        return float(np.sqrt(total / (self.n_samples * self.n_outputs)))
+            total += np.square(error).sum(axis=0)
+        return np.asarray(np.sqrt(self.comm.sum(total) / self.n_samples))
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a model file keeps of the samples: enough to use the network."""

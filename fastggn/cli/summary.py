@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fastggn.cli.samples import Samples
     from fastggn.network import MLP
     from fastggn.problem import Problem
+    from fastggn.reporting.findings import Spectrum
     from fastggn.training import TrainResult
     from fastggn.training.evidence import Evidence
 
@@ -53,10 +54,12 @@ def print_summary(
     accuracy: float | None,
     held_out: Array | None = None,
     written: Iterable[tuple[str, str]] = (),
+    spectrum: Spectrum | None = None,
 ) -> None:
     """Print the outcome of a run as a table to the standard output stream.
 
-    `written` names what stands beside the model: what it is, and where.
+    `written` names what stands beside the model: what it is, and where; `spectrum` is that of the
+    Jacobian, where a report has computed it already.
     """
     rows = [
         ("network", f"{network_name(problem.network)} ({problem.n_params} parameters)"),
@@ -66,9 +69,9 @@ def print_summary(
     ]
     if accuracy is not None:
         rows.append(("accuracy", f"{100 * accuracy:.2f} % of the training samples"))
-    if (error := samples.rms_error(problem.outputs(result.theta))) is not None:
+    if (errors := samples.rms_errors(problem.outputs(result.theta))) is not None:
         units = "" if samples.scale_Y is None else ", in the units of the target"
-        rows.append(("rms error", f"{error:.6g}{units}"))
+        rows.append(("rms error", f"{_listed(samples, errors)}{units}"))
     if samples.held_out is not None and held_out is not None:
         rows += _validation(samples.held_out, result, held_out)
     if result.evidence is not None:
@@ -77,7 +80,7 @@ def print_summary(
         ("iterations", str(result.n_iter)),
         ("time", f"{result.seconds:.2f} s"),
         ("solver", result.solver),
-        ("rank of the Jacobian", _rank(problem, result)),
+        ("rank of the Jacobian", _rank(problem, result, spectrum)),
         ("status", f"{result.status}: {result.message}"),
         ("model", settings.out),
         *written,
@@ -97,9 +100,16 @@ def _validation(held_out: Samples, result: TrainResult, outputs: Array) -> list[
         rows.append(
             ("", f"accuracy {100 * accuracy:.2f} % of {held_out.n_samples} held-out samples")
         )
-    if (error := held_out.rms_error(outputs)) is not None:
-        rows.append(("", f"rms error {error:.6g} on {held_out.n_samples} held-out samples"))
+    if (errors := held_out.rms_errors(outputs)) is not None:
+        words = _listed(held_out, errors)
+        rows.append(("", f"rms error {words} on {held_out.n_samples} held-out samples"))
     return rows
+
+
+def _listed(samples: Samples, errors: Array) -> str:
+    from fastggn.reporting.notes import listed_errors
+
+    return listed_errors(samples.targets, errors)
 
 
 def _evidence(found: Evidence, samples: Samples) -> list[tuple[str, str]]:
@@ -127,10 +137,13 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     Console(highlight=False, markup=False).print(table)
 
 
-def _rank(problem: Problem, result: TrainResult) -> str:
+def _rank(problem: Problem, result: TrainResult, spectrum: Spectrum | None) -> str:
     """Return the rank of the Jacobian beside its largest possible value, if it is cheap enough."""
     n_rows, n_params = problem.n_samples * problem.n_outputs, problem.n_params
     if 2.0 * n_rows * n_params * min(n_rows, n_params) > MOST_RANK_OPERATIONS:
-        return "not computed for a problem of this size: problem.jacobian(theta).rank()"
-    rank = problem.jacobian(result.theta).rank()
+        return "not computed for a problem of this size: fastggn rank MODEL does at any"
+    if spectrum is not None and spectrum.rank is not None:
+        rank = spectrum.rank.rank
+    else:
+        rank = problem.jacobian(result.theta).rank()
     return f"{rank} of {min(n_rows, n_params)} (T n_L = {n_rows}, N = {n_params})"

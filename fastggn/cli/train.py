@@ -94,7 +94,7 @@ def train(ctx: click.Context, /, **options: Any) -> int:
             stop.release()
             pages.write(result)
             if not settings.quiet:
-                beside = held_out, pages.written
+                beside = held_out, pages.written, pages.spectrum
                 print_summary(settings, samples, problem, result, accuracy, *beside)
         stop.hold()
     pages.complain()
@@ -141,6 +141,11 @@ def _settle(ctx: click.Context, settings: Settings) -> Settings:
             settings = replace(settings, dataset=None)
     if settings.validation is not None and settings.validation_fraction is not None:
         raise BadInput("give --validation or --validation-fraction, not both")
+    held_out = settings.validation is not None or settings.validation_fraction is not None
+    if settings.patience is not None and not held_out:
+        raise BadInput(
+            "--patience goes with validation: give --validation-fraction 0.2, or --validation FILE"
+        )
     if settings.data is None and settings.validation is not None:
         raise BadInput(
             "--validation goes with DATA; of built-in samples --validation-fraction holds some out"

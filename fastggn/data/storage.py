@@ -133,7 +133,7 @@ def read_sealed(path: PathLike) -> dict[str, NDArray[Any]]:
         seal = stream.read()
         if not seal.startswith(SEAL):
             raise ArchiveError(
-                f"{path}: no seal at the end: not a fastggn file, or its end was cut or altered"
+                f"{path}: not a fastggn file, or its end was cut or altered: no seal there"
             )
         if _digest(stream) != seal[len(SEAL) :]:
             raise ArchiveError(f"{path}: damaged: the checksum does not match the content")

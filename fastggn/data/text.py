@@ -195,7 +195,8 @@ def _reason(cell: str) -> str:
     if not text:
         return "is empty; missing values are not filled in: remove the row or fill it"
     if not _is_number(text):
-        return f"holds the text {text[:40]!r}; every cell must be a number"
+        advice = "number classes, drop other text"
+        return f"holds the text {text[:40]!r}; every cell must be a number ({advice})"
     if not math.isfinite(float(text)):
         return f"is {text}; every cell must be finite"
     return ""

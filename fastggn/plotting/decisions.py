@@ -19,6 +19,7 @@ Function = Callable[[FloatArray], NDArray[Any]]
 GRID = 301
 MARGIN = 0.04  # of the range of the samples, around them
 MOST_DOTS = 5000
+MOST_IN_REGIONS = 1200  # more of them hide the regions
 
 
 def plot_decisions(
@@ -88,7 +89,7 @@ def plot_decisions(
     angles = np.linspace(0.0, 2.0 * np.pi, 361)
     for number, radius in enumerate(circles):
         pair.plot(radius * np.cos(angles), radius * np.sin(angles), color="tab:red",
-                  linestyle=(0, (5, 3)), linewidth=1.6,
+                  linestyle=(0, (5, 3)), linewidth=1.6, path_effects=_halo(),
                   label=None if number else "true boundary")  # fmt: skip
     pair.grid(False)
     if circles:
@@ -174,22 +175,32 @@ def plot_output(
 def _samples(
     ax: Any, X: FloatArray, labels: NDArray[Any], given: NDArray[Any], named: list[str]
 ) -> None:
-    every = -(-X.shape[0] // MOST_DOTS)
-    X, labels, given = X[::every], labels[::every], given[::every]
+    every = -(-X.shape[0] // MOST_IN_REGIONS)
     size = 5.0 if X.shape[0] <= 500 else 3.0
+    chosen = np.arange(X.shape[0]) % every == 0
     for k, name in enumerate(named):
-        own = labels == k
+        own = chosen & (labels == k)
         if own.any():
-            # Filled and open in turn, so that six markers tell twelve classes apart.
-            fill = "white" if (k + k // len(MARKERS[:5])) % 2 == 0 else "black"
+            # Open and filled in turn: 5 is odd, so five markers tell ten classes apart.
+            fill = "white" if k % 2 == 0 else "black"
             ax.plot(X[own, 0], X[own, 1], MARKERS[k % 5], color="black", markersize=size,
                     markerfacecolor=fill, markeredgewidth=0.6,
                     label=f"class {plain(name)}")  # fmt: skip
     wrong = labels != given
     if wrong.any():
-        count = f"{np.count_nonzero(wrong)}" + ("" if every == 1 else f" of every {every}th")
-        ax.plot(X[wrong, 0], X[wrong, 1], "x", color="tab:red", markersize=2.0 * size,
-                markeredgewidth=1.8, label=f"wrong ({count})")  # fmt: skip
+        shown = X[wrong][:: -(-np.count_nonzero(wrong) // MOST_DOTS)]
+        ax.plot(shown[:, 0], shown[:, 1], "x", color="tab:red", markersize=2.0 * size,
+                markeredgewidth=1.8, path_effects=_halo(), zorder=5,
+                label=f"wrong ({np.count_nonzero(wrong)})")  # fmt: skip
+    if every > 1:
+        ax.plot([], [], " ", label=f"dots: 1 sample of {every}")
+
+
+def _halo() -> list[Any]:
+    """Let red stand out from grey where colours cannot be seen."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=3.4, foreground="white")]
 
 
 def _inputs(X: ArrayLike, widths: tuple[int, ...]) -> FloatArray:

@@ -72,7 +72,7 @@ def draw_spectrum(s: NDArray[np.float64], found: Rank, title: str) -> Any:
     if tolerance > 0.0:
         ax.axhline(tolerance, color="black", linestyle="--", linewidth=1.0, label="tolerance")
     ax.set_xlabel("number of the singular value")
-    ax.set_ylabel("singular value of P(W)")
+    ax.set_ylabel("singular value of the Jacobian")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title(title)
     ax.legend(loc="best")

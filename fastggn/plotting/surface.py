@@ -125,6 +125,7 @@ def _projected(plane: LossPlane, points: Any) -> FloatArray:
 
 def _levels(figure: Any, ax: Any, plane: LossPlane) -> None:
     from matplotlib.colors import LogNorm
+    from matplotlib.patheffects import withStroke
 
     losses = np.ma.masked_invalid(plane.losses)
     finite = losses.compressed()
@@ -143,7 +144,9 @@ def _levels(figure: Any, ax: Any, plane: LossPlane) -> None:
     if high > low:
         lines = ax.contour(*plane.steps, losses, levels=levels[::3], colors="black",
                            linewidths=0.7)  # fmt: skip
-        ax.clabel(lines, fontsize=7, fmt="%.3g")
+        halo = [withStroke(linewidth=1.8, foreground="white")]  # the ground may be as dark
+        for text in ax.clabel(lines, fontsize=7, fmt="%.3g"):
+            text.set_path_effects(halo)
     ticks = levels[::4]
     bar = figure.colorbar(image, ax=ax, label="loss")
     bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from fastggn.problem import Problem
 
-__all__ = ["SampleNotes"]
+__all__ = ["SampleNotes", "listed_errors"]
 
 FloatArray = NDArray[np.float64]
 DECISIONS = (None, "argmax", "sign", "nearest")
+MOST_LISTED = 6
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,22 @@ class SampleNotes:
             return columns
         mean, scale = (np.asarray(self.scale_inputs[key]) for key in ("mean", "scale"))
         return np.asarray((columns - mean) / scale)
+
+
+def listed_errors(names: Sequence[str], errors: FloatArray) -> str:
+    """Return the error of each output in words: their units differ, so there is no mean of them.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Of the outputs.
+    errors : ndarray, shape (n_L,)
+    """
+    if errors.size == 1:
+        return f"{errors[0]:.6g}"
+    pairs = [f"{name} {error:.6g}" for name, error in zip(names, errors, strict=True)]
+    more = len(pairs) - MOST_LISTED
+    return ", ".join(pairs[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 def _undo(kept: Mapping[str, Any] | None, columns: FloatArray) -> FloatArray:

@@ -13,7 +13,7 @@ from fastggn import __version__
 from fastggn.parallel.config import configuration
 from fastggn.problem import Problem
 from fastggn.reporting.findings import Findings, Spectrum
-from fastggn.reporting.notes import SampleNotes
+from fastggn.reporting.notes import SampleNotes, listed_errors
 from fastggn.reporting.page import code, figure, paragraph, section, table, text
 from fastggn.reporting.pictures import Picture
 
@@ -108,11 +108,7 @@ def _quality(run: Run, found: Findings, prefix: str, which: str) -> list[tuple[s
         return [(f"{prefix}right classes", words)]
     if run.problem.loss_function.name == "logistic":  # logits have no error in units
         return []
-    return [(f"{prefix}rms error", f"{_total(found):.6g}{_units(run)}")]
-
-
-def _total(found: Findings) -> float:
-    return float(np.sqrt(np.square(found.rms).mean()))
+    return [(f"{prefix}rms error", f"{listed_errors(run.notes.targets, found.rms)}{_units(run)}")]
 
 
 def _units(run: Run) -> str:

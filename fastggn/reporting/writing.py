@@ -33,6 +33,7 @@ def report(
     options: Mapping[str, Any] | None = None,
     command: str | None = None,
     validation: Problem | None = None,
+    spectrum: Spectrum | None = None,
 ) -> None:
     """Write a training run as one HTML page that needs nothing outside it.
 
@@ -60,6 +61,8 @@ def report(
         What repeats the run.
     validation : Problem, optional
         Of samples that were held out, scaled as those of `problem`.
+    spectrum : Spectrum, optional
+        Of the Jacobian at ``result.theta``; computed where it is not given.
 
     Raises
     ------
@@ -87,7 +90,7 @@ def report(
         if problem.comm.rank == 0:
             check_report(path)
     found = findings(problem, result.theta, known)
-    spectrum = spectrum_of(problem, result.theta)
+    spectrum = spectrum or spectrum_of(problem, result.theta)
     digests = digests_of(problem)
     held_out = None if validation is None else findings(validation, result.theta, known)
     with problem.comm.together():
@@ -119,7 +122,11 @@ def check_report(path: str | os.PathLike[str]) -> None:
 
 
 def make_pictures(
-    problem: Problem, result: TrainResult, notes: SampleNotes | None = None
+    problem: Problem,
+    result: TrainResult,
+    notes: SampleNotes | None = None,
+    *,
+    spectrum: Spectrum | None = None,
 ) -> list[pictures.Picture]:
     """Return the pictures of a report; those that cannot be drawn have a reason in their place.
 
@@ -129,6 +136,8 @@ def make_pictures(
         Where its samples are shared by several ranks, all of them must call.
     result : TrainResult
     notes : SampleNotes, optional
+    spectrum : Spectrum, optional
+        Of the Jacobian at ``result.theta``; computed where it is not given.
 
     Raises
     ------
@@ -139,7 +148,7 @@ def make_pictures(
     """
     known = (notes or SampleNotes()).completed(problem)
     found = findings(problem, result.theta, known)
-    spectrum = spectrum_of(problem, result.theta)
+    spectrum = spectrum or spectrum_of(problem, result.theta)
     return _draw(problem, result, known, found, spectrum)
 
 
