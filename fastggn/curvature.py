@@ -21,19 +21,28 @@ _PANEL_BYTES = 64 * 2**20  # stored pair panels of the exact Hessian, at a time
 
 
 class GGNOperator(LinearOperator):  # type: ignore[misc]
-    """v -> (1/T) J^T H_E J v + l2 v, shape (N, N), by one tangent and one backward sweep."""
+    """v -> (1/T) J^T H_E J v + l2 v, shape (N, N): a tangent and a backward sweep, in one pass."""
 
     def __init__(self, lin: Linearisation) -> None:
         self._lin = lin
         super().__init__(np.dtype(np.float64), (lin.n_params, lin.n_params))
 
     def _matmat(self, V: FloatArray) -> FloatArray:
-        lin = self._lin
+        lin, rows = self._lin, self._lin.rows
         directions = np.ascontiguousarray(np.asarray(V, dtype=np.float64).T)
-        images = lin.rows.products(directions)
-        if lin.signs is not None:
-            images *= lin.signs
-        return np.asarray((lin.rows.transposed_products(images) + lin.decay * directions).T)
+        signs = lin.signs
+
+        def cotangents(block: Block) -> FloatArray:
+            """Return S D S^T J v of a block, so that one pass over the samples is enough."""
+            images = rows.by_factor("bos,pbo->pbs", block, block.tangents(directions))
+            if signs is not None:
+                columns = rows.n_columns
+                own = signs[block.start * columns : block.stop * columns]
+                images = images * own.reshape(block.size, columns)
+            return rows.weight * rows.by_factor("bos,pbs->pbo", block, images)
+
+        products = rows.pull_back(cotangents, directions.shape[0])
+        return np.asarray((products + lin.decay * directions).T)
 
     def _matvec(self, v: FloatArray) -> FloatArray:
         return self._matmat(np.reshape(v, (-1, 1)))[:, 0]

@@ -76,7 +76,7 @@ class FactoredJacobian:
         self._samples = samples
         self._factors = factors
         self._isotropic = isotropic
-        self._weight = weight
+        self.weight = weight
         self._root = float(np.sqrt(weight))
         self.comm = comm
         self._helpers = helpers
@@ -169,10 +169,10 @@ class FactoredJacobian:
         out = lend((plan.n_params, plan.n_params), np.float64)
         with workers_for(self._gram_operations(tiling)):  # those who assembled are awake
             if by_rows:
-                rows.expand_rows(tiling.tiles, lanes, self._weight, out)
+                rows.expand_rows(tiling.tiles, lanes, self.weight, out)
                 expansion.mirror(out)
             else:
-                expansion.expand(self.theta, plan.layers, tiling.tiles, lanes, self._weight, out)
+                expansion.expand(self.theta, plan.layers, tiling.tiles, lanes, self.weight, out)
         return out
 
     def _gram_operations(self, tiling: Tiling) -> float:
@@ -237,7 +237,7 @@ class FactoredJacobian:
         with workers_for(float(self.n_rows**2 * self.plan.n_units)):
             dual.dual_gram(self.plan.layers, pairs, block.ws, psi, block.size, out)
         self._helpers.sum(out)
-        out *= self._weight
+        out *= self.weight
         return out
 
     def row_blocks(self) -> Iterator[tuple[int, FloatArray]]:
@@ -278,7 +278,7 @@ class FactoredJacobian:
             self.comm.sum(part)
         total = self.comm.total(total)
         scale = 1.0 / total if total > 0.0 else 0.0
-        return [(self._weight * u, scale * v) for u, v in zip(units, inputs, strict=True)]
+        return [(self.weight * u, scale * v) for u, v in zip(units, inputs, strict=True)]
 
     def _add_kronecker(
         self,

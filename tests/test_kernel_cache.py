@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from fastggn.kernels import cache
 from fastggn.kernels.jit import DISABLED
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="the compiler is off (NUMBA_DISABLE_JIT=1)")
@@ -136,6 +137,12 @@ def test_a_damaged_file_is_compiled_again_with_one_warning(tmp_path, compiled, d
     (message,) = again["warnings"]
     assert "damaged" in message and "compiled again" in message
     assert kernel(NUMBA_CACHE_DIR=str(tmp_path)) == {"right": True, "compiled": 0, "warnings": []}
+
+
+def test_a_file_of_another_format_is_out_of_date_and_not_damaged():
+    assert cache._unseal(cache.KIND + b"1\n" + bytes(200)) is None
+    with pytest.raises(cache.Damaged):
+        cache._unseal(cache.MAGIC + bytes(200))
 
 
 @pytest.fixture(scope="module")

@@ -39,10 +39,11 @@ class Rows:
         self._array, self._fail_from = np.array(array), fail_from
         self.shape, self.dtype = self._array.shape, self._array.dtype
         self.alive, self.most_alive, self.threads = weakref.WeakValueDictionary(), 0, set()
-        self._number = 0
+        self._number = self.given = 0
 
     def __getitem__(self, rows):
         assert isinstance(rows, slice), rows
+        self.given += len(range(*rows.indices(len(self._array))))
         self.threads.add(threading.current_thread().name)
         if self._fail_from is not None and rows.stop > self._fail_from:
             raise OSError("the disk is gone")
@@ -141,6 +142,18 @@ def test_at_most_two_parts_beyond_the_one_in_work(small_blocks, table):
     assert 2 <= X.most_alive <= 3
     assert 2 <= Y.most_alive <= 3
     assert any(name.startswith("fastggn-reader") for name in X.threads)
+
+
+@pytest.mark.parametrize("loss", ["squared", "cauchy"])
+def test_a_product_with_the_ggn_reads_the_samples_once(small_blocks, table, loss):
+    X, theta = Rows(table[0]), small_blocks.init(seed=0)
+    problem = fg.Problem(small_blocks, X, table[1], loss, l2=0.1, _chunk=CHUNK)
+    operator = problem.ggn_operator(theta)
+    v = np.random.default_rng(0).standard_normal((theta.size, 2))
+    X.given = 0
+    found = operator @ v
+    assert X.given == T
+    np.testing.assert_allclose(found, problem.ggn(theta) @ v, rtol=1e-12, atol=1e-14)
 
 
 def readers():

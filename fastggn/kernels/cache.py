@@ -29,7 +29,8 @@ from fastggn.kernels import compiler
 
 __all__ = ["KernelCache", "KernelCacheWarning", "folders", "in_job"]
 
-MAGIC = b"fastggn kernel 2\n"
+KIND = b"fastggn kernel "
+MAGIC = KIND + b"2\n"
 HERE = Path(__file__).resolve().parent
 # Set by batch systems and by the launchers of MPI programs.
 JOB_VARIABLES = (
@@ -157,8 +158,10 @@ def _seal(payload):
 
 
 def _unseal(content):
-    """Return the payload; None where it belongs to other sources."""
+    """Return the payload; None where it belongs to other sources, or has another format."""
     start = len(MAGIC)
+    if content.startswith(KIND) and content[len(KIND) : start] not in (b"", MAGIC[len(KIND) :]):
+        return None
     if not content.startswith(MAGIC) or len(content) < start + 128:
         raise Damaged("it is cut short or not a kernel")
     digest, body = content[start : start + 64], content[start + 64 :]
