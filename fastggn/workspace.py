@@ -94,9 +94,10 @@ class Plan:
 
     def identities(self, size: int) -> FloatArray:
         """Return the identity for each of `size` samples, (size, n_L, n_L); not to be changed."""
-        if self._identities.shape[0] != size:
-            self._identities = np.tile(np.eye(self.n_outputs), (size, 1, 1))
-        return self._identities
+        kept = self._identities  # another thread may put one of another size there
+        if kept.shape[0] != size:
+            kept = self._identities = np.tile(np.eye(self.n_outputs), (size, 1, 1))
+        return kept
 
 
 def _layer_table(net: MLP, gated: bool) -> tuple[IntArray, int]:

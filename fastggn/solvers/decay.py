@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeGuard
 
 import numpy as np
 
 from fastggn.parallel.comm import comm_of
 from fastggn.solvers.base import FloatArray, LinearSystem, decay_of, own_rows
 
-__all__ = ["DecayRows", "ScaledColumns", "spares"]
+__all__ = ["DecayRows", "ScaledColumns", "SparingSystem", "spares"]
 
 
-def spares(lin: LinearSystem) -> bool:
+class SparingSystem(LinearSystem, Protocol):
+    """A system whose penalty does not count all parameters."""
+
+    def bias_columns(self) -> FloatArray:
+        """Return the columns of A that belong to the free biases, shape (M, units)."""
+
+
+def spares(lin: LinearSystem) -> TypeGuard[SparingSystem]:
     """Whether the penalty of `lin` does not count all parameters."""
     return isinstance(decay_of(lin), np.ndarray)
 

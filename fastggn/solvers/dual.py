@@ -26,7 +26,7 @@ from fastggn.solvers.base import (
     total_shift,
     uniform_shift,
 )
-from fastggn.solvers.decay import ScaledColumns, spares
+from fastggn.solvers.decay import ScaledColumns, SparingSystem, spares
 from fastggn.solvers.row_space import (
     CancellationError,
     FactoredRows,
@@ -70,7 +70,7 @@ class DualSolver:
         return SignedDualState(lin, matrix)
 
 
-def _sparing_state(lin: LinearSystem) -> State:
+def _sparing_state(lin: SparingSystem) -> State:
     if lin.signs is not None:
         raise ValueError(
             "solver 'dual' with an indefinite curvature needs an l2 that counts all parameters, "
@@ -91,10 +91,10 @@ class SparingDualState:
     M x M array is alive.
     """
 
-    def __init__(self, lin: LinearSystem, matrix: FloatArray) -> None:
+    def __init__(self, lin: SparingSystem, matrix: FloatArray) -> None:
         self._lin = lin
         self._matrix = matrix
-        self._columns: FloatArray = lin.bias_columns()  # type: ignore[attr-defined]
+        self._columns = lin.bias_columns()
         self._spared = np.asarray(decay_of(lin)) == 0.0
         self._damping = -1.0
         self._state: DualState | None = None

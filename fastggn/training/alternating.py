@@ -69,7 +69,8 @@ class Alternating:
             return self._curved(point)
         before = self._counts.evaluations
         move = self._quasi.advance(point)
-        work = float(self._counts.evaluations - before)
+        # One at least: without a direction of descent nothing is evaluated.
+        work = float(max(1, self._counts.evaluations - before))
         self._work += work
         rate = _fall(point, move) / work
         self._rate = rate if self._rate == 0.0 else 0.5 * (self._rate + rate)

@@ -266,9 +266,9 @@ def _run(
     seed: int | None,
     plan: Checkpointing | None,
 ) -> TrainResult:
-    comm = comm_of(problem)
-    rng = np.random.default_rng(drawn := shared_seed(comm, seed))
-    clock, counts = Clock(options.max_time, comm), Counts()
+    comm, counts = comm_of(problem), Counts()
+    drawn = shared_seed(comm, seed)
+    rng, clock = np.random.default_rng(drawn), Clock(options.max_time, comm)
     validation = make_validation(options.validation)
     stopping = Stopping(options.tolerances, clock, validation)
     journal = Journal(options.callbacks, clock, counts, validation, comm)
