@@ -13,6 +13,7 @@ __all__ = ["SIGNALS", "StopSignals", "deferred_signals", "ignore_signals"]
 
 # What a terminal, a scheduler at the time limit, and `sbatch --signal=USR1` send.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+_EVERY = tuple(sorted(signal.valid_signals()))
 
 
 class StopSignals:
@@ -95,24 +96,45 @@ def ignore_signals() -> None:
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Hold the stop signals off inside the block; their handlers run at its end."""
+    """Hold signals off inside the block; their handlers run at its end.
+
+    The stop signals, and every other one that a function of Python handles: that may raise.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    arrived: list[int] = []
+    arrived: list[tuple[int, FrameType | None]] = []
     previous: dict[int, Any] = {}
+    stops = set(_numbers(SIGNALS))
     try:
-        for number in _numbers(SIGNALS):
+        for number in _EVERY:
             handler = signal.getsignal(number)
-            if handler is not None:  # None: of another language, not ours to replace
+            # None: of another language, not ours to replace
+            if callable(handler) or (number in stops and handler is not None):
                 previous[number] = handler
-                signal.signal(number, lambda number, frame: arrived.append(number))
+                signal.signal(number, lambda *arrival: arrived.append(arrival))
         yield
     finally:
-        for number, handler in previous.items():
+        handlers = dict(previous)
+        _restore(previous)
+        for number, frame in arrived:
+            # Called, not raised anew: who listens by `signal.set_wakeup_fd` has heard it already.
+            if callable(handlers[number]):
+                handlers[number](number, frame)
+            else:
+                signal.raise_signal(number)
+
+
+def _restore(previous: dict[int, Any]) -> None:
+    """Give all signals back, also when a handler that is back already raises meanwhile."""
+    try:
+        while previous:
+            number, handler = next(iter(previous.items()))
             signal.signal(number, handler)
-        for number in arrived:
-            signal.raise_signal(number)
+            del previous[number]
+    except BaseException:
+        _restore(previous)
+        raise
 
 
 def _numbers(names: tuple[str, ...]) -> list[int]:

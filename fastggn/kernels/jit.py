@@ -4,6 +4,7 @@ import numba
 
 from fastggn.kernels.cache import KernelCache
 from fastggn.kernels.compiler import KernelCompiler, PartCompiler
+from fastggn.signals import deferred_signals
 
 # The names of the LLVM flags that keep NaN and infinities (no nnan, ninf) and the order of
 # sums (no reassoc): results must not depend on how a loop was vectorised.
@@ -29,6 +30,9 @@ def _decorator(pipeline_class=KernelCompiler, fastmath=FLAGS, **options):
         dispatcher = compiled(function)
         if not DISABLED:
             dispatcher._cache = KernelCache(function)
+            # LLVM calls Python for the code of a kernel. What a handler of a signal raises there is
+            # lost, and so is the code: the kernel would be called at address 0.
+            dispatcher.compile = deferred_signals()(dispatcher.compile)
         return dispatcher
 
     return decorate

@@ -1,0 +1,116 @@
+"""Signals at bad moments: while a kernel is loaded, and while other signals are given back."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from fastggn.kernels.jit import DISABLED
+from fastggn.signals import deferred_signals
+
+# LLVM asks Python for the machine code of each kernel that is loaded. An exception in the answer
+# would be lost, with the code: the kernel would then be called at address 0.
+LOADING = """
+import signal
+from numba.core.codegen import CPUCodeLibrary
+
+answer, bad = CPUCodeLibrary._object_getbuffer_hook.__func__, False
+
+def interrupted(cls, module):
+    if bad:
+        signal.raise_signal(signal.SIGINT)
+    return answer(cls, module)
+
+CPUCodeLibrary._object_getbuffer_hook = classmethod(interrupted)
+
+import fastggn as fg
+X, Y = fg.data.four_regions(40, seed=0)
+problem = fg.Problem(fg.MLP((2, 4, 1)), X, Y)
+theta = problem.network.init(seed=0)
+for step in (problem.loss, problem.gradient, problem.ggn):
+    bad = True
+    try:
+        step(theta)
+    except KeyboardInterrupt:
+        print("interrupted")
+    bad = False
+    step(theta)
+"""
+
+
+@pytest.mark.skipif(DISABLED, reason="the compiler is off (NUMBA_DISABLE_JIT=1)")
+def test_a_signal_while_a_kernel_is_loaded_comes_after_it(tmp_path):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for _ in ("compiled", "from the disk"):
+        done = subprocess.run(
+            [sys.executable, "-c", LOADING], capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == ["interrupted"] * 3
+        assert "ignored" not in done.stderr
+
+
+@pytest.fixture
+def heard():
+    """The signals that a handler of this test received, and those that made it raise."""
+    numbers = []
+
+    def handler(number, frame):
+        numbers.append(number)
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+
+    names = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    previous = {number: signal.signal(number, handler) for number in names}
+    yield numbers
+    for number, before in previous.items():
+        signal.signal(number, before)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGALRM])
+def test_signals_come_at_the_end_of_the_block(heard, number):
+    with deferred_signals():
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+        assert heard == []
+    assert heard == [number, number]
+
+
+def test_blocks_inside_one_another(heard):
+    with deferred_signals():
+        with deferred_signals():
+            signal.raise_signal(signal.SIGTERM)
+        assert heard == []
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_signal_that_nobody_handles_has_its_default_effect():
+    code = (
+        "import signal; from fastggn.signals import deferred_signals\n"
+        "with deferred_signals():\n"
+        "    signal.raise_signal(signal.SIGUSR1); print('inside', flush=True)\n"
+        "print('after')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGUSR1 and done.stdout == "inside\n"
+
+
+def test_all_signals_are_given_back_when_one_of_them_raises(heard, monkeypatch):
+    """SIGINT comes when its own handler is back and the others are not."""
+    give, before = signal.signal, signal.getsignal(signal.SIGTERM)
+
+    def give_and_interrupt(number, handler):
+        replaced = give(number, handler)
+        if number == signal.SIGINT and handler is before:
+            monkeypatch.setattr(signal, "signal", give)
+            signal.raise_signal(signal.SIGINT)
+        return replaced
+
+    monkeypatch.setattr(signal, "signal", give_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), deferred_signals():
+        pass
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        assert signal.getsignal(number) is before
+    assert heard == [signal.SIGINT]
