@@ -93,6 +93,8 @@ class LossTerms:
             if self._exact:
                 return root * self._loss.hessian_sqrt(outputs, targets), None, None
             factors, b = self._loss.curvature_factor(outputs, targets)
+            if self._weights is None:
+                return factors, b, None
             return root * factors, None if b is None else root.reshape(-1, 1) * b, None
 
     def b(self, block: Block) -> FloatArray:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastggn.training.trust_region import DenseModel, KrylovModel, forcing
+from fastggn.training.trust_region import DenseModel, KrylovModel, SpectralModel, forcing
 
 N = 12
 LARGE_LOSS = 1e6  # never promised

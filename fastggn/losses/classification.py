@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import xlogy
 
+from fastggn.kernels import losses as kernels
 from fastggn.losses.base import LARGEST_FACTOR, Array, Loss, diagonal, real_array
 
 __all__ = ["Logistic", "SoftmaxCrossEntropy"]
@@ -40,41 +40,22 @@ class SoftmaxCrossEntropy(Loss):
 
     def value(self, F: Array, Y: Array) -> Array:
         """Return the losses, shape (B,), by log-sum-exp."""
-        top = F.max(axis=1, keepdims=True)
-        _, _, rest = _softmax(F)
-        loss = (Y * (top - F)).sum(axis=1) + np.log1p(rest) + xlogy(Y, Y).sum(axis=1)
-        return np.asarray(np.maximum(loss, 0.0))
+        return self.value_and_gradient(F, Y)[0]
 
     def gradient(self, F: Array, Y: Array) -> Array:
         """Return q - y, shape (B, n_L)."""
-        q, other, _ = _softmax(F)
-        # 1 - q is a sum of small numbers; q - 1 would round it to 0 near an exact fit.
-        return np.where(Y == 1.0, -other, q - Y)
+        return self.value_and_gradient(F, Y)[1]
 
     def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
         """Return both, by one exponential of each output."""
-        rows = np.arange(F.shape[0])
-        first = F.argmax(axis=1)
-        below = F - F[rows, first][:, None]
-        e = np.exp(below)
-        e[rows, first] = 0.0
-        rest = e.sum(axis=1)
-        total = 1.0 + rest
-        value = np.log1p(rest) - np.einsum("bc,bc->b", Y, below)
-        soft = (Y > 0.0) & (Y < 1.0)
-        if soft.any():
-            value += np.where(soft, xlogy(Y, Y), 0.0).sum(axis=1)
-        e[rows, first] = 1.0
-        e /= total[:, None]
-        gradient = e - Y
-        # 1 - q is a sum of small numbers; q - 1 would round it to 0 near an exact fit.
-        sure = Y[rows, first] == 1.0
-        gradient[rows[sure], first[sure]] = -(rest / total)[sure]
-        return np.maximum(value, 0.0), gradient
+        F, Y = _rows(F), _rows(Y)
+        values, gradients = np.empty(F.shape[0]), np.empty(F.shape)
+        kernels.softmax(F, Y, np.empty(F.shape[0], np.int64), values, gradients)
+        return values, gradients
 
     def hessian(self, F: Array, Y: Array) -> Array:
         """Return diag(q) - q q^T, shape (B, n_L, n_L)."""
-        q, other, _ = _softmax(F)
+        q, other = _softmax(F)
         H = -q[:, :, None] * q[:, None, :]
         n = q.shape[1]
         H[:, np.arange(n), np.arange(n)] = q * other
@@ -82,18 +63,14 @@ class SoftmaxCrossEntropy(Loss):
 
     def hessian_sqrt(self, F: Array, Y: Array) -> Array:
         """Return S = diag(sqrt(q)) - q sqrt(q)^T, shape (B, n_L, n_L)."""
-        q, other, _ = _softmax(F)
-        return _softmax_root(q, other)
+        return self.curvature_factor(F, np.zeros_like(F))[0]
 
     def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:
         """Return (S, b), b being None if the probability of a true class underflows."""
-        q, other, _ = _softmax(F)
-        root = np.sqrt(q)
-        gradient = np.where(Y == 1.0, -other, q - Y)
-        if (np.abs(gradient) > LARGEST_FACTOR * root).any():
-            return _softmax_root(q, other), None
-        # Where q underflows beside a target of 0, the gradient is 0 too.
-        return _softmax_root(q, other), gradient / np.where(root > 0.0, root, 1.0)
+        F, Y = _rows(F), _rows(Y)
+        S, b = np.empty((*F.shape, F.shape[1])), np.empty(F.shape)
+        beyond = kernels.softmax_factor(F, Y, LARGEST_FACTOR, S, b)
+        return S, None if beyond else b
 
     def signed_factor(self, F: Array, Y: Array) -> tuple[Array, Array]:
         """Return (S, ones): the Hessian is positive semi-definite."""
@@ -160,22 +137,18 @@ class Logistic(Loss):
 
     def value(self, F: Array, Y: Array) -> Array:
         """Return the losses, shape (B,)."""
-        m = _margin(F, Y)
-        return np.asarray((np.maximum(-m, 0.0) + np.log1p(np.exp(-np.abs(m)))).sum(axis=1))
+        return self.value_and_gradient(F, Y)[0]
 
     def gradient(self, F: Array, Y: Array) -> Array:
         """Return sigma(F) - y, shape (B, n_L), relatively accurate in the tails."""
-        m = _margin(F, Y)
-        t = np.exp(-np.abs(m))
-        return np.asarray((1.0 - 2.0 * Y) * np.where(m > 0.0, t, 1.0) / (1.0 + t))
+        return self.value_and_gradient(F, Y)[1]
 
     def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
         """Return both, by one exponential of each output."""
-        sign = 2.0 * Y - 1.0
-        m = sign * F
-        t = np.exp(-np.abs(m))
-        value = (np.maximum(-m, 0.0) + np.log1p(t)).sum(axis=1)
-        return value, -sign * np.where(m > 0.0, t, 1.0) / (1.0 + t)
+        F, Y = _rows(F), _rows(Y)
+        values, gradients = np.empty(F.shape[0]), np.empty(F.shape)
+        kernels.logistic(F, Y, values, gradients)
+        return values, gradients
 
     def hessian(self, F: Array, Y: Array) -> Array:
         """Return diag(sigma'(F)), shape (B, n_L, n_L)."""
@@ -227,8 +200,13 @@ class Logistic(Loss):
         return {"name": self.name}
 
 
-def _softmax(F: Array) -> tuple[Array, Array, Array]:
-    """Return q, 1 - q, and the sum of exp(F - max F) without the maximum itself, (B,)."""
+def _rows(array: Array) -> Array:
+    """Return the array as the kernels take it."""
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def _softmax(F: Array) -> tuple[Array, Array]:
+    """Return q and 1 - q."""
     rows = np.arange(F.shape[0])
     first = F.argmax(axis=1)
     e = np.exp(F - F[rows, first][:, None])
@@ -238,16 +216,7 @@ def _softmax(F: Array) -> tuple[Array, Array, Array]:
     total = 1.0 + rest
     complement = total[:, None] - e
     complement[rows, first] = rest
-    return e / total[:, None], complement / total[:, None], rest
-
-
-def _softmax_root(q: Array, other: Array) -> Array:
-    """Return diag(sqrt(q)) - q sqrt(q)^T from q and 1 - q."""
-    root = np.sqrt(q)
-    S = -q[:, :, None] * root[:, None, :]
-    n = q.shape[1]
-    S[:, np.arange(n), np.arange(n)] = root * other
-    return np.asarray(S)
+    return e / total[:, None], complement / total[:, None]
 
 
 def _margin(F: Array, Y: Array) -> Array:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import lapack
 
+from fastggn.kernels import tridiagonal
 from fastggn.training.moves import norm
 
 __all__ = ["BallStep", "DenseModel", "KrylovModel", "forcing"]
 
 Vector = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
+# A shift no farther from a singular matrix than this share of its scale is near the hard case.
+NEAR_SINGULAR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -28,13 +34,8 @@ class BallStep:
 class DenseModel:
     """The exact solution of the trust-region subproblem (More and Sorensen 1983).
 
-    One eigendecomposition serves every radius, the hard case included: where the gradient has
-    no part along the lowest eigenvector, that vector completes the step to the boundary.
-
-    Near an exact fit with more parameters than equations the Hessian has small negative
-    eigenvalues, of the size of the residuals, along which the exact solution would run to the
-    boundary, promising a loss below zero. Where it promises that, and the largest eigenvalues
-    alone answer the gradient as well as Steihaug's method would, their step is taken instead.
+    The Hessian is made tridiagonal, which serves every radius. Where that is not enough, in the
+    hard case and at flat directions, its eigenvectors are computed as well: `SpectralModel`.
 
     Parameters
     ----------
@@ -47,6 +48,96 @@ class DenseModel:
     """
 
     name = "trust_region"
+
+    def __init__(self, loss: float, gradient: Vector, hessian: NDArray[np.float64]) -> None:
+        self._loss, self._gradient, self._hessian = loss, gradient, hessian
+        self._tridiagonal = _Tridiagonal(gradient, hessian)
+
+    @cached_property
+    def _spectral(self) -> SpectralModel:
+        return SpectralModel(self._loss, self._gradient, self._hessian)
+
+    @cached_property
+    def rank(self) -> int | None:
+        """The number of eigenvalues above rounding."""
+        return self._tridiagonal.rank if self._tridiagonal.usable else self._spectral.rank
+
+    def step(self, radius: float) -> BallStep:
+        """Return the minimiser within `radius`, the shortest where there are several."""
+        found = self._tridiagonal.step(radius)
+        if found is None or (found.on_boundary and found.predicted > self._loss):
+            return self._spectral.step(radius)
+        return found
+
+
+class _Tridiagonal:
+    """The model in a basis where its Hessian is tridiagonal, H = Q T Q^T."""
+
+    def __init__(self, gradient: Vector, hessian: NDArray[np.float64]) -> None:
+        n = gradient.size
+        # In Fortran's order the transpose of a symmetric matrix is the matrix.
+        a, self._d, self._e, self._tau, _ = lapack.dsytrd(hessian.T, lower=1, lwork=32 * n)
+        self._reflectors = np.asfortranarray(a[1:, :-1])
+        self._slopes = self._turned(gradient, "T")
+        self._work = np.empty((3, n))
+        self.usable = bool(np.isfinite(self._d).all() and np.isfinite(self._e).all())
+        if self.usable:
+            self._lowest, highest = tridiagonal.ends(self._d, self._e)
+            self._scale = max(abs(self._lowest), abs(highest))
+            self._rounding = n * EPS * self._scale
+
+    @property
+    def rank(self) -> int:
+        """The number of eigenvalues above rounding."""
+        bounds = -self._rounding, math.nextafter(self._rounding, math.inf)
+        return int(self._d.size - tridiagonal.count_between(self._d, self._e, *bounds))
+
+    def step(self, radius: float) -> BallStep | None:
+        """Return the minimiser within `radius`; None in the hard case and at flat directions."""
+        if not self.usable:
+            return None
+        p, system = np.empty_like(self._d), (self._d, self._e, self._slopes)
+        shift = 0.0
+        inside = (
+            self._lowest > self._rounding
+            and tridiagonal.step_at(*system, shift, p, self._work)
+            and norm(p) <= radius
+        )
+        if not inside:
+            low = max(0.0, -self._lowest)
+            shift = tridiagonal.shift_of_length(*system, low, radius, p, self._work)
+            if not shift + self._lowest > NEAR_SINGULAR * self._scale:
+                return None
+        # p^T T p = -slopes^T p - shift |p|^2
+        predicted = 0.5 * (shift * float(p @ p) - float(self._slopes @ p))
+        return BallStep(self._turned(p, "N"), predicted, not inside)
+
+    def _turned(self, vector: Vector, how: str) -> Vector:
+        """Return Q v ("N") or Q^T v ("T"); Q leaves the first entry alone."""
+        out = np.array(vector)
+        if vector.size > 1:
+            tail = np.asfortranarray(vector[1:, None])
+            turned, _, _ = lapack.dormqr("L", how, self._reflectors, self._tau, tail, lwork=1)
+            out[1:] = turned[:, 0]
+        return out
+
+
+class SpectralModel:
+    """The same by an eigendecomposition, the hard case included.
+
+    Where the gradient has no part along the lowest eigenvector, that vector completes the step to
+    the boundary.
+
+    Near an exact fit with more parameters than equations the Hessian has small negative
+    eigenvalues, of the size of the residuals, along which the exact solution would run to the
+    boundary, promising a loss below zero. Where it promises that, and the largest eigenvalues
+    alone answer the gradient as well as Steihaug's method would, their step is taken instead.
+
+    Parameters
+    ----------
+    loss, gradient, hessian
+        As for `DenseModel`.
+    """
 
     def __init__(self, loss: float, gradient: Vector, hessian: NDArray[np.float64]) -> None:
         self._loss = loss
