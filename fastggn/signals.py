@@ -105,7 +105,7 @@ def deferred_signals() -> Iterator[None]:
         return
     arrived: list[tuple[int, FrameType | None]] = []
     previous: dict[int, Any] = {}
-    stops = set(_numbers(SIGNALS))
+    stops: set[int] = set(_numbers(SIGNALS))
     try:
         for number in _EVERY:
             handler = signal.getsignal(number)
@@ -117,12 +117,12 @@ def deferred_signals() -> Iterator[None]:
     finally:
         handlers = dict(previous)
         _restore(previous)
-        for number, frame in arrived:
+        for came, frame in arrived:
             # Called, not raised anew: who listens by `signal.set_wakeup_fd` has heard it already.
-            if callable(handlers[number]):
-                handlers[number](number, frame)
+            if callable(handlers[came]):
+                handlers[came](came, frame)
             else:
-                signal.raise_signal(number)
+                signal.raise_signal(came)
 
 
 def _restore(previous: dict[int, Any]) -> None:

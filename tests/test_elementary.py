@@ -20,19 +20,20 @@ EDGES = np.array(
 
 @numba.njit(error_model="numpy", fastmath=FLAGS)
 def fill(x, exps, minus, logs):
-    """Rows of exp(x) everywhere, (exp, expm1)(-|x|) and log1p(exp(-|x|)'s argument)."""
+    """Rows of exp(x) everywhere, (exp, expm1)(-|x|), and log1p of min(|x|, 1) and of |x|."""
     for i in range(x.size):
         exps[0, i] = elementary.exp(x[i])
         minus[0, i], minus[1, i] = elementary.exp_and_expm1(-abs(x[i]))
         logs[0, i] = elementary.log1p_unit(min(abs(x[i]), 1.0))
+        logs[1, i] = elementary.log1p(abs(x[i]))
 
 
 def evaluate(x):
-    """exp(x), exp(-|x|), expm1(-|x|), log1p(min(|x|, 1)) by the package's functions."""
-    exps, minus, logs = np.empty((1, x.size)), np.empty((2, x.size)), np.empty((1, x.size))
+    """exp(x), exp(-|x|), expm1(-|x|), log1p(min(|x|, 1)) and log1p(|x|) by the package."""
+    exps, minus, logs = np.empty((1, x.size)), np.empty((2, x.size)), np.empty((2, x.size))
     with np.errstate(all="ignore"):
         fill(x, exps, minus, logs)
-    return exps[0], minus[0], minus[1], logs[0]
+    return exps[0], minus[0], minus[1], *logs
 
 
 def ulps(got, x, exact):
@@ -80,10 +81,18 @@ def test_ulps_of_log1p():
     assert worst <= 2.0
 
 
+def test_ulps_of_log1p_beyond_1():
+    """At most 2 ulp for every finite number that is not negative, near powers of two as well."""
+    powers = 2.0 ** np.arange(60.0)
+    x = np.concatenate([points(), powers, np.nextafter(powers, 0.0), powers - 1.0])
+    assert ulps(evaluate(x)[4], np.abs(x), mpmath.log1p).max() <= 2.0
+    assert np.isnan(evaluate(np.array([np.nan]))[4][0])
+
+
 def test_special_values():
     """NaN stays NaN, infinities give limits, the ends of the range are exact."""
     x = np.array([np.nan, np.inf, -np.inf, 0.0, 709.79, 1e308, -1e308, -745.2])
-    exps, small, minus, _ = evaluate(x)
+    exps, small, minus, *_ = evaluate(x)
     assert np.array_equal(exps, [np.nan, np.inf, 0, 1, np.inf, np.inf, 0, 0], equal_nan=True)
     assert np.array_equal(small[:4], [np.nan, 0.0, 0.0, 1.0], equal_nan=True)
     assert np.array_equal(minus[:4], [np.nan, -1.0, -1.0, 0.0], equal_nan=True)
@@ -91,7 +100,7 @@ def test_special_values():
 
 def test_smallest_number():
     """exp(-745.13) is the smallest subnormal number, not 0, and log1p does not lose it."""
-    exps, small, _, logs = evaluate(np.array([-745.13, 5e-324]))
+    exps, small, _, logs, _ = evaluate(np.array([-745.13, 5e-324]))
     assert exps[0] == small[0] == 5e-324
     assert logs[1] == 5e-324
 

@@ -4,6 +4,7 @@ import json
 import warnings
 
 import mpmath
+import naive
 import numpy as np
 import pytest
 
@@ -622,3 +623,62 @@ def test_bad_parameters(make, error, message):
     """One error a case, naming the parameter."""
     with pytest.raises(error, match=message):
         make()
+
+
+# --- kernels of the losses on classes ---------------------------------------------------------
+
+
+def one_by_one(loss, F, Y):
+    """Values, gradients and Hessians of the textbook, sample by sample."""
+    textbook = naive.LOSSES[loss.name]()
+    pairs = list(zip(F, Y, strict=True))
+    return tuple(
+        np.array([getattr(textbook, part)(f, y) for f, y in pairs]).reshape(len(F), *shape)
+        for part, shape in (("value", ()), ("gradient", F.shape[1:]), ("hessian", 2 * F.shape[1:]))
+    )
+
+
+@pytest.mark.parametrize("count", [0, 1, 63, 64, 65, 130])
+@pytest.mark.parametrize("n", [1, 2, 3, 17])
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), Logistic()], ids=["softmax", "logistic"])
+def test_losses_on_classes_against_the_textbook(loss, n, count):
+    """Ragged numbers of samples, labels and probabilities, ties among the logits."""
+    if n == 1 and loss.name == "softmax_cross_entropy":
+        n = 4
+    rng = np.random.default_rng(count + n)
+    F = np.round(3.0 * rng.standard_normal((count, n)), 1)
+    if loss.name == "logistic":
+        Y = rng.integers(0, 2, (count, n)).astype(float)
+    else:
+        Y = np.eye(n)[rng.integers(0, n, count)]
+        Y[::3] = rng.dirichlet(np.ones(n), len(Y[::3]))
+    values, gradients, hessians = one_by_one(loss, F, Y)
+    np.testing.assert_allclose(loss.value(F, Y), values, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(loss.gradient(F, Y), gradients, rtol=1e-12, atol=1e-14)
+    S, b = loss.curvature_factor(F, Y)
+    np.testing.assert_allclose(S @ S.transpose(0, 2, 1), hessians, rtol=1e-11, atol=1e-14)
+    np.testing.assert_allclose(np.einsum("bij,bj->bi", S, b), gradients, rtol=1e-11, atol=1e-13)
+    # In any order of memory, and the argument as it was.
+    before = F.copy()
+    np.testing.assert_array_equal(loss.gradient(np.asfortranarray(F), Y), loss.gradient(F, Y))
+    np.testing.assert_array_equal(F, before)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("place", range(3))
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), Logistic()], ids=["softmax", "logistic"])
+def test_what_is_not_finite_spreads(loss, place, bad):
+    """A NaN or an infinite logit makes the loss of its sample NaN or infinite, and no other's."""
+    F = np.random.default_rng(0).standard_normal((70, 3))
+    Y = np.tile(np.eye(3)[0], (70, 1))
+    clean = loss.value(F, Y), loss.gradient(F, Y)
+    F[66, place] = bad
+    with np.errstate(all="ignore"):
+        value, gradient = loss.value(F, Y), loss.gradient(F, Y)
+    sure = loss.name == "logistic" and bad == np.inf and place == 0  # right beyond all doubt
+    assert np.isfinite(value[66]) == sure
+    if np.isnan(bad):
+        assert np.isnan(gradient[66, place])
+    others = np.arange(70) != 66
+    np.testing.assert_array_equal(value[others], clean[0][others])
+    np.testing.assert_array_equal(gradient[others], clean[1][others])

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from fastggn.kernels import tridiagonal
 from fastggn.training.trust_region import DenseModel, KrylovModel, SpectralModel, forcing
+
+pytestmark = pytest.mark.nojit
 
 N = 12
 LARGE_LOSS = 1e6  # never promised
@@ -132,3 +135,95 @@ def test_steihaug_without_gradient():
     ball = KrylovModel(np.zeros(3), lambda v: v).step(1.0)
     np.testing.assert_array_equal(ball.step, 0.0)
     assert ball.predicted == 0.0
+
+
+# --- tridiagonal matrices -----------------------------------------------------------------------
+
+
+def tridiagonals(rng):
+    """Name -> (diagonal, what is beside it)."""
+    return {
+        "one": (rng.standard_normal(1), np.zeros(0)),
+        "two": (rng.standard_normal(2), rng.standard_normal(1)),
+        "many": (rng.standard_normal(40), rng.standard_normal(39)),
+        "diagonal": (rng.standard_normal(9), np.zeros(9 - 1)),
+        "equal": (np.full(6, 2.0), np.zeros(5)),
+        "zero": (np.zeros(4), np.zeros(3)),
+        "large": (1e150 * rng.standard_normal(9), 1e150 * rng.standard_normal(8)),
+        "small": (1e-150 * rng.standard_normal(9), 1e-150 * rng.standard_normal(8)),
+        "graded": (10.0 ** -np.arange(12.0), 10.0 ** -np.arange(1.0, 12.0)),
+    }
+
+
+def dense(d, e):
+    return np.diag(d) + np.diag(e, 1) + np.diag(e, -1)
+
+
+@pytest.mark.parametrize("name", list(tridiagonals(np.random.default_rng(0))))
+def test_eigenvalues_of_tridiagonal_matrices(name):
+    d, e = tridiagonals(np.random.default_rng(3))[name]
+    values = np.linalg.eigvalsh(dense(d, e))
+    scale = np.abs(values).max()
+    low, high = tridiagonal.ends(d, e)
+    np.testing.assert_allclose([low, high], values[[0, -1]], rtol=0, atol=1e-14 * scale)
+    edges = np.concatenate([values[:1] - scale, 0.5 * (values[1:] + values[:-1])])
+    for a in edges:
+        for b in (*edges, values[-1] + scale):
+            near = np.abs(values[:, None] - [a, b]).min() <= 1e-12 * scale
+            if a <= b and not near:
+                expected = np.count_nonzero((values >= a) & (values < b))
+                assert tridiagonal.count_between(d, e, a, b) == expected
+
+
+@pytest.mark.parametrize("name", ["one", "two", "many", "diagonal", "equal", "graded"])
+def test_solutions_with_tridiagonal_matrices(name):
+    rng = np.random.default_rng(4)
+    d, e = tridiagonals(rng)[name]
+    slopes, p, work = rng.standard_normal(d.size), np.empty(d.size), np.empty((3, d.size))
+    low, high = tridiagonal.ends(d, e)
+    shift = max(0.0, -low) + 0.1
+    assert tridiagonal.step_at(d, e, slopes, shift, p, work)
+    np.testing.assert_allclose((dense(d, e) + shift * np.eye(d.size)) @ p, -slopes, atol=1e-12)
+    assert not tridiagonal.step_at(d, e, slopes, -low - 0.1 * (1.0 + abs(high)), p, work)
+    for radius in (1e-3, 0.5 * np.linalg.norm(p)):
+        shift = tridiagonal.shift_of_length(d, e, slopes, max(0.0, -low), radius, p, work)
+        assert np.linalg.norm(p) == pytest.approx(radius, rel=1e-9)
+        system = dense(d, e) + shift * np.eye(d.size)
+        np.testing.assert_allclose(system @ p, -slopes, atol=1e-11)
+
+
+@pytest.mark.parametrize("radius", [1e-3, 0.1, 1.0, 1e3])
+@pytest.mark.parametrize("name", ["positive", "indefinite", "negative", "double_lowest"])
+@pytest.mark.parametrize("seed", range(3))
+def test_both_decompositions_give_one_step(name, radius, seed, monkeypatch):
+    """And that without eigenvectors, where the gradient has a part along the lowest one."""
+    rng = np.random.default_rng(seed)
+    h, _ = symmetric(rng, spectra(rng)[name])
+    g = rng.standard_normal(N)
+    expected = SpectralModel(np.inf, g, h).step(radius)
+
+    def refuse(*arguments):
+        raise AssertionError("eigenvectors")
+
+    monkeypatch.setattr(np.linalg, "eigh", refuse)
+    model = DenseModel(np.inf, g, h)
+    ball = model.step(radius)
+    np.testing.assert_allclose(ball.step, expected.step, atol=1e-9 * radius)
+    assert ball.on_boundary == expected.on_boundary
+    assert ball.predicted == pytest.approx(expected.predicted, rel=1e-9)
+    assert model.rank == N
+
+
+def test_rank_by_both_decompositions():
+    rng = np.random.default_rng(0)
+    for name, values in spectra(rng).items():
+        h, _ = symmetric(rng, values)
+        g = rng.standard_normal(N)
+        assert DenseModel(1.0, g, h).rank == SpectralModel(1.0, g, h).rank, name
+
+
+def test_one_parameter():
+    ball = DenseModel(np.inf, np.array([2.0]), np.array([[4.0]])).step(10.0)
+    np.testing.assert_allclose(ball.step, [-0.5])
+    ball = DenseModel(np.inf, np.array([2.0]), np.array([[-4.0]])).step(10.0)
+    np.testing.assert_allclose(ball.step, [-10.0])

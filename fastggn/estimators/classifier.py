@@ -342,7 +342,8 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
             self._binarizer = LabelBinarizer().fit(y)
             found = self._binarizer.classes_
         else:
-            found = unique_labels(y if classes is None else classes)
+            # The labels are checked: `unique_labels` would check them again.
+            found = np.unique(y) if classes is None else unique_labels(classes)
         if len(found) < 2 and not multilabel:
             raise ValueError(
                 f"y must hold at least 2 classes, but it holds 1 class only, {found[0]!r}"

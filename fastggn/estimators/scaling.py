@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn import config_context
 from sklearn.preprocessing import StandardScaler
 
 from fastggn.estimators.samples import Samples
@@ -114,7 +115,9 @@ def _updated(
 ) -> StandardScaler:
     """Return a scaler that has seen these rows too; a constant column keeps its scale."""
     scaler = StandardScaler() if scaler is None else copy.deepcopy(scaler)
-    with np.errstate(over="ignore", invalid="ignore"):
+    # The rows are checked: a second time would cost as much as an iteration of a small network.
+    checked = config_context(assume_finite=True, skip_parameter_validation=True)
+    with checked, np.errstate(over="ignore", invalid="ignore"):
         scaler.partial_fit(values, sample_weight=weights)
     if not (np.isfinite(scaler.mean_).all() and np.isfinite(scaler.scale_).all()):
         raise ValueError(f"{name}: the values are too large to be standardised")

@@ -10,6 +10,7 @@ and their first and second derivatives, tails and gradual underflow included. Na
 import math
 import struct
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
@@ -25,6 +26,9 @@ LN2_LOW = 1.90821492927058770002e-10
 ROUND = 6755399441055744.0 + 2046.0
 EXP_ZERO = -745.14  # exp is 0 in float64 below this
 EXP_INFINITE = 710.0  # and infinite above this
+LN2 = 0.6931471805599453
+MANTISSA = np.uint64(0x000FFFFFFFFFFFFF)
+ONE = np.uint64(0x3FF0000000000000)
 
 
 if DISABLED:
@@ -123,6 +127,17 @@ def log1p_unit(t):
     q = q * v + 0.20000000000007292
     q = q * v + 0.3333333333333333
     return w + (w * v) * q
+
+
+@inline
+def log1p(t):
+    """Return log(1 + t) for finite t >= 0: with 1 + t = m 2^k, log(m) + k log(2)."""
+    bits = bits_of_float(1.0 + t)
+    m = float_of_bits((bits & MANTISSA) | ONE)
+    # Below 1 there is no k, and t has more digits than 1 + t. NaN goes the same way.
+    small = not t >= 1.0
+    k = 0.0 if small else float(np.int64(bits >> np.uint64(52)) - 1023)
+    return log1p_unit(t if small else m - 1.0) + k * LN2
 
 
 @inline

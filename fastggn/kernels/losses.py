@@ -5,8 +5,12 @@ NumPy takes some ten passes for the same, and several times as long as the netwo
 
 import math
 
-from fastggn.kernels.elementary import exp, log1p_unit
+import numpy as np
+
+from fastggn.kernels.elementary import exp, log1p, log1p_unit
 from fastggn.kernels.jit import leaf, njit
+
+COLUMNS = 64  # samples side by side, so that loops over them are vectorised
 
 
 @leaf
@@ -37,39 +41,89 @@ def rest_of(e, first):
 
 
 @leaf
-def exponentials(array):
-    """Replace all entries of a contiguous array by their exponentials."""
-    flat = array.reshape(array.size)
-    for k in range(flat.shape[0]):
-        flat[k] = exp(flat[k])
+def load(rows, start, count, out):
+    """Transpose some rows (., n) into the first columns of `out` (n, COLUMNS)."""
+    for c in range(out.shape[0]):
+        column = out[c]
+        for i in range(count):
+            column[i] = rows[start + i, c]
+
+
+@leaf
+def cross_entropies(y, e, top, first, rest, values):
+    """Overwrite logits `e` (n, samples) by exp(e - max); fill the losses.
+
+    `rest` is the sum of the exponentials without the largest, which `first` counts. A loop writes
+    one array or two: with more the compiler gives up telling that they do not overlap.
+    """
+    n, count = e.shape
+    for i in range(count):
+        top[i], first[i], rest[i], values[i] = e[0, i], 0, 0.0, 0.0
+    for c in range(1, n):
+        row = e[c]
+        for i in range(count):
+            # A NaN spreads: whatever is the largest, it or another, one difference is NaN.
+            larger = not row[i] <= top[i]
+            top[i] = row[i] if larger else top[i]
+            first[i] = c if larger else first[i]
+    for c in range(n):
+        row, target = e[c], y[c]
+        for i in range(count):
+            values[i] -= target[i] * (row[i] - top[i])
+        for i in range(count):
+            row[i] = exp(row[i] - top[i])
+        for i in range(count):
+            rest[i] += 0.0 if first[i] == c else row[i]
+    for i in range(count):
+        values[i] += log1p(rest[i])
+
+
+@leaf
+def differences(y, e, first, rest):
+    """Overwrite the exponentials by q - y."""
+    n, count = e.shape
+    for i in range(count):
+        e[first[i], i] = 1.0  # where the difference was infinity less infinity, too
+    for c in range(n):
+        row, target = e[c], y[c]
+        for i in range(count):
+            row[i] = row[i] / (1.0 + rest[i]) - target[i]
+    for i in range(count):
+        # 1 - q is a sum of small numbers; q - 1 would round it to 0 near an exact fit.
+        if y[first[i], i] == 1.0:
+            e[first[i], i] = -(rest[i] / (1.0 + rest[i]))
+
+
+@leaf
+def subtract_entropies(y, values):
+    """Add y log(y), which is 0 for labels, and let no loss be below 0 by rounding."""
+    for c in range(y.shape[0]):
+        for i in range(y.shape[1]):
+            if 0.0 < y[c, i] < 1.0:
+                values[i] += y[c, i] * math.log(y[c, i])
+    for i in range(values.shape[0]):
+        values[i] = 0.0 if values[i] < 0.0 else values[i]
 
 
 @njit
-def softmax(logits, targets, firsts, values, gradients):
-    """Cross-entropies (B,) and their gradients q - y (B, n) by logits; `firsts` (B,) is work."""
-    n = logits.shape[1]
-    for i in range(logits.shape[0]):
-        below, y = gradients[i], targets[i]
-        firsts[i] = shift(logits[i], below)
-        value = 0.0
-        for c in range(n):
-            value -= y[c] * below[c]
-            if 0.0 < y[c] < 1.0:
-                value += y[c] * math.log(y[c])
-        values[i] = value
-    exponentials(gradients)
-    for i in range(logits.shape[0]):
-        e, y, first = gradients[i], targets[i], firsts[i]
-        rest = rest_of(e, first)
-        value = values[i] + math.log1p(rest)
-        values[i] = 0.0 if value < 0.0 else value
-        e[first] = 1.0
-        total = 1.0 + rest
-        for c in range(n):
-            e[c] = e[c] / total - y[c]
-        if y[first] == 1.0:
-            # 1 - q is a sum of small numbers; q - 1 would round it to 0 near an exact fit.
-            e[first] = -(rest / total)
+def softmax(logits, targets, values, gradients):
+    """Cross-entropies (B,) and their gradients q - y (B, n) by logits."""
+    total, n = logits.shape
+    # Never cut to the samples at hand: rows of a part are not known to be contiguous.
+    e, y = np.zeros((n, COLUMNS)), np.zeros((n, COLUMNS))
+    top, rest, value = np.empty(COLUMNS), np.empty(COLUMNS), np.empty(COLUMNS)
+    first = np.empty(COLUMNS, np.int64)
+    for start in range(0, total, COLUMNS):
+        count = min(COLUMNS, total - start)
+        load(logits, start, count, e)
+        load(targets, start, count, y)
+        cross_entropies(y, e, top, first, rest, value)
+        subtract_entropies(y, value)
+        differences(y, e, first, rest)
+        for i in range(count):
+            values[start + i] = value[i]
+            for c in range(n):
+                gradients[start + i, c] = e[c, i]
 
 
 @njit

@@ -85,6 +85,7 @@ class _Tridiagonal:
             self._lowest, highest = tridiagonal.ends(self._d, self._e)
             self._scale = max(abs(self._lowest), abs(highest))
             self._rounding = n * EPS * self._scale
+            self.usable = self._scale > 0.0
 
     @property
     def rank(self) -> int:
