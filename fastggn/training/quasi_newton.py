@@ -28,6 +28,31 @@ DECREASE, SLOPE, TRIALS = 1e-4, 0.9, 20
 LEAST_CURVATURE = 2.2e-16
 
 
+class _LastRows:
+    """The last rows of those appended, contiguous: a part of a buffer, moved once in a while."""
+
+    def __init__(self, rows: FloatArray) -> None:
+        self._buffer = np.empty((2 * PAIRS, rows.shape[1]))
+        self._first, self._end = 0, rows.shape[0]
+        self._buffer[: self._end] = rows
+
+    @property
+    def rows(self) -> FloatArray:
+        """The rows (k, N), k at most `PAIRS`; to be read before the next is appended."""
+        return self._buffer[self._first : self._end]
+
+    def append(self, row: FloatArray) -> None:
+        """Take a row; of `PAIRS` rows the first one goes."""
+        if self._end - self._first == PAIRS:
+            self._first += 1
+        if self._end == self._buffer.shape[0]:
+            kept = self._end - self._first
+            self._buffer[:kept] = self._buffer[self._first : self._end]
+            self._first, self._end = 0, kept
+        self._buffer[self._end] = row
+        self._end += 1
+
+
 class Memory:
     """The last pairs of steps and changes of the gradient, and the matrix they stand for.
 
@@ -45,51 +70,50 @@ class Memory:
 
     def clear(self) -> None:
         """Forget all pairs."""
-        self._s = np.zeros((0, self._n_params))
-        self._y = np.zeros((0, self._n_params))
+        self._s, self._y = (_LastRows(np.empty((0, self._n_params))) for _ in "sy")
         self._r = np.zeros((0, 0))
         self._yy = np.zeros((0, 0))
 
     @property
     def empty(self) -> bool:
         """Whether there is no pair."""
-        return self._s.shape[0] == 0
+        return self._r.shape[0] == 0
 
     def add(self, s: FloatArray, y: FloatArray) -> None:
         """Take a step (N,) and the change of the gradient along it, where it curves upwards."""
         if not float(s @ y) > LEAST_CURVATURE * float(y @ y):
             return
-        first = 1 if self._s.shape[0] == PAIRS else 0
-        self._s = np.concatenate([self._s[first:], s[None]])
-        self._y = np.concatenate([self._y[first:], y[None]])
-        self._r = _bordered(self._r[first:, first:], self._s @ y)
-        self._yy = _bordered(self._yy[first:, first:], self._y @ y)
+        first = 1 if self._r.shape[0] == PAIRS else 0
+        self._s.append(s)
+        self._y.append(y)
+        self._r = _bordered(self._r[first:, first:], self._s.rows @ y)
+        self._yy = _bordered(self._yy[first:, first:], self._y.rows @ y)
         self._yy[-1] = self._yy[:, -1]
 
     def times(self, g: FloatArray) -> FloatArray:
         """Return the inverse Hessian times g (N,); g itself without pairs."""
         if self.empty:
             return np.array(g)
-        curvature = self._r.diagonal()
+        s, y, curvature = self._s.rows, self._y.rows, self._r.diagonal()
         scale = curvature[-1] / self._yy[-1, -1]
-        a, _ = lapack.dtrtrs(self._r, self._s @ g)
-        inner = curvature * a + scale * (self._yy @ a - self._y @ g)
+        a, _ = lapack.dtrtrs(self._r, s @ g)
+        inner = curvature * a + scale * (self._yy @ a - y @ g)
         b, _ = lapack.dtrtrs(self._r, inner, trans=1)
-        return np.asarray(scale * (g - self._y.T @ a) + self._s.T @ b)
+        return np.asarray(scale * (g - y.T @ a) + s.T @ b)
 
     def state(self) -> State:
         """Return the pairs and their products."""
-        return {"s": self._s, "y": self._y, "r": self._r, "yy": self._yy}
+        return {"s": self._s.rows.copy(), "y": self._y.rows.copy(), "r": self._r, "yy": self._yy}
 
     def restore(self, state: State) -> None:
         """Take the pairs over."""
         s, y, r, yy = (np.asarray(state[name], np.float64) for name in ("s", "y", "r", "yy"))
         if s.ndim != 2 or s.shape[1] != self._n_params or s.shape != y.shape:
             raise ValueError("the pairs are of another number of parameters")
-        if r.shape != 2 * s.shape[:1] or yy.shape != r.shape:
+        if r.shape != 2 * s.shape[:1] or yy.shape != r.shape or s.shape[0] > PAIRS:
             raise ValueError("the products of the pairs are of another number of pairs")
         # The order in memory decides the bits of products.
-        self._s, self._y = np.ascontiguousarray(s), np.ascontiguousarray(y)
+        self._s, self._y = _LastRows(s), _LastRows(y)
         self._r, self._yy = np.asfortranarray(r), np.asfortranarray(yy)
 
 
