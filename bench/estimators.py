@@ -66,6 +66,10 @@ CASES = (
     Case("breast cancer", 20),
     Case("digits", 5),
     Case("digits", 10),
+    # As many as MLPRegressor and MLPClassifier have by default.
+    Case("diabetes", 100),
+    Case("breast cancer", 100),
+    Case("digits", 100),
 )
 
 

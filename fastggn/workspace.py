@@ -28,6 +28,7 @@ IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 
 _CHUNK = 256  # samples a chunk: enough columns for GEMM near its peak
+_FEW = 8  # chunks of which one more or less matters
 _BLOCK_BYTES = 32 * 2**20  # the arrays of one block: phi, z, sigma' and the sensitivities
 _KEPT_BLOCKS = 2  # samples of so many blocks are one block: its forward sweep can then be kept
 _LANE_BYTES = 64 * 2**20  # partial sums of a reduction over samples
@@ -49,8 +50,13 @@ def lane_count(n_chunks: int, size: int) -> int:
 
 
 def _even_chunk(n_samples: int) -> int:
-    """Return the samples a chunk, a multiple of 8: equal shares, so that little is padding."""
+    """Return the samples a chunk, a multiple of 8: equal shares, so that little is padding.
+
+    A few chunks are an even number of them: with three, one of two workers had two.
+    """
     count = max(1, -(-n_samples // _CHUNK))
+    if 1 < count < _FEW:
+        count += count % 2
     return max(1, -(-n_samples // (8 * count))) * 8
 
 

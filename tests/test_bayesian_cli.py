@@ -170,15 +170,15 @@ def test_a_split_of_yacht():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["yacht", "energy", "concrete"])
 def test_against_no_decay(name):
-    """Means over 5 splits, 50 hidden units, one start: the mean test error is not above.
+    """Means over 5 splits, 100 hidden units, one start: the mean test error is not above.
 
-    On energy, where no size of network overfits, it is: by 2 to 11 per cent on the page of the
-    experiment. The log-likelihood is higher on all.
+    There are more parameters than samples. Small networks do not overfit energy, whose targets have
+    next to no noise: there it is above by 2 to 11 per cent (the page of the experiment).
     """
     config = {
         **bayesian.DEFAULT,
         "sets": [name],
-        "hidden": 50,
+        "hidden": 100,
         "methods": ["lm", "bayesian"],
         "restarts": 1,
         "max_iter": 150,
@@ -190,8 +190,7 @@ def test_against_no_decay(name):
         for method in config["methods"]
         for key in ("rmse", "log_likelihood")
     }
-    allowed = 1.2 if name == "energy" else 1.0
-    assert mean["bayesian", "rmse"] <= allowed * mean["lm", "rmse"]
+    assert mean["bayesian", "rmse"] <= mean["lm", "rmse"]
     assert mean["bayesian", "log_likelihood"] > mean["lm", "log_likelihood"]
     full, quarter = gammas_of(result)
     assert full > quarter

@@ -150,14 +150,14 @@ def _automatic(problem: Shaped, needs_minimum_norm: bool) -> tuple[Solver, str]:
     rows, n = problem.n_samples * problem.n_outputs, problem.n_params
     comm = comm_of(problem)
     dense = "qr" if needs_minimum_norm and problem.curvature != "exact" else "cholesky"
-    needed = _bytes(dense, n)
-    # Where l2 spares the biases, the dual keeps its matrix beside the one it factors.
-    arrays = 2 if spares_biases(problem) else 1
-    budget = _free(comm, 2 * max(needed, arrays * _bytes("dual", min(rows, n)))) // 2
     sizes = f"T n_L = {rows:,}, N = {n:,}"
-    serves = not _has_no_dual(problem, needs_minimum_norm)
-    if serves and rows <= n and arrays * _bytes("dual", rows) <= budget:
-        return get_solver("dual"), f"dual: {sizes}, so the system over the rows is the smaller"
+    if rows <= n and not _has_no_dual(problem, needs_minimum_norm):
+        # Where l2 spares the biases, the dual keeps its matrix beside the one it factors.
+        needed = (2 if spares_biases(problem) else 1) * _bytes("dual", rows)
+        if needed <= _free(comm, 2 * needed) // 2:
+            return get_solver("dual"), f"dual: {sizes}, so the system over the rows is the smaller"
+    needed = _bytes(dense, n)
+    budget = _free(comm, 2 * needed) // 2
     if n <= MAX_DENSE and needed <= budget:
         why = "rank-revealing, for the minimum norm" if dense == "qr" else "one N x N matrix fits"
         return get_solver(dense), f"{dense}: {sizes}, {why} ({_readable(needed)})"

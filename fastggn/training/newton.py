@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DENSE_LIMIT", "Newton", "choose_model", "is_dense"]
 
-# Above this many parameters "auto" is matrix-free: an eigendecomposition costs about 10 N^3.
+# Above this many parameters "auto" is matrix-free: the tridiagonal form costs 4/3 N^3 operations,
+# most of them bound by memory, and the eigenvectors of the hard case some 10 N^3.
 DENSE_LIMIT = 1000
 FIRST_RADIUS = 1.0
 # Times (1 + |theta|): beyond it every bounded step has been tried.
