@@ -23,6 +23,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")
         (Case("breast cancer", 2), "converged"),
         (Case("breast cancer", 20), "converged"),
         (Case("digits", 5), "as it comes"),
+        (Case("diabetes", 100), "as it comes"),
+        (Case("breast cancer", 100), "as it comes"),
+        (Case("digits", 100), "as it comes"),
     ],
     ids=lambda part: part if isinstance(part, str) else f"{part.name} {part.hidden}",
 )

@@ -58,6 +58,19 @@ def test_automatic_choice_by_memory(memory):
         auto(shaped(1000, 101, "exact"))
 
 
+def test_small_systems_do_not_ask_for_the_memory(monkeypatch):
+    """To look takes as long as an iteration of a small network, whatever the other side is."""
+
+    def refuse():
+        raise AssertionError("asked")
+
+    monkeypatch.setattr(solvers, "available_memory", refuse)
+    assert auto(shaped(500, 10**6)) == "dual"
+    assert auto(shaped(10**6, 500)) == "cholesky"
+    with pytest.raises(AssertionError, match="asked"):
+        auto(shaped(10**6, 10**4))
+
+
 def test_explicit_choice(memory):
     for name in NAMES:
         solver, reason = choose_solver(name, shaped(20, 81), needs_minimum_norm=False)
