@@ -85,8 +85,8 @@ class LossTerms:
         With the square roots of the weights, but not of 1/T, in S and b.
         """
         outputs, targets = self._at(block)
-        root = np.sqrt(self._weights_of(block, 3))
         with np.errstate(all="ignore"):
+            root = np.sqrt(self._weights_of(block, 3))
             if self.signed:
                 factors, signs = self._loss.signed_factor(outputs, targets)
                 return root * factors, None, signs

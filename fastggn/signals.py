@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["SIGNALS", "StopSignals", "deferred_signals", "ignore_signals"]
+__all__ = ["SIGNALS", "StopSignals", "deferred_signals", "deferred_stops", "ignore_signals"]
 
 # What a terminal, a scheduler at the time limit, and `sbatch --signal=USR1` send.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 _EVERY = tuple(sorted(signal.valid_signals()))
+_NOT_CALLED = (signal.SIG_DFL, signal.SIG_IGN)
 
 
 class StopSignals:
@@ -96,44 +97,69 @@ def ignore_signals() -> None:
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Hold signals off inside the block; their handlers run at its end.
+    """Hold off, inside the block, the signals that functions of Python handle: these may raise.
 
-    The stop signals, and every other one that a function of Python handles: that may raise.
+    Their handlers run at the end of the block. Only the main thread has any.
     """
+    handlers = {number: signal.getsignal(number) for number in _EVERY}
+    with _held({number: handler for number, handler in handlers.items() if callable(handler)}):
+        yield
+
+
+@contextlib.contextmanager
+def deferred_stops() -> Iterator[None]:
+    """Hold off the stop signals too that have their default effect, which is to end the process."""
+    stops = {number: signal.getsignal(number) for number in _numbers(SIGNALS)}
+    # None: of another language, not ours to replace
+    defaults = {n: handler for n, handler in stops.items() if handler in _NOT_CALLED}
+    with _held(defaults), deferred_signals():
+        yield
+
+
+@contextlib.contextmanager
+def _held(handlers: dict[int, Any]) -> Iterator[None]:
+    """Note signals inside the block, and hand them to these handlers at its end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     arrived: list[tuple[int, FrameType | None]] = []
-    previous: dict[int, Any] = {}
-    stops: set[int] = set(_numbers(SIGNALS))
+    taken: dict[int, Any] = {}
     try:
-        for number in _EVERY:
-            handler = signal.getsignal(number)
-            # None: of another language, not ours to replace
-            if callable(handler) or (number in stops and handler is not None):
-                previous[number] = handler
-                signal.signal(number, lambda *arrival: arrived.append(arrival))
+        for number, handler in handlers.items():
+            taken[number] = handler
+            signal.signal(number, lambda *arrival: arrived.append(arrival))
         yield
     finally:
-        handlers = dict(previous)
-        _restore(previous)
-        for came, frame in arrived:
-            # Called, not raised anew: who listens by `signal.set_wakeup_fd` has heard it already.
-            if callable(handlers[came]):
-                handlers[came](came, frame)
-            else:
-                signal.raise_signal(came)
+        try:
+            _give_back(taken)
+        finally:
+            _deliver(arrived, handlers)
 
 
-def _restore(previous: dict[int, Any]) -> None:
-    """Give all signals back, also when a handler that is back already raises meanwhile."""
+def _give_back(taken: dict[int, Any]) -> None:
+    """Install all handlers again, also when one that is back already raises meanwhile."""
     try:
-        while previous:
-            number, handler = next(iter(previous.items()))
+        while taken:
+            number, handler = next(iter(taken.items()))
             signal.signal(number, handler)
-            del previous[number]
+            del taken[number]
     except BaseException:
-        _restore(previous)
+        _give_back(taken)
+        raise
+
+
+def _deliver(arrived: list[tuple[int, FrameType | None]], handlers: dict[int, Any]) -> None:
+    """Call the handlers in the order of arrival, all of them, also when one raises."""
+    try:
+        while arrived:
+            number, frame = arrived.pop(0)
+            if callable(handlers[number]):
+                # Not raised anew: who listens by `signal.set_wakeup_fd` has heard it already.
+                handlers[number](number, frame)
+            else:
+                signal.raise_signal(number)
+    except BaseException:
+        _deliver(arrived, handlers)
         raise
 
 

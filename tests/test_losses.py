@@ -679,6 +679,21 @@ def test_what_is_not_finite_spreads(loss, place, bad):
     assert np.isfinite(value[66]) == sure
     if np.isnan(bad):
         assert np.isnan(gradient[66, place])
+    if loss.name == "softmax_cross_entropy":
+        assert np.isnan(loss.curvature_factor(F, Y)[0][66]).any()
     others = np.arange(70) != 66
     np.testing.assert_array_equal(value[others], clean[0][others])
     np.testing.assert_array_equal(gradient[others], clean[1][others])
+
+
+@pytest.mark.parametrize("method", ["value", "gradient", "value_and_gradient", "curvature_factor"])
+@pytest.mark.parametrize("loss", [SoftmaxCrossEntropy(), Logistic()], ids=["softmax", "logistic"])
+def test_targets_of_another_shape_are_refused(loss, method):
+    """The kernels would read beyond the end of an array."""
+    F = np.zeros((4, 3))
+    cases = [(F, np.zeros((4, 2))), (F, np.zeros((3, 3))), (F, np.zeros(4)), (F[:, :0], F[:, :0])]
+    for F, Y in cases:
+        if loss.name == "logistic" and method == "curvature_factor":
+            continue  # NumPy's
+        with pytest.raises(ValueError, match="one shape"):
+            getattr(loss, method)(F, Y)

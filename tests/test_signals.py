@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from fastggn.kernels.jit import DISABLED
-from fastggn.signals import deferred_signals
+from fastggn.signals import deferred_signals, deferred_stops
 
 # LLVM asks Python for the machine code of each kernel that is loaded. An exception in the answer
 # would be lost, with the code: the kernel would then be called at address 0.
@@ -86,15 +86,48 @@ def test_blocks_inside_one_another(heard):
     assert heard == [signal.SIGTERM]
 
 
-def test_a_signal_that_nobody_handles_has_its_default_effect():
+@pytest.mark.parametrize(
+    ("block", "printed"), [("deferred_stops", "inside\n"), ("deferred_signals", "")]
+)
+def test_a_signal_that_nobody_handles_has_its_default_effect(block, printed):
+    """A file that is being written is finished before; a kernel is not."""
     code = (
-        "import signal; from fastggn.signals import deferred_signals\n"
-        "with deferred_signals():\n"
+        f"import signal; from fastggn.signals import {block}\n"
+        f"with {block}():\n"
         "    signal.raise_signal(signal.SIGUSR1); print('inside', flush=True)\n"
         "print('after')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == -signal.SIGUSR1 and done.stdout == "inside\n"
+    assert done.returncode == -signal.SIGUSR1 and done.stdout == printed
+
+
+def test_handlers_of_other_languages_stay():
+    """Python takes one that C installed after its start for the default."""
+    code = (
+        "import faulthandler, signal; from fastggn.signals import deferred_signals\n"
+        "faulthandler.register(signal.SIGUSR1)\n"
+        "with deferred_signals():\n"
+        "    pass\n"
+        "signal.raise_signal(signal.SIGUSR1); print('after')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == "after\n"
+    assert "most recent call first" in done.stderr
+
+
+def test_no_signal_is_lost_where_a_handler_raises(heard):
+    with pytest.raises(KeyboardInterrupt), deferred_signals():
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
+            signal.raise_signal(number)
+    assert heard == [signal.SIGTERM, signal.SIGINT, signal.SIGALRM]
+
+
+def test_all_signals_of_a_file_come_at_its_end(heard):
+    with deferred_stops():
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGALRM)
+        assert heard == []
+    assert sorted(heard) == sorted([signal.SIGTERM, signal.SIGALRM])
 
 
 def test_all_signals_are_given_back_when_one_of_them_raises(heard, monkeypatch):

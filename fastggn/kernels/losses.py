@@ -82,8 +82,6 @@ def cross_entropies(y, e, top, first, rest, values):
 def differences(y, e, first, rest):
     """Overwrite the exponentials by q - y."""
     n, count = e.shape
-    for i in range(count):
-        e[first[i], i] = 1.0  # where the difference was infinity less infinity, too
     for c in range(n):
         row, target = e[c], y[c]
         for i in range(count):
@@ -140,7 +138,6 @@ def softmax_factor(logits, targets, largest, factors, b):
         for c in range(n):
             e[c] = exp(e[c])
         rest = rest_of(e, first)
-        e[first] = 1.0
         total = 1.0 + rest
         for c in range(n):
             factor[0, c] = math.sqrt(e[c] / total)

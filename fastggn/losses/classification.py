@@ -48,7 +48,7 @@ class SoftmaxCrossEntropy(Loss):
 
     def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
         """Return both, by one exponential of each output."""
-        F, Y = _rows(F), _rows(Y)
+        F, Y = _rows(F, Y)
         values, gradients = np.empty(F.shape[0]), np.empty(F.shape)
         kernels.softmax(F, Y, values, gradients)
         return values, gradients
@@ -63,11 +63,11 @@ class SoftmaxCrossEntropy(Loss):
 
     def hessian_sqrt(self, F: Array, Y: Array) -> Array:
         """Return S = diag(sqrt(q)) - q sqrt(q)^T, shape (B, n_L, n_L)."""
-        return self.curvature_factor(F, np.zeros_like(F))[0]
+        return self.curvature_factor(F, np.zeros_like(F))[0]  # S does not depend on targets
 
     def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:
         """Return (S, b), b being None if the probability of a true class underflows."""
-        F, Y = _rows(F), _rows(Y)
+        F, Y = _rows(F, Y)
         S, b = np.empty((*F.shape, F.shape[1])), np.empty(F.shape)
         beyond = kernels.softmax_factor(F, Y, LARGEST_FACTOR, S, b)
         return S, None if beyond else b
@@ -145,7 +145,7 @@ class Logistic(Loss):
 
     def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
         """Return both, by one exponential of each output."""
-        F, Y = _rows(F), _rows(Y)
+        F, Y = _rows(F, Y)
         values, gradients = np.empty(F.shape[0]), np.empty(F.shape)
         kernels.logistic(F, Y, values, gradients)
         return values, gradients
@@ -200,9 +200,15 @@ class Logistic(Loss):
         return {"name": self.name}
 
 
-def _rows(array: Array) -> Array:
-    """Return the array as the kernels take it."""
-    return np.ascontiguousarray(array, dtype=np.float64)
+def _rows(F: Array, Y: Array) -> tuple[Array, Array]:
+    """Return outputs and targets as the kernels take them, which read what they are told to."""
+    F, Y = (np.ascontiguousarray(array, dtype=np.float64) for array in (F, Y))
+    if F.ndim != 2 or F.shape != Y.shape or F.shape[1] == 0:
+        raise ValueError(
+            f"outputs F and targets Y must have one shape (B, n_L), got {F.shape} and {Y.shape}: "
+            "prepare_targets makes such targets of labels"
+        )
+    return F, Y
 
 
 def _softmax(F: Array) -> tuple[Array, Array]:

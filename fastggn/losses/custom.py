@@ -71,7 +71,8 @@ class CustomLoss(Loss):
         """Return the object's own curvature (S, b), or the derived one."""
         if hasattr(self._loss, "curvature_factor"):
             S, b = self._loss.curvature_factor(F, Y)
-            return S, b
+            # Of our own: the object may use its arrays again.
+            return np.array(S, np.float64), None if b is None else np.array(b, np.float64)
         return super().curvature_factor(F, Y)
 
     def signed_factor(self, F: Array, Y: Array) -> tuple[Array, Array]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fastggn.checkpoints import CheckpointError, CheckpointFile
 from fastggn.errors import CheckpointWarning, as_float_vector
 from fastggn.parallel.comm import Comm, comm_of
-from fastggn.signals import deferred_signals
+from fastggn.signals import deferred_stops
 from fastggn.training.identity import compare_identities, run_identity
 from fastggn.training.moves import Verdict
 from fastggn.training.options import Options
@@ -356,7 +356,7 @@ class FileSaver(Saver):
         }
         self._written_at, self._written_count = time.monotonic(), count
         try:
-            with deferred_signals():
+            with deferred_stops():
                 self._file.save(content)
                 self._stale, self.unsaved = False, ""
         except OSError as error:

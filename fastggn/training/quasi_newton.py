@@ -110,7 +110,9 @@ class Memory:
         s, y, r, yy = (np.asarray(state[name], np.float64) for name in ("s", "y", "r", "yy"))
         if s.ndim != 2 or s.shape[1] != self._n_params or s.shape != y.shape:
             raise ValueError("the pairs are of another number of parameters")
-        if r.shape != 2 * s.shape[:1] or yy.shape != r.shape or s.shape[0] > PAIRS:
+        if s.shape[0] > PAIRS:
+            raise ValueError(f"there are {s.shape[0]} pairs, more than {PAIRS}")
+        if r.shape != 2 * s.shape[:1] or yy.shape != r.shape:
             raise ValueError("the products of the pairs are of another number of pairs")
         # The order in memory decides the bits of products.
         self._s, self._y = _LastRows(s), _LastRows(y)

@@ -16,7 +16,7 @@ import numpy as np
 from fastggn.checkpoints import CheckpointError, CheckpointFile
 from fastggn.errors import CheckpointWarning, as_float_vector, check_count
 from fastggn.parallel.comm import comm_of
-from fastggn.signals import deferred_signals
+from fastggn.signals import deferred_stops
 from fastggn.training.checkpointing import Interval, check_checkpoint
 from fastggn.training.evidence import Evidence
 from fastggn.training.identity import compare_identities, run_identity
@@ -339,7 +339,7 @@ class Restarts:
             return
         done = {str(s): _kept(result) for s, result in self._results.items()}
         try:
-            with deferred_signals():
+            with deferred_stops():
                 self._file.save({"identity": self._identity, "done": done})
                 self._drop(seed)
         except OSError as error:
