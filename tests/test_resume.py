@@ -187,7 +187,7 @@ def test_more_iterations_than_at_first(problem, tmp_path):
 
 def test_the_time_of_all_parts_and_the_limit_of_each(problem, tmp_path):
     keywords = {"seed": 0, "checkpoint": tmp_path / "a.ckpt", "resume": True, "grad_tol": 0.0}
-    first = fg.train(problem, max_iter=5, callbacks=[lambda r: time.sleep(0.4)], **keywords)
+    first = fg.train(problem, max_iter=5, callbacks=[lambda r: time.sleep(0.55)], **keywords)
     second = fg.train(problem, max_iter=8, max_time=60, **keywords)
     # Not first.seconds: the last save is part of that, and of no checkpoint.
     assert second.seconds > first.history[-1].seconds > 2.0
