@@ -1,6 +1,6 @@
-"""Losses on logits and what their curvature needs, sample by sample, in one pass over the logits.
+"""Losses on logits and what their curvature needs, a few samples at a time, while in cache.
 
-NumPy takes some ten passes for the same, and several times as long as the network itself.
+NumPy passes some ten times over all samples for the same.
 """
 
 import math
