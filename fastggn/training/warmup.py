@@ -16,6 +16,7 @@ from fastggn.network import MLP
 from fastggn.parallel.threads import threading_layer
 from fastggn.problem import Problem
 from fastggn.training.loop import train
+from fastggn.training.trust_region import DenseModel
 
 __all__ = ["WarmupReport", "warmup"]
 
@@ -94,6 +95,11 @@ def _use_everything() -> None:
         train(problem, theta, "adam", batch_size=8, max_iter=2)
     exact = Problem(MLP((2, 3, 1)), X, Y[:, :1], "cauchy", curvature="exact")
     train(exact, theta, max_iter=2)
+    for loss, n_outputs in (("softmax_cross_entropy", 2), ("logistic", 1)):
+        labels = rng.integers(0, 2, 40)
+        train(Problem(MLP((2, 3, n_outputs)), X, labels, loss), seed=0, max_iter=2)
+    saddle = DenseModel(1.0, np.ones(2), np.diag([1.0, -1.0]))
+    saddle.step(1.0), saddle.rank
     gates = [np.ones((40, 3))]
     gated = Problem(MLP((2, 3, 2), bias="none"), X, Y, gates=gates)
     gated.gradient(gated.network.init(seed=0))
