@@ -14,8 +14,8 @@ from bench import peers
 from bench.cases import Case, random_case
 from bench.core import FULL, SMOKE, Absent, Pair, Row, Side, relative_difference
 from fastggn.kernels.cholesky import cholesky
-from fastggn.linearisation import Linearisation
-from fastggn.parallel.threads import one_pool
+from fastggn.objective.point import Linearisation
+from fastggn.runtime.threads import one_pool
 
 __all__ = ["ROWS", "assembly", "stacked_rows"]
 

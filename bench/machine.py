@@ -11,7 +11,7 @@ from pathlib import Path
 import threadpoolctl
 
 from bench import peers
-from fastggn.parallel.threads import threading_layer
+from fastggn.runtime.threads import threading_layer
 
 __all__ = ["Bystanders", "facts"]
 

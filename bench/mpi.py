@@ -34,7 +34,7 @@ MODELLED = (1, 16, 64, 256, 1024)
 
 def count_messages():
     """Let the communicator count calls and bytes of its reductions, and of small messages."""
-    from fastggn.parallel import mpi
+    from fastggn.runtime import mpi
 
     counts = Counter()
     plain = {name: getattr(mpi.MpiComm, name) for name in ("sum", "broadcast", "agree", "gather")}

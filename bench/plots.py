@@ -14,9 +14,8 @@ from bench import assembly, peers, products
 from bench.cases import Case, random_case
 from bench.core import SMOKE, Absent, Pair, Side, compete
 from fastggn.kernels.cholesky import cholesky
-from fastggn.parallel import max_threads
-from fastggn.parallel.threads import one_pool
-from fastggn.tiling import panel_costs
+from fastggn.objective.ggn_tiles import panel_costs
+from fastggn.runtime.threads import max_threads, one_pool
 
 __all__ = ["draw"]
 

@@ -16,7 +16,9 @@ import numpy as np
 import fastggn as fg
 from bench.cases import kin8nm
 from bench.core import FULL, Absent
-from fastggn.training import TrainResult, damping, levenberg_marquardt
+from fastggn.training.control import damping
+from fastggn.training.methods import levenberg_marquardt
+from fastggn.training.result import TrainResult
 
 SEEDS = 12
 

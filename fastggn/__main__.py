@@ -1,6 +1,6 @@
 """``python -m fastggn``: the command line without its script."""
 
-from fastggn.cli import main
+from fastggn.apps.cli import main
 
 if __name__ == "__main__":
     main()

@@ -127,7 +127,7 @@ class Case:
 @functools.cache
 def sine() -> Any:
     """A user's activation: the sine."""
-    from fastggn import activations
+    from fastggn.network import activations
 
     # np.* rather than math.*: the same functions serve scalars, arrays and the compiler
     return activations.Activation.custom(
@@ -159,7 +159,7 @@ def _diagonal(d):
 
 def package_loss(name: str, options: dict[str, float]) -> Any:
     """The package's loss: by name where it has no options."""
-    from fastggn import losses
+    from fastggn.network import losses
 
     if name == "log_cosh":
         return LogCosh()

@@ -40,8 +40,8 @@ def count(estimator, X, y):
 
 def allowed(n_threads=None):
     """Return the threads an estimator would use here, and those that Numba has."""
-    from fastggn.estimators.parallelism import threads_to_use
-    from fastggn.parallel.threads import threads
+    from fastggn.apps.sklearn.parallelism import threads_to_use
+    from fastggn.runtime.threads import threads
 
     with threads(threads_to_use(n_threads)):
         main = threading.current_thread() is threading.main_thread()

@@ -190,7 +190,7 @@ def decisions(comm, X, Y):
     clock.time.perf_counter = plain
     unseeded = fg.train(problem, max_iter=2)
     wide = fg.MLP((3, 4000, 2))
-    from fastggn.solvers import choose_solver
+    from fastggn.solvers.choice import choose_solver
 
     many = fg.Problem(wide, X[rows], Y[rows], comm=comm)
     chosen = [choose_solver("auto", many, needs_minimum_norm=False)[0].name]
@@ -206,7 +206,7 @@ def decisions(comm, X, Y):
 
 def advice(comm, X, Y):
     """Scales and units of all ranks' samples are those of one process that holds them."""
-    from fastggn.glance import column_scales, unit_outputs
+    from fastggn.training.glance import column_scales, unit_outputs
 
     net = fg.MLP((3, 6, 2))
     theta, out = net.init(seed=0), {}
@@ -395,7 +395,7 @@ def streamed(comm, net, folder):
     """Compare samples that stay in files with the same ones in memory, bit for bit."""
     from fastggn.data.scaling import Standardised
     from fastggn.data.sources import row_range
-    from fastggn.fingerprint import problem_fingerprint
+    from fastggn.training.checkpoint.fingerprint import problem_fingerprint
 
     X, Y, _, _ = samples()
     if comm.rank == 0:
@@ -440,7 +440,7 @@ def trap(operation, rank, effect):
     """Let an operation of one rank have an effect at its third call."""
     from mpi4py import MPI
 
-    import fastggn.parallel.mpi as mpi
+    import fastggn.runtime.mpi as mpi
 
     plain, calls = getattr(mpi.MpiComm, operation), []
 
@@ -463,8 +463,8 @@ def main():
     assert "mpi4py" not in sys.modules  # MPI starts when it is asked for
     from mpi4py import MPI
 
-    import fastggn.parallel.mpi as mpi
-    from fastggn import solvers
+    import fastggn.runtime.mpi as mpi
+    from fastggn.solvers import choice as solvers
 
     comm, task = MPI.COMM_WORLD, sys.argv[1]
     if task == "agree":

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.tiling import prefers_rows
+from fastggn.objective.ggn_tiles import prefers_rows
 
 EPS = np.finfo(np.float64).eps
 NETS = [
@@ -68,7 +68,7 @@ def test_mixed_assembly_errs_by_roundings_of_float32(case):
 
 
 def test_mixed_assembly_adds_blocks_in_float64(monkeypatch):
-    from fastggn import workspace
+    from fastggn.network import workspace
 
     net = fg.MLP((3, 8, 8, 2))
     problem, theta = _problem(net, 5000, "squared")

@@ -15,9 +15,9 @@ import pytest
 from test_elementary import ulps
 
 import fastggn
-from fastggn.activations import ACTIVATIONS, Activation, get_activation, leaky_relu
 from fastggn.kernels import activations as kernels
 from fastggn.kernels.jit import DISABLED
+from fastggn.network.activations import ACTIVATIONS, Activation, get_activation, leaky_relu
 
 pytestmark = pytest.mark.nojit
 
@@ -271,7 +271,7 @@ DRIVER = """
 import sys
 import numba
 import numpy as np
-from fastggn.activations import Activation
+from fastggn.network.activations import Activation
 from fastggn.kernels.activations import activate
 from fastggn.kernels.jit import pnjit
 

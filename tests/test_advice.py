@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn import glance
+from fastggn.training import glance
 from fastggn.training.advice import scaling_advice, unit_advice
 
 rng = np.random.default_rng(0)

@@ -5,9 +5,9 @@ import pytest
 from scipy.optimize import fmin_l_bfgs_b
 
 import fastggn as fg
-from fastggn.losses import get_loss
-from fastggn.training.moves import Counts
-from fastggn.training.quasi_newton import PAIRS, Memory, QuasiNewton
+from fastggn.network.losses import get_loss
+from fastggn.training.methods.lbfgs import PAIRS, Memory, QuasiNewton
+from fastggn.training.step import Counts
 
 
 def two_loops(pairs, g):
@@ -71,8 +71,8 @@ def test_small_problems_take_second_order_steps_alone():
 
 
 def test_larger_ones_begin_with_gradients_and_end_with_what_pays(monkeypatch):
-    monkeypatch.setattr("fastggn.training.methods.SMALL", 0)
-    monkeypatch.setattr("fastggn.training.alternating.LEAST_WORK", 1.0)
+    monkeypatch.setattr("fastggn.training.methods.choice.SMALL", 0)
+    monkeypatch.setattr("fastggn.training.methods.auto.LEAST_WORK", 1.0)
     problem = problem_of(hidden=12, T=200, noise=0.0).with_l2(0.0)
     result = fg.train(problem, seed=0, method="auto", max_iter=400, loss_target=1e-9)
     solvers = [record.solver for record in result.history]
@@ -84,8 +84,8 @@ def test_larger_ones_begin_with_gradients_and_end_with_what_pays(monkeypatch):
 
 @pytest.mark.parametrize("small", [0, 400])
 def test_resumes_bit_for_bit(tmp_path, monkeypatch, small):
-    monkeypatch.setattr("fastggn.training.methods.SMALL", small)
-    monkeypatch.setattr("fastggn.training.alternating.LEAST_WORK", 1.0)
+    monkeypatch.setattr("fastggn.training.methods.choice.SMALL", small)
+    monkeypatch.setattr("fastggn.training.methods.auto.LEAST_WORK", 1.0)
     problem = problem_of()
     whole = fg.train(problem, seed=0, method="auto", max_iter=40)
     path = tmp_path / "run.ckpt"

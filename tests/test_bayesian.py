@@ -7,8 +7,8 @@ import pytest
 from bayesian_cases import fixed_point, linear_problem, regression, sine_problem
 
 import fastggn as fg
-from fastggn.solvers import get_solver
-from fastggn.training.evidence import likelihood_of
+from fastggn.solvers.choice import get_solver
+from fastggn.training.regularisation.evidence import likelihood_of
 
 TOLERANCES = {"grad_tol": 1e-13, "step_tol": 0.0, "max_iter": 500}
 
@@ -326,8 +326,8 @@ def test_refusals(options, message):
 
 
 def test_no_matrix_fits(monkeypatch):
-    monkeypatch.setattr("fastggn.solvers.available_memory", lambda: 100)
-    monkeypatch.setattr("fastggn.solvers.UNASKED", 0)
+    monkeypatch.setattr("fastggn.solvers.choice.available_memory", lambda: 100)
+    monkeypatch.setattr("fastggn.solvers.choice.UNASKED", 0)
     with pytest.raises(ValueError, match="no matrix fits here .lsqr: "):
         fg.train(sine_problem(), regularization="bayesian")
 

@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 import fastggn as fg
-from fastggn.cli import main
-from fastggn.experiments import bayesian, tables
+from fastggn.apps.cli import main
+from papers import bayesian, tables
 
 
 def has_tables():

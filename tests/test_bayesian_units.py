@@ -7,8 +7,8 @@ import pytest
 from bayesian_cases import linear_problem, sine_problem
 
 import fastggn as fg
-from fastggn.solvers import get_solver
-from fastggn.training.priors import prior_classes, relative_precisions
+from fastggn.solvers.choice import get_solver
+from fastggn.training.regularisation.priors import prior_classes, relative_precisions
 
 UNITS = {"regularization": "bayesian-units"}
 

@@ -1,10 +1,9 @@
 """LSQR with a norm of its own: on one process SciPy's, bit for bit."""
 
 import numpy as np
-from scipy.sparse.linalg import LinearOperator, aslinearoperator
-from scipy.sparse.linalg import lsqr as scipy_lsqr
+from scipy.sparse.linalg import LinearOperator, aslinearoperator, lsqr as scipy_lsqr
 
-from fastggn.solvers.bidiagonal import lsqr
+from fastggn.solvers.lsqr_iteration import lsqr
 
 
 def systems():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn import buffers
+from fastggn.runtime import buffers
 
 SHAPE = (40_000, 7)
 

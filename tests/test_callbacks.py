@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.training import History
+from fastggn.training.result import History
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.checkpoints import CheckpointError, CheckpointFile
-from fastggn.data.atomic import remove_leftovers
-from fastggn.data.storage import SEAL, write_sealed
+from fastggn.runtime.archives import SEAL, write_sealed
+from fastggn.runtime.atomic_files import remove_leftovers
+from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -229,7 +229,7 @@ NAMES = [
 
 READER = r"""
 import json, re, sys
-from fastggn.checkpoints import CheckpointError, CheckpointFile
+from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
 outcomes = {}
 for name in sys.argv[2:]:
     try:
@@ -281,7 +281,7 @@ def test_what_is_no_checkpoint_is_not_replaced(tmp_path):
 KILLS = """
 import json, os, random, signal, struct, sys, time, warnings
 import numpy as np
-from fastggn.checkpoints import CheckpointFile
+from fastggn.training.checkpoint.files import CheckpointFile
 assert not {"numba", "scipy"} & set(sys.modules)
 warnings.simplefilter("ignore")
 path, rounds = sys.argv[1], int(sys.argv[2])
@@ -376,7 +376,7 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")  # root may write anywhere
 
-    monkeypatch.setattr("fastggn.data.atomic.os.open", refuse)
+    monkeypatch.setattr("fastggn.runtime.atomic_files.os.open", refuse)
     with pytest.raises(PermissionError, match=r"Permission denied.*a\.ckpt"):
         CheckpointFile(tmp_path / "a.ckpt").prepare(10, replace=False)
 

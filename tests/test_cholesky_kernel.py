@@ -6,7 +6,7 @@ import pytest
 from fastggn.kernels import cholesky as module
 from fastggn.kernels.cholesky import cholesky
 from fastggn.kernels.jit import DISABLED
-from fastggn.parallel.threads import one_pool
+from fastggn.runtime.threads import one_pool
 
 SIZES = [1, 2, 7, 64] if DISABLED else [1, 2, 7, 64, 257, 480, 769, 1000, 1733]
 

@@ -14,9 +14,9 @@ import pytest
 from click.testing import CliRunner
 
 import fastggn as fg
-from fastggn.cli import main, options
-from fastggn.cli.samples import Samples, Scaling
-from fastggn.cli.train import train as train_command
+from fastggn.apps.cli import main, options
+from fastggn.apps.cli.samples import Samples, Scaling
+from fastggn.apps.cli.train import train as train_command
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--samples", "30", "--hidden", "4", "--max-iter", "5"]
@@ -228,10 +228,10 @@ def test_the_seed_decides_the_model(run):
 
 
 def test_the_names_in_the_help_are_those_of_the_core(run):
-    from fastggn.activations import ACTIVATIONS
-    from fastggn.data import DATASETS
-    from fastggn.initialisation import SCHEMES
-    from fastggn.losses import LOSSES
+    from fastggn.data.builtin import DATASETS
+    from fastggn.network.activations import ACTIVATIONS
+    from fastggn.network.initialisation import SCHEMES
+    from fastggn.network.losses import LOSSES
     from fastggn.training.options import ESCAPES, METHODS, SOLVERS
 
     text = run("train", "--help").output
@@ -423,7 +423,7 @@ def test_the_time_limit_saves_and_exits_with_3(run):
 
 
 def test_a_failed_save_says_where_the_model_is(run, monkeypatch, tmp_path):
-    import fastggn.model_io as model_io
+    import fastggn.model.files as model_io
 
     real = model_io.save_model
     monkeypatch.setenv("TMPDIR", str(tmp_path))
@@ -522,7 +522,7 @@ def test_a_full_disk_is_found_before_training(tmp_path):
         "import resource, signal, sys\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-        "from fastggn.cli import main\n"
+        "from fastggn.apps.cli import main\n"
         "main(['train', '--out', 'a.npz'])\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NUMBA_DISABLE_JIT": "1"}
@@ -560,7 +560,7 @@ def test_accuracy_by_each_decision():
 
 
 def test_the_rank_is_left_out_where_it_is_dear(run, monkeypatch):
-    monkeypatch.setattr("fastggn.cli.summary.MOST_RANK_OPERATIONS", 10)
+    monkeypatch.setattr("fastggn.apps.cli.summary.MOST_RANK_OPERATIONS", 10)
     assert "not computed" in run("train", *SMALL).stdout
 
 

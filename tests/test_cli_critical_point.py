@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 import fastggn as fg
-from fastggn.cli import main
+from fastggn.apps.cli import main
 
 
 def run(*arguments):

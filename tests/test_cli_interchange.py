@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from interchange_cases import difference, network
 
 import fastggn as fg
-from fastggn.cli import main
+from fastggn.apps.cli import main
 
 
 def run(*arguments):

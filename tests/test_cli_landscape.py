@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 import fastggn as fg
 from fastggn import analysis
-from fastggn.cli import main
+from fastggn.apps.cli import main
 
 
 @pytest.fixture

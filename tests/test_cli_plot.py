@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import fastggn as fg
-from fastggn.cli import history, main
+from fastggn.apps.cli import history, main
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def figure(folder, monkeypatch):
             saved.append((drawn, path))
 
         with monkeypatch.context() as patch:
-            patch.setattr("fastggn.plotting.style.save", save)
+            patch.setattr("fastggn.figures.style.save", save)
             result = CliRunner().invoke(main, ["plot", *map(str, arguments)])
         assert result.exit_code == 0, result.output
         ((drawn, path),) = saved
@@ -116,7 +116,7 @@ def test_regions_and_confusion_of_four_regions(figure):
 
 
 def test_held_out_samples_are_not_those_of_the_training(folder, monkeypatch):
-    from fastggn.cli.model_data import model_loss, model_problem
+    from fastggn.apps.cli.model_data import model_loss, model_problem
 
     monkeypatch.chdir(folder)
     arguments = ["--hidden", "4", "--max-iter", "6", "-q", "--out", "held.npz", "--seed", "5"]
@@ -205,7 +205,7 @@ def test_bad_input(folder, monkeypatch, arguments, words):
 )
 def test_bad_pictures_are_refused_before_the_work(folder, monkeypatch, name, words):
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("fastggn.cli.plot.read_model", lambda *a, **k: pytest.fail("too late"))
+    monkeypatch.setattr("fastggn.apps.cli.plot.read_model", lambda *a, **k: pytest.fail("too late"))
     result = CliRunner().invoke(main, ["plot", "four.npz", "--kind", "curve", "-o", name])
     assert result.exit_code == 2 and words in result.stderr
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 import fastggn as fg
-from fastggn.cli import main
+from fastggn.apps.cli import main
 
 
 @pytest.fixture
@@ -82,8 +82,8 @@ def test_a_share_of_the_samples(run):
     assert (kept["n_samples"], kept["n_held_out"]) == (30, 10)
     # The scales are those of the samples that are trained on.
     assert not np.allclose(kept["scale_inputs"]["mean"], X.mean(axis=0), rtol=1e-6)
-    from fastggn.cli.held_out import hold_out
-    from fastggn.cli.samples import Samples
+    from fastggn.apps.cli.held_out import hold_out
+    from fastggn.apps.cli.samples import Samples
 
     split = hold_out(Samples("s", X, Y, 1, ("a", "b"), ("y",)), 0.25, 0)
     np.testing.assert_allclose(kept["scale_inputs"]["mean"], split.X.mean(axis=0), rtol=1e-12)
@@ -138,7 +138,7 @@ def test_files_that_stay_where_they_are(run, monkeypatch):
     files = [*arguments, "--validation", "other.npy", "--patience", 6]
     assert run(*files).exit_code == 0
     here = fg.load_model("model.npz")
-    monkeypatch.setattr("fastggn.cli.samples.MOST_OF_MEMORY", 0.0)
+    monkeypatch.setattr("fastggn.apps.cli.samples.MOST_OF_MEMORY", 0.0)
     assert run(*files).exit_code == 0
     there = fg.load_model("model.npz")
     assert here[2]["training"]["validation_loss"] == pytest.approx(

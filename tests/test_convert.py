@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 import fastggn as fg
-from fastggn.cli import main
+from fastggn.apps.cli import main
 from fastggn.data import text
 
 ROOT = Path(__file__).resolve().parent.parent

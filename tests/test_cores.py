@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fastggn import cores
-from fastggn.cores import available_cores
+from fastggn.runtime import cores
+from fastggn.runtime.cores import available_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn import buffers
-from fastggn.solvers import CholeskySolver
+from fastggn.runtime import buffers
+from fastggn.solvers.cholesky import CholeskySolver
 
 WIDTHS = (4, 16, 12, 3)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fastggn.training.damping import CEILING, INITIAL_SHARE, LOSS_FACTOR, NielsenDamping
+from fastggn.training.control.damping import CEILING, INITIAL_SHARE, LOSS_FACTOR, NielsenDamping
 
 LARGE = 1e9  # a loss that never caps
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastggn.training.divergence import DivergenceTest
+from fastggn.training.control.divergence import DivergenceTest
 
 
 def fate(records, converged=False):

@@ -21,7 +21,7 @@ from documented import (
 from optional import absent
 
 import fastggn as fg
-from fastggn.cli import main
+from fastggn.apps.cli import main
 
 OURS = {page: [c for c in commands(page.read_text("utf-8")) if c.is_ours] for page in PAGES}
 HELP = CliRunner().invoke(main, ["train", "--help"]).output

@@ -5,8 +5,7 @@ import numba
 import numpy as np
 import pytest
 
-from fastggn.kernels import activations as kernels
-from fastggn.kernels import elementary
+from fastggn.kernels import activations as kernels, vector_math
 from fastggn.kernels.jit import DISABLED, FLAGS
 
 pytestmark = pytest.mark.nojit
@@ -22,10 +21,10 @@ EDGES = np.array(
 def fill(x, exps, minus, logs):
     """Rows of exp(x) everywhere, (exp, expm1)(-|x|), and log1p of min(|x|, 1) and of |x|."""
     for i in range(x.size):
-        exps[0, i] = elementary.exp(x[i])
-        minus[0, i], minus[1, i] = elementary.exp_and_expm1(-abs(x[i]))
-        logs[0, i] = elementary.log1p_unit(min(abs(x[i]), 1.0))
-        logs[1, i] = elementary.log1p(abs(x[i]))
+        exps[0, i] = vector_math.exp(x[i])
+        minus[0, i], minus[1, i] = vector_math.exp_and_expm1(-abs(x[i]))
+        logs[0, i] = vector_math.log1p_unit(min(abs(x[i]), 1.0))
+        logs[1, i] = vector_math.log1p(abs(x[i]))
 
 
 def evaluate(x):
@@ -113,8 +112,8 @@ def test_bits_of_a_power():
 
 @numba.njit
 def cast(value):
-    bits = elementary.bits_of_float(value)
-    return bits, elementary.float_of_bits(bits)
+    bits = vector_math.bits_of_float(value)
+    return bits, vector_math.float_of_bits(bits)
 
 
 @pytest.mark.skipif(DISABLED, reason="nothing is compiled with NUMBA_DISABLE_JIT=1")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.training.escape import lowest_eigenpair
-from fastggn.training.newton import DENSE_LIMIT
+from fastggn.training.control.escape import lowest_eigenpair
+from fastggn.training.methods.newton import DENSE_LIMIT
 
 BOTH = pytest.mark.parametrize("escape", ["negative_curvature", "noise"])
 

@@ -18,7 +18,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 import fastggn as fg
-from fastggn.estimators.parallelism import threads_to_use
+from fastggn.apps.sklearn.parallelism import threads_to_use
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 QUICK = {"hidden_layer_sizes": 5, "random_state": 0, "max_iter": 20}

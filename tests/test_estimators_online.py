@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.estimators.samples import Samples
-from fastggn.estimators.scaling import Scalers
+from fastggn.apps.sklearn.samples import Samples
+from fastggn.apps.sklearn.scaling import Scalers
 
 
 @pytest.fixture(scope="module")

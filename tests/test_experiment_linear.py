@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from fastggn.experiments import load
+from papers import load
 
 TINY = {"starts": 2, "max_iter": {"lm": 80, "newton": 80, "bp": 200}}
 

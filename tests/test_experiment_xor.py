@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn import experiments
+import papers as experiments
 
 # Smallest ranks of P: without a constraint, augmented matrices of full rank, w_2 not 0. Shen (2018,
 # Section 5.1) states 2 for F(2,2,1) and 3 for F(2,3,1).

@@ -9,11 +9,10 @@ import zipfile
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
-from fastggn.data import load_table
-from fastggn.data.storage import (
+from fastggn.data.files import load_table
+from fastggn.runtime.archives import (
     ArchiveError,
     MissingFileError,
     check_writable,

@@ -11,10 +11,10 @@ import pytest
 from interchange_cases import ACTIVATIONS, network, raw_outputs, samples, scaling
 
 import fastggn as fg
-from fastggn import interchange
-from fastggn.interchange import extras
-from fastggn.interchange.chain import as_affine, as_dtype, chain_of, folded
-from fastggn.interchange.names import activation_of, text_of
+from fastggn.model import interchange
+from fastggn.model.interchange import extras
+from fastggn.model.interchange.chain import as_affine, as_dtype, chain_of, folded
+from fastggn.model.interchange.names import activation_of, text_of
 
 BIASES = ("free", "none", "fixed")
 

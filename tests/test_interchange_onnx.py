@@ -17,8 +17,8 @@ from interchange_cases import (
 )
 
 import fastggn as fg
-from fastggn import interchange
-from fastggn.interchange import onnx as module
+from fastggn.model import interchange
+from fastggn.model.interchange import onnx as module
 
 onnx = pytest.importorskip("onnx", reason="onnx is absent: the extra onnx")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is absent: the extra onnx")

@@ -19,7 +19,7 @@ from interchange_cases import (
 )
 
 import fastggn as fg
-from fastggn import interchange
+from fastggn.model import interchange
 
 torch = pytest.importorskip("torch", reason="torch is absent: the extra torch")
 nn = torch.nn

@@ -16,10 +16,10 @@ import pytest
 from click.testing import CliRunner
 
 import fastggn as fg
-from fastggn.checkpoints import CheckpointFile
-from fastggn.cli import main
-from fastggn.cli.history import HistoryFile
-from fastggn.training import Record
+from fastggn.apps.cli import main
+from fastggn.apps.cli.history import HistoryFile
+from fastggn.training.checkpoint.files import CheckpointFile
+from fastggn.training.result import Record
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ["--samples", "40", "--hidden", "4", "--max-iter", "12"]

@@ -24,7 +24,7 @@ from numba.core import event
 with warnings.catch_warnings(record=True) as caught, \\
         event.install_recorder("numba:compile") as recorder:
     warnings.simplefilter("always")
-    from fastggn.kernels.expansion import mirror
+    from fastggn.kernels.ggn_expand import mirror
     a = np.arange(9.0).reshape(3, 3)
     mirror(a)
 print(json.dumps({
@@ -267,7 +267,7 @@ with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
     with fg.threads(1):
         pass
-from fastggn.parallel.threads import threading_layer
+from fastggn.runtime.threads import threading_layer
 print(json.dumps([threading_layer(), [str(w.message) for w in caught]]))
 """
     have_tbb = subprocess.run(
@@ -316,7 +316,7 @@ def test_after_the_warm_up_nothing_is_compiled():
 def test_the_command_warms_up(monkeypatch):
     from click.testing import CliRunner
 
-    from fastggn.cli import main
+    from fastggn.apps.cli import main
 
     outcome = CliRunner().invoke(main, ["warmup"])
     assert outcome.exit_code == 0 and "kernels ready in" in outcome.output

@@ -94,7 +94,7 @@ def test_several_outputs_vary_together():
 
 def test_in_blocks(monkeypatch):
     """Never the rows of all samples at once."""
-    from fastggn import jacobian
+    from fastggn.objective import jacobian
 
     problem = sine_problem()
     theta = problem.network.init(seed=0)
@@ -228,6 +228,6 @@ def test_refusals(monkeypatch):
     )
     with pytest.raises(ValueError, match="gates"):
         fg.laplace(gated, np.zeros(7))
-    monkeypatch.setattr("fastggn.bayesian.factors.available_memory", lambda: 100)
+    monkeypatch.setattr("fastggn.analysis.posterior.factors.available_memory", lambda: 100)
     with pytest.raises(MemoryError, match="posterior"):
         fg.laplace(problem, theta, alpha=1.0, beta=1.0)

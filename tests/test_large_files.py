@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import fastggn as fg
-from fastggn.cli import main, samples
+from fastggn.apps.cli import main, samples
 
 ROOT = Path(__file__).resolve().parent.parent
 

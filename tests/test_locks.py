@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 
 import fastggn as fg
-from fastggn.checkpoints import CheckpointError, CheckpointFile
-from fastggn.cli import main
-from fastggn.data.locks import FileLock, LockedError
+from fastggn.apps.cli import main
+from fastggn.runtime.locks import FileLock, LockedError
+from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
 
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -26,7 +26,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 HOLD = """
 import sys, time
 from pathlib import Path
-from fastggn.data.locks import FileLock
+from fastggn.runtime.locks import FileLock
 FileLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 time.sleep(60)
@@ -176,7 +176,7 @@ def test_many_processes_one_at_a_time(tmp_path):
     work = """
 import sys, time
 from pathlib import Path
-from fastggn.data.locks import FileLock, LockedError
+from fastggn.runtime.locks import FileLock, LockedError
 path, done = Path(sys.argv[1]), 0
 while done < 40:
     lock = FileLock(path)

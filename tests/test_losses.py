@@ -8,20 +8,11 @@ import naive
 import numpy as np
 import pytest
 
-from fastggn import losses
-from fastggn.losses import (
-    LOSSES,
-    BlakeZisserman,
-    Cauchy,
-    Huber,
-    Logistic,
-    Loss,
-    SmoothLp,
-    SoftmaxCrossEntropy,
-    Squared,
-    get_loss,
-    loss_from_config,
-)
+from fastggn.network import losses
+from fastggn.network.losses import LOSSES, get_loss, loss_from_config
+from fastggn.network.losses.base import Loss
+from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
+from fastggn.network.losses.separable import BlakeZisserman, Cauchy, Huber, SmoothLp, Squared
 
 pytestmark = pytest.mark.nojit
 

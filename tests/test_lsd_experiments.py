@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastggn import analysis, experiments
-from fastggn.experiments import lsd_table1
-from fastggn.experiments.mnist import FILES, find_folder, load_digits
+import papers as experiments
+from fastggn import analysis
+from papers import lsd_table1
+from papers.mnist import FILES, find_folder, load_digits
 
 ROOT = Path(__file__).resolve().parent.parent
 

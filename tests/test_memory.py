@@ -1,7 +1,7 @@
 import pytest
 
-from fastggn.parallel import memory
-from fastggn.parallel.memory import available_memory
+from fastggn.runtime import memory
+from fastggn.runtime.memory import available_memory
 
 GIB = 1024**3
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.data.storage import read_sealed, write_sealed
-from fastggn.model_io import ModelFileError
+from fastggn.model.files import ModelFileError
+from fastggn.runtime.archives import read_sealed, write_sealed
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,7 +38,7 @@ def test_round_trip(tmp_path, bias):
 
 
 def test_activations_by_layer_and_slope_survive(tmp_path):
-    from fastggn.activations import leaky_relu
+    from fastggn.network.activations import leaky_relu
 
     net = fg.MLP((2, 3, 4, 1), activation=["tanh", leaky_relu(0.2)])
     fg.save_model(tmp_path / "a.npz", net, net.init(seed=0))
@@ -176,7 +176,7 @@ def test_foreign_and_missing_files(tmp_path):
 
 WRITER = """
 import sys, numpy as np
-from fastggn.data.storage import write_sealed
+from fastggn.runtime.archives import write_sealed
 k = 0
 while True:
     k += 1

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.parallel.comm import SERIAL, as_comm, require_serial
+from fastggn.runtime.comm import SERIAL, as_comm, require_serial
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = ROOT / "tests" / "mpi_worker.py"
@@ -406,7 +406,7 @@ STREAMED = """
 import json, sys
 from pathlib import Path
 from fastggn.data.npy import NpyFile
-from fastggn.cli import main
+from fastggn.apps.cli import main
 
 read, plain = [], NpyFile._fill
 
@@ -434,7 +434,7 @@ def test_command_line_reads_the_rows_of_a_rank_only(tmp_path, monkeypatch):
     """Also for the mean and the deviation of the columns, and for class labels."""
     from click.testing import CliRunner
 
-    from fastggn.cli import main
+    from fastggn.apps.cli import main
 
     rng = np.random.default_rng(0)
     X = rng.normal(size=(20_001, 3)) * 5 + 2
@@ -478,7 +478,7 @@ def rank_of_a_model(folder):
     """Let two ranks analyse the model, and compare what they print with one process."""
     from click.testing import CliRunner
 
-    from fastggn.cli import main
+    from fastggn.apps.cli import main
 
     model, data = str(folder / "big-one.npz"), str(folder / "big.npy")
     many, _ = launch(2, "rank", model, data, "--mpi", "--json", "r.json", module=True,
@@ -492,7 +492,7 @@ def rank_of_a_model(folder):
 def test_the_rows_of_a_rank_stay_in_their_file(tmp_path):
     from types import SimpleNamespace
 
-    from fastggn.cli.samples import Samples, _share
+    from fastggn.apps.cli.samples import Samples, _share
     from fastggn.data.sources import is_streamed
 
     table = np.random.default_rng(0).standard_normal((11, 3))
@@ -542,7 +542,7 @@ def test_what_is_no_communicator_is_refused():
 
 
 def test_without_mpi4py_the_extra_is_named(monkeypatch):
-    from fastggn.parallel.mpi import world
+    from fastggn.runtime.mpi import world
 
     monkeypatch.setitem(sys.modules, "mpi4py", None)
     with pytest.raises(ImportError, match=r'pip install "fastggn\[mpi\]"'):

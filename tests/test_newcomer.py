@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from documented import ROOT, commands, fenced
 
-from fastggn.cli import main
+from fastggn.apps.cli import main
 
 PAGE = ROOT / "docs" / "how-to" / "train-on-a-csv.md"
 

@@ -5,7 +5,7 @@ import pytest
 from fakes import ResidualProblem, rosenbrock
 
 import fastggn as fg
-from fastggn.training.newton import DENSE_LIMIT
+from fastggn.training.methods.newton import DENSE_LIMIT
 
 DENSE_AND_KRYLOV = pytest.mark.parametrize("solver", ["cholesky", "lsqr"])
 

@@ -5,7 +5,7 @@ import pytest
 
 import fastggn as fg
 from fastggn.solvers.null_space import DenseNullSpace, IteratedNullSpace
-from fastggn.training.penalty import Penalised
+from fastggn.training.regularisation.penalty import Penalised
 
 SEEDS = range(8)
 FLOOR = 1e-15

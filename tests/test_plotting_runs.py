@@ -5,10 +5,10 @@ import pytest
 
 import fastggn as fg
 from fastggn import analysis
-from fastggn.plotting.curves import compare_curves, plot_curves
-from fastggn.plotting.decisions import plot_decisions, plot_output
-from fastggn.plotting.residuals import confusion_matrix, plot_confusion, plot_residuals
-from fastggn.plotting.style import plain, save
+from fastggn.figures.curves import compare_curves, plot_curves
+from fastggn.figures.decisions import plot_decisions, plot_output
+from fastggn.figures.residuals import confusion_matrix, plot_confusion, plot_residuals
+from fastggn.figures.style import plain, save
 
 
 @pytest.fixture(scope="module")
@@ -265,7 +265,7 @@ def test_ten_classes_have_ten_looks():
 
 
 def test_many_samples_leave_the_regions_visible(monkeypatch):
-    monkeypatch.setattr("fastggn.plotting.decisions.MOST_IN_REGIONS", 10)
+    monkeypatch.setattr("fastggn.figures.decisions.MOST_IN_REGIONS", 10)
     X = np.random.default_rng(0).uniform(size=(25, 2))
     labels = np.zeros(25, int)
     labels[[4, 9]] = 1
@@ -394,7 +394,7 @@ def test_saving(result, tmp_path):
 def test_without_matplotlib(monkeypatch):
     import sys
 
-    from fastggn.plotting.style import require_matplotlib
+    from fastggn.figures.style import require_matplotlib
 
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)

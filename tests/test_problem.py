@@ -7,8 +7,7 @@ import naive
 import numpy as np
 import pytest
 from checks import assert_close
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import fastggn as fg
 

@@ -3,8 +3,8 @@
 import pytest
 
 import fastggn as fg
-from fastggn.experiments.processes import spread
-from fastggn.parallel.threads import thread_count
+from fastggn.runtime.threads import thread_count
+from papers.processes import spread
 
 
 def work(number):
@@ -32,7 +32,7 @@ def test_one_thread_allowed_means_this_process(monkeypatch):
     def refuse(*args, **keywords):
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr("fastggn.experiments.processes.ProcessPoolExecutor", refuse)
+    monkeypatch.setattr("papers.processes.ProcessPoolExecutor", refuse)
     with fg.threads(1):
         assert spread(work, [2], lambda line: None) == [(4, 1)]
     assert spread(work, [], lambda line: None) == []

@@ -7,9 +7,9 @@ import pytest
 from rich.console import Console
 
 import fastggn as fg
-from fastggn import progress
-from fastggn.progress import ProgressLine, clock
-from fastggn.training import Record
+from fastggn.training import progress
+from fastggn.training.progress import ProgressLine, clock
+from fastggn.training.result import Record
 
 
 def record(iteration, **changes):

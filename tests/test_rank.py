@@ -49,7 +49,7 @@ def test_ranks_are_those_of_the_dense_matrices():
 
 def test_streaming_equals_dense_when_there_are_many_samples(monkeypatch):
     """Blocks of a few samples: every factorisation goes through the streaming QR."""
-    monkeypatch.setattr("fastggn.layer_blocks._BYTES", 20_000)
+    monkeypatch.setattr("fastggn.objective.layer_blocks._BYTES", 20_000)
     rng = np.random.default_rng(10)
     net = fg.MLP((3, 6, 4, 2))
     X = rng.standard_normal((700, 3))
@@ -106,7 +106,7 @@ def test_unseen_error_is_not_the_gradient():
 @pytest.mark.parametrize("case", random_cases()[:24], ids=str)
 def test_layers_block_by_block(case, monkeypatch):
     """What the analysis reads is what the textbook computes, also block by block."""
-    monkeypatch.setattr("fastggn.layer_blocks._BYTES", 3000)
+    monkeypatch.setattr("fastggn.objective.layer_blocks._BYTES", 3000)
     problem, naive = case.problem(), case.naive()
     samples = naive.samples(case.theta)
     for part in problem.layer_blocks(case.theta):

@@ -8,7 +8,7 @@ from click.testing import CliRunner
 
 import fastggn as fg
 from fastggn import analysis
-from fastggn.cli import main
+from fastggn.apps.cli import main
 
 # --- check_design -------------------------------------------------------------------------------
 
@@ -247,7 +247,7 @@ def test_pictures(problem):
 
 def test_the_experiment_runs_quickly():
     pytest.importorskip("matplotlib")
-    from fastggn import experiments
+    import papers as experiments
 
     module = experiments.load("rank-phase")
     lines = []

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn import workspace
 from fastggn.data import raw, sources
 from fastggn.data.sources import row_range
+from fastggn.network import workspace
 
 T = 300
 CHUNK = 24  # a strip of samples, and half of one

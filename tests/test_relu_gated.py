@@ -58,7 +58,7 @@ def critical_point(problem, rng, descend):
                          gtol=1e-15, max_nfev=150).x  # fmt: skip
 
 
-@pytest.mark.filterwarnings("ignore::fastggn.errors.SingularSystemWarning")
+@pytest.mark.filterwarnings("ignore::fastggn.runtime.errors.SingularSystemWarning")
 @pytest.mark.parametrize("bias", [False, True])
 def test_critical_points_are_global_or_strict_saddles(bias):
     """Theorem 2.5 at critical points found numerically: 0 that are neither."""

@@ -206,7 +206,7 @@ def test_critical_point_confirms_every_attained_minimum(h, bias):
 
 
 # A dead unit, or two units of one pattern, make every system singular: nothing to be told.
-@pytest.mark.filterwarnings("ignore::fastggn.errors.SingularSystemWarning")
+@pytest.mark.filterwarnings("ignore::fastggn.runtime.errors.SingularSystemWarning")
 @pytest.mark.parametrize("bias", [False, True])
 def test_random_trainings_end_at_listed_values_or_at_boundaries(bias):
     """200 trainings: at a listed minimum inside its region, or on a face, flagged and listed.
@@ -255,7 +255,7 @@ def test_boundary_records_lie_on_faces():
         assert place.subglobal_loss == pytest.approx(record.loss, abs=1e-9)
 
 
-@pytest.mark.filterwarnings("ignore::fastggn.errors.SingularSystemWarning")
+@pytest.mark.filterwarnings("ignore::fastggn.runtime.errors.SingularSystemWarning")
 def test_twelve_samples_in_seconds():
     """T = 12, n = 3, h = 2 without bias: 134 patterns, 9045 regions, far below a minute."""
     import time

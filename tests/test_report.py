@@ -18,9 +18,11 @@ from html_checks import Page
 from test_mpi import launch, needs_mpi
 
 import fastggn as fg
-from fastggn.cli import main
-from fastggn.jacobian import KhatriRaoJacobian
-from fastggn.reporting import SampleNotes, make_pictures, page
+from fastggn.apps.cli import main
+from fastggn.apps.report import page
+from fastggn.apps.report.notes import SampleNotes
+from fastggn.apps.report.writing import make_pictures
+from fastggn.objective.jacobian import KhatriRaoJacobian
 
 ROOT = Path(__file__).resolve().parent.parent
 HOSTILE = [
@@ -66,7 +68,7 @@ def read(problem, result, tmp_path_factory):
 def quick(monkeypatch):
     """Leave the pictures undrawn: layout and rendering take most of a report's second."""
     tiny = base64.b64decode("iVBORw0KGgo=")
-    monkeypatch.setattr("fastggn.reporting.pictures.Picture.png", lambda picture: tiny)
+    monkeypatch.setattr("fastggn.apps.report.pictures.Picture.png", lambda picture: tiny)
 
 
 @pytest.fixture
@@ -232,9 +234,9 @@ def test_a_run_without_iterations(quick, problem, tmp_path):
 
 
 def test_what_is_too_dear_is_named(quick, problem, result, tmp_path, monkeypatch):
-    monkeypatch.setattr("fastggn.reporting.findings.MOST_OPERATIONS", 1e3)
-    monkeypatch.setattr("fastggn.reporting.findings.MOST_HASHED", 100)
-    monkeypatch.setattr("fastggn.reporting.findings.MOST_SAMPLES", 20)
+    monkeypatch.setattr("fastggn.apps.report.findings.MOST_OPERATIONS", 1e3)
+    monkeypatch.setattr("fastggn.apps.report.findings.MOST_HASHED", 100)
+    monkeypatch.setattr("fastggn.apps.report.findings.MOST_SAMPLES", 20)
     fg.report(problem, result, tmp_path / "r.html")
     found = Page((tmp_path / "r.html").read_bytes())
     assert "Not computed: the QR factorisation of 60 x 21 numbers" in found.text
@@ -260,7 +262,7 @@ def test_label_losses(quick, tmp_path, loss):
 
 
 def test_many_outputs_and_inputs(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastggn.plotting.residuals.MOST_OUTPUTS", 2)  # six take seconds
+    monkeypatch.setattr("fastggn.figures.residuals.MOST_OUTPUTS", 2)  # six take seconds
     rng = np.random.default_rng(0)
     problem = fg.Problem(fg.MLP((20, 2, 15)), rng.normal(size=(30, 20)), rng.normal(size=(30, 15)))
     result = fg.train(problem, seed=0, max_iter=2)
@@ -277,10 +279,10 @@ def test_samples_in_a_file_are_read_in_parts(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(5000, 3)), rng.normal(size=(5000, 1))
     np.save(tmp_path / "X.npy", X)
-    monkeypatch.setattr("fastggn.reporting.findings.MOST_SAMPLES", 900)
+    monkeypatch.setattr("fastggn.apps.report.findings.MOST_SAMPLES", 900)
     problem = fg.Problem(fg.MLP((3, 2, 1)), fg.data.open_npy(tmp_path / "X.npy"), Y)
     theta = problem.network.init(seed=0)
-    from fastggn.reporting.findings import findings
+    from fastggn.apps.report.findings import findings
 
     found = findings(problem, theta, SampleNotes().completed(problem))
     assert np.array_equal(found.inputs, X[::6]) and np.array_equal(found.targets, Y[::6])
@@ -362,7 +364,7 @@ def test_the_report_replaces_a_file_in_one_step(quick, problem, result, tmp_path
 
 
 def test_a_path_that_cannot_be_written_is_refused_first(problem, result, tmp_path, monkeypatch):
-    monkeypatch.setattr("fastggn.reporting.writing.findings", lambda *a: pytest.fail("too late"))
+    monkeypatch.setattr("fastggn.apps.report.writing.findings", lambda *a: pytest.fail("too late"))
     with pytest.raises(OSError, match="folder does not exist"):
         fg.report(problem, result, tmp_path / "none" / "r.html")
     with pytest.raises(ValueError, match="it is a folder"):
@@ -472,7 +474,7 @@ def test_a_report_that_fails_after_all_leaves_the_model(quick, run, monkeypatch)
     def broken(*arguments):
         raise OSError(28, "No space left on device", "r.html")
 
-    monkeypatch.setattr("fastggn.reporting.writing.write_atomically", broken)
+    monkeypatch.setattr("fastggn.apps.report.writing.write_atomically", broken)
     result = run("train", *SMALL, "--report", "r.html")
     assert result.exit_code == 1
     assert "No space left" in result.stderr and "the model is in model.npz" in result.stderr
@@ -536,7 +538,7 @@ def test_a_second_signal_cuts_the_report_short(run, monkeypatch):
     def interrupted(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastggn.reporting.report", interrupted)
+    monkeypatch.setattr("fastggn.apps.report.report", interrupted)
     result = run("train", *SMALL, "--report", "r.html")
     assert result.exit_code == 0 and Path("model.npz").exists()
     assert "interrupted: the report is not written" in result.stderr

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from fastggn import experiments
-from fastggn.cli import main
+import papers as experiments
+from fastggn.apps.cli import main
 
 # Quick versions of more than about 20 seconds.
 SLOW: set[str] = set()
@@ -28,7 +28,7 @@ def run(tmp_path, monkeypatch):
 @pytest.fixture
 def toy(monkeypatch):
     """An experiment that takes no time, registered as ``toy``."""
-    module = types.ModuleType("fastggn.experiments.toy", "A toy.\n\nNot a figure of any paper.")
+    module = types.ModuleType("papers.toy", "A toy.\n\nNot a figure of any paper.")
     module.DEFAULT = {"seed": 0, "count": 3, "factor": 1.5, "kind": "good", "sizes": [1, 2]}
     module.QUICK = {**module.DEFAULT, "count": 2}
     module.calls = []
@@ -48,7 +48,7 @@ def toy(monkeypatch):
         }
 
     def plot(result):
-        from fastggn.plotting.style import new_figure
+        from fastggn.figures.style import new_figure
 
         if module.fails_to_draw:
             raise RuntimeError("no ink")
@@ -146,7 +146,7 @@ def test_quiet_prints_nothing(run, toy):
 
 
 def test_threads(run, toy, monkeypatch):
-    from fastggn.parallel.threads import thread_count
+    from fastggn.runtime.threads import thread_count
 
     seen = []
     work = toy.run

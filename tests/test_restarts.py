@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.checkpoints import CheckpointError, CheckpointFile
+from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
 
 
 @pytest.fixture(scope="module")

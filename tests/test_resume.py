@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.checkpoints import CheckpointError, CheckpointFile
-from fastggn.parallel.threads import max_threads
-from fastggn.training.checkpointing import Interval
-from fastggn.training.columns import from_columns, to_columns
+from fastggn.runtime.threads import max_threads
+from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
+from fastggn.training.checkpoint.saving import Interval
+from fastggn.training.history_columns import from_columns, to_columns
 
 ROOT = Path(__file__).resolve().parent.parent
 ITERATIONS = 20

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn import workspace
 from fastggn.kernels.jit import DISABLED
+from fastggn.network import workspace
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="sizes are too large without the compiler")
 

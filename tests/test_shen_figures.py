@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.experiments import shen_fig1a, shen_fig1b, shen_fig1c
-from fastggn.parallel.threads import max_threads
+from fastggn.runtime.threads import max_threads
+from papers import shen_fig1a, shen_fig1b, shen_fig1c
 
 # --- Figure 1(a) --------------------------------------------------------------------------------
 

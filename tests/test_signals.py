@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from fastggn.kernels.jit import DISABLED
-from fastggn.signals import deferred_signals, deferred_stops
+from fastggn.runtime.signals import deferred_signals, deferred_stops
 
 # LLVM asks Python for the machine code of each kernel that is loaded. An exception in the answer
 # would be lost, with the code: the kernel would then be called at address 0.
@@ -87,7 +87,7 @@ def test_blocks_inside_one_another(heard):
 def test_a_signal_that_nobody_handles_has_its_default_effect(block, printed):
     """A file that is being written is finished before; a kernel is not."""
     code = (
-        f"import signal; from fastggn.signals import {block}\n"
+        f"import signal; from fastggn.runtime.signals import {block}\n"
         f"with {block}():\n"
         "    signal.raise_signal(signal.SIGUSR1); print('inside', flush=True)\n"
         "print('after')"
@@ -99,7 +99,7 @@ def test_a_signal_that_nobody_handles_has_its_default_effect(block, printed):
 def test_handlers_of_other_languages_stay():
     """Python takes one that C installed after its start for the default."""
     code = (
-        "import faulthandler, signal; from fastggn.signals import deferred_signals\n"
+        "import faulthandler, signal; from fastggn.runtime.signals import deferred_signals\n"
         "faulthandler.register(signal.SIGUSR1)\n"
         "with deferred_signals():\n"
         "    pass\n"

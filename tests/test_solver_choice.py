@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 from dense_system import NAMES
 
-import fastggn.solvers as solvers
-from fastggn.solvers import choose_solver, get_solver
+import fastggn.solvers.choice as solvers
+from fastggn.solvers.choice import choose_solver, get_solver
 from fastggn.solvers.lsqr import LSQRSolver
 
 

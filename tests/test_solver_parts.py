@@ -7,10 +7,10 @@ import pytest
 from dense_system import DenseSystem, random_system, reference_step, relative
 from threadpoolctl import threadpool_limits
 
-from fastggn.solvers import get_solver
+from fastggn.solvers.choice import get_solver
+from fastggn.solvers.cholesky_in_place import SymmetricMatrix, factor_cholesky
 from fastggn.solvers.kronecker import KroneckerPreconditioner
 from fastggn.solvers.lsqr import TRIAL, LSQRSolver, conjugate_gradients
-from fastggn.solvers.two_triangles import SymmetricMatrix, factor_cholesky
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -176,8 +176,8 @@ def test_one_factorisation_serves_the_correction(monkeypatch):
         counts.append(args)
         return original(*args, **options)
 
-    monkeypatch.setattr("fastggn.solvers.cholesky.factor_cholesky", counted)
-    monkeypatch.setattr("fastggn.solvers.dual.factor_cholesky", counted)
+    monkeypatch.setattr("fastggn.solvers.choice.cholesky.factor_cholesky", counted)
+    monkeypatch.setattr("fastggn.solvers.choice.dual.factor_cholesky", counted)
     for name in ["cholesky", "dual"]:
         counts.clear()
         state = get_solver(name).prepare(random_system((8, 12)))

@@ -13,7 +13,7 @@ from dense_system import (
 )
 from threadpoolctl import threadpool_limits
 
-from fastggn.solvers import get_solver
+from fastggn.solvers.choice import get_solver
 from fastggn.solvers.dual import DualSolver
 
 SHAPES = [(40, 12), (12, 40), (13, 13), (1, 5), (5, 1), (1, 1), (300, 70)]
@@ -211,7 +211,7 @@ def test_dual_keeps_its_decomposition_and_names_it():
 
 
 def test_dual_without_room_for_the_rows(monkeypatch):
-    monkeypatch.setattr("fastggn.solvers.dual.available_memory", lambda: 0)
+    monkeypatch.setattr("fastggn.solvers.choice.dual.available_memory", lambda: 0)
     rng = np.random.default_rng(0)
     a = np.tile(rng.standard_normal((3, 20)), (4, 1))
     lin = DenseSystem(a, rng.standard_normal(12))

@@ -6,7 +6,7 @@ from dense_system import NAMES, relative
 from threadpoolctl import threadpool_limits
 
 import fastggn as fg
-from fastggn.solvers import choose_solver, get_solver
+from fastggn.solvers.choice import choose_solver, get_solver
 
 LOSSES = ["squared", "softmax_cross_entropy", "logistic", "huber", "cauchy", "smooth_lp"]
 # T n_L against N = 26: long, wide.

@@ -5,7 +5,7 @@ import pytest
 from checks import assert_close
 
 import fastggn as fg
-from fastggn.solvers import choose_solver, get_solver
+from fastggn.solvers.choice import choose_solver, get_solver
 
 LOSSES = ("squared", "softmax_cross_entropy", "logistic")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.training.first_order import batches
+from fastggn.training.methods.first_order import batches
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_hopeless_pass_is_broken_off(monkeypatch):
     assert not result.history[0].accepted
     assert 20 <= result.history[0].assemblies + 1 < 50
     np.testing.assert_array_equal(result.theta, theta)
-    monkeypatch.setattr("fastggn.training.stochastic.WORSE", np.inf)
+    monkeypatch.setattr("fastggn.training.methods.stochastic.WORSE", np.inf)
     whole = first_pass()
     assert whole.history[0].assemblies == 50
     np.testing.assert_array_equal(whole.theta, theta)

@@ -240,7 +240,7 @@ def test_messages_hold_the_numbers():
 
 def test_stagnation_at_a_kink():
     """Iterations that change the loss by rounding only come to an end."""
-    from fastggn.training.stopping import IDLE_ITERATIONS, Stagnation
+    from fastggn.training.control.stopping import IDLE_ITERATIONS, Stagnation
 
     stagnation = Stagnation()
     for _ in range(IDLE_ITERATIONS):

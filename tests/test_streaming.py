@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn import workspace
 from fastggn.data import reading
 from fastggn.data.scaling import Moments
+from fastggn.network import workspace
 
 T = 700
 CHUNK = 64

@@ -15,7 +15,7 @@ import threadpoolctl
 
 import fastggn as fg
 from fastggn.kernels.jit import DISABLED
-from fastggn.parallel.threads import max_threads, one_pool, thread_count, threading_layer
+from fastggn.runtime.threads import max_threads, one_pool, thread_count, threading_layer
 
 BITS = """
 import hashlib, json, sys

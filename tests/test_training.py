@@ -8,7 +8,7 @@ import pytest
 from fakes import ResidualProblem, rosenbrock
 
 import fastggn as fg
-from fastggn.training import Record
+from fastggn.training.result import Record
 
 START = [-1.2, 1.0]
 METHODS = ("lm", "ggn", "newton", "bp", "adam")
@@ -114,7 +114,7 @@ def test_progress_prints_lines(problem, capsys):
 
 
 def test_threads_are_restored(problem):
-    from fastggn.parallel.threads import thread_count
+    from fastggn.runtime.threads import thread_count
 
     before = thread_count()
     inside = []

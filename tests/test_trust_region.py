@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from fastggn.kernels import tridiagonal
-from fastggn.training.trust_region import DenseModel, KrylovModel, SpectralModel, forcing
+from fastggn.training.control.trust_region import DenseModel, KrylovModel, SpectralModel, forcing
 
 pytestmark = pytest.mark.nojit
 

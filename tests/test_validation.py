@@ -6,9 +6,9 @@ from fakes import rosenbrock
 
 import fastggn as fg
 from fastggn.training.clock import Clock
-from fastggn.training.moves import Move
-from fastggn.training.stopping import Stopping, Tolerances
-from fastggn.training.validation import HeldOut, make_validation
+from fastggn.training.control.stopping import Stopping, Tolerances
+from fastggn.training.control.validation import HeldOut, make_validation
+from fastggn.training.step import Move
 
 METHODS = {
     "lm": {},

@@ -81,7 +81,7 @@ plt.show()
 # ``GGNRegressor`` scales, holds out and draws weights by itself, as ``fitnet`` does
 # (extra ``sklearn``):
 
-from fastggn.estimators import GGNRegressor
+from fastggn.apps.sklearn.regressor import GGNRegressor
 
 model = GGNRegressor(
     hidden_layer_sizes=(10,),

@@ -127,4 +127,4 @@ print(f"largest difference of the two curves: {gap:.1e}")
 # ``curvature_factor`` for a numerically better factor, ``prepare_targets`` to check
 # the targets, ``decision`` for accuracies, and the statements ``principle_1`` and
 # ``principle_1a`` that ``rank_analysis`` reads: see
-# :class:`fastggn.losses.CustomLoss` and :doc:`/losses`.
+# :class:`fastggn.network.losses.CustomLoss` and :doc:`/losses`.

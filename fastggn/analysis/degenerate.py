@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.errors import as_real, check_finite, check_positive
-from fastggn.parallel.comm import require_serial
+from fastggn.runtime.comm import require_serial
+from fastggn.runtime.errors import as_real, check_finite, check_positive
 
 if TYPE_CHECKING:
-    from fastggn.problem import Problem
+    from fastggn.objective.problem import Problem
 
 __all__ = [
     "DegenerateActivation",

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.errors import check_positive
+from fastggn.runtime.errors import check_positive
 from fastggn.solvers.null_space import DenseNullSpace
 
 if TYPE_CHECKING:
-    from fastggn.problem import Problem
+    from fastggn.objective.problem import Problem
 
 __all__ = ["FirstLayerSplit", "NullSpaceReport", "null_space"]
 
@@ -154,7 +154,7 @@ class NullSpaceReport:
 
     def plot(self) -> Any:
         """Return a figure of the singular values, the rank and the tolerance marked."""
-        from fastggn.plotting.null_spaces import plot_singular_values
+        from fastggn.figures.null_spaces import plot_singular_values
 
         return plot_singular_values(self)
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.parallel.comm import require_serial
+from fastggn.runtime.comm import require_serial
 from fastggn.solvers.null_space import DenseNullSpace
-from fastggn.training.null_space import NullSpace
+from fastggn.training.regularisation.null_space import NullSpace
 
 if TYPE_CHECKING:
-    from fastggn.problem import Problem
+    from fastggn.objective.problem import Problem
 
 __all__ = ["TargetSensitivity", "target_sensitivity"]
 
@@ -167,7 +167,7 @@ def _pseudo_inverse(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _jacobian_at(problem: Problem, theta: ArrayLike, X: ArrayLike) -> FloatArray:
-    from fastggn.problem import Problem as _Problem
+    from fastggn.objective.problem import Problem as _Problem
 
     count = np.shape(X)[0] if np.ndim(X) else 0
     other = _Problem(problem.network, X, np.zeros((count, problem.n_outputs)))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.errors import as_float_vector
+from fastggn.runtime.errors import as_float_vector
 
 __all__ = ["LossLine", "LossPlane"]
 
@@ -50,7 +50,7 @@ class LossLine:
 
     def plot(self, *, ax: Any = None, path: str | None = None) -> Any:
         """Return a matplotlib figure of the loss against the step; see `plotting.plot_line`."""
-        from fastggn.plotting.surface import plot_line
+        from fastggn.figures.surface import plot_line
 
         return plot_line(self, ax=ax, path=path)
 
@@ -127,7 +127,7 @@ class LossPlane:
 
     def plot(self, *, marks: Any = None, ax: Any = None, path: str | None = None) -> Any:
         """Return a matplotlib figure of the level lines; see `plotting.plot_plane`."""
-        from fastggn.plotting.surface import plot_plane
+        from fastggn.figures.surface import plot_plane
 
         return plot_plane(self, marks=marks, ax=ax, path=path)
 

@@ -11,9 +11,9 @@ import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.slice_reports import LossLine, LossPlane
-from fastggn.errors import as_float_vector, unknown_name
-from fastggn.network import MLP
-from fastggn.problem import Problem
+from fastggn.network.mlp import MLP
+from fastggn.objective.problem import Problem
+from fastggn.runtime.errors import as_float_vector, unknown_name
 
 __all__ = ["filter_normalised", "loss_along", "loss_between", "loss_plane"]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.errors import check_positive
-from fastggn.parallel.comm import require_serial
+from fastggn.runtime.comm import require_serial
+from fastggn.runtime.errors import check_positive
 
 if TYPE_CHECKING:
-    from fastggn.problem import Problem
+    from fastggn.objective.problem import Problem
 
 __all__ = ["LayerCondition", "StationaritySplit", "stationarity_split"]
 

@@ -11,7 +11,6 @@ from fastggn.data.builtin import (
 )
 from fastggn.data.convert import convert_table
 from fastggn.data.files import Table, load_table
-from fastggn.data.idx import read_idx
 from fastggn.data.npy import NpyFile, open_npy
 from fastggn.data.scaling import Standardised, split_columns
 
@@ -26,7 +25,6 @@ __all__ = [
     "four_regions_class",
     "friedman1",
     "load_table",
-    "read_idx",
     "open_npy",
     "sine",
     "split_columns",

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.errors import check_positive
+from fastggn.runtime.errors import check_positive
 
 __all__ = [
     "DATASETS",

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.files import Target, target_columns
-from fastggn.data.storage import check_writable, require_file, write_atomically
 from fastggn.data.text import TEXT_SUFFIXES, TextReader
+from fastggn.runtime.archives import check_writable, require_file, write_atomically
 
 __all__ = ["Conversion", "convert_table"]
 

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from fastggn.data.npy import open_npy
 from fastggn.data.scaling import split_columns
-from fastggn.data.storage import read_archive, read_array, require_file
 from fastggn.data.text import TEXT_SUFFIXES, read_text
-from fastggn.errors import check_finite, suggest
+from fastggn.runtime.archives import read_archive, read_array, require_file
+from fastggn.runtime.errors import check_finite, suggest
 
 __all__ = [
     "StreamedTable",

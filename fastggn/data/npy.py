@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.buffers import lend
 from fastggn.data.raw import FileBytes, RawColumns
-from fastggn.data.storage import ArchiveError, require_file
+from fastggn.runtime.archives import ArchiveError, require_file
+from fastggn.runtime.buffers import lend
 
 __all__ = ["NpyFile", "open_npy"]
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.buffers import lend
 from fastggn.data.npy import NpyFile
 from fastggn.data.raw import RawColumns, raw_columns
 from fastggn.data.sources import as_source, in_parts, read_rows
-from fastggn.errors import as_float_vector, check_finite
+from fastggn.runtime.buffers import lend
+from fastggn.runtime.errors import as_float_vector, check_finite
 
 __all__ = ["Columns", "Moments", "Standardised", "split_columns"]
 

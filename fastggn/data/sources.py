@@ -12,10 +12,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.buffers import lend
 from fastggn.data.raw import RawColumns, raw_columns
 from fastggn.data.reading import read_ahead
-from fastggn.errors import check_finite
+from fastggn.runtime.buffers import lend
+from fastggn.runtime.errors import check_finite
 
 __all__ = [
     "ArraySource",

@@ -1,0 +1,1 @@
+"""Compiled kernels: Numba only, one file a formula."""

@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from fastggn.kernels import elementary as el
+from fastggn.kernels import vector_math
 from fastggn.kernels.jit import DISABLED, inline, leaf, njit
 
 IDENTITY = 0
@@ -103,70 +103,70 @@ def _identity(z, phi, d1):
 def _sigmoid(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = el.sigmoid(z[i, j])
+            phi[i, j], d1[i, j], _ = vector_math.sigmoid(z[i, j])
 
 
 @leaf
 def _sigmoid_second(z, phi, d1, d2):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = el.sigmoid(z[i, j])
+            phi[i, j], d1[i, j], d2[i, j] = vector_math.sigmoid(z[i, j])
 
 
 @leaf
 def _tanh(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = el.tanh(z[i, j])
+            phi[i, j], d1[i, j], _ = vector_math.tanh(z[i, j])
 
 
 @leaf
 def _tanh_second(z, phi, d1, d2):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = el.tanh(z[i, j])
+            phi[i, j], d1[i, j], d2[i, j] = vector_math.tanh(z[i, j])
 
 
 @leaf
 def _softsign(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = el.softsign(z[i, j])
+            phi[i, j], d1[i, j], _ = vector_math.softsign(z[i, j])
 
 
 @leaf
 def _softsign_second(z, phi, d1, d2):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = el.softsign(z[i, j])
+            phi[i, j], d1[i, j], d2[i, j] = vector_math.softsign(z[i, j])
 
 
 @leaf
 def _softplus(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = el.softplus(z[i, j])
+            phi[i, j], d1[i, j], _ = vector_math.softplus(z[i, j])
 
 
 @leaf
 def _softplus_second(z, phi, d1, d2):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = el.softplus(z[i, j])
+            phi[i, j], d1[i, j], d2[i, j] = vector_math.softplus(z[i, j])
 
 
 @leaf
 def _bent_identity(z, phi, d1):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = el.bent_identity(z[i, j])
+            phi[i, j], d1[i, j], _ = vector_math.bent_identity(z[i, j])
 
 
 @leaf
 def _bent_identity_second(z, phi, d1, d2):
     for i in range(z.shape[0]):
         for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = el.bent_identity(z[i, j])
+            phi[i, j], d1[i, j], d2[i, j] = vector_math.bent_identity(z[i, j])
 
 
 @leaf

@@ -12,8 +12,8 @@ import numba
 import numpy as np
 from numba import prange
 
-from fastggn.kernels.atomic import add, give_way, load, store
 from fastggn.kernels.blas import gemm, potrf, syrk
+from fastggn.kernels.counters import add, give_way, load, store
 from fastggn.kernels.jit import leaf, njit, pnjit
 
 # Rows of a tile, and the largest matrix that is cut into such tiles.

@@ -11,7 +11,7 @@ from numba import prange
 
 from fastggn.kernels.blas import gemm
 from fastggn.kernels.jit import leaf, pnjit
-from fastggn.kernels.layout import CORE, D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS
+from fastggn.kernels.layer_table import CORE, D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS
 from fastggn.kernels.sweeps import load_cotangents, multiply, weights
 
 

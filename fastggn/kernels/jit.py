@@ -4,7 +4,7 @@ import numba
 
 from fastggn.kernels.cache import KernelCache
 from fastggn.kernels.compiler import KernelCompiler, PartCompiler
-from fastggn.signals import deferred_signals
+from fastggn.runtime.signals import deferred_signals
 
 # The names of the LLVM flags that keep NaN and infinities (no nnan, ninf) and the order of
 # sums (no reassoc): results must not depend on how a loop was vectorised.

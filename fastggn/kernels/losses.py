@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from fastggn.kernels.elementary import exp, log1p, log1p_unit
 from fastggn.kernels.jit import leaf, njit
+from fastggn.kernels.vector_math import exp, log1p, log1p_unit
 
 COLUMNS = 64  # samples side by side, so that loops over them are vectorised
 

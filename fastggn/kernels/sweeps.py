@@ -12,7 +12,7 @@ from fastggn.kernels.activations import activate, activate_second
 from fastggn.kernels.blas import gemm
 from fastggn.kernels.files import fetch, keep_columns, load_columns
 from fastggn.kernels.jit import leaf, pnjit
-from fastggn.kernels.layout import (
+from fastggn.kernels.layer_table import (
     ADDRESS,
     BIAS,
     CODE,

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.errors import check_positive
+from fastggn.runtime.errors import check_positive
 
 __all__ = [
     "FloatArray",

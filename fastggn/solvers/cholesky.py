@@ -18,8 +18,8 @@ from fastggn.solvers.base import (
     success,
     total_shift,
 )
-from fastggn.solvers.sums import LEAST_RCOND, CurvatureSums, sums_of_factor
-from fastggn.solvers.two_triangles import CholeskyFactor, SymmetricMatrix, factor_cholesky
+from fastggn.solvers.cholesky_in_place import CholeskyFactor, SymmetricMatrix, factor_cholesky
+from fastggn.solvers.curvature_sums import LEAST_RCOND, CurvatureSums, sums_of_factor
 
 __all__ = ["CholeskySolver", "CholeskyState"]
 

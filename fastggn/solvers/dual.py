@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.linalg import LinAlgError
 
-from fastggn.parallel.memory import available_memory
+from fastggn.runtime.memory import available_memory
 from fastggn.solvers.base import (
     FloatArray,
     LinearSystem,
@@ -26,17 +26,17 @@ from fastggn.solvers.base import (
     total_shift,
     uniform_shift,
 )
-from fastggn.solvers.decay import ScaledColumns, SparingSystem, spares
-from fastggn.solvers.row_space import (
+from fastggn.solvers.cholesky_in_place import IndefiniteFactor, SymmetricMatrix, factor_cholesky
+from fastggn.solvers.curvature_sums import LEAST_RCOND, CurvatureSums, sums_of_factor
+from fastggn.solvers.dual_rows import (
     CancellationError,
     FactoredRows,
     RowSystem,
     SpectralRows,
     TruncatedRows,
 )
-from fastggn.solvers.spectral import dense_spectrum
-from fastggn.solvers.sums import LEAST_RCOND, CurvatureSums, sums_of_factor
-from fastggn.solvers.two_triangles import IndefiniteFactor, SymmetricMatrix, factor_cholesky
+from fastggn.solvers.stacked_rows import ScaledColumns, SparingSystem, spares
+from fastggn.solvers.svd import dense_spectrum
 
 __all__ = ["DualSolver", "DualState", "SignedDualState"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.linalg import LinAlgError
 from scipy.sparse.linalg import LinearOperator
 
-from fastggn.parallel.comm import SERIAL, Comm, comm_of
+from fastggn.runtime.comm import SERIAL, Comm, comm_of
 from fastggn.solvers.base import (
     FloatArray,
     LinearSystem,
@@ -24,8 +24,8 @@ from fastggn.solvers.base import (
     success,
     total_shift,
 )
-from fastggn.solvers.bidiagonal import lsqr
 from fastggn.solvers.kronecker import KroneckerPreconditioner
+from fastggn.solvers.lsqr_iteration import lsqr
 
 __all__ = ["LSQRSolver", "LSQRState"]
 

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from fastggn.kernels.tsqr import NumericalRank, StreamingQR, numerical_rank, thin_svd
-from fastggn.parallel.comm import comm_of
-from fastggn.parallel.threads import one_pool
+from fastggn.runtime.comm import comm_of
+from fastggn.runtime.threads import one_pool
 from fastggn.solvers.base import FloatArray, LinearSystem, own_rows
-from fastggn.solvers.bidiagonal import lsqr
+from fastggn.solvers.lsqr_iteration import lsqr
 
 __all__ = ["DenseNullSpace", "IteratedNullSpace", "NullSpaceOf"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.linalg import LinAlgError
 
-from fastggn.parallel.comm import comm_of
+from fastggn.runtime.comm import comm_of
 from fastggn.solvers.base import (
     FloatArray,
     LinearSystem,
@@ -19,9 +19,9 @@ from fastggn.solvers.base import (
     success,
     uniform_shift,
 )
-from fastggn.solvers.decay import DecayRows, ScaledColumns, spares
-from fastggn.solvers.spectral import Spectrum, dense_spectrum, streamed_spectrum
-from fastggn.solvers.sums import CurvatureSums, sums_of_eigenvalues, sums_of_spectrum
+from fastggn.solvers.curvature_sums import CurvatureSums, sums_of_eigenvalues, sums_of_spectrum
+from fastggn.solvers.stacked_rows import DecayRows, ScaledColumns, spares
+from fastggn.solvers.svd import Spectrum, dense_spectrum, streamed_spectrum
 
 __all__ = ["QRSolver", "QRState"]
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.glance import Scales, Units, column_scales, unit_outputs
+from fastggn.training.glance import Scales, Units, column_scales, unit_outputs
 
 if TYPE_CHECKING:
-    from fastggn.problem import Problem
+    from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 
 __all__ = ["scaling_advice", "unit_advice"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from fastggn.parallel.comm import SERIAL, Comm
-from fastggn.training.state import State
+from fastggn.runtime.comm import SERIAL, Comm
+from fastggn.training.resumable import State
 
 __all__ = ["Clock"]
 

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastggn.errors import check_count, check_positive, unknown_name
-from fastggn.training.bayesian import check_regularization
-from fastggn.training.null_space import NullSpace
+from fastggn.runtime.errors import check_count, check_positive, unknown_name
+from fastggn.training.control.stopping import Tolerances
+from fastggn.training.control.validation import HeldOut, check_validation
+from fastggn.training.regularisation.bayesian import check_regularization
+from fastggn.training.regularisation.null_space import NullSpace
 from fastggn.training.result import Record
-from fastggn.training.stopping import Tolerances
-from fastggn.training.validation import HeldOut, check_validation
 
 if TYPE_CHECKING:
-    from fastggn.problem import Problem
+    from fastggn.objective.problem import Problem
 
 __all__ = ["ESCAPES", "METHODS", "SOLVERS", "Options", "check_options"]
 

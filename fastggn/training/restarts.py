@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastggn.checkpoints import CheckpointError, CheckpointFile
-from fastggn.errors import CheckpointWarning, as_float_vector, check_count
-from fastggn.parallel.comm import comm_of
-from fastggn.signals import deferred_stops
-from fastggn.training.checkpointing import Interval, check_checkpoint
-from fastggn.training.evidence import Evidence
-from fastggn.training.identity import compare_identities, run_identity
-from fastggn.training.loop import train
+from fastggn.runtime.comm import comm_of
+from fastggn.runtime.errors import CheckpointWarning, as_float_vector, check_count
+from fastggn.runtime.signals import deferred_stops
+from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
+from fastggn.training.checkpoint.identity import compare_identities, run_identity
+from fastggn.training.checkpoint.saving import Interval, check_checkpoint
 from fastggn.training.options import Options, check_options
+from fastggn.training.regularisation.evidence import Evidence
 from fastggn.training.result import History, TrainResult
+from fastggn.training.train import train
 
 if TYPE_CHECKING:
-    from fastggn.bayesian import PosteriorMixture
-    from fastggn.problem import Problem
+    from fastggn.analysis.posterior.mixture import PosteriorMixture
+    from fastggn.objective.problem import Problem
 
 __all__ = ["Restarts", "RestartsResult", "train_restarts"]
 
@@ -70,7 +70,7 @@ class RestartsResult:
         path : str, optional
             Where to write the figure.
         """
-        from fastggn.plotting.curves import compare_curves
+        from fastggn.figures.curves import compare_curves
 
         runs = {f"seed {seed}": run.history for seed, run in self.results.items() if run.history}
         return compare_curves(runs, path=path)
@@ -83,7 +83,7 @@ class RestartsResult:
         problem : Problem
             The one that was trained on, or other samples for the same network.
         """
-        from fastggn.bayesian import PosteriorMixture
+        from fastggn.analysis.posterior.mixture import PosteriorMixture
 
         kept = [run for run in self.results.values() if np.isfinite(_merit(run))]
         return PosteriorMixture([run.posterior(problem) for run in kept])

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.training.evidence import Evidence
+from fastggn.training.regularisation.evidence import Evidence
 
 if TYPE_CHECKING:
-    from fastggn.bayesian import LaplacePosterior
-    from fastggn.problem import Problem
+    from fastggn.analysis.posterior.laplace import LaplacePosterior
+    from fastggn.objective.problem import Problem
 
 __all__ = ["STATUSES", "History", "Record", "Status", "TrainResult"]
 
@@ -249,7 +249,7 @@ class TrainResult:
         path : str, optional
             Where to write the figure.
         """
-        from fastggn.plotting.curves import plot_curves
+        from fastggn.figures.curves import plot_curves
 
         return plot_curves(
             self.history, initial_loss=self.initial_loss, best_iter=self.best_iter, path=path
@@ -263,6 +263,6 @@ class TrainResult:
         problem : Problem
             The one that was trained on, or other samples for the same network.
         """
-        from fastggn.bayesian import laplace
+        from fastggn.analysis.posterior.laplace import laplace
 
         return laplace(problem, self.theta, self.evidence)

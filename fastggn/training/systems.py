@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.errors import SingularSystemWarning
-from fastggn.parallel.comm import comm_of
-from fastggn.solvers import CholeskySolver, SumsState, agreed, choose_solver, get_solver
-from fastggn.training.moves import Counts
-from fastggn.training.state import State, put, take
+from fastggn.runtime.comm import comm_of
+from fastggn.runtime.errors import SingularSystemWarning
+from fastggn.solvers.choice import agreed, choose_solver, get_solver
+from fastggn.solvers.cholesky import CholeskySolver
+from fastggn.solvers.curvature_sums import SumsState
+from fastggn.training.resumable import State, put, take
+from fastggn.training.step import Counts
 
 if TYPE_CHECKING:
-    from fastggn.linearisation import Linearisation
-    from fastggn.problem import Problem
-    from fastggn.solvers import CurvatureSums, Solution, Solver
+    from fastggn.objective.point import Linearisation
+    from fastggn.objective.problem import Problem
+    from fastggn.solvers.base import Solution, Solver
+    from fastggn.solvers.curvature_sums import CurvatureSums
 
 __all__ = ["System", "Systems"]
 

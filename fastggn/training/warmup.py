@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from fastggn.errors import FastGGNWarning
 from fastggn.kernels import cholesky
 from fastggn.kernels.cache import folders
-from fastggn.network import MLP
-from fastggn.parallel.threads import threading_layer
-from fastggn.problem import Problem
-from fastggn.training.loop import train
-from fastggn.training.trust_region import DenseModel
+from fastggn.network.mlp import MLP
+from fastggn.objective.problem import Problem
+from fastggn.runtime.errors import FastGGNWarning
+from fastggn.runtime.threads import threading_layer
+from fastggn.training.control.trust_region import DenseModel
+from fastggn.training.train import train
 
 __all__ = ["WarmupReport", "warmup"]
 

@@ -7,11 +7,11 @@ import numpy as np
 from fastggn.analysis.critical.surface import EPS, SAFETY, Matrix, Surface, Vector
 from fastggn.analysis.rank.duplicates import find_duplicates
 from fastggn.kernels.tsqr import StreamingQR, thin_svd
-from fastggn.losses.separable import SeparableLoss
-from fastggn.parallel.leading import everywhere
-from fastggn.solvers.bidiagonal import lsqr
-from fastggn.training.moves import norm
-from fastggn.training.newton import DENSE_LIMIT
+from fastggn.network.losses.separable import SeparableLoss
+from fastggn.runtime.rank0 import everywhere
+from fastggn.solvers.lsqr_iteration import lsqr
+from fastggn.training.methods.newton import DENSE_LIMIT
+from fastggn.training.step import norm
 
 __all__ = ["convex_problem", "exact_fit", "lower_bound", "nearby_exact_fit", "unreachable_fit"]
 

@@ -28,12 +28,12 @@ from fastggn.analysis.critical.spectrum import (
     lanczos_spectrum,
 )
 from fastggn.analysis.critical.surface import Surface, Vector
-from fastggn.errors import as_float_vector, check_positive, unknown_name
-from fastggn.training.moves import norm
-from fastggn.training.newton import DENSE_LIMIT
+from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
+from fastggn.training.methods.newton import DENSE_LIMIT
+from fastggn.training.step import norm
 
 if TYPE_CHECKING:
-    from fastggn.problem import Problem
+    from fastggn.objective.problem import Problem
 
 __all__ = ["critical_point"]
 

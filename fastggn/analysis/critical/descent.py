@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 
 from fastggn.analysis.critical.reduction import Reduction
 from fastggn.analysis.critical.surface import Surface, Vector
-from fastggn.training.moves import norm
+from fastggn.training.step import norm
 
 __all__ = ["Descent", "along_negative_curvature", "along_null_space", "along_rays"]
 

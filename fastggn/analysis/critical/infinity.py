@@ -6,8 +6,8 @@ import numpy as np
 
 from fastggn.analysis.critical.spectrum import STIFF, Spectrum, dense_spectrum
 from fastggn.analysis.critical.surface import Surface, Vector
-from fastggn.parallel.leading import everywhere
-from fastggn.training.moves import norm
+from fastggn.runtime.rank0 import everywhere
+from fastggn.training.step import norm
 
 __all__ = ["escapes_along_newton", "saturated_unit", "saturated_units"]
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastggn.analysis.critical.reduction import Reduction
 from fastggn.analysis.critical.spectrum import Spectrum, dense_spectrum
-from fastggn.training.moves import norm
+from fastggn.training.step import norm
 
 __all__ = ["level_manifold"]
 

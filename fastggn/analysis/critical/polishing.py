@@ -10,12 +10,12 @@ from numpy.typing import ArrayLike
 from scipy.sparse.linalg import lsmr
 
 from fastggn.analysis.critical.surface import EPS, Surface, Vector
-from fastggn.errors import as_float_vector, as_real, check_positive
-from fastggn.training.moves import norm
-from fastggn.training.newton import DENSE_LIMIT
+from fastggn.runtime.errors import as_float_vector, as_real, check_positive
+from fastggn.training.methods.newton import DENSE_LIMIT
+from fastggn.training.step import norm
 
 if TYPE_CHECKING:
-    from fastggn.problem import Problem
+    from fastggn.objective.problem import Problem
 
 __all__ = ["PolishResult", "polish", "polished"]
 

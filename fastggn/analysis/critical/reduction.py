@@ -16,7 +16,7 @@ from numpy.polynomial import chebyshev
 
 from fastggn.analysis.critical.spectrum import Spectrum
 from fastggn.analysis.critical.surface import Surface, Vector
-from fastggn.training.moves import norm
+from fastggn.training.step import norm
 
 __all__ = ["Directional", "ReducedPoint", "Reduction"]
 

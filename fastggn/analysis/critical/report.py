@@ -165,7 +165,7 @@ class CriticalPointReport:
 
     def plot(self) -> Any:
         """Return a matplotlib figure of the eigenvalues, those that count as zero marked."""
-        from fastggn.plotting.critical import plot_eigenvalues
+        from fastggn.figures.critical import plot_eigenvalues
 
         return plot_eigenvalues(self)
 

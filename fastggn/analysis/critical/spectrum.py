@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.critical.surface import EPS, Matrix, Surface, Vector
-from fastggn.training.escape import lanczos_ends
-from fastggn.training.moves import norm
+from fastggn.training.control.escape import lanczos_ends
+from fastggn.training.step import norm
 
 __all__ = ["STIFF", "Spectrum", "dense_spectrum", "inertia_estimate", "lanczos_spectrum"]
 

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from fastggn.parallel.comm import comm_of
-from fastggn.parallel.leading import Team, everywhere
+from fastggn.runtime.comm import comm_of
+from fastggn.runtime.rank0 import Team, everywhere
 
 if TYPE_CHECKING:
-    from fastggn.problem import Problem
+    from fastggn.objective.problem import Problem
 
 __all__ = ["EPS", "Surface"]
 

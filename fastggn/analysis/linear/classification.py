@@ -10,15 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.linear.derivatives import as_problem, product
-from fastggn.analysis.linear.necessary import (
-    Conditions,
-    coarseness,
-    conditions,
-    numerical_rank,
-)
+from fastggn.analysis.linear.necessary import Conditions, coarseness, conditions, numerical_rank
 from fastggn.analysis.linear.regression import Hypothesis, Regression, check_weights
-from fastggn.errors import check_positive
-from fastggn.training.escape import lowest_eigenpair
+from fastggn.runtime.errors import check_positive
+from fastggn.training.control.escape import lowest_eigenpair
 
 __all__ = ["Classification", "classify"]
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.linear.regression import Regression, check_weights
 
 if TYPE_CHECKING:
-    from fastggn.problem import Problem
+    from fastggn.objective.problem import Problem
 
 __all__ = [
     "above",
@@ -133,8 +133,8 @@ def as_problem(weights: Sequence[FloatArray], data: Regression) -> tuple[Problem
 
     The problem's objective is the mean of half the squares over r samples, without `data.rest`.
     """
-    from fastggn.network import MLP
-    from fastggn.problem import Problem
+    from fastggn.network.mlp import MLP
+    from fastggn.objective.problem import Problem
 
     widths = (data.d_x, *(w.shape[0] for w in weights))
     net = MLP(widths, activation="identity", bias="none")

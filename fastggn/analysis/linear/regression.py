@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.errors import as_real, check_finite
+from fastggn.runtime.errors import as_real, check_finite
 
 __all__ = ["Hypothesis", "Regression", "check_weights", "check_widths", "hypotheses"]
 
@@ -177,7 +177,7 @@ def check_widths(widths: Sequence[int], regression: Regression) -> tuple[int, ..
     TypeError, ValueError
         If a width is no positive integer, or the ends do not fit the data.
     """
-    from fastggn.network import MLP
+    from fastggn.network.mlp import MLP
 
     checked = MLP(widths).widths
     ends = (regression.d_x, regression.d_y)

@@ -21,9 +21,9 @@ from fastggn.analysis.rank.principles import (
 )
 from fastggn.analysis.rank.report import Certificate, RankReport
 from fastggn.analysis.rank.spectrum import RowSpectrum
-from fastggn.errors import as_float_vector, check_positive
-from fastggn.parallel.threads import one_pool
-from fastggn.problem import Problem
+from fastggn.objective.problem import Problem
+from fastggn.runtime.errors import as_float_vector, check_positive
+from fastggn.runtime.threads import one_pool
 
 __all__ = ["rank_analysis"]
 

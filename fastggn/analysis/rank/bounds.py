@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastggn.analysis.rank.measure import LayerRanks, Measurement
-from fastggn.network import MLP
+from fastggn.network.mlp import MLP
 
 __all__ = ["Bound", "Facts", "Hypothesis", "all_bounds"]
 

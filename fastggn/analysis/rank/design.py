@@ -8,7 +8,6 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
-from fastggn.activations import Activation
 from fastggn.analysis.rank.principles import (
     Principle,
     Principles,
@@ -19,8 +18,10 @@ from fastggn.analysis.rank.principles import (
     principle_5,
 )
 from fastggn.analysis.rank.report import table
-from fastggn.losses import Loss, get_loss
-from fastggn.network import MLP
+from fastggn.network.activations import Activation
+from fastggn.network.losses import get_loss
+from fastggn.network.losses.base import Loss
+from fastggn.network.mlp import MLP
 
 __all__ = ["DesignReport", "check_design"]
 

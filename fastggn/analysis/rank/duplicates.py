@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.losses import Logistic, Loss, SoftmaxCrossEntropy
-from fastggn.losses.separable import SeparableLoss, Squared
-from fastggn.parallel.comm import SERIAL, Comm
+from fastggn.network.losses.base import Loss
+from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
+from fastggn.network.losses.separable import SeparableLoss, Squared
+from fastggn.runtime.comm import SERIAL, Comm
 
 __all__ = ["Duplicates", "find_duplicates"]
 

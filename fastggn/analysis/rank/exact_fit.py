@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.activations import Activation
 from fastggn.analysis.rank.duplicates import find_duplicates
-from fastggn.errors import check_finite
-from fastggn.losses import get_loss
-from fastggn.network import MLP
-from fastggn.problem import Problem
+from fastggn.network.activations import Activation
+from fastggn.network.losses import get_loss
+from fastggn.network.mlp import MLP
+from fastggn.objective.problem import Problem
+from fastggn.runtime.errors import check_finite
 
 __all__ = ["exact_fit"]
 

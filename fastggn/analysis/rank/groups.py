@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.rank.spectrum import Rank, RowSpectrum
-from fastggn.parallel.comm import Comm
+from fastggn.runtime.comm import Comm
 
 __all__ = ["RankGroups"]
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from fastggn.analysis.rank.groups import RankGroups
 from fastggn.analysis.rank.spectrum import Rank, RowSpectrum, rank_of_matrix
-from fastggn.layer_blocks import LayerBlock
-from fastggn.parallel.comm import Comm
-from fastggn.parallel.threads import one_pool
-from fastggn.problem import Problem
+from fastggn.objective.layer_blocks import LayerBlock
+from fastggn.objective.problem import Problem
+from fastggn.runtime.comm import Comm
+from fastggn.runtime.threads import one_pool
 
 __all__ = ["LayerRanks", "Measurement", "measure"]
 

@@ -9,8 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.activations import Activation
-from fastggn.losses import Logistic, Loss, SoftmaxCrossEntropy
+from fastggn.network.activations import Activation
+from fastggn.network.losses.base import Loss
+from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
 
 __all__ = [
     "Principle",

@@ -170,7 +170,7 @@ class RankReport:
 
     def plot(self) -> Any:
         """Return a matplotlib figure of the singular values with the tolerance and the gap."""
-        from fastggn.plotting.spectra import plot_spectrum
+        from fastggn.figures.spectra import plot_spectrum
 
         return plot_spectrum(self)
 

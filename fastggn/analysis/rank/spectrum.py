@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.kernels.tsqr import StreamingQR, numerical_rank, thin_svd
-from fastggn.parallel.comm import Comm
+from fastggn.runtime.comm import Comm
 
 __all__ = ["Rank", "RowSpectrum", "rank_of", "rank_of_matrix"]
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.rank.report import table
 from fastggn.analysis.rank.spectrum import Rank, rank_of
-from fastggn.problem import Problem
+from fastggn.objective.problem import Problem
 
 __all__ = ["RankSweep", "RankTrace", "rank_at", "rank_over_training", "rank_over_weights"]
 
@@ -58,7 +58,7 @@ class RankSweep:
 
     def plot(self) -> Any:
         """Return a matplotlib figure of rank and loss at each point."""
-        from fastggn.plotting.spectra import plot_ranks
+        from fastggn.figures.spectra import plot_ranks
 
         return plot_ranks(self)
 

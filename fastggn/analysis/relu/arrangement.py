@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.errors import as_real, check_finite
+from fastggn.runtime.errors import as_real, check_finite
 
 __all__ = ["as_samples", "realisable_patterns", "sign_vectors", "unit_rows", "with_bias"]
 

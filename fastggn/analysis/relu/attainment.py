@@ -19,7 +19,7 @@ from scipy.linalg import null_space
 from scipy.optimize import linprog
 
 from fastggn.analysis.relu.arrangement import unit_rows
-from fastggn.errors import as_float_vector
+from fastggn.runtime.errors import as_float_vector
 
 __all__ = ["Cone", "Decision", "decide", "interior_point", "margin_of"]
 

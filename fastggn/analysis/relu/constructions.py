@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.relu.arrangement import as_samples
 from fastggn.analysis.relu.subglobal import as_targets, subglobal_minimum
-from fastggn.errors import as_float_vector, check_positive
-from fastggn.network import MLP
+from fastggn.network.mlp import MLP
+from fastggn.runtime.errors import as_float_vector, check_positive
 
 __all__ = ["linear_region_minimum", "widen_with_dead_unit"]
 

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.relu.arrangement import as_samples, with_bias
 from fastggn.analysis.relu.regions import Solved, UnitChoices, solve_batch
 from fastggn.analysis.relu.subglobal import as_targets
-from fastggn.errors import unknown_name
+from fastggn.runtime.errors import unknown_name
 
 __all__ = ["RegionMinimum", "SubglobalMinima", "Which", "enumerate_subglobal_minima"]
 

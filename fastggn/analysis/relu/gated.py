@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.relu.arrangement import as_samples, with_bias
 from fastggn.analysis.relu.subglobal import as_patterns, as_targets, subglobal_minimum
-from fastggn.errors import as_float_vector, check_positive
-from fastggn.network import MLP
-from fastggn.problem import Problem
+from fastggn.network.mlp import MLP
+from fastggn.objective.problem import Problem
+from fastggn.runtime.errors import as_float_vector, check_positive
 
 __all__ = ["GatedPoint", "classify_gated", "gated_problem"]
 

@@ -9,7 +9,7 @@ from scipy.optimize import linprog
 from fastggn.analysis.relu.arrangement import as_samples, sign_vectors, unit_rows, with_bias
 from fastggn.analysis.relu.location import network_of, region_of
 from fastggn.analysis.relu.subglobal import as_targets
-from fastggn.errors import check_positive
+from fastggn.runtime.errors import check_positive
 
 __all__ = ["descent_direction"]
 

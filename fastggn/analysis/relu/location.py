@@ -11,9 +11,9 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.relu.arrangement import as_samples, with_bias
 from fastggn.analysis.relu.attainment import Cone
 from fastggn.analysis.relu.subglobal import as_targets, subglobal_minimum
-from fastggn.errors import as_float_vector, check_positive
 from fastggn.kernels.tsqr import numerical_rank, thin_svd
-from fastggn.network import MLP
+from fastggn.network.mlp import MLP
+from fastggn.runtime.errors import as_float_vector, check_positive
 
 __all__ = ["Location", "network_of", "region_of"]
 

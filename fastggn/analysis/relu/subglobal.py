@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.relu.arrangement import as_samples, with_bias
-from fastggn.errors import as_float_vector
 from fastggn.kernels.tsqr import numerical_rank, thin_svd
+from fastggn.runtime.errors import as_float_vector
 
 __all__ = ["SubglobalMinimum", "as_patterns", "as_targets", "design_matrix", "subglobal_minimum"]
 

@@ -12,11 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.relu.arrangement import as_samples
-from fastggn.analysis.relu.enumeration import (
-    Progress,
-    RegionMinimum,
-    enumerate_subglobal_minima,
-)
+from fastggn.analysis.relu.enumeration import Progress, RegionMinimum, enumerate_subglobal_minima
 from fastggn.analysis.relu.subglobal import as_targets
 
 __all__ = ["LossTable", "ValueCounts", "loss_table"]
@@ -74,7 +70,7 @@ class LossTable:
 
     def plot(self) -> Any:
         """Return a matplotlib figure of the counts."""
-        from fastggn.plotting.regions import plot_loss_tables
+        from fastggn.figures.regions import plot_loss_tables
 
         return plot_loss_tables([self.to_dict()])
 

@@ -1,0 +1,1 @@
+"""Uncertainty of a trained network: the Laplace approximation and mixtures of it."""

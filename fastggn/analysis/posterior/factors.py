@@ -1,0 +1,158 @@
+"""The inverse curvature of a posterior, from one factor: quadratic forms of rows."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from scipy.linalg.blas import dtrsm
+
+from fastggn.objective.point import Linearisation
+from fastggn.runtime.comm import comm_of
+from fastggn.runtime.memory import available_memory
+from fastggn.runtime.threads import one_pool
+from fastggn.solvers.base import FloatArray, LinearSystem
+from fastggn.solvers.cholesky_in_place import CholeskyFactor, SymmetricMatrix, factor_cholesky
+from fastggn.solvers.curvature_sums import (
+    LEAST_RCOND,
+    CurvatureSums,
+    sums_of_eigenvalues,
+    sums_of_factor,
+)
+from fastggn.solvers.stacked_rows import ScaledColumns
+from fastggn.solvers.svd import Spectrum, dense_spectrum, streamed_spectrum
+
+__all__ = ["CurvatureFactor", "factor_curvature"]
+
+# Arrays of the size of the rows, or of N x N, alive while they are decomposed.
+ARRAYS = 3
+
+
+class CurvatureFactor(Protocol):
+    """``C = A^T A + mu I``, factored.
+
+    Attributes
+    ----------
+    sums : CurvatureSums
+    """
+
+    sums: CurvatureSums
+
+    def whiten(self, rows: FloatArray) -> FloatArray:
+        """Return Z, shape (r, k), with ``Z Z^T = rows C^-1 rows^T``; `rows` (r, N) may be lost."""
+
+
+class FactoredCurvature:
+    """A Cholesky factor of C, for more rows of A than columns."""
+
+    def __init__(self, factor: CholeskyFactor, sums: CurvatureSums) -> None:
+        self._factor = factor
+        self.sums = sums
+
+    def whiten(self, rows: FloatArray) -> FloatArray:
+        """Return ``rows L^-T``."""
+        with one_pool():
+            # BLAS sees the transposed arrays: U = L^T, and rows^T in Fortran order.
+            triangle = self._factor.factor.T
+            z = dtrsm(1.0, triangle, rows.T, side=0, lower=0, trans_a=1, overwrite_b=1)
+        return np.asarray(z.T)
+
+
+class DecomposedCurvature:
+    """The singular value decomposition of A, for fewer rows than columns and for a small mu."""
+
+    def __init__(self, spectrum: Spectrum, n_params: int, mu: float) -> None:
+        self._vt = spectrum.vt
+        self._width = np.hypot(spectrum.s, np.sqrt(mu))
+        self._root = float(np.sqrt(mu))
+        self._whole = spectrum.s.size == n_params
+        if mu == 0.0 and not self._whole:
+            raise ValueError(
+                f"the curvature has rank {spectrum.s.size} for N = {n_params} and l2 = 0: the "
+                "posterior is not proper. Give the problem an l2 > 0, or train with "
+                "regularization='bayesian' and pass its evidence"
+            )
+        self.sums = (
+            sums_of_eigenvalues(spectrum.s**2, n_params, mu)
+            if mu > 0.0
+            else CurvatureSums(float(n_params), 2.0 * float(np.sum(np.log(spectrum.s))))
+        )
+
+    def whiten(self, rows: FloatArray) -> FloatArray:
+        """Return the part in the row space of A over its widths, and the rest over sqrt(mu)."""
+        inside = rows @ self._vt.T
+        if self._whole:
+            return np.asarray(inside / self._width)
+        # Formed before it is divided: the difference of two squares would cancel.
+        rest = rows - inside @ self._vt
+        return np.hstack([inside / self._width, rest / self._root])
+
+
+class ScaledCurvature:
+    """``A^T A + l2 diag(w)`` by the factor of ``S A^T A S + l2 I``, S = diag(w^-1/2)."""
+
+    def __init__(self, factor: CurvatureFactor, scale: FloatArray) -> None:
+        self._factor = factor
+        self._scale = scale
+        self.sums = factor.sums
+
+    def whiten(self, rows: FloatArray) -> FloatArray:
+        """Return the scaled rows, whitened."""
+        return self._factor.whiten(rows * self._scale)
+
+
+def factor_curvature(lin: Linearisation, relative: FloatArray | None = None) -> CurvatureFactor:
+    """Return ``A^T A + l2 diag(relative)`` of a linearisation, factored.
+
+    Parameters
+    ----------
+    lin : Linearisation
+        With an l2 that counts all parameters alike.
+    relative : ndarray, shape (N,), optional
+        Of geometric mean 1, so that the determinant is that of the scaled matrix; None for ones.
+
+    Raises
+    ------
+    MemoryError, ValueError, numpy.linalg.LinAlgError
+        As `_factored` does.
+    """
+    if relative is None:
+        return _factored(lin, lin.l2)
+    scale = 1.0 / np.sqrt(relative)
+    return ScaledCurvature(_factored(ScaledColumns(lin, scale), lin.l2), scale)
+
+
+def _factored(lin: LinearSystem, l2: float) -> CurvatureFactor:
+    """Return ``A^T A + l2 I``, factored.
+
+    By Cholesky where A has more rows than columns and l2 is not too small for that, in O(N^3);
+    else by the singular values of A, in O(M^2 N) for M rows up to N.
+
+    Raises
+    ------
+    MemoryError
+        If the arrays do not fit.
+    ValueError
+        If l2 is 0 and A has not full column rank.
+    numpy.linalg.LinAlgError
+        If the curvature is not finite.
+    """
+    comm = comm_of(lin)
+    wide = lin.n_rows < lin.n_params and comm.size == 1
+    needed = 8 * ARRAYS * lin.n_params * (lin.n_rows if wide else lin.n_params)
+    free = comm.memory_share(available_memory())
+    if needed > free:
+        raise MemoryError(
+            f"a posterior of N = {lin.n_params:,} parameters needs {needed:,} bytes, and {free:,} "
+            "are free"
+        )
+    if wide:
+        return DecomposedCurvature(dense_spectrum(lin), lin.n_params, l2)
+    matrix = SymmetricMatrix(lin.gram())
+    factor = factor_cholesky(matrix, l2)
+    # The rank at l2 = 0 is not to be read off a Gram matrix.
+    if comm.any(l2 == 0.0 or factor.bad_pivot > 0 or not factor.rcond >= LEAST_RCOND):
+        del matrix, factor
+        return DecomposedCurvature(streamed_spectrum(lin)[0], lin.n_params, l2)
+    sums = sums_of_factor(factor, lin.n_params, l2)
+    return FactoredCurvature(factor_cholesky(matrix, l2), sums)

@@ -1,0 +1,321 @@
+"""The Laplace approximation of the posterior of a network: what its predictions are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.analysis.posterior.factors import CurvatureFactor, factor_curvature
+from fastggn.network.losses.classification import SoftmaxCrossEntropy
+from fastggn.objective.problem import Problem as _Problem
+from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
+from fastggn.training.regularisation.evidence import LOG_2PI, Evidence, Likelihood, likelihood_of
+from fastggn.training.regularisation.priors import (
+    REGULARIZATIONS,
+    prior_classes,
+    relative_precisions,
+)
+
+if TYPE_CHECKING:
+    from fastggn.objective.problem import Problem
+
+__all__ = ["LaplacePosterior", "laplace"]
+
+FloatArray = NDArray[np.float64]
+
+
+def laplace(
+    problem: Problem,
+    theta: ArrayLike,
+    evidence: Evidence | None = None,
+    *,
+    alpha: float | None = None,
+    beta: float | None = None,
+) -> LaplacePosterior:
+    """Return the Gaussian approximation of the posterior around a minimum of a problem.
+
+    Its precision is the Hessian of ``beta E_D + alpha E_W`` in the Gauss-Newton approximation
+    (MacKay 1992): ``H = beta J^T J + alpha I`` for the squared loss.
+
+    Parameters
+    ----------
+    problem : Problem
+        Samples and loss: "squared", "softmax_cross_entropy" or "logistic".
+    theta : array_like, shape (N,)
+        A minimum of the loss with weight decay; that it is one is not tested.
+    evidence : Evidence, optional
+        ``result.evidence`` of a run with ``regularization="bayesian"``: gives alpha and beta.
+    alpha, beta : float, optional
+        In place of `evidence`: precisions of the prior, and of the noise in the units of the
+        targets (for classes it is 1 and not given). Where nothing is given, alpha is what the
+        problem's l2 amounts to, and beta is estimated from the residuals with
+        ``T n_L - gamma`` degrees of freedom; with l2 = 0 the curvature must have rank N.
+
+    Returns
+    -------
+    LaplacePosterior
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not valid, the loss has no likelihood, the problem has fixed gates, or
+        the posterior is not proper.
+    MemoryError
+        If one N x N matrix (or the rows, where they are fewer) does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastggn as fg
+    >>> X = np.linspace(-1, 1, 40)[:, None]
+    >>> Y = np.sin(3 * X) + 0.1 * np.random.default_rng(0).standard_normal((40, 1))
+    >>> problem = fg.Problem(fg.MLP((1, 8, 1)), X, Y)
+    >>> result = fg.train(problem, seed=0, regularization="bayesian")
+    >>> posterior = fg.laplace(problem, result.theta, result.evidence)
+    >>> mean, std = posterior.predict(X)
+    >>> mean.shape, std.shape, bool(0.06 < std.mean() < 0.1)
+    ((40, 1), (40, 1), True)
+    """
+    if not hasattr(problem, "linearise"):
+        raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
+    if problem.gated:
+        raise ValueError("problem has fixed gates, which other inputs would not have")
+    vector = as_float_vector("theta", theta, problem.n_params)
+    likelihood = likelihood_of(problem)
+    alpha, beta = _precisions(problem, likelihood, evidence, alpha, beta)
+    relative = None if evidence is None else _relative(problem, evidence)
+    point = problem.linearise(vector)
+    if alpha is not None:
+        assert beta is not None
+        point.reweigh(likelihood.l2(alpha, beta))
+    factor = factor_curvature(point, relative)
+    if beta is None:
+        beta = _noise(likelihood, factor, float(point.data_loss))
+    own = vector if relative is None else np.sqrt(relative) * vector
+    found = _evidence(likelihood, factor, point.l2, beta, float(point.data_loss), own)
+    if evidence is not None:
+        found = replace(found, regularization=evidence.regularization, alphas=evidence.alphas)
+    return LaplacePosterior(problem, vector, found, likelihood, factor)
+
+
+def _precisions(
+    problem: Problem,
+    likelihood: Likelihood,
+    evidence: Evidence | None,
+    alpha: float | None,
+    beta: float | None,
+) -> tuple[float | None, float | None]:
+    """Return alpha and beta as far as they are given."""
+    if evidence is not None:
+        if alpha is not None or beta is not None:
+            raise ValueError("give evidence, or alpha and beta, not both")
+        if not isinstance(evidence, Evidence):
+            raise TypeError(f"evidence must be an Evidence, not {type(evidence).__name__}")
+        alpha, beta = evidence.alpha, evidence.beta
+    if not likelihood.gaussian:
+        if beta not in (None, 1.0):
+            raise ValueError(f"beta is 1 for the loss {problem.loss_function.name!r}, got {beta}")
+        beta = 1.0
+    elif (alpha is None) != (beta is None):
+        raise ValueError("give alpha and beta, both or neither")
+    if alpha is None:
+        return None, beta if not likelihood.gaussian else None
+    assert beta is not None
+    return check_positive("alpha", alpha), check_positive("beta", beta)
+
+
+def _relative(problem: Problem, evidence: Evidence) -> FloatArray | None:
+    """Return the precision of each parameter over their geometric mean, None for one alpha."""
+    if evidence.alphas is None:
+        return None
+    if evidence.regularization not in REGULARIZATIONS:
+        raise unknown_name("evidence.regularization", evidence.regularization, REGULARIZATIONS)
+    classes = prior_classes(problem.network, evidence.regularization)
+    count = 1 if classes is None else int(classes.max()) + 1
+    if classes is None or count != len(evidence.alphas):
+        raise ValueError(
+            f"evidence has {len(evidence.alphas)} alphas, but {evidence.regularization!r} has "
+            f"{count} for this network"
+        )
+    return relative_precisions(classes, evidence.alphas)[1]
+
+
+def _noise(likelihood: Likelihood, factor: CurvatureFactor, data_loss: float) -> float:
+    """Return beta from the residuals: ``(n - gamma) / (2 E_D)``."""
+    free = likelihood.n_observations - factor.sums.effective
+    error = 2.0 * likelihood.unit * data_loss
+    if not (free > 0.0 and error > 0.0):
+        raise ValueError(
+            f"the noise cannot be estimated: {likelihood.n_observations} observations, "
+            f"{factor.sums.effective:.6g} effective parameters and a sum of squared residuals of "
+            f"{error:.3g}; give alpha and beta"
+        )
+    return free / error
+
+
+def _evidence(
+    likelihood: Likelihood,
+    factor: CurvatureFactor,
+    l2: float,
+    beta: float,
+    data_loss: float,
+    theta: FloatArray,
+) -> Evidence:
+    alpha = l2 * beta * likelihood.unit
+    if alpha > 0.0:
+        return likelihood.evidence(alpha, beta, factor.sums, data_loss, theta)
+    # A flat prior is not normalised: there is no evidence.
+    return Evidence(
+        alpha=0.0,
+        beta=beta,
+        effective_parameters=factor.sums.effective,
+        log_evidence=-np.inf,
+        l2=0.0,
+        n_params=theta.size,
+        n_observations=likelihood.n_observations,
+    )
+
+
+class LaplacePosterior:
+    """A Gaussian posterior around theta; make one with `laplace`.
+
+    The network is linearised in theta, ``F(x) + J(x) (theta' - theta)``, so that outputs are
+    Gaussian with the covariance ``J(x) H^-1 J(x)^T``.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (N,)
+        Its mean.
+    evidence : Evidence
+        alpha, beta, the effective number of parameters and the log evidence, for this theta.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        theta: FloatArray,
+        evidence: Evidence,
+        likelihood: Likelihood,
+        factor: CurvatureFactor,
+    ) -> None:
+        self.theta = theta
+        self.evidence = evidence
+        self._network = problem.network
+        self._loss = problem.loss_function
+        self._gaussian = likelihood.gaussian
+        self._factor = factor
+        self._share = 1.0 / (evidence.beta * likelihood.unit)
+
+    def predict(self, X: Any, *, noise: bool = True) -> tuple[FloatArray, FloatArray]:
+        """Return the mean and the standard deviation of the predictions.
+
+        Parameters
+        ----------
+        X : array_like, shape (T, n_0)
+            Anything that `Problem` takes.
+        noise : bool
+            Whether the noise of the targets, 1 / beta, is part of the deviation, as in
+            scikit-learn's ``return_std``; False leaves that of the network's output. For classes
+            the outputs are those before softmax or sigmoid, and have no noise.
+
+        Returns
+        -------
+        mean, std : ndarray, shape (T, n_L)
+        """
+        mean = self._network.predict(self.theta, X)
+        return mean, np.sqrt(self.predictive_variance(X, noise=noise))
+
+    def predictive_variance(self, X: Any, *, noise: bool = True) -> FloatArray:
+        """Return the variances of the predictions, shape (T, n_L); see `predict`.
+
+        Memory is a block of rows of the Jacobian, however many samples there are.
+        """
+        out = np.empty((X.shape[0] if hasattr(X, "shape") else len(X), self._network.n_outputs))
+        for first, z in self._whitened(X):
+            out[first : first + z.shape[0]] = np.einsum("tok,tok->to", z, z)
+        out *= self._share
+        if noise and self._gaussian:
+            out += 1.0 / self.evidence.beta
+        return out
+
+    def predictive_covariance(self, X: Any, *, noise: bool = True) -> FloatArray:
+        """Return the covariance of the outputs of each sample, shape (T, n_L, n_L)."""
+        parts = [z @ z.transpose(0, 2, 1) for _, z in self._whitened(X)]
+        out = self._share * np.concatenate(parts)
+        if noise and self._gaussian:
+            out += np.eye(self._network.n_outputs) / self.evidence.beta
+        return np.asarray(out)
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        """Return moderated probabilities, shape (T, n_L): nearer to even where theta is uncertain.
+
+        Outputs are divided by ``sqrt(1 + pi s^2 / 8)``, s their deviation, before sigmoid
+        (MacKay 1992, "The evidence framework applied to classification networks") or softmax
+        (its usual extension to several classes, output by output).
+
+        Raises
+        ------
+        ValueError
+            If the loss is the squared one.
+        """
+        if self._gaussian:
+            raise ValueError("predict_proba is for classes; the loss is 'squared': use predict")
+        mean, std = self.predict(X, noise=False)
+        moderated = mean / np.sqrt(1.0 + np.pi * std**2 / 8.0)
+        if isinstance(self._loss, SoftmaxCrossEntropy):
+            weights = np.exp(moderated - moderated.max(axis=1, keepdims=True))
+            return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * moderated)))
+
+    def log_likelihood(self, X: Any, Y: Any) -> float:
+        """Return the mean over samples of ``log p(y | x)`` under the predictions.
+
+        Parameters
+        ----------
+        X : array_like, shape (T, n_0)
+        Y : array_like
+            Targets, as `Problem` takes them.
+
+        Returns
+        -------
+        float
+            In natural logarithms; for the squared loss the density, in the targets' units, of
+            the Gaussian with `predict`'s mean and `predictive_covariance`.
+        """
+        return float(np.mean(self.log_likelihoods(X, Y)))
+
+    def log_likelihoods(self, X: Any, Y: Any) -> FloatArray:
+        """Return ``log p(y | x)`` of each sample, shape (T,); see `log_likelihood`."""
+        mean = self._network.predict(self.theta, X)
+        targets = self._loss.prepare_targets(Y, *mean.shape)
+        if not self._gaussian:
+            return self._log_probability(X, targets)
+        covariance = self.predictive_covariance(X)
+        residual = (targets - mean)[:, :, None]
+        distance = np.sum(residual * np.linalg.solve(covariance, residual), axis=(1, 2))
+        _, log_det = np.linalg.slogdet(covariance)
+        return np.asarray(-0.5 * (distance + log_det + mean.shape[1] * LOG_2PI))
+
+    def _log_probability(self, X: Any, targets: FloatArray) -> FloatArray:
+        tiny = np.finfo(float).tiny
+        p = self.predict_proba(X)
+        value = targets * np.log(np.maximum(p, tiny))
+        if not isinstance(self._loss, SoftmaxCrossEntropy):
+            value += (1.0 - targets) * np.log(np.maximum(1.0 - p, tiny))
+        return np.asarray(value.sum(axis=1))
+
+    def _whitened(self, X: Any) -> Iterator[tuple[int, FloatArray]]:
+        """Yield (first sample, Z (B, n_L, k)), ``Z Z^T`` unscaled covariances, block by block."""
+        count, outputs = X.shape[0] if hasattr(X, "shape") else len(X), self._network.n_outputs
+        # A problem with no targets of its own: what is asked of it is the Jacobian at X.
+        other = _Problem(self._network, X, np.zeros((count, outputs)))
+        done = 0
+        for rows in other.jacobian(self.theta).row_blocks():
+            z = self._factor.whiten(rows)
+            samples = rows.shape[0] // outputs
+            yield done, z.reshape(samples, outputs, -1)
+            done += samples

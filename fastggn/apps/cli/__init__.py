@@ -1,0 +1,5 @@
+"""The command line: ``fastggn train``, ``info``, ``rank``, ``check-design``."""
+
+from fastggn.apps.cli.main import main
+
+__all__ = ["main"]

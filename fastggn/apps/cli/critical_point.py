@@ -1,0 +1,99 @@
+"""``fastggn critical-point``: what kind of a critical point a model stands at."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastggn.apps.cli.models import MODELS, model_options, read_model
+from fastggn.apps.cli.outcome import bad_input
+from fastggn.apps.cli.ranks import MPI_OPTION, ended_together, team_of
+from fastggn.apps.cli.summary import network_name, print_rows
+from fastggn.apps.cli.types import TARGET
+
+__all__ = ["critical_point"]
+
+HELP = f"""Say what kind of a critical point MODEL stands at, and how that is known.
+
+{MODELS} DATA are the samples it was trained on; without it, the built-in ones that the model names.
+
+\b
+Examples:
+  fastggn critical-point model.npz
+  fastggn critical-point houses.npz houses.csv --polish
+  fastggn critical-point houses.npz houses.csv --json report.json
+  fastggn critical-point model.pt houses.csv --activation tanh --l2 0.001
+  mpiexec -n 4 fastggn critical-point houses.npz houses.csv --mpi"""
+
+
+@click.command(
+    "critical-point",
+    help=HELP,
+    short_help="Say what kind of a critical point MODEL stands at.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.argument("model", metavar="MODEL")
+@click.argument("data", required=False, metavar="[DATA]")
+@click.option(
+    "--target", type=TARGET, metavar="COLUMNS",
+    help="As in fastggn train.",
+)  # fmt: skip
+@click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
+@click.option("--polish", is_flag=True, help="Solve gradient = 0 from there first.")
+@click.option(
+    "--grad-tol", type=float, default=1e-8, show_default=True, metavar="X",
+    help="A gradient of at most this norm counts as zero.",
+)  # fmt: skip
+@click.option(
+    "--method", default="auto", show_default=True, metavar="NAME",
+    help="auto, dense (all eigenvalues), lanczos (a few, by Hessian products).",
+)  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
+    help="Of the search for descent.",
+)  # fmt: skip
+@click.option("--json", "json_path", metavar="FILE", help="Write the report there, - to print it.")
+@MPI_OPTION
+@model_options
+@ended_together
+def critical_point(
+    model: str,
+    data: str | None,
+    target: tuple[str | int, ...] | None,
+    loss: str | None,
+    polish: bool,
+    grad_tol: float,
+    method: str,
+    seed: int,
+    json_path: str | None,
+    mpi: bool,
+    **foreign: Any,
+) -> int:
+    """Classify the weights of a model file."""
+    from fastggn.analysis.critical.classify import critical_point as classify
+    from fastggn.apps.cli.model_data import model_loss, model_problem
+
+    with bad_input():
+        comm = team_of(mpi)
+        net, theta, metadata = read_model(model, **foreign)
+        problem = model_problem(net, metadata, data, target, model_loss(metadata, loss), comm)
+        report = classify(
+            problem,
+            theta,
+            polish=polish,
+            grad_tol=grad_tol,
+            method=method,  # type: ignore[arg-type]
+            seed=seed,
+        )
+    text = json.dumps(report.to_dict(), indent=1)
+    if json_path == "-":
+        click.echo(text)
+        return 0
+    if json_path is not None and comm.rank == 0:
+        with bad_input():
+            Path(json_path).write_text(text + "\n", encoding="utf-8")
+    print_rows([("network", network_name(problem.network)), *report.rows()])
+    return 0

@@ -1,0 +1,163 @@
+"""The history of a run as JSON lines: a file that a program can follow while the run goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
+
+from fastggn.runtime.archives import require_file
+from fastggn.runtime.atomic_files import write_atomically
+from fastggn.runtime.errors import FastGGNWarning
+
+if TYPE_CHECKING:
+    from fastggn.training.result import Record
+
+__all__ = ["HistoryFile", "kept_history", "read_history"]
+
+MOST_KEPT = 500  # iterations in a model file
+KEPT = (
+    "iteration",
+    "loss",
+    "validation_loss",
+    "gradient_norm",
+    "damping",
+    "gain_ratio",
+    "accepted",
+    "seconds",
+)
+
+
+class HistoryFile:
+    """Writes one JSON object a line and iteration; a callback of `train`.
+
+    The keys are ``seed`` and the fields of `Record`; a number that is not finite is null. A
+    resumed run drops the lines of the iterations that it does again. Where the disk is full,
+    the run goes on without its history, with a warning.
+
+    Parameters
+    ----------
+    path : str or None
+        The file; None writes nothing.
+    resume : bool
+        Keep what is there.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+
+    def __init__(self, path: str | None, *, resume: bool) -> None:
+        self._path = path
+        self._resume = resume
+        self._seed: int | None = None
+        self._stream: TextIO | None = None
+        if path is not None:
+            with open(path, "a", encoding="utf-8"):
+                pass
+        self._fresh = not resume
+
+    @contextlib.contextmanager
+    def of(self, seed: int) -> Iterator[HistoryFile]:
+        """Write the lines of the run of this seed inside the block."""
+        self._seed = seed
+        try:
+            yield self
+        finally:
+            if self._stream is not None:
+                self._stream.close()
+                self._stream = None
+
+    def __call__(self, record: Record) -> None:
+        """Write a line."""
+        if self._path is None:
+            return
+        try:
+            if self._stream is None:
+                self._stream = self._open(self._path, record.iteration)
+            self._stream.write(json.dumps(self._fields(record), allow_nan=False) + "\n")
+            self._stream.flush()
+        except OSError as error:
+            if self._stream is not None:
+                with contextlib.suppress(OSError):  # it holds what cannot be written
+                    self._stream.close()
+                self._stream = None
+            message = f"the history {self._path} ends here: it could not be written ({error})"
+            warnings.warn(message, FastGGNWarning, stacklevel=2)
+            self._path = None
+
+    def _fields(self, record: Record) -> dict[str, Any]:
+        fields: dict[str, Any] = {"seed": self._seed}
+        for name, value in record.to_dict().items():
+            finite = not isinstance(value, float) or math.isfinite(value)
+            fields[name] = value if finite else None
+        return fields
+
+    def _open(self, path: str, iteration: int) -> TextIO:
+        if self._fresh:
+            self._fresh = False
+            return open(path, "w", encoding="utf-8")
+        if self._resume:
+            lines = Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+            kept = [line for line in lines if self._stays(line, iteration)]
+            if kept != lines:
+                text = "".join(f"{line}\n" for line in kept).encode()
+
+                def write(stream: BinaryIO) -> None:
+                    stream.write(text)
+
+                write_atomically(path, write)
+        return open(path, "a", encoding="utf-8")
+
+    def _stays(self, line: str, iteration: int) -> bool:
+        """Whether a line is whole, and not of an iteration that is done again."""
+        try:
+            fields = json.loads(line)
+            again = fields["seed"] == self._seed and fields["iteration"] >= iteration
+        except (ValueError, LookupError, TypeError):
+            return False
+        return not again
+
+
+def kept_history(records: Sequence[Record]) -> dict[str, list[Any]]:
+    """Return the columns that a model file keeps of a history, for its curves.
+
+    Of more than 500 iterations, 500 that are evenly spaced from the first to the last.
+    """
+    count = len(records)
+    last = min(count, MOST_KEPT) - 1
+    places = sorted({round(k * (count - 1) / max(last, 1)) for k in range(last + 1)})
+    rows = [records[place].to_dict() for place in places]
+    columns = {name: [row.get(name) for row in rows] for name in KEPT}
+    return {name: column for name, column in columns.items() if any(v is not None for v in column)}
+
+
+def read_history(path: str) -> dict[int, list[dict[str, Any]]]:
+    """Return the records of a file of `HistoryFile` by the seed of their run.
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, or a line other than a torn last one is no record.
+    OSError
+        If the file cannot be read.
+    """
+    lines = require_file(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    runs: dict[int, list[dict[str, Any]]] = {}
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            runs.setdefault(int(record["seed"]), []).append(record)
+            float(record["loss"] or 0.0)
+        except (ValueError, LookupError, TypeError):
+            if number == len(lines) and runs:  # the run goes on, or was killed while it wrote
+                break
+            raise ValueError(f"{path}: line {number} is no record of a history") from None
+    if not runs:
+        raise ValueError(f"{path}: the history is empty")
+    return runs

@@ -1,0 +1,25 @@
+"""The commands ``fastggn landscape ...``: tools that look at loss surfaces."""
+
+from __future__ import annotations
+
+import click
+
+from fastggn.apps.cli.landscape.linear import linear
+from fastggn.apps.cli.landscape.null_space import null_space
+from fastggn.apps.cli.landscape.regions import regions
+
+__all__ = ["landscape"]
+
+
+@click.group(
+    help="Study the loss surface of a network: null spaces, linear networks, ReLU regions.",
+    short_help="Study the loss surface: null spaces, linear networks, regions.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+def landscape() -> None:
+    """Hold the commands; the docstring of a group would be its help page."""
+
+
+landscape.add_command(linear)
+landscape.add_command(null_space)
+landscape.add_command(regions)

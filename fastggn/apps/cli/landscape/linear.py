@@ -1,0 +1,116 @@
+"""``fastggn landscape linear``: the critical values of a deep linear network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fastggn.apps.cli.models import TORCH, read_model
+from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
+from fastggn.apps.cli.types import TARGET, WIDTHS
+
+if TYPE_CHECKING:
+    from fastggn.network.mlp import MLP
+
+__all__ = ["linear"]
+
+MOST_SHOWN = 20
+
+HELP = """Print all critical values of a deep linear network on DATA, and what a model is.
+
+The network has no biases. Losses are half the sum of squares. With --model, a file of fastggn train
+with --activation identity --bias none, or a state dict of torch (.pt) without biases, DATA is
+scaled as the model was trained, and the model is classified: global minimum, strict saddle, bad
+saddle, or not critical.
+
+\b
+Examples:
+  fastggn landscape linear houses.csv --widths 2,2,1
+  fastggn landscape linear arrays.npz --widths 2,3,3,1 --json values.json"""
+
+
+@click.command(
+    help=HELP,
+    short_help="Critical values of deep linear networks on DATA.",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.argument("data")
+@click.option("--widths", type=WIDTHS, metavar="WIDTHS", help="d_x, d_1, ..., d_y: 4,3,3,2.")
+@click.option("--model", metavar="FILE", help="Classify this model; its widths are taken.")
+@click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON.")
+def linear(
+    data: str,
+    widths: tuple[int, ...] | None,
+    model: str | None,
+    target: tuple[str | int, ...] | None,
+    json_file: str | None,
+) -> int:
+    """Print critical values, and a classification."""
+    from fastggn.analysis import linear as tools
+
+    if (widths is None) == (model is None):
+        raise BadInput("give --widths or --model, one of them")
+    with bad_input():
+        if model is not None:
+            net, theta, X, Y = _of_model(model, data, target)
+            point = tools.classify(net.unpack(theta), X, Y)
+            widths = net.widths
+        else:
+            from fastggn.data.files import load_table
+
+            table = load_table(data, target)
+            X, Y, point = table.X, table.Y, None
+        assert widths is not None
+        values = tools.critical_values(X, Y, widths)
+        found = tools.hypotheses(X, Y)
+    _print_values(values, len(X))
+    if point is None:
+        for name, hypothesis in found.items():
+            state = "holds" if hypothesis.holds else "FAILS"
+            click.echo(f"  {name:20s} {state}: {hypothesis.text}")
+    else:
+        click.echo(str(point))
+    if json_file is not None:
+        content: dict[str, Any] = {
+            "widths": list(widths),
+            "critical_values": values.tolist(),
+            "hypotheses": {name: vars(h) for name, h in found.items()},
+            "classification": None if point is None else point.to_dict(),
+        }
+        with bad_input():
+            Path(json_file).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    return DONE
+
+
+def _of_model(
+    model: str, data: str, target: tuple[str | int, ...] | None
+) -> tuple[MLP, Any, Any, Any]:
+    """Return the network, its theta, and the samples scaled as it was trained."""
+    from fastggn.apps.cli.model_data import model_problem
+    from fastggn.network.losses import get_loss
+
+    net, theta, metadata = read_model(model, activation=_of_torch(model))
+    if any(a.name != "identity" for a in net.activations) or net.bias != "none":
+        raise ValueError(f"{model} is no linear network: train it with identity and without biases")
+    problem = model_problem(net, metadata, data, target, get_loss("squared"))
+    inputs = problem.layer_outputs(theta)[0].T
+    return net, theta, inputs, problem.targets
+
+
+def _of_torch(model: str) -> tuple[str, ...] | None:
+    """Return the activation where the file does not tell it."""
+    return ("identity",) if Path(model).suffix.lower() in TORCH else None
+
+
+def _print_values(values: Any, T: int) -> None:
+    count = f"{len(values)} critical values" if len(values) > 1 else "one critical value"
+    click.echo(f"{count}, as half the sum of squares (and its mean over {T} samples):")
+    for number, value in enumerate(values[:MOST_SHOWN]):
+        name = "   global minimum" if number == 0 else ""
+        click.echo(f"  {value:.8g}  ({value / T:.6g}){name}")
+    if len(values) > MOST_SHOWN:
+        click.echo(f"  ... up to {values[-1]:.8g} (--json writes all)")

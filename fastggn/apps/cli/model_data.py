@@ -1,0 +1,157 @@
+"""The samples that a saved model is looked at with, scaled as it was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.apps.cli.held_out import known_labels, split_rows
+from fastggn.apps.cli.samples import LABEL_LOSSES, Scaling, own_rows
+from fastggn.data.builtin import DATASETS
+from fastggn.data.files import load_inputs, load_table, stream_table
+from fastggn.network.losses.base import Loss
+from fastggn.network.mlp import MLP
+from fastggn.objective.problem import Problem
+from fastggn.runtime.comm import SERIAL, Comm
+from fastggn.runtime.errors import check_finite
+
+__all__ = ["inputs_problem", "model_loss", "model_problem"]
+
+Array = NDArray[np.float64]
+
+
+def model_problem(
+    net: MLP,
+    metadata: Mapping[str, Any],
+    data: str | None,
+    target: tuple[str | int, ...] | None,
+    loss: Loss,
+    comm: Comm = SERIAL,
+) -> Problem:
+    """Return the problem of a model on the samples of a file.
+
+    Parameters
+    ----------
+    net : MLP
+    metadata : mapping
+        Of the model file: scales, classes and weight decay, as ``fastggn train`` keeps them.
+    data : str or None
+        The file; None for the built-in samples that the model was trained on.
+    target : tuple of str and int, or None
+        As ``--target`` of ``fastggn train``.
+    loss : Loss
+    comm : Comm
+        The ranks among which the samples are shared.
+
+    Raises
+    ------
+    ValueError
+        If the samples do not suit the network, or the model was trained on a file and `data` is
+        None.
+    """
+    known: Mapping[str, Any] = metadata.get("samples") or {}
+    if data is None:
+        X, Y = (part[own_rows(len(part), comm)] for part in _builtin(known, metadata, net))
+    else:
+        X, Y = _table(data, target, comm)
+    if X.shape[1] != net.n_inputs:
+        raise ValueError(f"DATA has {X.shape[1]} inputs, the network takes {net.n_inputs}")
+    if known.get("scale_inputs"):
+        X = _scaling(known["scale_inputs"]).apply(X)
+    targets: Any = Y
+    if loss.name in LABEL_LOSSES and Y.shape[1] == 1 and known.get("classes"):
+        labels = known_labels(Y[:, 0], known["classes"])
+        targets = labels[:, None].astype(np.float64) if loss.name == "logistic" else labels
+    elif Y.shape[1] != net.n_outputs:
+        raise ValueError(f"DATA has {Y.shape[1]} target columns, the network {net.n_outputs}")
+    elif known.get("scale_targets"):
+        targets = _scaling(known["scale_targets"]).apply(Y)
+    return Problem(net, X, targets, loss, l2=float(metadata.get("l2") or 0.0), comm=comm)
+
+
+def inputs_problem(
+    net: MLP, theta: Array, metadata: Mapping[str, Any], data: str, comm: Comm = SERIAL
+) -> Problem | None:
+    """Return a problem for ranks where a file holds inputs alone, or None where it has targets.
+
+    Parameters
+    ----------
+    net : MLP
+    theta : ndarray, shape (n_params,)
+    metadata : mapping
+        Of the model file; the inputs are scaled as in it.
+    data : str
+        ``.npz`` without an array Y, or a table with as many columns as the network has inputs.
+    comm : Comm
+        The ranks among which they are shared.
+
+    Returns
+    -------
+    Problem or None
+        With the network's own outputs as targets: nothing that depends on them means anything.
+
+    Raises
+    ------
+    ValueError, OSError
+        If the file cannot be read.
+    """
+    X = load_inputs(data, net.n_inputs)
+    if X is None:
+        return None
+    known: Mapping[str, Any] = metadata.get("samples") or {}
+    if known.get("scale_inputs"):
+        X = _scaling(known["scale_inputs"]).apply(X)
+    X = X[own_rows(len(X), comm)]
+    return Problem(net, X, net.predict(theta, X), comm=comm)
+
+
+def model_loss(metadata: Mapping[str, Any], name: str | None) -> Loss:
+    """Return the loss of this name, or else the one that the model was trained with.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or the model file names none.
+    """
+    from fastggn.network.losses import get_loss, loss_from_config
+
+    if name is not None:
+        return get_loss(name)
+    config = metadata.get("loss")
+    return get_loss("squared") if config is None else loss_from_config(config)
+
+
+def _table(data: str, target: tuple[str | int, ...] | None, comm: Comm) -> tuple[Array, Array]:
+    """Return this rank's rows of a table; no others are read where the file's kind allows it."""
+    table = (stream_table(data, target) if comm.size > 1 else None) or load_table(data, target)
+    own = own_rows(table.X.shape[0], comm)
+    X, Y = (np.asarray(part[own], dtype=np.float64) for part in (table.X, table.Y))
+    check_finite(f"{data}: X", X, own.start)
+    check_finite(f"{data}: Y", Y, own.start)
+    return X, Y
+
+
+def _builtin(
+    known: Mapping[str, Any], metadata: Mapping[str, Any], net: MLP
+) -> tuple[Array, Array]:
+    """Draw again the built-in samples that the model was trained on, those held out left out."""
+    name = known.get("name")
+    if name not in DATASETS:
+        raise ValueError(f"the model was trained on {name or 'unknown samples'}: give DATA")
+    dataset = DATASETS[name]
+    seed = (metadata.get("training") or {}).get("seed", 0)
+    count, held_out = known.get("n_samples"), known.get("n_held_out") or 0
+    total = None if count is None else count + held_out
+    keywords = {"seed": seed, "one_hot": net.n_outputs > 1, "T": total}
+    X, Y = dataset.make(**{key: keywords[key] for key in keywords if key in dataset.options})
+    if not held_out:
+        return X, Y
+    _, rest = split_rows(X.shape[0], held_out, seed)
+    return X[rest], Y[rest]
+
+
+def _scaling(kept: Mapping[str, Any]) -> Scaling:
+    return Scaling(np.array(kept["mean"]), np.array(kept["scale"]))

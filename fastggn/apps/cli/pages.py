@@ -1,0 +1,198 @@
+"""What ``fastggn train`` writes beside the model for people: the report and its pictures."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from fastggn.apps.cli.options import Settings
+from fastggn.apps.cli.outcome import SaveError
+from fastggn.runtime.archives import check_writable
+
+if TYPE_CHECKING:
+    from fastggn.apps.cli.samples import Samples
+    from fastggn.apps.report.findings import Spectrum
+    from fastggn.apps.report.notes import SampleNotes
+    from fastggn.objective.problem import Problem
+    from fastggn.training.result import TrainResult
+
+__all__ = ["Pages", "repeating"]
+
+# A repeated run starts afresh, and its options stand on the command line.
+NOT_REPEATED = ("resume", "config", "quiet", "verbose")
+MOST_HASHED = 2 * 2**30  # bytes
+PICTURE_BYTES = 1 << 19
+
+
+class Pages:
+    """The report and the pictures of one run, checked before it and written after it.
+
+    Parameters
+    ----------
+    ctx : click.Context
+    settings : Settings
+    samples : Samples
+    problem : Problem
+    validation : Problem or None
+        Of the samples that are held out.
+    """
+
+    def __init__(
+        self,
+        ctx: click.Context,
+        settings: Settings,
+        samples: Samples,
+        problem: Problem,
+        validation: Problem | None = None,
+    ) -> None:
+        self._settings = settings
+        self._samples = samples
+        self._problem = problem
+        self._validation = validation
+        self._command = repeating(ctx, settings, problem.comm.size)
+        self._failure = ""
+        self.written: list[tuple[str, str]] = []
+        self.spectrum: Spectrum | None = None  # of the Jacobian, once something was written
+
+    def check(self) -> None:
+        """Check that all of it can be drawn and written; make the folder.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is absent.
+        ValueError, OSError
+            If a file cannot be written, or would replace another one of the run.
+        """
+        settings = self._settings
+        if settings.report is not None:
+            from fastggn.apps.report.writing import check_report
+
+            taken = {"--out": settings.out, "--history": settings.history,
+                     "--checkpoint": settings.checkpoint, "DATA": settings.data,
+                     "--config": settings.config}  # fmt: skip
+            for name, path in taken.items():
+                if path and os.path.realpath(path) == os.path.realpath(settings.report):
+                    raise ValueError(f"--report and {name} name the same file: {path}")
+            check_report(settings.report)
+        if settings.plot_dir is not None:
+            from fastggn.figures.style import require_matplotlib
+
+            require_matplotlib()
+            Path(settings.plot_dir).mkdir(parents=True, exist_ok=True)
+            check_writable(Path(settings.plot_dir) / "curve.png", n_bytes=PICTURE_BYTES)
+
+    def write(self, result: TrainResult) -> None:
+        """Write what was asked for; every rank that shares the samples takes part."""
+        settings = self._settings
+        if settings.report is None and settings.plot_dir is None:
+            return
+        from fastggn.apps.report.findings import spectrum_of
+
+        try:
+            self.spectrum = spectrum_of(self._problem, result.theta)
+            if settings.report is not None:
+                self._write_report(result, settings.report)
+            if settings.plot_dir is not None:
+                self._write_pictures(result, settings.plot_dir)
+        except OSError as error:
+            self._failure = f"{error}; the model is in {settings.out}"
+        except KeyboardInterrupt:
+            click.echo("fastggn: interrupted: the report is not written", err=True)
+            raise
+
+    def complain(self) -> None:
+        """Raise `SaveError` where something could not be written."""
+        if self._failure:
+            raise SaveError(f"the report could not be written: {self._failure}")
+
+    def _write_report(self, result: TrainResult, path: str) -> None:
+        from fastggn.apps.report.writing import report
+
+        report(
+            self._problem,
+            result,
+            path,
+            title=f"fastggn train: {self._samples.name}",
+            notes=self._notes(),
+            options=asdict(self._settings),
+            command=self._command,
+            validation=self._validation,
+            spectrum=self.spectrum,
+        )
+        self.written.append(("report", path))
+
+    def _write_pictures(self, result: TrainResult, folder: str) -> None:
+        from fastggn.apps.report.writing import make_pictures
+        from fastggn.figures.style import save
+
+        pictures = make_pictures(self._problem, result, self._notes(), spectrum=self.spectrum)
+        if self._problem.comm.rank > 0:
+            return
+        names = []
+        for picture in pictures:
+            if picture.figure is not None:
+                save(picture.figure, Path(folder) / f"{picture.name}.png")
+                names.append(f"{picture.name}.png")
+        self.written.append(("pictures", f"{folder}: {', '.join(names)}"))
+
+    def _notes(self) -> SampleNotes:
+        from fastggn.apps.report.notes import SampleNotes
+
+        notes = SampleNotes.from_dict(self._samples.to_dict())
+        data = self._settings.data
+        if data is None or self._problem.comm.rank > 0:
+            return notes
+        return replace(notes, facts={"SHA-256 of the file": _file_digest(data)})
+
+
+def _file_digest(path: str) -> str:
+    size = os.path.getsize(path)
+    if size > MOST_HASHED:
+        return f"not computed: the file holds {size / 2**30:.1f} GiB"
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def repeating(ctx: click.Context, settings: Settings, n_ranks: int = 1) -> str:
+    """Return the command that does the same again, with options of a TOML file spelled out."""
+    words = ["fastggn", "train"]
+    data: list[str] = []
+    for param in ctx.command.params:
+        source = ctx.get_parameter_source(str(param.name))
+        value = getattr(settings, str(param.name), None)
+        if source is ParameterSource.DEFAULT or value is None or param.name in NOT_REPEATED:
+            continue
+        if isinstance(param, click.Argument):
+            data = [str(value)]
+        else:
+            words += _option(param, value)
+    # A name that starts with a dash would pass for an option.
+    words += ["--", *data] if data and data[0].startswith("-") else data
+    if n_ranks > 1:
+        words = ["mpiexec", "-n", str(n_ranks), *words]
+    return shlex.join(words)
+
+
+def _option(param: click.Parameter, value: Any) -> list[str]:
+    name = max(param.opts, key=len)
+    if isinstance(value, bool):
+        return (
+            [name if value else max(param.secondary_opts, key=len)] if _flag(param, value) else []
+        )
+    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    return [name, text or "none"]  # no hidden layers
+
+
+def _flag(param: click.Parameter, value: bool) -> bool:
+    return value or bool(param.secondary_opts)

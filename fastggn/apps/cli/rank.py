@@ -1,0 +1,151 @@
+"""``fastggn rank`` and ``fastggn check-design``: ranks of a model, and of a design."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fastggn.apps.cli.models import MODELS, model_options, read_model
+from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
+from fastggn.apps.cli.ranks import MPI_OPTION, ended_together, team_of
+from fastggn.apps.cli.types import NAMES, TARGET, WIDTHS
+
+__all__ = ["check_design", "rank"]
+
+SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+RANK_HELP = f"""Analyse the ranks of the Jacobian of MODEL at the samples DATA.
+
+Prints the rank of P(W) and of its parts, lower and upper bounds on them, the pointwise certificate
+of a global minimum, Shen's design principles, and equal inputs with the loss floor they imply.
+
+{MODELS} DATA is read as fastggn train reads it, and scaled as the model was trained; without it,
+the built-in samples of the training are drawn again.
+
+\b
+Examples:
+  fastggn rank model.npz
+  fastggn rank houses.npz houses.csv --target price --plot spectrum.png
+  fastggn rank model.pt --data X.npy --activation tanh
+  mpiexec -n 4 fastggn rank houses.npz houses.csv --mpi"""
+
+DESIGN_HELP = """Judge a network's design by Shen's principles, before any training.
+
+\b
+Examples:
+  fastggn check-design --widths 2,20,1 --samples 60
+  fastggn check-design --widths 8,30,10,3 --samples 500 --activation relu --loss huber"""
+
+
+def _write_json(path: str, content: dict[str, Any]) -> None:
+    Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+@click.command(
+    help=RANK_HELP, short_help="Ranks of a model's Jacobian at DATA.", context_settings=SETTINGS
+)
+@click.argument("model")
+@click.argument("data", required=False, metavar="[DATA]")
+@click.option(
+    "--data",
+    "data_file",
+    metavar="FILE",
+    help="As DATA; or inputs alone, without targets, for the ranks alone.",
+)
+@click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
+@click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
+@click.option("--tol", type=float, metavar="X", help="Singular values at most X count as zero.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON.")
+@click.option("--plot", "plot_file", metavar="FILE", help="Draw the singular values.")
+@MPI_OPTION
+@model_options
+@ended_together
+def rank(
+    model: str,
+    data: str | None,
+    data_file: str | None,
+    target: tuple[str | int, ...] | None,
+    loss: str | None,
+    tol: float | None,
+    json_file: str | None,
+    plot_file: str | None,
+    mpi: bool,
+    **foreign: Any,
+) -> int:
+    """Print the rank analysis of a model."""
+    from fastggn.analysis.rank.analysis import rank_analysis
+    from fastggn.apps.cli.model_data import inputs_problem, model_loss, model_problem
+
+    if data is not None and data_file is not None:
+        raise BadInput("give DATA or --data, not both")
+    with bad_input():
+        comm = team_of(mpi)
+        net, theta, metadata = read_model(model, **foreign)
+        problem = None
+        if data_file is not None and target is None:
+            problem = inputs_problem(net, theta, metadata, data_file, comm)
+        alone = problem is not None
+        if problem is None:
+            found = model_loss(metadata, loss)
+            problem = model_problem(net, metadata, data or data_file, target, found, comm)
+        report = rank_analysis(problem, theta, tol=tol)
+    if alone:
+        click.echo(f"{data_file} holds inputs alone: the ranks, which need no targets\n")
+    click.echo(report.ranks_text() if alone else str(report))
+    with bad_input():
+        if json_file is not None and comm.rank == 0:
+            _write_json(json_file, report.ranks_dict() if alone else report.to_dict())
+        if plot_file is not None and comm.rank == 0:
+            from fastggn.figures.style import save
+
+            save(report.plot(), plot_file)
+    return DONE
+
+
+@click.command(
+    "check-design",
+    help=DESIGN_HELP,
+    short_help="Judge a design before any training.",
+    context_settings=SETTINGS,
+)
+@click.option("--widths", type=WIDTHS, required=True, metavar="WIDTHS", help="n_0 to n_L: 2,20,1.")
+@click.option(
+    "--samples", type=click.IntRange(min=1), required=True, metavar="T", help="Number of samples."
+)
+@click.option(
+    "--activation", type=NAMES, default="tanh", show_default=True, metavar="NAME",
+    help="Of the hidden layers: one for all, or one a layer.",
+)  # fmt: skip
+@click.option("--output-activation", default="identity", show_default=True, metavar="NAME")
+@click.option("--loss", default="squared", show_default=True, metavar="NAME")
+@click.option("--bias", default="free", show_default=True, metavar="KIND", help="free or none.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON.")
+def check_design(
+    widths: tuple[int, ...],
+    samples: int,
+    activation: tuple[str, ...],
+    output_activation: str,
+    loss: str,
+    bias: str,
+    json_file: str | None,
+) -> int:
+    """Print what Shen's principles say of a design."""
+    from fastggn.analysis.rank.design import check_design as judge
+
+    with bad_input():
+        report = judge(
+            widths,
+            samples,
+            activation=activation[0] if len(activation) == 1 else activation,
+            loss=loss,
+            bias=bias,
+            output_activation=output_activation,
+        )
+    click.echo(str(report))
+    if json_file is not None:
+        with bad_input():
+            _write_json(json_file, report.to_dict())
+    return DONE

@@ -1,0 +1,380 @@
+"""From DATA or a built-in set to the arrays of a problem: scaling, class labels, accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.apps.cli.held_out import held_out_table, hold_out
+from fastggn.apps.cli.options import DATASET, Settings
+from fastggn.data.builtin import DATASETS
+from fastggn.data.files import StreamedTable, Table, load_table, stream_table
+from fastggn.data.scaling import Moments, Standardised
+from fastggn.data.sources import as_source, in_parts, is_streamed, row_range
+from fastggn.runtime.comm import SERIAL, Comm, as_comm
+from fastggn.runtime.errors import check_finite, unknown_name
+from fastggn.runtime.memory import available_memory
+from fastggn.runtime.mpi import world
+
+__all__ = ["LABEL_LOSSES", "Samples", "Scaling", "load_samples", "own_rows"]
+
+Array = NDArray[np.float64]
+
+LABEL_LOSSES = ("softmax_cross_entropy", "logistic")
+MOST_CLASSES = 1000
+# A table whose float64 numbers would take more of the free memory stays in its file: read at
+# once it is held twice or three times, as stored, converted and scaled.
+MOST_OF_MEMORY = 0.25
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Columns are scaled to ``(column - mean) / scale``.
+
+    Attributes
+    ----------
+    mean, scale : ndarray, shape (n,)
+        The mean and the standard deviation of each column; a constant column has scale 1.
+    """
+
+    mean: Array
+    scale: Array
+
+    @classmethod
+    def of(cls, columns: Array) -> Scaling:
+        """Return the scaling that standardises these columns, shape (T, n).
+
+        Raises
+        ------
+        ValueError
+            If a mean or a deviation overflows.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, deviation = columns.mean(axis=0), columns.std(axis=0)
+        if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
+            raise ValueError("the values are too large to be scaled (see --no-standardise)")
+        # A column of one repeated value has a deviation of rounding errors, or of 0.
+        constant = deviation <= 1e-13 * np.abs(mean)
+        return cls(mean, np.where(constant, 1.0, deviation))
+
+    def apply(self, columns: Array) -> Array:
+        """Return the scaled columns."""
+        return np.asarray((columns - self.mean) / self.scale)
+
+    def undo(self, columns: Array) -> Array:
+        """Return the columns in their own units."""
+        return np.asarray(columns * self.scale + self.mean)
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Return mean and scale as lists."""
+        return {"mean": self.mean.tolist(), "scale": self.scale.tolist()}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What a run is trained on.
+
+    Attributes
+    ----------
+    name : str
+        The file's name, or the built-in set's.
+    X, Y : array or rows of a file, shapes (T, n_0) and (T, n_L) or (T,)
+        As the problem takes them: scaled, class labels counted from 0.
+    n_outputs : int
+        n_L.
+    inputs, targets : tuple of str
+        Names of the columns.
+    decision : {"nearest", "argmax", "sign", None}
+        How outputs become classes; None for a regression.
+    classes : ndarray or None
+        The target's value for each class.
+    labels : ndarray, shape (T,), or None
+        The true classes, counted from 0.
+    scale_X, scale_Y : Scaling or None
+        Where the columns were scaled.
+    comm : Comm
+        The processes that share the samples: `X`, `Y` and `labels` are this one's.
+    shared : int or None
+        T of all processes, where there are several.
+    held_out : Samples or None
+        Those that are not trained on: labels and scales are the same.
+    """
+
+    name: str
+    X: Any
+    Y: Any
+    n_outputs: int
+    inputs: tuple[str, ...]
+    targets: tuple[str, ...]
+    decision: Literal["nearest", "argmax", "sign"] | None = None
+    classes: Array | None = None
+    labels: NDArray[np.int64] | None = None
+    scale_X: Scaling | None = None
+    scale_Y: Scaling | None = None
+    comm: Comm = SERIAL
+    shared: int | None = None
+    held_out: Samples | None = None
+
+    @property
+    def n_samples(self) -> int:
+        """T, of all processes."""
+        return int(self.X.shape[0]) if self.shared is None else self.shared
+
+    def accuracy(self, outputs: Array) -> float | None:
+        """Return the fraction of right labels, or None for a regression.
+
+        Parameters
+        ----------
+        outputs : ndarray, shape (T, n_L)
+            What the network gives for `X`.
+        """
+        if self.labels is None:
+            return None
+        if self.decision == "argmax":
+            predicted = outputs.argmax(axis=1)
+        elif self.decision == "sign":
+            predicted = (outputs[:, 0] > 0.0).astype(np.int64)
+        elif self.classes is not None:
+            values = self.scale_Y.undo(outputs) if self.scale_Y else outputs
+            predicted = np.abs(values - self.classes).argmin(axis=1)
+        else:
+            return None
+        right = float(np.count_nonzero(predicted == self.labels))
+        return self.comm.total(right) / self.n_samples
+
+    def rms_errors(self, outputs: Array) -> Array | None:
+        """Return the root mean squared error of each target in its units, or None for classes."""
+        if self.labels is not None:
+            return None
+        Y = self.Y if is_streamed(self.Y) else self.Y.reshape(outputs.shape)
+        total = np.zeros(self.n_outputs)
+        for start, rows in in_parts(as_source("Y", Y, least=0)):
+            error = outputs[start : start + rows.shape[0]] - rows
+            if self.scale_Y is not None:
+                error = error * self.scale_Y.scale
+            total += np.square(error).sum(axis=0)
+        return np.asarray(np.sqrt(self.comm.sum(total) / self.n_samples))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a model file keeps of the samples: enough to use the network."""
+        return {
+            "name": self.name,
+            "n_samples": self.n_samples,
+            "n_held_out": 0 if self.held_out is None else self.held_out.n_samples,
+            "inputs": list(self.inputs),
+            "targets": list(self.targets),
+            "decision": self.decision,
+            "classes": None if self.classes is None else self.classes.tolist(),
+            "scale_inputs": None if self.scale_X is None else self.scale_X.to_dict(),
+            "scale_targets": None if self.scale_Y is None else self.scale_Y.to_dict(),
+        }
+
+
+def load_samples(settings: Settings) -> Samples:
+    """Return the samples that the settings ask for; with ``--mpi``, this rank's share of them.
+
+    Samples are held out before the scales are taken, which they have no part in.
+
+    Raises
+    ------
+    ValueError
+        If the file or the name of a built-in set is wrong, or the targets do not suit the loss.
+    OSError
+        If the file cannot be opened.
+    ImportError
+        If reading the file needs an extra.
+    """
+    comm = as_comm(world()) if settings.mpi else SERIAL
+    table: Table | StreamedTable
+    shared = None
+    if settings.data is not None:
+        name, classes = Path(settings.data).name, None
+        table, shared = _from_file(settings.data, settings, comm)
+    else:
+        name = settings.dataset or DATASET
+        if settings.stream:
+            raise ValueError(f"--stream reads a file in every pass; --dataset {name} has none")
+        table, classes = _builtin(name, settings)
+    one_hot = classes is not None and table.Y.shape[1] > 1
+    if settings.loss in LABEL_LOSSES and table.Y.shape[1] == 1:
+        samples = _with_labels(name, table, settings.loss, SERIAL if shared is None else comm)
+    elif one_hot or (settings.loss in LABEL_LOSSES and settings.loss != "logistic"):
+        samples = _plain(name, table, decision="argmax", labels=table.Y.argmax(axis=1))
+    elif classes is not None:
+        labels = np.abs(table.Y - classes).argmin(axis=1)
+        samples = _plain(name, table, decision="nearest", classes=classes, labels=labels)
+    else:
+        samples = _plain(name, table)
+    samples = replace(samples, comm=comm, shared=shared)
+    if settings.validation_fraction is not None:
+        samples = hold_out(samples, settings.validation_fraction, settings.seed)
+    elif settings.validation is not None:
+        found, count = _from_file(settings.validation, settings, comm)
+        part = held_out_table(samples, settings.validation, found)
+        samples = replace(samples, held_out=replace(part, shared=count))
+    wanted = settings.standardise
+    if wanted or (wanted is None and settings.data is not None):
+        samples = _standardised(samples, settings, comm)
+    return _share(samples, comm) if settings.mpi else samples
+
+
+def _share(samples: Samples, comm: Comm) -> Samples:
+    """Return the rows of this rank: as many on each, in their order; no others may be there."""
+    held_out = None if samples.held_out is None else _share(samples.held_out, comm)
+    if samples.shared is not None:
+        return replace(samples, held_out=held_out)
+    total = samples.X.shape[0]
+    own = own_rows(total, comm)
+    labels = None if samples.labels is None else samples.labels[own]
+    X, Y = row_range(samples.X, own.start, own.stop), row_range(samples.Y, own.start, own.stop)
+    return replace(samples, X=X, Y=Y, labels=labels, comm=comm, shared=total, held_out=held_out)
+
+
+def own_rows(total: int, comm: Comm) -> slice:
+    """Return which of the rows of a table are this rank's."""
+    return slice(comm.rank * total // comm.size, (comm.rank + 1) * total // comm.size)
+
+
+def _from_file(
+    path: str, settings: Settings, comm: Comm
+) -> tuple[Table | StreamedTable, int | None]:
+    """Return the table of a file, left there where it is large beside the free memory.
+
+    Of a table that is left there, a rank of several gets its own rows, and how many all have.
+    """
+    streamed = stream_table(path, settings.target)
+    if settings.stream and streamed is None:
+        raise ValueError(
+            f"--stream: {path} cannot be read by rows; .npy in C order and .h5 with matrices X and "
+            "Y can (see fastggn convert)"
+        )
+    if streamed is None or not _stays(streamed, settings, comm):
+        return load_table(path, settings.target), None
+    total = streamed.X.shape[0]
+    own = own_rows(total, comm)
+    if comm.size > 1:
+        X, Y = (row_range(part, own.start, own.stop) for part in (streamed.X, streamed.Y))
+        streamed = replace(streamed, X=X, Y=Y)
+    if settings.loss in LABEL_LOSSES:
+        # Classes are counted first: the labels are held, the inputs are not.
+        labels = np.empty(streamed.Y.shape)
+        for start, rows in in_parts(as_source("Y", streamed.Y, least=0)):
+            check_finite(f"{path}: Y", rows, own.start + start)
+            labels[start : start + rows.shape[0]] = rows
+        streamed = replace(streamed, Y=labels)
+    return streamed, total if comm.size > 1 else None
+
+
+def _stays(table: StreamedTable, settings: Settings, comm: Comm) -> bool:
+    """Whether a table stays in its file: as asked for, or as the memory wants it."""
+    if settings.stream is not None:
+        return settings.stream
+    T, n = table.X.shape
+    free = comm.memory_share(available_memory())
+    return bool(8 * T * (n + table.Y.shape[1]) > MOST_OF_MEMORY * free)
+
+
+def _builtin(name: str, settings: Settings) -> tuple[Table, Array | None]:
+    """Return a built-in table, and the values that its target takes if they are classes."""
+    if name not in DATASETS:
+        raise unknown_name("--dataset", name, DATASETS)
+    dataset = DATASETS[name]
+    keywords: dict[str, Any] = {"seed": settings.seed, "one_hot": settings.one_hot}
+    if settings.samples is not None:
+        keywords["T"] = settings.samples
+    if settings.samples is not None and "T" not in dataset.options:
+        raise ValueError(f"--samples does not go with --dataset {name}")
+    if settings.one_hot and "one_hot" not in dataset.options:
+        raise ValueError(f"--one-hot does not go with --dataset {name}")
+    X, Y = dataset.make(**{key: keywords[key] for key in keywords if key in dataset.options})
+    inputs = tuple(f"x{j}" for j in range(X.shape[1]))
+    targets = tuple(f"y{j}" for j in range(Y.shape[1]))
+    classes = np.array(dataset.classes) if dataset.classes else None
+    return Table(X, Y, inputs, targets), classes
+
+
+def _plain(name: str, table: Table | StreamedTable, **keywords: Any) -> Samples:
+    return Samples(
+        name, table.X, table.Y, table.Y.shape[1], table.inputs, table.targets, **keywords
+    )
+
+
+def _with_labels(name: str, table: Table | StreamedTable, loss: str, comm: Comm) -> Samples:
+    """Return samples whose one target column was turned into labels from 0.
+
+    `comm` are the ranks that hold other rows of the table: they agree on the classes.
+    """
+    # One value too many is enough to refuse a target that is no class.
+    own = np.unique(table.Y[:, 0])[: MOST_CLASSES + 1 if comm.size > 1 else None]
+    classes = np.unique(np.concatenate(comm.gather(own)))
+    target = table.targets[0]
+    if loss == "logistic" and set(classes) <= {0.0, 1.0}:
+        classes = np.array([0.0, 1.0])
+    if loss == "logistic" and len(classes) != 2:
+        raise ValueError(
+            f"--loss logistic needs two classes; target {target!r} has {len(classes)} values"
+        )
+    if not 2 <= len(classes) <= MOST_CLASSES:
+        raise ValueError(
+            f"--loss {loss} needs class labels; target {target!r} has {len(classes)} values"
+        )
+    labels = np.searchsorted(classes, table.Y[:, 0]).astype(np.int64)
+    samples = _plain(name, table, classes=classes, labels=labels)
+    if loss == "logistic":
+        return replace(samples, Y=labels[:, None].astype(np.float64), decision="sign")
+    return replace(samples, Y=labels, n_outputs=len(classes), decision="argmax")
+
+
+def _standardised(samples: Samples, settings: Settings, comm: Comm) -> Samples:
+    """Return the samples with scaled inputs and, in a regression, scaled targets."""
+    X, scale_X = _scaled(samples.X, comm)
+    scaled = replace(samples, X=X, scale_X=scale_X)
+    part = samples.held_out
+    if part is not None:
+        part = replace(part, X=_scaled_like(part.X, scale_X), scale_X=scale_X)
+        scaled = replace(scaled, held_out=part)
+    # Labels and probabilities keep their meaning only unscaled, an output activation its range.
+    if (
+        settings.loss in LABEL_LOSSES
+        or samples.decision == "argmax"
+        or settings.output_activation != "identity"
+    ):
+        return scaled
+    Y, scale_Y = _scaled(samples.Y, comm)
+    if part is not None:
+        part = replace(part, Y=_scaled_like(part.Y, scale_Y), scale_Y=scale_Y)
+    return replace(scaled, Y=Y, scale_Y=scale_Y, held_out=part)
+
+
+def _scaled(columns: Any, comm: Comm) -> tuple[Any, Scaling]:
+    """Return scaled columns, computed as they are read where they stay in a file."""
+    if is_streamed(columns):
+        moments = _moments(columns, comm)
+        rows = Standardised(columns, moments.mean, moments.scale())
+        return rows, Scaling(rows.mean, rows.scale)
+    scaling = Scaling.of(columns)
+    return scaling.apply(columns), scaling
+
+
+def _moments(columns: Any, comm: Comm) -> Moments:
+    """Return mean and deviation of columns in a file, of which each rank has its own rows."""
+    first = comm.span(columns.shape[0]).start
+    found = Moments(columns.shape[1])
+    with comm.together():
+        for start, rows in in_parts(as_source("samples", columns, least=0)):
+            check_finite("samples", rows, first + start)
+            found.add(rows)
+    merged, *others = comm.gather(found)
+    for other in others:
+        merged.merge(other)
+    return merged
+
+
+def _scaled_like(columns: Any, scaling: Scaling) -> Any:
+    if is_streamed(columns):
+        return Standardised(columns, scaling.mean, scaling.scale)
+    return scaling.apply(columns)

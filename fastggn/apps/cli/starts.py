@@ -1,0 +1,88 @@
+"""``fastggn train --starts N``: runs from N seeds in one process; the best one is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from fastggn.apps.cli.options import Settings
+from fastggn.apps.cli.outcome import BadInput
+from fastggn.apps.cli.running import Runner
+from fastggn.runtime.signals import StopSignals
+from fastggn.training.checkpoint.files import CheckpointError
+
+if TYPE_CHECKING:
+    from fastggn.objective.problem import Problem
+    from fastggn.training.result import TrainResult
+
+__all__ = ["Starts"]
+
+
+class Starts:
+    """Runs from the seeds ``seed .. seed + starts - 1``, a line each: `train_restarts` to look at.
+
+    With a checkpoint, the finished starts stand in that file and the start under way in one
+    beside it, ``PATH.seedN``: a finished start is not run again.
+
+    Parameters
+    ----------
+    settings : Settings
+        The options.
+    problem : Problem
+        What is minimised.
+    runner : Runner
+        Makes the runs.
+    console : Console
+        Takes a line a start.
+    """
+
+    def __init__(
+        self, settings: Settings, problem: Problem, runner: Runner, console: Console
+    ) -> None:
+        from fastggn.training.checkpoint.identity import run_identity
+        from fastggn.training.restarts import Restarts
+
+        identity = run_identity(problem, runner.options, None, None)
+        identity |= {"init": settings.init, "max_iter": settings.max_iter}
+        self._settings = settings
+        self._runner = runner
+        self._console = console
+        self._restarts = Restarts(
+            problem,
+            settings.starts,
+            settings.seed,
+            settings.max_time,
+            settings.checkpoint,
+            settings.resume,
+            identity,
+        )
+
+    def run(self, stop: StopSignals) -> tuple[TrainResult, int]:
+        """Run all starts that are not done yet; return the best result of all, and its seed."""
+
+        def one(seed: int, checkpoint: str | None, left: float | None) -> TrainResult:
+            return self._runner.run(stop, seed, checkpoint, left)
+
+        try:
+            found = self._restarts.run(one, self._tell)
+        except CheckpointError as error:
+            raise BadInput(str(error)) from error
+        best, seed = found.best, found.best_seed
+        if found.status == "done":
+            return replace(best, message=f"{best.message}; {found.message}"), seed
+        ended = next(run for run in found.results.values() if run.status == found.status)
+        status, unsaved = ended.status, ended.unsaved
+        return replace(best, message=found.message, status=status, unsaved=unsaved), seed
+
+    def _tell(self, number: int, seed: int, result: TrainResult) -> None:
+        if self._settings.quiet:
+            return
+        watched = result.best_validation_loss
+        validation = "" if watched is None else f"  validation {watched:.6e}"
+        text = (
+            f"start {number + 1}/{self._settings.starts}, seed {seed}: loss {result.loss:.6e}"
+            f"{validation}  {result.status}  {result.n_iter} iterations  {result.seconds:.1f} s"
+        )
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

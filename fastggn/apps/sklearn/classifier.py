@@ -1,0 +1,394 @@
+"""Classification with the interface of scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, log_expit, log_softmax, softmax
+from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
+from sklearn.preprocessing import LabelBinarizer
+from sklearn.utils import column_or_1d
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
+from sklearn.utils.validation import validate_data
+
+from fastggn.apps.sklearn.base import INPUTS, GGNEstimator, dense, takes_steps
+from fastggn.apps.sklearn.frames import as_frame as framed
+from fastggn.apps.sklearn.samples import Samples
+from fastggn.network.losses import get_loss
+from fastggn.network.losses.base import Loss
+from fastggn.network.mlp import MLP
+from fastggn.runtime.errors import unknown_name
+
+__all__ = ["GGNClassifier"]
+
+FloatArray = NDArray[np.float64]
+
+CERTAIN = np.nextafter(1.0, 0.0)
+LOSSES = ("log_loss", "softmax_cross_entropy")
+
+
+class GGNClassifier(ClassifierMixin, GGNEstimator):
+    """Classification by a multilayer perceptron, trained by second-order steps.
+
+    The interface is that of scikit-learn's ``MLPClassifier``. Labels may be of any type that can
+    be sorted; two classes have one output and the logistic loss, several the softmax
+    cross-entropy, and a 0/1 matrix of labels that do not exclude each other (multilabel) one
+    logistic output each.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Units of each hidden layer; ``()`` for a linear model. A second-order method gets more out
+        of few units than a first-order one: the default is 20 and not 100.
+    activation : str, Activation, or a sequence of them
+        "tanh", "logistic" (also "sigmoid"), "relu", "identity" or any other that `MLP` takes,
+        one for all hidden layers or one a layer.
+    loss : {"log_loss", "softmax_cross_entropy"}
+        The second takes softmax for two classes as well.
+    alpha : float
+        Weight of the L2 penalty ``alpha / (2 sum(w)) |W|^2``, W all weights but the biases and w
+        the sample weights (their sum is T without any), beside the mean loss: as in scikit-learn.
+        Not used where `regularization` chooses it; "bayesian" penalises the biases too.
+    method : {"auto", "lm", "newton", "ggn", "bp", "adam"}
+        As `train` takes it. With `batch_size` or regularization "bayesian", "auto" is "lm".
+    solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
+        Solves the linear systems of the method.
+    batch_size : int, optional
+        Mini-batches, for the methods that take them, and in `partial_fit`; None for all samples
+        at once.
+    max_iter : int
+        Iterations at most, passes over the samples with `batch_size`.
+    max_time : float, optional
+        Seconds for all runs of a fit.
+    tol : float
+        A run has settled when no iteration of the last `n_iter_no_change` lowered the loss by
+        this share of it (scikit-learn takes the difference itself); 0 leaves the end to the
+        gradient. With `early_stopping` the same of the validation loss. With `regularization` one
+        iteration that changes the objective by less ends the run.
+    n_iter_no_change : int or inf
+        See `tol`.
+    n_restarts : int
+        Runs from different first weights; the best is kept, by the validation loss with
+        `early_stopping` or regularization "validation", by the evidence with "bayesian".
+    random_state : int, RandomState instance or None
+        Draws the first weights, mini-batches, and what is set aside.
+    warm_start : bool
+        Whether `fit` goes on from the last solution.
+    early_stopping : bool
+        Set a part of the samples aside and keep the parameters of the lowest validation loss.
+    validation_fraction : float
+        That part, in (0, 1).
+    regularization : {"bayesian", "validation"}, optional
+        Choose the penalty: by the evidence in every iteration (MacKay 1992, as MATLAB's trainbr
+        does), or by the loss on five held-out folds.
+    standardize_inputs : bool
+        Whether the network works on inputs of mean 0 and deviation 1.
+    n_threads : int, optional
+        Threads for fitting and predicting; None for all that this process may use. In the worker
+        processes that joblib starts this is their share, in its worker threads one.
+    verbose : bool
+        Show the progress of each run.
+
+    Attributes
+    ----------
+    theta_ : ndarray, shape (N,)
+        Parameters of `net_`, a network **on the standardised data**: see `input_scaler_`.
+    net_ : MLP
+    coefs_, intercepts_ : list of ndarray, shapes (n_l, n_l+1) and (n_l+1,)
+        The same parameters in scikit-learn's layout, on the standardised data too.
+    input_scaler_ : StandardScaler or None
+        What standardises; None where nothing does.
+    result_ : TrainResult or None
+        The best run, with its history; None after `partial_fit`.
+    loss_, best_loss_ : float
+        Objective at `theta_`, and the lowest one, of standardised data, with the penalty.
+    loss_curve_ : list of float
+        Objective after each iteration.
+    validation_scores_ : list of float or None
+        With `early_stopping`, the accuracy after each iteration on the samples set aside.
+    best_validation_score_ : float or None
+        The highest of them.
+    alpha_ : float
+        The weight of the penalty that was used.
+    posterior_ : LaplacePosterior or None
+        With regularization "bayesian": the posterior of the network on standardised data.
+    weight_decay_path_ : dict or None
+        With regularization "validation": the losses along the path.
+    n_iter_, n_layers_, n_outputs_, n_features_in_ : int
+    out_activation_ : str
+        "logistic" or "softmax"
+    classes_ : ndarray, shape (n_classes,)
+        The labels, sorted; the columns of `predict_proba`.
+    feature_names_in_, target_names_in_ : ndarray of object
+        Names of the columns, where X and y are pandas objects (the latter None otherwise).
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> X, _ = fg.data.four_regions(200, seed=0)
+    >>> label = fg.data.four_regions_class(X)
+    >>> model = fg.GGNClassifier(10, random_state=0, max_iter=100, tol=0.1).fit(X, label)
+    >>> bool(model.score(X, label) > 0.9)
+    True
+    """
+
+    # On the classes that were tried the correction cost more than it saved (docs/estimators.md).
+    _geodesic = False
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (20,),
+        activation: Any = "tanh",
+        *,
+        loss: str = "log_loss",
+        alpha: float = 1e-4,
+        method: str = "auto",
+        solver: str = "auto",
+        batch_size: int | None = None,
+        max_iter: int = 200,
+        max_time: float | None = None,
+        tol: float = 1e-4,
+        n_iter_no_change: float = 10,
+        n_restarts: int = 1,
+        random_state: Any = None,
+        warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        regularization: str | None = None,
+        standardize_inputs: bool = True,
+        n_threads: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.loss = loss
+        self.alpha = alpha
+        self.method = method
+        self.solver = solver
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.max_time = max_time
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.n_restarts = n_restarts
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.regularization = regularization
+        self.standardize_inputs = standardize_inputs
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    @available_if(takes_steps)
+    def partial_fit(
+        self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
+    ) -> GGNClassifier:
+        """Go on training with more samples, by one damped step a mini-batch.
+
+        How far a step may go is learnt from how the last one did on the new samples.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, shape (T, n_0)
+        y : array_like, shape (T,), or (T, n_classes) of 0 and 1
+        classes : array_like, optional
+            All labels there will be; at the first call, unless y holds them all.
+        sample_weight : array_like, shape (T,), optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter or the data are not valid, or a label is not among the classes.
+        """
+        self._partial_fit(X, y, sample_weight, classes)
+        return self
+
+    def predict(self, X: Any, *, as_frame: bool = False) -> Any:
+        """Return labels.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, shape (T, n_0)
+        as_frame : bool
+            Return a Series (a DataFrame for several labels) with the index of X.
+
+        Returns
+        -------
+        ndarray, shape (T,), or (T, n_classes) of 0 and 1 for several labels
+        """
+        outputs = self._outputs(self._inputs(X))
+        if self._multilabel:
+            labels = (outputs > 0.0).astype(np.int64)
+        else:
+            labels = self.classes_[_winners(outputs)]
+        if as_frame:
+            return framed(labels, X, self.target_names_in_, table=False)
+        return labels
+
+    def decision_function(self, X: Any) -> FloatArray:
+        """Return how far the samples are on the side of the classes: the logits.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, shape (T, n_0)
+
+        Returns
+        -------
+        ndarray, shape (T,), or (T, n_classes)
+            For two classes one number, positive for the second; else one for each class, or for
+            each label of several, positive where the label is given.
+        """
+        outputs = self._outputs(self._inputs(X))
+        if self._multilabel or len(self.classes_) > 2:
+            return outputs
+        return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs[:, 0]
+
+    def predict_proba(self, X: Any, *, as_frame: bool = False) -> Any:
+        """Return the probabilities of the classes.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, shape (T, n_0)
+        as_frame : bool
+            Return a DataFrame with the index of X.
+
+        Returns
+        -------
+        ndarray, shape (T, n_classes)
+        """
+        outputs = self._outputs(self._inputs(X))
+        if self.out_activation_ == "softmax":
+            values = softmax(outputs, axis=1)
+        elif self._multilabel:
+            values = _sigmoid(outputs)
+        else:
+            values = np.hstack([_sigmoid(-outputs), _sigmoid(outputs)])
+        return self._by_class(values, X, as_frame)
+
+    def predict_log_proba(self, X: Any, *, as_frame: bool = False) -> Any:
+        """Return the logarithms of the probabilities, accurate where these underflow.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, shape (T, n_0)
+        as_frame : bool
+            Return a DataFrame with the index of X.
+
+        Returns
+        -------
+        ndarray, shape (T, n_classes)
+        """
+        outputs = self._outputs(self._inputs(X))
+        if self.out_activation_ == "softmax":
+            values = log_softmax(outputs, axis=1)
+        elif self._multilabel:
+            values = log_expit(outputs)
+        else:
+            values = np.hstack([log_expit(-outputs), log_expit(outputs)])
+        return self._by_class(values, X, as_frame)
+
+    def _by_class(self, values: FloatArray, X: Any, as_frame: bool) -> Any:
+        if not as_frame:
+            return values
+        names = self.classes_
+        if self._multilabel and self.target_names_in_ is not None:
+            names = self.target_names_in_
+        return framed(values, X, names, table=True)
+
+    def _checked_data(self, X: Any, y: Any, first: bool) -> tuple[FloatArray, NDArray[Any]]:
+        X, y = validate_data(self, X, y, multi_output=True, **INPUTS, reset=first)
+        if y.ndim == 2 and y.shape[1] == 1:
+            y = column_or_1d(y, warn=True)
+        check_classification_targets(y)
+        return dense(X), y
+
+    def _encode(self, y: NDArray[Any], first: bool, classes: Any) -> FloatArray:
+        if first:
+            self._learn_classes(y, classes)
+        elif classes is not None and not np.array_equal(unique_labels(classes), self.classes_):
+            raise ValueError(
+                f"classes={classes!r} differ from those of the first call, {self.classes_}"
+            )
+        if not first or classes is not None:
+            unknown = np.setdiff1d(unique_labels(y), self.classes_)
+            if unknown.size:
+                raise ValueError(
+                    f"y holds classes that are not among those known, {self.classes_}: {unknown}"
+                )
+        if self._multilabel:
+            return np.ascontiguousarray(self._binarizer.transform(y), dtype=np.float64)
+        index = np.searchsorted(self.classes_, y)
+        if len(self.classes_) == 2 and self.loss != "softmax_cross_entropy":
+            return index[:, None].astype(np.float64)
+        codes = np.zeros((index.size, len(self.classes_)))
+        codes[np.arange(index.size), index] = 1.0
+        return codes
+
+    def _learn_classes(self, y: NDArray[Any], classes: Any) -> None:
+        """Set the classes, by the argument `classes` where it is given."""
+        table = y.ndim == 2
+        multilabel = table and type_of_target(y, input_name="y").startswith("multilabel")
+        if multilabel and self.loss == "softmax_cross_entropy":
+            raise ValueError("loss='softmax_cross_entropy' is for classes that exclude each other")
+        if table:
+            self._binarizer = LabelBinarizer().fit(y)
+            found = self._binarizer.classes_
+        else:
+            # The labels are checked: `unique_labels` would check them again.
+            found = np.unique(y) if classes is None else unique_labels(classes)
+        if len(found) < 2 and not multilabel:
+            raise ValueError(
+                f"y must hold at least 2 classes, but it holds 1 class only, {found[0]!r}"
+            )
+        self._multilabel, self.classes_ = multilabel, found
+        several = len(found) > 2 or self.loss == "softmax_cross_entropy"
+        self.out_activation_ = "softmax" if several and not multilabel else "logistic"
+
+    def _check_loss(self) -> None:
+        if self.loss not in LOSSES:
+            raise unknown_name("loss", self.loss, LOSSES)
+
+    def _loss(self) -> Loss:
+        softmax_output = self.out_activation_ == "softmax"
+        return get_loss("softmax_cross_entropy" if softmax_output else "logistic")
+
+    def _summands(self, net: MLP) -> int:
+        return 1
+
+    def _score_outputs(self, outputs: FloatArray, held: Samples) -> float:
+        if self._multilabel:
+            return _accuracy(held.Y > 0.5, outputs > 0.0, held)
+        return _accuracy(_winners(held.Y - 0.5), _winners(outputs), held)
+
+    def _strata(self, samples: Samples) -> NDArray[Any] | None:
+        return None if self._multilabel else _winners(samples.Y - 0.5)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags
+
+
+def _winners(outputs: FloatArray) -> NDArray[np.intp]:
+    """Return the index of the class with the largest output; that of a single output is 1."""
+    if outputs.shape[1] == 1:
+        return (outputs[:, 0] > 0.0).astype(np.intp)
+    return np.asarray(outputs.argmax(axis=1))
+
+
+def _accuracy(given: Any, found: Any, held: Samples) -> float:
+    return float(accuracy_score(given, found, sample_weight=held.weights))
+
+
+def _sigmoid(outputs: FloatArray) -> FloatArray:
+    """Return probabilities; what would be rounded to certainty is the last number below 1."""
+    return np.asarray(np.minimum(expit(outputs), CERTAIN))

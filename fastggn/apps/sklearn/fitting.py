@@ -1,0 +1,231 @@
+"""Train the network of an estimator: restarts, early stopping, the choice of the penalty."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+
+from fastggn.apps.sklearn.samples import Samples
+from fastggn.apps.sklearn.settings import Settings
+from fastggn.apps.sklearn.watching import Plateau, Scores
+from fastggn.network.losses.base import Loss
+from fastggn.network.mlp import MLP
+from fastggn.objective.problem import Problem
+from fastggn.training.regularisation.weight_decay import WeightDecayPath, select_weight_decay
+from fastggn.training.result import TrainResult
+from fastggn.training.train import train
+
+__all__ = ["Fitted", "Task", "draw_seed", "fit_network"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """What is trained on what.
+
+    Attributes
+    ----------
+    net : MLP
+    loss : Loss
+    l2 : float
+        0 where it is to be chosen.
+    penalize_biases : bool
+    samples : Samples
+        In the units of the network.
+    options : mapping
+        Arguments of `train`.
+    held : Samples or None
+        Set aside for early stopping, in the same units.
+    score : callable
+        From the network's outputs on `held`, and these samples, to the score.
+    start : ndarray, shape (N,), or None
+        Where the first run starts.
+    """
+
+    net: MLP
+    loss: Loss
+    l2: float
+    penalize_biases: bool
+    samples: Samples
+    options: Mapping[str, Any]
+    score: Callable[[FloatArray, Samples], float]
+    held: Samples | None = None
+    start: FloatArray | None = None
+
+    def problem(self) -> Problem:
+        """Return the problem to be minimised."""
+        return Problem(
+            self.net,
+            self.samples.X,
+            self.samples.Y,
+            self.loss,
+            sample_weight=self.samples.weights,
+            l2=self.l2,
+            penalize_biases=self.penalize_biases,
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The best run.
+
+    Attributes
+    ----------
+    result : TrainResult
+    l2 : float
+        The weight that the run ended with.
+    scores : list of float or None
+        On the samples set aside, after each iteration.
+    path : WeightDecayPath or None
+        What l2 was chosen from.
+    """
+
+    result: TrainResult
+    l2: float
+    scores: list[float] | None = None
+    path: WeightDecayPath | None = None
+
+    @property
+    def best_score(self) -> float | None:
+        """The highest of the scores; None without samples set aside."""
+        return max(self.scores) if self.scores else None
+
+    @property
+    def merit(self) -> float:
+        """The lower the better: validation loss, negative log evidence, or the objective."""
+        if self.path is not None:
+            return float(self.path.validation_losses.min())
+        if self.result.evidence is not None:
+            return -self.result.evidence.log_evidence
+        best = self.result.best_validation_loss
+        return float(self.result.loss if best is None else best)
+
+
+def draw_seed(rng: Any) -> int:
+    """Return a seed drawn from a RandomState."""
+    return int(rng.randint(np.iinfo(np.int32).max))
+
+
+def fit_network(settings: Settings, task: Task, rng: Any) -> Fitted:
+    """Return the best of the runs that the settings ask for.
+
+    Each run has a test of its own for when its loss has settled, which `train_restarts` would
+    take for a wish to stop them all.
+
+    Parameters
+    ----------
+    settings : Settings
+    task : Task
+    rng : RandomState
+        Draws where the runs start, and their batches.
+    """
+    problem = task.problem()
+    began, limit = time.monotonic(), task.options["max_time"]
+    best: Fitted | None = None
+    for number in range(settings.n_restarts):
+        options = dict(task.options)
+        if limit is not None:
+            options["max_time"] = max(limit - (time.monotonic() - began), 1e-9)
+        start = task.start if number == 0 else None
+        found = _RUNS[settings.regularization](
+            settings, task, problem, start, draw_seed(rng), options
+        )
+        if best is None or found.merit < best.merit:
+            best = found
+        if found.result.status in ("interrupted", "max_time"):
+            break
+    assert best is not None  # there is one run at least
+    if best.result.status == "max_iter":
+        warnings.warn(
+            f"the loss has not settled after max_iter={task.options['max_iter']} iterations: "
+            "raise max_iter, or tol",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return best
+
+
+def _plain(
+    settings: Settings,
+    task: Task,
+    problem: Problem,
+    start: FloatArray | None,
+    seed: int,
+    options: dict[str, Any],
+) -> Fitted:
+    if task.held is not None:
+        return _watched(settings, task, problem, start, seed, options)
+    plateau = Plateau(settings.tol, settings.n_iter_no_change)
+    result = train(problem, start, seed=seed, callbacks=[plateau], **options)
+    if plateau.reached and result.status == "interrupted":
+        result = replace(result, status="converged_loss", message=plateau.message)
+    return Fitted(result, problem.l2)
+
+
+def _watched(
+    settings: Settings,
+    task: Task,
+    problem: Problem,
+    start: FloatArray | None,
+    seed: int,
+    options: dict[str, Any],
+) -> Fitted:
+    """Stop early; the theta of the lowest validation loss is restored."""
+    held = task.held
+    assert held is not None
+    scores = Scores(lambda theta: task.score(task.net.predict(theta, held.X), held))
+    result = train(
+        problem,
+        start,
+        seed=seed,
+        callbacks=[scores],
+        validation=(held.X, held.Y, *(() if held.weights is None else (held.weights,))),
+        patience=settings.patience,
+        validation_tol=settings.tol,
+        **options,
+    )
+    return Fitted(result, problem.l2, scores.values)
+
+
+def _bayesian(
+    settings: Settings,
+    task: Task,
+    problem: Problem,
+    start: FloatArray | None,
+    seed: int,
+    options: dict[str, Any],
+) -> Fitted:
+    """Choose the penalty by the evidence, anew in every iteration."""
+    # The objective itself changes: that it stays the same is the sign of the end, not its lowest.
+    options |= {"regularization": "bayesian", "loss_tol": settings.tol}
+    result = train(problem, start, seed=seed, **options)
+    return Fitted(result, problem.l2 if result.evidence is None else result.evidence.l2)
+
+
+def _by_validation(
+    settings: Settings,
+    task: Task,
+    problem: Problem,
+    start: FloatArray | None,
+    seed: int,
+    options: dict[str, Any],
+) -> Fitted:
+    """Choose the penalty by the loss on held-out folds."""
+    options["loss_tol"] = settings.tol
+    path = select_weight_decay(problem, theta0=start, seed=seed, **options)
+    return Fitted(path.result, path.l2, path=path)
+
+
+_RUNS: dict[str | None, Callable[..., Fitted]] = {
+    None: _plain,
+    "bayesian": _bayesian,
+    "validation": _by_validation,
+}

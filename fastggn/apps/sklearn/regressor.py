@@ -1,0 +1,272 @@
+"""Regression with the interface of scikit-learn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.base import RegressorMixin
+from sklearn.metrics import r2_score
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import validate_data
+
+from fastggn.apps.sklearn.base import INPUTS, GGNEstimator, dense, takes_steps
+from fastggn.apps.sklearn.frames import as_frame as framed
+from fastggn.apps.sklearn.samples import Samples
+from fastggn.apps.sklearn.scaling import Units
+from fastggn.apps.sklearn.settings import regression_loss
+from fastggn.network.losses.base import Loss
+from fastggn.network.mlp import MLP
+
+__all__ = ["GGNRegressor"]
+
+FloatArray = NDArray[np.float64]
+
+
+class GGNRegressor(RegressorMixin, GGNEstimator):
+    """Regression by a multilayer perceptron, trained by second-order steps.
+
+    The interface is that of scikit-learn's ``MLPRegressor``.
+
+    Parameters
+    ----------
+    hidden_layer_sizes : int or sequence of int
+        Units of each hidden layer; ``()`` for a linear model. A second-order method gets more out
+        of few units than a first-order one: the default is 20 and not 100.
+    activation : str, Activation, or a sequence of them
+        "tanh", "logistic" (also "sigmoid"), "relu", "identity" or any other that `MLP` takes,
+        one for all hidden layers or one a layer.
+    loss : {"squared_error", "huber", "smooth_lp", "cauchy", "blake_zisserman"} or Loss
+        A name or a loss object, which holds its scales: these are in units of the standardised
+        outputs. The mean is taken over samples and outputs.
+    alpha : float
+        Weight of the L2 penalty ``alpha / (2 sum(w)) |W|^2``, W all weights but the biases and w
+        the sample weights (their sum is T without any), beside the mean loss: as in scikit-learn.
+        Not used where `regularization` chooses it; "bayesian" penalises the biases too.
+    method : {"auto", "lm", "newton", "ggn", "bp", "adam"}
+        As `train` takes it. With `batch_size` or regularization "bayesian", "auto" is "lm".
+    solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
+        Solves the linear systems of the method.
+    batch_size : int, optional
+        Mini-batches, for the methods that take them, and in `partial_fit`; None for all samples
+        at once.
+    max_iter : int
+        Iterations at most, passes over the samples with `batch_size`.
+    max_time : float, optional
+        Seconds for all runs of a fit.
+    tol : float
+        A run has settled when no iteration of the last `n_iter_no_change` lowered the loss by
+        this share of it (scikit-learn takes the difference itself); 0 leaves the end to the
+        gradient. With `early_stopping` the same of the validation loss. With `regularization` one
+        iteration that changes the objective by less ends the run.
+    n_iter_no_change : int or inf
+        See `tol`.
+    n_restarts : int
+        Runs from different first weights; the best is kept, by the validation loss with
+        `early_stopping` or regularization "validation", by the evidence with "bayesian".
+    random_state : int, RandomState instance or None
+        Draws the first weights, mini-batches, and what is set aside.
+    warm_start : bool
+        Whether `fit` goes on from the last solution.
+    early_stopping : bool
+        Set a part of the samples aside and keep the parameters of the lowest validation loss.
+    validation_fraction : float
+        That part, in (0, 1).
+    regularization : {"bayesian", "validation"}, optional
+        Choose the penalty: by the evidence in every iteration (MacKay 1992, as MATLAB's trainbr
+        does), or by the loss on five held-out folds.
+    standardize_inputs : bool
+        Whether the network works on inputs of mean 0 and deviation 1.
+    standardize_outputs : bool
+        The same for the targets; predictions are in the targets' own units.
+    n_threads : int, optional
+        Threads for fitting and predicting; None for all that this process may use. In the worker
+        processes that joblib starts this is their share, in its worker threads one.
+    verbose : bool
+        Show the progress of each run.
+
+    Attributes
+    ----------
+    theta_ : ndarray, shape (N,)
+        Parameters of `net_`, a network **on the standardised data**: see `input_scaler_` and
+        `output_scaler_`.
+    net_ : MLP
+    coefs_, intercepts_ : list of ndarray, shapes (n_l, n_l+1) and (n_l+1,)
+        The same parameters in scikit-learn's layout, on the standardised data too.
+    input_scaler_, output_scaler_ : StandardScaler or None
+        What standardises; None where nothing does.
+    result_ : TrainResult or None
+        The best run, with its history; None after `partial_fit`.
+    loss_, best_loss_ : float
+        Objective at `theta_`, and the lowest one, of standardised data and averaged over
+        the outputs, with the penalty.
+    loss_curve_ : list of float
+        Objective after each iteration.
+    validation_scores_ : list of float or None
+        With `early_stopping`, R^2 after each iteration on the samples set aside.
+    best_validation_score_ : float or None
+        The highest of them.
+    alpha_ : float
+        The weight of the penalty that was used.
+    posterior_ : LaplacePosterior or None
+        With regularization "bayesian": the posterior of the network on standardised data.
+    weight_decay_path_ : dict or None
+        With regularization "validation": the losses along the path.
+    n_iter_, n_layers_, n_outputs_, n_features_in_ : int
+    out_activation_ : str
+        "identity"
+    feature_names_in_, target_names_in_ : ndarray of object
+        Names of the columns, where X and y are pandas objects (the latter None otherwise).
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.friedman1(200, seed=0)
+    >>> model = fg.GGNRegressor(10, random_state=0, max_iter=50, tol=1e-2).fit(X, Y)
+    >>> bool(model.score(X, Y) > 0.9)
+    True
+    """
+
+    def __init__(
+        self,
+        hidden_layer_sizes: Any = (20,),
+        activation: Any = "tanh",
+        *,
+        loss: Any = "squared_error",
+        alpha: float = 1e-4,
+        method: str = "auto",
+        solver: str = "auto",
+        batch_size: int | None = None,
+        max_iter: int = 200,
+        max_time: float | None = None,
+        tol: float = 1e-4,
+        n_iter_no_change: float = 10,
+        n_restarts: int = 1,
+        random_state: Any = None,
+        warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        regularization: str | None = None,
+        standardize_inputs: bool = True,
+        standardize_outputs: bool = True,
+        n_threads: int | None = None,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.loss = loss
+        self.alpha = alpha
+        self.method = method
+        self.solver = solver
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.max_time = max_time
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.n_restarts = n_restarts
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.regularization = regularization
+        self.standardize_inputs = standardize_inputs
+        self.standardize_outputs = standardize_outputs
+        self.n_threads = n_threads
+        self.verbose = verbose
+
+    @available_if(takes_steps)
+    def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> GGNRegressor:
+        """Go on training with more samples, by one damped step a mini-batch.
+
+        How far a step may go is learnt from how the last one did on the new samples. The units
+        of the data are learnt on the way; the function of the network does not change with them.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, shape (T, n_0)
+        y : array_like, shape (T,) or (T, n_L)
+        sample_weight : array_like, shape (T,), optional
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter or the data are not valid.
+        """
+        self._partial_fit(X, y, sample_weight)
+        return self
+
+    def predict(self, X: Any, return_std: bool = False, *, as_frame: bool = False) -> Any:
+        """Return predictions in the units of the targets.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, shape (T, n_0)
+        return_std : bool
+            Whether the standard deviation of a new target is returned too, the noise included
+            (Laplace approximation); after a fit with ``regularization="bayesian"``.
+        as_frame : bool
+            Return a Series (one output) or a DataFrame with the index of X and the names of y.
+
+        Returns
+        -------
+        ndarray, shape (T,) or (T, n_L), or a pair of them
+            Pandas objects with `as_frame`.
+
+        Raises
+        ------
+        ValueError
+            If X does not fit, or there is no deviation to return.
+        """
+        inputs = self._inputs(X)
+        units = Units.of(self.output_scaler_, self.n_outputs_)
+        if return_std:
+            if self.posterior_ is None:
+                raise ValueError("return_std=True needs a fit with regularization='bayesian'")
+            with self._limited_threads():
+                mean, std = self.posterior_.predict(inputs)
+            found = [units.out_of(mean), std * units.scale]
+        else:
+            found = [units.out_of(self._outputs(inputs))]
+        values = [each[:, 0] if self.n_outputs_ == 1 else each for each in found]
+        if as_frame:
+            values = [framed(each, X, self.target_names_in_, table=False) for each in values]
+        return tuple(values) if return_std else values[0]
+
+    def _checked_data(self, X: Any, y: Any, first: bool) -> tuple[FloatArray, NDArray[Any]]:
+        X, y = validate_data(self, X, y, multi_output=True, y_numeric=True, **INPUTS, reset=first)
+        return dense(X), y
+
+    def _encode(self, y: NDArray[Any], first: bool, classes: Any) -> FloatArray:
+        targets = np.ascontiguousarray(y.reshape(y.shape[0], -1), dtype=np.float64)
+        if not first and targets.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"y has {targets.shape[1]} columns, and the estimator was fitted to "
+                f"{self.n_outputs_}"
+            )
+        self.out_activation_ = "identity"
+        return targets
+
+    def _check_loss(self) -> None:
+        regression_loss(self.loss)
+
+    def _loss(self) -> Loss:
+        return regression_loss(self.loss)
+
+    def _summands(self, net: MLP) -> int:
+        return net.n_outputs
+
+    def _score_outputs(self, outputs: FloatArray, held: Samples) -> float:
+        return float(r2_score(held.Y, outputs, sample_weight=held.weights))
+
+    def _strata(self, samples: Samples) -> None:
+        return None
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,124 @@
+"""Data in units of their own deviations, and what a change of units does to the weights."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn import config_context
+from sklearn.preprocessing import StandardScaler
+
+from fastggn.apps.sklearn.samples import Samples
+from fastggn.network.mlp import MLP
+
+__all__ = ["Scalers", "Units"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Columns as ``(value - mean) / scale``.
+
+    Attributes
+    ----------
+    mean, scale : ndarray, shape (n,)
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+
+    @classmethod
+    def of(cls, scaler: StandardScaler | None, n_columns: int) -> Units:
+        """Return the units that a fitted scaler stands for; those of the data without one."""
+        if scaler is None:
+            return cls(np.zeros(n_columns), np.ones(n_columns))
+        return cls(scaler.mean_, scaler.scale_)
+
+    def into(self, values: FloatArray) -> FloatArray:
+        """Return rows of data in these units."""
+        return np.ascontiguousarray((values - self.mean) / self.scale)
+
+    def out_of(self, rows: FloatArray) -> FloatArray:
+        """Return rows in these units as data."""
+        return np.asarray(rows * self.scale + self.mean)
+
+
+@dataclass(frozen=True, eq=False)
+class Scalers:
+    """The scalers of inputs and targets; None where these are taken as they are."""
+
+    inputs: StandardScaler | None = None
+    targets: StandardScaler | None = None
+
+    def learned(self, samples: Samples, *, inputs: bool, targets: bool) -> Scalers:
+        """Return scalers that have seen more samples.
+
+        Parameters
+        ----------
+        samples : Samples
+        inputs, targets : bool
+            Which of the two are to be scaled.
+
+        Raises
+        ------
+        ValueError
+            If a mean or a deviation overflows.
+        """
+        weights = samples.weights
+        return Scalers(
+            _updated("X", self.inputs, samples.X, weights) if inputs else None,
+            _updated("y", self.targets, samples.Y, weights) if targets else None,
+        )
+
+    def scaled(self, samples: Samples) -> Samples:
+        """Return samples in the units of the network."""
+        inputs = Units.of(self.inputs, samples.X.shape[1])
+        targets = Units.of(self.targets, samples.Y.shape[1])
+        return Samples(inputs.into(samples.X), targets.into(samples.Y), samples.weights)
+
+    def carry(self, net: MLP, theta: FloatArray, after: Scalers) -> FloatArray:
+        """Return the parameters that keep the function of the data when the units change.
+
+        The first layer takes up the difference for the inputs, the last one that for the
+        outputs; its activation must be the identity where these are scaled.
+
+        Parameters
+        ----------
+        net : MLP
+            With free biases.
+        theta : ndarray, shape (N,)
+            Parameters for data in the units of these scalers.
+        after : Scalers
+            The units of the parameters to be returned.
+
+        Returns
+        -------
+        ndarray, shape (N,)
+        """
+        layers: list[Any] = [layer.copy() for layer in net.unpack(theta)]
+        first, last = layers[0], layers[-1]
+        old, new = (Units.of(s.inputs, net.n_inputs) for s in (self, after))
+        first[:, -1] += first[:, :-1] @ ((new.mean - old.mean) / old.scale)
+        first[:, :-1] *= new.scale / old.scale
+        old, new = (Units.of(s.targets, net.n_outputs) for s in (self, after))
+        last *= (old.scale / new.scale)[:, None]
+        last[:, -1] += (old.mean - new.mean) / new.scale
+        return net.pack(layers)
+
+
+def _updated(
+    name: str, scaler: StandardScaler | None, values: FloatArray, weights: FloatArray | None
+) -> StandardScaler:
+    """Return a scaler that has seen these rows too; a constant column keeps its scale."""
+    scaler = StandardScaler() if scaler is None else copy.deepcopy(scaler)
+    # The rows are checked: a second time would cost as much as an iteration of a small network.
+    checked = config_context(assume_finite=True, skip_parameter_validation=True)
+    with checked, np.errstate(over="ignore", invalid="ignore"):
+        scaler.partial_fit(values, sample_weight=weights)
+    if not (np.isfinite(scaler.mean_).all() and np.isfinite(scaler.scale_).all()):
+        raise ValueError(f"{name}: the values are too large to be standardised")
+    return scaler

@@ -1,0 +1,115 @@
+"""Singular values of the Jacobian, and ranks along a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.figures.style import new_figure
+
+if TYPE_CHECKING:
+    from fastggn.analysis.rank.report import RankReport
+    from fastggn.analysis.rank.spectrum import Rank
+    from fastggn.analysis.rank.sweeps import RankSweep
+
+__all__ = ["draw_spectrum", "plot_ranks", "plot_spectrum"]
+
+_LOWEST = 1e-4  # of the tolerance: what is smaller is drawn there
+
+
+def plot_spectrum(report: RankReport) -> Any:
+    """Draw the singular values of P(W), the tolerance, and the gap between kept and dropped.
+
+    Values far below the tolerance, 0 among them, stand at the foot of the logarithmic axis.
+
+    Parameters
+    ----------
+    report : RankReport
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    columns = report.n_samples * report.n_outputs
+    title = f"{report.network}: N = {report.n_params}, T n_L = {columns}"
+    return draw_spectrum(report.singular_values, report.jacobian, title)
+
+
+def draw_spectrum(s: NDArray[np.float64], found: Rank, title: str) -> Any:
+    """Draw singular values as `plot_spectrum` does.
+
+    Parameters
+    ----------
+    s : ndarray, shape (K,)
+        Descending.
+    found : Rank
+        What they say.
+    title : str
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = new_figure()
+    ax = axes[0, 0]
+    rank, tolerance = found.rank, found.tolerance
+    floor = _LOWEST * tolerance if tolerance > 0.0 else np.finfo(float).tiny
+    shown = np.maximum(s, floor)
+    index = np.arange(1, s.size + 1)
+    size = 5 if s.size <= 60 else 2.5
+    ax.set_yscale("log")
+    ax.plot(index[:rank], shown[:rank], "ko", markersize=size, label=f"counted: rank {rank}")
+    if rank < s.size:
+        ax.plot(
+            index[rank:], shown[rank:], "ks", markersize=size, markerfacecolor="white",
+            label=f"zero within rounding: {s.size - rank}",
+        )  # fmt: skip
+    if 0 < rank < s.size and np.isfinite(found.gap):
+        label = f"gap {found.gap:.2g}"
+        ax.axhspan(shown[rank], shown[rank - 1], color="0.88", zorder=0, label=label)
+    if tolerance > 0.0:
+        ax.axhline(tolerance, color="black", linestyle="--", linewidth=1.0, label="tolerance")
+    ax.set_xlabel("number of the singular value")
+    ax.set_ylabel("singular value of the Jacobian")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_title(title)
+    ax.legend(loc="best")
+    return figure
+
+
+def plot_ranks(sweep: RankSweep) -> Any:
+    """Draw rank and loss at each point of a sweep.
+
+    Parameters
+    ----------
+    sweep : RankSweep
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    figure, axes = new_figure(2, 1, height=2.6)
+    top, bottom = axes[0, 0], axes[1, 0]
+    ranks = [r.rank for r in sweep.ranks]
+    top.plot(sweep.points, ranks, "k.-", linewidth=0.8, label="rank of P(W)")
+    top.axhline(
+        sweep.largest_rank, color="black", linestyle="--", linewidth=1.0, label="min(N, T n_L)"
+    )
+    top.set_ylabel("rank")
+    top.set_ylim(0, 1.1 * sweep.largest_rank)
+    top.legend(loc="lower right")
+    losses = np.array(sweep.losses)
+    if (losses > 0.0).all():
+        bottom.set_yscale("log")
+    bottom.plot(sweep.points, losses, "k.-", linewidth=0.8)
+    bottom.set_ylabel("loss")
+    bottom.set_xlabel(sweep.label)
+    for ax in (top, bottom):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    return figure

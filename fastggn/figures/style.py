@@ -1,0 +1,142 @@
+"""One look for every figure: readable in black and white, drawn without a display."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from typing import Any, BinaryIO
+
+from fastggn.runtime.atomic_files import write_atomically
+
+__all__ = [
+    "LINES",
+    "MARKERS",
+    "finished",
+    "new_figure",
+    "on_axes",
+    "picture_format",
+    "plain",
+    "require_matplotlib",
+    "save",
+]
+
+# Line styles and markers tell curves apart where colours cannot.
+LINES = ("-", "--", "-.", ":")
+MARKERS = ("o", "s", "^", "D", "v", "x")
+LONGEST = 40  # letters of a name
+ABSENT = "plots need matplotlib: install the extra with pip install 'fastggn[plot]'"
+
+
+def new_figure(rows: int = 1, columns: int = 1, *, width: float = 6.4, height: float = 4.2) -> Any:
+    """Return a figure and its axes, ``(rows, columns)``, on no display.
+
+    Parameters
+    ----------
+    rows, columns : int
+    width, height : float
+        Of one pair of axes, in inches.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is absent; the message names the extra.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(ABSENT) from error
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for pair in axes.flat:
+        pair.grid(True, which="major", alpha=0.3)
+        pair.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def require_matplotlib() -> None:
+    """Check that figures can be drawn, without the time of the import.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is absent; the message names the extra.
+    """
+    if importlib.util.find_spec("matplotlib") is None:
+        raise ImportError(ABSENT)
+
+
+def on_axes(ax: Any, *, width: float = 6.4, height: float = 4.2) -> tuple[Any, Any]:
+    """Return the figure and the axes to draw on: those given, or new ones.
+
+    Parameters
+    ----------
+    ax : matplotlib.axes.Axes or None
+    width, height : float
+        Of new axes, in inches.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is absent.
+    """
+    if ax is not None:
+        return ax.figure, ax
+    figure, axes = new_figure(width=width, height=height)
+    return figure, axes[0, 0]
+
+
+def finished(figure: Any, path: str | None) -> Any:
+    """Return a figure, written to `path` where there is one."""
+    if path is not None:
+        save(figure, path)
+    return figure
+
+
+def save(figure: Any, path: str | os.PathLike[str] | BinaryIO) -> None:
+    """Write a figure as the picture that the name's ending says, or as PNG to a binary stream.
+
+    At 150 dots an inch, cut to what is drawn; a file is replaced in one step.
+
+    Raises
+    ------
+    ValueError
+        If the ending is of no kind of picture, or `path` is a folder or a device.
+    OSError
+        If the file cannot be written.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        figure.savefig(path, dpi=150, format="png", bbox_inches="tight")
+        return
+    kind = picture_format(path)
+
+    def write(stream: BinaryIO) -> None:
+        figure.savefig(stream, dpi=150, format=kind, bbox_inches="tight")
+
+    write_atomically(path, write)
+
+
+def picture_format(path: str | os.PathLike[str]) -> str:
+    """Return the kind of picture that the ending of a name asks for; PNG without an ending.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is absent.
+    ValueError
+        If matplotlib writes no such pictures; the message lists those that it does.
+    """
+    figure, _ = new_figure()
+    known = sorted(figure.canvas.get_supported_filetypes())
+    ending = os.path.splitext(os.fspath(path))[1].lstrip(".").lower() or "png"
+    if ending not in known:
+        raise ValueError(f"{path}: no picture is written as .{ending} (known: {', '.join(known)})")
+    return ending
+
+
+def plain(text: str) -> str:
+    """Return a name as matplotlib may draw it: of one line, not too long, and no mathematics."""
+    visible = "".join(letter if letter.isprintable() else " " for letter in text)
+    short = (
+        visible if len(visible) <= LONGEST else visible[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    )
+    return short.replace("$", r"\$")

@@ -1,0 +1,126 @@
+"""Trained networks as files: weights, architecture and metadata, sealed with a checksum."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.network.mlp import MLP
+from fastggn.runtime.archives import ArchiveError
+from fastggn.runtime.documents import plain, read_document, write_document
+from fastggn.runtime.errors import as_float_vector
+from fastggn.runtime.version import __version__
+
+if TYPE_CHECKING:
+    from fastggn.network.activations import Activation
+
+__all__ = ["ModelFileError", "load_model", "save_model"]
+
+FORMAT = "fastggn-model"
+VERSION = 1
+
+
+class ModelFileError(ArchiveError):
+    """A file that is no model: cut, altered, foreign, pickled, or of a newer version."""
+
+
+def save_model(path: str | os.PathLike[str], net: MLP, theta: ArrayLike, **metadata: Any) -> None:
+    """Write a network and its weights to a file, replacing it in one step.
+
+    The file is an ``.npz`` archive without pickles that holds theta, a description of the network
+    and the metadata as JSON, under a SHA-256 over all bytes. A crash at any moment leaves the
+    old file or the new one.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, by custom ``.npz``; no suffix is added.
+    net : MLP
+        The network. Custom activations are stored by name only.
+    theta : array_like, shape (n_params,)
+        Its parameters, finite.
+    **metadata
+        Anything made of dicts, lists, strings, numbers, booleans and None. Arrays come back as
+        lists. NaN and infinities are kept (in JSON's common extension).
+
+    Raises
+    ------
+    TypeError
+        If the metadata hold something else, or theta does not hold real numbers.
+    ValueError
+        If theta has the wrong shape or is not finite, or `path` is a folder or a device.
+    OSError
+        If the folder is missing or not writable, or the disk is full.
+
+    Examples
+    --------
+    >>> import os, tempfile
+    >>> import fastggn as fg
+    >>> net = fg.MLP((2, 3, 1))
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
+    >>> fg.save_model(path, net, net.init(seed=0), note="untrained")
+    >>> loaded, theta, metadata = fg.load_model(path)
+    >>> loaded.widths, theta.shape, metadata
+    ((2, 3, 1), (13,), {'note': 'untrained'})
+    """
+    vector = as_float_vector("theta", theta, net.n_params)
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "written_by": __version__,
+        "network": net.to_config(),
+        "metadata": metadata,
+    }
+    write_document(path, header, {"theta": vector.astype("<f8", copy=False)}, default=plain)
+
+
+def load_model(
+    path: str | os.PathLike[str], activations: Mapping[str, Activation] | None = None
+) -> tuple[MLP, NDArray[np.float64], dict[str, Any]]:
+    """Read a file of `save_model`.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    activations : mapping of str to Activation, optional
+        The custom activations of the network, by name: a file never holds code.
+
+    Returns
+    -------
+    net : MLP
+        The network.
+    theta : ndarray, shape (n_params,), float64
+        Its parameters.
+    metadata : dict
+        What `save_model` was given.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file (a ``FileNotFoundError`` and a ``ValueError``).
+    ModelFileError
+        If it is cut, altered, foreign, pickled, of a newer version, or needs a custom
+        activation that was not given (a ``ValueError``).
+    OSError
+        If it cannot be opened.
+    """
+    try:
+        header, arrays = read_document(path, "model", VERSION)
+    except ArchiveError as error:
+        raise ModelFileError(str(error)) from None
+    if set(arrays) != {"theta"}:
+        names = ", ".join(arrays) or "none"
+        raise ModelFileError(f"{path}: not a fastggn model (arrays: {names})")
+    if not isinstance(header.get("network"), dict) or not isinstance(header.get("metadata"), dict):
+        raise ModelFileError(f"{path}: the header lacks the network or the metadata")
+    try:
+        net = MLP.from_config(header["network"], activations)
+        theta = as_float_vector("theta", arrays["theta"], net.n_params)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: {error}") from error
+    return net, theta, header["metadata"]

@@ -1,0 +1,329 @@
+"""A network as a chain of layers y = sigma(W x + b): what every other package understands."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.network.activations import Activation, get_activation
+from fastggn.network.mlp import MLP
+from fastggn.runtime.errors import (
+    FastGGNWarning,
+    as_float_vector,
+    as_real,
+    check_finite,
+    unknown_name,
+)
+
+__all__ = [
+    "Affine",
+    "Dense",
+    "InterchangeWarning",
+    "as_affine",
+    "as_dtype",
+    "cast",
+    "chain_of",
+    "folded",
+    "network_of",
+    "notice",
+    "raw_chain",
+    "scales",
+]
+
+FloatArray = NDArray[np.float64]
+
+DTYPES = ("float64", "float32")
+# Folding a scaling into single precision weights loses about eps times mean / scale.
+MOST_FOLDING_ERROR = 1e-5
+
+
+class InterchangeWarning(FastGGNWarning):
+    """A model changed a little on its way: what is different is named."""
+
+
+def notice(text: str) -> None:
+    """Warn of a difference."""
+    warnings.warn(text, InterchangeWarning, stacklevel=3)
+
+
+@dataclass(frozen=True)
+class Dense:
+    """One layer, sigma(W x + b).
+
+    Attributes
+    ----------
+    weight : ndarray, shape (n, m)
+    bias : ndarray, shape (n,), or None
+    activation : Activation
+    """
+
+    weight: FloatArray
+    bias: FloatArray | None
+    activation: Activation
+
+
+@dataclass(frozen=True)
+class Affine:
+    """Columns scaled to ``(column - mean) / scale``.
+
+    Attributes
+    ----------
+    mean, scale : ndarray, shape (n,)
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+
+
+def scales(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the scaling that a model file keeps, as the ``to_...`` methods take it.
+
+    Parameters
+    ----------
+    metadata : mapping
+        The third value of `load_model`.
+
+    Returns
+    -------
+    dict
+        ``scale_inputs`` and ``scale_targets``, None where there is no scaling.
+
+    Examples
+    --------
+    >>> from fastggn import interchange
+    >>> interchange.scales({"samples": {"scale_inputs": {"mean": [1.0], "scale": [2.0]}}})
+    {'scale_inputs': {'mean': [1.0], 'scale': [2.0]}, 'scale_targets': None}
+    """
+    samples = metadata.get("samples")
+    known = samples if isinstance(samples, Mapping) else {}
+    return {name: known.get(name) for name in ("scale_inputs", "scale_targets")}
+
+
+def as_affine(name: str, value: Any, width: int) -> Affine | None:
+    """Return a scaling as an `Affine`.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name, for messages.
+    value : None, pair, mapping or object
+        None for no scaling; (mean, scale); a mapping with these keys, as in model files; or an
+        object with these attributes, such as `data.Standardised`.
+    width : int
+        The number of columns.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these.
+    ValueError
+        If a shape is wrong, an entry is not finite, or a scale is not positive.
+    """
+    if value is None:
+        return None
+    if isinstance(value, Mapping):
+        missing = {"mean", "scale"} - set(value)
+        if missing:
+            raise ValueError(f"{name} lacks {' and '.join(sorted(missing))}")
+        mean, scale = value["mean"], value["scale"]
+    elif hasattr(value, "mean") and hasattr(value, "scale"):
+        mean, scale = value.mean, value.scale
+    elif isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
+        mean, scale = value
+    else:
+        raise TypeError(
+            f"{name} must be a pair (mean, scale), a mapping with these keys or an object with "
+            f"these attributes, not {type(value).__name__}"
+        )
+    out = Affine(
+        as_float_vector(f"{name}: mean", mean, width),
+        as_float_vector(f"{name}: scale", scale, width),
+    )
+    if (out.scale <= 0.0).any():
+        raise ValueError(f"{name}: scale must be positive, got {out.scale.min()}")
+    return out
+
+
+def chain_of(net: MLP, theta: ArrayLike) -> list[Dense]:
+    """Return the layers of a network; a fixed bias b, which is subtracted, becomes -b.
+
+    Raises
+    ------
+    TypeError
+        If theta does not hold real numbers.
+    ValueError
+        If it has a wrong length, or an entry is not finite.
+    """
+    matrices = net.unpack(as_float_vector("theta", theta, net.n_params))
+    if net.has_free_bias:
+        return [
+            Dense(w[:, :-1].copy(), w[:, -1].copy(), a)
+            for w, a in zip(matrices, net.activations, strict=True)
+        ]
+    fixed = [None] * net.n_layers if isinstance(net.bias, str) else [-b for b in net.bias]
+    return [Dense(*both) for both in zip(matrices, fixed, net.activations, strict=True)]
+
+
+def network_of(layers: Sequence[Dense], names: Sequence[str]) -> tuple[MLP, FloatArray]:
+    """Return the network that a chain of layers is, and its parameters.
+
+    Parameters
+    ----------
+    layers : sequence of Dense
+        At least one.
+    names : sequence of str
+        What messages call the layers.
+
+    Returns
+    -------
+    net : MLP
+        With free biases if a layer has one, or without.
+    theta : ndarray, shape (n_params,)
+
+    Raises
+    ------
+    ValueError
+        If there is no layer, the shapes do not chain, or an entry is not finite.
+
+    Warns
+    -----
+    InterchangeWarning
+        If some layers have a bias and others do not: theirs is 0, and counts as a parameter.
+    """
+    if not layers:
+        raise ValueError("the model has no linear layer")
+    for (k, layer), name in zip(enumerate(layers), names, strict=True):
+        check_finite(f"{name}: weight", layer.weight)
+        if layer.bias is not None:
+            check_finite(f"{name}: bias", layer.bias)
+            if layer.bias.shape != layer.weight.shape[:1]:
+                raise ValueError(
+                    f"{name}: the bias has shape {layer.bias.shape}, the weight "
+                    f"{layer.weight.shape}"
+                )
+        if k and layer.weight.shape[1] != layers[k - 1].weight.shape[0]:
+            raise ValueError(
+                f"{name} takes {layer.weight.shape[1]} inputs, but {names[k - 1]} before it has "
+                f"{layers[k - 1].weight.shape[0]} outputs"
+            )
+    bare = [name for name, layer in zip(names, layers, strict=True) if layer.bias is None]
+    free = len(bare) < len(layers)
+    if free and bare:
+        notice(
+            f"{', '.join(bare)} has no bias and other layers have one: it gets a bias of 0, "
+            "which counts as a parameter"
+        )
+    activations = [layer.activation for layer in layers]
+    net = MLP(
+        (layers[0].weight.shape[1], *(layer.weight.shape[0] for layer in layers)),
+        activation=activations[:-1],
+        output_activation=activations[-1],
+        bias="free" if free else "none",
+    )
+    return net, net.pack([_with_column(layer) if free else layer.weight for layer in layers])
+
+
+def _with_column(layer: Dense) -> FloatArray:
+    bias = np.zeros(layer.weight.shape[0]) if layer.bias is None else layer.bias
+    return np.column_stack([layer.weight, bias])
+
+
+def folded(
+    layers: Sequence[Dense], inputs: Affine | None, targets: Affine | None, dtype: Any = np.float64
+) -> list[Dense]:
+    """Return layers that take inputs and give outputs in their own units.
+
+    The scaling of the inputs goes into the first layer. That of the targets goes into the last
+    one, or becomes a layer of its own behind an output activation.
+
+    Warns
+    -----
+    InterchangeWarning
+        If `dtype` is float32 and the inputs lie so far from zero that folding loses digits.
+    """
+    out = list(layers)
+    if inputs is not None:
+        weight = out[0].weight / inputs.scale
+        out[0] = replace(out[0], weight=weight, bias=_plus(out[0].bias, -(weight @ inputs.mean)))
+        loss = float(np.finfo(dtype).eps * np.abs(inputs.mean / inputs.scale).max())
+        if dtype == np.float32 and loss > MOST_FOLDING_ERROR:
+            column = int(np.abs(inputs.mean / inputs.scale).argmax())
+            notice(
+                f"input {column} has mean {inputs.mean[column]:.4g} and deviation "
+                f"{inputs.scale[column]:.4g}: with its scaling inside float32 weights, scaled "
+                f"inputs are off by up to {loss:.1g} (float64 and ONNX avoid that)"
+            )
+    if targets is not None:
+        if out[-1].activation.name != "identity":
+            n = targets.mean.size
+            out.append(Dense(np.eye(n), None, get_activation("identity")))
+        weight = targets.scale[:, None] * out[-1].weight
+        bias = None if out[-1].bias is None else targets.scale * out[-1].bias
+        out[-1] = replace(out[-1], weight=weight, bias=_plus(bias, targets.mean))
+    return out
+
+
+def raw_chain(
+    net: MLP,
+    theta: ArrayLike,
+    scale_inputs: Any,
+    scale_targets: Any,
+    dtype: Any = np.float64,
+) -> list[Dense]:
+    """Return the layers of a network with its scaling inside.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `chain_of` and `as_affine`.
+    """
+    inputs = as_affine("scale_inputs", scale_inputs, net.n_inputs)
+    targets = as_affine("scale_targets", scale_targets, net.n_outputs)
+    return folded(chain_of(net, theta), inputs, targets, dtype)
+
+
+def _plus(bias: FloatArray | None, more: FloatArray) -> FloatArray:
+    return more if bias is None else bias + more
+
+
+def as_dtype(dtype: Any) -> np.dtype[Any]:
+    """Return float64 or float32 as a NumPy type.
+
+    Parameters
+    ----------
+    dtype : str, dtype
+        ``"float64"``, ``"float32"``, or what NumPy or torch call them.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    try:
+        name = str(np.dtype(dtype))
+    except TypeError:
+        name = str(dtype).removeprefix("torch.")
+    if name not in DTYPES:
+        raise unknown_name("dtype", str(dtype), DTYPES)
+    return np.dtype(np.float64 if name == "float64" else np.float32)
+
+
+def cast(name: str, array: FloatArray, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return a contiguous copy of this type.
+
+    Raises
+    ------
+    ValueError
+        If an entry is too large for it.
+    """
+    with np.errstate(over="ignore"):
+        out = np.array(array, dtype=dtype, order="C")
+    if not np.isfinite(out).all():
+        largest = float(np.abs(as_real(name, array)).max())
+        raise ValueError(f"{name} has an entry of {largest:.3g}, too large for {dtype}")
+    return out

@@ -1,0 +1,206 @@
+"""State dicts of PyTorch in files: weights by name, read without running code."""
+
+from __future__ import annotations
+
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.model.interchange.chain import Dense, cast, network_of
+from fastggn.model.interchange.extras import require
+from fastggn.model.interchange.names import Names, layers_of
+from fastggn.network.activations import Activation
+from fastggn.network.mlp import MLP
+from fastggn.runtime.archives import ArchiveError, require_file
+from fastggn.runtime.atomic_files import PathLike, write_atomically
+
+__all__ = ["arrays_of", "read_state_dict", "write_state_dict"]
+
+# Where training scripts put the state dict inside a larger dictionary.
+WRAPPERS = ("state_dict", "model_state_dict")
+
+
+def read_state_dict(
+    path: PathLike, activation: Names, output_activation: str | Activation = "identity"
+) -> tuple[MLP, NDArray[np.float64]]:
+    """Read a network from a file of ``torch.save(model.state_dict(), path)``.
+
+    The file is loaded with ``weights_only=True``: it can hold tensors and plain containers, and
+    no code of it runs.
+
+    Parameters
+    ----------
+    path : path-like
+        The file. The state dict may also stand under ``state_dict`` or ``model_state_dict``.
+    activation : str, Activation, or sequence of them
+        Of the hidden layers, which a state dict does not tell: a name, ``leaky_relu:0.2`` for
+        another slope than 0.01, an `Activation`, or one a hidden layer.
+    output_activation : str or Activation
+
+    Returns
+    -------
+    net : MLP
+        With free biases, or without any where the file has none.
+    theta : ndarray, shape (n_params,)
+        The weights in float64, exactly as stored.
+
+    Raises
+    ------
+    MissingFileError
+        If there is no such file.
+    ArchiveError
+        If it is not a file of torch, holds other objects than tensors, or holds other layers
+        than linear ones, or their shapes do not chain (a ``ValueError``).
+    ImportError
+        If torch is not installed (extra ``torch``).
+    """
+    file = require_file(path)
+    torch = require("torch", "torch", f"{file}: reading it")
+    content = _load(torch, file)
+    for key in WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    try:
+        arrays = arrays_of(torch, content, file.stat().st_size)
+        return network_of(*layers_of(arrays, activation, output_activation))
+    except (TypeError, ValueError) as error:
+        raise ArchiveError(f"{file}: {error}") from None
+
+
+def _check_archive(file: Path) -> None:
+    """Refuse what torch might read in other ways, or allocate far more for than the file has."""
+    size = file.stat().st_size
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, struct.error, ValueError, NotImplementedError) as error:
+        raise ArchiveError(
+            f"{file}: not a file of torch.save, of torch 1.6 or newer ({_first_line(error)})"
+        ) from None
+    if any(member.filename.rpartition("/")[2] == "constants.pkl" for member in members):
+        raise ArchiveError(
+            f"{file}: a TorchScript archive, which holds code; save the weights alone: "
+            "torch.save(model.state_dict(), path)"
+        )
+    if sum(member.file_size for member in members) > size:
+        raise ArchiveError(f"{file}: claims more bytes than it has, or is compressed")
+
+
+def _load(torch: Any, file: Path) -> Any:
+    """Load a file without running code."""
+    _check_archive(file)
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ArchiveError(
+            f"{file}: holds Python objects other than tensors, which are never loaded, or is "
+            f"damaged; save the weights alone: torch.save(model.state_dict(), path) "
+            f"({_first_line(error)})"
+        ) from None
+    except (RuntimeError, ValueError, LookupError, EOFError, AttributeError) as error:
+        # Damaged files: torch has no one error for them.
+        raise ArchiveError(
+            f"{file}: not a readable state dict of torch ({_first_line(error)})"
+        ) from None
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0].strip()[:200]
+
+
+def arrays_of(
+    torch: Any, content: Any, most_bytes: int | None = None
+) -> dict[str, NDArray[np.float64]]:
+    """Return the tensors of a state dict as float64 arrays.
+
+    Parameters
+    ----------
+    torch : module
+    content : mapping of str to tensor
+    most_bytes : int, optional
+        Of one tensor: the size of its file, which a forged one could exceed without limit.
+
+    Raises
+    ------
+    TypeError
+        If it is no mapping, or holds something else than real tensors under texts.
+    ValueError
+        If a tensor claims more bytes than the file has.
+    """
+    if not isinstance(content, Mapping):
+        raise TypeError(
+            f"expected a state dict, a mapping of names to tensors, got {type(content).__name__}"
+        )
+    arrays = {}
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise TypeError(
+                f"expected a state dict, a mapping of names to tensors; {name!r} holds "
+                f"{type(tensor).__name__}"
+            )
+        arrays[name] = array_of(torch, name, tensor, most_bytes)
+    return arrays
+
+
+def array_of(
+    torch: Any, name: str, tensor: Any, most_bytes: int | None = None
+) -> NDArray[np.float64]:
+    """Return a tensor as a float64 array; float16, bfloat16 and float32 convert exactly.
+
+    Raises
+    ------
+    TypeError
+        If it does not hold floating-point numbers, or holds none at all (device meta).
+    ValueError
+        If it claims more bytes than `most_bytes`.
+    """
+    if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
+        raise TypeError(
+            f"{name!r} must be a dense tensor of real numbers, got {tensor.dtype} "
+            f"({tensor.layout}, on {tensor.device})"
+        )
+    if most_bytes is not None and tensor.numel() * tensor.element_size() > most_bytes:
+        raise ValueError(f"{name!r} claims shape {tuple(tensor.shape)}, more than the file holds")
+    return np.asarray(tensor.detach().to(device="cpu", dtype=torch.float64).numpy())
+
+
+def write_state_dict(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any]) -> None:
+    """Write layers as the state dict of ``Sequential(Linear, activation, Linear, ...)``.
+
+    Parameters
+    ----------
+    path : path-like
+    layers : sequence of Dense
+    dtype : numpy.dtype
+        float64 or float32.
+
+    Raises
+    ------
+    ValueError
+        If an entry is too large for the type, or `path` is a folder or a device.
+    OSError
+        If the file cannot be written.
+    ImportError
+        If torch is not installed (extra ``torch``).
+    """
+    torch = require("torch", "torch", f"{path}: writing it")
+    tensors = {}
+    for k, layer in enumerate(layers):
+        place = f"{2 * k}"  # the activations stand between the layers
+        weight = cast(f"{place}.weight", layer.weight, dtype)
+        tensors[f"{place}.weight"] = torch.from_numpy(weight)
+        if layer.bias is not None:
+            tensors[f"{place}.bias"] = torch.from_numpy(cast(f"{place}.bias", layer.bias, dtype))
+
+    def write(stream: BinaryIO) -> None:
+        torch.save(tensors, stream)
+
+    write_atomically(path, write)

@@ -1,0 +1,200 @@
+"""``torch.nn.Sequential`` from and to networks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.model.interchange.chain import Dense, cast, network_of, notice
+from fastggn.model.interchange.extras import require
+from fastggn.model.interchange.names import Names, layers_of
+from fastggn.model.interchange.state_dict import array_of, arrays_of
+from fastggn.network.activations import Activation, get_activation, leaky_relu
+from fastggn.network.mlp import MLP
+
+__all__ = ["from_torch", "to_torch"]
+
+# torch replaces log(1 + e^z) by z above a threshold. At 20, its default, that is off by 2e-9.
+EXACT_THRESHOLD = 50.0
+LEAST_THRESHOLD = 20.0
+
+ACCEPTED = (
+    "Linear, Tanh, Sigmoid, ReLU, LeakyReLU, Softplus, Softsign, Identity, Flatten, Dropout, "
+    "nested Sequential, and a last Softmax or LogSoftmax"
+)
+
+
+def from_torch(
+    model: Any,
+    activation: Names | None = None,
+    output_activation: str | Activation | None = None,
+    logits: bool = False,
+) -> tuple[MLP, NDArray[np.float64]]:
+    """Return the network and the parameters of a torch model; see `MLP.from_torch`."""
+    torch = require("torch", "torch", "MLP.from_torch")
+    if isinstance(model, Mapping):
+        if activation is None:
+            raise ValueError("a state dict does not tell the activation: give activation=")
+        output = "identity" if output_activation is None else output_activation
+        return network_of(*layers_of(arrays_of(torch, model), activation, output))
+    if activation is not None or output_activation is not None:
+        raise ValueError("activation and output_activation go with a state dict, not a module")
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(
+            "model must be a torch.nn.Sequential or a state dict, not "
+            f"{type(model).__name__}"
+        )  # fmt: skip
+    return network_of(*_Reader(torch, logits).read(model))
+
+
+class _Reader:
+    """Turns modules, in their order, into layers."""
+
+    def __init__(self, torch: Any, logits: bool) -> None:
+        self._torch = torch
+        self._logits = logits
+        self._layers: list[Dense] = []
+        self._names: list[str] = []
+        self._linear: list[Any] = []
+        self._pending = False  # whether the last layer still waits for its activation
+        self._ended = ""  # the module after which nothing may follow
+
+    def read(self, model: Any) -> tuple[list[Dense], list[str]]:
+        for name, module in self._flat(model, ""):
+            self._add(f"module {name or '(the model)'}, {type(module).__name__}", module)
+        last = self._layers[-1].activation.name if self._layers else ""
+        if self._logits and last == "sigmoid":
+            self._layers[-1] = replace(self._layers[-1], activation=get_activation("identity"))
+        return self._layers, self._names
+
+    def _flat(self, module: Any, name: str) -> Iterator[tuple[str, Any]]:
+        """Yield the modules of nested Sequentials with their names."""
+        if module._forward_pre_hooks or module._forward_hooks:
+            raise ValueError(
+                f"module {name or '(the model)'}, {type(module).__name__} has hooks, which change "
+                "what it computes: remove_weight_norm takes away those of weight_norm; a lazy "
+                "layer loses its own when it has seen samples"
+            )
+        if not self._is(module, "Sequential"):
+            yield name, module
+            return
+        for key, child in enumerate(module):  # named_children() would show a shared one once
+            yield from self._flat(child, f"{name}.{key}" if name else str(key))
+
+    def _is(self, module: Any, kind: str) -> bool:
+        """Whether a module is of this class, or of one that computes the same."""
+        base = getattr(self._torch.nn, kind)
+        return isinstance(module, base) and type(module).forward is base.forward
+
+    def _add(self, what: str, module: Any) -> None:
+        if self._ended:
+            raise ValueError(f"{what} stands behind {self._ended}, which must be the last one")
+        if self._is(module, "Linear"):
+            self._add_linear(what, module)
+        elif self._is(module, "Identity"):
+            pass
+        elif self._is(module, "Flatten"):
+            if (module.start_dim, module.end_dim) != (1, -1):
+                raise ValueError(f"{what}: only start_dim=1, end_dim=-1 leaves (T, n) as it is")
+        elif self._is(module, "Dropout"):
+            if module.training and module.p > 0.0:
+                notice(f"{what} is left out: the network is what model.eval() computes")
+        elif self._is(module, "Softmax") or self._is(module, "LogSoftmax"):
+            self._end(what, module)
+        else:
+            self._add_activation(what, self._activation(what, module))
+
+    def _add_linear(self, what: str, module: Any) -> None:
+        if module in self._linear:
+            notice(f"{what} shares its weights with another: here each has its own")
+        self._linear.append(module)
+        weight = array_of(self._torch, f"{what}: weight", module.weight)
+        bias = module.bias
+        if bias is not None:
+            bias = array_of(self._torch, f"{what}: bias", bias)
+        self._layers.append(Dense(weight, bias, get_activation("identity")))
+        self._names.append(what)
+        self._pending = True
+
+    def _add_activation(self, what: str, activation: Activation) -> None:
+        if not self._pending:
+            place = "another activation" if self._layers else "no Linear"
+            raise ValueError(f"{what} stands behind {place}; an activation follows a Linear")
+        self._layers[-1] = replace(self._layers[-1], activation=activation)
+        self._pending = False
+
+    def _end(self, what: str, module: Any) -> None:
+        if module.dim not in (1, -1, None):  # None is 1 for samples in rows
+            raise ValueError(f"{what}: dim must be 1 or -1, got {module.dim}")
+        if not self._logits:
+            raise ValueError(
+                f"{what} is no activation of an MLP, whose losses contain it: with logits=True "
+                "the network ends before it (loss softmax_cross_entropy)"
+            )
+        self._ended = what
+
+    def _activation(self, what: str, module: Any) -> Activation:
+        """Return the activation that a module computes."""
+        for kind in ("Tanh", "Sigmoid", "ReLU", "Softsign"):
+            if self._is(module, kind):
+                return get_activation(kind.lower())
+        if self._is(module, "LeakyReLU"):
+            return leaky_relu(module.negative_slope)
+        if self._is(module, "Softplus"):
+            if module.beta != 1.0:
+                raise ValueError(f"{what}: only beta=1 can be read, got {module.beta}")
+            if module.threshold < LEAST_THRESHOLD:
+                raise ValueError(
+                    f"{what}: the threshold must be at least {LEAST_THRESHOLD:g} (below, it is "
+                    f"no softplus), got {module.threshold}"
+                )
+            return get_activation("softplus")
+        raise ValueError(
+            f"{what} cannot be read; accepted: {ACCEPTED}. Of another module whose only layers "
+            "are Linear, give model.state_dict() and activation="
+        )
+
+
+def to_torch(layers: Sequence[Dense], dtype: np.dtype[Any]) -> Any:
+    """Return layers as a ``torch.nn.Sequential`` in evaluation mode; see `MLP.to_torch`."""
+    torch = require("torch", "torch", "MLP.to_torch")
+    makers = _makers(torch)
+    modules: list[Any] = []
+    kind = getattr(torch, dtype.name)
+    for number, layer in enumerate(layers, start=1):
+        sigma = layer.activation
+        if sigma.name not in makers:
+            raise ValueError(
+                f"layer {number}: torch.nn has no module for the activation {sigma.name!r} "
+                f"(it has: {', '.join(makers)}); fastggn export writes a state dict all the same"
+            )
+        n, m = layer.weight.shape
+        linear = torch.nn.utils.skip_init(
+            torch.nn.Linear, m, n, bias=layer.bias is not None, dtype=kind
+        )
+        with torch.no_grad():
+            linear.weight.copy_(torch.from_numpy(cast(f"W_{number}", layer.weight, dtype)))
+            if layer.bias is not None:
+                linear.bias.copy_(torch.from_numpy(cast(f"b_{number}", layer.bias, dtype)))
+        modules.append(linear)
+        if number < len(layers) or sigma.name != "identity":
+            modules.append(makers[sigma.name](sigma))
+    return torch.nn.Sequential(*modules).eval()
+
+
+def _makers(torch: Any) -> dict[str, Callable[[Activation], Any]]:
+    """Return what makes the module of an activation, by name."""
+    nn = torch.nn
+    return {
+        "identity": lambda _: nn.Identity(),
+        "sigmoid": lambda _: nn.Sigmoid(),
+        "tanh": lambda _: nn.Tanh(),
+        "softsign": lambda _: nn.Softsign(),
+        "softplus": lambda _: nn.Softplus(threshold=EXACT_THRESHOLD),
+        "relu": lambda _: nn.ReLU(),
+        "leaky_relu": lambda sigma: nn.LeakyReLU(sigma.param),
+    }

@@ -1,0 +1,261 @@
+"""Losses on logits: softmax cross-entropy for exclusive classes, logistic for yes or no."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.kernels import losses as kernels
+from fastggn.network.losses.base import LARGEST_FACTOR, Array, Loss, diagonal, real_array
+
+__all__ = ["Logistic", "SoftmaxCrossEntropy"]
+
+# How far the sum of a soft target may be from 1: room for targets stored in float32.
+_SUM_TOLERANCE = 1e-5
+
+
+class SoftmaxCrossEntropy(Loss):
+    """Softmax cross-entropy on logits, E = sum_c y_c log(y_c / q_c), q = softmax(F).
+
+    Targets are integer labels 0..n_L-1, or rows of probabilities y. The entropy of a soft
+    target is subtracted, so that E is 0 at an exact fit (E is the Kullback-Leibler divergence;
+    for labels there is nothing to subtract).
+
+    Notes
+    -----
+    With H = diag(q) - q q^T, S = diag(sqrt(q)) - q sqrt(q)^T has S S^T = H. Of all b with
+    S b = q - y, the shortest is used, (q - y) / sqrt(q); it is unbounded as the probability q of
+    the true class tends to 0, and counts as missing below q of about 1e-16.
+    """
+
+    name = "softmax_cross_entropy"
+    principle_1 = (
+        False,
+        "with labels the infimum is not attained, there is no stationary point and no exact "
+        "fit; with soft targets inside the simplex every stationary point is an exact fit",
+    )
+    principle_1a = (False, "the Hessian is singular (H 1 = 0): a minimum is a whole line")
+
+    def value(self, F: Array, Y: Array) -> Array:
+        """Return the losses, shape (B,), by log-sum-exp."""
+        return self.value_and_gradient(F, Y)[0]
+
+    def gradient(self, F: Array, Y: Array) -> Array:
+        """Return q - y, shape (B, n_L)."""
+        return self.value_and_gradient(F, Y)[1]
+
+    def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return both, by one exponential of each output."""
+        F, Y = _rows(F, Y)
+        values, gradients = np.empty(F.shape[0]), np.empty(F.shape)
+        kernels.softmax(F, Y, values, gradients)
+        return values, gradients
+
+    def hessian(self, F: Array, Y: Array) -> Array:
+        """Return diag(q) - q q^T, shape (B, n_L, n_L)."""
+        q, other = _softmax(F)
+        H = -q[:, :, None] * q[:, None, :]
+        n = q.shape[1]
+        H[:, np.arange(n), np.arange(n)] = q * other
+        return np.asarray(H)
+
+    def hessian_sqrt(self, F: Array, Y: Array) -> Array:
+        """Return S = diag(sqrt(q)) - q sqrt(q)^T, shape (B, n_L, n_L)."""
+        return self.curvature_factor(F, np.zeros_like(F))[0]  # S does not depend on targets
+
+    def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:
+        """Return (S, b), b being None if the probability of a true class underflows."""
+        F, Y = _rows(F, Y)
+        S, b = np.empty((*F.shape, F.shape[1])), np.empty(F.shape)
+        beyond = kernels.softmax_factor(F, Y, LARGEST_FACTOR, S, b)
+        return S, None if beyond else b
+
+    def signed_factor(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return (S, ones): the Hessian is positive semi-definite."""
+        return self.hessian_sqrt(F, Y), np.ones_like(F)
+
+    def decision(self, F: Array) -> NDArray[np.int64]:
+        """Return the class of the largest output, shape (B,)."""
+        return np.asarray(F.argmax(axis=1))
+
+    def prepare_targets(self, Y: Any, T: int, n_outputs: int) -> Array:
+        """Return the targets as rows of probabilities, shape (T, n_outputs).
+
+        Parameters
+        ----------
+        Y : array_like, shape (T,) or (T, 1) of labels, or (T, n_outputs) of probabilities
+            Labels are whole numbers 0..n_outputs-1.
+        T : int
+            The number of samples.
+        n_outputs : int
+            The number of classes, 2 at least.
+
+        Raises
+        ------
+        TypeError
+            If the targets are not real numbers.
+        ValueError
+            If there is one output only, the shape is wrong, a label is not a whole number in
+            range, or a row is negative or does not sum to 1; the first bad one is named.
+        """
+        if n_outputs < 2:
+            raise ValueError(
+                "softmax_cross_entropy needs at least 2 outputs, got 1: use the logistic loss"
+            )
+        array = real_array(Y)
+        if array.shape in ((T,), (T, 1)):
+            return _one_hot(array.reshape(T), n_outputs)
+        if array.shape != (T, n_outputs):
+            raise ValueError(
+                f"Y must have shape ({T},) with labels or ({T}, {n_outputs}) with "
+                f"probabilities, got {array.shape}"
+            )
+        return _probabilities(array)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return ``{"name": "softmax_cross_entropy"}``."""
+        return {"name": self.name}
+
+
+class Logistic(Loss):
+    """Logistic loss on independent logits, E = sum_c log(1 + exp(F_c)) - y_c F_c, y 0 or 1.
+
+    Notes
+    -----
+    With the margin m = (2 y - 1) F the Hessian is diag(sigma(m) sigma(-m)); the b with
+    S b = gradient is (1 - 2 y) exp(-m / 2), and counts as missing where it exceeds 1e8.
+    """
+
+    name = "logistic"
+    principle_1 = (
+        False,
+        "with targets 0 and 1 the infimum is not attained: no stationary point, no exact fit",
+    )
+    principle_1a = (True, "vacuous: there is no critical point, and E'' > 0 everywhere")
+
+    def value(self, F: Array, Y: Array) -> Array:
+        """Return the losses, shape (B,)."""
+        return self.value_and_gradient(F, Y)[0]
+
+    def gradient(self, F: Array, Y: Array) -> Array:
+        """Return sigma(F) - y, shape (B, n_L), relatively accurate in the tails."""
+        return self.value_and_gradient(F, Y)[1]
+
+    def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return both, by one exponential of each output."""
+        F, Y = _rows(F, Y)
+        values, gradients = np.empty(F.shape[0]), np.empty(F.shape)
+        kernels.logistic(F, Y, values, gradients)
+        return values, gradients
+
+    def hessian(self, F: Array, Y: Array) -> Array:
+        """Return diag(sigma'(F)), shape (B, n_L, n_L)."""
+        t = np.exp(-np.abs(F))
+        return diagonal(t / (1.0 + t) ** 2)
+
+    def hessian_sqrt(self, F: Array, Y: Array) -> Array:
+        """Return the diagonal S with S S^T the Hessian, shape (B, n_L, n_L)."""
+        t = np.exp(-0.5 * np.abs(F))
+        return diagonal(t / (1.0 + t * t))
+
+    def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:
+        """Return (S, b), b being None where it would exceed 1e8."""
+        S = self.hessian_sqrt(F, Y)
+        m = _margin(F, Y)
+        if (m < -2.0 * np.log(LARGEST_FACTOR)).any():
+            return S, None
+        return S, (1.0 - 2.0 * Y) * np.exp(-0.5 * m)
+
+    def signed_factor(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return (S, ones): the Hessian is positive semi-definite."""
+        return self.hessian_sqrt(F, Y), np.ones_like(F)
+
+    def decision(self, F: Array) -> NDArray[np.int64] | None:
+        """Return 1 where the output is positive, shape (B,); None for several outputs."""
+        return (F[:, 0] > 0.0).astype(np.int64) if F.shape[1] == 1 else None
+
+    def prepare_targets(self, Y: Any, T: int, n_outputs: int) -> Array:
+        """Return the targets 0 and 1 as an array (T, n_outputs) of float64.
+
+        Raises
+        ------
+        TypeError
+            If the targets are not real numbers.
+        ValueError
+            If the shape is wrong or a target is neither 0 nor 1; the first bad one is named.
+        """
+        targets = super().prepare_targets(Y, T, n_outputs)
+        bad = (targets != 0.0) & (targets != 1.0)
+        if bad.any():
+            i, c = (int(k) for k in np.argwhere(bad)[0])
+            raise ValueError(
+                f"Y[{i}, {c}] is {targets[i, c]}; the targets of the logistic loss are 0 or 1"
+            )
+        return targets
+
+    def to_config(self) -> dict[str, Any]:
+        """Return ``{"name": "logistic"}``."""
+        return {"name": self.name}
+
+
+def _rows(F: Array, Y: Array) -> tuple[Array, Array]:
+    """Return outputs and targets as the kernels take them, which read what they are told to."""
+    F, Y = (np.ascontiguousarray(array, dtype=np.float64) for array in (F, Y))
+    if F.ndim != 2 or F.shape != Y.shape or F.shape[1] == 0:
+        raise ValueError(
+            f"outputs F and targets Y must have one shape (B, n_L), got {F.shape} and {Y.shape}: "
+            "prepare_targets makes such targets of labels"
+        )
+    return F, Y
+
+
+def _softmax(F: Array) -> tuple[Array, Array]:
+    """Return q and 1 - q."""
+    rows = np.arange(F.shape[0])
+    first = F.argmax(axis=1)
+    e = np.exp(F - F[rows, first][:, None])
+    others = e.copy()
+    others[rows, first] = 0.0
+    rest = others.sum(axis=1)
+    total = 1.0 + rest
+    complement = total[:, None] - e
+    complement[rows, first] = rest
+    return e / total[:, None], complement / total[:, None]
+
+
+def _margin(F: Array, Y: Array) -> Array:
+    return np.asarray((2.0 * Y - 1.0) * F)
+
+
+def _one_hot(labels: NDArray[Any], n_classes: int) -> Array:
+    """Return the rows of the identity that the labels name."""
+    labels = labels.astype(np.int64) if labels.dtype.kind == "b" else labels
+    bad = (labels < 0) | (labels >= n_classes) | (labels != np.floor(labels))
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise ValueError(
+            f"Y[{i}] is {labels[i]}; labels are whole numbers from 0 to {n_classes - 1}"
+        )
+    out = np.zeros((labels.shape[0], n_classes))
+    out[np.arange(labels.shape[0]), labels.astype(np.int64)] = 1.0
+    return out
+
+
+def _probabilities(array: NDArray[Any]) -> Array:
+    """Return rows of probabilities with sums of exactly about 1."""
+    out = np.array(array, dtype=np.float64, order="C")
+    if (out < 0.0).any():
+        i, c = (int(k) for k in np.argwhere(out < 0.0)[0])
+        raise ValueError(f"Y[{i}, {c}] is {out[i, c]}; probabilities must not be negative")
+    sums = out.sum(axis=1)
+    bad = np.abs(sums - 1.0) > _SUM_TOLERANCE
+    if bad.any():
+        i = int(np.argmax(bad))
+        raise ValueError(
+            f"Y[{i}] sums to {sums[i]}; a row of probabilities must sum to 1 (labels go into "
+            "an array of one dimension)"
+        )
+    out /= sums[:, None]
+    return out

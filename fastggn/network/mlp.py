@@ -1,0 +1,317 @@
+"""Multi-layer perceptrons: widths, activations, bias, and the ordering of the parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.network.activations import Activation, get_activation
+from fastggn.network.conversions import Conversions
+from fastggn.network.initialisation import SCHEMES
+from fastggn.network.workspace import evaluate
+from fastggn.runtime.errors import (
+    as_float_vector,
+    as_real,
+    check_finite,
+    check_positive,
+    unknown_name,
+)
+
+__all__ = ["MLP"]
+
+FloatArray = NDArray[np.float64]
+
+# BLAS counts in 32 bits, and a chunk of sensitivities has up to n_L times 256 columns.
+_WIDEST = 2**22
+
+
+class MLP(Conversions):
+    r"""A multi-layer perceptron F(n_0, ..., n_L).
+
+    Layer l maps phi_{l-1} to phi_l = sigma_l(z_l) with z_l = W_l [phi_{l-1}; 1] for a free bias
+    (a dummy unit feeds 1), W_l phi_{l-1} without bias, and W_l phi_{l-1} - b_l for a fixed one
+    (Shen 2018, Eq. 2). The network holds no weights: they are a vector `theta` of length
+    `n_params`, layers from the input to the output, inside a layer unit by unit, inside a unit
+    its incoming weights and then its free bias. `Conversions` has the methods that exchange
+    networks with other packages.
+
+    Parameters
+    ----------
+    widths : sequence of int
+        n_0 (inputs), the hidden widths, n_L (outputs); at least two, each at least 1.
+    activation : str, Activation, or a sequence of them
+        One for all hidden layers, or one a hidden layer.
+    output_activation : str or Activation
+        The activation of the output layer.
+    bias : {"free", "none"} or sequence of array_like
+        ``"free"``: trained; ``"none"``; or vectors b_1..b_L of shapes (n_l,), held fixed.
+
+    Raises
+    ------
+    TypeError
+        If a width is not an integer.
+    ValueError
+        If a width is below 1, a name is unknown, or a fixed bias has a wrong shape.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> net = fg.MLP((2, 20, 1), activation="tanh")
+    >>> net.n_params
+    81
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int],
+        activation: str | Activation | Sequence[str | Activation] = "tanh",
+        output_activation: str | Activation = "identity",
+        bias: str | Sequence[ArrayLike] = "free",
+    ) -> None:
+        self.widths = _checked_widths(widths)
+        self.n_layers = len(self.widths) - 1
+        self.activations = (
+            *_hidden_activations(activation, self.n_layers - 1),
+            get_activation(output_activation),
+        )
+        self.bias: str | tuple[FloatArray, ...] = _checked_bias(bias, self.widths)
+        dummy = 1 if self.has_free_bias else 0
+        self._shapes = tuple(
+            (self.widths[i + 1], self.widths[i] + dummy) for i in range(self.n_layers)
+        )
+        self.n_params = sum(n * m for n, m in self._shapes)
+
+    @property
+    def n_inputs(self) -> int:
+        """Number of inputs, n_0."""
+        return self.widths[0]
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs, n_L."""
+        return self.widths[-1]
+
+    @property
+    def has_free_bias(self) -> bool:
+        """Whether each layer has a dummy unit whose weights are trained."""
+        return isinstance(self.bias, str) and self.bias == "free"
+
+    @property
+    def layer_shapes(self) -> tuple[tuple[int, int], ...]:
+        """Shapes (n_l, m_l) of the weight matrices, with the bias column where it is free."""
+        return self._shapes
+
+    def __repr__(self) -> str:
+        """Return the call that makes this network."""
+        names = [a.name for a in self.activations]
+        bias = repr(self.bias) if isinstance(self.bias, str) else "<fixed>"
+        return (
+            f"MLP({self.widths}, activation={names[:-1]}, output_activation={names[-1]!r}, "
+            f"bias={bias})"
+        )
+
+    def unpack(self, theta: ArrayLike) -> list[FloatArray]:
+        """Return the weight matrices of `theta` as views.
+
+        Parameters
+        ----------
+        theta : array_like, shape (n_params,)
+
+        Returns
+        -------
+        list of ndarray, shapes (n_l, m_l)
+            Views where `theta` is a float64 array; the last column is the free bias.
+
+        Raises
+        ------
+        TypeError
+            If `theta` does not hold real numbers.
+        ValueError
+            If `theta` has another shape.
+        """
+        vector = as_real("theta", theta)
+        if vector.shape != (self.n_params,):
+            raise ValueError(f"theta must have shape ({self.n_params},), got {vector.shape}")
+        layers, start = [], 0
+        for n, m in self._shapes:
+            layers.append(vector[start : start + n * m].reshape(n, m))
+            start += n * m
+        return layers
+
+    def pack(self, layers: Sequence[ArrayLike]) -> FloatArray:
+        """Return the parameter vector of weight matrices; the inverse of `unpack`.
+
+        Raises
+        ------
+        TypeError
+            If a matrix does not hold real numbers.
+        ValueError
+            If the number of matrices or the shape of one is wrong.
+        """
+        matrices = [as_real(f"W_{number}", w) for number, w in enumerate(layers, start=1)]
+        if len(matrices) != self.n_layers:
+            raise ValueError(f"layers must hold {self.n_layers} matrices, got {len(matrices)}")
+        for number, (w, shape) in enumerate(zip(matrices, self._shapes, strict=True), start=1):
+            if w.shape != shape:
+                raise ValueError(f"W_{number} must have shape {shape}, got {w.shape}")
+        return np.concatenate([w.ravel() for w in matrices])
+
+    def init(
+        self,
+        seed: int | np.random.Generator | None = None,
+        scheme: str = "glorot",
+        scale: float = 1.0,
+    ) -> FloatArray:
+        """Draw initial parameters.
+
+        Parameters
+        ----------
+        seed : int, Generator or None
+            The source of randomness; the same integer gives the same parameters.
+        scheme : {"glorot", "he", "lecun", "nguyen_widrow", "normal"}
+            Glorot uniform, He and LeCun normal (their biases are zero), Nguyen and Widrow (for
+            inputs in [-1, 1]), or independent normal weights and biases.
+        scale : float
+            Factor on every entry; the standard deviation for ``"normal"``.
+
+        Returns
+        -------
+        ndarray, shape (n_params,)
+
+        Raises
+        ------
+        ValueError
+            If the scheme is unknown or the scale is not positive.
+        """
+        if scheme not in SCHEMES:
+            raise unknown_name("scheme", scheme, SCHEMES)
+        factor = check_positive("scale", scale)
+        rng = np.random.default_rng(seed)
+        layers = [
+            SCHEMES[scheme](rng, units, inputs, activation.name, self.has_free_bias)
+            for (units, inputs), activation in zip(
+                zip(self.widths[1:], self.widths[:-1], strict=True), self.activations, strict=True
+            )
+        ]
+        return factor * np.concatenate([w.ravel() for w in layers])
+
+    def predict(self, theta: ArrayLike, X: ArrayLike) -> FloatArray:
+        """Return the outputs of the network.
+
+        Parameters
+        ----------
+        theta : array_like, shape (n_params,)
+        X : array_like, shape (T, n_0), or (n_0,) for one sample
+
+        Returns
+        -------
+        ndarray, shape (T, n_L), or (n_L,)
+
+        Raises
+        ------
+        TypeError
+            If an array does not hold real numbers.
+        ValueError
+            If a shape is wrong or an entry is NaN or infinite.
+        """
+        vector = as_float_vector("theta", theta, self.n_params)
+        inputs = as_real("X", X)
+        single = inputs.ndim == 1
+        inputs = np.ascontiguousarray(np.atleast_2d(inputs))
+        if inputs.ndim != 2 or inputs.shape[1] != self.n_inputs:
+            raise ValueError(f"X must have shape (T, {self.n_inputs}), got {np.shape(X)}")
+        check_finite("X", inputs)
+        outputs = evaluate(self, vector, inputs)
+        return outputs[0] if single else outputs
+
+    def to_config(self) -> dict[str, Any]:
+        """Return a description made of JSON types; `from_config` is its inverse."""
+        bias = self.bias if isinstance(self.bias, str) else [b.tolist() for b in self.bias]
+        return {
+            "widths": list(self.widths),
+            "activations": [a.to_config() for a in self.activations],
+            "bias": bias,
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: Mapping[str, Any], activations: Mapping[str, Activation] | None = None
+    ) -> MLP:
+        """Make the network that `to_config` described.
+
+        Parameters
+        ----------
+        config : mapping
+            With keys ``widths``, ``activations`` (all layers, the output last) and ``bias``.
+        activations : mapping of str to Activation, optional
+            The custom activations by name; a file cannot hold their code.
+
+        Raises
+        ------
+        ValueError
+            If a key is missing, or a custom activation is not given.
+        """
+        missing = {"widths", "activations", "bias"} - set(config)
+        if missing:
+            raise ValueError(f"the network's description lacks {', '.join(sorted(missing))}")
+        layers = [Activation.from_config(a, activations) for a in config["activations"]]
+        return cls(config["widths"], layers[:-1], layers[-1], config["bias"])
+
+
+def _checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
+    """Return the widths as a tuple of positive integers."""
+    if isinstance(widths, (str, bytes)) or not hasattr(widths, "__len__"):
+        raise TypeError(f"widths must be a sequence of integers, not {widths!r}")
+    if len(widths) < 2:
+        raise ValueError(f"widths needs at least n_0 and n_L, got {tuple(widths)}")
+    for position, width in enumerate(widths):
+        if isinstance(width, bool) or not hasattr(width, "__index__"):
+            raise TypeError(f"widths[{position}] must be an integer, got {width!r}")
+        if width < 1:
+            raise ValueError(f"widths[{position}] must be at least 1, got {width}")
+        if width > _WIDEST:
+            raise ValueError(f"widths[{position}] is {width}; at most {_WIDEST} is supported")
+    return tuple(int(width) for width in widths)
+
+
+def _hidden_activations(
+    activation: str | Activation | Sequence[str | Activation], count: int
+) -> tuple[Activation, ...]:
+    """Return one activation a hidden layer."""
+    if isinstance(activation, (str, Activation)):
+        return (get_activation(activation),) * count
+    if not isinstance(activation, Sequence):
+        raise TypeError(
+            "activation must be a name, an Activation or a sequence of them, "
+            f"not {type(activation).__name__}"
+        )
+    listed = tuple(get_activation(a) for a in activation)
+    if len(listed) != count:
+        raise ValueError(
+            f"activation must be one name or one a hidden layer ({count}), got {len(listed)}"
+        )
+    return listed
+
+
+def _checked_bias(
+    bias: str | Sequence[ArrayLike], widths: tuple[int, ...]
+) -> str | tuple[FloatArray, ...]:
+    """Return the bias mode, or the fixed vectors."""
+    if isinstance(bias, str):
+        if bias not in ("free", "none"):
+            raise unknown_name("bias", bias, ("free", "none"))
+        return bias
+    if not isinstance(bias, (Sequence, np.ndarray)):
+        raise TypeError(
+            f'bias must be "free", "none" or a sequence of vectors, not {type(bias).__name__}'
+        )
+    vectors = tuple(bias)
+    if len(vectors) != len(widths) - 1:
+        raise ValueError(f"bias must hold {len(widths) - 1} vectors, got {len(vectors)}")
+    return tuple(
+        as_float_vector(f"bias[{number}]", vector, width)
+        for number, (vector, width) in enumerate(zip(vectors, widths[1:], strict=True))
+    )

@@ -1,0 +1,114 @@
+"""Value, gradient and curvature of a problem's loss on a block of samples."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.network.workspace import Block
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Objective
+
+__all__ = ["Factor", "LossTerms"]
+
+FloatArray = NDArray[np.float64]
+Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
+
+
+# The weights of samples without weights, by the axes of what they multiply.
+_ONES: dict[int, FloatArray] = {axes: np.ones((1,) * axes) for axes in (1, 2, 3)}
+
+
+class LossTerms:
+    """Value, gradient and curvature of the loss on a block, with the weights put in.
+
+    Attributes
+    ----------
+    signed : bool
+        Whether the curvature has signs.
+    identity : bool
+        Whether the factor S of every sample is the identity.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        self._loss = objective.loss
+        self._targets = objective.targets
+        self._weights = objective.weights if objective.weighted else None
+        self._share = 1.0 / objective.n_samples
+        self._exact = objective.curvature == "exact" and not objective.loss.psd_is_exact
+        self.signed = self._exact and not objective.loss.convex
+        self.identity = objective.loss.unit_hessian and not objective.weighted
+
+    def _at(self, block: Block) -> tuple[FloatArray, FloatArray]:
+        return block.outputs, self._targets[block.start : block.stop]
+
+    def _weights_of(self, block: Block, n_axes: int) -> FloatArray:
+        """Return the weights of a block along the first of so many axes."""
+        if self._weights is None:
+            return _ONES[n_axes]
+        return self._weights[block.start : block.stop].reshape(-1, *(1,) * (n_axes - 1))
+
+    def value(self, block: Block) -> float:
+        """Return the weighted sum of the losses; inf or nan where the outputs overflow."""
+        with np.errstate(all="ignore"):
+            # The gradient is asked for next where the block's point is accepted: the exponentials
+            # of a loss on classes serve both.
+            losses, block.loss_gradient = self._loss.value_and_gradient(*self._at(block))
+            if self._weights is not None:
+                losses = self._weights_of(block, 1) * losses
+            return self._share * float(losses.sum())
+
+    def gradient(self, block: Block) -> FloatArray:
+        """Return (w_i / sum w) gradE_i, shape (B, n_L)."""
+        with np.errstate(all="ignore"):
+            share = self._share * self._weights_of(block, 2)
+            return np.asarray(share * self._gradient(block))
+
+    def _gradient(self, block: Block) -> FloatArray:
+        if block.loss_gradient is None:
+            return self._loss.gradient(*self._at(block))
+        return block.loss_gradient
+
+    def hessian(self, block: Block) -> FloatArray:
+        """Return (w_i / sum w) H_E,i, shape (B, n_L, n_L)."""
+        with np.errstate(all="ignore"):
+            share = self._share * self._weights_of(block, 3)
+            return np.asarray(share * self._loss.hessian(*self._at(block)))
+
+    def factor(self, block: Block) -> Factor:
+        """Return (S, b, signs): (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None.
+
+        With the square roots of the weights, but not of 1/T, in S and b.
+        """
+        outputs, targets = self._at(block)
+        with np.errstate(all="ignore"):
+            root = np.sqrt(self._weights_of(block, 3))
+            if self.signed:
+                factors, signs = self._loss.signed_factor(outputs, targets)
+                return root * factors, None, signs
+            if self._exact:
+                return root * self._loss.hessian_sqrt(outputs, targets), None, None
+            factors, b = self._loss.curvature_factor(outputs, targets)
+            if self._weights is None:
+                return factors, b, None
+            return root * factors, None if b is None else root.reshape(-1, 1) * b, None
+
+    def b(self, block: Block) -> FloatArray:
+        """Return b where S is the identity: the gradients."""
+        with np.errstate(all="ignore"):
+            return self._gradient(block)
+
+    @cached_property
+    def n_columns(self) -> int:
+        """Return n_S, the columns of the factor of one sample."""
+        targets = self._targets[:1]
+        outputs = np.zeros_like(targets)
+        if self.signed:
+            return int(self._loss.signed_factor(outputs, targets)[0].shape[2])
+        if self._exact:
+            return int(self._loss.hessian_sqrt(outputs, targets).shape[2])
+        return int(self._loss.curvature_factor(outputs, targets)[0].shape[2])

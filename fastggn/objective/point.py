@@ -1,0 +1,374 @@
+"""The objective at one theta: loss, gradient, and the matrix of its Newton system."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.data.sources import StreamedTargets, as_source
+from fastggn.network.losses.base import Loss
+from fastggn.network.workspace import Block, Plan, WorkspacePool
+from fastggn.objective.jacobian import FactoredJacobian
+from fastggn.objective.loss_terms import Factor, LossTerms
+from fastggn.objective.penalty import Penalty
+from fastggn.objective.samples import Samples
+from fastggn.runtime.comm import SERIAL, Comm
+from fastggn.runtime.threads import pooled
+
+__all__ = ["Linearisation", "Objective", "unweighted_rows"]
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a problem minimises: (1/sum w) sum w_i E(F(x_i), y_i) + l2/2 |theta|^2.
+
+    Attributes
+    ----------
+    plan : Plan
+    samples : Samples
+    targets : ndarray or StreamedTargets, shape (T, n_L)
+    weights : ndarray, shape (T,)
+        T w_i / sum w: exactly 1 where no weights are given. The objective divides by T.
+    weighted : bool
+        Whether weights are given.
+    loss : Loss
+    curvature : {"psd", "exact"}
+    penalty : Penalty
+        l2, and which parameters it counts.
+    comm : Comm
+        The processes that hold samples; plan, samples, targets and weights are this one's.
+    n_samples : int
+        T, of all processes.
+    helpers : Comm
+        Processes that hold the same samples, and divide the work of the dual matrix.
+    """
+
+    plan: Plan
+    samples: Samples
+    targets: FloatArray | StreamedTargets
+    weights: FloatArray
+    weighted: bool
+    loss: Loss
+    curvature: str
+    penalty: Penalty
+    comm: Comm
+    n_samples: int
+    helpers: Comm = SERIAL
+
+    @cached_property
+    def terms(self) -> LossTerms:
+        """The loss on blocks of the samples."""
+        return LossTerms(self)
+
+    @cached_property
+    def gathered(self) -> Objective:
+        """The same with the samples of all ranks in this process; itself in a single one.
+
+        For the dual, whose matrix has a row for each pair of them; collective.
+        """
+        if self.comm.size == 1:
+            return self
+        together, plan = self.comm.concatenate, self.plan
+        inputs, gates = self.samples.read(0, plan.n_samples)
+        targets = together(self.targets[0 : plan.n_samples])
+        all_gates = together(gates) if self.samples.gated else None
+        source = as_source("X", together(inputs))
+        return replace(
+            self,
+            plan=Plan(plan.net, self.n_samples, gated=self.samples.gated),
+            samples=Samples(source, all_gates, targets),
+            targets=targets,
+            weights=together(np.ascontiguousarray(self.weights)),
+            comm=SERIAL,
+            helpers=self.comm,
+        )
+
+
+class _KeptFactor:
+    """The loss's factor of the block that was asked for last, and its b.
+
+    An object of its own: a closure over the linearisation would be a reference cycle, and its
+    workspace would come back only with the next garbage collection.
+    """
+
+    def __init__(self, terms: LossTerms) -> None:
+        self._terms = terms
+        self._block: Block | None = None
+        self._factor: Factor | None = None
+
+    def of(self, block: Block) -> Factor:
+        """Return (S, b, signs) of the block."""
+        if self._factor is None or self._block is not block:
+            self._block, self._factor = block, self._terms.factor(block)
+        return self._factor
+
+    def __call__(self, block: Block) -> FloatArray:
+        """Return S of the block, shape (B, n_L, n_S)."""
+        return self.of(block)[0]
+
+    def b(self, block: Block) -> FloatArray | None:
+        """Return b of the block, shape (B, n_S), None where no finite one exists."""
+        return self._terms.b(block) if self._terms.identity else self.of(block)[1]
+
+
+class Linearisation:
+    """The one weighted, damped, l2-regularised system that every solver answers.
+
+    With A = sqrt(w_i) S_i^T J_i stacked over the samples and D = diag(signs) or I, the system is
+    (A^T D A + mu I) s = A^T b + l2 theta with mu = l2 + damping, and the step is -s. Where the
+    penalty spares the biases, l2 in it is 0 for these: `decay`.
+
+    Attributes
+    ----------
+    theta : ndarray, shape (N,)
+    n_rows, n_params : int
+        M = T n_S and N.
+    own_rows : int
+        The rows of this process, of which vectors over the rows consist.
+    comm : Comm
+    l2 : float
+    decay : float or ndarray, shape (N,)
+    """
+
+    def __init__(self, objective: Objective, theta: FloatArray, spaces: WorkspacePool) -> None:
+        self.theta = theta
+        self._penalty = objective.penalty
+        self._objective = objective
+        self._spaces = spaces
+        self.comm = objective.comm
+        self.n_params = objective.plan.n_params
+        self._terms = objective.terms
+        self._factors = _KeptFactor(self._terms)
+        self._root = float(np.sqrt(1.0 / objective.n_samples))
+        self.rows = FactoredJacobian(
+            objective.plan,
+            objective.samples,
+            theta,
+            None if self._terms.identity else self._factors,
+            self._terms.n_columns,
+            spaces,
+            weight=1.0 / objective.n_samples,
+            isotropic=objective.loss.unit_hessian,
+            comm=objective.comm,
+            helpers=objective.helpers,
+        )
+        self.own_rows = self.rows.n_rows
+        self.n_rows = objective.n_samples * self.rows.n_columns
+
+    def gathered(self) -> Linearisation:
+        """Return the system with the rows of all ranks in this process; collective."""
+        if self.comm.size == 1:
+            return self
+        whole = Linearisation(self._objective.gathered, self.theta, self._spaces)
+        whole.reweigh(self.l2)
+        return whole
+
+    @cached_property
+    @pooled
+    def data_loss(self) -> float:
+        """The weighted mean of the losses; inf or nan where the outputs overflow."""
+        return self.comm.total(sum(self._terms.value(block) for block in self.rows.blocks()))
+
+    @cached_property
+    def loss(self) -> float:
+        """The objective: `data_loss` and l2/2 |theta|^2."""
+        with np.errstate(over="ignore"):
+            return self.data_loss + 0.5 * self._decayed(self.theta)
+
+    @property
+    def l2(self) -> float:
+        """The weight of |theta|^2 / 2."""
+        return self._penalty.l2
+
+    @property
+    def decay(self) -> FloatArray | float:
+        """l2 of each parameter, shape (N,), where not all count in the penalty; else l2."""
+        return self._penalty.each
+
+    def _decayed(self, v: FloatArray) -> float:
+        """Return ``v^T diag(decay) v``."""
+        each = self._penalty.each
+        if isinstance(each, float):
+            return each * float(v @ v)
+        return float(v @ (each * v))
+
+    def reweigh(self, l2: float, relative: FloatArray | None = None) -> None:
+        """Change the weight of |theta|^2 / 2; loss, gradient and system follow, A and b stay.
+
+        `relative`, shape (N,), multiplies it for each parameter.
+        """
+        self._penalty = replace(self._penalty, l2=l2)
+        if relative is not None:
+            self._penalty = replace(self._penalty, counted=relative)
+        self.__dict__.pop("loss", None)
+
+    @cached_property
+    def data_gradient(self) -> FloatArray:
+        """The gradient of `data_loss`, shape (N,)."""
+        return np.asarray(self.rows.pull_back(lambda block: self._terms.gradient(block)[None])[0])
+
+    @property
+    def gradient(self) -> FloatArray:
+        """The gradient of `loss`, shape (N,): a new array."""
+        return self.data_gradient + self.decay * self.theta
+
+    @cached_property
+    @pooled
+    def b(self) -> FloatArray | None:
+        """A vector (M,) with A^T b = `data_gradient`; None where no finite one exists."""
+        out = np.empty(self.own_rows)
+        missing = False
+        for block in self.rows.blocks():
+            part = self._factors.b(block)
+            missing = part is None
+            if part is None:
+                break
+            out[self._slice(block)] = part.ravel()
+        if self.comm.any(missing):
+            return None
+        out *= self._root
+        return out
+
+    @cached_property
+    @pooled
+    def signs(self) -> FloatArray | None:
+        """The diagonal of D (M,): -1, 0 or 1; None for a positive semi-definite curvature."""
+        if not self._terms.signed:
+            return None
+        out = np.empty(self.own_rows)
+        for block in self.rows.blocks():
+            part = self._factors.of(block)[2]
+            assert part is not None
+            out[self._slice(block)] = part.ravel()
+        return out
+
+    def _slice(self, block: Block) -> slice:
+        columns = self.rows.n_columns
+        return slice(block.start * columns, block.stop * columns)
+
+    def matvec(self, v: FloatArray) -> FloatArray:
+        """Return A v, shape (M,), for v of shape (N,)."""
+        return np.asarray(self.rows.products(np.reshape(v, (1, -1)))[0])
+
+    def rmatvec(self, u: FloatArray) -> FloatArray:
+        """Return A^T u, shape (N,), for u of shape (M,)."""
+        return np.asarray(self.rows.transposed_products(np.reshape(u, (1, -1)))[0])
+
+    def gram(self, *, mixed: bool = False) -> FloatArray:
+        """Return A^T D A, shape (N, N): a new symmetric array.
+
+        With `mixed` it is assembled in float32, to about 1e-7 of its largest entries.
+        """
+        return self.rows.gram(self.signs, mixed=mixed)
+
+    def dual_gram(self) -> FloatArray:
+        """Return A A^T, shape (M, M): a new symmetric array; over ranks, of `gathered`."""
+        return self.rows.dual_gram()
+
+    @pooled
+    def bias_columns(self) -> FloatArray:
+        """Return the columns of A that belong to the free biases, shape (M, units)."""
+        parts = []
+        for block in self.rows.blocks():
+            psi = block.sensitivities(self._factors(block))
+            by_sample = psi.reshape(block.n_chunks, psi.shape[1], self.rows.n_columns, -1)
+            rows = by_sample.transpose(0, 3, 2, 1).reshape(-1, psi.shape[1])
+            parts.append(self._root * rows[: block.size * self.rows.n_columns])
+        return np.concatenate(parts)
+
+    def row_blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
+        """Yield (rows of A (r, N), entries of b (r,) or None) in order, r bounded.
+
+        Nothing else may be asked of this object before the last block is consumed.
+        """
+        b = self.b
+        for first, rows in self.rows.row_blocks():
+            yield rows, None if b is None else b[first : first + rows.shape[0]]
+
+    def kronecker_factors(self) -> list[tuple[FloatArray, FloatArray]]:
+        """Return (U_l (n_l, n_l), V_l (m_l, m_l)): A^T A of layer l is close to kron(U_l, V_l)."""
+        return self.rows.kronecker_factors()
+
+    @pooled
+    def curvature_along(self, v: FloatArray) -> FloatArray:
+        """Return S^T d^2 F(theta + t v) / dt^2 with A's weights, shape (M,).
+
+        The right-hand side of geodesic acceleration (Transtrum and Sethna 2012).
+        """
+        out = np.empty(self.own_rows)
+        for block in self.rows.blocks():
+            second = block.second_tangent(np.ascontiguousarray(v))
+            image = self.rows.by_factor("bos,pbo->pbs", block, second[None])
+            out[self._slice(block)] = image.ravel()
+        out *= self._root
+        return out
+
+    def data_residual(self, x: FloatArray) -> FloatArray | None:
+        """Return A^T (b - A x), shape (N,), in one pass; None where no finite b exists.
+
+        Nothing that grows with the samples is held: the residual of a block's rows goes back
+        through the network at once.
+        """
+        direction = np.ascontiguousarray(x).reshape(1, -1)
+        missing = False
+
+        def outer(block: Block) -> FloatArray:
+            nonlocal missing
+            b = self._factors.b(block)
+            if b is None:
+                missing = True
+                return np.zeros((1, *block.outputs.shape))
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction))
+            residual = self._root * b - self._root * image
+            return self.rows.by_factor("bos,pbs->pbo", block, self._root * residual)
+
+        found = self.rows.pull_back(outer)[0]
+        return None if self.comm.any(missing) else np.asarray(found)
+
+    @pooled
+    def _curvature(self, v: FloatArray) -> float:
+        """Return v^T A^T D A v, block by block."""
+        direction = np.ascontiguousarray(v).reshape(1, -1)
+        own = 0.0
+        for block in self.rows.blocks():
+            signs = self._factors.of(block)[2] if self._terms.signed else None
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction)).ravel()
+            image *= self._root
+            own += float(image @ (image if signs is None else signs.ravel() * image))
+        return self.comm.total(own)
+
+    def images(self, v: FloatArray) -> Iterator[FloatArray]:
+        """Yield A v, of this process, in parts; see `fastggn.runtime.threads.pooled`."""
+        direction = np.ascontiguousarray(v).reshape(1, -1)
+        for block in self.rows.blocks():
+            image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction))
+            image *= self._root
+            yield image.ravel()
+
+    def predicted_decrease(self, step: FloatArray) -> float:
+        """Return the decrease of the quadratic model along `step` (N,), at the cost of one J v."""
+        promised = -float(self.gradient @ step)
+        return promised - 0.5 * (self._curvature(step) + self._decayed(step))
+
+
+def unweighted_rows(
+    objective: Objective, theta: FloatArray, spaces: WorkspacePool
+) -> FactoredJacobian:
+    """Return the Jacobian of the outputs: neither the loss nor weights enter it."""
+    return FactoredJacobian(
+        objective.plan,
+        objective.samples,
+        theta,
+        None,
+        objective.plan.n_outputs,
+        spaces,
+        isotropic=True,
+        comm=objective.comm,
+        helpers=objective.helpers,
+    )

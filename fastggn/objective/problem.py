@@ -1,0 +1,403 @@
+"""A training problem: a network, its samples and a loss, and every function of theta."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check_rows
+from fastggn.network.losses import get_loss
+from fastggn.network.losses.base import Loss
+from fastggn.network.mlp import MLP
+from fastggn.network.workspace import Plan, WorkspacePool
+from fastggn.objective.curvature import GGNOperator, HessianOperator, dense_hessian
+from fastggn.objective.jacobian import FactoredJacobian, KhatriRaoJacobian
+from fastggn.objective.layer_blocks import (
+    LayerBlock,
+    layer_blocks,
+    layer_outputs,
+    layer_sensitivities,
+)
+from fastggn.objective.penalty import Penalty, weights_of
+from fastggn.objective.point import Linearisation, Objective, unweighted_rows
+from fastggn.objective.sample_checks import (
+    check_shared,
+    checked_gates,
+    checked_rows,
+    checked_weights,
+    prepared_targets,
+)
+from fastggn.objective.samples import Samples
+from fastggn.runtime.comm import Comm, as_comm
+from fastggn.runtime.errors import as_float_vector, check_positive, checked_flag, unknown_name
+from fastggn.runtime.threads import pooled
+from fastggn.training.glance import Glance
+
+__all__ = ["Problem"]
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+
+class Problem:
+    """Minimise (1/sum w) sum_i w_i E(F(x_i; theta), y_i) + l2/2 |theta|^2 over theta.
+
+    Parameters
+    ----------
+    net : MLP
+        The network F.
+    X : array_like, shape (T, n_0)
+        Samples by rows: an array, ``np.memmap``, or anything with shape, dtype and row slices.
+        Rows of a file (a map, h5py, Zarr, `fastggn.data.open_npy`) are read in every pass.
+    Y : array_like
+        Targets, likewise: shape (T, n_L); (T,) when n_L = 1; or integer labels 0..n_L-1 of shape
+        (T,) for softmax cross-entropy.
+    loss : str or object
+        A name (squared, softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp,
+        huber), a loss object, or an object with value, gradient, hessian and hessian_sqrt.
+    sample_weight : array_like, shape (T,), optional
+        Non-negative weights, not all zero; the objective takes the weighted mean.
+    l2 : float
+        Weight of |theta|^2 / 2.
+    penalize_biases : bool
+        False leaves the free biases out of that penalty, as scikit-learn does.
+    gates : sequence of array_like, shapes (T, n_l), optional
+        0 or 1 for each sample and hidden unit, in place of the hidden activations: phi = a z.
+    curvature : {"psd", "exact"}
+        The loss's curvature in the GGN: positive semi-definite (iteratively reweighted least
+        squares for robust losses), or its own Hessian.
+    comm : mpi4py.MPI.Intracomm, optional
+        The processes that share the samples: each gives its own rows of X, Y, weights and gates
+        (any number, none too), and the same of all else. What is summed over the samples is
+        summed over all ranks, and theta is rank 0's. Arrays by samples (outputs, J v) hold this
+        rank's rows. Every rank must make the same calls.
+
+    Attributes
+    ----------
+    network : MLP
+    loss_function : Loss
+    n_samples, n_outputs, n_params : int
+        T, of all ranks, n_L and N.
+    l2 : float
+    curvature : str
+    comm : Comm
+        The processes that share the samples; one, unless `comm` was given.
+
+    Raises
+    ------
+    TypeError
+        If an array does not hold real numbers, or `net` is not an MLP.
+    ValueError
+        If a shape is wrong, an entry is NaN or infinite (the first one is named), a label is out
+        of range, a weight is negative, all are zero, or a name is unknown. With `comm`, every
+        rank raises where one does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastggn as fg
+    >>> X = np.linspace(-1, 1, 30)[:, None]
+    >>> problem = fg.Problem(fg.MLP((1, 5, 1)), X, np.sin(3 * X))
+    >>> problem.gradient(problem.network.init(seed=0)).shape
+    (16,)
+    """
+
+    def __init__(
+        self,
+        net: MLP,
+        X: Any,
+        Y: Any,
+        loss: str | Loss | Any = "squared",
+        *,
+        sample_weight: ArrayLike | None = None,
+        l2: float = 0.0,
+        penalize_biases: bool = True,
+        gates: Sequence[ArrayLike] | None = None,
+        curvature: str = "psd",
+        comm: Any = None,
+        _chunk: int | None = None,
+    ) -> None:
+        team = as_comm(comm)
+        if not isinstance(net, MLP):
+            raise TypeError(f"net must be an MLP, not {type(net).__name__}")
+        if curvature not in ("psd", "exact"):
+            raise unknown_name("curvature", curvature, ("psd", "exact"))
+        loss_object = get_loss(loss)
+        with team.together():
+            source = as_source("X", X, net.n_inputs, least=0 if team.size > 1 else 1)
+            n_samples = source.shape[0]
+            seen = Glance(n_samples), Glance(n_samples)
+            check_rows("X", source, seen[0].see)
+            targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs, seen[1].see)
+            weights = checked_weights(sample_weight, n_samples)
+            masks = None if gates is None else checked_gates(gates, net, n_samples)
+            l2 = check_positive("l2", l2, zero=True)
+            spare = checked_flag("penalize_biases", penalize_biases) is False
+        terms = {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
+        check_shared(team, net, loss_object, weights, masks, **terms)
+        self._assemble(
+            net,
+            source,
+            targets,
+            weights,
+            masks,
+            loss_object,
+            Penalty(l2, weights_of(net) if spare else None),
+            curvature,
+            _chunk,
+            team,
+        )
+        self._seen = seen
+
+    def _assemble(
+        self,
+        net: MLP,
+        source: SampleSource,
+        targets: FloatArray | StreamedTargets,
+        weights: FloatArray | None,
+        gates: BoolArray | None,
+        loss: Loss,
+        penalty: Penalty,
+        curvature: str,
+        chunk: int | None,
+        comm: Comm,
+    ) -> None:
+        """Set the attributes from checked parts."""
+        self.network = net
+        self.loss_function = loss
+        self.l2 = penalty.l2
+        self.curvature = curvature
+        self.comm = comm
+        counts = comm.gather(source.shape[0])
+        self.n_samples = sum(counts)
+        self._first = sum(counts[: comm.rank])
+        if self.n_samples == 0:
+            raise ValueError("X is empty on every rank of comm")
+        self.n_outputs = net.n_outputs
+        self.n_params = net.n_params
+        self._source = source
+        self._targets = targets
+        self._weights = weights
+        self._gates = gates
+        self._chunk = chunk
+        plan = Plan(net, source.shape[0], gated=gates is not None, chunk=chunk)
+        relative: FloatArray = np.broadcast_to(np.float64(1.0), (source.shape[0],))
+        if weights is not None:
+            # A batch whose weights are all zero contributes nothing.
+            relative = weights / (comm.total(weights.sum()) / self.n_samples or 1.0)
+        samples = Samples(source, gates, targets)
+        held = (plan, samples, targets, relative, weights is not None)
+        self._objective = Objective(*held, loss, curvature, penalty, comm, self.n_samples)
+        self._spaces = WorkspacePool()
+        self._seen = Glance(0), Glance(0)  # nothing: these samples came in no pass over a file
+
+    @property
+    def targets(self) -> FloatArray:
+        """The targets as an array (T, n_L) of float64; one-hot rows for labels.
+
+        Those of a file are read at each access, all of them.
+        """
+        return self._targets if isinstance(self._targets, np.ndarray) else self._targets[:]
+
+    @property
+    def relative_weights(self) -> FloatArray:
+        """The sample weights over their mean, shape (T,): ones where none were given."""
+        return self._objective.weights
+
+    @property
+    def penalize_biases(self) -> bool:
+        """Whether l2 counts all parameters; False where there are free biases that it spares."""
+        return self._objective.penalty.counted is None
+
+    @property
+    def gated(self) -> bool:
+        """Whether 0/1 gates stand in place of the hidden activations."""
+        return self._gates is not None
+
+    def subset(self, rows: ArrayLike) -> Problem:
+        """Return the problem restricted to some samples, its mean taken over these.
+
+        Over ranks, samples count in the ranks' order, and all ranks give the same rows.
+
+        Parameters
+        ----------
+        rows : array_like, shape (B,)
+            Indices of samples, in any order, or a boolean mask of shape (T,).
+
+        Raises
+        ------
+        TypeError
+            If `rows` holds neither integers nor booleans.
+        ValueError
+            If it is empty, or an index is out of range.
+        """
+        index = checked_rows(rows, self.n_samples)
+        if self.comm.size > 1:
+            index = np.where(index < 0, index + self.n_samples, index) - self._first
+            index = index[(index >= 0) & (index < self._source.shape[0])]
+        return self._restricted(index, self.comm)
+
+    def _restricted(self, index: NDArray[np.intp], comm: Comm) -> Problem:
+        """Return the problem of some of this process's samples."""
+        part = object.__new__(Problem)
+        source = as_source("X", self._source.take(index), least=0)
+        part._assemble(
+            self.network,
+            source,
+            self._targets[index],
+            None if self._weights is None else self._weights[index],
+            None if self._gates is None else self._gates[index],
+            self.loss_function,
+            self._objective.penalty,
+            self.curvature,
+            self._chunk,
+            comm,
+        )
+        return part
+
+    def with_l2(self, l2: float) -> Problem:
+        """Return the same problem with another weight of |theta|^2 / 2; the samples are shared.
+
+        Parameters
+        ----------
+        l2 : float
+
+        Raises
+        ------
+        ValueError
+            If it is negative or not finite.
+        """
+        twin = copy.copy(self)
+        twin.reweigh(l2)
+        return twin
+
+    def reweigh(self, l2: float, relative: FloatArray | None = None) -> None:
+        """Change the weight of |theta|^2 / 2 in place, for linearisations made from now on.
+
+        For a run that chooses the weight; `with_l2` leaves the problem as it is. `relative`, shape
+        (N,), multiplies it for each parameter.
+        """
+        self.l2 = check_positive("l2", l2, zero=True)
+        penalty = replace(self._objective.penalty, l2=self.l2)
+        if relative is not None:
+            penalty = replace(penalty, counted=relative)
+        self._objective = replace(self._objective, penalty=penalty)
+
+    def _theta(self, theta: ArrayLike) -> FloatArray:
+        return self.comm.broadcast(as_float_vector("theta", theta, self.n_params))
+
+    def linearise(self, theta: ArrayLike) -> Linearisation:
+        """Return the objective at theta: loss, gradient and Newton system, each when asked for.
+
+        Parameters
+        ----------
+        theta : array_like, shape (N,)
+
+        Raises
+        ------
+        ValueError
+            If theta has a wrong length, or an entry is NaN or infinite.
+        """
+        return Linearisation(self._objective, self._theta(theta), self._spaces)
+
+    def loss(self, theta: ArrayLike) -> float:
+        """Return the objective: the weighted mean of the losses, plus l2/2 |theta|^2.
+
+        Parameters
+        ----------
+        theta : array_like, shape (N,)
+
+        Returns
+        -------
+        float
+            inf or nan where the outputs overflow.
+        """
+        return self.linearise(theta).loss
+
+    def gradient(self, theta: ArrayLike) -> FloatArray:
+        """Return the gradient of the objective, shape (N,) (Shen 2018, Eq. 19, with 1/T)."""
+        return self.linearise(theta).gradient
+
+    def outputs(self, theta: ArrayLike) -> FloatArray:
+        """Return the outputs of the network at all samples, shape (T, n_L)."""
+        return self._outputs(self.linearise(theta))
+
+    @pooled
+    def _outputs(self, lin: Linearisation) -> FloatArray:
+        return np.concatenate([block.outputs for block in lin.rows.blocks()])
+
+    def jacobian(self, theta: ArrayLike) -> KhatriRaoJacobian:
+        """Return the Jacobian of the outputs, an operator of shape (T n_L, N).
+
+        Its transpose with the layer blocks reversed is Shen's P(W) (2018, Eqs. 21-22). Sample
+        weights and l2 do not enter it.
+        """
+        return KhatriRaoJacobian(self._unweighted(theta))
+
+    def _unweighted(self, theta: ArrayLike, objective: Objective | None = None) -> FactoredJacobian:
+        return unweighted_rows(objective or self._objective, self._theta(theta), self._spaces)
+
+    def ggn(self, theta: ArrayLike) -> FloatArray:
+        """Return the generalised Gauss-Newton matrix (1/T) J^T H_E J + l2 I, shape (N, N).
+
+        Weighted as the objective is; H_E is the curvature chosen for the problem (Shen 2018,
+        Eq. 37). Assembled in structured form, without J.
+        """
+        out = self.linearise(theta).gram()
+        out.flat[:: self.n_params + 1] += self._objective.penalty.each
+        return out
+
+    def dual_gram(self, theta: ArrayLike) -> FloatArray:
+        """Return J J^T, shape (T n_L, T n_L): the empirical tangent kernel, without weights."""
+        return self._unweighted(theta, self._objective.gathered).dual_gram()
+
+    def hessian(self, theta: ArrayLike) -> FloatArray:
+        """Return the exact Hessian of the objective, shape (N, N) (Shen 2018, Eqs. 26-28)."""
+        return dense_hessian(self._objective, self.linearise(theta))
+
+    def ggn_operator(self, theta: ArrayLike) -> GGNOperator:
+        """Return the GGN as a scipy ``LinearOperator``; nothing N x N is stored."""
+        return GGNOperator(self.linearise(theta))
+
+    def hessian_operator(self, theta: ArrayLike) -> HessianOperator:
+        """Return the exact Hessian as a scipy ``LinearOperator``; nothing N x N is stored."""
+        return HessianOperator(self._objective, self.linearise(theta))
+
+    def read_samples(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
+        """Return inputs (B, n_0) and gates (B, hidden units), or (0, 0), of samples in a range."""
+        return self._objective.samples.read(start, stop)
+
+    def layer_blocks(self, theta: ArrayLike) -> Iterator[LayerBlock]:
+        """Yield what the layers hold at all samples, block by block, in bounded memory.
+
+        See `fastggn.objective.layer_blocks.LayerBlock`.
+        """
+        return layer_blocks(self._objective, self._unweighted(theta))
+
+    @pooled
+    def layer_outputs(self, theta: ArrayLike) -> list[FloatArray]:
+        """Return Phi_0..Phi_L, samples as columns (Shen 2018, Section 3).
+
+        Returns
+        -------
+        list of ndarray
+            Phi_l of shape (n_l, T), with a last row of ones (the dummy unit) below the output
+            layer where the bias is free.
+        """
+        return layer_outputs(self.linearise(theta).rows)
+
+    @pooled
+    def layer_sensitivities(self, theta: ArrayLike) -> list[FloatArray]:
+        """Return Psi_1..Psi_L, the derivatives of the outputs by the pre-activations.
+
+        Returns
+        -------
+        list of ndarray, shapes (T, n_l, n_L)
+            Psi_l^(i) = d F(x_i) / d z_l, transposed (Shen 2018, Eq. 20).
+        """
+        return layer_sensitivities(self._objective.plan, self.layer_blocks(theta))

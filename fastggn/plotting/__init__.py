@@ -1,1 +1,0 @@
-"""Figures of result objects, drawn with matplotlib (the extra ``plot``)."""

@@ -1,0 +1,274 @@
+"""The ranks of an MPI communicator, and how they end together."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.runtime.comm import Mergeable, Number, as_comm
+
+__all__ = ["MpiComm", "abort_on_error", "world"]
+
+FloatArray = NDArray[np.float64]
+T = TypeVar("T")
+
+# Elements of one message: counts of MPI are C ints, and some libraries multiply them by 8.
+PIECE = 2**28 - 1
+# Seconds that mpiexec is given to pass on the last words of a rank: its end cuts them off.
+LINGER = 1.0
+_TAG = 2718
+
+
+class MpiComm:
+    """The ranks of an mpi4py communicator; buffers only, in pieces below 2^28 elements.
+
+    An exception that nobody catches, on any rank, ends all of them: the interpreter's hook for
+    uncaught exceptions is extended by ``MPI_Abort``.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm
+    """
+
+    def __init__(self, comm: Any) -> None:
+        from mpi4py import MPI
+
+        self._mpi = MPI
+        self._comm = comm
+        self.rank: int = comm.Get_rank()
+        self.size: int = comm.Get_size()
+        node = MPI.Get_processor_name()
+        cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+        places = self.gather((node, cores))
+        nodes = [name for name, _ in places]
+        self._on_node = max(nodes.count(name) for name in nodes)
+        self._on_cores = places.count((node, cores))
+        _extend_excepthook(self)
+
+    def sum(self, array: FloatArray) -> FloatArray:
+        """Reduce to rank 0 and broadcast: MPI does not promise equal bits of an Allreduce."""
+        flat = np.ascontiguousarray(array).reshape(-1)
+        for piece in _pieces(flat):
+            if self.rank == 0:
+                self._comm.Reduce(self._mpi.IN_PLACE, piece, op=self._mpi.SUM, root=0)
+            else:
+                self._comm.Reduce(piece, None, op=self._mpi.SUM, root=0)
+            self._comm.Bcast(piece, root=0)
+        if not np.shares_memory(flat, array):
+            array[...] = flat.reshape(array.shape)
+        return array
+
+    def sum_partials(self, lanes: NDArray[Any]) -> NDArray[Any]:
+        """Return the sum over lanes and ranks in float64, shape (1, n): one lane is sent."""
+        return self.sum(lanes.sum(axis=0, dtype=np.float64, keepdims=True))
+
+    def total(self, value: float) -> float:
+        """Return the sum of a number over the ranks."""
+        return float(self.sum(np.array([value]))[0])
+
+    def norm(self, own: float) -> float:
+        """Return the root of the sum of squares, scaled so that no square overflows."""
+        parts = np.empty(self.size)
+        self._comm.Allgather(np.array([float(own)]), parts)
+        largest = float(parts.max())
+        if largest == 0.0 or not np.isfinite(largest):
+            return largest if not np.isnan(parts).any() else float("nan")
+        return largest * float(np.sqrt(np.sum((parts / largest) ** 2)))
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is set on at least one rank."""
+        return self.total(float(bool(flag))) > 0.0
+
+    def broadcast(self, array: FloatArray) -> FloatArray:
+        """Overwrite a contiguous array with that of rank 0."""
+        for piece in _pieces(array.reshape(-1)):
+            self._comm.Bcast(piece, root=0)
+        return array
+
+    def agree(self, value: T) -> T:
+        """Return the value of rank 0, sent as bytes."""
+        content = np.frombuffer(pickle.dumps(value), dtype=np.uint8).copy()
+        size = np.array([content.size])
+        self._comm.Bcast(size, root=0)
+        if self.rank != 0:
+            content = np.empty(int(size[0]), dtype=np.uint8)
+        self._comm.Bcast(content, root=0)
+        agreed: T = pickle.loads(content.tobytes())  # of this very job
+        return agreed
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks: small ones, sent as bytes."""
+        content = np.frombuffer(pickle.dumps(value), dtype=np.uint8)
+        sizes = np.empty(self.size, dtype=np.int64)
+        self._comm.Allgather(np.array([content.size]), sizes)
+        every = np.empty(int(sizes.sum()), dtype=np.uint8)
+        self._comm.Allgatherv(content, [every, sizes])
+        parts = np.split(every, np.cumsum(sizes)[:-1])
+        return [pickle.loads(part.tobytes()) for part in parts]
+
+    def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
+        """Broadcast the rows of each rank in turn: of any size, in pieces."""
+        counts = self.gather(own.shape[0])
+        out = np.empty((sum(counts), *own.shape[1:]), dtype=own.dtype)
+        first = sum(counts[: self.rank])
+        out[first : first + own.shape[0]] = own
+        flat, width = out.reshape(-1), int(np.prod(own.shape[1:]))
+        edges = np.cumsum([0, *counts]) * width
+        for root in range(self.size):
+            for piece in _pieces(flat[edges[root] : edges[root + 1]]):
+                self._comm.Bcast(piece, root=root)
+        return out
+
+    def span(self, count: int) -> slice:
+        """Return where this rank's rows, `count` of them, lie among those of all ranks."""
+        first = sum(self.gather(count)[: self.rank])
+        return slice(first, first + count)
+
+    def least(self, value: Number) -> Number:
+        """Return the smallest over the ranks, of each entry of an array; NaN if one is NaN."""
+        found: Any = np.min(self.gather(value), axis=0)
+        return float(found) if isinstance(value, float) else np.asarray(found)
+
+    def largest(self, value: Number) -> Number:
+        """Return the largest over the ranks, of each entry of an array; NaN if one is NaN."""
+        found: Any = np.max(self.gather(value), axis=0)
+        return float(found) if isinstance(value, float) else np.asarray(found)
+
+    def unite(self, factor: Mergeable) -> None:
+        """Merge by a binary tree, in the order of the ranks, and broadcast from rank 0."""
+        step = 1
+        merged = factor.packed()
+        while step < self.size:
+            if self.rank % (2 * step) != 0:
+                for piece in _pieces(merged):
+                    self._comm.Send(piece, dest=self.rank - step, tag=_TAG)
+                break
+            if self.rank + step < self.size:
+                other = np.empty_like(merged)
+                for piece in _pieces(other):
+                    self._comm.Recv(piece, source=self.rank + step, tag=_TAG)
+                merged = factor.merged(merged, other)
+            step *= 2
+        factor.load(self.broadcast(merged))
+
+    def memory_share(self, available: int) -> int:
+        """Return the least of all ranks' free bytes, over the ranks that share a node."""
+        return min(self.gather(available)) // self._on_node
+
+    def thread_share(self, cores: int) -> int:
+        """Return `cores` over the ranks that may run on the same ones: all, if each has its own."""
+        return max(1, cores // self._on_cores)
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Raise on every rank where the block raises on one; a rank that was fine names it.
+
+        For blocks that do not communicate, such as checks of arguments.
+        """
+        error: Exception | None = None
+        try:
+            yield
+        except Exception as raised:
+            error = raised
+        found = self.gather(None if error is None else f"{type(error).__name__}: {error}")
+        if error is not None:
+            raise error
+        for rank, message in enumerate(found):
+            if message is not None:
+                raise ValueError(f"rank {rank}: {message}")
+
+    def abort(self, code: int) -> None:
+        """End all ranks, with this exit code."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        time.sleep(LINGER)
+        self._comm.Abort(code)
+
+
+def _pieces(flat: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    for start in range(0, flat.size, PIECE):
+        yield flat[start : start + PIECE]
+
+
+def _extend_excepthook(comm: MpiComm) -> None:
+    """Let an uncaught exception end all ranks, once it has been reported as ever."""
+    before = sys.excepthook
+    if getattr(before, "ends_all_ranks", False):
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        print(f"fastggn: rank {comm.rank} of {comm.size} failed; all ranks end", file=sys.stderr)
+        before(kind, error, trace)
+        comm.abort(1)
+
+    hook.ends_all_ranks = True  # type: ignore[attr-defined]
+    sys.excepthook = hook
+
+
+def world() -> Any:
+    """Return mpi4py's communicator of all processes; this initialises MPI.
+
+    Raises
+    ------
+    ImportError
+        If mpi4py or the MPI library is missing; the message names the extra.
+    """
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:
+        raise ImportError(
+            f'MPI needs mpi4py and an MPI library: pip install "fastggn[mpi]" ({error})'
+        ) from error
+    return MPI.COMM_WORLD
+
+
+@contextlib.contextmanager
+def abort_on_error(
+    comm: Any, report: Callable[[BaseException], int] | None = None
+) -> Iterator[None]:
+    """End all ranks when one of them leaves the block by an exception.
+
+    Without it a rank that fails leaves the others waiting for it. An exception that nobody
+    catches has the same effect once a `Problem` was made with ``comm=``; this also covers what
+    comes before, and ``sys.exit`` with a code other than 0.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Intracomm or Comm
+    report : callable, optional
+        Prints the exception and returns the exit code; by default a traceback, and 1.
+
+    Examples
+    --------
+    >>> from fastggn.parallel import abort_on_error
+    >>> with abort_on_error(None):
+    ...     pass
+    """
+    team = as_comm(comm)
+    try:
+        yield
+    except BaseException as error:
+        if not isinstance(team, MpiComm) or _is_success(error):
+            raise
+        team.abort((report or _print_traceback)(error) or 1)
+
+
+def _is_success(error: BaseException) -> bool:
+    return isinstance(error, SystemExit) and error.code in (None, 0)
+
+
+def _print_traceback(error: BaseException) -> int:
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    traceback.print_exception(type(error), error, error.__traceback__)
+    return 1

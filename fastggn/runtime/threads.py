@@ -1,0 +1,254 @@
+"""One budget of threads for the compiled kernels and for BLAS.
+
+The only pool is Numba's. BLAS runs at one thread, inside Numba's workers or beside them: two
+pools that alternate spin on each other's cores (see ``docs/decisions``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, ParamSpec, TypeVar
+
+import numba
+
+# SciPy's BLAS, which the kernels call, must be loaded before the libraries are listed.
+import scipy.linalg.cython_blas  # noqa: F401
+import threadpoolctl
+
+from fastggn.runtime.errors import FastGGNWarning
+
+__all__ = [
+    "max_threads",
+    "one_pool",
+    "pooled",
+    "thread_count",
+    "threading_layer",
+    "threads",
+    "workers",
+    "workers_for",
+]
+
+# Operations below which a pass runs on the calling thread, some 40 microseconds: waking the workers
+# costs as much, and on a shared machine a barrier can cost a time slice.
+_WORTH_SHARING = 4e6
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class _SingleThreadedBlas:
+    """Limits BLAS to one thread while at least one caller is inside; counts its callers."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._callers = 0
+        self._libraries: list[Any] | None = None
+        self._saved: list[int] = []
+
+    def enter(self) -> None:
+        with self._lock:
+            self._callers += 1
+            if self._callers == 1:
+                if self._libraries is None:
+                    found = threadpoolctl.ThreadpoolController().select(user_api="blas")
+                    self._libraries = list(found.lib_controllers)
+                self._saved = [library.num_threads for library in self._libraries]
+                self._set([1] * len(self._saved))
+
+    def leave(self) -> None:
+        with self._lock:
+            self._callers -= 1
+            if self._callers == 0:
+                self._set(self._saved)
+
+    def _set(self, counts: list[int]) -> None:
+        """Set the threads of each library; called under the lock.
+
+        From release 3.7 on, threadpoolctl lets only the Python thread that set a limit first
+        change it, and ignores all others in silence. Here the last caller to leave restores
+        what the first one set, whichever threads they are, so control is taken each time.
+        """
+        for library, count in zip(self._libraries or [], counts, strict=True):
+            release = getattr(library, "clear_controlling_thread", None)
+            if release is not None:
+                release(force=True)
+            library.set_num_threads(count)
+            if release is not None:
+                release(force=True)
+            if library.num_threads != count:
+                raise RuntimeError(
+                    f"BLAS {library.internal_api} {library.version} keeps {library.num_threads} "
+                    f"threads where {count} were set: another part of the program controls it"
+                )
+
+
+class _Inside(threading.local):
+    """Whether this Python thread is inside `one_pool`."""
+
+    pool = False
+
+
+_blas = _SingleThreadedBlas()
+_kernel_lock = threading.RLock()
+_inside = _Inside()
+
+
+def threading_layer() -> str | None:
+    """Return Numba's threading layer (``"omp"``, ``"tbb"``, ``"workqueue"``), None before use."""
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return None
+
+
+def _settle_layer() -> str | None:
+    """Return the threading layer, chosen now: any other one where that asked for is absent."""
+    layer = threading_layer()
+    if layer is None and not numba.config.DISABLE_JIT:
+        wanted = numba.config.THREADING_LAYER
+        try:
+            numba.get_num_threads()
+        except ValueError as error:
+            if str(wanted).lower() not in ("tbb", "omp", "safe", "threadsafe", "forksafe"):
+                raise  # no layer at all, or a name that is none
+            numba.config.THREADING_LAYER = "default"
+            numba.get_num_threads()
+            reason = str(error).splitlines()[0]
+            warnings.warn(
+                f"threading layer {wanted!r} cannot be loaded ({reason}): "
+                f"{threading_layer()!r} is used in its place",
+                FastGGNWarning,
+                stacklevel=3,
+            )
+        layer = threading_layer()
+    return layer
+
+
+@contextlib.contextmanager
+def one_pool() -> Iterator[None]:
+    """Hold BLAS at one thread, and keep other Python threads out where the layer demands it.
+
+    Numba's ``workqueue`` layer aborts the process when two Python threads enter kernels at the
+    same time, so calls take turns there, and until the layer is known. A Python thread that is
+    inside already has all of it.
+    """
+    if _inside.pool:
+        yield
+        return
+    serialise = _settle_layer() in (None, "workqueue")
+    with _kernel_lock if serialise else contextlib.nullcontext():
+        _blas.enter()
+        _inside.pool = True
+        try:
+            yield
+        finally:
+            _inside.pool = False
+            _blas.leave()
+
+
+def pooled(method: Callable[P, R]) -> Callable[P, R]:
+    """Run a function inside `one_pool`."""
+
+    @functools.wraps(method)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
+        if _inside.pool:
+            return method(*args, **kwargs)
+        with one_pool():
+            return method(*args, **kwargs)
+
+    return wrapper
+
+
+class _CallingThread:
+    """A context in which the kernels run on the calling thread alone."""
+
+    __slots__ = ("_count",)
+
+    def __enter__(self) -> None:
+        self._count = numba.get_num_threads()
+        if self._count > 1:
+            numba.set_num_threads(1)
+
+    def __exit__(self, *error: object) -> None:
+        if self._count > 1:
+            numba.set_num_threads(self._count)
+
+
+_all_workers = contextlib.nullcontext()
+
+
+def workers_for(operations: float) -> AbstractContextManager[None]:
+    """Use all workers inside the block, or the calling thread alone where the work is small.
+
+    The results do not depend on it: the partition of the work does not.
+
+    Parameters
+    ----------
+    operations : float
+        Floating-point operations of the block, roughly.
+    """
+    return _all_workers if operations >= _WORTH_SHARING else _CallingThread()
+
+
+def workers() -> int:
+    """Return how many workers a kernel that is called now runs on."""
+    return int(numba.get_num_threads())
+
+
+def max_threads() -> int:
+    """Return the largest thread count that `threads` accepts (NUMBA_NUM_THREADS)."""
+    return int(numba.config.NUMBA_NUM_THREADS)
+
+
+def thread_count() -> int:
+    """Return the number of threads that the kernels use in this Python thread."""
+    _settle_layer()
+    return int(numba.get_num_threads())
+
+
+@contextlib.contextmanager
+def threads(n: int | None = None) -> Iterator[None]:
+    """Use `n` threads inside the block, and restore the setting on exit.
+
+    The kernels run on `n` workers of Numba's pool; BLAS runs at one thread. The setting holds
+    for the calling Python thread, as ``numba.set_num_threads`` does.
+
+    Parameters
+    ----------
+    n : int or None
+        The number of threads, 1 to ``NUMBA_NUM_THREADS``; None keeps the present number.
+
+    Raises
+    ------
+    TypeError
+        If `n` is not an integer.
+    ValueError
+        If `n` is below 1 or above ``NUMBA_NUM_THREADS``.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> with fg.threads(1):
+    ...     pass
+    """
+    if n is not None:
+        if isinstance(n, bool) or not hasattr(n, "__index__"):
+            raise TypeError(f"the number of threads must be an integer, not {n!r}")
+        if not 1 <= n <= max_threads():
+            raise ValueError(
+                f"the number of threads must lie in 1..{max_threads()} "
+                f"(NUMBA_NUM_THREADS, set before the first import), got {n}"
+            )
+    with one_pool():
+        previous = numba.get_num_threads()
+        if n is not None:
+            numba.set_num_threads(int(n))
+        try:
+            yield
+        finally:
+            numba.set_num_threads(previous)

@@ -1,0 +1,112 @@
+"""Sums over the eigenvalues of the curvature, from the factor that a solver has at hand.
+
+The evidence of a regularised problem needs two of them, for the eigenvalues ``g`` of ``A^T A``
+and ``mu > 0``: the effective number of parameters ``sum g / (g + mu)`` and the determinant of
+``A^T A + mu I``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from scipy.linalg import lapack
+
+from fastggn.runtime.threads import one_pool
+from fastggn.solvers.base import FloatArray
+from fastggn.solvers.cholesky_in_place import CholeskyFactor
+
+__all__ = [
+    "LEAST_RCOND",
+    "CurvatureSums",
+    "SumsState",
+    "sums_of_eigenvalues",
+    "sums_of_factor",
+    "sums_of_spectrum",
+]
+
+# Rounding moves each eigenvalue by about eps times the largest, and so its share g / (g + mu) by
+# eps / rcond: below this a factor counts no parameters to six digits.
+LEAST_RCOND = 1e-10
+
+
+@dataclass(frozen=True)
+class CurvatureSums:
+    """Two sums over the N eigenvalues g of ``A^T A``, for one mu.
+
+    Attributes
+    ----------
+    effective : float
+        ``sum g / (g + mu)``: N less mu times the trace of ``(A^T A + mu I)^-1``.
+    log_determinant : float
+        ``sum log(g + mu)``.
+    held : ndarray, shape (N,), or None
+        Where mu differs between the parameters: ``mu_j`` times the diagonal of
+        ``(A^T A + diag(mu))^-1``, between 0 and 1. What of a parameter the samples determine is
+        the rest, and `effective` is the sum of that.
+    """
+
+    effective: float
+    log_determinant: float
+    held: FloatArray | None = field(default=None, compare=False)
+
+
+@runtime_checkable
+class SumsState(Protocol):
+    """The state of a solver that has a factor, from which it can sum."""
+
+    def sums(self) -> CurvatureSums | None:
+        """Return the sums at ``mu = l2``; None where the factor is not accurate enough."""
+
+
+def sums_of_eigenvalues(values: FloatArray, n_params: int, mu: float) -> CurvatureSums:
+    """Return the sums over the eigenvalues given, and zeros for the rest of `n_params`."""
+    effective = float(np.sum(values / (values + mu)))
+    rest = (n_params - values.size) * float(np.log(mu))
+    return CurvatureSums(effective, float(np.sum(np.log(values + mu))) + rest)
+
+
+def sums_of_spectrum(s: FloatArray, vt: FloatArray, mu: FloatArray, unit: float) -> CurvatureSums:
+    """Return the sums at ``diag(mu)`` from the singular values of ``A diag(sqrt(unit / mu))``.
+
+    Parameters
+    ----------
+    s, vt : ndarray, shapes (k,), (k, N)
+    mu : ndarray, shape (N,)
+    unit : float
+        What the columns are scaled to.
+    """
+    found = sums_of_eigenvalues(s**2, mu.size, unit)
+    held = 1.0 - np.einsum("kj,k->j", vt**2, s**2 / (s**2 + unit))
+    log_determinant = found.log_determinant + float(np.sum(np.log(mu / unit)))
+    return CurvatureSums(found.effective, log_determinant, np.clip(held, 0.0, 1.0))
+
+
+def sums_of_factor(factor: CholeskyFactor, n_params: int, mu: FloatArray | float) -> CurvatureSums:
+    """Return the sums from the factor of ``A^T A + mu I`` or of ``A A^T + mu I``; it is lost.
+
+    Both matrices have the same eigenvalues but for zeros. The trace of the inverse is
+    ``|L^-1|_F^2``; the inverse takes the place of L, at the price of the factorisation again.
+    For mu of shape (N,) the factor is that of ``A^T A + diag(mu)``, and the sums of the squares
+    in each column of ``L^-1`` are the diagonal of its inverse.
+    """
+    triangle = factor.factor
+    size = triangle.shape[0]
+    log_determinant = 2.0 * float(np.sum(np.log(triangle.diagonal())))
+    # LAPACK sees the transposed array: its upper triangle. One thread, for equal bits with any
+    # number of them.
+    with one_pool():
+        inverse, info = lapack.dtrtri(triangle.T, lower=0, overwrite_c=1)
+    if info:
+        raise np.linalg.LinAlgError(f"dtrtri failed with info {info}")
+    lower = inverse.T
+    if isinstance(mu, np.ndarray):
+        diagonal = np.zeros(size)
+        for i in range(size):
+            diagonal[: i + 1] += lower[i, : i + 1] ** 2
+        held = mu * diagonal
+        return CurvatureSums(float(np.sum(1.0 - held)), log_determinant, held)
+    trace = sum(float(row @ row) for row in (lower[i, : i + 1] for i in range(size)))
+    rest = (n_params - size) * float(np.log(mu))
+    return CurvatureSums(size - mu * trace, log_determinant + rest)

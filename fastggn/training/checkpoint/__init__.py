@@ -1,0 +1,1 @@
+"""A run as a file from which it can go on."""

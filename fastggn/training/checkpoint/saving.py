@@ -1,0 +1,382 @@
+"""Checkpoints of a run: when they are written, and how a run goes on from one."""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import re
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numba
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from fastggn.runtime.comm import Comm, comm_of
+from fastggn.runtime.errors import CheckpointWarning, as_float_vector
+from fastggn.runtime.signals import deferred_stops
+from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
+from fastggn.training.checkpoint.identity import compare_identities, run_identity
+from fastggn.training.options import Options
+from fastggn.training.result import STATUSES
+from fastggn.training.resumable import State, Stateful
+from fastggn.training.step import Verdict
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Linearisation
+    from fastggn.objective.problem import Problem
+    from fastggn.runtime.atomic_files import PathLike
+    from fastggn.training.history import Journal
+
+__all__ = [
+    "Checkpointing",
+    "Interval",
+    "Saver",
+    "Start",
+    "check_checkpoint",
+    "locked",
+    "make_saver",
+    "run_identity",
+]
+
+DEFAULT_EVERY = "5min"
+UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
+# The loss at the checkpoint's theta is recomputed: beyond this it is another function.
+SAME_LOSS = 1e-6
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The least distance between two checkpoints: iterations, or seconds."""
+
+    iterations: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, value: int | str | None) -> Interval:
+        """Return the interval that an integer (iterations) or a text such as "5min" names.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If it is neither.
+        """
+        valid = "an integer (iterations) or a time such as '30s', '5min' or '2h'"
+        if value is None:
+            value = DEFAULT_EVERY
+        if isinstance(value, str):
+            match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|h|)\s*", value)
+            if match is None or (not match[2] and "." in match[1]):
+                raise ValueError(f"checkpoint_every must be {valid}, got {value!r}")
+            if match[2]:
+                return cls(seconds=float(match[1]) * UNITS[match[2]])
+            value = int(match[1])
+        if isinstance(value, bool) or not hasattr(value, "__index__"):
+            raise TypeError(f"checkpoint_every must be {valid}, not {value!r}")
+        if value < 1:
+            raise ValueError(f"checkpoint_every must be at least 1 iteration, got {value}")
+        return cls(iterations=int(value))
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """The checked arguments `checkpoint`, `checkpoint_every` and `resume` of `train`."""
+
+    file: CheckpointFile
+    every: Interval
+    resume: bool
+    n_params: int
+
+
+def check_checkpoint(
+    problem: Problem,
+    checkpoint: PathLike | None,
+    checkpoint_every: int | str | None,
+    resume: bool,
+) -> Checkpointing | None:
+    """Return the arguments checked, None without a checkpoint; the file is that of rank 0.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is not valid, or goes only with `checkpoint`.
+    CheckpointError
+        If a fresh run would replace a file that is no checkpoint, or another run is using it.
+    OSError
+        If the file could not be written.
+    """
+    if checkpoint is None:
+        for name, given in (("checkpoint_every", checkpoint_every is not None), ("resume", resume)):
+            if given:
+                raise ValueError(f"{name} goes with checkpoint: name the file")
+        return None
+    every = Interval.parse(checkpoint_every)
+    file = CheckpointFile(checkpoint)
+    comm = comm_of(problem)
+    with comm.together():
+        if comm.rank == 0:
+            # Before a file of another run is touched; `locked` takes the lock again.
+            with file.locked():
+                # theta, up to three vectors of a method, and the history.
+                file.prepare(32 * problem.n_params + 65536, replace=not resume)
+    return Checkpointing(file, every, bool(resume), problem.n_params)
+
+
+@contextlib.contextmanager
+def locked(plan: Checkpointing | None, comm: Comm) -> Iterator[None]:
+    """Keep other runs from the checkpoint for as long as the block lasts.
+
+    Raises
+    ------
+    CheckpointError
+        On all ranks, if another run is using it.
+    """
+    if plan is None:
+        yield
+        return
+    with contextlib.ExitStack() as held:
+        with comm.together():
+            if comm.rank == 0:
+                held.enter_context(plan.file.locked())
+        yield
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a run begins, or goes on: theta, and for a resumed run what the loop knew there."""
+
+    theta: NDArray[np.float64]
+    resumed: bool = False
+    initial_loss: float | None = None
+    verdict: Verdict | None = None
+    settled: bool = False
+
+
+def make_saver(
+    problem: Problem,
+    options: Options,
+    plan: Checkpointing | None,
+    seed: Any,
+    theta0: NDArray[np.float64] | None,
+    parts: Mapping[str, Stateful],
+    journal: Journal,
+) -> Saver:
+    """Return what saves a run; see `FileSaver` and `run_identity`."""
+    if plan is None:
+        return Saver()
+    identity = run_identity(problem, options, seed, theta0)
+    return FileSaver(plan, identity, parts, journal, comm_of(problem))
+
+
+class Saver:
+    """Keeps the state between two iterations, so that the run can go on from there: here, not."""
+
+    unsaved = ""
+
+    def resume(self) -> Start | None:
+        """Restore the parts of the run, and return where it goes on; None for a fresh one."""
+        return None
+
+    def begin(self, point: Linearisation, initial_loss: float) -> None:
+        """Take the loss at theta0, and compare the one at a resumed point with that of then."""
+
+    def note(self, point: Linearisation, verdict: Verdict | None) -> None:
+        """Keep the state at the end of an iteration; write it where that is due."""
+
+    def settle(self) -> None:
+        """Take note that the last verdict is final: there is no way to a lower loss."""
+
+    def finish(self, verdict: Verdict | None) -> None:
+        """Write what has not been written; `verdict` is None where an exception ends the run."""
+
+
+class FileSaver(Saver):
+    """Saves a run to its checkpoint file.
+
+    The state is taken between two iterations, where it costs a few references; what is written,
+    at the end and after an interrupt too, is always the state of such a moment. A save that
+    fails is a `CheckpointWarning`: the run goes on, and the next save is tried.
+
+    Of several ranks, which all hold this state, rank 0 reads and writes.
+
+    Parameters
+    ----------
+    plan : Checkpointing
+        File, interval, and whether to resume.
+    identity : dict
+        What must be the same in a resumed run.
+    parts : mapping of str to Stateful
+        The parts of the run that carry something from one iteration to the next.
+    journal : Journal
+        The history.
+    comm : Comm
+        The ranks.
+    """
+
+    def __init__(
+        self,
+        plan: Checkpointing,
+        identity: dict[str, Any],
+        parts: Mapping[str, Stateful],
+        journal: Journal,
+        comm: Comm,
+    ) -> None:
+        self._comm = comm
+        self._file = plan.file
+        self._every = plan.every
+        self._resume = plan.resume
+        self._n_params = plan.n_params
+        self._identity = identity
+        self._parts = parts
+        self._journal = journal
+        self._initial_loss = np.nan
+        self._expected: float | None = None
+        self._snapshot: State | None = None
+        self._stale = False  # whether the snapshot is not in the file
+        self._written_at = time.monotonic()
+        self._written_count = 0
+        self.unsaved = ""
+
+    def resume(self) -> Start | None:
+        """Restore the parts of the run, and return where it goes on; None for a fresh one.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is damaged in both generations, or of another run.
+        """
+        content = None
+        with self._comm.together(), self._complete():
+            if self._resume and self._comm.rank == 0:
+                content = self._file.load()
+            if content is not None:
+                compare_identities(self._file.path, content["identity"], self._identity)
+        content = self._comm.agree(content)
+        if content is None:
+            return None
+        with self._complete():
+            start = self._restore(content)
+        self._written_count = len(self._journal.records)
+        return start
+
+    @contextlib.contextmanager
+    def _complete(self) -> Iterator[None]:
+        """Say of which file a part is missing or wrong."""
+        try:
+            yield
+        except CheckpointError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{self._file.path}: the checkpoint lacks a part or has a wrong one ({error!r})"
+            ) from error
+
+    def _restore(self, content: State) -> Start:
+        for name, part in self._parts.items():
+            part.restore(content["parts"][name])
+        self._journal.restore(content["history"])
+        verdict = content["verdict"]
+        if verdict is not None:
+            verdict = Verdict(verdict["status"], str(verdict["message"]))
+            if verdict.status not in STATUSES:
+                raise ValueError(f"unknown status {verdict.status!r}")
+        self._expected = float(content["loss"])
+        return Start(
+            theta=as_float_vector("theta", content["theta"], self._n_params),
+            resumed=True,
+            initial_loss=float(content["initial_loss"]),
+            verdict=verdict,
+            settled=bool(content["settled"]),
+        )
+
+    def begin(self, point: Linearisation, initial_loss: float) -> None:
+        """Take the loss at theta0, and compare the one at a resumed point with that of then.
+
+        Raises
+        ------
+        CheckpointError
+            If the loss is another one altogether: the code of the network or loss has changed.
+        """
+        self._initial_loss = initial_loss
+        expected, loss = self._expected, float(point.loss)
+        if expected is None or loss == expected or not (np.isfinite(expected) or np.isfinite(loss)):
+            return
+        if not abs(loss - expected) <= SAME_LOSS * abs(expected):
+            raise CheckpointError(
+                f"{self._file.path}: the loss at its theta is {loss:.17g} here and was "
+                f"{expected:.17g} there: the code of the network or of the loss has changed"
+            )
+        warnings.warn(
+            f"the loss at the checkpoint's theta differs in its last digits ({loss:.17g} here, "
+            f"{expected:.17g} there): another machine or other libraries; the run goes on, but "
+            "not bit for bit",
+            CheckpointWarning,
+            stacklevel=4,
+        )
+
+    def note(self, point: Linearisation, verdict: Verdict | None) -> None:
+        """Keep the state at the end of an iteration; write it where that is due."""
+        self._snapshot = {
+            "theta": point.theta,
+            "loss": float(point.loss),
+            "initial_loss": self._initial_loss,
+            "verdict": None if verdict is None else asdict(verdict),
+            "settled": False,
+            "count": len(self._journal.records),
+            "parts": {name: part.state() for name, part in self._parts.items()},
+        }
+        self._stale = True
+        if self._due():
+            self._write()
+
+    def settle(self) -> None:
+        """Take note that the last verdict is final: there is no way to a lower loss."""
+        if self._snapshot is not None:
+            self._snapshot["settled"] = self._stale = True
+
+    def _due(self) -> bool:
+        if self._every.iterations is not None:
+            return len(self._journal.records) - self._written_count >= self._every.iterations
+        return time.monotonic() - self._written_at >= (self._every.seconds or 0.0)
+
+    def _write(self) -> None:
+        if self._snapshot is None or not self._stale or self._comm.rank > 0:
+            return
+        snapshot = dict(self._snapshot)
+        count = snapshot.pop("count")
+        content = {
+            **snapshot,
+            "history": self._journal.columns(count),
+            "identity": self._identity,
+            "versions": _versions(),
+        }
+        self._written_at, self._written_count = time.monotonic(), count
+        try:
+            with deferred_stops():
+                self._file.save(content)
+                self._stale, self.unsaved = False, ""
+        except OSError as error:
+            self.unsaved = f"the checkpoint could not be written: {error}"
+            warnings.warn(self.unsaved, CheckpointWarning, stacklevel=5)
+
+    def finish(self, verdict: Verdict | None) -> None:
+        """Write what has not been written; `verdict` is None where an exception ends the run."""
+        try:
+            self._write()
+        except KeyboardInterrupt:  # held off until the file was there
+            if verdict is None or verdict.status != "interrupted":
+                raise
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "numba": numba.__version__,
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }

@@ -1,0 +1,1 @@
+"""What accepts a step, adapts the damping or the radius, and ends a run."""

@@ -1,0 +1,217 @@
+"""Leave a strict saddle at which a method has settled: by negative curvature, or by noise."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
+from fastggn.training.methods.newton import DENSE_LIMIT
+from fastggn.training.step import Counts, Move, norm
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Linearisation
+    from fastggn.objective.problem import Problem
+
+__all__ = ["Escape", "NegativeCurvature", "Noise", "lanczos_ends", "lowest_eigenpair"]
+
+Vector = NDArray[np.float64]
+# An eigenvalue above minus this share of the largest is not negative but rounding.
+FLAT = 1e-10
+# A loss below this share of the first one is an exact fit: there is nothing to leave for.
+EXACT_FIT = 1e-12
+# Along d the loss must fall by this share of what the curvature promises, |v| t^2 / 2.
+SUFFICIENT = 0.1
+FIRST_LENGTH = 1e-2
+# Noise: length of the perturbation over 1 + |theta|, tries, gradient steps a try, and the
+# relative decrease of the loss that proves the point was no minimum.
+NOISE_LENGTH = 1e-2
+NOISE_TRIES = 3
+NOISE_STEPS = 200
+NOISE_DECREASE = 1e-6
+
+
+class Escape(Protocol):
+    """A way out of a stationary point that is no minimum."""
+
+    def leave(self, point: Linearisation) -> Move | None:
+        """Return a move to a lower loss, or None where none was found."""
+
+
+def lowest_eigenpair(
+    problem: Problem, theta: Vector, rng: np.random.Generator
+) -> tuple[float, Vector, float]:
+    """Return the lowest Hessian eigenvalue, its unit vector, and the largest modulus.
+
+    Dense up to `DENSE_LIMIT` parameters, by Lanczos iteration on Hessian products above.
+
+    Parameters
+    ----------
+    problem : Problem
+        Whose Hessian is taken.
+    theta : (N,) ndarray
+        Where.
+    rng : Generator
+        Starts the Lanczos iteration.
+    """
+    if problem.n_params <= DENSE_LIMIT:
+        values, vectors = np.linalg.eigh(problem.hessian(theta))
+        return float(values[0]), vectors[:, 0], float(np.max(np.abs(values)))
+    values, vectors, largest = lanczos_ends(problem.hessian_operator(theta), rng)
+    if len(values) == 0:
+        return 0.0, np.zeros(problem.n_params), largest
+    return float(values[0]), vectors[:, 0], largest
+
+
+def lanczos_ends(
+    operator: LinearOperator,
+    rng: np.random.Generator,
+    count: int = 1,
+    tol: float = 1e-4,
+    basis: int | None = None,
+) -> tuple[Vector, Vector, float]:
+    """Return the lowest Ritz values that converged, their vectors, and the largest modulus.
+
+    Parameters
+    ----------
+    operator : LinearOperator
+        Symmetric, shape (N, N).
+    rng : Generator
+        Starts the iteration.
+    count : int
+        How many values at the lower end, below N.
+    tol : float
+        Their relative accuracy.
+    basis : int, optional
+        How many vectors are kept between restarts.
+    """
+    start = rng.standard_normal(operator.shape[0])
+    largest = eigsh(operator, k=1, which="LM", v0=start, tol=1e-2, return_eigenvectors=False)
+    try:
+        values, vectors = eigsh(operator, k=count, which="SA", v0=start, tol=tol, ncv=basis)
+    except ArpackNoConvergence as stopped:
+        values, vectors = stopped.eigenvalues, stopped.eigenvectors
+    return values, vectors, float(np.abs(largest[0]))
+
+
+class NegativeCurvature:
+    """Moves along the eigenvector of the lowest Hessian eigenvalue, if that is negative.
+
+    The step length is searched for, first backwards until the loss falls by a tenth of
+    ``|eigenvalue| t^2 / 2`` and then forwards while it goes on falling; the direction is that
+    of the falling gradient, and its opposite where that fails.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    first_loss : float
+        The loss at theta0.
+    rng : Generator
+        Starts the Lanczos iteration of large problems.
+    counts : Counts
+        Where the work is counted.
+    """
+
+    def __init__(
+        self, problem: Problem, first_loss: float, rng: np.random.Generator, counts: Counts
+    ) -> None:
+        self._problem = problem
+        self._floor = EXACT_FIT * first_loss
+        self._rng = rng
+        self._counts = counts
+
+    def leave(self, point: Linearisation) -> Move | None:
+        """Return a move to a lower loss, or None where the Hessian has no negative eigenvalue."""
+        if point.loss <= self._floor:
+            return None
+        value, direction, scale = lowest_eigenpair(self._problem, point.theta, self._rng)
+        if value >= -FLAT * scale or value == 0.0:
+            return None
+        if point.gradient @ direction > 0.0:
+            direction = -direction
+        for signed in (direction, -direction):
+            length = self._search(point, signed, -value)
+            if length > 0.0:
+                new = self._problem.linearise(point.theta + length * signed)
+                return Move(new, length, "negative_curvature")
+        return None
+
+    def _loss(self, point: Linearisation, step: Vector) -> float:
+        self._counts.evaluations += 1
+        loss = self._problem.loss(point.theta + step)
+        return loss if np.isfinite(loss) else np.inf
+
+    def _search(self, point: Linearisation, direction: Vector, curvature: float) -> float:
+        length = FIRST_LENGTH * (1.0 + norm(point.theta))
+        for _ in range(20):
+            loss = self._loss(point, length * direction)
+            if point.loss - loss > SUFFICIENT * 0.5 * curvature * length**2:
+                break
+            length *= 0.25
+        else:
+            return 0.0
+        for _ in range(20):
+            further = self._loss(point, 2.0 * length * direction)
+            if further >= loss:
+                break
+            length, loss = 2.0 * length, further
+        return length
+
+
+class Noise:
+    """Adds Gaussian noise and descends from there (perturbed gradient descent, Jin et al. 2017).
+
+    From a strict saddle the descent falls below the saddle's loss with high probability; from
+    a minimum it cannot. A try is accepted only if at most 200 gradient steps with line search
+    bring the loss below that of the point left by a millionth part; otherwise theta stays.
+
+    Parameters
+    ----------
+    problem, first_loss, rng, counts
+        As in `NegativeCurvature`; `rng` draws the noise.
+    """
+
+    def __init__(
+        self, problem: Problem, first_loss: float, rng: np.random.Generator, counts: Counts
+    ) -> None:
+        self._problem = problem
+        self._floor = EXACT_FIT * first_loss
+        self._rng = rng
+        self._counts = counts
+
+    def leave(self, point: Linearisation) -> Move | None:
+        """Return a move to a lower loss, or None after three tries."""
+        if point.loss <= self._floor:
+            return None
+        target = point.loss * (1.0 - NOISE_DECREASE)
+        for attempt in range(NOISE_TRIES):
+            noise = self._rng.standard_normal(point.theta.size)
+            noise *= NOISE_LENGTH * (1.0 + norm(point.theta)) / norm(noise)
+            theta = self._descend(point.theta + noise, target)
+            if theta is not None:
+                new = self._problem.linearise(theta)
+                return Move(new, norm(theta - point.theta), "noise", rejections=attempt)
+        return None
+
+    def _descend(self, theta: Vector, target: float) -> Vector | None:
+        loss, rate = self._problem.loss(theta), 1.0
+        for _ in range(NOISE_STEPS):
+            gradient = self._problem.gradient(theta)
+            square = float(gradient @ gradient)
+            if not np.isfinite(square) or square == 0.0:
+                return None
+            while True:
+                self._counts.evaluations += 1
+                trial = self._problem.loss(theta - rate * gradient)
+                if trial <= loss - 0.5 * rate * square:
+                    break
+                rate *= 0.5
+                if rate * np.sqrt(square) <= 1e-16 * (1.0 + norm(theta)):
+                    return None
+            theta, loss, rate = theta - rate * gradient, trial, 2.0 * rate
+            if loss < target:
+                return theta
+        return None

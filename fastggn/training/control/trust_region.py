@@ -1,0 +1,277 @@
+"""Minimise a quadratic model in a ball: exactly (dense), or by conjugate gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import lapack
+
+from fastggn.kernels import tridiagonal
+from fastggn.training.step import norm
+
+__all__ = ["BallStep", "DenseModel", "KrylovModel", "forcing"]
+
+Vector = NDArray[np.float64]
+EPS = float(np.finfo(float).eps)
+# A shift no farther from a singular matrix than this share of its scale is near the hard case.
+NEAR_SINGULAR = 1e-9
+
+
+@dataclass(frozen=True)
+class BallStep:
+    """A step of the model: its predicted decrease, and whether the radius bounds it."""
+
+    step: Vector
+    predicted: float
+    on_boundary: bool
+
+
+class DenseModel:
+    """The exact solution of the trust-region subproblem (More and Sorensen 1983).
+
+    The Hessian is made tridiagonal, which serves every radius. Where that is not enough, in the
+    hard case and at flat directions, its eigenvectors are computed as well: `SpectralModel`.
+
+    Parameters
+    ----------
+    loss : float
+        The loss at the centre.
+    gradient : (N,) ndarray
+        Gradient of the model.
+    hessian : (N, N) ndarray
+        Symmetric, possibly singular or indefinite.
+    """
+
+    name = "trust_region"
+
+    def __init__(self, loss: float, gradient: Vector, hessian: NDArray[np.float64]) -> None:
+        self._loss, self._gradient, self._hessian = loss, gradient, hessian
+        self._tridiagonal = _Tridiagonal(gradient, hessian)
+
+    @cached_property
+    def _spectral(self) -> SpectralModel:
+        return SpectralModel(self._loss, self._gradient, self._hessian)
+
+    @cached_property
+    def rank(self) -> int | None:
+        """The number of eigenvalues above rounding."""
+        return self._tridiagonal.rank if self._tridiagonal.usable else self._spectral.rank
+
+    def step(self, radius: float) -> BallStep:
+        """Return the minimiser within `radius`, the shortest where there are several."""
+        found = self._tridiagonal.step(radius)
+        if found is None or (found.on_boundary and found.predicted > self._loss):
+            return self._spectral.step(radius)
+        return found
+
+
+class _Tridiagonal:
+    """The model in a basis where its Hessian is tridiagonal, H = Q T Q^T."""
+
+    def __init__(self, gradient: Vector, hessian: NDArray[np.float64]) -> None:
+        n = gradient.size
+        # In Fortran's order the transpose of a symmetric matrix is the matrix.
+        a, self._d, self._e, self._tau, _ = lapack.dsytrd(hessian.T, lower=1, lwork=32 * n)
+        self._reflectors = np.asfortranarray(a[1:, :-1])
+        self._slopes = self._turned(gradient, "T")
+        self._work = np.empty((3, n))
+        self.usable = bool(np.isfinite(self._d).all() and np.isfinite(self._e).all())
+        if self.usable:
+            self._lowest, highest = tridiagonal.ends(self._d, self._e)
+            self._scale = max(abs(self._lowest), abs(highest))
+            self._rounding = n * EPS * self._scale
+            self.usable = self._scale > 0.0
+
+    @property
+    def rank(self) -> int:
+        """The number of eigenvalues above rounding."""
+        bounds = -self._rounding, math.nextafter(self._rounding, math.inf)
+        return int(self._d.size - tridiagonal.count_between(self._d, self._e, *bounds))
+
+    def step(self, radius: float) -> BallStep | None:
+        """Return the minimiser within `radius`; None in the hard case and at flat directions."""
+        if not self.usable:
+            return None
+        p, system = np.empty_like(self._d), (self._d, self._e, self._slopes)
+        shift = 0.0
+        inside = (
+            self._lowest > self._rounding
+            and tridiagonal.step_at(*system, shift, p, self._work)
+            and norm(p) <= radius
+        )
+        if not inside:
+            low = max(0.0, -self._lowest)
+            shift = tridiagonal.shift_of_length(*system, low, radius, p, self._work)
+            if not shift + self._lowest > NEAR_SINGULAR * self._scale:
+                return None
+        # p^T T p = -slopes^T p - shift |p|^2
+        predicted = 0.5 * (shift * float(p @ p) - float(self._slopes @ p))
+        return BallStep(self._turned(p, "N"), predicted, not inside)
+
+    def _turned(self, vector: Vector, how: str) -> Vector:
+        """Return Q v ("N") or Q^T v ("T"); Q leaves the first entry alone."""
+        out = np.array(vector)
+        if vector.size > 1:
+            tail = np.asfortranarray(vector[1:, None])
+            turned, _, _ = lapack.dormqr("L", how, self._reflectors, self._tau, tail, lwork=1)
+            out[1:] = turned[:, 0]
+        return out
+
+
+class SpectralModel:
+    """The same by an eigendecomposition, the hard case included.
+
+    Where the gradient has no part along the lowest eigenvector, that vector completes the step to
+    the boundary.
+
+    Near an exact fit with more parameters than equations the Hessian has small negative
+    eigenvalues, of the size of the residuals, along which the exact solution would run to the
+    boundary, promising a loss below zero. Where it promises that, and the largest eigenvalues
+    alone answer the gradient as well as Steihaug's method would, their step is taken instead.
+
+    Parameters
+    ----------
+    loss, gradient, hessian
+        As for `DenseModel`.
+    """
+
+    def __init__(self, loss: float, gradient: Vector, hessian: NDArray[np.float64]) -> None:
+        self._loss = loss
+        values, self._basis = np.linalg.eigh(hessian)
+        scale = float(np.max(np.abs(values), initial=0.0))
+        # Eigenvalues at rounding are zero, or the step along them would be rounding too.
+        self._values = np.where(np.abs(values) <= values.size * EPS * scale, 0.0, values)
+        self._slopes = self._basis.T @ gradient
+        self.rank: int | None = int(np.count_nonzero(self._values))
+
+    def step(self, radius: float) -> BallStep:
+        """Return the minimiser within `radius`, the shortest where there are several."""
+        shift_least = max(0.0, -float(self._values[0]))
+        p = self._shifted(shift_least)
+        inside = norm(p) <= radius
+        if not inside:
+            p = self._shifted(self._find_shift(shift_least, radius))
+        if shift_least > 0.0 and norm(p) < radius:
+            # The hard case (or nearly): either sign completes the step, by the lowest vector.
+            p[0] = np.copysign(np.sqrt(max(radius**2 - norm(p[1:]) ** 2, 0.0)), p[0])
+        on_boundary = not (inside and shift_least == 0.0)
+        if on_boundary and self._decrease(p) > self._loss:
+            truncated = self._truncated()
+            if truncated is not None and norm(truncated) <= radius:
+                p, on_boundary = truncated, False
+        return BallStep(self._basis @ p, self._decrease(p), on_boundary)
+
+    def _decrease(self, p: Vector) -> float:
+        return -float(self._slopes @ p + 0.5 * (self._values @ p**2))
+
+    def _truncated(self) -> Vector | None:
+        # The Newton step in the span of the highest eigenvectors, as few of them as leave no
+        # more of the gradient than the forcing term allows; None if negative ones are needed.
+        left = np.sqrt(np.concatenate([[0.0], np.cumsum(self._slopes**2)]))
+        first = int(np.searchsorted(left, forcing(left[-1]), side="right")) - 1
+        if first == self._values.size or self._values[first] <= 0.0:
+            return None
+        p = np.zeros_like(self._values)
+        p[first:] = -self._slopes[first:] / self._values[first:]
+        return p
+
+    def _shifted(self, shift: float) -> Vector:
+        # -slopes / (values + shift), without the part that both rounding and theory call zero.
+        denominator = self._values + shift
+        p = np.zeros_like(denominator)
+        np.divide(-self._slopes, denominator, out=p, where=denominator > 0.0)
+        lost = np.abs(self._slopes[denominator <= 0.0])
+        if np.max(lost, initial=0.0) > EPS * self._slopes.size * norm(self._slopes):
+            p[:] = np.inf  # unbounded along a flat direction: the radius decides
+        return p
+
+    def _find_shift(self, low: float, radius: float) -> float:
+        # |p(shift)| falls from beyond the radius at `low` to within it at `high`; Newton's
+        # iteration on 1/|p| - 1/radius, which is nearly linear, kept inside the bracket.
+        high = low + norm(self._slopes) / radius
+        shift = high
+        for _ in range(100):
+            denominator = self._values + shift
+            p = self._slopes / denominator
+            length = norm(p)
+            if abs(length - radius) <= 1e-10 * radius:
+                break
+            if length > radius:
+                low = shift
+            else:
+                high = shift
+            shift += length**2 / float(np.sum(p**2 / denominator)) * (length - radius) / radius
+            if not low < shift < high:
+                shift = 0.5 * (low + high)
+        return max(shift, high) if shift <= low else shift
+
+
+class KrylovModel:
+    """Steihaug's truncated conjugate gradients (Steihaug 1983): products with H only.
+
+    Parameters
+    ----------
+    gradient : (N,) ndarray
+        Gradient of the model.
+    product : callable
+        ``product(v)`` is H v.
+    """
+
+    name = "steihaug"
+    rank: int | None = None
+
+    def __init__(self, gradient: Vector, product: Callable[[Vector], Vector]) -> None:
+        self._gradient = gradient
+        self._product = product
+        length = norm(gradient)
+        self._tolerance = forcing(length)
+        self._limit = max(50, min(2 * gradient.size, 1000))
+
+    def step(self, radius: float) -> BallStep:
+        """Return the step of the last iterate within `radius`, or on it where the path leaves."""
+        s = np.zeros_like(self._gradient)
+        hs = np.zeros_like(s)
+        residual = self._gradient.copy()
+        direction = -residual
+        square = float(residual @ residual)
+        for _ in range(self._limit):
+            if np.sqrt(square) <= self._tolerance:
+                break
+            h_direction = self._product(direction)
+            curvature = float(direction @ h_direction)
+            alpha = square / curvature if curvature > 0.0 else np.inf
+            if curvature <= 0.0 or norm(s + alpha * direction) >= radius:
+                alpha = _to_boundary(s, direction, radius)
+                return self._finish(s + alpha * direction, hs + alpha * h_direction, True)
+            s = s + alpha * direction
+            hs = hs + alpha * h_direction
+            residual = residual + alpha * h_direction
+            previous, square = square, float(residual @ residual)
+            direction = (square / previous) * direction - residual
+        return self._finish(s, hs, False)
+
+    def _finish(self, s: Vector, hs: Vector, on_boundary: bool) -> BallStep:
+        predicted = -float(self._gradient @ s + 0.5 * (s @ hs))
+        return BallStep(s, predicted, on_boundary)
+
+
+def forcing(length: float) -> float:
+    """Return the residual allowed for a gradient of this norm.
+
+    Its ratio to the norm tends to zero, which keeps the convergence superlinear.
+    """
+    return float(length * min(0.1, np.sqrt(length)))
+
+
+def _to_boundary(s: Vector, direction: Vector, radius: float) -> float:
+    # The positive root of |s + t d| = radius, in the form that does not cancel.
+    a = float(direction @ direction)
+    b = float(s @ direction)
+    c = radius**2 - float(s @ s)
+    root = np.sqrt(max(b * b + a * c, 0.0))
+    return float(c / (b + root)) if b > 0.0 else float((root - b) / a)

@@ -1,0 +1,214 @@
+"""Samples held out of the training: their loss an iteration, the best theta, early stopping."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.objective.problem import Problem
+from fastggn.runtime.errors import as_float_vector, check_count, check_positive
+from fastggn.training.resumable import State, put, take
+from fastggn.training.step import Move, Verdict
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Linearisation
+
+__all__ = ["Best", "HeldOut", "Unwatched", "Validation", "check_validation", "make_validation"]
+
+ACCEPTED = "(X, Y), (X, Y, sample_weight) or a fastggn.Problem of the same network"
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The checked arguments `validation`, `patience` and `validation_tol` of `train`."""
+
+    problem: Problem
+    patience: int | None
+    tolerance: float
+
+
+def check_validation(
+    problem: Any, validation: Any, patience: int | None, validation_tol: float
+) -> HeldOut | None:
+    """Return the arguments checked, None without validation samples.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If one is not valid, or goes only with `validation`.
+    """
+    tolerance = check_positive("validation_tol", validation_tol, zero=True)
+    if validation is None:
+        for name, given in (("patience", patience is not None), ("validation_tol", tolerance > 0)):
+            if given:
+                raise ValueError(f"{name} goes with validation: give {ACCEPTED}")
+        return None
+    if patience is not None:
+        patience = check_count("patience", patience, 1)
+    if not isinstance(validation, Problem):
+        validation = _problem_of(problem, validation)
+    if validation.network.to_config() != problem.network.to_config():
+        raise ValueError(
+            f"validation is a problem of another network, {validation.network!r}, than the one "
+            f"that is trained, {problem.network!r}"
+        )
+    if validation.comm.size != problem.comm.size:
+        raise ValueError(
+            f"validation is a problem with a comm of size {validation.comm.size} and the one that "
+            f"is trained has one of size {problem.comm.size}: give both the same comm, and each "
+            "rank its own rows"
+        )
+    return HeldOut(validation, patience, tolerance)
+
+
+def _problem_of(problem: Problem, validation: Any) -> Problem:
+    """Return the problem of held-out arrays, of the loss that is trained and without l2."""
+    if not isinstance(validation, (tuple, list)):
+        raise TypeError(f"validation must be {ACCEPTED}, not {type(validation).__name__}")
+    if len(validation) not in (2, 3):
+        raise ValueError(f"validation must be {ACCEPTED}, got {len(validation)} parts")
+    if problem.gated:
+        raise ValueError(
+            "validation must be a fastggn.Problem, with gates of its own, where the problem has "
+            "gates"
+        )
+    X, Y, *weight = validation
+    try:
+        return Problem(
+            problem.network,
+            X,
+            Y,
+            loss=problem.loss_function,
+            sample_weight=weight[0] if weight else None,
+            comm=problem.comm,
+        )
+    except ValueError as error:
+        raise ValueError(f"validation: {error}") from error
+    except TypeError as error:
+        raise TypeError(f"validation: {error}") from error
+
+
+@dataclass(frozen=True)
+class Best:
+    """The lowest validation loss so far, and where: iteration 0 is theta0."""
+
+    theta: NDArray[np.float64]
+    loss: float
+    iteration: int
+
+
+class Unwatched:
+    """What `Validation` is without validation samples: nothing is computed or stopped."""
+
+    best: Best | None = None
+
+    def begin(self, point: Linearisation) -> None:
+        """Take note of theta0."""
+
+    def watch(self, move: Move) -> float | None:
+        """Return the validation loss after an iteration."""
+        return None
+
+    def verdict(self) -> Verdict | None:
+        """Say whether the run ends here."""
+        return None
+
+    def restored(self) -> Best | None:
+        """Return where the run is taken back to at its end, None where it stays."""
+        return None
+
+    def state(self) -> State:
+        """Return what the next iteration depends on."""
+        return {}
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+
+
+class Validation(Unwatched):
+    """Follows the mean loss, without l2, of samples that the training does not see.
+
+    It is computed at theta0 and wherever theta has moved. `best` is its lowest value. It counts
+    the iterations since it fell by more than the tolerance, relative to its value at the last
+    such fall; the run ends when these reach the patience. A loss that is not finite is no fall.
+
+    Parameters
+    ----------
+    held_out : HeldOut
+        Samples, patience and tolerance. Where ranks share the samples, each computes the part of
+        its rows, and all of them hold the same bits of the sum.
+    """
+
+    def __init__(self, held_out: HeldOut) -> None:
+        self._problem = held_out.problem
+        self._patience = held_out.patience
+        self._tolerance = held_out.tolerance
+        self._iteration = 0
+        self._loss = np.nan  # at the present theta
+        self._reference = np.inf  # the loss after its last fall that counted
+        self._waited = 0
+
+    def begin(self, point: Linearisation) -> None:
+        """Take note of theta0."""
+        self._loss = self._measure(point)
+        self.best = Best(point.theta, self._loss, 0)
+        if np.isfinite(self._loss):
+            self._reference = self._loss
+
+    def watch(self, move: Move) -> float | None:
+        """Return the validation loss after an iteration."""
+        loss = self._measure(move.point) if move.accepted else self._loss
+        self._iteration += 1
+        self._loss = loss
+        assert self.best is not None  # `begin` or `restore` has set it
+        if loss < self.best.loss or not np.isfinite(self.best.loss) and np.isfinite(loss):
+            self.best = Best(move.point.theta, loss, self._iteration)
+        margin = 0.0 if np.isinf(self._reference) else self._tolerance * abs(self._reference)
+        if loss < self._reference - margin:
+            self._reference, self._waited = loss, 0
+        else:
+            self._waited += 1
+        return loss
+
+    def _measure(self, point: Linearisation) -> float:
+        return float(self._problem.linearise(point.theta).data_loss)
+
+    def verdict(self) -> Verdict | None:
+        """Say whether the run ends here."""
+        if self._patience is None or self._waited < self._patience or self.best is None:
+            return None
+        waited = f"{self._waited} iteration{'' if self._waited == 1 else 's'}"
+        return Verdict(
+            "early_stopped",
+            f"{waited} without a fall of the validation loss "
+            f"(lowest {self.best.loss:.6g} at iteration {self.best.iteration})",
+        )
+
+    def restored(self) -> Best | None:
+        """Return where the run is taken back to at its end, None where it stays."""
+        return None if self._patience is None else self.best
+
+    def state(self) -> State:
+        """Return the best theta and its loss, and how long it has not been beaten."""
+        assert self.best is not None
+        return {
+            "theta": self.best.theta,
+            "best_loss": self.best.loss,
+            "best_iteration": self.best.iteration,
+            **take(self, "_iteration", "_loss", "_reference", "_waited"),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take the state over."""
+        theta = as_float_vector("theta", state["theta"], self._problem.n_params)
+        loss, iteration = float(state["best_loss"]), int(state["best_iteration"])
+        self.best = Best(theta, loss, iteration)
+        put(self, state, "_iteration", "_loss", "_reference", "_waited")
+
+
+def make_validation(held_out: HeldOut | None) -> Unwatched:
+    """Return what follows the validation loss, or does nothing without held-out samples."""
+    return Unwatched() if held_out is None else Validation(held_out)

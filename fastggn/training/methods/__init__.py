@@ -1,0 +1,1 @@
+"""The training methods: each makes one iteration from a point."""

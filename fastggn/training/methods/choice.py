@@ -1,0 +1,162 @@
+"""Make the objects that a run's options ask for: one strategy a method, one a way to escape."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastggn.solvers.choice import choose_solver, spares_biases
+from fastggn.training.clock import Clock
+from fastggn.training.control.escape import Escape, NegativeCurvature, Noise
+from fastggn.training.control.stopping import StepTest
+from fastggn.training.methods.auto import Alternating, Handover, smaller_side
+from fastggn.training.methods.first_order import Adam, GradientDescent
+from fastggn.training.methods.gauss_newton import GaussNewton
+from fastggn.training.methods.levenberg_marquardt import PATIENCE, LevenbergMarquardt
+from fastggn.training.methods.newton import Newton, is_dense
+from fastggn.training.methods.stochastic import StochasticGaussNewton, StochasticLevenbergMarquardt
+from fastggn.training.options import Options
+from fastggn.training.regularisation.bayesian import EvidenceControl, KeptSystems
+from fastggn.training.regularisation.null_space import Renewed
+from fastggn.training.step import Counts, Method
+from fastggn.training.systems import Systems
+
+if TYPE_CHECKING:
+    from fastggn.objective.problem import Problem
+
+__all__ = ["make_escape", "make_method"]
+
+# Up to so many parameters or equations "auto" has no use for gradients alone.
+SMALL = 400
+# Up to so many it ends with Newton's method for losses of other kinds than these.
+NEWTON_LIMIT = 300
+CLASSES = ("softmax_cross_entropy", "logistic")
+
+
+def make_method(
+    problem: Problem, options: Options, rng: np.random.Generator, clock: Clock, counts: Counts
+) -> Method:
+    """Return the method that `options` name.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    options : Options
+        The checked arguments of `train`.
+    rng : Generator
+        Shuffles mini-batches.
+    clock : Clock
+        The run's time limit.
+    counts : Counts
+        Where the work is counted.
+    """
+    regularizer = options.regularizer
+    if regularizer is not None and regularizer.mode == "objective":
+        dense = is_dense(problem.n_params, options.solver)
+        inner = replace(options, regularizer=None)
+        if options.method in ("lm", "ggn") and options.solver == "auto":
+            inner = replace(inner, solver="cholesky" if dense else "lsqr")
+
+        def make(penalised: Any) -> Method:
+            return make_method(penalised, inner, rng, clock, counts)
+
+        return Renewed(make, problem, regularizer, dense)
+    batch_size = options.batch_size
+    if options.method == "bp":
+        return GradientDescent(problem, options.alpha, options.momentum, counts)
+    if options.method == "adam":
+        size = problem.n_samples if batch_size is None else batch_size
+        return Adam(problem, options.alpha, size, rng, clock, counts)
+    if options.method == "auto":
+        damped = make_method(problem, replace(options, method="lm"), rng, clock, counts)
+        if smaller_side(problem) > SMALL:
+            return Alternating(problem, damped, counts)
+        if not _prefers_newton(problem, options.solver):
+            return damped
+        step_test = StepTest(options.tolerances.step)
+        return Handover(damped, Newton(problem, options.solver, step_test, counts))
+    step_test = StepTest(options.tolerances.step)
+    if options.method == "newton":
+        return Newton(problem, options.solver, step_test, counts, regularizer)
+    systems = _make_systems(problem, options, counts)
+    if options.method == "ggn":
+        if batch_size is None:
+            return GaussNewton(problem, systems, options.alpha)
+        return StochasticGaussNewton(problem, systems, batch_size, options.alpha, rng, clock)
+    if batch_size is None:
+        geodesic = options.geodesic
+        if geodesic is None:
+            geodesic = systems.solver.name != "lsqr"
+        steps = LevenbergMarquardt(problem, systems, options.damping, geodesic, step_test)
+        if isinstance(systems, KeptSystems):
+            return EvidenceControl(problem, steps, systems, str(options.regularization))
+        return steps
+    return StochasticLevenbergMarquardt(
+        problem, systems, batch_size, options.damping, rng, clock, step_test
+    )
+
+
+def _prefers_newton(problem: Problem, solver: str) -> bool:
+    """Whether "auto" takes Newton's method: residuals stay, and its matrix costs little.
+
+    Noise leaves residuals whose second derivatives the Gauss-Newton matrix leaves out; with more
+    parameters than equations there is an exact fit.
+    """
+    small = problem.n_params <= NEWTON_LIMIT and solver in ("auto", "cholesky")
+    determined = problem.n_samples * problem.n_outputs > problem.n_params
+    return small and determined and problem.loss_function.name not in CLASSES
+
+
+def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems:
+    # The solver is chosen for the shape of what it will solve: a batch, or all samples.
+    batch_size = options.batch_size
+    shape = problem if batch_size is None else problem.subset(np.arange(batch_size))
+    undamped = options.method == "ggn"
+    minimum_norm = undamped or options.regularizer is not None
+    kind = Systems if options.regularization is None else KeptSystems
+    solver = options.solver
+    if options.regularization == "bayesian-units" and solver == "auto":
+        # Several weight decays have no dual form.
+        chosen = choose_solver(solver, shape, needs_minimum_norm=False)[0].name
+        solver = "cholesky" if chosen == "dual" else solver
+    return kind(
+        shape,
+        solver,
+        needs_minimum_norm=minimum_norm and (problem.l2 == 0.0 or spares_biases(problem)),
+        # More damping first, where the method has one to raise within an iteration.
+        patience=0 if undamped or batch_size is not None else PATIENCE,
+        counts=counts,
+        mixed=options.precision == "mixed",
+    )
+
+
+def make_escape(
+    problem: Problem,
+    name: str | None,
+    first_loss: float,
+    rng: np.random.Generator,
+    counts: Counts,
+) -> Escape | None:
+    """Return the way out of saddles called `name`, None for none.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    name : str or None
+        "negative_curvature", "noise" or None.
+    first_loss : float
+        The loss at theta0.
+    rng : Generator
+        Source of the noise, and start of the Lanczos iteration.
+    counts : Counts
+        Where the work is counted.
+    """
+    if name == "negative_curvature":
+        return NegativeCurvature(problem, first_loss, rng, counts)
+    if name == "noise":
+        return Noise(problem, first_loss, rng, counts)
+    return None

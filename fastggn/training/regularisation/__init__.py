@@ -1,0 +1,1 @@
+"""Weight decay by evidence or validation, and the null-space regulariser."""

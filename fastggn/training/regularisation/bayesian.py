@@ -1,0 +1,309 @@
+"""Method "lm" with a weight decay that the evidence chooses (MacKay 1992; Foresee and Hagan 1997).
+
+Each accepted step is followed by one update of alpha and beta with the effective number of
+parameters at the new point (docs/decisions/0060-evidence-updates.md). It uses the matrix that the
+next step needs anyway, so a run assembles no more of them than plain Levenberg-Marquardt, and one
+at its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastggn.runtime.errors import as_float_vector, unknown_name
+from fastggn.training.control.stopping import SETTLED
+from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardt
+from fastggn.training.regularisation.evidence import Evidence, likelihood_of
+from fastggn.training.regularisation.priors import (
+    REGULARIZATIONS,
+    prior_classes,
+    relative_precisions,
+)
+from fastggn.training.resumable import State, put, take
+from fastggn.training.step import Move
+from fastggn.training.systems import System, Systems
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Linearisation
+    from fastggn.objective.problem import Problem
+    from fastggn.solvers.curvature_sums import CurvatureSums
+    from fastggn.training.options import Options
+    from fastggn.training.step import Method
+
+__all__ = [
+    "EvidenceControl",
+    "KeptSystems",
+    "check_regularization",
+    "evidence_at",
+    "with_own_l2",
+]
+
+EPS = float(np.finfo(float).eps)
+# alpha and beta have settled where an update changes l2 by less than this share.
+SETTLED_SHARE = 1e-6
+# Losses for two values of l2 further apart than this do not compare: their change, a fall by the
+# step and a rise by l2, can be nil by chance.
+STEADY_SHARE = 1e-3
+# Below so many effective parameters the samples say nothing: theta tends to 0, and alpha to
+# infinity. It is held there.
+LEAST_EFFECTIVE = 1e-6
+# The same of one class of several: a unit that the samples do not need is switched off long before.
+LEAST_OF_CLASS = 1e-3
+# The least number of observations left for the noise, as a share: gamma has six digits.
+LEAST_FREE = 1e-7
+# Arguments of `train` that do not go with it: a matrix in float32 or of a batch counts no
+# parameters, and the others change the objective, or the point, behind its back.
+REFUSED = ("precision", "batch_size", "regularizer", "escape")
+
+
+class KeptSystems(Systems):
+    """Systems that keep the last one: its matrix serves the evidence, and then the next step."""
+
+    _kept: System | None = None
+    _kept_for: Any = None
+    _counted = False
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        if self.solver.name == "lsqr":
+            raise ValueError(
+                "regularization='bayesian' counts parameters by a factor, and no matrix fits here "
+                f"({self.reason})"
+            )
+
+    def prepare(self, point: Linearisation) -> System:
+        """Return the system at `point`, the kept one where it is that of this very object."""
+        if self._kept is None or self._kept_for is not point:
+            self._kept = None  # before the next is assembled: one matrix at a time
+            self._kept = super().prepare(point)
+            self._kept_for = point
+            if self._counted:
+                self.counts.assemblies -= 1
+                self._counted = False
+        return self._kept
+
+    def state(self) -> State:
+        """Return the state, and whether the assembly at the point where it is taken is counted."""
+        return {**super().state(), "kept": self._kept is not None}
+
+    def restore(self, state: State) -> None:
+        """Take the state over; what was counted is not counted again."""
+        super().restore(state)
+        self._counted = bool(state["kept"])
+
+
+class EvidenceControl:
+    """Levenberg-Marquardt on ``data_loss + l2/2 |theta|^2``, l2 = alpha / (beta unit) moving.
+
+    Parameters
+    ----------
+    problem : Problem
+        The run's own copy: its l2 is changed.
+    inner : LevenbergMarquardt
+        Makes the steps, on `systems` and `problem`.
+    systems : KeptSystems
+        The damped systems.
+    regularization : {"bayesian", "bayesian-units"}
+        Which parameters share an alpha. With several, `_alpha` is the geometric mean over the
+        parameters, and the problem's penalty weighs each parameter by its own over that.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        inner: LevenbergMarquardt,
+        systems: KeptSystems,
+        regularization: str = "bayesian",
+    ) -> None:
+        self._problem = problem
+        self._regularization = regularization
+        self._classes = prior_classes(problem.network, regularization)
+        if self._classes is not None:
+            self._sizes = np.bincount(self._classes)
+        self._likelihood = likelihood_of(problem)
+        self._inner = inner
+        self._systems = systems
+        self._alpha: float | None = None
+        self._alphas: np.ndarray | None = None
+        self._beta = 1.0
+        self._least_error = 0.0
+
+    @property
+    def solver(self) -> str:
+        """The solver of the damped systems, and why it was chosen."""
+        return self._inner.solver
+
+    def advance(self, point: Linearisation) -> Move:
+        """Do one iteration of the inner method, and update alpha and beta where it ends."""
+        if self._alpha is None:
+            self._begin(point)
+        move = self._inner.advance(point)
+        gamma, change = self._update(move.point)
+        if move.verdict is not None and move.verdict.status in SETTLED and change > SETTLED_SHARE:
+            move = replace(move, verdict=None)  # settled for the old l2 only
+        return replace(
+            move,
+            alpha=self._alpha,
+            beta=self._beta,
+            effective_parameters=gamma,
+            settled=change <= STEADY_SHARE,
+        )
+
+    def conclude(self, point: Linearisation) -> Evidence | None:
+        """Return the evidence at the end of a run, None where it made no iteration."""
+        if self._alpha is None:
+            return None
+        sums = self._systems.prepare(point).sums()
+        relative = self._relative()
+        found = self._likelihood.evidence(
+            self._alpha,
+            self._beta,
+            sums,
+            point.data_loss,
+            point.theta if relative is None else np.sqrt(relative) * point.theta,
+        )
+        if self._alphas is None:
+            return found
+        return replace(
+            found, regularization=self._regularization, alphas=tuple(self._alphas.tolist())
+        )
+
+    def state(self) -> State:
+        """Return alpha, beta, and the state of the inner method."""
+        own = take(self, "_alpha", "_beta", "_least_error")
+        alphas = None if self._alphas is None else self._alphas.copy()
+        return {**own, "alphas": alphas, "inner": self._inner.state()}
+
+    def restore(self, state: State) -> None:
+        """Take the state over, and give the problem the l2 of then."""
+        put(self, state, "_alpha", "_beta", "_least_error")
+        self._inner.restore(state["inner"])
+        if self._alpha is not None:
+            if self._classes is not None:
+                alphas = as_float_vector("alphas", state["alphas"], self._sizes.size)
+                self._alphas = np.array(alphas)
+            self._problem.reweigh(self._likelihood.l2(self._alpha, self._beta), self._relative())
+
+    def _begin(self, point: Linearisation) -> None:
+        """Set the first alpha and beta as if every parameter, and all the error, counted."""
+        likelihood = self._likelihood
+        error = likelihood.unit * float(point.data_loss)
+        self._least_error = EPS**2 * error
+        beta = 1.0
+        if likelihood.gaussian and error > 0.0:
+            beta = likelihood.n_observations / (2.0 * error)
+        length = float(point.theta @ point.theta)
+        alpha = point.n_params / length if length > 0.0 else beta
+        if self._classes is not None:
+            self._alphas = np.full(self._sizes.size, alpha)
+        self._set(point, alpha, beta)
+
+    def _update(self, point: Linearisation) -> tuple[float, float]:
+        """Update alpha and beta at a point; return gamma, and the relative change of l2."""
+        likelihood, before = self._likelihood, float(point.l2)
+        sums = self._systems.prepare(point).sums()
+        gamma = sums.effective
+        beta = 1.0
+        if likelihood.gaussian:
+            n = likelihood.n_observations
+            error = max(likelihood.unit * float(point.data_loss), self._least_error)
+            beta = max(n - gamma, LEAST_FREE * n) / (2.0 * error) if error > 0.0 else self._beta
+        if self._alphas is not None:
+            return gamma, self._update_classes(point, sums, beta)
+        if gamma > LEAST_EFFECTIVE:
+            alpha = gamma / float(point.theta @ point.theta)
+        else:
+            alpha = before * beta * likelihood.unit
+        self._set(point, alpha, beta)
+        return gamma, abs(point.l2 - before) / before
+
+    def _update_classes(self, point: Linearisation, sums: CurvatureSums, beta: float) -> float:
+        """Update the alpha of each class and beta; return the largest change of an l2.
+
+        Of a class that has all but left the network only its share counts: its alpha grows
+        without limit, and changes nothing.
+        """
+        assert self._alphas is not None
+        assert self._classes is not None
+        assert sums.held is not None
+        gammas = self._sizes - np.bincount(self._classes, sums.held)
+        lengths = np.bincount(self._classes, point.theta**2)
+        alphas, before = self._alphas.copy(), self._alphas / self._beta
+        counted = (gammas > LEAST_OF_CLASS) & (lengths > 0.0)
+        alphas[counted] = gammas[counted] / lengths[counted]
+        alphas[~counted] *= beta / self._beta  # their l2 is held
+        changes = np.abs(alphas / beta - before) / before
+        self._alphas = alphas
+        self._set(point, relative_precisions(self._classes, alphas)[0], beta)
+        return float(np.max(changes * np.minimum(1.0, np.maximum(gammas, 0.0))))
+
+    def _relative(self) -> np.ndarray | None:
+        if self._classes is None or self._alphas is None:
+            return None
+        return relative_precisions(self._classes, self._alphas)[1]
+
+    def _set(self, point: Linearisation, alpha: float, beta: float) -> None:
+        l2, relative = self._likelihood.l2(alpha, beta), self._relative()
+        self._alpha, self._beta = alpha, beta
+        self._problem.reweigh(l2, relative)
+        point.reweigh(l2, relative)
+
+
+def check_regularization(
+    problem: Problem, value: Any, method: str, solver: str, given: Mapping[str, bool]
+) -> None:
+    """Check the argument `regularization` of `train`, by itself and against the others.
+
+    Parameters
+    ----------
+    problem : Problem
+    value : object
+        What was given.
+    method, solver : str
+    given : mapping of str to bool
+        Which other arguments differ from their defaults.
+
+    Raises
+    ------
+    ValueError
+        Naming both of two that do not fit.
+    """
+    if value is None:
+        return
+    if value not in REGULARIZATIONS:
+        raise unknown_name("regularization", value, REGULARIZATIONS)
+    if method != "lm":
+        raise ValueError(f"regularization={value!r} goes with method 'lm', not {method!r}")
+    if solver == "lsqr":
+        raise ValueError(
+            f"regularization={value!r} counts parameters by a factor, which solver 'lsqr' has "
+            "not: use 'cholesky', 'dual' or 'qr'"
+        )
+    if solver == "dual" and value != "bayesian":
+        raise ValueError(
+            f"regularization={value!r} has several weight decays, with which solver 'dual' does "
+            "not go: use 'cholesky' or 'qr'"
+        )
+    for name in REFUSED:
+        if given[name]:
+            raise ValueError(f"{name} does not go with regularization={value!r}")
+    if problem.l2 > 0.0:
+        raise ValueError(
+            f"regularization={value!r} chooses l2, but the problem has l2 = {problem.l2}: make "
+            "it with l2=0"
+        )
+    likelihood_of(problem)
+
+
+def with_own_l2(problem: Problem, options: Options) -> Problem:
+    """Return the problem, a copy where the run will change its l2."""
+    return problem if options.regularization is None else problem.with_l2(0.0)
+
+
+def evidence_at(method: Method, point: Linearisation) -> Evidence | None:
+    """Return the evidence at the end of a run, None for a method without one."""
+    return method.conclude(point) if isinstance(method, EvidenceControl) else None

@@ -1,0 +1,197 @@
+"""The evidence of a regularised network: MacKay's Gaussian approximation, in the units of a loss.
+
+A `Problem` minimises a mean, ``data_loss + l2/2 |theta|^2``; the Bayesian objective is a sum,
+``beta E_D + alpha E_W``. `Likelihood` holds what stands between the two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
+from fastggn.network.losses.separable import Squared
+from fastggn.runtime.comm import comm_of
+from fastggn.solvers.curvature_sums import CurvatureSums
+
+if TYPE_CHECKING:
+    from fastggn.objective.problem import Problem
+
+__all__ = ["Evidence", "Likelihood", "likelihood_of"]
+
+LOG_2PI = float(np.log(2.0 * np.pi))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The hyperparameters of a Bayesian network and what they were estimated from.
+
+    The posterior is proportional to ``exp(-beta E_D - alpha E_W)`` with ``E_W = |theta|^2 / 2``
+    and E_D the sum over the samples of half the squared errors (of the loss, for classes).
+
+    Attributes
+    ----------
+    alpha : float
+        Precision (one over the variance) of the prior of each parameter.
+    beta : float
+        Precision of the noise of each target, in the targets' units; 1 for classes.
+    effective_parameters : float
+        gamma, between 0 and N: the number of directions that the samples determine.
+    log_evidence : float
+        The logarithm of the probability of the targets under the model (natural logarithm).
+    l2 : float
+        The weight of ``|theta|^2 / 2`` beside the mean loss that alpha and beta amount to.
+    n_params, n_observations : int
+        N, and T n_L (samples of weight zero left out).
+    regularization : str
+        "bayesian", one alpha for all parameters, or "bayesian-units".
+    alphas : tuple of float, or None
+        With several: that of each class (`priors.prior_classes`). Then `alpha`
+        is their geometric mean over the parameters, and `l2` goes with that.
+    """
+
+    alpha: float
+    beta: float
+    effective_parameters: float
+    log_evidence: float
+    l2: float
+    n_params: int
+    n_observations: int
+    regularization: str = "bayesian"
+    alphas: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Take a list of alphas, as a file has it."""
+        if self.alphas is not None:
+            object.__setattr__(self, "alphas", tuple(float(alpha) for alpha in self.alphas))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        alphas = None if self.alphas is None else list(self.alphas)
+        return {**asdict(self), "alphas": alphas}
+
+    def __str__(self) -> str:
+        """Return a table."""
+        return "\n".join(
+            [
+                f"effective parameters   {self.effective_parameters:.6g} of {self.n_params}",
+                f"alpha (prior)          {self.alpha:.6g}" + self._spread(),
+                f"beta (noise)           {self.beta:.6g}",
+                f"l2                     {self.l2:.6g}",
+                f"log evidence           {self.log_evidence:.6g}",
+            ]
+        )
+
+    def _spread(self) -> str:
+        if self.alphas is None:
+            return ""
+        low, high = min(self.alphas), max(self.alphas)
+        return f" ({low:.3g} to {high:.3g} in {len(self.alphas)} classes)"
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """How the mean loss of a problem becomes a log-likelihood.
+
+    Attributes
+    ----------
+    gaussian : bool
+        Whether the loss is the squared one, whose noise precision beta is estimated; else it is
+        a negative log-likelihood itself, and beta is 1.
+    unit : float
+        ``E_D = unit * data_loss``: the number of samples, times the square of the loss's scale.
+    n_observations : int
+        T n_L.
+    log_weights : float
+        The sum of the logarithms of the relative weights, once for each observation.
+    """
+
+    gaussian: bool
+    unit: float
+    n_observations: int
+    log_weights: float
+
+    def l2(self, alpha: float, beta: float) -> float:
+        """Return the weight beside the mean loss: ``(beta E_D + alpha E_W) / (beta unit)``."""
+        return alpha / (beta * self.unit)
+
+    def evidence(
+        self,
+        alpha: float,
+        beta: float,
+        sums: CurvatureSums,
+        data_loss: float,
+        theta: np.ndarray,
+    ) -> Evidence:
+        """Return the evidence of alpha and beta at a minimum theta (MacKay 1992).
+
+        ``log p(D) = -beta E_D - alpha E_W - (1/2) log|H| + (N/2) log alpha`` with
+        ``H = beta unit (G + l2 I)``, and for Gaussian noise ``(n/2) log(beta / 2 pi)``.
+
+        Parameters
+        ----------
+        alpha, beta : float
+        sums : CurvatureSums
+            Of G at the l2 that alpha and beta amount to.
+        data_loss : float
+            The mean loss, without the l2 term.
+        theta : ndarray, shape (N,)
+        """
+        n = theta.size
+        log_det = n * float(np.log(beta * self.unit)) + sums.log_determinant
+        value = -beta * self.unit * data_loss - 0.5 * alpha * float(theta @ theta)
+        value += 0.5 * (n * float(np.log(alpha)) - log_det)
+        if self.gaussian:
+            value += 0.5 * self.n_observations * (float(np.log(beta)) - LOG_2PI)
+            value += 0.5 * self.log_weights
+        return Evidence(
+            alpha=alpha,
+            beta=beta,
+            effective_parameters=sums.effective,
+            log_evidence=value,
+            l2=self.l2(alpha, beta),
+            n_params=n,
+            n_observations=self.n_observations,
+        )
+
+
+def likelihood_of(problem: Problem) -> Likelihood:
+    """Return the likelihood behind a problem's loss.
+
+    Sample weights are relative precisions of the noise, scaled to mean one over the samples of
+    non-zero weight; samples of weight zero are as good as absent.
+
+    Raises
+    ------
+    ValueError
+        If the loss is neither the squared one nor a cross-entropy.
+    """
+    if not problem.penalize_biases:
+        raise ValueError(
+            "problem has penalize_biases=False, but regularization='bayesian' and the Laplace "
+            "posterior have one prior for all parameters: make the problem without it"
+        )
+    loss = problem.loss_function
+    if not isinstance(loss, (Squared, Logistic, SoftmaxCrossEntropy)):
+        raise ValueError(
+            f"the loss {loss.name!r} has no likelihood here: regularization='bayesian' and the "
+            "Laplace posterior take 'squared', 'softmax_cross_entropy' and 'logistic' (for other "
+            "losses there is fastggn.select_weight_decay)"
+        )
+    gaussian = isinstance(loss, Squared)
+    comm = comm_of(problem)
+    relative = problem.relative_weights
+    positive = relative[relative > 0.0]
+    count = comm.total(float(positive.size))
+    logs = float(np.sum(np.log(positive))) if positive.size else 0.0
+    # Their mean over all T samples is one; over those of non-zero weight it is T / count.
+    logs = comm.total(logs) - count * float(np.log(problem.n_samples / count))
+    scale = loss.scale if isinstance(loss, Squared) else 1.0
+    return Likelihood(
+        gaussian=gaussian,
+        unit=count * scale**2,
+        n_observations=int(count) * problem.n_outputs,
+        log_weights=problem.n_outputs * logs if gaussian else 0.0,
+    )

@@ -1,0 +1,257 @@
+"""A regulariser that acts on the null space of the GGN only (O'Leary-Roseberry, Ghattas 2020)."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
+from fastggn.solvers.null_space import DenseNullSpace, IteratedNullSpace, NullSpaceOf
+from fastggn.training.control.trust_region import BallStep, DenseModel, KrylovModel
+from fastggn.training.regularisation.penalty import Penalised
+from fastggn.training.resumable import State, put, take
+from fastggn.training.step import Method, Move
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Linearisation
+    from fastggn.objective.problem import Problem
+
+__all__ = ["NullSpace", "RegularisedHessian", "Renewed"]
+
+Vector = NDArray[np.float64]
+MODES = ("step", "objective")
+
+
+@dataclass(frozen=True)
+class NullSpace:
+    """Make a training problem well-posed without moving its minimum.
+
+    Where a network fits its samples exactly and N exceeds the rank of the Jacobian, the Hessian
+    is singular: the minima form a manifold, and Newton's method loses its quadratic convergence.
+    An l2 term lifts the zero eigenvalues, but it moves the minimum. This regulariser acts on the
+    null space of the generalised Gauss-Newton matrix G alone and leaves its range untouched
+    (O'Leary-Roseberry and Ghattas 2020, Section 2.1). Pass it as ``train(regularizer=...)``.
+
+    Parameters
+    ----------
+    gamma : float
+        The curvature given to the null space. With mode "step" and method "newton" inf truncates:
+        steps have no part in it at all. "lm" and "ggn" with mode "step" do not depend on it.
+    mode : {"step", "objective"}
+        "step" changes steps only. Methods "ggn" and "lm" take minimum-norm solutions with a rank
+        cut: ``(G + gamma N N^T)^-1 g = G^+ g``, N a basis of null(G), since the gradient g has
+        no part in it. Method "newton" takes ``H + gamma N N^T`` for the Hessian H, or at
+        gamma = inf H on the range of G.
+        "objective" adds ``(gamma / 2) |Pi (theta - theta_ref)|^2``, Pi the projector on
+        null(J(theta_ref)); methods "newton", "lm", "ggn" and "bp".
+    refresh : int or None
+        N, or theta_ref and Pi, are taken anew from theta at the start of every `refresh`-th
+        iteration; None keeps those of theta0. Right after a refresh the added term and its
+        gradient vanish. An exact fit is a minimum of the sum for any theta_ref near it; at a
+        minimum that is no exact fit None keeps a bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not valid, or gamma is infinite with mode "objective".
+
+    Notes
+    -----
+    The loss, gradient and history of the run are those of the problem, without the added term.
+    Up to 1000 parameters N comes from a streaming QR of the Jacobian and the SVD of its R; above,
+    or with ``solver="lsqr"``, products with Pi by LSQR and nothing N x N is stored. It is meant
+    for exact fits, and for null spaces that come from a symmetry: elsewhere the misfit itself gives
+    curvature to null(G), also negative, which is altered and may cost the order of convergence.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.xor()
+    >>> problem = fg.Problem(fg.MLP((2, 6, 1)), X, Y)
+    >>> result = fg.train(problem, seed=1, method="newton", regularizer=fg.NullSpace())
+    >>> result.status, result.loss < 1e-20
+    ('converged_gradient', True)
+    """
+
+    gamma: float = 1.0
+    mode: Literal["step", "objective"] = "step"
+    refresh: int | None = 1
+
+    def __post_init__(self) -> None:
+        if self.mode not in MODES:
+            raise unknown_name("mode", self.mode, MODES)
+        truncated = self.mode == "step" and self.gamma == np.inf
+        if not truncated:
+            object.__setattr__(self, "gamma", check_positive("gamma", self.gamma))
+        if self.refresh is None:
+            return
+        try:
+            count = operator.index(self.refresh)
+        except TypeError:
+            kind = type(self.refresh).__name__
+            raise TypeError(f"refresh must be an integer or None, not {kind}") from None
+        if count < 1:
+            raise ValueError(f"refresh must be at least 1, got {count}")
+
+    def due(self, iteration: int) -> bool:
+        """Whether the null space is taken anew at this iteration, counted from 0."""
+        return iteration == 0 or (self.refresh is not None and iteration % self.refresh == 0)
+
+
+class RegularisedHessian:
+    """Builds the models of Newton's method with mode "step": the Hessian, null(G) lifted or cut.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is minimised.
+    regularizer : NullSpace
+        Of mode "step".
+    dense : bool
+        Whether the Hessian and the basis are stored.
+    """
+
+    def __init__(self, problem: Problem, regularizer: NullSpace, dense: bool) -> None:
+        self._problem = problem
+        self._regularizer = regularizer
+        self._dense = dense
+        self._iteration = 0
+        self._reference: Vector | None = None
+        self._space: Any = None
+
+    def __call__(self, point: Linearisation) -> Any:
+        """Return the model at `point`."""
+        if self._regularizer.due(self._iteration):
+            self._refer_to(point.theta)
+        self._iteration += 1
+        if self._dense:
+            return self._dense_model(point, self._space)
+        return self._krylov_model(point, self._space)
+
+    def _refer_to(self, theta: Vector) -> None:
+        self._reference = theta
+        self._space = _space_at(self._problem, theta, self._dense)
+
+    def state(self) -> State:
+        """Return the iterations done, and where the null space was taken."""
+        return {**take(self, "_iteration"), "reference": self._reference}
+
+    def restore(self, state: State) -> None:
+        """Take the state over; the null space is computed again."""
+        put(self, state, "_iteration")
+        if state["reference"] is not None:
+            self._refer_to(as_float_vector("reference", state["reference"], self._problem.n_params))
+
+    def _dense_model(self, point: Linearisation, space: DenseNullSpace) -> Any:
+        hessian, gamma = self._problem.hessian(point.theta), self._regularizer.gamma
+        if gamma < np.inf:
+            hessian += gamma * (space.basis @ space.basis.T)
+            return DenseModel(point.loss, point.gradient, hessian)
+        rows = space.row_basis
+        inner = DenseModel(point.loss, rows.T @ point.gradient, rows.T @ hessian @ rows)
+        return _Lifted(inner, rows)
+
+    def _krylov_model(self, point: Linearisation, space: NullSpaceOf) -> KrylovModel:
+        hessian = self._problem.hessian_operator(point.theta)
+        gamma, gradient = self._regularizer.gamma, point.gradient
+        if gamma < np.inf:
+            return KrylovModel(gradient, lambda v: hessian.matvec(v) + gamma * space.project(v))
+
+        def cut(v: Vector) -> Vector:
+            return np.asarray(v - space.project(v))
+
+        # The iterates stay in the row space: the gradient is in it, and so are the images.
+        return KrylovModel(cut(gradient), lambda v: cut(hessian.matvec(v)))
+
+
+def _space_at(problem: Problem, theta: Vector, dense: bool) -> Any:
+    """Return the null space of the GGN at theta."""
+    # Kept longer than a point of the run, so it must not share the point's workspace.
+    fresh = problem.linearise(theta)
+    return DenseNullSpace(fresh) if dense else IteratedNullSpace(fresh)
+
+
+class _Lifted:
+    """A model of fewer variables, its steps given in theta."""
+
+    def __init__(self, inner: DenseModel, basis: Vector) -> None:
+        self._inner = inner
+        self._basis = basis
+        self.name = inner.name
+        self.rank = inner.rank
+
+    def step(self, radius: float) -> BallStep:
+        """Return the minimiser within `radius` and within the span of the basis."""
+        inner = self._inner.step(radius)
+        return replace(inner, step=self._basis @ inner.step)
+
+
+class Renewed:
+    """A method on the penalised objective, whose reference is renewed by the stated rule.
+
+    The loop sees points, losses and gradients of the problem itself.
+
+    Parameters
+    ----------
+    make : callable
+        Makes the method for a problem.
+    problem : Problem
+        What is minimised.
+    regularizer : NullSpace
+        Of mode "objective".
+    dense : bool
+        Whether bases are stored.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Any], Method],
+        problem: Problem,
+        regularizer: NullSpace,
+        dense: bool,
+    ) -> None:
+        self._penalised = Penalised(problem, regularizer.gamma)
+        self._method = make(self._penalised)
+        self._problem = problem
+        self._regularizer = regularizer
+        self._dense = dense
+        self._iteration = 0
+
+    @property
+    def solver(self) -> str:
+        """What solves the method's systems, and why it was chosen."""
+        return f"{self._method.solver}; null space penalised"
+
+    def _refer_to(self, theta: Vector) -> None:
+        self._penalised.refer_to(theta, _space_at(self._problem, theta, self._dense))
+
+    def state(self) -> State:
+        """Return the iterations done, the reference, and the state of the method."""
+        return {
+            **take(self, "_iteration"),
+            "reference": self._penalised.reference if self._iteration else None,
+            "method": self._method.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Take the state over; the null space at the reference is computed again."""
+        put(self, state, "_iteration")
+        self._method.restore(state["method"])
+        if state["reference"] is not None:
+            self._refer_to(as_float_vector("reference", state["reference"], self._problem.n_params))
+
+    def advance(self, point: Linearisation) -> Move:
+        """Do one iteration on the penalised objective."""
+        if self._regularizer.due(self._iteration):
+            self._refer_to(point.theta)
+        self._iteration += 1
+        here = self._penalised.around(point)
+        move = self._method.advance(here)
+        if move.point is here:
+            return replace(move, point=point)
+        return replace(move, point=move.point.plain)  # type: ignore[attr-defined]

@@ -1,0 +1,61 @@
+"""The classes of parameters that share a prior variance, after MacKay 1992."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastggn.network.mlp import MLP
+
+__all__ = ["REGULARIZATIONS", "prior_classes", "relative_precisions"]
+
+# Values of the argument `regularization` of `train`.
+REGULARIZATIONS = ("bayesian", "bayesian-units")
+
+
+def prior_classes(net: MLP, regularization: str) -> NDArray[np.intp] | None:
+    """Return the class of each parameter, shape (N,), from 0; None where all are of one.
+
+    With "bayesian-units" a class is a hidden unit: the weights and the bias into it and, for the
+    last hidden layer, the weights out of it. The biases of the outputs are one class more. So the
+    class of a weight does not depend on the scale of another unit, and a unit that the samples do
+    not need is switched off as a whole. A network without hidden layer has a class for each
+    input.
+
+    Parameters
+    ----------
+    net : MLP
+    regularization : {"bayesian", "bayesian-units"}
+    """
+    if regularization == "bayesian":
+        return None
+    parts, count, before = [], 0, np.arange(net.widths[0])
+    for n, m in net.layer_shapes[:-1]:
+        before = count + np.arange(n)
+        parts.append(np.repeat(before, m))
+        count += n
+    n, m = net.layer_shapes[-1]
+    last = np.full((n, m), int(before[-1]) + 1)
+    last[:, : before.size] = before
+    return np.concatenate([*parts, last.ravel()]).astype(np.intp)
+
+
+def relative_precisions(
+    classes: NDArray[np.intp], alphas: Sequence[float] | NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """Return the geometric mean of the parameters' precisions, and each over it, shape (N,).
+
+    Parameters
+    ----------
+    classes : ndarray of int, shape (N,)
+    alphas : array_like, shape (K,)
+        The precision of each class.
+    """
+    logs = np.log(np.asarray(alphas, dtype=np.float64))[classes]
+    middle = float(logs.mean())
+    return float(np.exp(middle)), np.exp(logs - middle)

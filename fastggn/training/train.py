@@ -1,0 +1,380 @@
+"""Train a network: the loop that all methods share."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.runtime.comm import comm_of
+from fastggn.runtime.errors import DivergenceWarning, ScalingWarning, UnitsWarning, as_float_vector
+from fastggn.runtime.threads import threads
+from fastggn.training.advice import scaling_advice, unit_advice
+from fastggn.training.checkpoint.saving import (
+    Checkpointing,
+    Saver,
+    Start,
+    check_checkpoint,
+    locked,
+    make_saver,
+)
+from fastggn.training.clock import Clock
+from fastggn.training.control.escape import Escape
+from fastggn.training.control.stopping import SETTLED, Stopping
+from fastggn.training.control.validation import Unwatched, make_validation
+from fastggn.training.history import Journal
+from fastggn.training.methods.choice import make_escape, make_method
+from fastggn.training.options import Callback, Options, check_options
+from fastggn.training.regularisation.bayesian import evidence_at, with_own_l2
+from fastggn.training.result import TrainResult
+from fastggn.training.resumable import Random, Stateful
+from fastggn.training.run import shared_seed, shown, stop_signals, warn
+from fastggn.training.step import Counts, Method, Move, Verdict, norm
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Linearisation
+    from fastggn.objective.problem import Problem
+    from fastggn.training.regularisation.null_space import NullSpace
+
+__all__ = ["train"]
+
+
+def train(
+    problem: Problem,
+    theta0: ArrayLike | None = None,
+    method: Literal["ggn", "lm", "newton", "auto", "bp", "adam"] = "lm",
+    solver: Literal["auto", "cholesky", "dual", "lsqr", "qr"] = "auto",
+    *,
+    seed: int | None = None,
+    max_iter: int = 100,
+    alpha: float | None = None,
+    damping: float | None = None,
+    momentum: float = 0.0,
+    geodesic: bool | None = None,
+    precision: Literal["float64", "mixed"] = "float64",
+    batch_size: int | None = None,
+    regularizer: NullSpace | None = None,
+    regularization: Literal["bayesian", "bayesian-units"] | None = None,
+    escape: Literal["negative_curvature", "noise"] | None = None,
+    grad_tol: float = 1e-10,
+    loss_tol: float = 0.0,
+    step_tol: float = 1e-14,
+    loss_target: float | None = None,
+    max_time: float | None = None,
+    validation: Problem | Sequence[Any] | None = None,
+    patience: int | None = None,
+    validation_tol: float = 0.0,
+    callbacks: Iterable[Callback] = (),
+    checkpoint: str | os.PathLike[str] | None = None,
+    checkpoint_every: int | str | None = None,
+    resume: bool = False,
+    progress: bool = False,
+    n_threads: int | None = None,
+) -> TrainResult:
+    """Minimise the loss of a problem over the parameters of its network.
+
+    Parameters
+    ----------
+    problem : Problem
+        Network, samples, loss.
+    theta0 : (N,) array_like, optional
+        Where to start; None draws ``problem.network.init(seed)``. It is not changed.
+    method : {"lm", "ggn", "newton", "auto", "bp", "adam"}
+        "lm": Levenberg-Marquardt, damping on the gain ratio (Nielsen 1999).
+        "ggn": generalised Gauss-Newton with a fixed step length and no damping; the
+        minimum-norm step where the system is singular (Shen 2018, Eqs. 38-40). It takes every
+        finite step and warns when the loss rises.
+        "newton": the exact Hessian in a trust region, dense up to 1000 parameters (More and
+        Sorensen 1983), matrix-free above (Steihaug 1983).
+        "auto": "lm" for up to 400 parameters or equations (T n_L), then "newton", up to 300, where
+        it gets slow and the loss is not one on classes; beyond, L-BFGS, five steps an iteration
+        (Liu and Nocedal 1989), with trials of "lm", which stays while it pays more.
+        "bp": gradient descent on all samples. "adam": Kingma and Ba 2015.
+    solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
+        Solves the systems of "lm" and "ggn"; for "newton", "cholesky" is dense and "lsqr"
+        matrix-free. "auto" chooses by shape and memory; `TrainResult.solver` says what.
+    seed : int, optional
+        Draws theta0, the mini-batches and the noise of `escape`.
+    max_iter : int
+        Iterations at most. With `batch_size`, and for "adam", an iteration is one pass over
+        the samples.
+    alpha : float, optional
+        Step length of "ggn" and learning rate of "bp" (None: 1), step size of "adam"
+        (None: 1e-3).
+    damping : float, optional
+        The first lambda of "lm"; None takes it from the curvature along the gradient.
+    momentum : float
+        Of "bp", in [0, 1).
+    geodesic : bool, optional
+        For "lm": correct each step to second order (Transtrum and Sethna 2012), one more
+        product and one more solve a step for fewer assemblies. None: yes, as it pays
+        (docs/decisions/0010), save with "lsqr", whose every solve is an iteration of its own,
+        and with `batch_size`.
+    precision : {"float64", "mixed"}
+        For "lm" with "cholesky": "mixed" assembles the GGN in float32, and keeps loss, gradient
+        and solution in float64; float64 takes over where Cholesky fails, and for the last phase.
+    batch_size : int, optional
+        Mini-batches for "lm", "ggn" and "adam".
+    regularizer : NullSpace, optional
+        Makes a singular problem well-posed without moving its minimum: `fastggn.NullSpace`.
+    regularization : {"bayesian", "bayesian-units"}, optional
+        For "lm": choose the weight decay by the evidence, anew after every step, as MATLAB's
+        trainbr does (MacKay 1992; Foresee and Hagan 1997). The loss and the gradient of the run
+        are those with the l2 of the moment; `TrainResult.evidence` has what came out. Losses
+        "squared", "softmax_cross_entropy" and "logistic"; solvers "cholesky", "dual" and "qr".
+        "bayesian-units" has a weight decay for each hidden unit (not with "dual").
+    escape : {"negative_curvature", "noise"}, optional
+        Where the run has settled, try to leave a strict saddle: along the lowest eigenvector
+        of the Hessian, or by Gaussian noise and descent; the run goes on where the loss fell.
+    grad_tol : float
+        Stop at a gradient of 2-norm at most this.
+    loss_tol : float
+        Stop when an iteration changes the loss by at most this share; 0 disables the test.
+    step_tol : float
+        Stop at ``|step| <= step_tol (|theta| + step_tol)``.
+    loss_target : float, optional
+        Stop at a loss of at most this.
+    max_time : float, optional
+        Seconds; the iteration under way is finished.
+    validation : tuple or Problem, optional
+        Samples that the training does not see: ``(X, Y)`` or ``(X, Y, sample_weight)``, of which
+        the mean of the problem's loss, without l2, is recorded after every iteration (a pass over
+        the samples, with `batch_size`), or a problem of the same network with a loss of its own.
+        Where ranks share the samples, they share these too: each gives its own rows. The lowest
+        loss and its theta are kept: `TrainResult.best_theta`.
+    patience : int, optional
+        Early stopping: end the run with the status "early_stopped" when so many iterations in a
+        row have not lowered the validation loss, and return, **whatever ends the run, the theta
+        of the lowest validation loss** as `TrainResult.theta`, with its loss and gradient. MATLAB's
+        trainlm does this with 6 (``max_fail``). None: the validation loss is followed and nothing
+        else; `theta` is the last one.
+    validation_tol : float
+        A fall of the validation loss by no more than this share of it does not count for
+        `patience`.
+    callbacks : iterable of callable
+        Each is called with the `Record` of every iteration, in order; while it runs,
+        ``record.theta`` are the parameters, read-only. One that returns True (not just something
+        true) stops the run with the status "interrupted"; an exception ends it. Over ranks, all
+        of them call theirs.
+    checkpoint : path-like, optional
+        A file from which the run can go on: written every `checkpoint_every`, at the end, and
+        where the run is interrupted or an exception ends it, in one step, beside the one before
+        it (``NAME.previous``). SIGTERM and SIGUSR1, where nothing else handles them, then end
+        the run after the iteration under way with the status "interrupted", and a second one at
+        once. A save that fails is a `CheckpointWarning`; the run goes on.
+    checkpoint_every : int or str, optional
+        Iterations (10), or a time ("30s", "5min", "2h"); None for "5min".
+    resume : bool
+        Go on from `checkpoint` where there is one, else start afresh. The outcome has the bits
+        of an uninterrupted run, for any number of threads. `max_iter` counts the iterations of
+        all parts and may differ, as may `max_time`, which is for this part alone, and
+        `callbacks`; everything else must be the same, the number of MPI ranks too.
+    progress : bool
+        Show iteration, loss, validation loss, damping, gain ratio and the time left at most on
+        the standard error stream: on one line that changes on a terminal, on plain lines
+        elsewhere, two a second at most.
+    n_threads : int, optional
+        Threads of the kernels for this run; None leaves the setting as it is.
+
+    Returns
+    -------
+    TrainResult
+        Theta, loss, status and history. Numerical trouble is a status or a
+        `FastGGNWarning`, not an exception (`ScalingWarning`: badly scaled samples,
+        `UnitsWarning`: saturated or dead units, both with advice); theta moves by accepted finite
+        steps only, and Ctrl-C returns the last accepted one with the status "interrupted".
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is not valid, or two exclude each other; before any work.
+    CheckpointError
+        If the checkpoint to resume from is damaged in both generations or of another run, or a
+        file that is no checkpoint would be replaced (a ``ValueError``).
+    OSError
+        If the checkpoint could not be written; before any work.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.four_regions(200, seed=0)
+    >>> problem = fg.Problem(fg.MLP((2, 10, 1)), X, Y)
+    >>> result = fg.train(problem, seed=0, max_iter=20)
+    >>> result.loss < result.initial_loss
+    True
+    """
+    if not hasattr(problem, "linearise"):
+        raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
+    options = check_options(
+        problem,
+        method=method,
+        solver=solver,
+        max_iter=max_iter,
+        alpha=alpha,
+        damping=damping,
+        momentum=momentum,
+        geodesic=geodesic,
+        precision=precision,
+        batch_size=batch_size,
+        regularizer=regularizer,
+        regularization=regularization,
+        escape=escape,
+        grad_tol=grad_tol,
+        loss_tol=loss_tol,
+        step_tol=step_tol,
+        loss_target=loss_target,
+        max_time=max_time,
+        validation=validation,
+        patience=patience,
+        validation_tol=validation_tol,
+        callbacks=callbacks,
+    )
+    comm = comm_of(problem)
+    given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
+    plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
+    problem = with_own_l2(problem, options)
+    display = shown(options, progress, comm)
+    with locked(plan, comm), threads(n_threads), stop_signals(plan) as signals, display as line:
+        watching: list[Callback] = [] if line is None else [line]
+        if plan is not None:
+            watching.append(signals)
+        options = replace(options, callbacks=(*options.callbacks, *watching))
+        warn(comm, ScalingWarning, scaling_advice(problem))
+        result = _run(problem, given, options, seed, plan)
+        if result.status == "diverging":
+            warnings.warn(result.message, DivergenceWarning, stacklevel=2)
+        warn(comm, UnitsWarning, unit_advice(problem, result))
+    if result.status == "interrupted" and signals.signal is not None:
+        return replace(result, message=f"stopped by {signals.signal}")
+    return result
+
+
+def _run(
+    problem: Problem,
+    theta0: NDArray[np.float64] | None,
+    options: Options,
+    seed: int | None,
+    plan: Checkpointing | None,
+) -> TrainResult:
+    comm, counts = comm_of(problem), Counts()
+    drawn = shared_seed(comm, seed)
+    rng, clock = np.random.default_rng(drawn), Clock(options.max_time, comm)
+    validation = make_validation(options.validation)
+    stopping = Stopping(options.tolerances, clock, validation)
+    journal = Journal(options.callbacks, clock, counts, validation, comm)
+    method = make_method(problem, options, rng, clock, counts)
+    parts: dict[str, Stateful] = {
+        "method": method,
+        "stopping": stopping,
+        "counts": counts,
+        "clock": clock,
+        "random": Random(rng),
+        "validation": validation,
+    }
+    saver = make_saver(problem, options, plan, seed, theta0, parts, journal)
+    start = saver.resume() or _at_first(problem, theta0, drawn)
+    # Handed over to the iteration: kept here, it would hold a workspace for the whole run.
+    first = [problem.linearise(start.theta)]
+    initial_loss = float(first[0].loss) if start.initial_loss is None else start.initial_loss
+    saver.begin(first[0], initial_loss)
+    if not start.resumed:
+        validation.begin(first[0])
+    escape = make_escape(problem, options.escape, initial_loss, rng, counts)
+    try:
+        point, verdict = _iterate(start, first.pop(), method, escape, stopping, journal, saver)
+    except BaseException:
+        saver.finish(None)
+        raise
+    saver.finish(verdict)
+    point, message = _restored(problem, point, verdict, validation, len(journal.records))
+    best = validation.best
+    return TrainResult(
+        theta=np.array(point.theta),
+        loss=float(point.loss),
+        gradient_norm=norm(point.gradient),
+        n_iter=len(journal.records),
+        status=verdict.status,
+        message=message,
+        history=journal.records,
+        initial_loss=initial_loss,
+        solver=method.solver,
+        seconds=clock.seconds,
+        unsaved=saver.unsaved,
+        evidence=evidence_at(method, point),
+        best_theta=None if best is None else np.array(best.theta),
+        best_validation_loss=None if best is None else best.loss,
+        best_iter=None if best is None else best.iteration,
+    )
+
+
+def _restored(
+    problem: Problem, point: Linearisation, verdict: Verdict, validation: Unwatched, n_iter: int
+) -> tuple[Linearisation, str]:
+    """Return the point that the result is about, and the message that says so."""
+    best = validation.restored()
+    if best is None or best.iteration == n_iter:
+        return point, verdict.message
+    message = f"{verdict.message}; theta is that of iteration {best.iteration}"
+    return problem.linearise(best.theta), message
+
+
+def _at_first(problem: Problem, theta0: NDArray[np.float64] | None, seed: int | None) -> Start:
+    return Start(problem.network.init(seed) if theta0 is None else theta0)
+
+
+def _iterate(
+    start: Start,
+    point: Linearisation,
+    method: Method,
+    escape: Escape | None,
+    stopping: Stopping,
+    journal: Journal,
+    saver: Saver,
+) -> tuple[Linearisation, Verdict]:
+    """Move from point to point until a verdict; `point` changes by accepted steps only."""
+    try:
+        if start.resumed:
+            verdict = stopping.again(start.verdict)
+        else:
+            verdict = stopping.at_start(point)
+            saver.note(point, verdict)
+        if start.settled and verdict is not None:
+            return point, verdict
+        while True:
+            if verdict is None:
+                move = method.advance(point)
+            elif (way_out := _leave(point, verdict, escape, stopping)) is not None:
+                move = way_out
+            else:
+                if not stopping.exhausted:
+                    saver.settle()
+                return point, verdict
+            before, point = point, move.point
+            stop = journal.write(move)
+            verdict = stopping.after(before, move)
+            del before  # its workspace serves the next point
+            if not move.cut:
+                saver.note(point, verdict)
+            if stop and (verdict is None or _may_leave(verdict, escape, stopping)):
+                return point, Verdict("interrupted", "a callback asked to stop")
+    except KeyboardInterrupt:
+        if comm_of(point).size > 1:  # the other ranks wait inside an iteration
+            raise
+        return point, Verdict("interrupted", "interrupted; theta is the last accepted one")
+
+
+def _may_leave(verdict: Verdict, escape: Escape | None, stopping: Stopping) -> bool:
+    return escape is not None and not stopping.exhausted and verdict.status in SETTLED
+
+
+def _leave(
+    point: Linearisation, verdict: Verdict, escape: Escape | None, stopping: Stopping
+) -> Move | None:
+    if escape is None or not _may_leave(verdict, escape, stopping):
+        return None
+    return escape.leave(point)

@@ -1,0 +1,48 @@
+"""Published figures and tables, computed again; one module an experiment.
+
+Each module holds
+
+- ``DEFAULT`` and ``QUICK``: the configuration as a dict of plain values (``seed`` among them); the
+  first runs in minutes, the second in under a minute on two cores;
+- ``run(config, report) -> dict``: the result, of plain values that JSON can hold; ``report(text)``
+  is called now and then with a line on the progress;
+- ``plot(result) -> matplotlib.figure.Figure``: drawn from the result alone;
+- ``summary(result) -> str``: what came out, in a few lines of text.
+
+``fastggn reproduce NAME --out DIR`` runs one and writes ``NAME.json`` and ``NAME.png``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+__all__ = ["NAMES", "load"]
+
+# The name of an experiment and its module.
+NAMES: dict[str, str] = {
+    "xor": "xor",
+    "shen-fig1a": "shen_fig1a",
+    "shen-fig1b": "shen_fig1b",
+    "shen-fig1c": "shen_fig1c",
+    "rank-phase": "rank_phase",
+    "linear": "linear",
+    "lsd-fig1": "lsd_fig1",
+    "lsd-fig2": "lsd_fig2",
+    "lsd-fig3": "lsd_fig3",
+    "lsd-table1": "lsd_table1",
+    "bayesian": "bayesian",
+}
+
+
+def load(name: str) -> ModuleType:
+    """Return the module of an experiment.
+
+    Raises
+    ------
+    ValueError
+        If there is no experiment of this name; the message lists those that there are.
+    """
+    if name not in NAMES:
+        raise ValueError(f"no experiment is named {name!r}; there are {', '.join(sorted(NAMES))}")
+    return importlib.import_module(f"papers.{NAMES[name]}")

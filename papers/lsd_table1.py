@@ -1,0 +1,221 @@
+"""Table 1 of the loss surface decomposition: random and rich subglobal minima on MNIST."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.network.mlp import MLP
+from fastggn.objective.problem import Problem
+from fastggn.training.result import Record
+from fastggn.training.train import train
+from papers.mnist import find_folder, load_digits
+
+__all__ = ["DEFAULT", "PAPER", "QUICK", "plot", "run", "summary"]
+
+Report = Callable[[str], object]
+
+# Mean and deviation of 100 repeats, in percent; the paper does not state its epochs.
+PAPER: dict[str, dict[str, tuple[float, float]]] = {
+    "random": {
+        "16": (82.59, 0.32),
+        "32": (92.84, 0.24),
+        "64": (98.19, 0.27),
+        "128": (99.61, 0.07),
+        "256": (99.60, 0.06),
+    },
+    "rich": {
+        "16": (98.10, 0.20),
+        "32": (99.41, 0.13),
+        "64": (99.80, 0.06),
+        "128": (99.88, 0.04),
+        "256": (99.91, 0.03),
+    },
+}
+KINDS = ("random", "rich")
+
+DEFAULT: dict[str, Any] = {
+    "seed": 0,
+    "folder": None,  # of the IDX files; None: FASTGGN_DATA, or shared/data
+    "samples": None,  # None: all 60,000
+    "widths": [16, 32, 64],  # k; up to 256 as in the paper
+    "repeats": 5,
+    "epochs": 6,
+    "batch_size": 100,
+    "alpha": 1e-3,
+    "second_order": {
+        "widths": [16, 32, 64],
+        "solver": "dual",
+        "batch_size": 50,
+        "damping": 1.0,  # smaller ones fit each batch and undo the others
+        "seconds": 20.0,
+    },
+}
+QUICK: dict[str, Any] = {
+    **DEFAULT,
+    "samples": 4000,
+    "widths": [8, 16],
+    "repeats": 2,
+    "epochs": 12,
+    "second_order": {**DEFAULT["second_order"], "widths": [8, 16], "seconds": 3.0},
+}
+
+
+class _Watched(Problem):
+    """A problem that remembers where it was linearised last, for the accuracy on the way."""
+
+    last: NDArray[np.float64]
+
+    def linearise(self, theta: Any) -> Any:
+        """Return the objective at theta, and keep theta."""
+        point = super().linearise(theta)
+        self.last = point.theta
+        return point
+
+
+class _Curve:
+    """Notes accuracy and loss after every pass over the samples."""
+
+    def __init__(self, problem: _Watched, labels: NDArray[np.int64]) -> None:
+        self._problem, self._labels = problem, labels
+        self._spent = 0.0
+        self.points: list[dict[str, float]] = []
+
+    def __call__(self, record: Record) -> None:
+        if record.accepted or not self.points:
+            outputs = self._problem.outputs(self._problem.last)
+            accuracy = 100.0 * float((outputs.argmax(axis=1) == self._labels).mean())
+        else:
+            accuracy = self.points[-1]["accuracy"]
+        self.points.append(
+            {
+                "epoch": record.iteration,
+                "seconds": record.seconds,
+                "accuracy": accuracy,
+                "loss": record.loss,
+            }
+        )
+
+
+def run(config: dict[str, Any], report: Report = lambda text: None) -> dict[str, Any]:
+    """Train the networks 784-2k-k-10 with ReLU and with random gates.
+
+    The gates of Eq. (8) are drawn once, a = 1 with probability 1/2 for every sample and unit,
+    and held. Accuracies are those of the training samples, as the gates belong to these.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the MNIST files are absent; the message names them.
+    """
+    X, labels = load_digits(find_folder(config["folder"]), config["samples"])
+    cells = []
+    for k in config["widths"]:
+        for kind in KINDS:
+            curves = []
+            for repeat in range(config["repeats"]):
+                problem, seed = _problem(config, kind, k, repeat, X, labels)
+                curve = _Curve(problem, labels)
+                train(problem, problem.network.init(seed, scheme="he"), method="adam",
+                      alpha=config["alpha"], batch_size=config["batch_size"],
+                      max_iter=config["epochs"], grad_tol=0.0, seed=seed,
+                      callbacks=[curve])  # fmt: skip
+                curves.append(curve.points)
+                report(f"{kind}, k = {k}, repeat {repeat + 1}: "
+                       f"{curve.points[-1]['accuracy']:.2f} %")  # fmt: skip
+            cells.append(_cell(kind, k, curves))
+    second = [
+        _second_order(config, kind, k, X, labels, report)
+        for k in config["second_order"]["widths"]
+        for kind in KINDS
+    ]
+    return {"config": config, "n_samples": len(X), "cells": cells, "second_order": second}
+
+
+def _problem(
+    config: dict[str, Any], kind: str, k: int, repeat: int,
+    X: NDArray[np.float64], labels: NDArray[np.int64],
+) -> tuple[_Watched, int]:  # fmt: skip
+    """Return the problem of one repeat, and the seed of its training."""
+    seeds = np.random.SeedSequence([config["seed"], k, repeat])
+    drawn = np.random.default_rng(seeds)
+    net = MLP((X.shape[1], 2 * k, k, 10), "relu")
+    gates = None
+    if kind == "random":
+        gates = [drawn.random((len(X), width)) < 0.5 for width in (2 * k, k)]
+    problem = _Watched(net, X, labels, "softmax_cross_entropy", gates=gates)
+    return problem, int(seeds.generate_state(1)[0])
+
+
+def _cell(kind: str, k: int, curves: list[list[dict[str, float]]]) -> dict[str, Any]:
+    """Return mean and deviation over the repeats after each epoch."""
+    accuracy = np.array([[point["accuracy"] for point in curve] for curve in curves])
+    seconds = np.array([[point["seconds"] for point in curve] for curve in curves])
+    spread = accuracy.std(axis=0, ddof=1) if len(curves) > 1 else np.zeros(accuracy.shape[1])
+    return {
+        "kind": kind,
+        "k": k,
+        "accuracy": accuracy.tolist(),
+        "mean": accuracy.mean(axis=0).tolist(),
+        "deviation": spread.tolist(),
+        "seconds": seconds.mean(axis=0).tolist(),
+        "paper": PAPER[kind].get(str(k)),
+    }
+
+
+def _second_order(
+    config: dict[str, Any], kind: str, k: int,
+    X: NDArray[np.float64], labels: NDArray[np.int64], report: Report,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the curve of stochastic Levenberg-Marquardt within the stated time."""
+    options = config["second_order"]
+    problem, seed = _problem(config, kind, k, 0, X, labels)
+    curve = _Curve(problem, labels)
+    train(
+        problem,
+        problem.network.init(seed, scheme="he"),
+        method="lm",
+        solver=options["solver"],
+        batch_size=options["batch_size"],
+        damping=options["damping"],
+        max_iter=10**6,
+        max_time=options["seconds"],
+        grad_tol=0.0,
+        seed=seed,
+        callbacks=[curve],
+    )
+    best = max(point["accuracy"] for point in curve.points)
+    report(f"{kind}, k = {k}, second order: {best:.2f} % in {curve.points[-1]['seconds']:.0f} s")
+    return {"kind": kind, "k": k, "points": curve.points, "best": best}
+
+
+def summary(result: dict[str, Any]) -> str:
+    """Return the table, the paper's figures beside it."""
+    epochs = len(result["cells"][0]["mean"])
+    lines = [
+        f"MNIST, {result['n_samples']} samples, training accuracy in percent after {epochs} epochs "
+        f"of Adam (mean and deviation of {len(result['cells'][0]['accuracy'])} repeats)",
+        f"{'k':>4}  {'kind':<7}{'here':>16}{'paper':>16}",
+    ]
+    for cell in result["cells"]:
+        here = f"{cell['mean'][-1]:.2f} +- {cell['deviation'][-1]:.2f}"
+        paper = cell["paper"]
+        there = f"{paper[0]:.2f} +- {paper[1]:.2f}" if paper else "-"
+        lines.append(f"{cell['k']:>4}  {cell['kind']:<7}{here:>16}{there:>16}")
+    for entry in result["second_order"]:
+        last = entry["points"][-1]
+        lines.append(
+            f"second order, {entry['kind']}, k = {entry['k']}: {entry['best']:.2f} after "
+            f"{last['seconds']:.0f} s ({last['epoch']} passes)"
+        )
+    return "\n".join(lines)
+
+
+def plot(result: dict[str, Any]) -> Any:
+    """Draw accuracy against work for each cell, the paper's figure as a line."""
+    from fastggn.figures.regions import plot_accuracies
+
+    return plot_accuracies(result)
