@@ -14,12 +14,6 @@ from fastggn.runtime.errors import as_real, check_finite, check_positive
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = [
-    "DegenerateActivation",
-    "DegenerateProbability",
-    "degenerate_activation",
-    "degenerate_probability",
-]
 
 FloatArray = NDArray[np.float64]
 # An eigenvalue above minus this share of the largest modulus is rounding.

@@ -14,7 +14,6 @@ from fastggn.solvers.null_space import DenseNullSpace
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["FirstLayerSplit", "NullSpaceReport", "null_space"]
 
 FloatArray = NDArray[np.float64]
 # A direction whose part in a layer is shorter than this has no part in it: the basis itself is

@@ -15,7 +15,6 @@ from fastggn.training.regularisation.null_space import NullSpace
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["TargetSensitivity", "target_sensitivity"]
 
 FloatArray = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)

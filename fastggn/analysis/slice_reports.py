@@ -10,8 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.runtime.errors import as_float_vector
 
-__all__ = ["LossLine", "LossPlane"]
-
 FloatArray = NDArray[np.float64]
 
 

@@ -15,8 +15,6 @@ from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, unknown_name
 
-__all__ = ["filter_normalised", "loss_along", "loss_between", "loss_plane"]
-
 FloatArray = NDArray[np.float64]
 Direction = str | ArrayLike
 Extent = float | tuple[float, float]

@@ -14,7 +14,6 @@ from fastggn.runtime.errors import check_positive
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["LayerCondition", "StationaritySplit", "stationarity_split"]
 
 FloatArray = NDArray[np.float64]
 Kind = Literal["zero_misfit", "orthogonality", "not_stationary"]

@@ -13,8 +13,6 @@ from fastggn.kernels.cache import folders
 from fastggn.runtime.memory import available_memory
 from fastggn.runtime.threads import max_threads, thread_count, threading_layer
 
-__all__ = ["configuration", "show_config"]
-
 _PACKAGES = ("fastggn", "numba", "llvmlite", "numpy", "scipy", "threadpoolctl")
 
 

@@ -12,16 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.runtime.errors import check_positive
 
-__all__ = [
-    "DATASETS",
-    "Dataset",
-    "four_regions",
-    "four_regions_class",
-    "friedman1",
-    "sine",
-    "xor",
-]
-
 Samples = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 HALF_SIDE = 4.0
@@ -149,34 +139,6 @@ def friedman1(T: int = 500, seed: int = 0, noise: float = 0.0) -> Samples:
     """Return samples of Friedman's first regression problem, with its five relevant inputs.
 
     ``y = 10 sin(pi x_0 x_1) + 20 (x_2 - 1/2)^2 + 10 x_3 + 5 x_4``, x uniform in the unit cube.
-
-    Parameters
-    ----------
-    T : int
-        Number of samples, at least 1.
-    seed : int
-        Seed of the random numbers, at least 0.
-    noise : float
-        Standard deviation of the normal noise that is added to y (1 in the source).
-
-    Returns
-    -------
-    X : ndarray, shape (T, 5), float64
-        The inputs.
-    Y : ndarray, shape (T, 1), float64
-        The targets, from 0 to 30 without noise.
-
-    Raises
-    ------
-    TypeError
-        If `T` or `seed` is not an integer.
-    ValueError
-        If `T` < 1, `seed` < 0 or `noise` is negative or not finite.
-
-    Notes
-    -----
-    Source: Friedman, Multivariate adaptive regression splines, Annals of Statistics 19 (1991),
-    Eq. (61), without the inputs that do not matter.
     """
     rng = _generator(seed)
     X = rng.uniform(size=(_count(T), 5))

@@ -16,9 +16,8 @@ from numpy.typing import NDArray
 
 from fastggn.data.files import Target, target_columns
 from fastggn.data.text import TEXT_SUFFIXES, TextReader
-from fastggn.runtime.archives import check_writable, require_file, write_atomically
-
-__all__ = ["Conversion", "convert_table"]
+from fastggn.runtime.archives import require_file
+from fastggn.runtime.atomic_files import check_writable, write_atomically
 
 FloatArray = NDArray[np.float64]
 Progress = Callable[[int, float], None]

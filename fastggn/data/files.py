@@ -17,16 +17,6 @@ from fastggn.data.text import TEXT_SUFFIXES, read_text
 from fastggn.runtime.archives import read_archive, read_array, require_file
 from fastggn.runtime.errors import check_finite, suggest
 
-__all__ = [
-    "StreamedTable",
-    "Table",
-    "Target",
-    "load_inputs",
-    "load_table",
-    "stream_table",
-    "target_columns",
-]
-
 Target: TypeAlias = str | int | Sequence[str | int] | None
 
 SUFFIXES = (".npz", ".npy", *TEXT_SUFFIXES, ".h5", ".hdf5")
@@ -99,25 +89,7 @@ def load_table(path: str | os.PathLike[str], target: Target = None) -> Table:
 
 
 def load_inputs(path: str | os.PathLike[str], n_inputs: int) -> NDArray[np.float64] | None:
-    """Read the inputs from a file that holds no targets.
-
-    Parameters
-    ----------
-    path : path-like
-        ``.npz`` with an array X and no Y; ``.npy``, ``.csv``, ``.tsv`` or ``.txt`` with `n_inputs`
-        columns.
-    n_inputs : int
-
-    Returns
-    -------
-    ndarray, shape (T, n_inputs), or None
-        None where the file has targets, or is of another kind.
-
-    Raises
-    ------
-    ValueError, OSError
-        As in `load_table`.
-    """
+    """Read the inputs from a file that holds no targets."""
     file = require_file(path)
     suffix = file.suffix.lower()
     if suffix == ".npz":
@@ -158,20 +130,7 @@ class StreamedTable:
 
 
 def stream_table(path: str | os.PathLike[str], target: Target = None) -> StreamedTable | None:
-    """Open what `load_table` would read, without reading it; None where it has to be read.
-
-    Parameters
-    ----------
-    path : path-like
-        ``.npy`` in C order with two dimensions, or ``.h5`` with arrays X and Y of that kind.
-    target : str, int or sequence of them, optional
-        As in `load_table`.
-
-    Raises
-    ------
-    ValueError, OSError, ImportError
-        As in `load_table`, for what the file's header shows.
-    """
+    """Open what `load_table` would read, without reading it; None where it has to be read."""
     file = require_file(path)
     if file.suffix.lower() == ".npy":
         rows = open_npy(file)
@@ -226,13 +185,7 @@ def _from_columns(
 
 
 def target_columns(file: Path, target: Target, names: tuple[str, ...], n_columns: int) -> list[int]:
-    """Return the numbers of the target columns of a table, by default the last one.
-
-    Raises
-    ------
-    ValueError
-        If a column does not exist or is named twice, or no input is left.
-    """
+    """Return the numbers of the target columns of a table, by default the last one."""
     if n_columns < 2:
         raise ValueError(f"{file}: {n_columns} column; inputs and a target need at least 2")
     chosen = [_column(file, item, names, n_columns) for item in _as_list(target, default=-1)]

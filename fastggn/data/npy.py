@@ -14,8 +14,6 @@ from fastggn.data.raw import FileBytes, RawColumns
 from fastggn.runtime.archives import ArchiveError, require_file
 from fastggn.runtime.buffers import lend
 
-__all__ = ["NpyFile", "open_npy"]
-
 
 def open_npy(path: str | os.PathLike[str]) -> NpyFile:
     """Open an ``.npy`` file for reading by rows.

@@ -12,8 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["FileBytes", "RawColumns", "RawRows", "raw_columns"]
-
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 
@@ -45,16 +43,7 @@ class Bytes(Protocol):
 
 
 class FileBytes:
-    """An open file whose pages may be in the page cache.
-
-    Parameters
-    ----------
-    whole : object
-        The file, open for as long as it lives.
-    descriptor : int
-    is_open : callable
-        Returns whether the descriptor still is that file's.
-    """
+    """An open file whose pages may be in the page cache."""
 
     tells_at_once = True
 

@@ -7,8 +7,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-__all__ = ["read_ahead"]
-
 Part = TypeVar("Part")
 
 
@@ -23,21 +21,6 @@ def read_ahead(
     While the caller works on a part, a thread reads the next one: beside the part in work at most
     two are alive, the one that was read and, while the caller still holds the last one, the one
     under way. The thread ends with the pass, also with one that is given up.
-
-    Parameters
-    ----------
-    read : callable
-        Returns the rows start..stop; called by one thread at a time, in order.
-    n_rows, step : int
-        The rows in all, and in a part at most.
-    at_once : callable
-        Returns a part that takes no time, or None: no thread is woken for it. Where the caller
-        computes on all cores that costs more than a look at the page cache.
-
-    Raises
-    ------
-    Exception
-        What `read` raises, where the caller asks for that part.
     """
     if n_rows <= 0:
         return

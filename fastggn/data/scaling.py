@@ -15,8 +15,6 @@ from fastggn.data.sources import as_source, in_parts, read_rows
 from fastggn.runtime.buffers import lend
 from fastggn.runtime.errors import as_float_vector, check_finite
 
-__all__ = ["Columns", "Moments", "Standardised", "split_columns"]
-
 FloatArray = NDArray[np.float64]
 
 MOST_BYTES = 32 * 2**20  # of a table, read at a time
@@ -69,13 +67,7 @@ class Moments:
         return np.asarray(np.sqrt(self._squares / max(1, self.count)))
 
     def scale(self) -> FloatArray:
-        """Return what the columns are divided by: the deviation, and 1 for a constant column.
-
-        Raises
-        ------
-        ValueError
-            If a mean or a deviation overflows.
-        """
+        """Return what the columns are divided by: the deviation, and 1 for a constant column."""
         deviation = self.deviation
         if not (np.isfinite(self.mean).all() and np.isfinite(deviation).all()):
             raise ValueError("the values are too large to be scaled")

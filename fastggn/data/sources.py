@@ -17,19 +17,6 @@ from fastggn.data.reading import read_ahead
 from fastggn.runtime.buffers import lend
 from fastggn.runtime.errors import check_finite
 
-__all__ = [
-    "ArraySource",
-    "SampleSource",
-    "StreamedTargets",
-    "as_doubles",
-    "as_source",
-    "check_rows",
-    "in_parts",
-    "is_streamed",
-    "read_rows",
-    "row_range",
-]
-
 FloatArray = NDArray[np.float64]
 
 BYTES_PER_READ = 8 * 2**20
@@ -119,13 +106,6 @@ class StreamedTargets:
     """Targets that stay in their file; indexing returns them as the loss wants them, float64.
 
     The two parts read last are kept: the functions of the loss ask for the same one several times.
-
-    Parameters
-    ----------
-    array : object
-        With shape (T,) or (T, n), dtype and row slices.
-    prepare : callable
-        Maps (rows, their number) to the targets (B, n_L): the loss's own checks and encoding.
     """
 
     KEPT = 2  # the part in work and the one read ahead
@@ -178,13 +158,7 @@ class StreamedTargets:
         return max(1, BYTES_PER_READ // (8 * max(1, self.shape[1])))
 
     def check(self, also: Callable[[int, NDArray[Any]], None] | None = None) -> None:
-        """Read all targets once, and name the first bad one; `also` sees every part.
-
-        Raises
-        ------
-        ValueError
-            If a target is NaN, infinite, or not what the loss accepts.
-        """
+        """Read all targets once, and name the first bad one; `also` sees every part."""
         for start, raw in read_ahead(
             lambda a, b: read_rows("Y", self._array, a, b), self._n_rows, self.block_rows()
         ):
@@ -219,13 +193,7 @@ def as_doubles(rows: NDArray[Any]) -> FloatArray:
 
 
 def read_rows(name: str, array: Any, start: int, stop: int) -> NDArray[Any]:
-    """Return rows of an array in its own dtype; a copy where they come from a file.
-
-    Raises
-    ------
-    ValueError
-        If the object returns another number of rows or columns than it has.
-    """
+    """Return rows of an array in its own dtype; a copy where they come from a file."""
     rows = array[start:stop]
     if isinstance(rows, np.memmap):
         copy = lend(rows.shape, rows.dtype)
@@ -309,27 +277,7 @@ def check_rows(
 
 
 def as_source(name: str, samples: Any, width: int | None = None, *, least: int = 1) -> ArraySource:
-    """Return `samples` as a source of float64 rows, after checks of its type and shape.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for messages.
-    samples : array_like
-        Shape (T, n): an array, a list, ``np.memmap``, or any object with shape, dtype and row
-        slices. In-memory arrays of another dtype or order are converted once.
-    width : int, optional
-        The number of columns asked for.
-    least : int
-        The fewest rows accepted.
-
-    Raises
-    ------
-    TypeError
-        If the entries are not real numbers.
-    ValueError
-        If it is not two-dimensional, has too few rows or no column, or another number of columns.
-    """
+    """Return `samples` as a source of float64 rows, after checks of its type and shape."""
     array = samples
     if not is_streamed(samples):
         array = np.asarray(samples)

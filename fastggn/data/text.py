@@ -13,8 +13,6 @@ from typing import TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TEXT_SUFFIXES", "TextReader", "TextTable", "read_text"]
-
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt")
 SEPARATORS = (",", ";", "\t")
 ROWS_PER_PART = 20_000
@@ -43,22 +41,6 @@ def read_text(path: Path) -> TextTable:
 
     The separator is a comma, a semicolon or a tab, whichever the first line has most of, or else
     white space. The first line is a header if none of its cells is a number.
-
-    Parameters
-    ----------
-    path : Path
-        A text file in UTF-8.
-
-    Returns
-    -------
-    TextTable
-        The values and the column names.
-
-    Raises
-    ------
-    ValueError
-        If the file is empty, is not text, has rows of different lengths, or a cell that is not a
-        finite number; the message names the line and the column.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
@@ -114,13 +96,7 @@ class TextReader:
             self.names = tuple(c.strip() for c in cells)
 
     def parts(self) -> Iterator[NDArray[np.float64]]:
-        """Yield the rows in order, some thousands at a time.
-
-        Raises
-        ------
-        ValueError
-            If there are none, or for the first wrong row or cell, with its line and column.
-        """
+        """Yield the rows in order, some thousands at a time."""
         count = max(1, min(ROWS_PER_PART, CELLS_PER_PART // self.n_columns))
         empty = True
         while lines := list(itertools.islice(self._lines, count)):

@@ -8,8 +8,6 @@ import numpy as np
 
 from fastggn.figures.style import new_figure
 
-__all__ = ["plot_eigenvalues"]
-
 
 def plot_eigenvalues(report: Any) -> Any:
     """Draw the eigenvalues of a `CriticalPointReport` on a signed logarithmic scale.

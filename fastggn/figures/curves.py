@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from fastggn.figures.style import LINES, MARKERS, finished, new_figure
 
-__all__ = ["compare_curves", "plot_curves"]
-
 FloatArray = NDArray[np.float64]
 
 MOST_NAMED = 6  # runs that a legend names

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.figures.style import MARKERS, finished, on_axes, plain
 from fastggn.runtime.errors import as_real, check_finite
 
-__all__ = ["plot_decisions", "plot_output"]
-
 FloatArray = NDArray[np.float64]
 Function = Callable[[FloatArray], NDArray[Any]]
 

@@ -8,8 +8,6 @@ import numpy as np
 
 from fastggn.figures.style import new_figure
 
-__all__ = ["plot_singular_values"]
-
 
 def plot_singular_values(report: Any) -> Any:
     """Draw the singular values of a `NullSpaceReport`, with the tolerance and the rank."""

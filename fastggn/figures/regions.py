@@ -9,25 +9,12 @@ import numpy as np
 
 from fastggn.figures.style import LINES, MARKERS, new_figure
 
-__all__ = ["plot_accuracies", "plot_boundary_minimum", "plot_loss_tables", "plot_region_map"]
-
 # Shades and hatches of bars: all patterns, realisable ones, attained minima.
 _BARS = (("all", "0.85", "//"), ("realisable", "0.55", ""), ("attained", "0.1", ""))
 
 
 def plot_loss_tables(tables: Sequence[dict[str, Any]]) -> Any:
-    """Draw how often each subglobal value occurs, one pair of axes a number of hidden units.
-
-    Parameters
-    ----------
-    tables : sequence of dict
-        As `LossTable.to_dict` gives them.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is absent.
-    """
+    """Draw how often each subglobal value occurs, one pair of axes a number of hidden units."""
     columns = min(2, len(tables))
     rows = -(-len(tables) // columns)
     figure, axes = new_figure(rows, columns, width=5.6, height=3.4)
@@ -55,19 +42,7 @@ def plot_loss_tables(tables: Sequence[dict[str, Any]]) -> Any:
 
 
 def plot_region_map(result: dict[str, Any]) -> Any:
-    """Draw the plane of a unit's two weights, cut by the samples into regions.
-
-    Parameters
-    ----------
-    result : dict
-        ``samples`` (T, 2), and ``regions``: each with ``pattern``, ``from`` and ``to``, angles
-        in radians.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is absent.
-    """
+    """Draw the plane of a unit's two weights, cut by the samples into regions."""
     figure, axes = new_figure(width=5.2, height=5.0)
     pair = axes[0, 0]
     from matplotlib.patches import Wedge
@@ -93,19 +68,7 @@ def plot_region_map(result: dict[str, Any]) -> Any:
 
 
 def plot_boundary_minimum(result: dict[str, Any]) -> Any:
-    """Draw the loss over two weights, and along w_1 through the boundary w_1 = 0.
-
-    Parameters
-    ----------
-    result : dict
-        ``w1``, ``w2``: the grid; ``loss``: of shape (w2, w1); ``cuts``: each with ``w2`` and
-        ``loss`` along ``w1``.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is absent.
-    """
+    """Draw the loss over two weights, and along w_1 through the boundary w_1 = 0."""
     figure, axes = new_figure(1, 2, width=5.2, height=4.2)
     left, right = axes[0]
     w1, w2 = np.array(result["w1"]), np.array(result["w2"])
@@ -130,18 +93,7 @@ def plot_boundary_minimum(result: dict[str, Any]) -> Any:
 
 
 def plot_accuracies(result: dict[str, Any]) -> Any:
-    """Draw training accuracy against time, one pair of axes a width and kind of network.
-
-    Parameters
-    ----------
-    result : dict
-        Of the experiment ``lsd-table1``: ``cells`` and ``second_order``.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is absent.
-    """
+    """Draw training accuracy against time, one pair of axes a width and kind of network."""
     cells = result["cells"]
     kinds = ["random", "rich"]
     widths = list(dict.fromkeys(cell["k"] for cell in cells))

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.figures.style import finished, new_figure, on_axes, plain
 from fastggn.runtime.errors import as_real, check_finite
 
-__all__ = ["QUANTILES", "confusion_matrix", "plot_confusion", "plot_residuals"]
-
 FloatArray = NDArray[np.float64]
 
 QUANTILES = (0.05, 0.5, 0.95)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from fastggn.analysis.rank.spectrum import Rank
     from fastggn.analysis.rank.sweeps import RankSweep
 
-__all__ = ["draw_spectrum", "plot_ranks", "plot_spectrum"]
 
 _LOWEST = 1e-4  # of the tolerance: what is smaller is drawn there
 
@@ -38,20 +37,7 @@ def plot_spectrum(report: RankReport) -> Any:
 
 
 def draw_spectrum(s: NDArray[np.float64], found: Rank, title: str) -> Any:
-    """Draw singular values as `plot_spectrum` does.
-
-    Parameters
-    ----------
-    s : ndarray, shape (K,)
-        Descending.
-    found : Rank
-        What they say.
-    title : str
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw singular values as `plot_spectrum` does."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = new_figure()

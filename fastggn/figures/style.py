@@ -8,18 +8,6 @@ from typing import Any, BinaryIO
 
 from fastggn.runtime.atomic_files import write_atomically
 
-__all__ = [
-    "LINES",
-    "MARKERS",
-    "finished",
-    "new_figure",
-    "on_axes",
-    "picture_format",
-    "plain",
-    "require_matplotlib",
-    "save",
-]
-
 # Line styles and markers tell curves apart where colours cannot.
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "x")
@@ -54,31 +42,13 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 6.4, height: f
 
 
 def require_matplotlib() -> None:
-    """Check that figures can be drawn, without the time of the import.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is absent; the message names the extra.
-    """
+    """Check that figures can be drawn, without the time of the import."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError(ABSENT)
 
 
 def on_axes(ax: Any, *, width: float = 6.4, height: float = 4.2) -> tuple[Any, Any]:
-    """Return the figure and the axes to draw on: those given, or new ones.
-
-    Parameters
-    ----------
-    ax : matplotlib.axes.Axes or None
-    width, height : float
-        Of new axes, in inches.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is absent.
-    """
+    """Return the figure and the axes to draw on: those given, or new ones."""
     if ax is not None:
         return ax.figure, ax
     figure, axes = new_figure(width=width, height=height)
@@ -116,15 +86,7 @@ def save(figure: Any, path: str | os.PathLike[str] | BinaryIO) -> None:
 
 
 def picture_format(path: str | os.PathLike[str]) -> str:
-    """Return the kind of picture that the ending of a name asks for; PNG without an ending.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is absent.
-    ValueError
-        If matplotlib writes no such pictures; the message lists those that it does.
-    """
+    """Return the kind of picture that the ending of a name asks for; PNG without an ending."""
     figure, _ = new_figure()
     known = sorted(figure.canvas.get_supported_filetypes())
     ending = os.path.splitext(os.fspath(path))[1].lstrip(".").lower() or "png"

@@ -13,7 +13,6 @@ from fastggn.figures.style import MARKERS, finished, on_axes, plain
 if TYPE_CHECKING:
     from fastggn.analysis.slice_reports import LossLine, LossPlane
 
-__all__ = ["plot_line", "plot_plane"]
 
 FloatArray = NDArray[np.float64]
 

@@ -11,8 +11,6 @@ from fastggn.figures.style import new_figure
 if TYPE_CHECKING:
     from fastggn.training.regularisation.weight_decay import WeightDecayPath
 
-__all__ = ["plot_weight_decay"]
-
 
 def plot_weight_decay(path: WeightDecayPath) -> Any:
     """Draw the losses of training and validation samples against the weight decay.

@@ -27,8 +27,6 @@ from numba.core.serialize import dumps
 
 from fastggn.kernels import compiler
 
-__all__ = ["KernelCache", "KernelCacheWarning", "folders", "in_job"]
-
 KIND = b"fastggn kernel "
 MAGIC = KIND + b"2\n"
 HERE = Path(__file__).resolve().parent

@@ -170,14 +170,7 @@ def factor_tiles(a, size, workers):
 
 
 def cholesky(a):
-    """Overwrite the lower triangle of `a` (N, N), C-ordered, with its Cholesky factor.
-
-    Returns
-    -------
-    int
-        0, or the index of the first pivot that is not positive, counted from 1. The upper
-        triangle is neither read nor written.
-    """
+    """Overwrite the lower triangle of `a` (N, N), C-ordered, with its Cholesky factor."""
     n = a.shape[0]
     if n <= _SERIAL:
         return int(factor_tile(a))

@@ -16,8 +16,6 @@ from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
 from numba.core.typed_passes import NativeLowering, NativeParforLowering
 
-__all__ = ["KernelCompiler", "Part", "PartCompiler", "rebuild", "reduce"]
-
 # The names of the code libraries that Numba makes for the body of a parallel loop and for the two
 # wrappers around it. Under names of another version these would be compiled as Numba does.
 _STAGES = ("__numba_parfor_gufunc", "<numba.np.ufunc.wrappers._Gufunc", "parallelgufuncwrapper")

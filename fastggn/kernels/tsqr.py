@@ -19,15 +19,7 @@ PANEL = 32
 
 
 class StreamingQR:
-    """The factor R of all rows folded so far, and Q^T applied to their right-hand sides.
-
-    Parameters
-    ----------
-    n_columns : int
-        N, at least 1.
-    n_rhs : int
-        Number of right-hand sides carried along.
-    """
+    """The factor R of all rows folded so far, and Q^T applied to their right-hand sides."""
 
     def __init__(self, n_columns: int, n_rhs: int = 0) -> None:
         if n_columns < 1:
@@ -118,15 +110,7 @@ class NumericalRank(NamedTuple):
 
 
 def numerical_rank(singular_values: FloatArray, shape: tuple[int, int]) -> NumericalRank:
-    """Count the singular values above ``eps * max(shape) * s_max``.
-
-    Parameters
-    ----------
-    singular_values : ndarray, shape (k,)
-        In descending order.
-    shape : tuple of int
-        Of the whole matrix, not of its R.
-    """
+    """Count the singular values above ``eps * max(shape) * s_max``."""
     s = singular_values
     largest = float(s[0]) if s.size else 0.0
     tolerance = float(np.finfo(np.float64).eps) * max(shape) * largest
@@ -142,11 +126,6 @@ def thin_svd(matrix: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return U (m, k), s (k,), V^T (k, n) with k = min(m, n).
 
     Divide and conquer fails to converge on rare matrices; the slower QR iteration then serves.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If both fail, as they do for a matrix with NaN.
     """
     if not all_finite(matrix):
         raise LinAlgError("the matrix holds NaN or infinite entries")
@@ -160,17 +139,7 @@ def thin_svd(matrix: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 def minimum_norm_solution(
     r: FloatArray, c: FloatArray, shape: tuple[int, int]
 ) -> tuple[FloatArray, NumericalRank]:
-    """Return the x of minimum norm that minimises |R x - c|, and the rank it was found with.
-
-    Parameters
-    ----------
-    r : ndarray, shape (k, N)
-        The factor of a streaming QR.
-    c : ndarray, shape (k,) or (k, n_rhs)
-        The rotated right-hand sides.
-    shape : tuple of int
-        Of the matrix that `r` came from, for the tolerance.
-    """
+    """Return the x of minimum norm that minimises |R x - c|, and the rank it was found with."""
     u, s, vt = thin_svd(r)
     found = numerical_rank(s, shape)
     k = found.rank

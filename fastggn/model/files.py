@@ -18,7 +18,6 @@ from fastggn.runtime.version import __version__
 if TYPE_CHECKING:
     from fastggn.network.activations import Activation
 
-__all__ = ["ModelFileError", "load_model", "save_model"]
 
 FORMAT = "fastggn-model"
 VERSION = 1

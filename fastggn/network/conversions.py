@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     Activations = str | Activation | Sequence[str | Activation]
 
-__all__ = ["Conversions"]
 
 PathLike = str | os.PathLike[str]
 

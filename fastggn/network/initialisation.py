@@ -7,8 +7,6 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SCHEMES"]
-
 FloatArray = NDArray[np.float64]
 Scheme = Callable[[np.random.Generator, int, int, str, bool], FloatArray]
 

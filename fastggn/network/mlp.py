@@ -20,8 +20,6 @@ from fastggn.runtime.errors import (
     unknown_name,
 )
 
-__all__ = ["MLP"]
-
 FloatArray = NDArray[np.float64]
 
 # BLAS counts in 32 bits, and a chunk of sensitivities has up to n_L times 256 columns.

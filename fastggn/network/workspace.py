@@ -21,7 +21,6 @@ from fastggn.runtime.threads import pooled, workers, workers_for
 if TYPE_CHECKING:
     from fastggn.network.mlp import MLP
 
-__all__ = ["Block", "Plan", "Workspace", "WorkspacePool", "evaluate", "lane_count"]
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -61,18 +60,7 @@ def _even_chunk(n_samples: int) -> int:
 
 
 class Plan:
-    """A network as the kernels see it, and the cutting of T samples into chunks and blocks.
-
-    Parameters
-    ----------
-    net : MLP
-    n_samples : int
-        T, those of this process; a chunk is no longer than T, rounded up to 8.
-    gated : bool
-        Whether 0/1 gates stand in place of the hidden activations.
-    chunk : int or None
-        Samples a chunk; None for the default.
-    """
+    """A network as the kernels see it, and the cutting of T samples into chunks and blocks."""
 
     def __init__(
         self, net: MLP, n_samples: int, *, gated: bool = False, chunk: int | None = None
@@ -172,20 +160,7 @@ class WorkspacePool:
 
 
 class Block:
-    """Consecutive samples after a forward sweep; every other sweep starts from here.
-
-    Parameters
-    ----------
-    plan : Plan
-    theta : ndarray, shape (N,)
-    start : int
-        The index of the first sample.
-    samples : ndarray, shape (B, n_0), C-ordered float64, or RawRows
-        The second: what the workers need to fetch them.
-    gates : ndarray of bool, shape (B, hidden units) or (0, 0)
-    workspace : Workspace
-        Its arrays are overwritten.
-    """
+    """Consecutive samples after a forward sweep; every other sweep starts from here."""
 
     def __init__(
         self,

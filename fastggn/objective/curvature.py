@@ -13,8 +13,6 @@ from fastggn.objective.jacobian import sum_of_lanes
 from fastggn.objective.point import Linearisation, Objective
 from fastggn.runtime.threads import pooled
 
-__all__ = ["GGNOperator", "HessianOperator", "dense_hessian"]
-
 FloatArray = NDArray[np.float64]
 
 _PANEL_BYTES = 64 * 2**20  # stored pair panels of the exact Hessian, at a time

@@ -13,8 +13,6 @@ from fastggn.kernels import ggn_pairs
 from fastggn.network.mlp import MLP
 from fastggn.network.workspace import lane_count
 
-__all__ = ["HessianTiling", "RowTiling", "Tiling", "gram_tiling", "prefers_rows"]
-
 IntArray = NDArray[np.int64]
 
 _UNIT_PAIRS = 288  # rows of a tile, at most: a panel of 288 x 256 doubles stays in the L2 cache
@@ -65,14 +63,6 @@ def panel_costs(net: MLP, n_columns: int, *, plain_output: bool = False) -> tupl
 
     The unit is one multiplication and addition inside a large product. The price of an entry of
     a panel, and of products with few rows or columns, is measured: see docs/performance.md.
-
-    Parameters
-    ----------
-    net : MLP
-    n_columns : int
-        n_S, the columns of a sample's factor.
-    plain_output : bool
-        As in `Tiling`.
     """
     pairs_cost = 0.0
     for _, _, pairs, inputs, _ in blocks_of_pairs(net, plain_output):
@@ -91,17 +81,7 @@ def prefers_rows(net: MLP, n_columns: int, *, plain_output: bool = False) -> boo
 
 
 class Tiling:
-    """The tiles of a GGN, their place in an accumulator, and the tasks (lane, tile).
-
-    Parameters
-    ----------
-    net : MLP
-    n_chunks : int
-        Chunks of samples, the units of work that lanes share.
-    plain_output : bool
-        Whether sigma_L is the identity and each sample's factor S a multiple of it: then two
-        blocks need fewer pairs.
-    """
+    """The tiles of a GGN, their place in an accumulator, and the tasks (lane, tile)."""
 
     def __init__(self, net: MLP, n_chunks: int, *, plain_output: bool = False) -> None:
         self._plain_output = plain_output

@@ -27,8 +27,6 @@ from fastggn.runtime.buffers import lend
 from fastggn.runtime.comm import SERIAL, Comm, require_serial
 from fastggn.runtime.threads import one_pool, pooled, workers_for
 
-__all__ = ["FactoredJacobian", "KhatriRaoJacobian", "sum_of_lanes"]
-
 FloatArray = NDArray[np.float64]
 
 _ROW_BLOCK_BYTES = 32 * 2**20  # dense rows handed out at a time
@@ -41,25 +39,6 @@ class FactoredJacobian:
     the Newton systems. The common weight stands apart: sums of S S^T = I are then exact. Each
     method passes once over the samples; if they fit into one block, its forward sweep is done
     once.
-
-    Parameters
-    ----------
-    plan : Plan
-    samples : Samples
-    theta : ndarray, shape (N,)
-    factors : callable or None
-        Maps a Block to its factors, shape (B, n_L, n_S); None for S = I.
-    n_columns : int
-        n_S.
-    spaces : WorkspacePool
-        Lends the arrays of the sweeps for as long as this object lives.
-    weight : float
-        The common weight of the samples.
-    isotropic : bool
-        Whether each sample's S is a multiple of the identity.
-    comm : Comm
-        The processes that hold samples. Vectors over the rows are those of this process; what is
-        summed over the rows is summed over all processes.
     """
 
     def __init__(

@@ -14,8 +14,6 @@ from fastggn.objective.jacobian import FactoredJacobian
 from fastggn.objective.point import Objective
 from fastggn.runtime.threads import one_pool
 
-__all__ = ["LayerBlock", "layer_blocks", "layer_outputs", "layer_sensitivities"]
-
 FloatArray = NDArray[np.float64]
 
 _BYTES = 8 * 2**20  # of Jacobian rows that belong to the samples of one LayerBlock
@@ -72,15 +70,7 @@ class LayerBlock:
 
 
 def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[LayerBlock]:
-    """Yield the layers at this process's samples, block by block, in order; memory is bounded.
-
-    Parameters
-    ----------
-    objective : Objective
-    rows : FactoredJacobian
-        The unweighted Jacobian at the theta in question; nothing else may be asked of it before
-        the last block is consumed.
-    """
+    """Yield the layers at this process's samples, block by block, in order; memory is bounded."""
     plan = objective.plan
     terms = objective.terms
     step = max(1, _BYTES // (8 * plan.n_params * plan.n_outputs))

@@ -13,7 +13,6 @@ from fastggn.network.workspace import Block
 if TYPE_CHECKING:
     from fastggn.objective.point import Objective
 
-__all__ = ["Factor", "LossTerms"]
 
 FloatArray = NDArray[np.float64]
 Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]

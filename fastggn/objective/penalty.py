@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from fastggn.network.mlp import MLP
 
-__all__ = ["Penalty", "weights_of"]
-
 FloatArray = NDArray[np.float64]
 
 

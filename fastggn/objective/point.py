@@ -19,8 +19,6 @@ from fastggn.objective.samples import Samples
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.threads import pooled
 
-__all__ = ["Linearisation", "Objective", "unweighted_rows"]
-
 FloatArray = NDArray[np.float64]
 
 

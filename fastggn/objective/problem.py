@@ -38,8 +38,6 @@ from fastggn.runtime.errors import as_float_vector, check_positive, checked_flag
 from fastggn.runtime.threads import pooled
 from fastggn.training.glance import Glance
 
-__all__ = ["Problem"]
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 

@@ -14,8 +14,6 @@ from fastggn.network.mlp import MLP
 from fastggn.runtime.comm import Comm
 from fastggn.runtime.errors import as_float_vector
 
-__all__ = ["check_shared", "checked_gates", "checked_rows", "checked_weights", "prepared_targets"]
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
@@ -27,13 +25,7 @@ def prepared_targets(
     n_outputs: int,
     also: Callable[[int, NDArray[Any]], None] | None = None,
 ) -> FloatArray | StreamedTargets:
-    """Return checked targets: an array, or rows of a file after one pass, which `also` sees.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As the loss's `prepare_targets` does.
-    """
+    """Return checked targets: an array, or rows of a file after one pass, which `also` sees."""
     if not is_streamed(Y):
         return loss.prepare_targets(Y, n_samples, n_outputs)
     if np.dtype(Y.dtype).kind not in "fiub":
@@ -48,13 +40,7 @@ def prepared_targets(
 
 
 def checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | None:
-    """Return the sample weights of this process, non-negative, or None.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the type or the shape is wrong, or a weight is negative or not finite.
-    """
+    """Return the sample weights of this process, non-negative, or None."""
     if weights is None:
         return None
     checked = as_float_vector("sample_weight", weights, n_samples)
@@ -65,13 +51,7 @@ def checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | N
 
 
 def checked_rows(rows: ArrayLike, n_samples: int) -> NDArray[np.intp]:
-    """Return indices of samples, given as such or as a mask.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `rows` holds something else, is empty, or an index is out of range.
-    """
+    """Return indices of samples, given as such or as a mask."""
     array = np.asarray(rows)
     if array.dtype == np.bool_ and array.shape == (n_samples,):
         array = np.flatnonzero(array)
@@ -90,13 +70,7 @@ def checked_rows(rows: ArrayLike, n_samples: int) -> NDArray[np.intp]:
 
 
 def checked_gates(gates: Sequence[ArrayLike], net: MLP, n_samples: int) -> BoolArray:
-    """Return the gates of all hidden layers side by side, shape (T, hidden units).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If their number, a shape or a type is wrong, or an entry is neither 0 nor 1.
-    """
+    """Return the gates of all hidden layers side by side, shape (T, hidden units)."""
     layers = [np.asarray(g) for g in gates]
     if len(layers) != net.n_layers - 1:
         raise ValueError(f"gates must hold {net.n_layers - 1} arrays, got {len(layers)}")
@@ -121,13 +95,7 @@ def check_shared(
     gates: BoolArray | None,
     **numbers: object,
 ) -> None:
-    """Check what only all ranks together can tell.
-
-    Raises
-    ------
-    ValueError
-        On every rank: if the ranks' arguments differ, or all weights of all ranks are zero.
-    """
+    """Check what only all ranks together can tell."""
     described = {"net": net.to_config(), "loss": loss.to_config(), **numbers}
     described |= {"sample_weight": weights is not None, "gates": gates is not None}
     every = comm.gather({name: repr(value) for name, value in described.items()})

@@ -13,8 +13,6 @@ from fastggn.data.reading import read_ahead
 from fastggn.data.sources import SampleSource, StreamedTargets
 from fastggn.network.workspace import NO_GATES
 
-__all__ = ["Samples"]
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Part = tuple[FloatArray | RawRows, BoolArray]

@@ -20,20 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.runtime.atomic_files import PathLike, check_writable, write_atomically
+from fastggn.runtime.atomic_files import PathLike, write_atomically
 from fastggn.runtime.errors import suggest
-
-__all__ = [
-    "ArchiveError",
-    "MissingFileError",
-    "check_writable",
-    "read_archive",
-    "read_array",
-    "read_sealed",
-    "require_file",
-    "write_atomically",
-    "write_sealed",
-]
 
 SEAL = b"fastggn-sha256:"
 SEAL_LENGTH = len(SEAL) + 64
@@ -51,15 +39,7 @@ class MissingFileError(FileNotFoundError, ValueError):
 
 
 def require_file(path: PathLike) -> Path:
-    """Return `path` as a Path, or say that there is no such file.
-
-    Raises
-    ------
-    MissingFileError
-        If nothing is there; the nearest name in the folder is suggested.
-    ValueError
-        If it is a folder.
-    """
+    """Return `path` as a Path, or say that there is no such file."""
     file = Path(path)
     if file.is_dir():
         raise ValueError(f"{file}: this is a folder, not a file")
@@ -72,24 +52,7 @@ def require_file(path: PathLike) -> Path:
 def write_sealed(
     path: PathLike, arrays: Mapping[str, NDArray[Any]], keep: PathLike | None = None
 ) -> None:
-    """Write named arrays as an ``.npz`` file that carries a SHA-256 over all its bytes.
-
-    Parameters
-    ----------
-    path : path-like
-        The file to write, replaced in one step.
-    arrays : mapping of str to ndarray
-        The arrays; no object arrays.
-    keep : path-like, optional
-        The name that the present file goes on under.
-
-    Raises
-    ------
-    ValueError
-        If an array holds objects, or `path` is a folder or a device.
-    OSError
-        If the file cannot be written.
-    """
+    """Write named arrays as an ``.npz`` file that carries a SHA-256 over all its bytes."""
 
     def write(stream: BinaryIO) -> None:
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
@@ -106,25 +69,7 @@ def write_sealed(
 
 
 def read_sealed(path: PathLike) -> dict[str, NDArray[Any]]:
-    """Read an archive of `write_sealed`, after a check of its seal and of every header.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The arrays by name.
-
-    Raises
-    ------
-    ArchiveError
-        If the file is foreign, cut or altered, or a header claims more than the file holds.
-    OSError
-        If the file cannot be opened.
-    """
+    """Read an archive of `write_sealed`, after a check of its seal and of every header."""
     with open(path, "rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         if size < SEAL_LENGTH:
@@ -142,51 +87,14 @@ def read_sealed(path: PathLike) -> dict[str, NDArray[Any]]:
 
 
 def read_archive(path: PathLike) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an ``.npz`` file; every header is checked before its data are read.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    dict of str to ndarray
-        The arrays by name, without the ``.npy`` of the member.
-
-    Raises
-    ------
-    ArchiveError
-        If it is not a zip file of arrays, holds objects (pickles), or an array's header
-        disagrees with the size of its data or of the file.
-    OSError
-        If the file cannot be opened.
-    """
+    """Read the arrays of an ``.npz`` file; every header is checked before its data are read."""
     with open(path, "rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         return _read_members(stream, path, DEFLATE_LIMIT * size)
 
 
 def read_array(path: PathLike) -> NDArray[Any]:
-    """Read the array of an ``.npy`` file, after a check of its header.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    ndarray
-        The array.
-
-    Raises
-    ------
-    ArchiveError
-        If it is not such a file, holds objects (pickles), or is shorter or longer than it claims.
-    OSError
-        If the file cannot be opened.
-    """
+    """Read the array of an ``.npy`` file, after a check of its header."""
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         try:

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-__all__ = ["PathLike", "check_writable", "remove_leftovers", "write_atomically"]
-
 PathLike: TypeAlias = str | os.PathLike[str]
 
 BLOCK = 1 << 20
@@ -28,22 +26,6 @@ def write_atomically(
 
     The bytes go to a unique name in the same folder, are synced to the disk, and take the name
     `path` in one step; the folder is synced after it. The temporary file is removed on failure.
-
-    Parameters
-    ----------
-    path : path-like
-        The file; a link is followed.
-    write : callable
-        Called with the open binary stream.
-    keep : path-like, optional
-        The name that the present file goes on under, in the same folder; what had it is gone.
-
-    Raises
-    ------
-    ValueError
-        If `path` is a folder or a device.
-    OSError
-        If the folder is missing or not writable, or the disk is full.
     """
     target = _target(path)
     with _naming(target), _beside(target) as (stream, temporary):
@@ -57,22 +39,7 @@ def write_atomically(
 
 
 def check_writable(path: PathLike, n_bytes: int = 0) -> None:
-    """Check that `path` could be written with `n_bytes` bytes, by writing them beside it.
-
-    Parameters
-    ----------
-    path : path-like
-        The file that will be written; it is not touched.
-    n_bytes : int
-        Its expected size.
-
-    Raises
-    ------
-    ValueError
-        If `path` is a folder or a device.
-    OSError
-        If the folder is missing or not writable, or the disk is full.
-    """
+    """Check that `path` could be written with `n_bytes` bytes, by writing them beside it."""
     target = _target(path)
     with _naming(target), _beside(target) as (stream, _):
         block = bytes(min(n_bytes, BLOCK))

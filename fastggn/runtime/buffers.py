@@ -16,8 +16,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-__all__ = ["lend"]
-
 LEAST_BYTES = 2**17  # below it the allocator keeps the memory itself
 MOST_BYTES = 2**29  # of all blocks that wait; larger ones are not kept
 IDLE = 8  # blocks that wait: two readers at work, with inputs and targets; matrices and their sums
@@ -56,12 +54,6 @@ def lend(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Return a C-ordered array of arbitrary content, its memory used again when it is gone.
 
     The array is the caller's own for as long as it, or any view of it, lives.
-
-    Parameters
-    ----------
-    shape : tuple of int
-    dtype : dtype
-        Without objects.
     """
     kind = np.dtype(dtype)
     n_bytes = math.prod(shape) * kind.itemsize

@@ -5,19 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["group_folders", "read_text"]
-
 
 def group_folders(base: Path, controller: str) -> Iterator[tuple[int, Path]]:
-    """Yield (version, folder) of each group with this controller, and of all those around it.
-
-    Parameters
-    ----------
-    base : Path
-        Where ``proc`` and ``sys`` are found.
-    controller : str
-        "memory" or "cpu".
-    """
+    """Yield (version, folder) of each group with this controller, and of all those around it."""
     for line in read_text(base / "proc/self/cgroup").splitlines():
         # hierarchy:controllers:path, where version 2 has the hierarchy 0 and no controllers
         hierarchy, _, rest = line.partition(":")

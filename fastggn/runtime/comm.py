@@ -15,15 +15,6 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "SERIAL",
-    "Comm",
-    "SerialComm",
-    "as_comm",
-    "comm_of",
-    "require_serial",
-]
-
 FloatArray = NDArray[np.float64]
 T = TypeVar("T")
 Number = TypeVar("Number", float, FloatArray)
@@ -182,13 +173,7 @@ def comm_of(holder: Any) -> Comm:
 
 
 def require_serial(comm: Comm, what: str) -> None:
-    """Raise unless one process holds all samples.
-
-    Raises
-    ------
-    ValueError
-        If there are several; the message says what works on them.
-    """
+    """Raise unless one process holds all samples."""
     if comm.size > 1:
         raise ValueError(
             f"{what} needs all samples in one process, and {comm.size} ranks share them; over "
@@ -198,21 +183,7 @@ def require_serial(comm: Comm, what: str) -> None:
 
 
 def as_comm(comm: Any) -> Comm:
-    """Return a communicator of this module for what ``comm=`` was given.
-
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Intracomm, Comm or None
-        None and a communicator of one process are serial.
-
-    Raises
-    ------
-    TypeError
-        If it is no communicator.
-    ValueError
-        If MPI was asked for in a SLURM job of several tasks and finds one process only: every
-        task would then work on its own, each believing itself the whole job.
-    """
+    """Return a communicator of this module for what ``comm=`` was given."""
     if comm is None:
         return SERIAL
     if hasattr(comm, "sum_partials"):

@@ -14,8 +14,6 @@ from pathlib import Path
 
 from fastggn.runtime.cgroups import group_folders, read_text
 
-__all__ = ["available_cores", "limit_numba"]
-
 
 def available_cores(root: str | Path = "/", environment: Mapping[str, str] | None = None) -> int:
     """Return the number of threads that can run at the same time.
@@ -23,18 +21,6 @@ def available_cores(root: str | Path = "/", environment: Mapping[str, str] | Non
     The smallest of the cores that the process is bound to (or the machine has), the CPU quota
     of every control group (version 1 or 2) that it is in, rounded up, and the variable
     SLURM_CPUS_PER_TASK.
-
-    Parameters
-    ----------
-    root : str or Path
-        Where ``proc`` and ``sys`` are found; another than "/" serves tests.
-    environment : mapping, optional
-        The variables; None for those of the process.
-
-    Returns
-    -------
-    int
-        At least 1.
     """
     variables = os.environ if environment is None else environment
     counts = [_bound(), *_quotas(Path(root))]

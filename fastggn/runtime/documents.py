@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from fastggn.runtime.archives import ArchiveError, read_sealed, require_file, write_sealed
 
-__all__ = ["plain", "read_document", "write_document"]
-
 PathLike = str | os.PathLike[str]
 HEADER = "header"
 
@@ -26,29 +24,7 @@ def write_document(
     keep: PathLike | None = None,
     default: Callable[[Any], Any] | None = None,
 ) -> None:
-    """Write a header and named arrays as a sealed archive, replacing the file in one step.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    header : mapping
-        JSON types, with the keys ``format`` ("fastggn-" and the kind) and ``version``.
-    arrays : mapping of str to ndarray
-        No object arrays, and none called "header".
-    keep : path-like, optional
-        The name that the present file goes on under.
-    default : callable, optional
-        Turns other values of the header into JSON types, as in `json.dumps`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the header holds something else, an array holds objects, or `path` is a folder or a
-        device.
-    OSError
-        If the file cannot be written.
-    """
+    """Write a header and named arrays as a sealed archive, replacing the file in one step."""
     text = json.dumps(header, default=default, sort_keys=True).encode()
     members = {HEADER: np.frombuffer(text, dtype=np.uint8), **arrays}
     write_sealed(path, members, keep=keep)
@@ -57,26 +33,7 @@ def write_document(
 def read_document(
     path: PathLike, kind: str, version: int
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-    """Read a file of `write_document`: its header and its arrays.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    kind : str
-        "model" or "checkpoint": the format is "fastggn-" and the kind.
-    version : int
-        The version that the caller reads.
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    ArchiveError
-        If it is cut, altered, foreign, of another kind or of another version.
-    OSError
-        If it cannot be opened.
-    """
+    """Read a file of `write_document`: its header and its arrays."""
     file = require_file(path)
     arrays = read_sealed(file)
     if HEADER not in arrays:
@@ -99,13 +56,7 @@ def read_document(
 
 
 def plain(value: object) -> object:
-    """Return NumPy values and paths as JSON types.
-
-    Raises
-    ------
-    TypeError
-        For anything else.
-    """
+    """Return NumPy values and paths as JSON types."""
     if isinstance(value, np.ndarray) and value.dtype.kind in "fiubU":
         return value.tolist()
     if isinstance(value, np.generic) and value.dtype.kind in "fiubU":

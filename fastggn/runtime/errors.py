@@ -11,24 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "AscentWarning",
-    "CheckpointWarning",
-    "DivergenceWarning",
-    "FastGGNWarning",
-    "ScalingWarning",
-    "SingularSystemWarning",
-    "UnitsWarning",
-    "as_float_vector",
-    "as_real",
-    "check_count",
-    "check_finite",
-    "check_positive",
-    "checked_flag",
-    "suggest",
-    "unknown_name",
-]
-
 
 class FastGGNWarning(UserWarning):
     """Base class of every warning that the package issues."""
@@ -73,22 +55,7 @@ def unknown_name(argument: str, name: object, valid: Iterable[str]) -> ValueErro
 
 
 def check_finite(name: str, array: NDArray[Any], offset: int = 0) -> None:
-    """Raise ``ValueError`` naming the first NaN or infinite entry of `array`.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for the message.
-    array : ndarray
-        Any shape.
-    offset : int
-        Added to the first index, for arrays read in blocks.
-
-    Raises
-    ------
-    ValueError
-        If an entry is NaN or infinite.
-    """
+    """Raise ``ValueError`` naming the first NaN or infinite entry of `array`."""
     finite = np.isfinite(array)
     if finite.all():
         return
@@ -100,15 +67,7 @@ def check_finite(name: str, array: NDArray[Any], offset: int = 0) -> None:
 
 
 def check_positive(name: str, value: float, *, zero: bool = False) -> float:
-    """Return `value` as a float, or raise ``ValueError`` unless it is finite and positive.
-
-    Raises
-    ------
-    TypeError
-        If `value` is not a real number.
-    ValueError
-        If it is NaN, infinite, negative, or zero while `zero` is false.
-    """
+    """Return `value` as a float, or raise ``ValueError`` unless it is finite and positive."""
     if isinstance(value, (str, bytes)):
         raise TypeError(f"{name} must be a real number, not {value!r}")
     try:
@@ -121,28 +80,14 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> float:
 
 
 def checked_flag(name: str, value: Any) -> bool:
-    """Return `value` as True or False.
-
-    Raises
-    ------
-    TypeError
-        If it is neither.
-    """
+    """Return `value` as True or False."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, not {value!r}")
     return bool(value)
 
 
 def check_count(name: str, value: Any, least: int) -> int:
-    """Return `value` as an integer of at least `least`.
-
-    Raises
-    ------
-    TypeError
-        If it is no integer.
-    ValueError
-        If it is smaller.
-    """
+    """Return `value` as an integer of at least `least`."""
     try:
         count = operator.index(value)
     except TypeError:
@@ -153,13 +98,7 @@ def check_count(name: str, value: Any, least: int) -> int:
 
 
 def as_real(name: str, value: Any) -> NDArray[np.float64]:
-    """Return `value` as a float64 array, itself where it is one already.
-
-    Raises
-    ------
-    TypeError
-        If it does not hold real numbers.
-    """
+    """Return `value` as a float64 array, itself where it is one already."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")
@@ -167,15 +106,7 @@ def as_real(name: str, value: Any) -> NDArray[np.float64]:
 
 
 def as_float_vector(name: str, value: Any, size: int) -> NDArray[np.float64]:
-    """Return `value` as a new contiguous float64 vector of `size` finite entries.
-
-    Raises
-    ------
-    TypeError
-        If it is not an array of real numbers.
-    ValueError
-        If it has another shape, or an entry is NaN or infinite.
-    """
+    """Return `value` as a new contiguous float64 vector of `size` finite entries."""
     array = as_real(name, value)
     if array.shape != (size,):
         raise ValueError(f"{name} must have shape ({size},), got {array.shape}")

@@ -17,8 +17,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-__all__ = ["FileLock", "LockedError"]
-
 # The errors of a file system that knows no locks, or of its absent lock server.
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 # A scheduler gives every job, and each job of an array, a number; a requeued one keeps it.
@@ -30,13 +28,7 @@ class LockedError(ValueError):
 
 
 class FileLock:
-    """The lock of a file, in ``NAME.lock`` beside it; not held until `acquire`.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    """
+    """The lock of a file, in ``NAME.lock`` beside it; not held until `acquire`."""
 
     def __init__(self, path: Path) -> None:
         self._guarded = path
@@ -44,15 +36,7 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock; do nothing where it is held already by this object.
-
-        Raises
-        ------
-        LockedError
-            If another process, or another run of this one, holds it; the message names it.
-        OSError
-            If the lock file cannot be made.
-        """
+        """Take the lock; do nothing where it is held already by this object."""
         while self._descriptor is None:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             try:

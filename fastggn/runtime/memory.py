@@ -12,8 +12,6 @@ from pathlib import Path
 
 from fastggn.runtime.cgroups import group_folders, read_text
 
-__all__ = ["available_memory"]
-
 # Where nothing can be found out (no /proc, no sysconf): what any current machine has.
 FALLBACK_BYTES = 2 * 1024**3
 

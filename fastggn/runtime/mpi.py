@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 
 from fastggn.runtime.comm import Mergeable, Number, as_comm
 
-__all__ = ["MpiComm", "abort_on_error", "world"]
-
 FloatArray = NDArray[np.float64]
 T = TypeVar("T")
 
@@ -34,10 +32,6 @@ class MpiComm:
 
     An exception that nobody catches, on any rank, ends all of them: the interpreter's hook for
     uncaught exceptions is extended by ``MPI_Abort``.
-
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Intracomm
     """
 
     def __init__(self, comm: Any) -> None:
@@ -216,13 +210,7 @@ def _extend_excepthook(comm: MpiComm) -> None:
 
 
 def world() -> Any:
-    """Return mpi4py's communicator of all processes; this initialises MPI.
-
-    Raises
-    ------
-    ImportError
-        If mpi4py or the MPI library is missing; the message names the extra.
-    """
+    """Return mpi4py's communicator of all processes; this initialises MPI."""
     try:
         from mpi4py import MPI
     except (ImportError, RuntimeError) as error:

@@ -14,8 +14,6 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from fastggn.runtime.comm import Comm
 
-__all__ = ["Led", "Team", "everywhere"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -42,25 +40,14 @@ L = TypeVar("L", bound=Led)
 
 
 class Team:
-    """The ranks of one analysis.
-
-    Parameters
-    ----------
-    comm : Comm
-    """
+    """The ranks of one analysis."""
 
     def __init__(self, comm: Comm) -> None:
         self._comm = comm
         self._leading = False  # whether this is rank 0, and the others wait for a task
 
     def lead(self, led: L, decide: Callable[[], R]) -> R:
-        """Return what `decide` returns on rank 0; the other ranks take part in its tasks.
-
-        Raises
-        ------
-        ValueError
-            On the other ranks, where `decide` raised on rank 0 between two tasks.
-        """
+        """Return what `decide` returns on rank 0; the other ranks take part in its tasks."""
         if self._comm.size == 1:
             return decide()
         if self._comm.rank > 0:

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-__all__ = ["SIGNALS", "StopSignals", "deferred_signals", "deferred_stops", "ignore_signals"]
-
 # What a terminal, a scheduler at the time limit, and `sbatch --signal=USR1` send.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 _EVERY = tuple(sorted(signal.valid_signals()))
@@ -23,15 +21,6 @@ class StopSignals:
     Used as a callback of `train`: it returns True once a signal has come. The handler only sets
     a flag; at the second signal it raises `KeyboardInterrupt`. Only the main thread can take
     over signals; elsewhere this does nothing.
-
-    Parameters
-    ----------
-    names : tuple of str
-        The signals, by name.
-    announce : callable, optional
-        Called inside the handler with the name of the first signal.
-    unclaimed : bool
-        Leave those alone that have a handler already.
     """
 
     def __init__(

@@ -22,17 +22,6 @@ import threadpoolctl
 
 from fastggn.runtime.errors import FastGGNWarning
 
-__all__ = [
-    "max_threads",
-    "one_pool",
-    "pooled",
-    "thread_count",
-    "threading_layer",
-    "threads",
-    "workers",
-    "workers_for",
-]
-
 # Operations below which a pass runs on the calling thread, some 40 microseconds: waking the workers
 # costs as much, and on a shared machine a barrier can cost a time slice.
 _WORTH_SHARING = 4e6
@@ -186,11 +175,6 @@ def workers_for(operations: float) -> AbstractContextManager[None]:
     """Use all workers inside the block, or the calling thread alone where the work is small.
 
     The results do not depend on it: the partition of the work does not.
-
-    Parameters
-    ----------
-    operations : float
-        Floating-point operations of the block, roughly.
     """
     return _all_workers if operations >= _WORTH_SHARING else _CallingThread()
 

@@ -21,25 +21,6 @@ from numpy.typing import NDArray
 
 from fastggn.runtime.errors import check_positive
 
-__all__ = [
-    "FloatArray",
-    "LinearSystem",
-    "RefusedState",
-    "Solution",
-    "Solver",
-    "State",
-    "counted_rows",
-    "data_residual",
-    "decay_of",
-    "failure",
-    "least",
-    "own_rows",
-    "shrinkage_shift",
-    "success",
-    "total_shift",
-    "uniform_shift",
-]
-
 FloatArray = NDArray[np.float64]
 
 
@@ -142,44 +123,10 @@ class State(Protocol):
     """A linearisation factored for several dampings."""
 
     def solve(self, damping: float) -> Solution:
-        """Return the damped step.
-
-        Parameters
-        ----------
-        damping : float
-            Non-negative; added to l2.
-
-        Returns
-        -------
-        Solution
-            Its step is ``-s``.
-
-        Raises
-        ------
-        ValueError
-            If `damping` is negative or not finite.
-        """
+        """Return the damped step."""
 
     def correct(self, damping: float, c: FloatArray) -> Solution:
-        """Return the solution x of ``(A^T D A + mu I) x = A^T D c``.
-
-        Parameters
-        ----------
-        damping : float
-            Non-negative; added to l2.
-        c : ndarray, shape (M,)
-            A vector over the rows, such as the second derivative along a step.
-
-        Returns
-        -------
-        Solution
-            Its step is ``x``, with no change of sign.
-
-        Raises
-        ------
-        ValueError
-            If `damping` is negative or not finite.
-        """
+        """Return the solution x of ``(A^T D A + mu I) x = A^T D c``."""
 
 
 class Solver(Protocol):
@@ -190,13 +137,7 @@ class Solver(Protocol):
         """The name in the interface and in the history of a run."""
 
     def prepare(self, lin: Any) -> State:
-        """Return the state that solves the system of `lin` for several dampings.
-
-        Parameters
-        ----------
-        lin : LinearSystem
-            The linearisation.
-        """
+        """Return the state that solves the system of `lin` for several dampings."""
 
 
 class RefusedState:

@@ -7,30 +7,12 @@ from typing import Any, Protocol
 from fastggn.runtime.comm import Comm, comm_of
 from fastggn.runtime.errors import unknown_name
 from fastggn.runtime.memory import available_memory
-from fastggn.solvers.base import LinearSystem, Solution, Solver, State
+from fastggn.solvers.base import Solver
 from fastggn.solvers.cholesky import CholeskySolver
-from fastggn.solvers.curvature_sums import CurvatureSums, SumsState
 from fastggn.solvers.dual import DualSolver
 from fastggn.solvers.lsqr import LSQRSolver
 from fastggn.solvers.over_ranks import AgreedSolver
 from fastggn.solvers.qr import QRSolver
-
-__all__ = [
-    "CholeskySolver",
-    "CurvatureSums",
-    "DualSolver",
-    "LSQRSolver",
-    "LinearSystem",
-    "QRSolver",
-    "Solution",
-    "Solver",
-    "State",
-    "SumsState",
-    "agreed",
-    "choose_solver",
-    "get_solver",
-    "spares_biases",
-]
 
 SOLVERS: dict[str, type[Any]] = {
     "cholesky": CholeskySolver,
@@ -63,18 +45,7 @@ class Shaped(Protocol):
 
 
 def get_solver(name: str | Solver) -> Solver:
-    """Return a solver by name; a solver object is returned as it is.
-
-    Parameters
-    ----------
-    name : str or Solver
-        ``cholesky``, ``dual``, ``qr`` or ``lsqr``.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, with the nearest valid one.
-    """
+    """Return a solver by name; a solver object is returned as it is."""
     if isinstance(name, str):
         if name not in SOLVERS:
             raise unknown_name("solver", name, SOLVERS)
@@ -88,36 +59,7 @@ def get_solver(name: str | Solver) -> Solver:
 def choose_solver(
     name: str | Solver, problem: Shaped, *, needs_minimum_norm: bool
 ) -> tuple[Solver, str]:
-    """Return the solver for a problem, and a sentence that says why.
-
-    Parameters
-    ----------
-    name : str or Solver
-        ``auto`` chooses: dual where ``T n_L <= N``, the dual matrix fits into half of the memory
-        available and one process holds all samples; else cholesky (qr if `needs_minimum_norm`)
-        where one N x N system fits and N <= 20,000; else lsqr. Any other name is checked against
-        the problem.
-    problem : Problem
-        Its shape and its curvature are used.
-    needs_minimum_norm : bool
-        Whether singular systems must be answered (method "ggn").
-
-    Returns
-    -------
-    Solver
-        The solver.
-    str
-        The reason, with the numbers.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown; if lsqr or qr is asked for with exact curvature; if dual is asked
-        for with T n_L > N.
-    MemoryError
-        If the solver asked for (or, with exact curvature, any) needs more memory than there is;
-        the message names the bytes and the solver that would fit.
-    """
+    """Return the solver for a problem, and a sentence that says why."""
     if name == "auto":
         return _automatic(problem, needs_minimum_norm)
     if isinstance(name, str) and name not in SOLVERS:

@@ -21,8 +21,6 @@ from fastggn.solvers.base import (
 from fastggn.solvers.cholesky_in_place import CholeskyFactor, SymmetricMatrix, factor_cholesky
 from fastggn.solvers.curvature_sums import LEAST_RCOND, CurvatureSums, sums_of_factor
 
-__all__ = ["CholeskySolver", "CholeskyState"]
-
 Residual = Callable[[FloatArray], FloatArray | None]
 
 EPS = float(np.finfo(np.float64).eps)
@@ -48,12 +46,6 @@ class CholeskySolver:
     eigenvalue, as the status ``not_positive_definite`` tells. A matrix that is singular to
     working precision is refused: no jitter is added in silence. Above that, a singular A leaves
     an error of about ``eps |A| |r| / mu`` in the step, r its residual. One N x N array is alive.
-
-    Parameters
-    ----------
-    mixed : bool
-        Assemble the Gram matrix in float32; all else is float64. The damping should then be at
-        least the state's `least_damping`.
     """
 
     name = "cholesky"

@@ -18,19 +18,12 @@ from fastggn.kernels.cholesky import cholesky
 from fastggn.runtime.threads import one_pool
 from fastggn.solvers.base import FloatArray
 
-__all__ = ["CholeskyFactor", "IndefiniteFactor", "SymmetricMatrix", "factor_cholesky"]
-
 # Tile of the transposed copies: two of them stay in the second-level cache.
 TILE = 256
 
 
 class SymmetricMatrix:
     """A symmetric matrix that lends one of its triangles to a factorisation.
-
-    Parameters
-    ----------
-    matrix : ndarray, shape (n, n)
-        Symmetric. A writable C-ordered float64 array is taken over and overwritten.
 
     Attributes
     ----------
@@ -112,13 +105,6 @@ def factor_cholesky(
 
 class IndefiniteFactor:
     """The Bunch-Kaufman factorisation ``L B L^T`` of a symmetric indefinite matrix, in place.
-
-    Parameters
-    ----------
-    matrix : SymmetricMatrix
-        The matrix without its shift.
-    shift : ndarray, shape (n,)
-        Added to the diagonal.
 
     Attributes
     ----------

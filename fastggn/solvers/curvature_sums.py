@@ -17,15 +17,6 @@ from fastggn.runtime.threads import one_pool
 from fastggn.solvers.base import FloatArray
 from fastggn.solvers.cholesky_in_place import CholeskyFactor
 
-__all__ = [
-    "LEAST_RCOND",
-    "CurvatureSums",
-    "SumsState",
-    "sums_of_eigenvalues",
-    "sums_of_factor",
-    "sums_of_spectrum",
-]
-
 # Rounding moves each eigenvalue by about eps times the largest, and so its share g / (g + mu) by
 # eps / rcond: below this a factor counts no parameters to six digits.
 LEAST_RCOND = 1e-10
@@ -68,15 +59,7 @@ def sums_of_eigenvalues(values: FloatArray, n_params: int, mu: float) -> Curvatu
 
 
 def sums_of_spectrum(s: FloatArray, vt: FloatArray, mu: FloatArray, unit: float) -> CurvatureSums:
-    """Return the sums at ``diag(mu)`` from the singular values of ``A diag(sqrt(unit / mu))``.
-
-    Parameters
-    ----------
-    s, vt : ndarray, shapes (k,), (k, N)
-    mu : ndarray, shape (N,)
-    unit : float
-        What the columns are scaled to.
-    """
+    """Return the sums at ``diag(mu)`` from the singular values of ``A diag(sqrt(unit / mu))``."""
     found = sums_of_eigenvalues(s**2, mu.size, unit)
     held = 1.0 - np.einsum("kj,k->j", vt**2, s**2 / (s**2 + unit))
     log_determinant = found.log_determinant + float(np.sum(np.log(mu / unit)))

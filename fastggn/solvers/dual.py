@@ -38,8 +38,6 @@ from fastggn.solvers.dual_rows import (
 from fastggn.solvers.stacked_rows import ScaledColumns, SparingSystem, spares
 from fastggn.solvers.svd import dense_spectrum
 
-__all__ = ["DualSolver", "DualState", "SignedDualState"]
-
 EPS = float(np.finfo(np.float64).eps)
 
 

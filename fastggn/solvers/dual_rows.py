@@ -12,8 +12,6 @@ from fastggn.solvers.base import FloatArray, LinearSystem
 from fastggn.solvers.cholesky_in_place import CholeskyFactor, SymmetricMatrix
 from fastggn.solvers.svd import Spectrum
 
-__all__ = ["CancellationError", "FactoredRows", "RowSystem", "SpectralRows", "TruncatedRows"]
-
 EPS = float(np.finfo(np.float64).eps)
 # The factor of A A^T carries rounding errors of eps |A|^2: below this they are refined away.
 REFINE_BELOW = 1e-6
@@ -61,13 +59,7 @@ class FactoredRows:
         return self._factor.rcond
 
     def least_squares(self, mu: float, f: FloatArray) -> FloatArray:
-        """Return ``A^T (A A^T + mu I)^-1 f`` (form D3).
-
-        Raises
-        ------
-        CancellationError
-            If the rows are dependent and mu too small for the factor.
-        """
+        """Return ``A^T (A A^T + mu I)^-1 f`` (form D3)."""
         if mu == 0.0:
             self.rank = self._lin.n_rows
         y = self._multipliers(mu, f)

@@ -10,8 +10,6 @@ from scipy.linalg import eigh
 
 from fastggn.solvers.base import FloatArray
 
-__all__ = ["KroneckerPreconditioner"]
-
 
 class KroneckerPreconditioner:
     """A square root C of ``(blockdiag_l(U_l kron V_l) + mu I)^-1``, ``C C^T`` equal to it.
@@ -21,23 +19,12 @@ class KroneckerPreconditioner:
     product is formed (Martens and Grosse 2015, section 6.3, where the damping is factored
     approximately; here it is exact).
 
-    Parameters
-    ----------
-    factors : sequence of pairs of ndarray
-        (U_l, V_l), of shapes (n_l, n_l) and (m_l, m_l), symmetric and positive semi-definite, in
-        the order of theta (unit major, input minor).
-
     Attributes
     ----------
     size : int
         N.
     largest : float
         The largest eigenvalue of all ``U_l kron V_l``, an estimate of ``|A|^2``.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If a factor is not finite.
     """
 
     def __init__(self, factors: Sequence[tuple[FloatArray, FloatArray]]) -> None:

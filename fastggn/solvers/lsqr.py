@@ -27,8 +27,6 @@ from fastggn.solvers.base import (
 from fastggn.solvers.kronecker import KroneckerPreconditioner
 from fastggn.solvers.lsqr_iteration import lsqr
 
-__all__ = ["LSQRSolver", "LSQRState"]
-
 # LSQR's reasons to stop that are not convergence: 3 and 6, the condition number; 7, the limit.
 NOT_CONVERGED = (3, 6, 7)
 # Preconditioned, a singular A errs by about 20 eps |A|^2 / mu: above this by less than 1e-6.
@@ -47,16 +45,6 @@ class LSQRSolver:
     none; at mu tiny beside ``|A|^2`` a limited number of iterations goes without it first. With
     fewer rows than columns it costs more iterations than it saves. There is never a warm start.
     Positive semi-definite curvature only.
-
-    Parameters
-    ----------
-    tolerance : float
-        LSQR's atol and btol: relative backward error at which the iteration stops.
-    max_iterations : int or None
-        The limit; None for ``min(10 min(M, N) + 50, 2000)``. A step stopped by it has the status
-        ``not_converged`` and is still a descent direction.
-    preconditioned : bool
-        Whether the Kronecker factors may be used.
     """
 
     tolerance: float = 1e-15
@@ -211,17 +199,7 @@ def conjugate_gradients(
     tolerance: float,
     limit: int,
 ) -> tuple[FloatArray, bool, int]:
-    """Solve a symmetric positive definite system from zero (Hestenes and Stiefel 1952).
-
-    Returns
-    -------
-    x : ndarray
-        The last iterate.
-    converged : bool
-        Whether the residual in the preconditioner's norm fell to `tolerance` times its start.
-    iterations : int
-        Products spent.
-    """
+    """Solve a symmetric positive definite system from zero (Hestenes and Stiefel 1952)."""
     x = np.zeros_like(rhs)
     residual = rhs.copy()
     z = precondition(residual)

@@ -9,8 +9,6 @@ from scipy.sparse.linalg import LinearOperator
 
 from fastggn.solvers.base import FloatArray
 
-__all__ = ["lsqr"]
-
 EPS = float(np.finfo(np.float64).eps)
 
 
@@ -29,27 +27,6 @@ def lsqr(
     ``conlim=0``, and so are the bits on one process. Vectors over the columns are whole on every
     rank; those over the rows meet in their norm only, so that `row_norm` is all that a
     distribution of the rows changes.
-
-    Parameters
-    ----------
-    operator : LinearOperator, shape (M, N)
-        Its products with the transpose are summed over the ranks.
-    f : ndarray, shape (M,)
-    row_norm : callable
-        The 2-norm of a vector over all rows.
-    damp : float
-    tolerance : float
-        atol and btol.
-    limit : int
-        Iterations at most.
-
-    Returns
-    -------
-    x : ndarray, shape (N,)
-    reason : int
-        0: f or A^T f is zero; 1, 4: compatible; 2, 5: least squares; 3, 6: the condition number;
-        7: the limit.
-    iterations : int
     """
     x = np.zeros(operator.shape[1])
     size = beta = np.float64(row_norm(f))

@@ -13,8 +13,6 @@ from fastggn.runtime.threads import one_pool
 from fastggn.solvers.base import FloatArray, LinearSystem, own_rows
 from fastggn.solvers.lsqr_iteration import lsqr
 
-__all__ = ["DenseNullSpace", "IteratedNullSpace", "NullSpaceOf"]
-
 # Relative backward error at which LSQR stops, and the most iterations of one projection.
 TOLERANCE = 1e-15
 MOST_ITERATIONS = 2000
@@ -40,13 +38,6 @@ class DenseNullSpace:
     """Orthonormal bases of the null space and of the row space, from a streaming QR of the rows.
 
     The rank is read off the singular values of A itself, never off ``A^T A``. Memory is O(N^2).
-
-    Parameters
-    ----------
-    lin : LinearSystem
-        Its rows are taken in once.
-    tol : float, optional
-        Singular values at most `tol` count as zero; by default ``eps * max(M, N) * s_max``.
 
     Attributes
     ----------
@@ -100,11 +91,6 @@ class IteratedNullSpace:
     Nothing N x N is stored. Directions along which A is small but not zero are told from the
     null space as far as LSQR converges: to about ``1e-15 cond(A)``, or to where its limit of
     iterations stops it.
-
-    Parameters
-    ----------
-    lin : LinearSystem
-        Products with its rows are taken.
     """
 
     def __init__(self, lin: LinearSystem) -> None:

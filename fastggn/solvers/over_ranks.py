@@ -11,8 +11,6 @@ from fastggn.runtime.comm import Comm
 from fastggn.solvers.base import FloatArray, Solution, Solver, State
 from fastggn.solvers.curvature_sums import CurvatureSums, SumsState
 
-__all__ = ["AgreedSolver"]
-
 
 class AgreedSolver:
     """A solver whose solutions are rank 0's on every rank.
@@ -23,11 +21,6 @@ class AgreedSolver:
 
     The dual's system is over the rows: it is solved for those of all ranks, whose samples (no more
     than N / n_L) are gathered on each.
-
-    Parameters
-    ----------
-    solver : Solver
-    comm : Comm
     """
 
     def __init__(self, solver: Solver, comm: Comm) -> None:
@@ -71,16 +64,7 @@ class AgreedState:
 
 
 class GatheredState(AgreedState):
-    """The state of a system with the rows of all ranks, asked about one with this rank's.
-
-    Parameters
-    ----------
-    state : State
-        Of `whole`.
-    comm : Comm
-    own, whole : Linearisation
-        Of this rank's rows, and of all; the weight decay of the first may change.
-    """
+    """The state of a system with the rows of all ranks, asked about one with this rank's."""
 
     def __init__(self, state: State, comm: Comm, own: Any, whole: Any) -> None:
         super().__init__(state, comm)

@@ -23,8 +23,6 @@ from fastggn.solvers.curvature_sums import CurvatureSums, sums_of_eigenvalues, s
 from fastggn.solvers.stacked_rows import DecayRows, ScaledColumns, spares
 from fastggn.solvers.svd import Spectrum, dense_spectrum, streamed_spectrum
 
-__all__ = ["QRSolver", "QRState"]
-
 # A correction with the residual of the rows pays once A^T c has lost digits to the squared
 # condition number.
 CORRECT_BELOW = 1e-8

@@ -10,8 +10,6 @@ import numpy as np
 from fastggn.runtime.comm import comm_of
 from fastggn.solvers.base import FloatArray, LinearSystem, decay_of, own_rows
 
-__all__ = ["DecayRows", "ScaledColumns", "SparingSystem", "spares"]
-
 
 class SparingSystem(LinearSystem, Protocol):
     """A system whose penalty does not count all parameters."""
@@ -100,13 +98,7 @@ class DecayRows:
 
 
 class ScaledColumns:
-    """The rows ``A diag(scale)``: parameters in units in which one mu damps them all.
-
-    Parameters
-    ----------
-    lin : LinearSystem
-    scale : ndarray, shape (N,)
-    """
+    """The rows ``A diag(scale)``: parameters in units in which one mu damps them all."""
 
     l2 = 0.0
     signs = None

@@ -8,25 +8,12 @@ from fastggn.kernels.tsqr import NumericalRank, StreamingQR, numerical_rank, thi
 from fastggn.runtime.comm import comm_of
 from fastggn.solvers.base import FloatArray, LinearSystem
 
-__all__ = ["Spectrum", "dense_spectrum", "streamed_spectrum"]
-
 
 class Spectrum:
     """``A = U diag(s) V^T``, cut off at the numerical rank.
 
     Singular values below the tolerance ``eps * max(M, N) * s_max`` cannot be told from zero;
     kept, they would multiply the residual by up to ``1 / (2 sqrt(mu))``.
-
-    Parameters
-    ----------
-    s : ndarray, shape (k,)
-        Singular values, descending.
-    vt : ndarray, shape (k, N)
-        Right singular vectors.
-    shape : tuple of int
-        (M, N).
-    u : ndarray, shape (M, k), or None
-        Left singular vectors, where the rows were held at once.
     """
 
     def __init__(
@@ -74,13 +61,7 @@ class Spectrum:
 
 
 def dense_spectrum(lin: LinearSystem) -> Spectrum:
-    """Decompose the rows held as one (M, N) array; meant for M <= N.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If the rows are not finite.
-    """
+    """Decompose the rows held as one (M, N) array; meant for M <= N."""
     shape = (lin.n_rows, lin.n_params)
     rows = np.empty(shape, order="F")
     done = 0
@@ -92,20 +73,7 @@ def dense_spectrum(lin: LinearSystem) -> Spectrum:
 
 
 def streamed_spectrum(lin: LinearSystem) -> tuple[Spectrum, FloatArray | None]:
-    """Decompose the rows by a streaming QR and the SVD of its R, in O(N^2) memory.
-
-    Returns
-    -------
-    Spectrum
-        Without left singular vectors.
-    ndarray, shape (k,), or None
-        ``U^T b``, where the system has a b.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If the rows are not finite.
-    """
+    """Decompose the rows by a streaming QR and the SVD of its R, in O(N^2) memory."""
     qr = StreamingQR(lin.n_params, 0 if lin.b is None else 1)
     for block, b in lin.row_blocks():
         qr.fold(block, b)

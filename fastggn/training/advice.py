@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 
-__all__ = ["scaling_advice", "unit_advice"]
 
 # Fewer samples say nothing: the four of XOR are fitted by saturated units, as they should be.
 FEWEST = 10
@@ -43,11 +42,6 @@ def scaling_advice(problem: Problem) -> list[str]:
     100 deviations from zero. With a free bias, no input may have the same value, not zero, at all
     samples: it repeats the bias. (Columns of zeros, which images have, only waste weights.)
     Targets are looked at where they are numbers; their constant columns are a matter of taste.
-
-    Parameters
-    ----------
-    problem : Problem
-        All ranks must call.
     """
     if not hasattr(problem, "_objective"):  # not made of samples
         return []
@@ -102,12 +96,6 @@ def unit_advice(problem: Problem, result: TrainResult) -> list[str]:
     dead where its output is zero at all of them. A layer is named where this is so of half of its
     units. Runs that have lowered the loss to a thousandth, or diverge (a warning of its own),
     and problems of fewer than 10 samples need no advice; other activations get none.
-
-    Parameters
-    ----------
-    problem : Problem
-        All ranks must call.
-    result : TrainResult
     """
     if not hasattr(problem, "_objective") or problem.gated or problem.n_samples < FEWEST:
         return []

@@ -7,19 +7,9 @@ import time
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.training.resumable import State
 
-__all__ = ["Clock"]
-
 
 class Clock:
-    """Seconds since its making, and whether a limit has passed.
-
-    Parameters
-    ----------
-    limit : float or None
-        Seconds allowed; None for no limit.
-    comm : Comm
-        All ranks go by the clock of rank 0.
-    """
+    """Seconds since its making, and whether a limit has passed."""
 
     def __init__(self, limit: float | None = None, comm: Comm = SERIAL) -> None:
         self._comm = comm

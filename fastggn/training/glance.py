@@ -14,7 +14,6 @@ from fastggn.runtime.comm import SERIAL, Comm
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["Glance", "Scales", "Units", "column_scales", "unit_outputs"]
 
 FloatArray = NDArray[np.float64]
 
@@ -34,13 +33,7 @@ class Scales:
 
 
 class Glance:
-    """Takes every k-th row of columns that are read in parts.
-
-    Parameters
-    ----------
-    n_rows : int
-        How many will come.
-    """
+    """Takes every k-th row of columns that are read in parts."""
 
     def __init__(self, n_rows: int) -> None:
         self._stride = max(1, n_rows // ENOUGH)
@@ -62,10 +55,6 @@ def column_scales(problem: Problem) -> tuple[Scales, Scales] | None:
 
     Arrays in memory are looked at by the first call; of rows in files those are taken that the
     first pass over them, which checks them, has seen. All ranks must call it.
-
-    Parameters
-    ----------
-    problem : Problem
     """
     inputs, targets = problem._seen
     source, own_targets = problem._source, problem._objective.targets
@@ -125,13 +114,6 @@ def unit_outputs(
     """Return what the hidden units put out at some of the samples: one forward pass over these.
 
     All ranks must call it.
-
-    Parameters
-    ----------
-    problem : Problem
-    theta : ndarray, shape (N,)
-    limits : list of (float, float)
-        For each hidden layer, the outputs below and above which a unit is counted.
     """
     widths = problem.network.widths[1:-1]
     own = problem._objective.plan.n_samples

@@ -11,26 +11,9 @@ from fastggn.training.result import History, Record
 from fastggn.training.resumable import State
 from fastggn.training.step import Counts, Move
 
-__all__ = ["Journal"]
-
 
 class Journal:
-    """Writes one record an iteration.
-
-    Parameters
-    ----------
-    callbacks : tuple of callable
-        Called with every record, all of them, while it shows theta; True from any asks the run
-        to stop.
-    clock : Clock
-        Stamps the records.
-    counts : Counts
-        The work that the records state.
-    validation : Unwatched
-        Computes the validation loss of the records.
-    comm : Comm
-        A callback of any rank stops all of them.
-    """
+    """Writes one record an iteration."""
 
     def __init__(
         self,

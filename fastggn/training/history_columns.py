@@ -11,8 +11,6 @@ import numpy as np
 from fastggn.training.result import Record
 from fastggn.training.resumable import State
 
-__all__ = ["from_columns", "to_columns"]
-
 
 def to_columns(records: Sequence[Record]) -> State:
     """Return one array a field; a second one, where entries are None, says which are not."""
@@ -29,13 +27,7 @@ def to_columns(records: Sequence[Record]) -> State:
 
 
 def from_columns(columns: State) -> list[Record]:
-    """Return the records of `to_columns`.
-
-    Raises
-    ------
-    LookupError, TypeError, ValueError
-        If a field is missing, or the columns do not fit each other.
-    """
+    """Return the records of `to_columns`."""
     lists = [_list(columns[field.name]) for field in fields(Record)]
     return [Record(*values) for values in zip(*lists, strict=True)]
 

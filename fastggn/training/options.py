@@ -16,7 +16,6 @@ from fastggn.training.result import Record
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["ESCAPES", "METHODS", "SOLVERS", "Options", "check_options"]
 
 Callback = Callable[[Record], object]
 
@@ -93,13 +92,7 @@ def check_options(
     validation_tol: float = 0.0,
     callbacks: Iterable[Callback],
 ) -> Options:
-    """Return the arguments of `train` checked, one by one and against each other.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument, or both of two that exclude each other.
-    """
+    """Return the arguments of `train` checked, one by one and against each other."""
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
     if solver not in SOLVERS:

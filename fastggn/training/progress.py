@@ -14,7 +14,6 @@ from rich.text import Text
 if TYPE_CHECKING:
     from fastggn.training.result import Record
 
-__all__ = ["ProgressLine"]
 
 PLAIN_INTERVAL = 0.5  # seconds between two plain lines: a fast run must not flood a log
 RECENT = 20  # iterations from which the next ones' time is guessed
@@ -27,19 +26,6 @@ class ProgressLine:
 
     The time left is an upper bound, from the last iterations' pace: a run that converges ends
     earlier.
-
-    Parameters
-    ----------
-    console : Console or None
-        Where to write; None for the standard error stream.
-    max_iter : int
-        The iterations asked for.
-    max_time : float or None
-        The time limit in seconds.
-    verbose : bool
-        Print every iteration on a line of its own.
-    quiet : bool
-        Print nothing.
     """
 
     def __init__(

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from fastggn.analysis.posterior.mixture import PosteriorMixture
     from fastggn.objective.problem import Problem
 
-__all__ = ["Restarts", "RestartsResult", "train_restarts"]
 
 STOPPED = ("interrupted", "max_time")
 
@@ -205,26 +204,7 @@ def _checked(problem: Problem, given: Mapping[str, Any]) -> Options:
 
 
 class Restarts:
-    """Makes the runs from the seeds ``seed .. seed + n_starts - 1``, one after the other.
-
-    Parameters
-    ----------
-    problem : Problem
-    n_starts, seed : int
-    max_time : float or None
-        Seconds for all runs together.
-    checkpoint : path-like or None
-        Keeps the finished runs.
-    resume : bool
-        Whether those that it keeps are taken over.
-    identity : dict
-        What must be the same in a resumed call, as JSON types.
-
-    Raises
-    ------
-    ValueError, OSError
-        If the checkpoint cannot be used.
-    """
+    """Makes the runs from the seeds ``seed .. seed + n_starts - 1``, one after the other."""
 
     def __init__(
         self,
@@ -256,20 +236,7 @@ class Restarts:
     def run(
         self, run: Run, tell: Callable[[int, int, TrainResult], None] | None = None
     ) -> RestartsResult:
-        """Make all runs that are not done yet.
-
-        Parameters
-        ----------
-        run : callable
-            From a seed, the path of its checkpoint and the seconds left, to its result.
-        tell : callable, optional
-            Takes number, seed and result of every run when it ends.
-
-        Raises
-        ------
-        CheckpointError
-            If the checkpoint is damaged or of other runs.
-        """
+        """Make all runs that are not done yet."""
         with contextlib.ExitStack() as held:
             with self._comm.together():
                 if self._file is not None and self._comm.rank == 0:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fastggn.analysis.posterior.laplace import LaplacePosterior
     from fastggn.objective.problem import Problem
 
-__all__ = ["STATUSES", "History", "Record", "Status", "TrainResult"]
 
 Status = Literal[
     "converged_gradient",

@@ -6,8 +6,6 @@ from typing import Any, Protocol
 
 import numpy as np
 
-__all__ = ["Random", "State", "Stateful", "put", "take"]
-
 # A tree of dicts with string keys; leaves are arrays, numbers, strings, booleans and None.
 State = dict[str, Any]
 
@@ -48,15 +46,7 @@ def take(owner: object, *names: str) -> State:
 
 
 def put(owner: object, state: State, *names: str) -> None:
-    """Set the attributes that `take` read.
-
-    Raises
-    ------
-    LookupError
-        If one is missing.
-    TypeError
-        If one is no plain value.
-    """
+    """Set the attributes that `take` read."""
     for name in names:
         value = state[name.lstrip("_")]
         if value is not None and not isinstance(value, (bool, int, float, str)):

@@ -18,8 +18,6 @@ from fastggn.training.options import Options
 if TYPE_CHECKING:
     from fastggn.training.progress import ProgressLine
 
-__all__ = ["shared_seed", "shown", "stop_signals", "warn"]
-
 
 def warn(comm: Comm, kind: type[FastGGNWarning], messages: list[str]) -> None:
     """Warn whoever called `train`, once of several ranks."""

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["Counts", "Method", "Move", "Verdict", "arrive", "is_usable", "norm"]
-
 
 @dataclass(frozen=True)
 class Verdict:

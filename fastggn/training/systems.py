@@ -22,32 +22,13 @@ if TYPE_CHECKING:
     from fastggn.solvers.base import Solution, Solver
     from fastggn.solvers.curvature_sums import CurvatureSums
 
-__all__ = ["System", "Systems"]
 
 # A gain of less than this share of the loss begins the last phase, in float64.
 SLOW = 2e-3
 
 
 class Systems:
-    """The systems of one run: one solver, and QR of the Jacobian to fall back upon.
-
-    Parameters
-    ----------
-    problem : Problem
-        The problem to be solved, or for mini-batches one of their size.
-    solver : str
-        "auto", "cholesky", "dual", "lsqr" or "qr".
-    needs_minimum_norm : bool
-        Whether the undamped step of a singular system will be asked for.
-    patience : int
-        Failed solutions at one point before the retreat to QR; in between the caller raises
-        the damping.
-    counts : Counts
-        Where the work is counted.
-    mixed : bool
-        Assemble in float32 until the last phase of the run: the first iteration that gains less
-        than two thousandths of the loss, or wants a damping below the rounding of the matrix.
-    """
+    """The systems of one run: one solver, and QR of the Jacobian to fall back upon."""
 
     def __init__(
         self,
@@ -154,13 +135,7 @@ class System:
         return self.solve(damping)
 
     def sums(self) -> CurvatureSums:
-        """Return the sums over the eigenvalues at ``mu = l2``, by QR where the factor is poor.
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If there are none: the curvature is not finite.
-        """
+        """Return the sums over the eigenvalues at ``mu = l2``, by QR where the factor is poor."""
         self._systems.counts.factorisations += 1
         found = self._state.sums() if isinstance(self._state, SumsState) else None
         if found is None and self.name != "qr":

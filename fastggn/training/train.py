@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
     from fastggn.training.regularisation.null_space import NullSpace
 
-__all__ = ["train"]
-
 
 def train(
     problem: Problem,

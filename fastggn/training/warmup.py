@@ -18,8 +18,6 @@ from fastggn.runtime.threads import threading_layer
 from fastggn.training.control.trust_region import DenseModel
 from fastggn.training.train import train
 
-__all__ = ["WarmupReport", "warmup"]
-
 
 @dataclass(frozen=True)
 class WarmupReport:

@@ -13,8 +13,6 @@ from fastggn.solvers.lsqr_iteration import lsqr
 from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
 
-__all__ = ["convex_problem", "exact_fit", "lower_bound", "nearby_exact_fit", "unreachable_fit"]
-
 # How near an exact fit must lie for theta to count as one, over 1 + |theta|.
 NEARBY = 1e-4
 GAUSS_NEWTON_STEPS = 8

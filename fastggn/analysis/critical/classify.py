@@ -35,7 +35,6 @@ from fastggn.training.step import norm
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["critical_point"]
 
 METHODS = ("auto", "dense", "lanczos")
 POLISHED = 1e-13

@@ -12,8 +12,6 @@ from fastggn.analysis.critical.reduction import Reduction
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.training.step import norm
 
-__all__ = ["Descent", "along_negative_curvature", "along_null_space", "along_rays"]
-
 # Radii of the spheres in the null space on which the reduced loss is minimised.
 RADII = (0.3, 0.1)
 STARTS = 12

@@ -9,8 +9,6 @@ from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.runtime.rank0 import everywhere
 from fastggn.training.step import norm
 
-__all__ = ["escapes_along_newton", "saturated_unit", "saturated_units"]
-
 # Newton steps for gradient = 0 that go on for this long, however small the gradient, lead to no
 # stationary point nearby; at most so many are taken, each no longer than this.
 LONG_PATH = 1.0

@@ -8,8 +8,6 @@ from fastggn.analysis.critical.reduction import Reduction
 from fastggn.analysis.critical.spectrum import Spectrum, dense_spectrum
 from fastggn.training.step import norm
 
-__all__ = ["level_manifold"]
-
 # Distances, the largest first: the nearer, the less a term of high order shows.
 RADII = tuple(0.2 * 0.5**k for k in range(7))
 POINTS = 6

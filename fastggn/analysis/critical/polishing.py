@@ -17,7 +17,6 @@ from fastggn.training.step import norm
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["PolishResult", "polish", "polished"]
 
 Status = Literal["converged", "stalled", "max_iter"]
 

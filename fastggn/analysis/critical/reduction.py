@@ -18,8 +18,6 @@ from fastggn.analysis.critical.spectrum import Spectrum
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.training.step import norm
 
-__all__ = ["Directional", "ReducedPoint", "Reduction"]
-
 CORRECTIONS = 40
 NEWTON_STEPS = 10
 # r(n) is known while the Hessian's range block has changed by less than this share.
@@ -70,17 +68,7 @@ class ReducedPoint:
 
 
 class Reduction:
-    """The reduced function of a stationary point with a positive semi-definite Hessian.
-
-    Parameters
-    ----------
-    surface : Surface
-    theta : ndarray, shape (N,)
-    gradient : ndarray, shape (N,)
-        At theta; what is left of it is no slope of the reduced function.
-    spectrum : Spectrum
-        All eigenvalues.
-    """
+    """The reduced function of a stationary point with a positive semi-definite Hessian."""
 
     def __init__(
         self, surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectrum

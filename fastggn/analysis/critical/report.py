@@ -9,8 +9,6 @@ import numpy as np
 
 from fastggn.analysis.critical.surface import Vector
 
-__all__ = ["CriticalPointReport", "Label"]
-
 Label = Literal[
     "global_minimum",
     "local_minimum",

@@ -11,8 +11,6 @@ from fastggn.analysis.critical.surface import EPS, Matrix, Surface, Vector
 from fastggn.training.control.escape import lanczos_ends
 from fastggn.training.step import norm
 
-__all__ = ["STIFF", "Spectrum", "dense_spectrum", "inertia_estimate", "lanczos_spectrum"]
-
 # An eigenvalue's error bound is widened by its change up to the nearby stationary point: three
 # Newton steps off, which is where they lead if the gradient vanishes to third order. Where that
 # is not near, the eigenvalue counts as zero.

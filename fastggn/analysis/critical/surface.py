@@ -15,7 +15,6 @@ from fastggn.runtime.rank0 import Team, everywhere
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["EPS", "Surface"]
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]

@@ -15,8 +15,6 @@ from fastggn.analysis.linear.regression import Hypothesis, Regression, check_wei
 from fastggn.runtime.errors import check_positive
 from fastggn.training.control.escape import lowest_eigenpair
 
-__all__ = ["Classification", "classify"]
-
 FloatArray = NDArray[np.float64]
 Label = Literal["global_minimum", "strict_saddle", "bad_saddle", "not_critical"]
 # An eigenvalue above minus this share of the largest modulus, or of the curvature at layers of

@@ -13,16 +13,6 @@ from fastggn.analysis.linear.regression import Regression, check_weights
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = [
-    "above",
-    "as_problem",
-    "below",
-    "gradient_blocks",
-    "gradients",
-    "hessian",
-    "layer_curvatures",
-    "product",
-]
 
 FloatArray = NDArray[np.float64]
 

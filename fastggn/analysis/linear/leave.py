@@ -16,8 +16,6 @@ from fastggn.analysis.linear.regression import Regression, check_weights
 from fastggn.runtime.errors import check_positive
 from fastggn.training.control.escape import lowest_eigenpair
 
-__all__ = ["Escape", "escape"]
-
 FloatArray = NDArray[np.float64]
 # A gradient above this share of the sizes that make it is one.
 SLOPE = 1e-9

@@ -12,15 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.linear.derivatives import above, gradients, product
 from fastggn.analysis.linear.regression import Regression, check_weights
 
-__all__ = [
-    "Conditions",
-    "LayerConditions",
-    "coarseness",
-    "conditions",
-    "gradient_share",
-    "numerical_rank",
-]
-
 FloatArray = NDArray[np.float64]
 # Layers shorter than this share of the natural size count as that short: a layer that is zero
 # up to rounding must not make its own rounding the measure.

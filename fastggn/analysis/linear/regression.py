@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.runtime.errors import as_real, check_finite
 
-__all__ = ["Hypothesis", "Regression", "check_weights", "check_widths", "hypotheses"]
-
 FloatArray = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
 # A margin below this is no margin: the quantity cannot be told from a degenerate one.
@@ -170,13 +168,7 @@ def hypotheses(X: ArrayLike, Y: ArrayLike) -> dict[str, Hypothesis]:
 
 
 def check_widths(widths: Sequence[int], regression: Regression) -> tuple[int, ...]:
-    """Return (d_x, d_1, ..., d_y) checked against the data; at least one hidden layer.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a width is no positive integer, or the ends do not fit the data.
-    """
+    """Return (d_x, d_1, ..., d_y) checked against the data; at least one hidden layer."""
     from fastggn.network.mlp import MLP
 
     checked = MLP(widths).widths
@@ -190,15 +182,7 @@ def check_widths(widths: Sequence[int], regression: Regression) -> tuple[int, ..
 
 
 def check_weights(weights: Sequence[Any], regression: Regression) -> list[FloatArray]:
-    """Return the weights as float64 matrices whose shapes fit each other and the data.
-
-    Raises
-    ------
-    TypeError
-        If a matrix does not hold real numbers.
-    ValueError
-        If there are fewer than two, a shape does not fit, or an entry is NaN or infinite.
-    """
+    """Return the weights as float64 matrices whose shapes fit each other and the data."""
     matrices = [as_real(f"weights[{i}]", w) for i, w in enumerate(weights)]
     if len(matrices) < 2:
         raise ValueError(f"weights must hold at least two matrices (H >= 1), got {len(matrices)}")

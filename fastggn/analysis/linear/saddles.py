@@ -9,8 +9,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.linear.regression import Regression, check_widths
 
-__all__ = ["closed_layers", "construct"]
-
 FloatArray = NDArray[np.float64]
 
 
@@ -90,13 +88,7 @@ def construct(
 
 
 def closed_layers(order: int, count: int) -> list[int]:
-    """Return the layers closed at a saddle of this order: first, last, then upwards from 2.
-
-    Raises
-    ------
-    ValueError
-        If the order is not from 2 to `count`, the number of layers.
-    """
+    """Return the layers closed at a saddle of this order: first, last, then upwards from 2."""
     if not 2 <= order <= count:
         raise ValueError(f"order must be from 2 to H + 1 = {count}, got {order}")
     return [1, count, *range(2, count)][:order]

@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.linear.regression import Regression, check_widths
 
-__all__ = ["best_map", "critical_values", "index_sets"]
-
 FloatArray = NDArray[np.float64]
 MOST_SETS = 1_000_000
 # Values closer than this, relative to the loss of the zero map, are one.

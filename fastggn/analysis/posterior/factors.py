@@ -22,8 +22,6 @@ from fastggn.solvers.curvature_sums import (
 from fastggn.solvers.stacked_rows import ScaledColumns
 from fastggn.solvers.svd import Spectrum, dense_spectrum, streamed_spectrum
 
-__all__ = ["CurvatureFactor", "factor_curvature"]
-
 # Arrays of the size of the rows, or of N x N, alive while they are decomposed.
 ARRAYS = 3
 
@@ -102,20 +100,7 @@ class ScaledCurvature:
 
 
 def factor_curvature(lin: Linearisation, relative: FloatArray | None = None) -> CurvatureFactor:
-    """Return ``A^T A + l2 diag(relative)`` of a linearisation, factored.
-
-    Parameters
-    ----------
-    lin : Linearisation
-        With an l2 that counts all parameters alike.
-    relative : ndarray, shape (N,), optional
-        Of geometric mean 1, so that the determinant is that of the scaled matrix; None for ones.
-
-    Raises
-    ------
-    MemoryError, ValueError, numpy.linalg.LinAlgError
-        As `_factored` does.
-    """
+    """Return ``A^T A + l2 diag(relative)`` of a linearisation, factored."""
     if relative is None:
         return _factored(lin, lin.l2)
     scale = 1.0 / np.sqrt(relative)
@@ -127,15 +112,6 @@ def _factored(lin: LinearSystem, l2: float) -> CurvatureFactor:
 
     By Cholesky where A has more rows than columns and l2 is not too small for that, in O(N^3);
     else by the singular values of A, in O(M^2 N) for M rows up to N.
-
-    Raises
-    ------
-    MemoryError
-        If the arrays do not fit.
-    ValueError
-        If l2 is 0 and A has not full column rank.
-    numpy.linalg.LinAlgError
-        If the curvature is not finite.
     """
     comm = comm_of(lin)
     wide = lin.n_rows < lin.n_params and comm.size == 1

@@ -23,7 +23,6 @@ from fastggn.training.regularisation.priors import (
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["LaplacePosterior", "laplace"]
 
 FloatArray = NDArray[np.float64]
 

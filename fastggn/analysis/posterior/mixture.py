@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from fastggn.analysis.posterior.laplace import LaplacePosterior
 
-__all__ = ["PosteriorMixture"]
-
 FloatArray = NDArray[np.float64]
 
 

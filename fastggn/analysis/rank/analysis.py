@@ -25,8 +25,6 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive
 from fastggn.runtime.threads import one_pool
 
-__all__ = ["rank_analysis"]
-
 FloatArray = NDArray[np.float64]
 
 # |eps| at or below this share of what the outputs and targets could be rounded to is zero.

@@ -12,8 +12,6 @@ from typing import Any, Literal
 from fastggn.analysis.rank.measure import LayerRanks, Measurement
 from fastggn.network.mlp import MLP
 
-__all__ = ["Bound", "Facts", "Hypothesis", "all_bounds"]
-
 
 @dataclass(frozen=True)
 class Hypothesis:

@@ -23,8 +23,6 @@ from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 
-__all__ = ["DesignReport", "check_design"]
-
 
 @dataclass(frozen=True)
 class DesignReport:

@@ -14,8 +14,6 @@ from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
 from fastggn.network.losses.separable import SeparableLoss, Squared
 from fastggn.runtime.comm import SERIAL, Comm
 
-__all__ = ["Duplicates", "find_duplicates"]
-
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 Rows = Callable[[int, int], FloatArray]
@@ -79,19 +77,6 @@ def find_duplicates(
 
     Memory: a few numbers a sample, and one block of inputs. Over ranks each reads its own samples;
     64 bits of each go to all ranks, and more of those that may have an equal partner.
-
-    Parameters
-    ----------
-    inputs : callable
-        Returns the rows start..stop of the inputs, shape (B, width): with fixed gates, these too.
-    n_samples, width : int
-    targets : ndarray, shape (T, n_L)
-    weights : ndarray, shape (T,)
-        Over their mean.
-    loss : Loss
-    comm : Comm
-        The processes that share the samples; inputs, targets, weights and their number are this
-        one's.
     """
     order, starts = _equal_runs(inputs, n_samples, width, comm)
     if starts.size == 0:

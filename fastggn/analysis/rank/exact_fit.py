@@ -15,8 +15,6 @@ from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import check_finite
 
-__all__ = ["exact_fit"]
-
 FloatArray = NDArray[np.float64]
 
 # Factors on the first weights: larger ones make the samples' hidden outputs more independent,

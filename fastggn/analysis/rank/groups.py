@@ -8,8 +8,6 @@ from numpy.typing import NDArray
 from fastggn.analysis.rank.spectrum import Rank, RowSpectrum
 from fastggn.runtime.comm import Comm
 
-__all__ = ["RankGroups"]
-
 FloatArray = NDArray[np.float64]
 
 

@@ -15,8 +15,6 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import Comm
 from fastggn.runtime.threads import one_pool
 
-__all__ = ["LayerRanks", "Measurement", "measure"]
-
 FloatArray = NDArray[np.float64]
 
 # Ranks whose gap is smaller lie within the rounding errors of the matrix.
@@ -274,20 +272,7 @@ class _ErrorSums:
 
 
 def measure(problem: Problem, theta: FloatArray, tol: float | None = None) -> Measurement:
-    """Pass once over the samples and return the ranks.
-
-    Parameters
-    ----------
-    problem : Problem
-    theta : ndarray, shape (N,)
-    tol : float, optional
-        Singular values of P(W) at most `tol` count as zero.
-
-    Raises
-    ------
-    numpy.linalg.LinAlgError
-        If the Jacobian or the error gradient is not finite.
-    """
+    """Pass once over the samples and return the ranks."""
     net = problem.network
     layers = [
         _LayerSums(number, n, m, net.widths[number - 1])

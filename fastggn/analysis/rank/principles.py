@@ -13,18 +13,6 @@ from fastggn.network.activations import Activation
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
 
-__all__ = [
-    "Principle",
-    "Principles",
-    "loses_rank",
-    "principle_1",
-    "principle_1a",
-    "principle_2",
-    "principle_4",
-    "principle_5",
-    "stationary_is_global",
-]
-
 FloatArray = NDArray[np.float64]
 Status = Literal["pass", "fail", "not_applicable"]
 
@@ -68,14 +56,7 @@ def judged(passed: bool, reason: str) -> Principle:
 
 
 def principle_1(loss: Loss, targets: FloatArray | None = None) -> Principle:
-    """Judge the loss: smooth, and every stationary point an exact fit (Shen, Principle 1).
-
-    Parameters
-    ----------
-    loss : Loss
-    targets : ndarray, shape (T, n_L), optional
-        Softmax cross-entropy obeys the principle for targets inside the simplex, not for labels.
-    """
+    """Judge the loss: smooth, and every stationary point an exact fit (Shen, Principle 1)."""
     if isinstance(loss, SoftmaxCrossEntropy) and targets is not None and _interior(targets):
         return Principle(
             "pass", "the targets lie inside the simplex: every stationary point is an exact fit"
@@ -104,17 +85,7 @@ def principle_2(n_params: int, n_columns: int) -> Principle:
 def principle_4(
     activations: Sequence[Activation], zeros: int | None = None, gated: bool = False
 ) -> Principle:
-    """Judge the activations: no derivative ever vanishes (Shen, Principle 4).
-
-    Parameters
-    ----------
-    activations : sequence of Activation
-        Of all layers.
-    zeros : int, optional
-        Derivatives found to be 0 at the samples; None where there are none to look at.
-    gated : bool
-        Whether 0/1 gates stand in place of the hidden activations.
-    """
+    """Judge the activations: no derivative ever vanishes (Shen, Principle 4)."""
     found = f"; {zeros} of them are 0 at these samples" if zeros else ""
     if gated:
         return Principle("fail", f"gates are derivatives of 0 or 1{found}")
@@ -134,11 +105,6 @@ def loses_rank(widths: Sequence[int]) -> tuple[int, int, int] | None:
 
     Where there are none, the widths n_1..n_L are valley-shaped, and a product of full-rank
     matrices through them keeps the smallest width as its rank.
-
-    Parameters
-    ----------
-    widths : sequence of int
-        n_0..n_L.
     """
     n = list(widths)
     last = len(n) - 1

@@ -15,8 +15,6 @@ from fastggn.analysis.rank.measure import LayerRanks
 from fastggn.analysis.rank.principles import Principles
 from fastggn.analysis.rank.spectrum import Rank
 
-__all__ = ["Certificate", "RankReport", "table"]
-
 FloatArray = NDArray[np.float64]
 
 # What is known of inputs alone.

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from fastggn.kernels.tsqr import StreamingQR, numerical_rank, thin_svd
 from fastggn.runtime.comm import Comm
 
-__all__ = ["Rank", "RowSpectrum", "rank_of", "rank_of_matrix"]
-
 FloatArray = NDArray[np.float64]
 
 
@@ -59,16 +57,7 @@ class Rank:
 
 
 def rank_of(values: FloatArray, shape: tuple[int, int], tol: float | None = None) -> Rank:
-    """Return the rank that singular values, in descending order, tell.
-
-    Parameters
-    ----------
-    values : ndarray, shape (k,)
-    shape : tuple of int
-        Of the whole matrix.
-    tol : float, optional
-        Absolute; by default ``eps * max(shape) * s_max``.
-    """
+    """Return the rank that singular values, in descending order, tell."""
     if tol is None:
         rank, tol, gap = numerical_rank(values, shape)
     else:
@@ -95,13 +84,6 @@ class RowSpectrum:
 
     Rows are kept until there are more of them than columns, and go through a streaming QR from
     then on: memory is O(N^2) and one block.
-
-    Parameters
-    ----------
-    n_columns : int
-        N.
-    with_rhs : bool
-        Whether a vector comes along with the rows.
     """
 
     def __init__(self, n_columns: int, *, with_rhs: bool = False) -> None:
@@ -177,11 +159,6 @@ class RowSpectrum:
 
         The unseen part is what is left of the vector f after its projection on the column space:
         ``min_x |A x - f|``, x restricted to the right singular vectors that count.
-
-        Raises
-        ------
-        numpy.linalg.LinAlgError
-            If the rows are not finite.
         """
         if self._qr is not None:
             matrix, rhs, rest = self._qr.r, self._qr.c[:, 0], float(self._qr.rest[0])

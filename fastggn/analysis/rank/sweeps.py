@@ -14,8 +14,6 @@ from fastggn.analysis.rank.report import table
 from fastggn.analysis.rank.spectrum import Rank, rank_of
 from fastggn.objective.problem import Problem
 
-__all__ = ["RankSweep", "RankTrace", "rank_at", "rank_over_training", "rank_over_weights"]
-
 FloatArray = NDArray[np.float64]
 
 

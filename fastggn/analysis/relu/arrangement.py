@@ -18,8 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.runtime.errors import as_real, check_finite
 
-__all__ = ["as_samples", "realisable_patterns", "sign_vectors", "unit_rows", "with_bias"]
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 SignArray = NDArray[np.int8]
@@ -95,20 +93,7 @@ def with_bias(X: FloatArray, bias: bool) -> FloatArray:
 
 
 def sign_vectors(samples: FloatArray, faces: bool) -> SignArray:
-    """Return the signs of (x_1 . w, ..., x_T . w) over all w, one row each, sorted.
-
-    Parameters
-    ----------
-    samples : ndarray, shape (T, d)
-    faces : bool
-        False: the open regions only, without zeros save for samples that are zero.
-        True: the faces of lower dimension, w = 0 included, as well.
-
-    Returns
-    -------
-    ndarray, shape (R, T), int8
-        Entries -1, 0 and 1.
-    """
+    """Return the signs of (x_1 . w, ..., x_T . w) over all w, one row each, sorted."""
     alive = samples.any(axis=1)
     found = _sign_vectors(unit_rows(samples)[alive], faces)
     out = np.zeros((len(found), len(samples)), dtype=np.int8)

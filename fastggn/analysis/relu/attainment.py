@@ -21,8 +21,6 @@ from scipy.optimize import linprog
 from fastggn.analysis.relu.arrangement import unit_rows
 from fastggn.runtime.errors import as_float_vector
 
-__all__ = ["Cone", "Decision", "decide", "interior_point", "margin_of"]
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 SignArray = NDArray[np.int8]
@@ -101,13 +99,7 @@ def margin_of(cone: Cone, p: FloatArray, scale: float) -> float:
 
 
 def interior_point(cone: Cone) -> FloatArray:
-    """Return the w of largest margin inside the cone, |w|_inf = 1; 0 for the face w = 0.
-
-    Raises
-    ------
-    ValueError
-        If the cone is empty.
-    """
+    """Return the w of largest margin inside the cone, |w|_inf = 1; 0 for the face w = 0."""
     e = cone.basis.shape[1]
     if e == 0:
         return np.zeros(cone.basis.shape[0])
@@ -123,18 +115,7 @@ def interior_point(cone: Cone) -> FloatArray:
 
 
 def decide(cones: list[Cone], single: list[bool], target: FloatArray, constant: bool) -> Decision:
-    """Say whether the least-squares solution of the cones' designs is met inside them.
-
-    Parameters
-    ----------
-    cones : list of Cone
-        Of the different patterns that are not dead.
-    single : list of bool
-        Whether one unit only has the pattern; several reach every p together.
-    target : ndarray, shape (T,)
-    constant : bool
-        Whether the output has a bias.
-    """
+    """Say whether the least-squares solution of the cones' designs is met inside them."""
     family = _Minimisers(cones, target, constant)
     if family.margin(family.first, single) > MARGIN:
         return family.decision(family.first)
@@ -263,13 +244,7 @@ def _programme(
     b_eq: FloatArray | None,
     bounds: Sequence[Bound],
 ) -> FloatArray | None:
-    """Return the solution of a linear programme that maximises its last variable, or None.
-
-    Raises
-    ------
-    RuntimeError
-        If HiGHS neither solves it nor finds it infeasible.
-    """
+    """Return the solution of a linear programme that maximises its last variable, or None."""
     cost = np.zeros(rows.shape[1])
     cost[-1] = -1.0
     answer = linprog(cost, rows, right, a_eq, b_eq, bounds, method="highs")

@@ -10,8 +10,6 @@ from fastggn.analysis.relu.subglobal import as_targets, subglobal_minimum
 from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import as_float_vector, check_positive
 
-__all__ = ["linear_region_minimum", "widen_with_dead_unit"]
-
 FloatArray = NDArray[np.float64]
 
 

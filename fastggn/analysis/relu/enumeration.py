@@ -20,8 +20,6 @@ from fastggn.analysis.relu.regions import Solved, UnitChoices, solve_batch
 from fastggn.analysis.relu.subglobal import as_targets
 from fastggn.runtime.errors import unknown_name
 
-__all__ = ["RegionMinimum", "SubglobalMinima", "Which", "enumerate_subglobal_minima"]
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 Progress = Callable[[int, int], object]

@@ -14,8 +14,6 @@ from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive
 
-__all__ = ["GatedPoint", "classify_gated", "gated_problem"]
-
 FloatArray = NDArray[np.float64]
 
 

@@ -11,8 +11,6 @@ from fastggn.analysis.relu.location import network_of, region_of
 from fastggn.analysis.relu.subglobal import as_targets
 from fastggn.runtime.errors import check_positive
 
-__all__ = ["descent_direction"]
-
 FloatArray = NDArray[np.float64]
 
 

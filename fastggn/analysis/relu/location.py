@@ -15,8 +15,6 @@ from fastggn.kernels.tsqr import numerical_rank, thin_svd
 from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import as_float_vector, check_positive
 
-__all__ = ["Location", "network_of", "region_of"]
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 

@@ -18,8 +18,6 @@ from fastggn.analysis.relu.attainment import (
     margin_of,
 )
 
-__all__ = ["Solved", "UnitChoices", "solve_batch"]
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 SignArray = NDArray[np.int8]
@@ -30,18 +28,7 @@ _DEEP = 1e-2
 
 
 class UnitChoices:
-    """The sign vectors that one unit may have, with all that the regions need of each.
-
-    Parameters
-    ----------
-    samples : ndarray, shape (T, d)
-        With the column of ones where there is a bias.
-    signs : ndarray, shape (R, T), int8
-    patterns : ndarray, shape (R, T), bool
-        The gates; not always ``signs > 0``: a formal pattern may gate a zero sample.
-    realised : ndarray, shape (R,), bool
-        Whether some weights have these signs.
-    """
+    """The sign vectors that one unit may have, with all that the regions need of each."""
 
     def __init__(
         self, samples: FloatArray, signs: SignArray, patterns: BoolArray, realised: BoolArray
@@ -147,17 +134,7 @@ class _Fit:
 def solve_batch(
     choices: UnitChoices, index: IndexArray, y: FloatArray, constant: bool
 ) -> list[Solved]:
-    """Return the subglobal minima of the regions whose units have the choices `index`.
-
-    Parameters
-    ----------
-    choices : UnitChoices
-    index : ndarray, shape (B, h)
-        Sorted in each row.
-    y : ndarray, shape (T,)
-    constant : bool
-        Whether the output has a bias.
-    """
+    """Return the subglobal minima of the regions whose units have the choices `index`."""
     first = np.ones(index.shape, dtype=np.bool_)
     first[:, 1:] = index[:, 1:] != index[:, :-1]
     last = np.ones(index.shape, dtype=np.bool_)

@@ -12,8 +12,6 @@ from fastggn.analysis.relu.arrangement import as_samples, with_bias
 from fastggn.kernels.tsqr import numerical_rank, thin_svd
 from fastggn.runtime.errors import as_float_vector
 
-__all__ = ["SubglobalMinimum", "as_patterns", "as_targets", "design_matrix", "subglobal_minimum"]
-
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 

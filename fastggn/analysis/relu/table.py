@@ -15,8 +15,6 @@ from fastggn.analysis.relu.arrangement import as_samples
 from fastggn.analysis.relu.enumeration import Progress, RegionMinimum, enumerate_subglobal_minima
 from fastggn.analysis.relu.subglobal import as_targets
 
-__all__ = ["LossTable", "ValueCounts", "loss_table"]
-
 # Values closer than this share of |y|^2 / 2 are one.
 _SAME = 1e-9
 _MOST_FORMAL = 200_000
@@ -141,13 +139,7 @@ def loss_table(
 
 
 class ValueCounts:
-    """A sorted list of different values, and how often each came in each column.
-
-    Parameters
-    ----------
-    y : ndarray, shape (T,)
-        The targets: losses closer than 1e-9 of |y|^2 / 2 are one value.
-    """
+    """A sorted list of different values, and how often each came in each column."""
 
     def __init__(self, y: NDArray[np.float64]) -> None:
         self.tolerance = _SAME * 0.5 * float(y @ y)

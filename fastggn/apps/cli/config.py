@@ -17,17 +17,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["read_config"]
-
 
 def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Make the values of a TOML file the defaults of the command: the command line beats them.
-
-    Raises
-    ------
-    BadInput
-        If the file cannot be read, has an unknown key, or a value of the wrong type.
-    """
+    """Make the values of a TOML file the defaults of the command: the command line beats them."""
     if value is not None and not ctx.resilient_parsing:
         ctx.default_map = _checked(ctx, value, _parse(value))
     return value

@@ -10,8 +10,6 @@ import click
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.types import TARGET
 
-__all__ = ["convert"]
-
 HELP = """Turn DATA (.csv, .tsv, .txt) into OUT (.npy or .h5), whatever its size.
 
 \b

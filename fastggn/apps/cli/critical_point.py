@@ -14,8 +14,6 @@ from fastggn.apps.cli.ranks import MPI_OPTION, ended_together, team_of
 from fastggn.apps.cli.summary import network_name, print_rows
 from fastggn.apps.cli.types import TARGET
 
-__all__ = ["critical_point"]
-
 HELP = f"""Say what kind of a critical point MODEL stands at, and how that is known.
 
 {MODELS} DATA are the samples it was trained on; without it, the built-in ones that the model names.

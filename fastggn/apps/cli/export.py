@@ -12,8 +12,6 @@ from fastggn.apps.cli.models import activation_options, read_model
 from fastggn.apps.cli.outcome import DONE, bad_input
 from fastggn.apps.cli.progress import plain_warnings
 
-__all__ = ["export"]
-
 HELP = """Write MODEL so that other programs can use it: raw inputs in, raw outputs out.
 
 The scaling that MODEL was trained with becomes part of what is written. OUT is, by its suffix,

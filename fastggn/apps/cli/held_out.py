@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fastggn.apps.cli.samples import Samples
     from fastggn.data.files import StreamedTable, Table
 
-__all__ = ["held_out_table", "hold_out", "known_labels", "split_rows"]
 
 Array = NDArray[np.float64]
 
@@ -24,13 +23,7 @@ GENERIC = re.compile(r"(column |x|y)\d+")
 
 
 def hold_out(samples: Samples, fraction: float, seed: int) -> Samples:
-    """Return the samples without a share of them, held out at random.
-
-    Raises
-    ------
-    ValueError
-        If the share leaves none on either side, or the samples are not in memory.
-    """
+    """Return the samples without a share of them, held out at random."""
     total = samples.n_samples
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"--validation-fraction must be above 0 and below 1, got {fraction}")
@@ -62,13 +55,7 @@ def _rows(samples: Samples, index: NDArray[np.intp]) -> Samples:
 
 
 def held_out_table(samples: Samples, name: str, table: Table | StreamedTable) -> Samples:
-    """Return the samples of ``--validation FILE``, their classes those of DATA, not yet scaled.
-
-    Raises
-    ------
-    ValueError
-        If the columns are not those of DATA, or a class is unknown.
-    """
+    """Return the samples of ``--validation FILE``, their classes those of DATA, not yet scaled."""
     for what, here, there in (
         ("inputs", table.inputs, samples.inputs),
         ("targets", table.targets, samples.targets),
@@ -92,13 +79,7 @@ def held_out_table(samples: Samples, name: str, table: Table | StreamedTable) ->
 
 
 def known_labels(values: Array, classes: ArrayLike) -> NDArray[np.int64]:
-    """Return labels from 0 for the values of a target column.
-
-    Raises
-    ------
-    ValueError
-        If a value is none of the classes.
-    """
+    """Return labels from 0 for the values of a target column."""
     ordered = np.asarray(classes)
     labels = np.searchsorted(ordered, values).clip(0, ordered.size - 1)
     if not (ordered[labels] == values).all():

@@ -17,7 +17,6 @@ from fastggn.runtime.errors import FastGGNWarning
 if TYPE_CHECKING:
     from fastggn.training.result import Record
 
-__all__ = ["HistoryFile", "kept_history", "read_history"]
 
 MOST_KEPT = 500  # iterations in a model file
 KEPT = (
@@ -38,18 +37,6 @@ class HistoryFile:
     The keys are ``seed`` and the fields of `Record`; a number that is not finite is null. A
     resumed run drops the lines of the iterations that it does again. Where the disk is full,
     the run goes on without its history, with a warning.
-
-    Parameters
-    ----------
-    path : str or None
-        The file; None writes nothing.
-    resume : bool
-        Keep what is there.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
     """
 
     def __init__(self, path: str | None, *, resume: bool) -> None:
@@ -138,15 +125,7 @@ def kept_history(records: Sequence[Record]) -> dict[str, list[Any]]:
 
 
 def read_history(path: str) -> dict[int, list[dict[str, Any]]]:
-    """Return the records of a file of `HistoryFile` by the seed of their run.
-
-    Raises
-    ------
-    ValueError
-        If there is no such file, or a line other than a torn last one is no record.
-    OSError
-        If the file cannot be read.
-    """
+    """Return the records of a file of `HistoryFile` by the seed of their run."""
     lines = require_file(path).read_text(encoding="utf-8", errors="replace").splitlines()
     runs: dict[int, list[dict[str, Any]]] = {}
     for number, line in enumerate(lines, start=1):

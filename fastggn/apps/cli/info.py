@@ -9,9 +9,6 @@ import click
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.summary import network_name, print_rows
 
-__all__ = ["info"]
-
-
 HELP = """Show versions, threads, BLAS and cache folder; or the network and training of MODEL.
 
 \b

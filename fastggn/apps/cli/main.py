@@ -23,9 +23,6 @@ from fastggn.apps.cli.warmup import warmup
 from fastggn.runtime.signals import ignore_signals
 from fastggn.runtime.version import __version__
 
-__all__ = ["main"]
-
-
 HELP = """Train multilayer perceptrons with second-order methods, and study their loss surfaces.
 
 \b

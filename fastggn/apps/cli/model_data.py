@@ -18,8 +18,6 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import check_finite
 
-__all__ = ["inputs_problem", "model_loss", "model_problem"]
-
 Array = NDArray[np.float64]
 
 
@@ -31,27 +29,7 @@ def model_problem(
     loss: Loss,
     comm: Comm = SERIAL,
 ) -> Problem:
-    """Return the problem of a model on the samples of a file.
-
-    Parameters
-    ----------
-    net : MLP
-    metadata : mapping
-        Of the model file: scales, classes and weight decay, as ``fastggn train`` keeps them.
-    data : str or None
-        The file; None for the built-in samples that the model was trained on.
-    target : tuple of str and int, or None
-        As ``--target`` of ``fastggn train``.
-    loss : Loss
-    comm : Comm
-        The ranks among which the samples are shared.
-
-    Raises
-    ------
-    ValueError
-        If the samples do not suit the network, or the model was trained on a file and `data` is
-        None.
-    """
+    """Return the problem of a model on the samples of a file."""
     known: Mapping[str, Any] = metadata.get("samples") or {}
     if data is None:
         X, Y = (part[own_rows(len(part), comm)] for part in _builtin(known, metadata, net))
@@ -75,29 +53,7 @@ def model_problem(
 def inputs_problem(
     net: MLP, theta: Array, metadata: Mapping[str, Any], data: str, comm: Comm = SERIAL
 ) -> Problem | None:
-    """Return a problem for ranks where a file holds inputs alone, or None where it has targets.
-
-    Parameters
-    ----------
-    net : MLP
-    theta : ndarray, shape (n_params,)
-    metadata : mapping
-        Of the model file; the inputs are scaled as in it.
-    data : str
-        ``.npz`` without an array Y, or a table with as many columns as the network has inputs.
-    comm : Comm
-        The ranks among which they are shared.
-
-    Returns
-    -------
-    Problem or None
-        With the network's own outputs as targets: nothing that depends on them means anything.
-
-    Raises
-    ------
-    ValueError, OSError
-        If the file cannot be read.
-    """
+    """Return a problem for ranks where a file holds inputs alone, or None where it has targets."""
     X = load_inputs(data, net.n_inputs)
     if X is None:
         return None
@@ -109,13 +65,7 @@ def inputs_problem(
 
 
 def model_loss(metadata: Mapping[str, Any], name: str | None) -> Loss:
-    """Return the loss of this name, or else the one that the model was trained with.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or the model file names none.
-    """
+    """Return the loss of this name, or else the one that the model was trained with."""
     from fastggn.network.losses import get_loss, loss_from_config
 
     if name is not None:

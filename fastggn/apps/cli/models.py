@@ -17,7 +17,6 @@ from fastggn.apps.cli.types import NAMES
 if TYPE_CHECKING:
     from fastggn.network.mlp import MLP
 
-__all__ = ["MODELS", "TORCH", "activation_options", "model_options", "read_model"]
 
 Model = tuple["MLP", NDArray[np.float64], dict[str, Any]]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,32 +59,7 @@ def read_model(
     output_activation: str | None = None,
     l2: float | None = None,
 ) -> Model:
-    """Read a model of ``fastggn train``, a state dict of torch, or plain arrays.
-
-    Parameters
-    ----------
-    path : str
-    activation : tuple of str or None
-        Of the hidden layers, for weights from elsewhere: one for all, or one a layer.
-    output_activation : str or None
-    l2 : float or None
-
-    Returns
-    -------
-    net : MLP
-    theta : ndarray, shape (n_params,)
-    metadata : dict
-        As `load_model` gives it; of weights from elsewhere, l2 and the classes 0, 1, ...
-
-    Raises
-    ------
-    ValueError
-        If it is none of these, the activation is missing, or stands in the file already.
-    OSError
-        If it cannot be opened.
-    ImportError
-        If it is of torch, which is not installed.
-    """
+    """Read a model of ``fastggn train``, a state dict of torch, or plain arrays."""
     suffix = Path(path).suffix.lower()
     if suffix in PICKLES:
         raise ValueError(

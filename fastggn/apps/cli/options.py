@@ -11,8 +11,6 @@ import click
 from fastggn.apps.cli.config import read_config
 from fastggn.apps.cli.types import EVERY, NAMES, TARGET, WIDTHS
 
-__all__ = ["GroupedCommand", "Settings", "train_options"]
-
 # What plain `fastggn train` does. The help page shows these, the tests check the outcome.
 DATASET = "four_regions"
 HIDDEN = "20,20"

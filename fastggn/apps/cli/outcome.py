@@ -8,18 +8,6 @@ from collections.abc import Iterator
 import click
 import numpy as np
 
-__all__ = [
-    "BAD_INPUT",
-    "DONE",
-    "INTERNAL_ERROR",
-    "INTERRUPTED",
-    "STOPPED_EARLY",
-    "BadInput",
-    "SaveError",
-    "bad_input",
-    "exit_code",
-]
-
 DONE = 0
 INTERNAL_ERROR = 1
 BAD_INPUT = 2

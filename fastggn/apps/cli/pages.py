@@ -14,7 +14,7 @@ from click.core import ParameterSource
 
 from fastggn.apps.cli.options import Settings
 from fastggn.apps.cli.outcome import SaveError
-from fastggn.runtime.archives import check_writable
+from fastggn.runtime.atomic_files import check_writable
 
 if TYPE_CHECKING:
     from fastggn.apps.cli.samples import Samples
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 
-__all__ = ["Pages", "repeating"]
 
 # A repeated run starts afresh, and its options stand on the command line.
 NOT_REPEATED = ("resume", "config", "quiet", "verbose")
@@ -32,17 +31,7 @@ PICTURE_BYTES = 1 << 19
 
 
 class Pages:
-    """The report and the pictures of one run, checked before it and written after it.
-
-    Parameters
-    ----------
-    ctx : click.Context
-    settings : Settings
-    samples : Samples
-    problem : Problem
-    validation : Problem or None
-        Of the samples that are held out.
-    """
+    """The report and the pictures of one run, checked before it and written after it."""
 
     def __init__(
         self,
@@ -62,15 +51,7 @@ class Pages:
         self.spectrum: Spectrum | None = None  # of the Jacobian, once something was written
 
     def check(self) -> None:
-        """Check that all of it can be drawn and written; make the folder.
-
-        Raises
-        ------
-        ImportError
-            If matplotlib is absent.
-        ValueError, OSError
-            If a file cannot be written, or would replace another one of the run.
-        """
+        """Check that all of it can be drawn and written; make the folder."""
         settings = self._settings
         if settings.report is not None:
             from fastggn.apps.report.writing import check_report

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fastggn.apps.report.pictures import Picture
     from fastggn.objective.problem import Problem
 
-__all__ = ["plot"]
 
 KINDS = ("curve", "residuals", "regions", "line", "plane", "spectrum", "eigenvalues")
 
@@ -80,7 +79,7 @@ Examples:
 @model_options
 def plot(model: str, data: str | None, kind: str, out: str, **options: Any) -> int:
     """Draw a picture of a model file."""
-    from fastggn.runtime.archives import check_writable
+    from fastggn.runtime.atomic_files import check_writable
 
     with bad_input():
         from fastggn.figures.style import picture_format, save

@@ -10,8 +10,6 @@ from typing import TextIO
 
 from rich.console import Console
 
-__all__ = ["announce_stop", "plain_warnings"]
-
 
 def announce_stop(name: str) -> None:
     """Say that a signal has come and what follows; called inside its handler."""

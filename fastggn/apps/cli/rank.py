@@ -13,8 +13,6 @@ from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
 from fastggn.apps.cli.ranks import MPI_OPTION, ended_together, team_of
 from fastggn.apps.cli.types import NAMES, TARGET, WIDTHS
 
-__all__ = ["check_design", "rank"]
-
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 RANK_HELP = f"""Analyse the ranks of the Jacobian of MODEL at the samples DATA.

@@ -16,7 +16,6 @@ from fastggn.apps.cli.outcome import bad_input
 if TYPE_CHECKING:
     from fastggn.runtime.comm import Comm
 
-__all__ = ["MPI_OPTION", "ended_together", "team_of"]
 
 MPI_OPTION = click.option(
     "--mpi",

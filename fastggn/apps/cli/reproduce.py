@@ -19,10 +19,8 @@ from rich.console import Console
 from fastggn.apps.cli.outcome import BadInput, SaveError, bad_input
 from fastggn.apps.cli.progress import plain_warnings
 from fastggn.apps.cli.summary import print_rows
-from fastggn.runtime.archives import check_writable, write_atomically
+from fastggn.runtime.atomic_files import check_writable, write_atomically
 from fastggn.runtime.errors import unknown_name
-
-__all__ = ["reproduce"]
 
 HELP = """Compute a published figure or table again: write DIR/NAME.json and DIR/NAME.png.
 

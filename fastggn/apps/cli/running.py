@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fastggn.training.options import Options
     from fastggn.training.result import TrainResult
 
-__all__ = ["Runner"]
 
 # The arguments of `train` that are options of the same name.
 TRAIN_ARGUMENTS = (
@@ -47,26 +46,7 @@ TRAIN_ARGUMENTS = (
 
 
 class Runner:
-    """Makes runs of one command, and shows their progress.
-
-    Parameters
-    ----------
-    settings : Settings
-        The options.
-    problem : Problem
-        What is minimised.
-    console : Console
-        For the progress.
-    validation : Problem or None
-        The samples that are held out.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Whatever `train` would raise for these options.
-    OSError
-        If the history cannot be written.
-    """
+    """Makes runs of one command, and shows their progress."""
 
     def __init__(
         self,

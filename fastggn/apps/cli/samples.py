@@ -20,8 +20,6 @@ from fastggn.runtime.errors import check_finite, unknown_name
 from fastggn.runtime.memory import available_memory
 from fastggn.runtime.mpi import world
 
-__all__ = ["LABEL_LOSSES", "Samples", "Scaling", "load_samples", "own_rows"]
-
 Array = NDArray[np.float64]
 
 LABEL_LOSSES = ("softmax_cross_entropy", "logistic")
@@ -46,13 +44,7 @@ class Scaling:
 
     @classmethod
     def of(cls, columns: Array) -> Scaling:
-        """Return the scaling that standardises these columns, shape (T, n).
-
-        Raises
-        ------
-        ValueError
-            If a mean or a deviation overflows.
-        """
+        """Return the scaling that standardises these columns, shape (T, n)."""
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = columns.mean(axis=0), columns.std(axis=0)
         if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
@@ -125,13 +117,7 @@ class Samples:
         return int(self.X.shape[0]) if self.shared is None else self.shared
 
     def accuracy(self, outputs: Array) -> float | None:
-        """Return the fraction of right labels, or None for a regression.
-
-        Parameters
-        ----------
-        outputs : ndarray, shape (T, n_L)
-            What the network gives for `X`.
-        """
+        """Return the fraction of right labels, or None for a regression."""
         if self.labels is None:
             return None
         if self.decision == "argmax":
@@ -178,15 +164,6 @@ def load_samples(settings: Settings) -> Samples:
     """Return the samples that the settings ask for; with ``--mpi``, this rank's share of them.
 
     Samples are held out before the scales are taken, which they have no part in.
-
-    Raises
-    ------
-    ValueError
-        If the file or the name of a built-in set is wrong, or the targets do not suit the loss.
-    OSError
-        If the file cannot be opened.
-    ImportError
-        If reading the file needs an extra.
     """
     comm = as_comm(world()) if settings.mpi else SERIAL
     table: Table | StreamedTable

@@ -17,25 +17,12 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 
-__all__ = ["Starts"]
-
 
 class Starts:
     """Runs from the seeds ``seed .. seed + starts - 1``, a line each: `train_restarts` to look at.
 
     With a checkpoint, the finished starts stand in that file and the start under way in one
     beside it, ``PATH.seedN``: a finished start is not run again.
-
-    Parameters
-    ----------
-    settings : Settings
-        The options.
-    problem : Problem
-        What is minimised.
-    runner : Runner
-        Makes the runs.
-    console : Console
-        Takes a line a start.
     """
 
     def __init__(

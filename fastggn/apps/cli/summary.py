@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["network_name", "opening", "print_rows", "print_summary"]
 
 # The rank is found by a QR of all rows of J, about 2 T n_L N^2 operations: a few seconds.
 MOST_RANK_OPERATIONS = 5e10

@@ -22,7 +22,7 @@ from fastggn.apps.cli.ranks import ended_together
 from fastggn.apps.cli.running import Runner
 from fastggn.apps.cli.starts import Starts
 from fastggn.apps.cli.summary import opening, print_summary
-from fastggn.runtime.archives import check_writable
+from fastggn.runtime.atomic_files import check_writable
 from fastggn.runtime.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 
-__all__ = ["train"]
 
 OVERHEAD = 1 << 18  # bytes of a model file beside its weights
 

@@ -6,9 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-__all__ = ["EVERY", "NAMES", "TARGET", "WIDTHS", "toml_fault"]
-
-
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
 else:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import click
 
-__all__ = ["warmup"]
-
 HELP = """Compile every kernel, or load it from the disk, and print the seconds.
 
 Run it once after the installation. For batch jobs, fill a folder that all of them read:

@@ -13,8 +13,6 @@ from fastggn.apps.report.notes import SampleNotes
 from fastggn.objective.problem import Problem
 from fastggn.training.checkpoint.fingerprint import problem_fingerprint
 
-__all__ = ["Findings", "Spectrum", "digests_of", "findings", "spectrum_of"]
-
 FloatArray = NDArray[np.float64]
 
 # The singular values need a QR of all rows of J, about 2 T n_L N min(T n_L, N) operations.
@@ -62,15 +60,7 @@ class Findings:
 
 
 def findings(problem: Problem, theta: FloatArray, notes: SampleNotes) -> Findings:
-    """Return what the pictures and the table of results are made of.
-
-    Parameters
-    ----------
-    problem : Problem
-    theta : ndarray, shape (N,)
-    notes : SampleNotes
-        Completed.
-    """
+    """Return what the pictures and the table of results are made of."""
     comm = problem.comm
     outputs, targets = problem.outputs(theta), problem.targets
     squares = np.square(notes.in_units(outputs) - notes.in_units(targets)).sum(axis=0)

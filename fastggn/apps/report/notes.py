@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from fastggn.objective.problem import Problem
 
-__all__ = ["SampleNotes", "listed_errors"]
-
 FloatArray = NDArray[np.float64]
 DECISIONS = (None, "argmax", "sign", "nearest")
 MOST_LISTED = 6
@@ -142,14 +140,7 @@ class SampleNotes:
 
 
 def listed_errors(names: Sequence[str], errors: FloatArray) -> str:
-    """Return the error of each output in words: their units differ, so there is no mean of them.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Of the outputs.
-    errors : ndarray, shape (n_L,)
-    """
+    """Return the error of each output in words: their units differ, so there is no mean of them."""
     if errors.size == 1:
         return f"{errors[0]:.6g}"
     pairs = [f"{name} {error:.6g}" for name, error in zip(names, errors, strict=True)]

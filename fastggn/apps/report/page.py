@@ -9,8 +9,6 @@ import base64
 import html
 from collections.abc import Iterable, Sequence
 
-__all__ = ["STYLE", "code", "document", "figure", "paragraph", "section", "table", "text"]
-
 # A browser that obeys this policy could not send a request even if the page held an address.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -121,17 +119,7 @@ def table(
 
 
 def figure(png: bytes, alternative: str, caption: str = "", *, wide: bool = False) -> str:
-    """Return a picture, held in the page itself.
-
-    Parameters
-    ----------
-    png : bytes
-    alternative : str
-        What it shows, for those who cannot see it.
-    caption : str
-    wide : bool
-        Whether it keeps its width on a narrow screen, and scrolls there.
-    """
+    """Return a picture, held in the page itself."""
     data = base64.b64encode(png).decode("ascii")
     below = f"\n<figcaption>{text(caption)}</figcaption>" if caption else ""
     image = f'<img src="data:image/png;base64,{data}" alt="{text(alternative)}">'

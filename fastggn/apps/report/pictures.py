@@ -20,7 +20,6 @@ from fastggn.objective.problem import Problem
 if TYPE_CHECKING:
     from fastggn.training.result import TrainResult
 
-__all__ = ["Picture", "curve", "regions", "residuals", "spectrum"]
 
 FloatArray = NDArray[np.float64]
 

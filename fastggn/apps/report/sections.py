@@ -20,7 +20,6 @@ from fastggn.runtime.version import __version__
 if TYPE_CHECKING:
     from fastggn.training.result import TrainResult
 
-__all__ = ["Run", "sections"]
 
 MOST_COLUMNS = 12  # of the data, named with their scales
 MOST_ITERATIONS = 15

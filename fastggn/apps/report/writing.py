@@ -18,7 +18,6 @@ from fastggn.runtime.atomic_files import check_writable, write_atomically
 if TYPE_CHECKING:
     from fastggn.training.result import TrainResult
 
-__all__ = ["check_report", "make_pictures", "report"]
 
 EXPECTED_BYTES = 1 << 20
 

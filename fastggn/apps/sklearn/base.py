@@ -26,8 +26,6 @@ from fastggn.objective.sample_checks import checked_weights
 from fastggn.runtime.threads import threads
 from fastggn.training.result import TrainResult
 
-__all__ = ["INPUTS", "GGNEstimator", "dense", "takes_steps"]
-
 FloatArray = NDArray[np.float64]
 
 # What scikit-learn checks of inputs.
@@ -44,13 +42,7 @@ def dense(X: Any) -> FloatArray:
 
 
 def takes_steps(estimator: Any) -> bool:
-    """Whether `partial_fit` is offered.
-
-    Raises
-    ------
-    AttributeError
-        If it is not; scikit-learn then hides the method.
-    """
+    """Whether `partial_fit` is offered."""
     if estimator.method not in ("lm", "auto"):
         raise AttributeError(
             f"partial_fit takes steps of the method 'lm' only, not of {estimator.method!r}"
@@ -99,26 +91,7 @@ class GGNEstimator(BaseEstimator):
     # Fitting.
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
-        """Train the network.
-
-        Parameters
-        ----------
-        X : array_like or DataFrame, shape (T, n_0)
-            Samples by rows.
-        y : array_like, Series or DataFrame
-            Targets or labels.
-        sample_weight : array_like, shape (T,), optional
-            Non-negative; a sample of weight 2 counts as two samples, one of weight 0 as none.
-
-        Returns
-        -------
-        self
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a parameter or the data are not valid; before any work.
-        """
+        """Train the network."""
         settings = check_settings(self)
         warm = bool(self.warm_start) and hasattr(self, "theta_")
         samples = self._samples(X, y, sample_weight, first=not warm)

@@ -23,8 +23,6 @@ from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import unknown_name
 
-__all__ = ["GGNClassifier"]
-
 FloatArray = NDArray[np.float64]
 
 CERTAIN = np.nextafter(1.0, 0.0)

@@ -22,8 +22,6 @@ from fastggn.training.regularisation.weight_decay import WeightDecayPath, select
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
 
-__all__ = ["Fitted", "Task", "draw_seed", "fit_network"]
-
 FloatArray = NDArray[np.float64]
 
 
@@ -119,13 +117,6 @@ def fit_network(settings: Settings, task: Task, rng: Any) -> Fitted:
 
     Each run has a test of its own for when its loss has settled, which `train_restarts` would
     take for a wish to stop them all.
-
-    Parameters
-    ----------
-    settings : Settings
-    task : Task
-    rng : RandomState
-        Draws where the runs start, and their batches.
     """
     problem = task.problem()
     began, limit = time.monotonic(), task.options["max_time"]

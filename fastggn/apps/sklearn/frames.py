@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["as_frame", "target_names"]
-
 
 def target_names(y: Any) -> NDArray[Any] | None:
     """Return the names in a Series or DataFrame of targets, None for anything else.
@@ -22,23 +20,7 @@ def target_names(y: Any) -> NDArray[Any] | None:
 
 
 def as_frame(values: NDArray[Any], X: Any, names: NDArray[Any] | None, *, table: bool) -> Any:
-    """Return predictions as a Series or a DataFrame with the index of `X`.
-
-    Parameters
-    ----------
-    values : ndarray, shape (T,) or (T, n)
-    X : object
-        What was predicted from; its index is taken where it has one.
-    names : ndarray of object, or None
-        Of the columns; numbers without them.
-    table : bool
-        A DataFrame also for one column.
-
-    Raises
-    ------
-    ImportError
-        If pandas is absent; the message names the extra.
-    """
+    """Return predictions as a Series or a DataFrame with the index of `X`."""
     try:
         import pandas
     except ImportError as error:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["OnlineSteps"]
 
 FloatArray = NDArray[np.float64]
 
@@ -55,28 +54,7 @@ class OnlineSteps:
             self.previous = change(self.previous)
 
     def advance(self, problem: Problem, theta: FloatArray, solver: str) -> tuple[FloatArray, float]:
-        """Take one step on the samples of `problem`.
-
-        Parameters
-        ----------
-        problem : Problem
-            One batch.
-        theta : ndarray, shape (N,)
-        solver : str
-            As `fastggn.train` takes it.
-
-        Returns
-        -------
-        theta : ndarray, shape (N,)
-            After the step; the same where the system could not be solved.
-        loss : float
-            Of the batch before the step.
-
-        Raises
-        ------
-        ValueError
-            If the loss or the gradient of the batch is not finite.
-        """
+        """Take one step on the samples of `problem`."""
         point = self._judged(problem, problem.linearise(theta))
         if not is_usable(point):
             raise ValueError("the loss or its gradient is not finite on this batch")

@@ -7,8 +7,6 @@ import threading
 
 from fastggn.runtime.threads import thread_count
 
-__all__ = ["threads_to_use"]
-
 
 def threads_to_use(n_threads: int | None) -> int | None:
     """Return the number of threads for a fit or a prediction.
@@ -18,15 +16,6 @@ def threads_to_use(n_threads: int | None) -> int | None:
     - no more than the variable OMP_NUM_THREADS: joblib sets it in the processes it starts, to
       the cores over the processes, and Numba's own variable may be inherited from the parent;
     - one in a Python thread that is not the main one: joblib's threads share the cores.
-
-    Parameters
-    ----------
-    n_threads : int or None
-
-    Returns
-    -------
-    int or None
-        None keeps the present number.
     """
     if n_threads is not None:
         return n_threads

@@ -19,8 +19,6 @@ from fastggn.apps.sklearn.settings import regression_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 
-__all__ = ["GGNRegressor"]
-
 FloatArray = NDArray[np.float64]
 
 

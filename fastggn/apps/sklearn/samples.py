@@ -10,8 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
-__all__ = ["Samples", "batches"]
-
 FloatArray = NDArray[np.float64]
 
 
@@ -49,21 +47,7 @@ class Samples:
     def split(
         self, fraction: float, rng: Any, labels: NDArray[Any] | None
     ) -> tuple[Samples, Samples]:
-        """Return the samples without a random part, and that part.
-
-        Parameters
-        ----------
-        fraction : float
-            Of the samples, in (0, 1).
-        rng : RandomState
-        labels : ndarray, shape (T,), or None
-            Both parts get their share of each label.
-
-        Raises
-        ------
-        ValueError
-            If a part would be too small.
-        """
+        """Return the samples without a random part, and that part."""
         try:
             kept, held = train_test_split(
                 np.arange(self.count), test_size=fraction, random_state=rng, stratify=labels

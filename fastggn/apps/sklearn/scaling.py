@@ -14,8 +14,6 @@ from sklearn.preprocessing import StandardScaler
 from fastggn.apps.sklearn.samples import Samples
 from fastggn.network.mlp import MLP
 
-__all__ = ["Scalers", "Units"]
-
 FloatArray = NDArray[np.float64]
 
 
@@ -55,19 +53,7 @@ class Scalers:
     targets: StandardScaler | None = None
 
     def learned(self, samples: Samples, *, inputs: bool, targets: bool) -> Scalers:
-        """Return scalers that have seen more samples.
-
-        Parameters
-        ----------
-        samples : Samples
-        inputs, targets : bool
-            Which of the two are to be scaled.
-
-        Raises
-        ------
-        ValueError
-            If a mean or a deviation overflows.
-        """
+        """Return scalers that have seen more samples."""
         weights = samples.weights
         return Scalers(
             _updated("X", self.inputs, samples.X, weights) if inputs else None,
@@ -85,19 +71,6 @@ class Scalers:
 
         The first layer takes up the difference for the inputs, the last one that for the
         outputs; its activation must be the identity where these are scaled.
-
-        Parameters
-        ----------
-        net : MLP
-            With free biases.
-        theta : ndarray, shape (N,)
-            Parameters for data in the units of these scalers.
-        after : Scalers
-            The units of the parameters to be returned.
-
-        Returns
-        -------
-        ndarray, shape (N,)
         """
         layers: list[Any] = [layer.copy() for layer in net.unpack(theta)]
         first, last = layers[0], layers[-1]

@@ -12,8 +12,6 @@ from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.runtime.errors import check_positive, unknown_name
 
-__all__ = ["REGULARIZATIONS", "Settings", "check_settings", "regression_loss"]
-
 REGULARIZATIONS = ("bayesian", "validation")
 # The names that scikit-learn's users know, and ours.
 ACTIVATION_NAMES = {"logistic": "sigmoid"}
@@ -45,13 +43,7 @@ class Settings:
 
 
 def check_settings(estimator: Any) -> Settings:
-    """Return the checked parameters of an estimator.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the parameter, what was given and what is accepted.
-    """
+    """Return the checked parameters of an estimator."""
     fraction = check_positive("validation_fraction", estimator.validation_fraction)
     if fraction >= 1.0:
         raise ValueError(f"validation_fraction must be in (0, 1), got {fraction}")
@@ -87,13 +79,7 @@ def check_settings(estimator: Any) -> Settings:
 
 
 def regression_loss(loss: str | Loss | Any) -> Loss:
-    """Return the loss of a regressor: by name, or the object.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the name is unknown or one for classes, or the object is no loss.
-    """
+    """Return the loss of a regressor: by name, or the object."""
     if not isinstance(loss, str):
         return get_loss(loss)
     name = LOSS_NAMES.get(loss, loss)

@@ -9,20 +9,11 @@ from numpy.typing import NDArray
 
 from fastggn.training.result import Record
 
-__all__ = ["Plateau", "Scores"]
-
 
 class Plateau:
     """Asks to stop where the loss has not fallen enough for several iterations in a row.
 
     An iteration is idle where its loss is above ``(1 - tol)`` times the lowest one before it.
-
-    Parameters
-    ----------
-    tol : float
-        A share of the loss; 0 never stops.
-    patience : float
-        Idle iterations in a row, after which the run ends.
     """
 
     def __init__(self, tol: float, patience: float) -> None:
@@ -49,13 +40,7 @@ class Plateau:
 
 
 class Scores:
-    """Keeps the score of every iteration on data set aside.
-
-    Parameters
-    ----------
-    score : callable
-        From theta to the score.
-    """
+    """Keeps the score of every iteration on data set aside."""
 
     def __init__(self, score: Callable[[NDArray[np.float64]], float]) -> None:
         self._score = score

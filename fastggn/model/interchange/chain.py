@@ -20,21 +20,6 @@ from fastggn.runtime.errors import (
     unknown_name,
 )
 
-__all__ = [
-    "Affine",
-    "Dense",
-    "InterchangeWarning",
-    "as_affine",
-    "as_dtype",
-    "cast",
-    "chain_of",
-    "folded",
-    "network_of",
-    "notice",
-    "raw_chain",
-    "scales",
-]
-
 FloatArray = NDArray[np.float64]
 
 DTYPES = ("float64", "float32")
@@ -105,25 +90,7 @@ def scales(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_affine(name: str, value: Any, width: int) -> Affine | None:
-    """Return a scaling as an `Affine`.
-
-    Parameters
-    ----------
-    name : str
-        The argument's name, for messages.
-    value : None, pair, mapping or object
-        None for no scaling; (mean, scale); a mapping with these keys, as in model files; or an
-        object with these attributes, such as `data.Standardised`.
-    width : int
-        The number of columns.
-
-    Raises
-    ------
-    TypeError
-        If it is none of these.
-    ValueError
-        If a shape is wrong, an entry is not finite, or a scale is not positive.
-    """
+    """Return a scaling as an `Affine`."""
     if value is None:
         return None
     if isinstance(value, Mapping):
@@ -150,15 +117,7 @@ def as_affine(name: str, value: Any, width: int) -> Affine | None:
 
 
 def chain_of(net: MLP, theta: ArrayLike) -> list[Dense]:
-    """Return the layers of a network; a fixed bias b, which is subtracted, becomes -b.
-
-    Raises
-    ------
-    TypeError
-        If theta does not hold real numbers.
-    ValueError
-        If it has a wrong length, or an entry is not finite.
-    """
+    """Return the layers of a network; a fixed bias b, which is subtracted, becomes -b."""
     matrices = net.unpack(as_float_vector("theta", theta, net.n_params))
     if net.has_free_bias:
         return [
@@ -170,31 +129,7 @@ def chain_of(net: MLP, theta: ArrayLike) -> list[Dense]:
 
 
 def network_of(layers: Sequence[Dense], names: Sequence[str]) -> tuple[MLP, FloatArray]:
-    """Return the network that a chain of layers is, and its parameters.
-
-    Parameters
-    ----------
-    layers : sequence of Dense
-        At least one.
-    names : sequence of str
-        What messages call the layers.
-
-    Returns
-    -------
-    net : MLP
-        With free biases if a layer has one, or without.
-    theta : ndarray, shape (n_params,)
-
-    Raises
-    ------
-    ValueError
-        If there is no layer, the shapes do not chain, or an entry is not finite.
-
-    Warns
-    -----
-    InterchangeWarning
-        If some layers have a bias and others do not: theirs is 0, and counts as a parameter.
-    """
+    """Return the network that a chain of layers is, and its parameters."""
     if not layers:
         raise ValueError("the model has no linear layer")
     for (k, layer), name in zip(enumerate(layers), names, strict=True):
@@ -240,11 +175,6 @@ def folded(
 
     The scaling of the inputs goes into the first layer. That of the targets goes into the last
     one, or becomes a layer of its own behind an output activation.
-
-    Warns
-    -----
-    InterchangeWarning
-        If `dtype` is float32 and the inputs lie so far from zero that folding loses digits.
     """
     out = list(layers)
     if inputs is not None:
@@ -275,13 +205,7 @@ def raw_chain(
     scale_targets: Any,
     dtype: Any = np.float64,
 ) -> list[Dense]:
-    """Return the layers of a network with its scaling inside.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `chain_of` and `as_affine`.
-    """
+    """Return the layers of a network with its scaling inside."""
     inputs = as_affine("scale_inputs", scale_inputs, net.n_inputs)
     targets = as_affine("scale_targets", scale_targets, net.n_outputs)
     return folded(chain_of(net, theta), inputs, targets, dtype)
@@ -292,18 +216,7 @@ def _plus(bias: FloatArray | None, more: FloatArray) -> FloatArray:
 
 
 def as_dtype(dtype: Any) -> np.dtype[Any]:
-    """Return float64 or float32 as a NumPy type.
-
-    Parameters
-    ----------
-    dtype : str, dtype
-        ``"float64"``, ``"float32"``, or what NumPy or torch call them.
-
-    Raises
-    ------
-    ValueError
-        If it is something else.
-    """
+    """Return float64 or float32 as a NumPy type."""
     try:
         name = str(np.dtype(dtype))
     except TypeError:
@@ -314,13 +227,7 @@ def as_dtype(dtype: Any) -> np.dtype[Any]:
 
 
 def cast(name: str, array: FloatArray, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return a contiguous copy of this type.
-
-    Raises
-    ------
-    ValueError
-        If an entry is too large for it.
-    """
+    """Return a contiguous copy of this type."""
     with np.errstate(over="ignore"):
         out = np.array(array, dtype=dtype, order="C")
     if not np.isfinite(out).all():

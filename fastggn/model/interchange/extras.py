@@ -5,26 +5,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-__all__ = ["require"]
-
 
 def require(module: str, extra: str, use: str) -> Any:
-    """Return a module of an extra.
-
-    Parameters
-    ----------
-    module : str
-        As ``import`` takes it.
-    extra : str
-        The extra of fastggn that brings it.
-    use : str
-        What needs it, for the message.
-
-    Raises
-    ------
-    ImportError
-        If its package is not installed; the message names the extra.
-    """
+    """Return a module of an extra."""
     package = module.partition(".")[0]
     try:
         return importlib.import_module(module)

@@ -16,8 +16,6 @@ from fastggn.network.mlp import MLP
 from fastggn.runtime.atomic_files import PathLike
 from fastggn.runtime.errors import suggest
 
-__all__ = ["SUFFIXES", "export"]
-
 _FOLDED = {".pt": write_state_dict, ".pth": write_state_dict, ".npz": write_npz, ".csv": write_csv}
 SUFFIXES = (".onnx", *_FOLDED)
 

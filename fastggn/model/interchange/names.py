@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from fastggn.model.interchange.chain import Dense
 from fastggn.network.activations import Activation, get_activation, leaky_relu
 
-__all__ = ["activation_of", "layers_of", "text_of"]
-
 Names = str | Activation | Sequence[str | Activation]
 
 PLAIN = re.compile(r"([Wb])_?(\d+)")
@@ -29,13 +27,7 @@ class _Pair:
 
 
 def activation_of(name: str | Activation) -> Activation:
-    """Return the activation of a name, or of ``leaky_relu:SLOPE``.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `get_activation`; ValueError also if the slope is no number.
-    """
+    """Return the activation of a name, or of ``leaky_relu:SLOPE``."""
     kind, colon, slope = name.partition(":") if isinstance(name, str) else (name, "", "")
     if not colon or kind != "leaky_relu":
         return get_activation(name)
@@ -55,25 +47,7 @@ def text_of(activation: Activation) -> str:
 def layers_of(
     arrays: Mapping[str, NDArray[Any]], activation: Names, output_activation: str | Activation
 ) -> tuple[list[Dense], list[str]]:
-    """Return the layers that named arrays hold, and what to call them.
-
-    Parameters
-    ----------
-    arrays : mapping of str to ndarray
-        ``W_1``, ``b_1``, ..., numbered from the input, or names that end in ``.weight`` and
-        ``.bias`` in the order of the layers. Weights have the shape (outputs, inputs).
-    activation : str, Activation, or sequence of them
-        One for all hidden layers, or one a layer.
-    output_activation : str or Activation
-
-    Raises
-    ------
-    TypeError
-        If an array does not hold real numbers.
-    ValueError
-        If there is no weight, an array is not of a linear layer, or the number of activations is
-        wrong.
-    """
+    """Return the layers that named arrays hold, and what to call them."""
     pairs = _plain_pairs(arrays) or _dotted_pairs(arrays)
     if not pairs:
         raise ValueError(

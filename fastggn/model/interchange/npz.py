@@ -15,21 +15,11 @@ from fastggn.network.mlp import MLP
 from fastggn.runtime.archives import ArchiveError, read_archive, require_file
 from fastggn.runtime.atomic_files import PathLike, write_atomically
 
-__all__ = ["read_npz", "write_csv", "write_npz"]
-
 ACTIVATIONS = "activations"
 
 
 def write_npz(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any]) -> None:
-    """Write W_l (n_l, n_{l-1}), b_l (n_l,) and the names of the activations, without pickles.
-
-    Raises
-    ------
-    ValueError
-        If an entry is too large for the type, or `path` is a folder or a device.
-    OSError
-        If the file cannot be written.
-    """
+    """Write W_l (n_l, n_{l-1}), b_l (n_l,) and the names of the activations, without pickles."""
     arrays: dict[str, NDArray[Any]] = {}
     for number, layer in enumerate(layers, start=1):
         arrays[f"W_{number}"] = cast(f"W_{number}", layer.weight, dtype)
@@ -50,30 +40,7 @@ def read_npz(
     activation: Names | None = None,
     output_activation: str | Activation | None = None,
 ) -> tuple[MLP, NDArray[np.float64]]:
-    """Read a network from plain arrays.
-
-    Parameters
-    ----------
-    path : path-like
-        An ``.npz`` file with W_1, b_1, ..., or with the names of a state dict.
-    activation : str, Activation, or sequence of them, optional
-        Of the hidden layers; by default what the file names under ``activations``, else an error.
-    output_activation : str or Activation, optional
-        By default what the file names, else the identity.
-
-    Returns
-    -------
-    net : MLP
-    theta : ndarray, shape (n_params,)
-
-    Raises
-    ------
-    MissingFileError
-        If there is no such file.
-    ValueError
-        If it is no archive of plain arrays, an array is not of a linear layer, the shapes do not
-        chain, or the activation is not known.
-    """
+    """Read a network from plain arrays."""
     file = require_file(path)
     arrays = read_archive(file)
     named = arrays.pop(ACTIVATIONS, None)
@@ -98,13 +65,6 @@ def write_csv(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any]) -> 
     """Write one weight a line: layer, unit, input (or ``bias``), value.
 
     Layers and units count from 1, as in W_1; values have all their digits.
-
-    Raises
-    ------
-    ValueError
-        If an entry is too large for the type, or `path` is a folder or a device.
-    OSError
-        If the file cannot be written.
     """
     lines = ["layer,unit,input,value"]
     for number, layer in enumerate(layers, start=1):

@@ -18,8 +18,6 @@ from fastggn.runtime.atomic_files import PathLike, write_atomically
 from fastggn.runtime.errors import unknown_name
 from fastggn.runtime.version import __version__
 
-__all__ = ["PROBABILITIES", "compare_onnx", "write_onnx"]
-
 # Opset 17 and format 8 are read by onnxruntime from 1.13 on.
 OPSET = 17
 IR_VERSION = 8
@@ -38,31 +36,7 @@ def write_onnx(
     probabilities: str | None = None,
     properties: Mapping[str, str] | None = None,
 ) -> None:
-    """Write layers as an ONNX model; see `MLP.to_onnx`.
-
-    Parameters
-    ----------
-    path : path-like
-    layers : sequence of Dense
-    dtype : numpy.dtype
-        float64 or float32, of inputs, outputs and weights.
-    inputs, targets : Affine, optional
-        The scaling, as nodes of its own: x - mean does not lose the digits of x.
-    probabilities : {"softmax", "sigmoid"}, optional
-        Applied to the outputs.
-    properties : mapping of str to str, optional
-        Kept in the file as metadata.
-
-    Raises
-    ------
-    ValueError
-        If the network has a custom activation, is too large for the format, an entry is too
-        large for the type, or `path` is a folder or a device.
-    OSError
-        If the file cannot be written.
-    ImportError
-        If onnx is not installed (extra ``onnx``).
-    """
+    """Write layers as an ONNX model; see `MLP.to_onnx`."""
     onnx = require("onnx", "onnx", "writing .onnx files")
     if probabilities is not None and probabilities not in PROBABILITIES:
         raise unknown_name("probabilities", probabilities, PROBABILITIES)

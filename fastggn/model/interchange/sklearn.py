@@ -15,8 +15,6 @@ from fastggn.network.activations import get_activation
 from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import as_real
 
-__all__ = ["from_sklearn", "to_sklearn"]
-
 OURS = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
 # Of the output layer; a classifier's softmax and logistic belong to the loss here.

@@ -20,8 +20,6 @@ from fastggn.network.mlp import MLP
 from fastggn.runtime.archives import ArchiveError, require_file
 from fastggn.runtime.atomic_files import PathLike, write_atomically
 
-__all__ = ["arrays_of", "read_state_dict", "write_state_dict"]
-
 # Where training scripts put the state dict inside a larger dictionary.
 WRAPPERS = ("state_dict", "model_state_dict")
 
@@ -119,22 +117,7 @@ def _first_line(error: BaseException) -> str:
 def arrays_of(
     torch: Any, content: Any, most_bytes: int | None = None
 ) -> dict[str, NDArray[np.float64]]:
-    """Return the tensors of a state dict as float64 arrays.
-
-    Parameters
-    ----------
-    torch : module
-    content : mapping of str to tensor
-    most_bytes : int, optional
-        Of one tensor: the size of its file, which a forged one could exceed without limit.
-
-    Raises
-    ------
-    TypeError
-        If it is no mapping, or holds something else than real tensors under texts.
-    ValueError
-        If a tensor claims more bytes than the file has.
-    """
+    """Return the tensors of a state dict as float64 arrays."""
     if not isinstance(content, Mapping):
         raise TypeError(
             f"expected a state dict, a mapping of names to tensors, got {type(content).__name__}"
@@ -153,15 +136,7 @@ def arrays_of(
 def array_of(
     torch: Any, name: str, tensor: Any, most_bytes: int | None = None
 ) -> NDArray[np.float64]:
-    """Return a tensor as a float64 array; float16, bfloat16 and float32 convert exactly.
-
-    Raises
-    ------
-    TypeError
-        If it does not hold floating-point numbers, or holds none at all (device meta).
-    ValueError
-        If it claims more bytes than `most_bytes`.
-    """
+    """Return a tensor as a float64 array; float16, bfloat16 and float32 convert exactly."""
     if not tensor.is_floating_point() or tensor.layout != torch.strided or tensor.is_meta:
         raise TypeError(
             f"{name!r} must be a dense tensor of real numbers, got {tensor.dtype} "

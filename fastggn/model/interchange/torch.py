@@ -16,8 +16,6 @@ from fastggn.model.interchange.state_dict import array_of, arrays_of
 from fastggn.network.activations import Activation, get_activation, leaky_relu
 from fastggn.network.mlp import MLP
 
-__all__ = ["from_torch", "to_torch"]
-
 # torch replaces log(1 + e^z) by z above a threshold. At 20, its default, that is off by 2e-9.
 EXACT_THRESHOLD = 50.0
 LEAST_THRESHOLD = 20.0

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from fastggn.kernels import losses as kernels
 from fastggn.network.losses.base import LARGEST_FACTOR, Array, Loss, diagonal, real_array
 
-__all__ = ["Logistic", "SoftmaxCrossEntropy"]
-
 # How far the sum of a soft target may be from 1: room for targets stored in float32.
 _SUM_TOLERANCE = 1e-5
 

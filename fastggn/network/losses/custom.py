@@ -8,8 +8,6 @@ import numpy as np
 
 from fastggn.network.losses.base import Array, Loss
 
-__all__ = ["CustomLoss"]
-
 _NEEDED = ("value", "gradient", "hessian", "hessian_sqrt")
 
 

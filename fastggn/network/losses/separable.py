@@ -11,8 +11,6 @@ import numpy as np
 from fastggn.network.losses.base import Array, Loss, diagonal
 from fastggn.runtime.errors import check_positive
 
-__all__ = ["BlakeZisserman", "Cauchy", "Huber", "SeparableLoss", "SmoothLp", "Squared"]
-
 
 class SeparableLoss(Loss):
     """Base class of losses E = sum_c f(r_c / scale).

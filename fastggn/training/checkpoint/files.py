@@ -22,8 +22,6 @@ from fastggn.runtime.errors import CheckpointWarning
 from fastggn.runtime.locks import FileLock, LockedError
 from fastggn.runtime.version import __version__
 
-__all__ = ["CheckpointError", "CheckpointFile"]
-
 VERSION = 1
 ARRAY = "$array"  # stands in the header for an array of its own
 Content = dict[str, Any]
@@ -40,13 +38,6 @@ class CheckpointFile:
     save is written beside the file, synced, and renamed; the file that was there before goes on
     as the older generation. So a crash at any moment leaves at least one whole file, and damage
     to one of them costs one save.
-
-    Parameters
-    ----------
-    path : path-like
-        The file; a link is followed.
-    kind : str
-        What the content is: part of the format's name.
     """
 
     def __init__(self, path: PathLike, kind: str = "checkpoint") -> None:
@@ -56,25 +47,7 @@ class CheckpointFile:
         self._sound: bool | None = None  # whether the file is a whole checkpoint, if known
 
     def prepare(self, n_bytes: int, *, replace: bool) -> None:
-        """Check that a file of `n_bytes` could be written, and remove what killed writers left.
-
-        Parameters
-        ----------
-        n_bytes : int
-            Size of a checkpoint, about.
-        replace : bool
-            Whether a file that is there will not be read first; it must be a checkpoint then,
-            lest a model or a table be overwritten.
-
-        Raises
-        ------
-        CheckpointError
-            If the file to be replaced is something else.
-        ValueError
-            If the path is a folder or a device.
-        OSError
-            If the folder is missing or not writable, or the disk is full.
-        """
+        """Check that a file of `n_bytes` could be written, and remove what killed writers left."""
         check_writable(self.path, n_bytes)
         if replace:
             try:
@@ -90,17 +63,7 @@ class CheckpointFile:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs from these files for as long as the block or the process lasts.
-
-        Raises
-        ------
-        CheckpointError
-            If another run that is alive has locked them; the message names its process.
-        ValueError
-            If the path is a folder or a device.
-        OSError
-            If the folder is missing or not writable.
-        """
+        """Keep other runs from these files for as long as the block or the process lasts."""
         check_writable(self.path)
         lock = FileLock(self.path)
         try:
@@ -113,15 +76,7 @@ class CheckpointFile:
             lock.release()
 
     def save(self, content: Mapping[str, Any]) -> None:
-        """Write a checkpoint; the present one becomes the older generation, if it is whole.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If the content holds something that is neither an array nor a JSON value.
-        OSError
-            If the file cannot be written; the generations that were there stay.
-        """
+        """Write a checkpoint; the present one becomes the older generation, if it is whole."""
         arrays: dict[str, NDArray[Any]] = {}
         header = {
             "format": f"fastggn-{self._kind}",
@@ -138,13 +93,6 @@ class CheckpointFile:
 
         Where the newer generation is damaged or missing the older one is taken, with a
         `CheckpointWarning`.
-
-        Raises
-        ------
-        CheckpointError
-            If files are there but none is a whole checkpoint that this version reads.
-        OSError
-            If a file cannot be opened.
         """
         faults: list[str] = []
         for file in (self.path, self.previous):

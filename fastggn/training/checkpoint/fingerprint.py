@@ -15,7 +15,6 @@ from fastggn.runtime.comm import Comm
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["digest", "problem_fingerprint"]
 
 FloatArray = NDArray[np.float64]
 
@@ -37,15 +36,6 @@ def problem_fingerprint(problem: Problem) -> dict[str, Any]:
     The samples are read once, in blocks. Of custom activations and losses only the names are
     known: their code is not compared. Where ranks share the samples, all of them must call; a
     digest is then that of the ranks' digests, in their order.
-
-    Parameters
-    ----------
-    problem : Problem
-
-    Returns
-    -------
-    dict
-        JSON types, under names that a person understands.
     """
     objective = problem._objective  # the parts themselves, which nothing else needs
     inputs, gates = hashlib.sha256(), hashlib.sha256()

@@ -18,7 +18,6 @@ from fastggn.training.resumable import State
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["compare_identities", "run_identity"]
 
 # What a call may change without making the run another run.
 FREE = ("callbacks", "max_time")
@@ -54,13 +53,7 @@ def _of_validation(held_out: HeldOut | None) -> dict[str, Any] | None:
 
 
 def compare_identities(path: str | os.PathLike[str], there: State, here: State) -> None:
-    """Compare the identity in a checkpoint with that of the run.
-
-    Raises
-    ------
-    CheckpointError
-        Naming everything that differs.
-    """
+    """Compare the identity in a checkpoint with that of the run."""
     differing = _differences(there, here)
     if differing:
         raise CheckpointError(

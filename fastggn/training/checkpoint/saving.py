@@ -32,16 +32,6 @@ if TYPE_CHECKING:
     from fastggn.runtime.atomic_files import PathLike
     from fastggn.training.history import Journal
 
-__all__ = [
-    "Checkpointing",
-    "Interval",
-    "Saver",
-    "Start",
-    "check_checkpoint",
-    "locked",
-    "make_saver",
-    "run_identity",
-]
 
 DEFAULT_EVERY = "5min"
 UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
@@ -58,13 +48,7 @@ class Interval:
 
     @classmethod
     def parse(cls, value: int | str | None) -> Interval:
-        """Return the interval that an integer (iterations) or a text such as "5min" names.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If it is neither.
-        """
+        """Return the interval that an integer (iterations) or a text such as "5min" names."""
         valid = "an integer (iterations) or a time such as '30s', '5min' or '2h'"
         if value is None:
             value = DEFAULT_EVERY
@@ -98,17 +82,7 @@ def check_checkpoint(
     checkpoint_every: int | str | None,
     resume: bool,
 ) -> Checkpointing | None:
-    """Return the arguments checked, None without a checkpoint; the file is that of rank 0.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If one is not valid, or goes only with `checkpoint`.
-    CheckpointError
-        If a fresh run would replace a file that is no checkpoint, or another run is using it.
-    OSError
-        If the file could not be written.
-    """
+    """Return the arguments checked, None without a checkpoint; the file is that of rank 0."""
     if checkpoint is None:
         for name, given in (("checkpoint_every", checkpoint_every is not None), ("resume", resume)):
             if given:
@@ -128,13 +102,7 @@ def check_checkpoint(
 
 @contextlib.contextmanager
 def locked(plan: Checkpointing | None, comm: Comm) -> Iterator[None]:
-    """Keep other runs from the checkpoint for as long as the block lasts.
-
-    Raises
-    ------
-    CheckpointError
-        On all ranks, if another run is using it.
-    """
+    """Keep other runs from the checkpoint for as long as the block lasts."""
     if plan is None:
         yield
         return
@@ -202,19 +170,6 @@ class FileSaver(Saver):
     fails is a `CheckpointWarning`: the run goes on, and the next save is tried.
 
     Of several ranks, which all hold this state, rank 0 reads and writes.
-
-    Parameters
-    ----------
-    plan : Checkpointing
-        File, interval, and whether to resume.
-    identity : dict
-        What must be the same in a resumed run.
-    parts : mapping of str to Stateful
-        The parts of the run that carry something from one iteration to the next.
-    journal : Journal
-        The history.
-    comm : Comm
-        The ranks.
     """
 
     def __init__(
@@ -242,13 +197,7 @@ class FileSaver(Saver):
         self.unsaved = ""
 
     def resume(self) -> Start | None:
-        """Restore the parts of the run, and return where it goes on; None for a fresh one.
-
-        Raises
-        ------
-        CheckpointError
-            If the file is damaged in both generations, or of another run.
-        """
+        """Restore the parts of the run, and return where it goes on; None for a fresh one."""
         content = None
         with self._comm.together(), self._complete():
             if self._resume and self._comm.rank == 0:
@@ -294,13 +243,7 @@ class FileSaver(Saver):
         )
 
     def begin(self, point: Linearisation, initial_loss: float) -> None:
-        """Take the loss at theta0, and compare the one at a resumed point with that of then.
-
-        Raises
-        ------
-        CheckpointError
-            If the loss is another one altogether: the code of the network or loss has changed.
-        """
+        """Take the loss at theta0, and compare the one at a resumed point with that of then."""
         self._initial_loss = initial_loss
         expected, loss = self._expected, float(point.loss)
         if expected is None or loss == expected or not (np.isfinite(expected) or np.isfinite(loss)):

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["Judge", "Trial"]
 
 EPS = float(np.finfo(float).eps)
 # A smaller gain ratio is a rejected step.
@@ -49,13 +48,6 @@ class Judge:
     accepted if that is enough, or if the norm of the gradient falls. This holds near a
     stationary point only: a step that has become so short because longer ones from the same
     point raised the loss is rejected (a kink of the loss, a wrong gradient).
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    counts : Counts
-        Where the evaluations are counted.
     """
 
     def __init__(self, problem: Problem, counts: Counts) -> None:

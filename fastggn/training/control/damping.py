@@ -6,8 +6,6 @@ import numpy as np
 
 from fastggn.training.resumable import State, put, take
 
-__all__ = ["NielsenDamping"]
-
 # Start at this share of the curvature along the gradient (docs/decisions/0010-step-control.md).
 INITIAL_SHARE = 1e-2
 # lambda <= c loss after an accepted step, c at least this: order 2 at an exact fit.
@@ -33,11 +31,6 @@ class NielsenDamping:
     a narrow valley nor a large residual is paid for with rejections or short steps (Fan and
     Yuan 2005 adapt the factor in the same way), and a bounded c keeps the convergence
     quadratic.
-
-    Parameters
-    ----------
-    initial : float or None
-        The first damping; None takes a share of the curvature given to `start`.
     """
 
     def __init__(self, initial: float | None = None) -> None:
@@ -63,15 +56,7 @@ class NielsenDamping:
         self._ceiling = CEILING * max(scale, self.value)
 
     def accept(self, gain: float, before: float, after: float) -> None:
-        """Lower (or raise up to twofold) the damping after a step of gain ratio `gain`.
-
-        Parameters
-        ----------
-        gain : float
-            Actual over predicted decrease, positive.
-        before, after : float
-            The loss before and after the step.
-        """
+        """Lower (or raise up to twofold) the damping after a step of gain ratio `gain`."""
         value = self.value * max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
         if gain < POOR_GAIN and after > 0.0:
             self._loss_factor = max(self._loss_factor, value / after)

@@ -8,8 +8,6 @@ import numpy as np
 
 from fastggn.training.resumable import State
 
-__all__ = ["DivergenceTest"]
-
 # Loss, and the norms of gradient, theta and step.
 Norms = tuple[float, float, float, float]
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["Escape", "NegativeCurvature", "Noise", "lanczos_ends", "lowest_eigenpair"]
 
 Vector = NDArray[np.float64]
 # An eigenvalue above minus this share of the largest is not negative but rounding.
@@ -46,15 +45,6 @@ def lowest_eigenpair(
     """Return the lowest Hessian eigenvalue, its unit vector, and the largest modulus.
 
     Dense up to `DENSE_LIMIT` parameters, by Lanczos iteration on Hessian products above.
-
-    Parameters
-    ----------
-    problem : Problem
-        Whose Hessian is taken.
-    theta : (N,) ndarray
-        Where.
-    rng : Generator
-        Starts the Lanczos iteration.
     """
     if problem.n_params <= DENSE_LIMIT:
         values, vectors = np.linalg.eigh(problem.hessian(theta))
@@ -72,21 +62,7 @@ def lanczos_ends(
     tol: float = 1e-4,
     basis: int | None = None,
 ) -> tuple[Vector, Vector, float]:
-    """Return the lowest Ritz values that converged, their vectors, and the largest modulus.
-
-    Parameters
-    ----------
-    operator : LinearOperator
-        Symmetric, shape (N, N).
-    rng : Generator
-        Starts the iteration.
-    count : int
-        How many values at the lower end, below N.
-    tol : float
-        Their relative accuracy.
-    basis : int, optional
-        How many vectors are kept between restarts.
-    """
+    """Return the lowest Ritz values that converged, their vectors, and the largest modulus."""
     start = rng.standard_normal(operator.shape[0])
     largest = eigsh(operator, k=1, which="LM", v0=start, tol=1e-2, return_eigenvectors=False)
     try:
@@ -102,17 +78,6 @@ class NegativeCurvature:
     The step length is searched for, first backwards until the loss falls by a tenth of
     ``|eigenvalue| t^2 / 2`` and then forwards while it goes on falling; the direction is that
     of the falling gradient, and its opposite where that fails.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    first_loss : float
-        The loss at theta0.
-    rng : Generator
-        Starts the Lanczos iteration of large problems.
-    counts : Counts
-        Where the work is counted.
     """
 
     def __init__(
@@ -167,11 +132,6 @@ class Noise:
     From a strict saddle the descent falls below the saddle's loss with high probability; from
     a minimum it cannot. A try is accepted only if at most 200 gradient steps with line search
     bring the loss below that of the point left by a millionth part; otherwise theta stays.
-
-    Parameters
-    ----------
-    problem, first_loss, rng, counts
-        As in `NegativeCurvature`; `rng` draws the noise.
     """
 
     def __init__(

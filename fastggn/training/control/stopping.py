@@ -17,7 +17,6 @@ from fastggn.training.step import Move, Verdict, is_usable, norm
 if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
 
-__all__ = ["Stagnation", "StepTest", "Stopping", "Tolerances"]
 
 # A change of the loss below this share is rounding; a fall of the gradient to this share is
 # progress; and so many iterations without either are enough.
@@ -91,15 +90,6 @@ class Stopping:
     The method's own verdict (failed, damping_limit, converged_step), target, gradient, loss
     change, step length, divergence, validation loss, iterations, time. A run that would count as
     converged is diverging if its weights do not settle (`DivergenceTest`).
-
-    Parameters
-    ----------
-    tolerances : Tolerances
-        The limits.
-    clock : Clock
-        The time limit.
-    validation : Unwatched
-        Tells when the validation loss has not fallen for too long.
     """
 
     def __init__(self, tolerances: Tolerances, clock: Clock, validation: Unwatched) -> None:

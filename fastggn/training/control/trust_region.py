@@ -14,8 +14,6 @@ from scipy.linalg import lapack
 from fastggn.kernels import tridiagonal
 from fastggn.training.step import norm
 
-__all__ = ["BallStep", "DenseModel", "KrylovModel", "forcing"]
-
 Vector = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
 # A shift no farther from a singular matrix than this share of its scale is near the hard case.
@@ -36,15 +34,6 @@ class DenseModel:
 
     The Hessian is made tridiagonal, which serves every radius. Where that is not enough, in the
     hard case and at flat directions, its eigenvectors are computed as well: `SpectralModel`.
-
-    Parameters
-    ----------
-    loss : float
-        The loss at the centre.
-    gradient : (N,) ndarray
-        Gradient of the model.
-    hessian : (N, N) ndarray
-        Symmetric, possibly singular or indefinite.
     """
 
     name = "trust_region"
@@ -133,11 +122,6 @@ class SpectralModel:
     eigenvalues, of the size of the residuals, along which the exact solution would run to the
     boundary, promising a loss below zero. Where it promises that, and the largest eigenvalues
     alone answer the gradient as well as Steihaug's method would, their step is taken instead.
-
-    Parameters
-    ----------
-    loss, gradient, hessian
-        As for `DenseModel`.
     """
 
     def __init__(self, loss: float, gradient: Vector, hessian: NDArray[np.float64]) -> None:
@@ -212,15 +196,7 @@ class SpectralModel:
 
 
 class KrylovModel:
-    """Steihaug's truncated conjugate gradients (Steihaug 1983): products with H only.
-
-    Parameters
-    ----------
-    gradient : (N,) ndarray
-        Gradient of the model.
-    product : callable
-        ``product(v)`` is H v.
-    """
+    """Steihaug's truncated conjugate gradients (Steihaug 1983): products with H only."""
 
     name = "steihaug"
     rank: int | None = None

@@ -16,7 +16,6 @@ from fastggn.training.step import Move, Verdict
 if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
 
-__all__ = ["Best", "HeldOut", "Unwatched", "Validation", "check_validation", "make_validation"]
 
 ACCEPTED = "(X, Y), (X, Y, sample_weight) or a fastggn.Problem of the same network"
 
@@ -33,13 +32,7 @@ class HeldOut:
 def check_validation(
     problem: Any, validation: Any, patience: int | None, validation_tol: float
 ) -> HeldOut | None:
-    """Return the arguments checked, None without validation samples.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If one is not valid, or goes only with `validation`.
-    """
+    """Return the arguments checked, None without validation samples."""
     tolerance = check_positive("validation_tol", validation_tol, zero=True)
     if validation is None:
         for name, given in (("patience", patience is not None), ("validation_tol", tolerance > 0)):
@@ -134,12 +127,6 @@ class Validation(Unwatched):
     It is computed at theta0 and wherever theta has moved. `best` is its lowest value. It counts
     the iterations since it fell by more than the tolerance, relative to its value at the last
     such fall; the run ends when these reach the patience. A loss that is not finite is no fall.
-
-    Parameters
-    ----------
-    held_out : HeldOut
-        Samples, patience and tolerance. Where ranks share the samples, each computes the part of
-        its rows, and all of them hold the same bits of the sum.
     """
 
     def __init__(self, held_out: HeldOut) -> None:

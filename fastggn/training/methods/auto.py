@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["Alternating", "Handover", "smaller_side"]
 
 # The work of a second-order iteration in evaluations of loss and gradient: its matrix takes T N^2
 # operations where these take T N (the dual one likewise, of its own side). Measured
@@ -34,15 +33,6 @@ class Alternating:
     What pays is told by the fall of the loss, as a share of it, for the work done, counted in
     evaluations: never by the clock, so that a run can be repeated. Where the other method was
     better when last seen, it takes over again.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    method : Method
-        The second-order method.
-    counts : Counts
-        Where the work is counted.
     """
 
     def __init__(self, problem: Problem, method: Method, counts: Counts) -> None:
@@ -127,12 +117,7 @@ def smaller_side(problem: Problem) -> int:
 
 
 class Handover:
-    """One method while it lowers the loss quickly, another for the rest of the run.
-
-    Parameters
-    ----------
-    first, second : Method
-    """
+    """One method while it lowers the loss quickly, another for the rest of the run."""
 
     def __init__(self, first: Method, second: Method) -> None:
         self._first = first

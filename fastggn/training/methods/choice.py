@@ -26,7 +26,6 @@ from fastggn.training.systems import Systems
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["make_escape", "make_method"]
 
 # Up to so many parameters or equations "auto" has no use for gradients alone.
 SMALL = 400
@@ -38,21 +37,7 @@ CLASSES = ("softmax_cross_entropy", "logistic")
 def make_method(
     problem: Problem, options: Options, rng: np.random.Generator, clock: Clock, counts: Counts
 ) -> Method:
-    """Return the method that `options` name.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    options : Options
-        The checked arguments of `train`.
-    rng : Generator
-        Shuffles mini-batches.
-    clock : Clock
-        The run's time limit.
-    counts : Counts
-        Where the work is counted.
-    """
+    """Return the method that `options` name."""
     regularizer = options.regularizer
     if regularizer is not None and regularizer.mode == "objective":
         dense = is_dense(problem.n_params, options.solver)
@@ -140,21 +125,7 @@ def make_escape(
     rng: np.random.Generator,
     counts: Counts,
 ) -> Escape | None:
-    """Return the way out of saddles called `name`, None for none.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    name : str or None
-        "negative_curvature", "noise" or None.
-    first_loss : float
-        The loss at theta0.
-    rng : Generator
-        Source of the noise, and start of the Lanczos iteration.
-    counts : Counts
-        Where the work is counted.
-    """
+    """Return the way out of saddles called `name`, None for none."""
     if name == "negative_curvature":
         return NegativeCurvature(problem, first_loss, rng, counts)
     if name == "noise":

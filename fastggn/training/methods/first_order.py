@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["Adam", "GradientDescent", "batches", "diverged"]
 
 # Kingma and Ba 2015, Algorithm 1.
 ADAM_FIRST, ADAM_SECOND, ADAM_EPSILON = 0.9, 0.999, 1e-8
@@ -48,19 +47,7 @@ def diverged(point: Linearisation, step: NDArray[np.float64], solver: str) -> Mo
 
 
 class GradientDescent:
-    """``v <- momentum v - alpha g; theta <- theta + v`` on all samples.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    alpha : float
-        Learning rate.
-    momentum : float
-        In [0, 1).
-    counts : Counts
-        Where the work is counted.
-    """
+    """``v <- momentum v - alpha g; theta <- theta + v`` on all samples."""
 
     solver = "gradient: all samples, fixed learning rate"
 
@@ -91,23 +78,7 @@ class GradientDescent:
 
 
 class Adam:
-    """Adam (Kingma and Ba 2015); one iteration is one pass over the samples.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    alpha : float
-        Step size.
-    batch_size : int
-        Samples a step.
-    rng : Generator
-        Shuffles the samples.
-    clock : Clock
-        Ends a pass early when the time is up.
-    counts : Counts
-        Where the work is counted.
-    """
+    """Adam (Kingma and Ba 2015); one iteration is one pass over the samples."""
 
     def __init__(
         self,

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["GaussNewton"]
 
 # An increase of the loss below these is rounding: relative to the loss, and to the first loss
 # (the squared rounding of outputs, where a fit is exact).
@@ -29,15 +28,6 @@ class GaussNewton:
 
     The step is the minimum-norm one where the system is singular, as it always is for
     N > T n_L. Every finite step is taken; a step that raises the loss is warned of once.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    systems : Systems
-        Its systems, with minimum-norm solutions.
-    alpha : float
-        Step length; 1 gives the quadratic convergence of Remark 7.
     """
 
     def __init__(self, problem: Problem, systems: Systems, alpha: float) -> None:

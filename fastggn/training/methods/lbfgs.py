@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["Memory", "QuasiNewton"]
 
 FloatArray = NDArray[np.float64]
 
@@ -58,10 +57,6 @@ class Memory:
 
     The product with the inverse Hessian is the compact form of Byrd, Nocedal and Schnabel
     (1994, Eq. 2.6): four products with thin matrices instead of a loop over the pairs.
-
-    Parameters
-    ----------
-    n_params : int
     """
 
     def __init__(self, n_params: int) -> None:
@@ -120,15 +115,7 @@ class Memory:
 
 
 class QuasiNewton:
-    """L-BFGS (Nocedal 1980; Liu and Nocedal 1989): five steps an iteration.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    counts : Counts
-        Where the evaluations are counted.
-    """
+    """L-BFGS (Nocedal 1980; Liu and Nocedal 1989): five steps an iteration."""
 
     solver = "lbfgs: gradients of all samples"
 

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
     from fastggn.solvers.base import Solution
 
-__all__ = ["LevenbergMarquardt", "gradient_curvature"]
 
 REJECTED = Trial(None, -np.inf)
 # Failed factorisations at one point, each with more damping, before QR takes over.
@@ -45,21 +44,7 @@ def gradient_curvature(point: Linearisation) -> float:
 
 
 class LevenbergMarquardt:
-    """Levenberg-Marquardt with Nielsen's rule and, on request, geodesic acceleration.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    systems : Systems
-        Its damped systems.
-    damping : float or None
-        The first lambda; None takes it from the curvature along the gradient.
-    geodesic : bool
-        Correct each step to second order along its own direction (Transtrum and Sethna 2012).
-    step_test : StepTest
-        Tells a step that is too short to matter.
-    """
+    """Levenberg-Marquardt with Nielsen's rule and, on request, geodesic acceleration."""
 
     def __init__(
         self,

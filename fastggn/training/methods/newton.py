@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["DENSE_LIMIT", "Newton", "choose_model", "is_dense"]
 
 # Above this many parameters "auto" is matrix-free: the tridiagonal form costs 4/3 N^3 operations,
 # most of them bound by memory, and the eigenvectors of the hard case some 10 N^3.
@@ -36,17 +35,7 @@ def is_dense(n_params: int, solver: str) -> bool:
 def choose_model(
     problem: Problem, solver: str, regularizer: NullSpace | None = None
 ) -> tuple[Callable[[Linearisation], Model], str]:
-    """Return what builds the model of an iteration, and why it was chosen.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised; its size decides for "auto".
-    solver : str
-        "auto", "cholesky" (dense) or "lsqr" (matrix-free).
-    regularizer : NullSpace, optional
-        Of mode "step": changes the Hessian on the null space of the GGN.
-    """
+    """Return what builds the model of an iteration, and why it was chosen."""
     if regularizer is not None:
         stored = is_dense(problem.n_params, solver)
         name = "trust_region: dense" if stored else "steihaug: matrix-free"
@@ -68,21 +57,7 @@ def choose_model(
 
 
 class Newton:
-    """Newton's method in a trust region.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    solver : str
-        "auto", "cholesky" (dense) or "lsqr" (matrix-free).
-    step_test : StepTest
-        Tells a step that is too short to matter.
-    counts : Counts
-        Where the work is counted.
-    regularizer : NullSpace, optional
-        Of mode "step".
-    """
+    """Newton's method in a trust region."""
 
     def __init__(
         self,

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["StochasticGaussNewton", "StochasticLevenbergMarquardt"]
 
 # A pass of twice as many batches or more is broken off where the last so many have, in the mean, so
 # many times the loss that all samples had at its start.
@@ -33,21 +32,6 @@ class StochasticGaussNewton:
 
     One iteration is one pass over the samples. A batch is a problem of its own, whose system
     has B n_L rows: the dual solves it where that is no more than N.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    systems : Systems
-        Solves the systems of the batches.
-    batch_size : int
-        Samples a step.
-    alpha : float
-        Step length.
-    rng : Generator
-        Shuffles the samples.
-    clock : Clock
-        Ends a pass early when the time is up.
     """
 
     def __init__(
@@ -129,15 +113,6 @@ class StochasticLevenbergMarquardt(StochasticGaussNewton):
     that fit their own batch only make that ratio small, so that the damping grows and the
     steps shorten as a falling learning rate would make them. A pass whose batches, before their
     own steps, have become clearly worse than all samples were at its start is broken off.
-
-    Parameters
-    ----------
-    problem, systems, batch_size, rng, clock
-        As in `StochasticGaussNewton`.
-    damping : float or None
-        The first lambda; None takes it from the curvature along the gradient.
-    step_test : StepTest
-        Tells a pass that moves theta too little to matter.
     """
 
     def __init__(

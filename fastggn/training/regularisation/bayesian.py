@@ -34,13 +34,6 @@ if TYPE_CHECKING:
     from fastggn.training.options import Options
     from fastggn.training.step import Method
 
-__all__ = [
-    "EvidenceControl",
-    "KeptSystems",
-    "check_regularization",
-    "evidence_at",
-    "with_own_l2",
-]
 
 EPS = float(np.finfo(float).eps)
 # alpha and beta have settled where an update changes l2 by less than this share.
@@ -97,20 +90,7 @@ class KeptSystems(Systems):
 
 
 class EvidenceControl:
-    """Levenberg-Marquardt on ``data_loss + l2/2 |theta|^2``, l2 = alpha / (beta unit) moving.
-
-    Parameters
-    ----------
-    problem : Problem
-        The run's own copy: its l2 is changed.
-    inner : LevenbergMarquardt
-        Makes the steps, on `systems` and `problem`.
-    systems : KeptSystems
-        The damped systems.
-    regularization : {"bayesian", "bayesian-units"}
-        Which parameters share an alpha. With several, `_alpha` is the geometric mean over the
-        parameters, and the problem's penalty weighs each parameter by its own over that.
-    """
+    """Levenberg-Marquardt on ``data_loss + l2/2 |theta|^2``, l2 = alpha / (beta unit) moving."""
 
     def __init__(
         self,
@@ -256,22 +236,7 @@ class EvidenceControl:
 def check_regularization(
     problem: Problem, value: Any, method: str, solver: str, given: Mapping[str, bool]
 ) -> None:
-    """Check the argument `regularization` of `train`, by itself and against the others.
-
-    Parameters
-    ----------
-    problem : Problem
-    value : object
-        What was given.
-    method, solver : str
-    given : mapping of str to bool
-        Which other arguments differ from their defaults.
-
-    Raises
-    ------
-    ValueError
-        Naming both of two that do not fit.
-    """
+    """Check the argument `regularization` of `train`, by itself and against the others."""
     if value is None:
         return
     if value not in REGULARIZATIONS:

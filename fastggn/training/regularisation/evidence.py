@@ -19,7 +19,6 @@ from fastggn.solvers.curvature_sums import CurvatureSums
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["Evidence", "Likelihood", "likelihood_of"]
 
 LOG_2PI = float(np.log(2.0 * np.pi))
 
@@ -129,15 +128,6 @@ class Likelihood:
 
         ``log p(D) = -beta E_D - alpha E_W - (1/2) log|H| + (N/2) log alpha`` with
         ``H = beta unit (G + l2 I)``, and for Gaussian noise ``(n/2) log(beta / 2 pi)``.
-
-        Parameters
-        ----------
-        alpha, beta : float
-        sums : CurvatureSums
-            Of G at the l2 that alpha and beta amount to.
-        data_loss : float
-            The mean loss, without the l2 term.
-        theta : ndarray, shape (N,)
         """
         n = theta.size
         log_det = n * float(np.log(beta * self.unit)) + sums.log_determinant
@@ -162,11 +152,6 @@ def likelihood_of(problem: Problem) -> Likelihood:
 
     Sample weights are relative precisions of the noise, scaled to mean one over the samples of
     non-zero weight; samples of weight zero are as good as absent.
-
-    Raises
-    ------
-    ValueError
-        If the loss is neither the squared one nor a cross-entropy.
     """
     if not problem.penalize_biases:
         raise ValueError(

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["NullSpace", "RegularisedHessian", "Renewed"]
 
 Vector = NDArray[np.float64]
 MODES = ("step", "objective")
@@ -104,17 +103,7 @@ class NullSpace:
 
 
 class RegularisedHessian:
-    """Builds the models of Newton's method with mode "step": the Hessian, null(G) lifted or cut.
-
-    Parameters
-    ----------
-    problem : Problem
-        What is minimised.
-    regularizer : NullSpace
-        Of mode "step".
-    dense : bool
-        Whether the Hessian and the basis are stored.
-    """
+    """Builds the models of Newton's method with mode "step": the Hessian, null(G) lifted or cut."""
 
     def __init__(self, problem: Problem, regularizer: NullSpace, dense: bool) -> None:
         self._problem = problem
@@ -195,17 +184,6 @@ class Renewed:
     """A method on the penalised objective, whose reference is renewed by the stated rule.
 
     The loop sees points, losses and gradients of the problem itself.
-
-    Parameters
-    ----------
-    make : callable
-        Makes the method for a problem.
-    problem : Problem
-        What is minimised.
-    regularizer : NullSpace
-        Of mode "objective".
-    dense : bool
-        Whether bases are stored.
     """
 
     def __init__(

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
 
-__all__ = ["Penalised", "PenalisedPoint"]
 
 Vector = NDArray[np.float64]
 
@@ -27,13 +26,6 @@ class Penalised:
     """The sum of a problem's objective and a penalty; what the methods ask of a problem.
 
     ``C^T C`` is the projector on a null space, taken at the reference.
-
-    Parameters
-    ----------
-    problem : Problem
-        The first summand.
-    gamma : float
-        The weight of the second.
     """
 
     def __init__(self, problem: Problem, gamma: float) -> None:
@@ -80,17 +72,6 @@ class PenalisedPoint:
     """The penalised objective at one theta: the rows ``sqrt(gamma) C`` stand below those of A.
 
     Where ranks share the samples, each has its rows of A and all of the penalty's.
-
-    Parameters
-    ----------
-    plain : Linearisation
-        The problem at theta.
-    gamma : float
-        The weight of the penalty.
-    space : NullSpaceOf
-        Gives C.
-    reference : ndarray, shape (N,)
-        Where the penalty vanishes.
     """
 
     def __init__(

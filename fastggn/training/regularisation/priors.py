@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from fastggn.network.mlp import MLP
 
-__all__ = ["REGULARIZATIONS", "prior_classes", "relative_precisions"]
 
 # Values of the argument `regularization` of `train`.
 REGULARIZATIONS = ("bayesian", "bayesian-units")
@@ -26,11 +25,6 @@ def prior_classes(net: MLP, regularization: str) -> NDArray[np.intp] | None:
     class of a weight does not depend on the scale of another unit, and a unit that the samples do
     not need is switched off as a whole. A network without hidden layer has a class for each
     input.
-
-    Parameters
-    ----------
-    net : MLP
-    regularization : {"bayesian", "bayesian-units"}
     """
     if regularization == "bayesian":
         return None
@@ -48,14 +42,7 @@ def prior_classes(net: MLP, regularization: str) -> NDArray[np.intp] | None:
 def relative_precisions(
     classes: NDArray[np.intp], alphas: Sequence[float] | NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
-    """Return the geometric mean of the parameters' precisions, and each over it, shape (N,).
-
-    Parameters
-    ----------
-    classes : ndarray of int, shape (N,)
-    alphas : array_like, shape (K,)
-        The precision of each class.
-    """
+    """Return the geometric mean of the parameters' precisions, and each over it, shape (N,)."""
     logs = np.log(np.asarray(alphas, dtype=np.float64))[classes]
     middle = float(logs.mean())
     return float(np.exp(middle)), np.exp(logs - middle)

@@ -18,7 +18,6 @@ from fastggn.training.train import train
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
-__all__ = ["WeightDecayPath", "select_weight_decay"]
 
 FloatArray = NDArray[np.float64]
 

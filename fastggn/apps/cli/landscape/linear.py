@@ -15,7 +15,6 @@ from fastggn.apps.cli.types import TARGET, WIDTHS
 if TYPE_CHECKING:
     from fastggn.network.mlp import MLP
 
-__all__ = ["linear"]
 
 MOST_SHOWN = 20
 

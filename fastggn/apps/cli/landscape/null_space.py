@@ -12,8 +12,6 @@ from fastggn.apps.cli.models import MODELS, model_options, read_model
 from fastggn.apps.cli.outcome import DONE, bad_input
 from fastggn.apps.cli.types import TARGET
 
-__all__ = ["null_space"]
-
 HELP = f"""Print the null space of the Gauss-Newton Hessian of MODEL at the samples DATA.
 
 Its dimension, the singular values of the Jacobian that decide it, the part of each layer, and

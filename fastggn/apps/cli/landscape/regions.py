@@ -16,7 +16,6 @@ from fastggn.apps.cli.types import TARGET
 if TYPE_CHECKING:
     from fastggn.analysis.relu.enumeration import RegionMinimum
 
-__all__ = ["regions"]
 
 HELP = """List the losses of the local minima of a one-hidden-layer ReLU network on DATA.
 
@@ -89,7 +88,7 @@ def regions(
     from fastggn.analysis.relu.enumeration import enumerate_subglobal_minima
     from fastggn.analysis.relu.table import ValueCounts
     from fastggn.data.files import load_table
-    from fastggn.runtime.archives import check_writable
+    from fastggn.runtime.atomic_files import check_writable
 
     with bad_input():
         table = load_table(data, target)
