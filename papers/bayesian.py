@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from fastggn.analysis.posterior.laplace import laplace
 from fastggn.analysis.posterior.mixture import PosteriorMixture
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
@@ -196,7 +197,7 @@ def _bayesian(
     """Train with the decay of the evidence; variances come from the Laplace posterior."""
     problem = _problem(data, config)
     best = _most_evident(problem, split, config, how)
-    mean, std = best.posterior(problem).predict(data.X_test)
+    mean, std = laplace(problem, best.theta, best.evidence).predict(data.X_test)
     return {
         **_measures(data, mean[:, 0], std[:, 0] ** 2),
         **best.evidence.to_dict(),
@@ -213,7 +214,7 @@ def _mixture(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
     """Train with a decay for each hidden unit; all starts count alike."""
     problem = _problem(data, config)
     runs = _starts(problem, split, config, regularization="bayesian-units")
-    posterior = PosteriorMixture([run.posterior(problem) for run in runs])
+    posterior = PosteriorMixture([laplace(problem, run.theta, run.evidence) for run in runs])
     mean, _ = posterior.predict(data.X_test)
     density = posterior.log_likelihood(data.X_test, data.y_test)
     return {

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import fastggn as fg
 from fastggn.apps.cli import main, options
-from fastggn.apps.cli.samples import Samples, Scaling
+from fastggn.apps.cli.sample_set import Samples, Scaling
 from fastggn.apps.cli.train import train as train_command
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -15,6 +15,7 @@ from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.network.workspace import Plan, WorkspacePool
+from fastggn.objective.column_moments import ColumnMoments
 from fastggn.objective.curvature import GGNOperator, HessianOperator, dense_hessian
 from fastggn.objective.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.objective.layer_blocks import (
@@ -36,7 +37,6 @@ from fastggn.objective.samples import Samples
 from fastggn.runtime.comm import Comm, as_comm
 from fastggn.runtime.errors import as_float_vector, check_positive, checked_flag, unknown_name
 from fastggn.runtime.threads import pooled
-from fastggn.training.glance import Glance
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -129,7 +129,7 @@ class Problem:
         with team.together():
             source = as_source("X", X, net.n_inputs, least=0 if team.size > 1 else 1)
             n_samples = source.shape[0]
-            seen = Glance(n_samples), Glance(n_samples)
+            seen = ColumnMoments(n_samples), ColumnMoments(n_samples)
             check_rows("X", source, seen[0].see)
             targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs, seen[1].see)
             weights = checked_weights(sample_weight, n_samples)
@@ -138,17 +138,9 @@ class Problem:
             spare = checked_flag("penalize_biases", penalize_biases) is False
         terms = {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
         check_shared(team, net, loss_object, weights, masks, **terms)
+        penalty = Penalty(l2, weights_of(net) if spare else None)
         self._assemble(
-            net,
-            source,
-            targets,
-            weights,
-            masks,
-            loss_object,
-            Penalty(l2, weights_of(net) if spare else None),
-            curvature,
-            _chunk,
-            team,
+            net, source, targets, weights, masks, loss_object, penalty, curvature, _chunk, team
         )
         self._seen = seen
 
@@ -192,7 +184,10 @@ class Problem:
         held = (plan, samples, targets, relative, weights is not None)
         self._objective = Objective(*held, loss, curvature, penalty, comm, self.n_samples)
         self._spaces = WorkspacePool()
-        self._seen = Glance(0), Glance(0)  # nothing: these samples came in no pass over a file
+        self._seen = (
+            ColumnMoments(0),
+            ColumnMoments(0),
+        )  # nothing: these samples came in no pass over a file
 
     @property
     def targets(self) -> FloatArray:

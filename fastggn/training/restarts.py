@@ -25,7 +25,6 @@ from fastggn.training.result import History, TrainResult
 from fastggn.training.train import train
 
 if TYPE_CHECKING:
-    from fastggn.analysis.posterior.mixture import PosteriorMixture
     from fastggn.objective.problem import Problem
 
 
@@ -74,18 +73,10 @@ class RestartsResult:
         runs = {f"seed {seed}": run.history for seed, run in self.results.items() if run.history}
         return compare_curves(runs, path=path)
 
-    def posterior(self, problem: Problem) -> PosteriorMixture:
-        """Return the even mixture of the Laplace posteriors of all runs that did not fail.
-
-        Parameters
-        ----------
-        problem : Problem
-            The one that was trained on, or other samples for the same network.
-        """
-        from fastggn.analysis.posterior.mixture import PosteriorMixture
-
-        kept = [run for run in self.results.values() if np.isfinite(_merit(run))]
-        return PosteriorMixture([run.posterior(problem) for run in kept])
+    @property
+    def usable(self) -> list[TrainResult]:
+        """The results of the runs that did not fail."""
+        return [run for run in self.results.values() if np.isfinite(_merit(run))]
 
     def to_dict(self) -> dict[str, Any]:
         """Return seeds and outcomes as plain values, without theta and history."""

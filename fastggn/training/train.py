@@ -235,7 +235,7 @@ def train(
     comm = comm_of(problem)
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
-    problem = with_own_l2(problem, options)
+    problem = with_own_l2(problem, options.regularization)
     display = shown(options, progress, comm)
     with locked(plan, comm), threads(n_threads), stop_signals(plan) as signals, display as line:
         watching: list[Callback] = [] if line is None else [line]

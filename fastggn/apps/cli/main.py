@@ -14,7 +14,7 @@ from fastggn.apps.cli.critical_point import critical_point
 from fastggn.apps.cli.export import export
 from fastggn.apps.cli.info import info
 from fastggn.apps.cli.landscape import landscape
-from fastggn.apps.cli.outcome import INTERNAL_ERROR, INTERRUPTED, STOPPED_EARLY, BadInput, SaveError
+from fastggn.apps.cli.outcome import INTERRUPTED, STOPPED_EARLY, report
 from fastggn.apps.cli.plot import plot
 from fastggn.apps.cli.rank import check_design, rank
 from fastggn.apps.cli.reproduce import reproduce
@@ -63,31 +63,6 @@ class Program(click.Group):
         if not standalone_mode:
             return code
         sys.exit(code if isinstance(code, int) else 0)
-
-
-def report(error: BaseException, place: str = "") -> int:
-    """Print one line about an error, after the `place` it came from, and return the exit code."""
-    if isinstance(error, (click.Abort, KeyboardInterrupt)):  # click's name for an interrupt
-        click.echo("fastggn: interrupted before there was anything to save", err=True)
-        return INTERRUPTED
-    if isinstance(error, BrokenPipeError):  # the reader of our output has gone
-        return INTERNAL_ERROR
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a command and nothing after it
-        click.echo(error.format_message(), err=True)
-        return error.exit_code
-    if isinstance(error, click.UsageError) and not isinstance(error, BadInput):
-        path = error.ctx.command_path if error.ctx else "fastggn"
-        _print_error(f"{place}{error.format_message()} (see: {path} --help)")
-        return error.exit_code
-    if isinstance(error, (click.ClickException, SaveError)):
-        _print_error(f"{place}{error}")
-        return error.exit_code
-    _print_error(f"{place}internal error: {type(error).__name__}: {error} (--verbose shows where)")
-    return INTERNAL_ERROR
-
-
-def _print_error(message: str) -> None:
-    click.echo(f"fastggn: error: {' '.join(message.split())}", err=True)
 
 
 @click.group(
