@@ -125,6 +125,7 @@ def test_a_disturbed_row_says_so():
     assert "other processes kept 1.2 cores busy" in text
 
 
+@pytest.mark.process
 def test_one_command_writes_the_report(tmp_path):
     out = tmp_path / "RESULTS.md"
     command = [sys.executable, "-m", "bench", "--size", "smoke", "--rows", "cholesky-500"]

@@ -65,6 +65,7 @@ print(json.dumps({k: len(v) for k, v in out.items()}))
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(DISABLED, reason="threads need the compiler")
 def test_the_bits_do_not_depend_on_the_number_of_threads_or_the_alignment():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
@@ -211,6 +212,7 @@ print("ended", os.waitstatus_to_exitcode(status))
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(DISABLED, reason="threads need the compiler")
 @pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
 def test_every_layer_gives_the_results_of_a_sequence_and_a_fork_ends(layer):
