@@ -157,6 +157,7 @@ def test_samples_in_files(problem, tmp_path):
     assert facts(result) == facts(quiet_train(problem, seed=3, max_iter=12))
 
 
+@pytest.mark.xdist_group("threads")
 @pytest.mark.skipif(DISABLED or max_threads() < 2, reason="needs two threads")
 def test_a_larger_problem_on_other_threads(tmp_path):
     """Large enough that the kernels share the work."""

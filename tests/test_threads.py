@@ -17,6 +17,8 @@ import fastggn as fg
 from fastggn.kernels.jit import DISABLED
 from fastggn.parallel.threads import max_threads, one_pool, thread_count, threading_layer
 
+pytestmark = pytest.mark.xdist_group("threads")
+
 BITS = """
 import hashlib, json, sys
 import numpy as np
