@@ -1,18 +1,62 @@
 """Settings of the whole test run, and the data that several modules use."""
 
+import fcntl
 import os
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import fastggn as fg
-
-# JAX reads these once, when it is first imported.
+# Numba and JAX read these once, when they are first imported. The pool has four threads, so that
+# tests of several threads run on any machine; all other tests see one (`one_thread`).
+os.environ.setdefault("NUMBA_NUM_THREADS", "4")
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import fastggn as fg  # noqa: E402
+from fastggn.cores import available_cores  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
+TIERS = {"process", "slow", "weekly"}
+# Seconds that a test of the default tier may take.
+LIMIT = 5.0
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Start as many workers as a container's quota or a batch job allows."""
+    return available_cores()
+
+
+def pytest_collection_finish(session):
+    """Let one worker of a large run compile the kernels; the others load them from the disk."""
+    if hasattr(session.config, "workerinput") and len(session.items) > 100:
+        with open(__file__) as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            fg.warmup()
+
+
+def pytest_terminal_summary(terminalreporter):
+    """List the tests of the default tier that take too long."""
+    seconds = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration") and not TIERS & set(report.keywords):
+                seconds[report.nodeid] += report.duration
+    late = sorted((s, name) for name, s in seconds.items() if s > LIMIT)
+    if late:
+        title = f"default tier: {len(late)} tests took more than {LIMIT:g} s"
+        terminalreporter.section(title)
+        for s, name in reversed(late):
+            terminalreporter.line(f"{s:6.1f} s  {name}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Mask Numba's threads to one: the cores belong to the other workers of the run."""
+    import numba
+
+    numba.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

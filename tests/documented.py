@@ -13,6 +13,8 @@ PAGES = [
     ROOT / "README.md",
     *(page for folder in FOLDERS for page in sorted((ROOT / "docs" / folder).glob("*.md"))),
 ]
+# A newcomer's way: tests/test_newcomer.py runs all their commands, with their own iterations.
+FOLLOWED = (ROOT / "README.md", ROOT / "docs" / "how-to" / "train-on-a-csv.md")
 SHELL = {"", "bash", "sh", "console", "text"}
 
 # All other commands of fastggn are run, the training ones with two iterations. These are not: their

@@ -482,6 +482,7 @@ def start(tmp_path, *arguments):
 ENDLESS = ["--max-iter", "1000000", "--grad-tol", "0", "--step-tol", "0", "--samples", "500"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
 def test_a_signal_saves_and_exits_with_3(tmp_path, name):
     process = start(tmp_path, *ENDLESS, "--hidden", "10")
@@ -501,6 +502,7 @@ def test_a_signal_saves_and_exits_with_3(tmp_path, name):
     assert loss == pytest.approx(metadata["training"]["loss"])
 
 
+@pytest.mark.process
 def test_the_second_signal_stops_at_once(tmp_path):
     # One iteration is one pass of thousands of mini-batches: the first signal waits for its end.
     process = start(
@@ -516,6 +518,7 @@ def test_the_second_signal_stops_at_once(tmp_path):
     assert process.returncode in (3, 130)
 
 
+@pytest.mark.process
 def test_a_full_disk_is_found_before_training(tmp_path):
     """A file-size limit of the process stands for the full disk."""
     code = (

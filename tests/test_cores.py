@@ -74,6 +74,7 @@ def threads_of(**variables):
     return int(done.stdout)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(os.cpu_count() == 1, reason="one core has nothing to limit")
 def test_the_pool_keeps_to_the_budget_unless_numba_is_told():
     assert threads_of(SLURM_CPUS_PER_TASK="1") == 1

@@ -13,6 +13,7 @@ def work(number):
     return number**2, thread_count()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
 def test_results_come_in_order_from_one_thread_each(processes):
     lines = []
@@ -22,6 +23,7 @@ def test_results_come_in_order_from_one_thread_each(processes):
     assert {line.split(": ")[1] for line in lines} == {"1", "2", "3"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
 def test_an_error_of_a_task_is_raised(processes):
     with pytest.raises(ArithmeticError, match="thirteen"):

@@ -17,6 +17,8 @@ import fastggn as fg
 from fastggn.kernels.jit import DISABLED
 from fastggn.runtime.threads import max_threads, one_pool, thread_count, threading_layer
 
+pytestmark = pytest.mark.xdist_group("threads")
+
 BITS = """
 import hashlib, json, sys
 import numpy as np
@@ -65,6 +67,7 @@ print(json.dumps({k: len(v) for k, v in out.items()}))
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(DISABLED, reason="threads need the compiler")
 def test_the_bits_do_not_depend_on_the_number_of_threads_or_the_alignment():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
@@ -211,6 +214,7 @@ print("ended", os.waitstatus_to_exitcode(status))
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(DISABLED, reason="threads need the compiler")
 @pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
 def test_every_layer_gives_the_results_of_a_sequence_and_a_fork_ends(layer):
