@@ -15,7 +15,7 @@ os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import fastggn as fg  # noqa: E402
-from fastggn.cores import available_cores  # noqa: E402
+from fastggn.runtime.cores import available_cores  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = {"process", "slow", "weekly"}
