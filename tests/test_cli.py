@@ -445,7 +445,7 @@ def test_an_internal_error_is_one_line_and_code_1(run, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("fastggn.training.train", broken)
+    monkeypatch.setattr("fastggn.training.train.train", broken)
     one_line(run("train", "--quiet"), 1, "internal error: RuntimeError: a bug", "--verbose")
     result = run("train", "--verbose")
     assert result.exit_code == 1 and "Traceback" in result.stderr
@@ -460,7 +460,7 @@ def test_warnings_are_plain_lines(run, monkeypatch):
         warnings.warn("the loss rose", fg.AscentWarning, stacklevel=2)
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr("fastggn.training.train", warning)
+    monkeypatch.setattr("fastggn.training.train.train", warning)
     result = run("train", *SMALL)
     assert "warning: the loss rose\n" in result.stderr
     assert ".py" not in result.stderr
