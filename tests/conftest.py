@@ -1,6 +1,7 @@
 """Settings of the whole test run, and the data that several modules use."""
 
 import fcntl
+import gc
 import os
 from collections import defaultdict
 from pathlib import Path
@@ -30,6 +31,8 @@ def pytest_xdist_auto_num_workers(config):
 
 def pytest_collection_finish(session):
     """Let one worker of a large run compile the kernels; the others load them from the disk."""
+    # Modules stay: the garbage collector need not look at their objects, hundreds of times.
+    gc.freeze()
     if hasattr(session.config, "workerinput") and len(session.items) > 100:
         with open(__file__) as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
