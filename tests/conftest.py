@@ -1,7 +1,10 @@
 """Settings of the whole test run, and the data that several modules use."""
 
+import contextlib
 import fcntl
+import gc
 import os
+import zlib
 from collections import defaultdict
 from pathlib import Path
 
@@ -28,12 +31,55 @@ def pytest_xdist_auto_num_workers(config):
     return available_cores()
 
 
+def pytest_configure(config):
+    if hasattr(config, "workerinput") and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
+        config.pluginmanager.register(KernelLocks())
+
+
 def pytest_collection_finish(session):
-    """Let one worker of a large run compile the kernels; the others load them from the disk."""
-    if hasattr(session.config, "workerinput") and len(session.items) > 100:
-        with open(__file__) as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            fg.warmup()
+    # Modules stay: the garbage collector need not look at their objects hundreds of times.
+    gc.freeze()
+
+
+class KernelLocks:
+    """Lets one worker compile a kernel; the others that need it wait, and load it from the disk."""
+
+    def __init__(self):
+        from fastggn.kernels import cache
+
+        folder = cache.folders()[1][0]
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = (folder / "tests.lock").open("w")
+        kernels = cache.KernelCache
+        self.load, self.save = kernels.load_overload, kernels.save_overload
+        kernels.load_overload = lambda *arguments: self.load_or_lock(*arguments)
+        kernels.save_overload = lambda *arguments: self.save_and_unlock(*arguments)
+
+    def lock(self, how, kernel, signature, codegen):
+        """One byte of the file stands for the kernel."""
+        byte = zlib.crc32(kernel._file_name(signature, codegen).encode())
+        with contextlib.suppress(OSError):  # two that wait for each other: both compile
+            fcntl.lockf(self.file, how, 1, byte)
+
+    def load_or_lock(self, kernel, signature, context):
+        found = self.load(kernel, signature, context)
+        if found is None:
+            self.lock(fcntl.LOCK_EX, kernel, signature, context.codegen())
+            found = self.load(kernel, signature, context)
+            if found is not None:
+                self.lock(fcntl.LOCK_UN, kernel, signature, context.codegen())
+        return found
+
+    def save_and_unlock(self, kernel, signature, data):
+        try:
+            self.save(kernel, signature, data)
+        finally:
+            self.lock(fcntl.LOCK_UN, kernel, signature, data.codegen)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self):
+        """What could not be compiled blocks nobody."""
+        fcntl.lockf(self.file, fcntl.LOCK_UN)
 
 
 def pytest_terminal_summary(terminalreporter):

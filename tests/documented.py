@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("", "how-to", "experiments", "hpc", "decisions")
@@ -15,6 +16,8 @@ PAGES = [
 ]
 # A newcomer's way: tests/test_newcomer.py runs all their commands, with their own iterations.
 FOLLOWED = (ROOT / "README.md", ROOT / "docs" / "how-to" / "train-on-a-csv.md")
+# Pages of many pictures, in the tier slow.
+PICTURES = (ROOT / "docs" / "plots.md", ROOT / "docs" / "how-to" / "plot.md")
 SHELL = {"", "bash", "sh", "console", "text"}
 
 # All other commands of fastggn are run, the training ones with two iterations. These are not: their
@@ -59,6 +62,15 @@ class Command:
 
     def __str__(self):
         return " ".join((*self.launcher, *self.words))
+
+
+def each_page(pages, name):
+    """Run a test on each page; those of many pictures in the tier slow."""
+    slow = pytest.mark.slow
+    return pytest.mark.parametrize(
+        "page",
+        [pytest.param(p, id=name(p), marks=[slow] if p in PICTURES else []) for p in pages],
+    )
 
 
 def fenced(text):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("architecture")  # one parse
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fastggn"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)

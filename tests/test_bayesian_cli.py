@@ -118,6 +118,8 @@ def quick():
         return bayesian.run({**bayesian.QUICK, "splits": 2, "max_iter": 80, "path_iter": 30})
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("bayesian")
 def test_the_evidence_beats_no_decay(quick):
     """Noisy samples of a known function, hardly more of them than parameters."""
     mean = {
@@ -140,6 +142,8 @@ def gammas_of(result, key="effective_parameters"):
     return [np.mean([e[key] for e in result["effective"] if e["fraction"] == f]) for f in fractions]
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("bayesian")
 def test_effective_parameters(quick):
     assert (np.diff(gammas_of(quick)) < 0.0).all()
     # How many units are switched off varies with the start, here by some parameters (34.5 of 57
@@ -148,6 +152,8 @@ def test_effective_parameters(quick):
     assert by_units[0] > by_units[-1]
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("bayesian")
 def test_summary_and_plot(quick):
     text = bayesian.summary(json.loads(json.dumps(quick)))
     assert "LM, Bayesian" in text

@@ -10,6 +10,7 @@ from fastggn.kernels.jit import DISABLED
 
 pytestmark = [
     pytest.mark.process,
+    pytest.mark.xdist_group("compilation"),
     pytest.mark.skipif(DISABLED, reason="the compiler is off (NUMBA_DISABLE_JIT=1)"),
 ]
 

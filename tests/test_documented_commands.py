@@ -13,6 +13,7 @@ from documented import (
     PAGES,
     ROOT,
     commands,
+    each_page,
     fenced,
     inline_commands,
     parsed,
@@ -65,9 +66,7 @@ def run(command):
     assert result.exit_code == 0, f"{command}: {result.output}"
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if OURS[p] and p not in FOLLOWED] + [None], ids=page_name
-)
+@each_page([p for p in PAGES if OURS[p] and p not in FOLLOWED] + [None], page_name)
 def test_commands_run(page, folder):
     for command in OURS[page] if page else EXAMPLES:
         if absent(str(command)):  # torch is no part of the extra `test`

@@ -12,7 +12,10 @@ import pytest
 from fastggn.kernels import cache
 from fastggn.kernels.jit import DISABLED
 
-pytestmark = pytest.mark.skipif(DISABLED, reason="the compiler is off (NUMBA_DISABLE_JIT=1)")
+pytestmark = [
+    pytest.mark.xdist_group("kernel cache"),
+    pytest.mark.skipif(DISABLED, reason="the compiler is off (NUMBA_DISABLE_JIT=1)"),
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 

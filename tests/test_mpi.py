@@ -21,6 +21,8 @@ WORKER = ROOT / "tests" / "mpi_worker.py"
 # pip's wheels put mpiexec beside the interpreter.
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
 
+# Each job is launched once, by one worker.
+pytestmark = pytest.mark.xdist_group("mpi")
 has_mpi = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None or MPIEXEC is None,
     reason="mpi4py or mpiexec is absent: pip install 'fastggn[mpi]'",

@@ -20,7 +20,7 @@ from documented import FOLLOWED, commands, fenced
 from fastggn.apps.cli import main
 
 README, PAGE = FOLLOWED
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("newcomer")]
 
 
 def write_houses(folder, n=300):

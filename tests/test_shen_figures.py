@@ -63,6 +63,7 @@ def cells(**changes):
     return {(c["init"], c["activation"]): c for c in found}
 
 
+@pytest.mark.slow
 def test_what_the_initial_weights_do():
     found = cells(
         activations=["sigmoid", "tanh", "softsign", "bent_identity"],
