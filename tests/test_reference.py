@@ -30,7 +30,6 @@ MODULES = [
     "fastggn.figures.curves",
     "fastggn.figures.decisions",
     "fastggn.figures.null_spaces",
-    "papers.figures.phase",
     "fastggn.figures.residuals",
     "fastggn.figures.spectra",
     "fastggn.figures.surface",
