@@ -25,7 +25,6 @@ SHELL = {"", "bash", "sh", "console", "text"}
 NOT_RUN = {
     "srun": "needs a SLURM cluster; tests/test_jobs.py runs the same lines without srun",
     "mpiexec": "several ranks: tests/test_mpi.py starts real ones",
-    "reproduce": "up to a minute each: tests/test_reproduce.py runs the quick version of all",
     "warmup": "compiles in a process of its own: tests/test_kernel_cache.py runs it",
 }
 
@@ -35,6 +34,8 @@ ELSEWHERE = {
     "python -m pip": "set-up, done by .ci/run",
     "pip install": "set-up, done by .ci/run",
     "python -m sphinx": "run by .ci/run",
+    "python -m papers": "up to a minute each: tests/test_reproduce.py parses these lines and runs "
+    "the quick version of all",
     "python -m bench": "ten minutes; .ci/run runs the smoke size of all rows",
     "python -m bench.mpi": "minutes; tests/test_mpi.py covers what it calls",
     "python -m pytest": "run by .ci/run",

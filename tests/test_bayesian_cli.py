@@ -10,6 +10,7 @@ from click.testing import CliRunner
 import fastggn as fg
 from fastggn.apps.cli import main
 from papers import bayesian, tables
+from papers.__main__ import main as reproduce
 
 
 def has_tables():
@@ -80,13 +81,14 @@ def test_mistakes(run):
 # --- the experiment -----------------------------------------------------------------------------
 
 
-def test_absent_tables_are_named(run, tmp_path, monkeypatch):
+def test_absent_tables_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FASTGGN_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError) as raised:
         bayesian.run(bayesian.DEFAULT)
     for word in ("yacht", str(tmp_path), "FASTGGN_DATA"):
         assert word in str(raised.value)
-    result = run("reproduce", "bayesian", "--out", "results")
+    result = CliRunner().invoke(reproduce, ["bayesian", "--out", "results"])
     assert result.exit_code == 2
     assert "FASTGGN_DATA" in result.stderr
 

@@ -4,7 +4,7 @@ import pytest
 
 import fastggn as fg
 from fastggn.runtime.threads import thread_count
-from papers.processes import spread
+from papers.runs import spread
 
 
 def work(number):
@@ -34,7 +34,7 @@ def test_one_thread_allowed_means_this_process(monkeypatch):
     def refuse(*args, **keywords):
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr("papers.processes.ProcessPoolExecutor", refuse)
+    monkeypatch.setattr("papers.runs.ProcessPoolExecutor", refuse)
     with fg.threads(1):
         assert spread(work, [2], lambda line: None) == [(4, 1)]
     assert spread(work, [], lambda line: None) == []

@@ -1,15 +1,17 @@
-"""``fastggn reproduce``: every experiment's quick version, the two files, and clear errors."""
+"""``python -m papers``: every experiment's quick version, the two files, and clear errors."""
 
 import json
+import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from documented import PAGES, ROOT, commands
 
 import papers as experiments
-from fastggn.apps.cli import main
+from papers.__main__ import main
 
 # What the default tier makes smaller in the quick versions; the tier slow has them whole.
 SMOKE = {
@@ -35,7 +37,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        return CliRunner().invoke(main, ["reproduce", *[str(a) for a in arguments]])
+        return CliRunner().invoke(main, [str(a) for a in arguments])
 
     return call
 
@@ -129,6 +131,27 @@ def test_list(run):
     assert result.exit_code == 0
     for name in experiments.NAMES:
         assert name in result.stdout
+
+
+def test_the_pages_show_lines_that_are_accepted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = [
+        command.words[3:]
+        for page in PAGES
+        for command in commands(page.read_text("utf-8"))
+        if command.words[:3] == ("python", "-m", "papers")
+    ]
+    assert {words[0] for words in shown} == set(experiments.NAMES)
+    for words in shown:
+        main.make_context("papers", list(words))
+
+
+def test_the_command_and_its_help():
+    """The command of the pages, in a process of its own; nothing of it is in the package."""
+    done = subprocess.run(
+        [sys.executable, "-m", "papers", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "python -m papers shen-fig1a" in done.stdout
 
 
 # --- what it writes -----------------------------------------------------------------------------

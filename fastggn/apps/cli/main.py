@@ -17,7 +17,6 @@ from fastggn.apps.cli.landscape import landscape
 from fastggn.apps.cli.outcome import INTERRUPTED, STOPPED_EARLY, report
 from fastggn.apps.cli.plot import plot
 from fastggn.apps.cli.rank import check_design, rank
-from fastggn.apps.cli.reproduce import reproduce
 from fastggn.apps.cli.train import train
 from fastggn.apps.cli.warmup import warmup
 from fastggn.runtime.signals import ignore_signals
@@ -33,8 +32,8 @@ Exit codes:
   3  stopped early by a signal or the time limit, with the state saved"""
 
 
-class Program(click.Group):
-    """A group of commands that turns every failure into one line and an exit code."""
+class OneLineErrors(click.Command):
+    """A command that turns every failure into one line and an exit code."""
 
     def main(
         self,
@@ -65,6 +64,10 @@ class Program(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
+class Program(OneLineErrors, click.Group):
+    """A group of commands with one line and an exit code for every failure."""
+
+
 @click.group(
     cls=Program,
     help=HELP,
@@ -81,7 +84,6 @@ main.add_command(critical_point)
 main.add_command(convert)
 main.add_command(export)
 main.add_command(info)
-main.add_command(reproduce)
 main.add_command(plot)
 main.add_command(rank)
 main.add_command(check_design)
