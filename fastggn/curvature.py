@@ -9,7 +9,7 @@ from scipy.sparse.linalg import LinearOperator
 from fastggn.jacobian import sum_of_lanes
 from fastggn.kernels import expansion, hessian, panels
 from fastggn.linearisation import Linearisation, Objective
-from fastggn.parallel.threads import pooled
+from fastggn.parallel.threads import pooled, workers_for
 from fastggn.tiling import HessianTiling
 from fastggn.workspace import Block, lane_count
 
@@ -88,14 +88,17 @@ def dense_hessian(objective: Objective, lin: Linearisation) -> FloatArray:
     tiling = HessianTiling(plan.net, plan.n_chunks)
     terms = objective.terms
     lanes = np.zeros((tiling.n_lanes, tiling.size))
+    operations = 2.0 * plan.n_samples * tiling.size
     for block in lin.rows.blocks():
         errors, hessians = terms.gradient(block), terms.hessian(block)
-        _add_panels(block, tiling, errors, hessians, lanes)
+        with workers_for(operations):
+            _add_panels(block, tiling, errors, hessians, lanes)
     lanes = lin.comm.sum_partials(lanes)
     out = np.zeros((plan.n_params, plan.n_params))
-    expansion.expand(lin.theta, plan.layers, tiling.tiles, lanes, 1.0, out)
-    expansion.add_mixed(plan.layers, tiling.tiles, lanes, out)
-    expansion.mirror(out)
+    with workers_for(operations):
+        expansion.expand(lin.theta, plan.layers, tiling.tiles, lanes, 1.0, out)
+        expansion.add_mixed(plan.layers, tiling.tiles, lanes, out)
+        expansion.mirror(out)
     out.flat[:: plan.n_params + 1] += lin.decay
     return out
 
