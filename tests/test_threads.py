@@ -15,8 +15,8 @@ import pytest
 import threadpoolctl
 
 import fastggn as fg
+from fastggn.cores import FreeCores
 from fastggn.kernels.jit import DISABLED
-from fastggn.parallel import threads as pool
 from fastggn.parallel.threads import (
     max_threads,
     one_pool,
@@ -136,7 +136,7 @@ def test_a_count_that_is_no_integer_raises(n):
 def test_large_work_runs_on_the_free_cores_and_small_work_on_the_calling_thread(monkeypatch):
     n = max_threads()
     for free, large in ((1, 1), (n - 1, n - 1), (n, n), (sys.maxsize, n)):
-        monkeypatch.setattr(pool._free_cores, "count", lambda free=free: free)
+        monkeypatch.setattr(FreeCores, "count", lambda _, free=free: free)
         with fg.threads(n):
             with workers_for(1e12):
                 assert workers() == large
@@ -154,7 +154,7 @@ def test_a_run_whose_free_cores_change_all_the_time_has_the_same_bits(monkeypatc
     digests = set()
     for cycle in ([sys.maxsize], [1], [1, 2, 3, sys.maxsize]):
         counts = itertools.cycle(cycle)
-        monkeypatch.setattr(pool._free_cores, "count", lambda counts=counts: next(counts))
+        monkeypatch.setattr(FreeCores, "count", lambda _, counts=counts: next(counts))
         theta = fg.train(problem, seed=0, max_iter=8, solver="cholesky").theta
         digests.add(hashlib.sha256(theta.tobytes()).hexdigest())
     assert len(digests) == 1
