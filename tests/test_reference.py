@@ -25,7 +25,7 @@ MODULES = [
     "fastggn.apps.sklearn",
     "fastggn.model.interchange",
     "fastggn.network.losses",
-    "fastggn.parallel",
+    "fastggn.runtime.ranks",
     "fastggn.figures.critical",
     "fastggn.figures.curves",
     "fastggn.figures.decisions",
