@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastggn.cores import FreeCores, read_processors
+from fastggn.runtime.cores import FreeCores, read_processors
 
 from bench.cases import ROOT
 

@@ -14,7 +14,7 @@ import fastggn as fg
 
 T, L2 = 150, 0.01
 # Not called in every iteration.
-ONCE = ("together", "memory_share")
+ONCE = ("raise_on_all", "memory_share")
 KINDS = ("even", "uneven", "empty")
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.runtime.comm import SERIAL, as_comm, require_serial
+from fastggn.runtime.comm import SERIAL, require_serial
+from fastggn.runtime.ranks import as_comm
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = ROOT / "tests" / "mpi_worker.py"
@@ -44,7 +45,7 @@ OPERATIONS = (
     "gather",
     "concatenate",
     "unite",
-    "together",
+    "raise_on_all",
     "memory_share",
 )
 

@@ -34,8 +34,9 @@ from fastggn.objective.sample_checks import (
     prepared_targets,
 )
 from fastggn.objective.samples import Samples
-from fastggn.runtime.comm import Comm, as_comm
+from fastggn.runtime.comm import Comm
 from fastggn.runtime.errors import as_float_vector, check_positive, checked_flag, unknown_name
+from fastggn.runtime.ranks import as_comm
 from fastggn.runtime.threads import pooled
 
 FloatArray = NDArray[np.float64]
@@ -126,7 +127,7 @@ class Problem:
         if curvature not in ("psd", "exact"):
             raise unknown_name("curvature", curvature, ("psd", "exact"))
         loss_object = get_loss(loss)
-        with team.together():
+        with team.raise_on_all():
             source = as_source("X", X, net.n_inputs, least=0 if team.size > 1 else 1)
             n_samples = source.shape[0]
             seen = ColumnMoments(n_samples), ColumnMoments(n_samples)

@@ -219,7 +219,7 @@ class Restarts:
         self._results: dict[int, TrainResult] = {}
         if self._path is not None:
             self._file = CheckpointFile(self._path, kind="starts-checkpoint")
-            with self._comm.together():
+            with self._comm.raise_on_all():
                 if self._comm.rank == 0:
                     with self._file.locked():  # and again in `run`
                         self._file.prepare(8 * problem.n_params + 65536, replace=not resume)
@@ -229,7 +229,7 @@ class Restarts:
     ) -> RestartsResult:
         """Make all runs that are not done yet."""
         with contextlib.ExitStack() as held:
-            with self._comm.together():
+            with self._comm.raise_on_all():
                 if self._file is not None and self._comm.rank == 0:
                     held.enter_context(self._file.locked())
             if self._file is not None and self._resume:
@@ -275,7 +275,7 @@ class Restarts:
     def _recall(self, file: CheckpointFile) -> None:
         """Take over the runs that an earlier call has finished."""
         content = None
-        with self._comm.together():
+        with self._comm.raise_on_all():
             if self._comm.rank == 0:
                 content = file.load()
             if content is not None:

@@ -35,7 +35,7 @@ def ended_together(command: Callable[..., int]) -> Callable[..., int]:
         if not options["mpi"]:
             return command(*context, **options)
         with bad_input():
-            from fastggn.runtime.mpi import abort_on_error
+            from fastggn.runtime.ranks import abort_on_error
             from fastggn.runtime.threads import max_threads, threads
 
             comm = team_of(options["mpi"])
@@ -59,8 +59,9 @@ def ended_together(command: Callable[..., int]) -> Callable[..., int]:
 
 def team_of(mpi: bool) -> Comm:
     """Return the ranks that share the samples: with ``--mpi`` those of the job, else one."""
-    from fastggn.runtime.comm import SERIAL, as_comm
+    from fastggn.runtime.comm import SERIAL
     from fastggn.runtime.mpi import world
+    from fastggn.runtime.ranks import as_comm
 
     return as_comm(world()) if mpi else SERIAL
 

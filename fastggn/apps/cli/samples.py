@@ -16,10 +16,11 @@ from fastggn.data.builtin import DATASETS
 from fastggn.data.files import StreamedTable, Table, load_table, stream_table
 from fastggn.data.scaling import Moments, Standardised
 from fastggn.data.sources import as_source, in_parts, is_streamed, row_range
-from fastggn.runtime.comm import SERIAL, Comm, as_comm
+from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import check_finite, unknown_name
 from fastggn.runtime.memory import available_memory
 from fastggn.runtime.mpi import world
+from fastggn.runtime.ranks import as_comm
 
 Array = NDArray[np.float64]
 
@@ -211,7 +212,7 @@ def _moments(columns: Any, comm: Comm) -> Moments:
     """Return mean and deviation of columns in a file, of which each rank has its own rows."""
     first = comm.span(columns.shape[0]).start
     found = Moments(columns.shape[1])
-    with comm.together():
+    with comm.raise_on_all():
         for start, rows in in_parts(as_source("samples", columns, least=0)):
             check_finite("samples", rows, first + start)
             found.add(rows)
