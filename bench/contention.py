@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastggn.runtime.cores import FreeCores, read_processors
 
 from bench.cases import ROOT
+from fastggn.runtime.cores import FreeCores, read_processors
 
 NETWORKS = (
     ((8, 50, 1), 1030),
