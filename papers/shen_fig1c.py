@@ -19,7 +19,7 @@ from fastggn.data.builtin import four_regions
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.threads import threads
-from fastggn.training.step import Counts
+from fastggn.training.step import Work
 from fastggn.training.systems import Systems
 from fastggn.training.train import train
 from papers.quiet import quiet
@@ -149,15 +149,15 @@ def damped_ggn(
     """
     start = time.perf_counter()
     systems = Systems(
-        problem, "cholesky", needs_minimum_norm=False, patience=0, counts=Counts(), mixed=False
+        problem, "cholesky", needs_minimum_norm=False, patience=0, work=Work(), mixed=False
     )
-    point = problem.linearise(theta0)
+    point = problem.at(theta0)
     losses = [float(point.loss)]
     for _ in range(count):
         solution = systems.prepare(point).solve(damping)
         if not solution.ok:
             break
-        point = problem.linearise(point.theta + alpha * solution.step)
+        point = problem.at(point.theta + alpha * solution.step)
         losses.append(float(point.loss))
         if not np.isfinite(losses[-1]):
             break

@@ -24,7 +24,7 @@ from fastggn.objective.layer_blocks import (
     layer_sensitivities,
 )
 from fastggn.objective.penalty import Penalty, weights_of
-from fastggn.objective.point import Linearisation, Objective, unweighted_rows
+from fastggn.objective.point import Objective, Point, unweighted_rows
 from fastggn.objective.sample_checks import (
     check_shared,
     checked_gates,
@@ -289,7 +289,7 @@ class Problem:
     def _theta(self, theta: ArrayLike) -> FloatArray:
         return self.comm.broadcast(as_float_vector("theta", theta, self.n_params))
 
-    def linearise(self, theta: ArrayLike) -> Linearisation:
+    def at(self, theta: ArrayLike) -> Point:
         """Return the objective at theta: loss, gradient and Newton system, each when asked for.
 
         Parameters
@@ -301,7 +301,7 @@ class Problem:
         ValueError
             If theta has a wrong length, or an entry is NaN or infinite.
         """
-        return Linearisation(self._objective, self._theta(theta), self._spaces)
+        return Point(self._objective, self._theta(theta), self._spaces)
 
     def loss(self, theta: ArrayLike) -> float:
         """Return the objective: the weighted mean of the losses, plus l2/2 |theta|^2.
@@ -315,18 +315,18 @@ class Problem:
         float
             inf or nan where the outputs overflow.
         """
-        return self.linearise(theta).loss
+        return self.at(theta).loss
 
     def gradient(self, theta: ArrayLike) -> FloatArray:
         """Return the gradient of the objective, shape (N,) (Shen 2018, Eq. 19, with 1/T)."""
-        return self.linearise(theta).gradient
+        return self.at(theta).gradient
 
     def outputs(self, theta: ArrayLike) -> FloatArray:
         """Return the outputs of the network at all samples, shape (T, n_L)."""
-        return self._outputs(self.linearise(theta))
+        return self._outputs(self.at(theta))
 
     @pooled
-    def _outputs(self, lin: Linearisation) -> FloatArray:
+    def _outputs(self, lin: Point) -> FloatArray:
         return np.concatenate([block.outputs for block in lin.rows.blocks()])
 
     def jacobian(self, theta: ArrayLike) -> KhatriRaoJacobian:
@@ -346,7 +346,7 @@ class Problem:
         Weighted as the objective is; H_E is the curvature chosen for the problem (Shen 2018,
         Eq. 37). Assembled in structured form, without J.
         """
-        out = self.linearise(theta).gram()
+        out = self.at(theta).gram()
         out.flat[:: self.n_params + 1] += self._objective.penalty.each
         return out
 
@@ -356,15 +356,15 @@ class Problem:
 
     def hessian(self, theta: ArrayLike) -> FloatArray:
         """Return the exact Hessian of the objective, shape (N, N) (Shen 2018, Eqs. 26-28)."""
-        return dense_hessian(self._objective, self.linearise(theta))
+        return dense_hessian(self._objective, self.at(theta))
 
     def ggn_operator(self, theta: ArrayLike) -> GGNOperator:
         """Return the GGN as a scipy ``LinearOperator``; nothing N x N is stored."""
-        return GGNOperator(self.linearise(theta))
+        return GGNOperator(self.at(theta))
 
     def hessian_operator(self, theta: ArrayLike) -> HessianOperator:
         """Return the exact Hessian as a scipy ``LinearOperator``; nothing N x N is stored."""
-        return HessianOperator(self._objective, self.linearise(theta))
+        return HessianOperator(self._objective, self.at(theta))
 
     def read_samples(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
         """Return inputs (B, n_0) and gates (B, hidden units), or (0, 0), of samples in a range."""
@@ -387,7 +387,7 @@ class Problem:
             Phi_l of shape (n_l, T), with a last row of ones (the dummy unit) below the output
             layer where the bias is free.
         """
-        return layer_outputs(self.linearise(theta).rows)
+        return layer_outputs(self.at(theta).rows)
 
     @pooled
     def layer_sensitivities(self, theta: ArrayLike) -> list[FloatArray]:
