@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import fastggn as fg
 from bench.core import SMOKE, Absent
+from papers.mnist import read_idx
 
 __all__ = ["ROOT", "Case", "digits", "four_regions", "kin8nm", "mnist", "random_case"]
 
@@ -115,6 +116,6 @@ def kin8nm(size: str, seed: int = 0) -> Case:
 def mnist(part: str) -> tuple[FloatArray, NDArray[np.int64]]:
     """Return the images (T, 784), in 0..1, and labels of "train" or "t10k"."""
     folder = _data_folder("mnist")
-    images = fg.data.read_idx(folder / f"{part}-images-idx3-ubyte.gz")
-    labels = fg.data.read_idx(folder / f"{part}-labels-idx1-ubyte.gz")
+    images = read_idx(folder / f"{part}-images-idx3-ubyte.gz")
+    labels = read_idx(folder / f"{part}-labels-idx1-ubyte.gz")
     return images.reshape(-1, 784) / 255.0, labels.astype(np.int64)

@@ -1,4 +1,4 @@
-"""Settings of the benchmark runs: ``pytest bench -m smoke`` or ``-m full``."""
+"""Settings of the benchmark runs: ``pytest bench -n 0 -m smoke`` or ``-m full``."""
 
 import os
 

@@ -1,23 +1,26 @@
-"""Published figures and tables, computed again; one module an experiment.
+"""Statements of papers, verified and redrawn: code of the repository that no wheel holds.
 
-Each module holds
+The published figures and tables are computed again by one module an experiment.
+
+Each of these holds
 
 - ``DEFAULT`` and ``QUICK``: the configuration as a dict of plain values (``seed`` among them); the
   first runs in minutes, the second in under a minute on two cores;
-- ``run(config, report) -> dict``: the result, of plain values that JSON can hold; ``report(text)``
-  is called now and then with a line on the progress;
+- ``run(config, report) -> dict``: the result, of plain values that JSON can hold; `config` has the
+  keys of ``DEFAULT``, and ``report(text)`` is called now and then with a line on the progress;
 - ``plot(result) -> matplotlib.figure.Figure``: drawn from the result alone;
 - ``summary(result) -> str``: what came out, in a few lines of text.
 
-``fastggn reproduce NAME --out DIR`` runs one and writes ``NAME.json`` and ``NAME.png``.
+``python -m papers NAME --out DIR`` runs one and writes ``NAME.json`` and ``NAME.png``. The other
+modules check single statements: the lemmas on linear networks (`linear_conditions`), the gates of
+Corollary 3.2 (`linear_gates`), the smallest ranks of XOR (`xor_ranks`), the rank over widths and
+samples (`phase`).
 """
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
-
-__all__ = ["NAMES", "load"]
 
 # The name of an experiment and its module.
 NAMES: dict[str, str] = {

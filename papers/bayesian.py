@@ -8,22 +8,22 @@ without any, with that of cross-validation, and of scikit-learn's MLPRegressor (
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from fastggn.analysis.posterior.laplace import laplace
 from fastggn.analysis.posterior.mixture import PosteriorMixture
+from fastggn.figures.style import MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.training.regularisation.evidence import LOG_2PI
 from fastggn.training.regularisation.weight_decay import select_weight_decay
 from fastggn.training.train import train
-from papers.processes import spread
-from papers.quiet import quiet
+from papers.runs import quiet, spread
 from papers.tables import BUILT_IN, Split, find_table, load_split
-
-__all__ = ["DEFAULT", "QUICK", "plot", "run", "summary"]
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,
@@ -77,13 +77,6 @@ def run(
     config: dict[str, Any], report: Callable[[str], None] = lambda text: None
 ) -> dict[str, Any]:
     """Train and test all methods on all splits.
-
-    Parameters
-    ----------
-    config : dict
-        With the keys of `DEFAULT`.
-    report : callable
-        Takes a line on the progress.
 
     Returns
     -------
@@ -196,7 +189,7 @@ def _bayesian(
     """Train with the decay of the evidence; variances come from the Laplace posterior."""
     problem = _problem(data, config)
     best = _most_evident(problem, split, config, how)
-    mean, std = best.posterior(problem).predict(data.X_test)
+    mean, std = laplace(problem, best.theta, best.evidence).predict(data.X_test)
     return {
         **_measures(data, mean[:, 0], std[:, 0] ** 2),
         **best.evidence.to_dict(),
@@ -213,7 +206,7 @@ def _mixture(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
     """Train with a decay for each hidden unit; all starts count alike."""
     problem = _problem(data, config)
     runs = _starts(problem, split, config, regularization="bayesian-units")
-    posterior = PosteriorMixture([run.posterior(problem) for run in runs])
+    posterior = PosteriorMixture([laplace(problem, run.theta, run.evidence) for run in runs])
     mean, _ = posterior.predict(data.X_test)
     density = posterior.log_likelihood(data.X_test, data.y_test)
     return {
@@ -247,8 +240,6 @@ def _validation(data: Split, split: int, config: dict[str, Any]) -> dict[str, An
 
 def _sklearn(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
     """Train an MLPRegressor by L-BFGS; alpha and the noise by cross-validation."""
-    import warnings
-
     regressor, search_class = _peer()
     search = search_class(
         regressor(
@@ -287,10 +278,7 @@ def _peer() -> tuple[Any, Any]:
 def _effective(
     data: Split, split: int, config: dict[str, Any], fraction: float
 ) -> dict[str, float]:
-    """Return gamma with a part of the training samples: the first ones, in the split's order.
-
-    With one decay for all parameters and with one for each hidden unit, as far as asked for.
-    """
+    """Return gamma with a part of the training samples: the first ones, in the split's order."""
     samples = round(fraction * len(data.X))
     problem = _problem(data, config, samples)
     counts: dict[str, Any] = {"samples": samples, "n_params": problem.n_params}
@@ -355,8 +343,6 @@ def _gammas(result: dict[str, Any], name: str, key: str) -> list[str]:
 
 def plot(result: dict[str, Any]) -> Any:
     """Return a figure: a column a set, errors above and log-likelihoods below, a dot a split."""
-    from fastggn.figures.style import MARKERS, new_figure
-
     sets, methods = result["sets"], result["methods"]
     figure, axes = new_figure(2, len(sets), width=4.0, height=3.2)
     rows = (("rmse", "test RMSE"), ("log_likelihood", "test log-likelihood a sample"))

@@ -8,13 +8,17 @@ loss-preserving perturbation of the proof of Theorem 2.3 and one line search lea
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-__all__ = ["DEFAULT", "QUICK", "plot", "run", "summary"]
+from fastggn.analysis import linear
+from fastggn.figures.style import LINES, new_figure
+from fastggn.network.mlp import MLP
+from fastggn.objective.problem import Problem
+from fastggn.training.train import train
+from papers.runs import quiet
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,
@@ -40,22 +44,11 @@ def run(
 ) -> dict[str, Any]:
     """Train from near the saddle by three methods, with and without escape.
 
-    Parameters
-    ----------
-    config : dict
-        As `DEFAULT`.
-    report : callable
-        Is told which start is under way.
-
     Returns
     -------
     dict
         The saddle, the escape, and for each run its curve of losses above the global minimum.
     """
-    from fastggn.analysis import linear
-    from fastggn.network.mlp import MLP
-    from fastggn.objective.problem import Problem
-
     rng = np.random.default_rng(config["seed"])
     widths = tuple(config["widths"])
     X, Y = _data(rng, config, widths)
@@ -108,15 +101,13 @@ def _data(
 
 
 def _train(
-    problem: Any, theta: np.ndarray, method: str, config: dict[str, Any], least: float
+    problem: Problem, theta: np.ndarray, method: str, config: dict[str, Any], least: float
 ) -> dict[str, Any]:
-    from fastggn.training.train import train
-
+    """Return the losses of a run above the least one, and where it ended."""
     options: dict[str, Any] = {"method": method, "max_iter": config["max_iter"][method]}
     if method == "bp":
         options["alpha"] = config["alpha"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a singular system is what this is about
+    with quiet():  # singular systems are the subject here
         result = train(problem, theta, **options)
     losses = [result.initial_loss, *(record.loss for record in result.history)]
     excess = np.array(losses) - least
@@ -134,8 +125,6 @@ def _train(
 
 def plot(result: dict[str, Any]) -> Any:
     """Return a figure: the loss above the global minimum against the iteration, two panels."""
-    from fastggn.figures.style import LINES, new_figure
-
     figure, axes = new_figure(1, 2, width=5.4)
     floor = 1e-12
     longest = max(entry["curve"][-1][0] + 1 for entry in result["runs"])

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.linear.regression import Regression, check_weights
+from fastggn.network.mlp import MLP
+from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_real
-
-__all__ = ["GatedReduction", "gated_reduction"]
 
 FloatArray = NDArray[np.float64]
 
@@ -143,9 +143,6 @@ def _draw(
     rng: np.random.Generator,
 ) -> FloatArray:
     """Return the outputs of all draws, shape (n_draws, T, d_y), from one gated problem."""
-    from fastggn.network.mlp import MLP
-    from fastggn.objective.problem import Problem
-
     T = X.shape[0]
     rows = np.tile(X, (n_draws, 1))
     widths = (X.shape[1], *(w.shape[0] for w in matrices))

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastggn.analysis.relu.arrangement import realisable_patterns
-
-__all__ = ["DEFAULT", "QUICK", "plot", "run", "summary"]
+from fastggn.figures.style import LINES, new_figure
 
 Report = Callable[[str], object]
 
@@ -60,10 +59,29 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any]) -> Any:
-    """Draw the map."""
-    from fastggn.figures.regions import plot_region_map
+    """Draw the plane of a unit's two weights, cut by the samples into regions."""
+    from matplotlib.patches import Wedge
 
-    return plot_region_map(result)
+    figure, axes = new_figure(width=5.2, height=5.0)
+    pair = axes[0, 0]
+    shades = np.linspace(0.95, 0.65, len(result["regions"]))
+    for region, shade in zip(result["regions"], shades, strict=True):
+        low, high = region["from"], region["to"]
+        degrees = np.degrees([low, high])
+        pair.add_patch(Wedge((0.0, 0.0), 3.0, *degrees, color=str(shade), linewidth=0.0))
+        middle = 0.5 * (low + high)
+        pair.text(0.78 * np.cos(middle), 0.78 * np.sin(middle), region["pattern"], ha="center",
+                  va="center", family="monospace", fontsize=11)  # fmt: skip
+    for number, x in enumerate(result["samples"], start=1):
+        along = np.array([-x[1], x[0]]) / np.hypot(*x)
+        pair.plot([-2 * along[0], 2 * along[0]], [-2 * along[1], 2 * along[1]], color="black",
+                  linestyle=LINES[(number - 1) % len(LINES)], linewidth=1.4,
+                  label=f"$w^T x_{number} = 0$, $x_{number}$ = ({x[0]:g}, {x[1]:g})")  # fmt: skip
+    pair.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), xlabel="$w_1$", ylabel="$w_2$", aspect="equal")
+    pair.set_title("Regions of one unit, by active samples")
+    pair.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, fontsize=8,
+                frameon=False)  # fmt: skip
+    return figure
 
 
 def _text(active: Any) -> str:

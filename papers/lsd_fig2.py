@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.analysis.relu.enumeration import enumerate_subglobal_minima
+from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.training.train import train
-
-__all__ = ["DEFAULT", "QUICK", "plot", "run", "summary"]
 
 Report = Callable[[str], object]
 
@@ -67,8 +67,6 @@ def _loss(problem: Problem, w1: float, w2: float) -> float:
 
 def _regions(problem: Problem) -> dict[str, float]:
     """Return the subglobal minima of the two regions and of w = 0."""
-    from fastggn.analysis.relu.enumeration import enumerate_subglobal_minima
-
     X = problem.layer_outputs(np.zeros(2))[0].T
     records = enumerate_subglobal_minima(X, problem.targets, 1)
     return {str(r).split(maxsplit=1)[0]: r.loss for r in records}
@@ -103,7 +101,25 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any]) -> Any:
-    """Draw the contours and cuts across the boundary."""
-    from fastggn.figures.regions import plot_boundary_minimum
-
-    return plot_boundary_minimum(result)
+    """Draw the loss over two weights, and along w_1 through the boundary w_1 = 0."""
+    figure, axes = new_figure(1, 2, width=5.2, height=4.2)
+    left, right = axes[0]
+    w1, w2 = np.array(result["w1"]), np.array(result["w2"])
+    loss = np.array(result["loss"])
+    levels = np.array([0.55, 1.0, 2.0, 3.0, 4.0, 4.5, 4.9, 5.5, 7.0, 10.0, 15.0, 25.0, 40.0])
+    lines = left.contour(w1, w2, loss, levels, colors="0.35", linewidths=0.8)
+    left.clabel(lines, fontsize=7, fmt="%g")
+    left.plot([0, 0], [0, w2[-1]], color="black", linewidth=3.5, label="local minima, loss 5")
+    left.plot([0, 0], [w2[0], 0], color="black", linestyle=":", linewidth=2.0,
+              label="boundary, not minima")  # fmt: skip
+    left.set(xlabel="$w_1$", ylabel="$w_2$", title="$L(w_1, w_2)$ and the boundary $w_1 = 0$")
+    left.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, fontsize=9,
+                frameon=False)  # fmt: skip
+    for k, cut in enumerate(result["cuts"]):
+        right.plot(w1, cut["loss"], color="black", linestyle=LINES[k % len(LINES)],
+                   marker=MARKERS[k % len(MARKERS)], markevery=(3 * k, 16), markersize=4,
+                   markerfacecolor="white", label=f"$w_2 = {cut['w2']:g}$")  # fmt: skip
+    right.axvline(0.0, color="0.6", linewidth=0.8)
+    right.set(xlabel="$w_1$", ylabel="loss", ylim=(3.0, 8.0), title="Loss along $w_1$")
+    right.legend(frameon=False)
+    return figure

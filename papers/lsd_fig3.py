@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastggn.analysis.relu.table import loss_table
-
-__all__ = ["DEFAULT", "QUICK", "plot", "run", "summary"]
+from fastggn.figures.regions import plot_loss_tables
 
 Report = Callable[[str], object]
 
@@ -53,6 +52,4 @@ def summary(result: dict[str, Any]) -> str:
 
 def plot(result: dict[str, Any]) -> Any:
     """Draw one histogram a number of hidden units."""
-    from fastggn.figures.regions import plot_loss_tables
-
     return plot_loss_tables(result["tables"])

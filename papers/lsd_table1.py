@@ -8,13 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.training.result import Record
 from fastggn.training.train import train
 from papers.mnist import find_folder, load_digits
-
-__all__ = ["DEFAULT", "PAPER", "QUICK", "plot", "run", "summary"]
 
 Report = Callable[[str], object]
 
@@ -215,7 +214,32 @@ def summary(result: dict[str, Any]) -> str:
 
 
 def plot(result: dict[str, Any]) -> Any:
-    """Draw accuracy against work for each cell, the paper's figure as a line."""
-    from fastggn.figures.regions import plot_accuracies
-
-    return plot_accuracies(result)
+    """Draw training accuracy against time, one pair of axes a width and kind of network."""
+    cells = result["cells"]
+    kinds = ["random", "rich"]
+    widths = list(dict.fromkeys(cell["k"] for cell in cells))
+    figure, axes = new_figure(len(kinds), len(widths), width=3.6, height=3.0)
+    for cell in cells:
+        pair = axes[kinds.index(cell["kind"]), widths.index(cell["k"])]
+        pair.errorbar(cell["seconds"], cell["mean"], cell["deviation"], color="black",
+                      linestyle=LINES[0], marker=MARKERS[0], markersize=4, capsize=2,
+                      label="Adam, mean and deviation")  # fmt: skip
+        for entry in result["second_order"]:
+            if (entry["kind"], entry["k"]) == (cell["kind"], cell["k"]):
+                points = entry["points"]
+                pair.plot([p["seconds"] for p in points], [p["accuracy"] for p in points],
+                          color="0.35", linestyle=LINES[1], marker=MARKERS[1], markersize=4,
+                          label="Levenberg-Marquardt, batches")  # fmt: skip
+        if cell["paper"]:
+            pair.axhline(cell["paper"][0], color="black", linestyle=LINES[3], label="paper")
+            high = max(cell["paper"][0], max(cell["mean"]))
+            low = min(cell["mean"])
+            pair.set_ylim(low - 0.4 * (high - low) - 0.5, high + 0.15 * (high - low) + 0.1)
+        pair.set_title(f"{cell['kind']}, k = {cell['k']}")
+        pair.set_xlabel("seconds")
+        pair.set_xlim(left=0.0)
+    for row in axes:
+        row[0].set_ylabel("accuracy (%)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3,
+                  frameon=False)  # fmt: skip
+    return figure

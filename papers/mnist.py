@@ -1,18 +1,23 @@
-"""The MNIST digits, from IDX files that the user has."""
+"""The MNIST digits, from the IDX files in which they are published."""
 
 from __future__ import annotations
 
+import gzip
+import math
 import os
+import struct
+import zlib
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from papers.idx import read_idx
-
-__all__ = ["FILES", "find_folder", "load_digits"]
-
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte")
+# The third byte of the header: big-endian types.
+_TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+_GZIP = b"\x1f\x8b"
+_BLOCK = 1 << 24  # bytes
 
 
 def find_folder(folder: str | None = None) -> Path:
@@ -81,3 +86,81 @@ def _path(folder: Path, name: str) -> Path | None:
         if candidate.is_file():
             return candidate
     return None
+
+
+def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read an array from an IDX file, plain or compressed by gzip.
+
+    The header holds two zero bytes, the type, the number of dimensions and each dimension as a
+    big-endian 32-bit integer; the entries follow, the last index fastest (LeCun 1998).
+
+    Parameters
+    ----------
+    path : path
+        Compression is told from the content, not from the name.
+
+    Returns
+    -------
+    ndarray
+        In the machine's byte order, of the shape and type that the header states.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be opened.
+    ValueError
+        If the header is not that of an IDX file, the compressed stream is damaged, or the file
+        holds fewer or more entries than the header states.
+
+    Examples
+    --------
+    >>> import os, struct, tempfile
+    >>> from papers.mnist import read_idx
+    >>> path = os.path.join(tempfile.mkdtemp(), "labels-idx1-ubyte")
+    >>> with open(path, "wb") as file:
+    ...     _ = file.write(struct.pack(">HBBI", 0, 8, 1, 3) + bytes([5, 0, 4]))
+    >>> read_idx(path)
+    array([5, 0, 4], dtype=uint8)
+    """
+    name = Path(path)
+    with open(name, "rb") as raw:
+        packed = raw.read(2) == _GZIP
+        raw.seek(0)
+        if not packed:
+            return _parse(name, raw)
+        with gzip.open(raw) as file:
+            try:
+                return _parse(name, file)  # type: ignore[arg-type]
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                raise ValueError(f"{name}: the gzip stream is damaged: {error}") from error
+
+
+def _parse(name: Path, file: BinaryIO) -> NDArray[Any]:
+    """Return the array, or say what is wrong with the file."""
+    magic = file.read(4)
+    if len(magic) < 4:
+        raise ValueError(f"{name}: not an IDX file: it holds {len(magic)} bytes only")
+    zeros, kind, n_dimensions = struct.unpack(">HBB", magic)
+    if zeros != 0 or kind not in _TYPES or n_dimensions == 0:
+        raise ValueError(
+            f"{name}: not an IDX file: it starts with {magic.hex(' ')}; two zero bytes, a type "
+            f"({', '.join(f'{code:02x}' for code in _TYPES)}) and at least one dimension are due"
+        )
+    header = file.read(4 * n_dimensions)
+    if len(header) < 4 * n_dimensions:
+        raise ValueError(f"{name}: the file ends inside its header of {n_dimensions} dimensions")
+    shape = struct.unpack(f">{n_dimensions}I", header)
+    dtype = np.dtype(_TYPES[kind])
+    due = math.prod(shape) * dtype.itemsize
+    # In blocks: a damaged header may announce more than the memory holds.
+    data = bytearray()
+    while len(data) <= due and (block := file.read(min(_BLOCK, due + 1 - len(data)))):
+        data += block
+    if len(data) != due:
+        more = "more than the" if len(data) > due else f"{len(data)} of the"
+        size = " x ".join(map(str, shape))
+        raise ValueError(
+            f"{name}: holds {more} {due} bytes that its header announces ({size} of "
+            f"{dtype.newbyteorder('=').name})"
+        )
+    return np.frombuffer(data, dtype).reshape(shape).astype(dtype.newbyteorder("="))

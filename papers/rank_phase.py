@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["DEFAULT", "QUICK", "plot", "run", "summary"]
+from fastggn.runtime.threads import max_threads
+from papers.phase import RankPhase, plot_phase, rank_phase
 
 # One panel each: activation, scale of the normal weights, and the title.
 _PANELS = [
@@ -39,21 +40,11 @@ QUICK: dict[str, Any] = {
 def run(config: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]:
     """Compute the ranks, panel by panel.
 
-    Parameters
-    ----------
-    config : dict
-        As `DEFAULT`.
-    report : callable
-        Called with lines on the progress.
-
     Returns
     -------
     dict
         ``config`` and ``panels``, the `RankPhase.to_dict` of each.
     """
-    from fastggn.runtime.threads import max_threads
-    from papers.phase import rank_phase
-
     jobs = config["n_jobs"] or max_threads()
     panels = []
     for panel in config["panels"]:
@@ -77,8 +68,6 @@ def run(config: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]
 
 
 def _phases(result: dict[str, Any]) -> list[Any]:
-    from papers.phase import RankPhase
-
     return [
         RankPhase(
             sizes=tuple(panel["sizes"]),
@@ -95,8 +84,6 @@ def _phases(result: dict[str, Any]) -> list[Any]:
 
 def plot(result: dict[str, Any]) -> Any:
     """Return the figure: one phase diagram a panel."""
-    from papers.figures.phase import plot_phase
-
     return plot_phase(_phases(result), [panel["title"] for panel in result["panels"]])
 
 

@@ -14,13 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.builtin import four_regions
+from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.threads import threads
 from fastggn.training.train import train
-from papers.quiet import quiet
-
-__all__ = ["DEFAULT", "QUICK", "fitted_order", "iterates", "plot", "run", "summary"]
+from papers.runs import quiet
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,
@@ -42,13 +41,6 @@ ABOVE_FLOOR = 100.0
 
 def run(config: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]:
     """Return distances, losses and orders of all starts.
-
-    Parameters
-    ----------
-    config : dict
-        With the keys of `DEFAULT`.
-    report : callable
-        Takes a line on the progress.
 
     Returns
     -------
@@ -196,13 +188,43 @@ def _first_at_floor(one: dict[str, Any]) -> int:
 
 def plot(result: dict[str, Any]) -> Any:
     """Return the distances against the iteration, and each error against the one before."""
-    from papers.figures.convergence import convergence
-
+    figure, axes = new_figure(1, 2, width=5.4, height=4.2)
+    left, right = axes[0]
     runs = [r for r in result["runs"] if r["converged"]]
-    return convergence(
-        [r["distances"] for r in runs],
-        [r["floor"] for r in runs],
-        least=[ABOVE_FLOOR * r["floor"] for r in runs],
-        title=f"{result['network']}, undamped GGN: {len(runs)} of {len(result['runs'])} starts",
-        order=result["order"],
+    for number, one in enumerate(runs):
+        e = np.asarray(one["distances"], dtype=np.float64)
+        e = e[: int(np.argmax(e <= one["floor"])) + 1]
+        style = {
+            "linestyle": LINES[number % len(LINES)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "color": str(0.1 + 0.5 * number / len(runs)),
+            "markersize": 3.5,
+            "linewidth": 1.0,
+        }
+        left.semilogy(np.arange(e.size), e, **style)
+        above = e[1:] > ABOVE_FLOOR * one["floor"]
+        right.loglog(e[:-1][above], e[1:][above], **{**style, "linestyle": "none"})
+    left.set_xlabel("iteration k")
+    left.set_ylabel(r"distance to the limit $|\theta_k - \theta_*|$")
+    left.set_title(
+        f"{result['network']}, undamped GGN: {len(runs)} of {len(result['runs'])} starts",
+        fontsize=10,
     )
+    if runs:
+        _reference(right, 2, "slope 2 (quadratic)", LINES[0])
+        _reference(right, 1, "slope 1 (linear)", LINES[1])
+        right.legend(fontsize=8)
+    right.set_xlabel(r"$|\theta_k - \theta_*|$")
+    right.set_ylabel(r"$|\theta_{k+1} - \theta_*|$")
+    order = result["order"]
+    right.set_title("" if order is None else f"Fitted order {order:.2f}", fontsize=10)
+    return figure
+
+
+def _reference(axes: Any, slope: int, label: str, line: str) -> None:
+    """Draw y = x^slope within the present limits of the axes."""
+    (low, high), limits = axes.get_xlim(), axes.get_ylim()
+    x = np.array([low, high])
+    axes.loglog(x, x**slope, line, color="tab:red", linewidth=1.4, label=label)
+    axes.set_xlim(low, high)
+    axes.set_ylim(limits)

@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.builtin import four_regions
+from fastggn.figures.style import new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.training.train import train
-from papers.processes import spread
-from papers.quiet import quiet
-
-__all__ = ["DEFAULT", "QUICK", "plot", "run", "summary"]
+from papers.runs import quiet, spread
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,
@@ -42,17 +40,12 @@ QUICK = {**DEFAULT, "inits": [["normal", 1.0], ["glorot", 1.0]], "starts": 10}
 FIT = 1e-20
 # Far from a fit: the run is stuck, or has run away.
 STUCK = 1e-6
+# A loss of exactly zero, and losses of runs that left every scale, are drawn at these ends.
+LOWEST, HIGHEST = 1e-33, 1e6
 
 
 def run(config: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]:
     """Return the final losses and the diagnostics of every activation and initialisation.
-
-    Parameters
-    ----------
-    config : dict
-        With the keys of `DEFAULT`.
-    report : callable
-        Takes a line on the progress.
 
     Returns
     -------
@@ -168,17 +161,44 @@ def _finite(values: list[float | None]) -> NDArray[np.float64]:
 
 
 def plot(result: dict[str, Any]) -> Any:
-    """Return box plots of the final losses, one panel an initialisation."""
-    from papers.figures.boxes import loss_boxes
+    """Return box plots of the final losses on one logarithmic scale, a panel an initialisation.
 
-    panels = {}
-    for init in result["inits"]:
-        cells = [c for c in result["cells"] if c["init"] == init]
-        panels[f"initial weights: {init}"] = {
-            c["activation"].replace("_", "\n"): (
-                _finite(c["losses"]).tolist(),
-                f"{100 * c['fit'] / c['starts']:.0f} %",
-            )
-            for c in cells
-        }
-    return loss_boxes(panels, threshold=FIT, note="fit")
+    Boxes hold the middle half of the losses, whiskers the middle nine tenths; every loss is a dot.
+    """
+    columns = len(result["inits"]) if len(result["inits"]) <= 3 else 2
+    figure, axes = new_figure(-(-len(result["inits"]) // columns), columns, width=5.0, height=3.7)
+    for spare in axes.flat[len(result["inits"]) :]:
+        spare.remove()
+    rng = np.random.default_rng(0)  # scatters the dots sideways
+    for pair, init in zip(axes.flat, result["inits"], strict=False):
+        _boxes(pair, [c for c in result["cells"] if c["init"] == init], rng)
+        pair.set_title(f"initial weights: {init}", fontsize=10)
+    for pair in axes[:, 0]:
+        pair.set_ylabel("final loss")
+    return figure
+
+
+def _boxes(axes: Any, cells: list[dict[str, Any]], rng: np.random.Generator) -> None:
+    """Draw a box a cell, and its share of exact fits above."""
+    samples = [np.log10(np.clip(_finite(c["losses"]), LOWEST, HIGHEST)) for c in cells]
+    # The scale is made of logarithms here: matplotlib's own draws no box of equal values well.
+    axes.boxplot(
+        samples,
+        whis=(5, 95),
+        showfliers=False,
+        widths=0.45,
+        medianprops={"color": "tab:red", "linewidth": 2.0},
+    )
+    top = np.log10(HIGHEST)
+    for place, (sample, cell) in enumerate(zip(samples, cells, strict=True), start=1):
+        x = place + rng.uniform(-0.18, 0.18, sample.size)
+        axes.plot(x, sample, ".", color="0.45", markersize=3, alpha=0.6, zorder=0)
+        share = f"{100 * cell['fit'] / cell['starts']:.0f} %"
+        axes.text(place, top + 3.2, share, ha="center", fontsize=9)
+    axes.text(0.45, top + 3.2, "fit:", ha="right", fontsize=9)
+    axes.axhline(np.log10(FIT), color="0.3", linestyle="--", linewidth=1.0)
+    names = [c["activation"].replace("_", "\n") for c in cells]
+    axes.set_xticks(range(1, len(cells) + 1), names, fontsize=9)
+    axes.set_ylim(np.log10(LOWEST) - 1.0, top + 6.0)
+    ticks = np.arange(-30, top + 1, 6)
+    axes.set_yticks(ticks, [rf"$10^{{{tick:.0f}}}$" for tick in ticks])

@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.builtin import four_regions
+from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.threads import threads
 from fastggn.training.step import Work
 from fastggn.training.systems import Systems
 from fastggn.training.train import train
-from papers.quiet import quiet
-
-__all__ = ["DEFAULT", "QUICK", "damped_ggn", "plot", "run", "summary"]
+from papers.runs import quiet
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,
@@ -52,13 +51,6 @@ UNLIMITED = 10**7
 
 def run(config: dict[str, Any], report: Callable[[str], None]) -> dict[str, Any]:
     """Return the three loss curves of one start, and the figures of every start.
-
-    Parameters
-    ----------
-    config : dict
-        With the keys of `DEFAULT`.
-    report : callable
-        Takes a line on the progress.
 
     Returns
     -------
@@ -243,12 +235,29 @@ def _time_ratio(result: dict[str, Any], method: str) -> float:
 
 def plot(result: dict[str, Any]) -> Any:
     """Return the losses by iteration, and by time with gradient descent to its end."""
-    from papers.figures.convergence import race
-
     labels = {
         "ggn": f"GGN, minimum norm, alpha {result['alpha']:g}",
         "damped": f"GGN, damping {result['damping']:g}, alpha {result['alpha']:g}",
         "bp": f"gradient descent, alpha {result['bp_alpha']:g} on the mean",
     }
+    figure, axes = new_figure(1, 2, width=5.4, height=4.2)
+    left, right = axes[0]
+    colours = ("black", "tab:red", "tab:blue")
+    for number, (key, label) in enumerate(labels.items()):
+        curve = result["curves"][key]
+        style = {"color": colours[number], "linestyle": LINES[number]}
+        beginning = np.asarray(curve["beginning"], dtype=np.float64)
+        mark = {"marker": MARKERS[number], "markevery": 0.1, "markersize": 4}
+        left.semilogy(np.arange(beginning.size), beginning, label=label, **style, **mark)
+        seconds = np.asarray(curve["seconds"])
+        low, high = np.asarray(curve["lowest"]), np.asarray(curve["highest"])
+        right.semilogy(seconds, np.sqrt(low * high), **style, **mark)
+        right.fill_between(seconds, low, high, color=style["color"], alpha=0.3, linewidth=0.0)
+    left.set_xlabel("iteration")
+    left.set_ylabel("loss")
     title = f"{result['network']}, {result['n_samples']} samples, start {result['shown']}"
-    return race({labels[key]: result["curves"][key] for key in labels}, title=title)
+    left.set_title(title, fontsize=10)
+    left.legend(fontsize=8)
+    right.set_xlabel("seconds")
+    right.set_title("By time; bands: range of the losses of neighbouring iterations", fontsize=10)
+    return figure

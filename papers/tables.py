@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from fastggn.data.builtin import friedman1
 
-__all__ = ["BUILT_IN", "Split", "find_table", "load_split"]
-
 FloatArray = NDArray[np.float64]
 BUILT_IN = ("friedman1",)
 

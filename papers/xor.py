@@ -7,7 +7,6 @@ training, and least squares on gradient = 0, which finds saddles as readily as m
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,13 +16,12 @@ from fastggn.analysis.critical.classify import critical_point
 from fastggn.analysis.critical.polishing import polish
 from fastggn.analysis.critical.report import CriticalPointReport
 from fastggn.data.builtin import xor
+from fastggn.figures.style import new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
-from fastggn.runtime.errors import FastGGNWarning
 from fastggn.training.train import train
+from papers.runs import quiet
 from papers.xor_ranks import smallest_xor_ranks
-
-__all__ = ["DEFAULT", "QUICK", "plot", "run", "summary"]
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,
@@ -137,9 +135,7 @@ def _stationary_point(
 ) -> CriticalPointReport:
     """Return the end of one search, polished and classified."""
     if search == "training":
-        with warnings.catch_warnings():
-            # Runs towards infinity are what is counted here.
-            warnings.simplefilter("ignore", FastGGNWarning)
+        with quiet():  # runs towards infinity are counted here
             start = train(problem, start, max_iter=max_iter).theta
     return critical_point(problem, polish(problem, start).theta)
 
@@ -186,8 +182,6 @@ def _count(counts: dict[str, int], name: str) -> None:
 
 def plot(result: dict[str, Any]) -> Any:
     """Draw the losses of the points found, a row a network, a marker a label."""
-    from fastggn.figures.style import new_figure
-
     outputs = result["config"]["output"]
     figure, axes = new_figure(1, len(outputs), width=6.0, height=4.6)
     seen: dict[str, Any] = {}

@@ -13,8 +13,6 @@ from fastggn.data.builtin import xor
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 
-__all__ = ["XorRank", "smallest_xor_ranks"]
-
 FloatArray = NDArray[np.float64]
 
 # Said of F(2,2,1) and F(2,3,1) without a hypothesis beyond Principles 1, 3 and 4.
@@ -108,11 +106,9 @@ def smallest_xor_ranks(n_hidden: int, activation: str = "sigmoid") -> tuple[XorR
 
 
 def _plane(n_hidden: int, activation: str) -> FloatArray:
-    """Return W_1 of full rank (n_1, 3) whose units lie in the plane of 1 and one g.
-
-    sigma(z_k) = 1/2 + b_k g with g odd under the reversal of the four inputs: so is the logit,
-    which makes z_k affine in the inputs. For tanh the pre-activations are half as large.
-    """
+    """Return W_1 of full rank (n_1, 3) whose units lie in the plane of 1 and one g."""
+    # sigma(z_k) = 1/2 + b_k g with g odd under the reversal of the four inputs: so is the logit,
+    # which makes z_k affine in the inputs. For tanh the pre-activations are half as large.
     g = np.array([-0.5, -0.15, 0.15, 0.5])
     rows = [[0.0, 0.0, 0.7]]  # a constant unit
     for b in (0.6, 0.95):

@@ -13,6 +13,7 @@ from typing import Any
 
 import naive
 import numpy as np
+import pytest
 
 CHUNK = 8
 SAMPLES = (1, 2, 7, 8, 9, 31)
@@ -361,3 +362,11 @@ def tiny_cases() -> tuple[Case, ...]:
                 break
         out.append(case)
     return tuple(out)
+
+
+def each_case(cases: Any) -> Any:
+    """Run a test on each case; one worker has all tests of a case and its reference."""
+    group = pytest.mark.xdist_group
+    return pytest.mark.parametrize(
+        "case", [pytest.param(case, id=case.id, marks=group(case.id)) for case in cases]
+    )

@@ -1,18 +1,108 @@
 """Settings of the whole test run, and the data that several modules use."""
 
+import contextlib
+import fcntl
+import gc
 import os
+import zlib
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-import fastggn as fg
-
-# JAX reads these once, when it is first imported.
+# Numba and JAX read these once, when they are first imported. The pool has four threads, so that
+# tests of several threads run on any machine; all other tests see one (`one_thread`).
+os.environ.setdefault("NUMBA_NUM_THREADS", "4")
 os.environ.setdefault("JAX_ENABLE_X64", "1")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import fastggn as fg  # noqa: E402
+from fastggn.runtime.cores import available_cores  # noqa: E402
+
 ROOT = Path(__file__).resolve().parent.parent
+TIERS = {"process", "slow", "weekly"}
+# Seconds that a test of the default tier may take.
+LIMIT = 5.0
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Start as many workers as a container's quota or a batch job allows."""
+    return available_cores()
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput") and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
+        config.pluginmanager.register(KernelLocks())
+
+
+def pytest_collection_finish(session):
+    # Modules stay: the garbage collector need not look at their objects hundreds of times.
+    gc.freeze()
+
+
+class KernelLocks:
+    """Lets one worker compile a kernel; the others that need it wait, and load it from the disk."""
+
+    def __init__(self):
+        from fastggn.kernels import cache
+
+        folder = cache.folders()[1][0]
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = (folder / "tests.lock").open("w")
+        kernels = cache.KernelCache
+        self.load, self.save = kernels.load_overload, kernels.save_overload
+        kernels.load_overload = lambda *arguments: self.load_or_lock(*arguments)
+        kernels.save_overload = lambda *arguments: self.save_and_unlock(*arguments)
+
+    def lock(self, how, kernel, signature, codegen):
+        """One byte of the file stands for the kernel."""
+        byte = zlib.crc32(kernel._file_name(signature, codegen).encode())
+        with contextlib.suppress(OSError):  # two that wait for each other: both compile
+            fcntl.lockf(self.file, how, 1, byte)
+
+    def load_or_lock(self, kernel, signature, context):
+        found = self.load(kernel, signature, context)
+        if found is None:
+            self.lock(fcntl.LOCK_EX, kernel, signature, context.codegen())
+            found = self.load(kernel, signature, context)
+            if found is not None:
+                self.lock(fcntl.LOCK_UN, kernel, signature, context.codegen())
+        return found
+
+    def save_and_unlock(self, kernel, signature, data):
+        try:
+            self.save(kernel, signature, data)
+        finally:
+            self.lock(fcntl.LOCK_UN, kernel, signature, data.codegen)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self):
+        """What could not be compiled blocks nobody."""
+        fcntl.lockf(self.file, fcntl.LOCK_UN)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """List the tests of the default tier that take too long."""
+    seconds = defaultdict(float)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if hasattr(report, "duration") and not TIERS & set(report.keywords):
+                seconds[report.nodeid] += report.duration
+    late = sorted((s, name) for name, s in seconds.items() if s > LIMIT)
+    if late:
+        title = f"default tier: {len(late)} tests took more than {LIMIT:g} s"
+        terminalreporter.section(title)
+        for s, name in reversed(late):
+            terminalreporter.line(f"{s:6.1f} s  {name}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Mask Numba's threads to one: the cores belong to the other workers of the run."""
+    import numba
+
+    numba.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

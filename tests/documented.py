@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("", "how-to", "experiments", "hpc", "decisions")
@@ -13,6 +14,10 @@ PAGES = [
     ROOT / "README.md",
     *(page for folder in FOLDERS for page in sorted((ROOT / "docs" / folder).glob("*.md"))),
 ]
+# A newcomer's way: tests/test_newcomer.py runs all their commands, with their own iterations.
+FOLLOWED = (ROOT / "README.md", ROOT / "docs" / "how-to" / "train-on-a-csv.md")
+# Pages of many pictures, in the tier slow.
+PICTURES = (ROOT / "docs" / "plots.md", ROOT / "docs" / "how-to" / "plot.md")
 SHELL = {"", "bash", "sh", "console", "text"}
 
 # All other commands of fastggn are run, the training ones with two iterations. These are not: their
@@ -20,7 +25,6 @@ SHELL = {"", "bash", "sh", "console", "text"}
 NOT_RUN = {
     "srun": "needs a SLURM cluster; tests/test_jobs.py runs the same lines without srun",
     "mpiexec": "several ranks: tests/test_mpi.py starts real ones",
-    "reproduce": "up to a minute each: tests/test_reproduce.py runs the quick version of all",
     "warmup": "compiles in a process of its own: tests/test_kernel_cache.py runs it",
 }
 
@@ -30,6 +34,8 @@ ELSEWHERE = {
     "python -m pip": "set-up, done by .ci/run",
     "pip install": "set-up, done by .ci/run",
     "python -m sphinx": "run by .ci/run",
+    "python -m papers": "up to a minute each: tests/test_reproduce.py parses these lines and runs "
+    "the quick version of all",
     "python -m bench": "ten minutes; .ci/run runs the smoke size of all rows",
     "python -m bench.mpi": "minutes; tests/test_mpi.py covers what it calls",
     "python -m pytest": "run by .ci/run",
@@ -57,6 +63,15 @@ class Command:
 
     def __str__(self):
         return " ".join((*self.launcher, *self.words))
+
+
+def each_page(pages, name):
+    """Run a test on each page; those of many pictures in the tier slow."""
+    slow = pytest.mark.slow
+    return pytest.mark.parametrize(
+        "page",
+        [pytest.param(p, id=name(p), marks=[slow] if p in PICTURES else []) for p in pages],
+    )
 
 
 def fenced(text):

@@ -14,7 +14,7 @@ import fastggn as fg
 
 T, L2 = 150, 0.01
 # Not called in every iteration.
-ONCE = ("together", "memory_share")
+ONCE = ("raise_on_all", "memory_share")
 KINDS = ("even", "uneven", "empty")
 
 
@@ -150,7 +150,10 @@ def training(comm, X, Y):
             "repeated": bool(np.array_equal(many.theta, again.theta)),
         }
         if many.evidence is not None:
-            deviations = one.posterior(plain).predict(X)[1], many.posterior(shared).predict(X)[1]
+            deviations = (
+                fg.laplace(plain, one.theta, one.evidence).predict(X)[1],
+                fg.laplace(shared, many.theta, many.evidence).predict(X)[1],
+            )
             out[name]["evidence"] = max(
                 relative(many.evidence.log_evidence, one.evidence.log_evidence),
                 relative(deviations[1], deviations[0]),
@@ -206,7 +209,7 @@ def decisions(comm, X, Y):
 
 def advice(comm, X, Y):
     """Scales and units of all ranks' samples are those of one process that holds them."""
-    from fastggn.training.glance import column_scales, unit_outputs
+    from fastggn.training.advice import column_scales, unit_outputs
 
     net = fg.MLP((3, 6, 2))
     theta, out = net.init(seed=0), {}

@@ -291,6 +291,7 @@ print(sum(driver.stats.cache_hits.values()), sum(driver.stats.cache_misses.value
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(DISABLED, reason="nothing is compiled with NUMBA_DISABLE_JIT=1")
 def test_custom_from_a_cached_parallel_driver(tmp_path):
     """The second process takes the driver from the cache, though the function is another one."""

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.training import glance
+from fastggn.objective import column_moments
+from fastggn.training import advice
 from fastggn.training.advice import scaling_advice, unit_advice
 
 rng = np.random.default_rng(0)
@@ -109,7 +110,7 @@ def test_rows_in_files_are_seen_in_the_pass_that_checks_them(tmp_path, monkeypat
 
 def test_some_of_many_samples_are_enough(tmp_path, monkeypatch):
     """Every k-th row, the same ones from memory and from parts of a file."""
-    monkeypatch.setattr(glance, "ENOUGH", 20)
+    monkeypatch.setattr(column_moments, "ENOUGH", 20)
     monkeypatch.setattr("fastggn.data.sources.BYTES_PER_READ", 8 * 3 * 7)
     columns = rng.standard_normal((205, 3))
     np.save(tmp_path / "X.npy", columns)
@@ -117,7 +118,7 @@ def test_some_of_many_samples_are_enough(tmp_path, monkeypatch):
     here = fg.Problem(NET, columns, targets)
     there = fg.Problem(NET, fg.data.open_npy(tmp_path / "X.npy"), targets)
     for problem in (here, there):
-        inputs, outputs = glance.column_scales(problem)
+        inputs, outputs = advice.column_scales(problem)
         assert inputs.count == outputs.count == 21
         np.testing.assert_allclose(inputs.mean, columns[::10].mean(axis=0), rtol=1e-12)
         np.testing.assert_allclose(inputs.deviation, columns[::10].std(axis=0), rtol=1e-12)
@@ -222,16 +223,16 @@ def test_runs_that_need_no_advice():
 
 def test_some_samples_of_a_file(tmp_path, monkeypatch):
     """Runs of neighbours, evenly spread, each row once."""
-    monkeypatch.setattr(glance, "ENOUGH", 200)
+    monkeypatch.setattr(column_moments, "ENOUGH", 200)
     columns = rng.standard_normal((5000, 3))
     np.save(tmp_path / "X.npy", columns)
     net = fg.MLP((3, 8, 1))
     theta = net.init(0)
     for samples in (columns, fg.data.open_npy(tmp_path / "X.npy")):
         problem = fg.Problem(net, samples, columns[:, :1])
-        rows = glance._some_rows(problem, 5000)
+        rows = advice._some_rows(problem, 5000)
         assert np.unique(rows).size == rows.size and rows.min() == 0 and rows.max() >= 4970
-        (units,) = glance.unit_outputs(problem, theta, [(-0.5, 0.5)])
+        (units,) = advice.unit_outputs(problem, theta, [(-0.5, 0.5)])
         W = net.unpack(theta)[0]
         phi = np.tanh(columns[rows] @ W[:, :3].T + W[:, 3])
         assert units.count == rows.size >= 190

@@ -1,72 +1,69 @@
 """The layers of the package: imports go down, edges stay edges, modules stay small."""
 
 import ast
+import functools
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("architecture")  # one parse
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "fastggn"
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
-# From the ground up; a module may import from lower layers, and from its own part of the package.
-LAYERS = (
-    {"buffers", "cgroups", "cores", "errors", "progress", "signals"},
-    {"kernels", "parallel", "data"},
-    {"activations", "losses", "initialisation"},
-    {"checkpoints", "conversions", "tiling", "workspace", "network"},
-    {
-        "jacobian",
-        "curvature",
-        "fingerprint",
-        "glance",
-        "layer_blocks",
-        "linearisation",
-        "loss_terms",
-        "penalty",
-        "problem",
-        "sample_checks",
-        "samples",
-    },
-    {"solvers"},
-    {"training", "analysis", "bayesian"},
-    {"model_io", "plotting", "estimators", "interchange"},
-    {"experiments", "reporting"},
-    {"cli"},
-    {"__main__"},
+# From the ground up: a room imports only rooms named before it, and itself.
+ROOMS = (
+    "runtime",
+    "figures",
+    "kernels",
+    "data",
+    "network",
+    "objective",
+    "solvers",
+    "training",
+    "analysis",
+    "model",
+    "apps",
+    "__main__",
 )
-LEVEL = {part: level for level, parts in enumerate(LAYERS) for part in parts}
+LEVEL = {room: level for level, room in enumerate(ROOMS)}
+MOST_LINES = 36_500  # of the package
 KERNEL_IMPORTS = {"numpy", "numba", "llvmlite", "scipy"} | set(sys.stdlib_module_names)
-KERNEL_GROUND = ("fastggn.kernels", "fastggn.runtime.signals")
-# Who may import what is heavy, optional, or for people only.
+KERNEL_GROUND = ("fastggn.kernels", "fastggn.runtime")
+# The rooms that may import a package that is heavy, optional, or for people only.
 RESERVED = {
-    "click": {"cli"},
-    "rich": {"cli", "progress"},
-    "matplotlib": {"plotting", "experiments"},
-    "sklearn": {"estimators", "experiments", "interchange"},
-    "torch": {"interchange"},
-    "onnx": {"interchange"},
-    "onnxruntime": {"interchange"},
+    "click": {"apps"},
+    "rich": {"apps", "training"},
+    "matplotlib": {"figures"},
+    "sklearn": {"apps", "model"},
+    "torch": {"model"},
+    "onnx": {"model"},
+    "onnxruntime": {"model"},
     "h5py": {"data"},
     "zarr": {"data"},
-    "mpi4py": {"parallel"},
+    "mpi4py": {"runtime"},
 }
+ESTIMATORS = "fastggn.apps.sklearn"
 
 
-# Methods that reach up to an edge, imported when they are called: the .plot() of a report, and
-# MLP.from_torch and its like. Nothing else may.
-REACHING_UP = {
-    ("analysis", "plotting"),
-    ("bayesian", "plotting"),
-    ("training", "plotting"),
-    ("conversions", "interchange"),
-}
+@dataclass(frozen=True)
+class Module:
+    """A file of the package, parsed once.
 
+    `imports` holds all imports, those in functions and those for types included; `top` holds the
+    imports that a program runs when it imports the module.
+    """
 
-def modules():
-    return sorted(PACKAGE.rglob("*.py"))
+    name: str
+    room: str
+    source: str
+    nodes: tuple
+    imports: tuple
+    top: tuple
 
 
 def name_of(path):
@@ -74,37 +71,30 @@ def name_of(path):
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def part_of(module):
+def room_of(module):
     pieces = module.split(".")
     return pieces[1] if len(pieces) > 1 else ""
 
 
-def typing_only(tree):
+def typing_only(nodes):
     """Return the nodes under `if TYPE_CHECKING:`, which no program ever runs."""
-    hidden = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
-            for child in node.body:
-                hidden.update(ast.walk(child))
-    return hidden
-
-
-def imports(path, *, top_level=False):
-    """Yield the full names that a module imports, relative ones resolved."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    hidden = typing_only(tree)
-    inner = {
-        node
-        for function in ast.walk(tree)
-        if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
-        for node in ast.walk(function)
+    return {
+        inner
+        for node in nodes
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+        for child in node.body
+        for inner in ast.walk(child)
     }
-    package = name_of(path).split(".")
-    if path.name != "__init__.py":
-        package = package[:-1]
-    for node in ast.walk(tree):
-        if node in hidden or (top_level and node in inner):
-            continue
+
+
+def inside_functions(nodes):
+    functions = [n for n in nodes if isinstance(n, FUNCTIONS)]
+    return {inner for function in functions for inner in ast.walk(function)}
+
+
+def imported(nodes, package):
+    """Yield the full names that a module imports, relative ones resolved."""
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "require":
@@ -117,35 +107,50 @@ def imports(path, *, top_level=False):
                 yield full if is_module(full) else origin
 
 
+@functools.cache
 def is_module(name):
     path = ROOT.joinpath(*name.split("."))
     return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_imports_go_down(path):
-    name = name_of(path)
-    part = part_of(name)
-    if part == "":  # the public names, imported when they are used
-        assert [n for n in imports(path, top_level=True) if n.startswith("fastggn")] == []
-        return
-    assert part in LEVEL, f"{part} stands in no layer"
-    for imported in imports(path):
-        if imported.split(".")[0] != "fastggn" or imported == "fastggn":  # its version
+def parse(path):
+    source, name = path.read_text(encoding="utf-8"), name_of(path)
+    nodes = tuple(ast.walk(ast.parse(source)))
+    package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+    skipped = typing_only(nodes) | inside_functions(nodes)
+    top = [node for node in nodes if node not in skipped]
+    found = (tuple(imported(part, package)) for part in (nodes, top))
+    return Module(name, room_of(name), source, nodes, *found)
+
+
+@functools.cache
+def modules():
+    return [parse(path) for path in sorted(PACKAGE.rglob("*.py"))]
+
+
+def test_the_root_holds_the_rooms():
+    rooms = {path.name for path in PACKAGE.iterdir() if any(path.glob("*.py"))}
+    assert rooms == set(ROOMS) - {"__main__"}
+    files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
+    assert files == {"__init__.py", "__init__.pyi", "__main__.py", "py.typed"}
+
+
+def test_imports_go_down():
+    wrong = []
+    for module in modules():
+        inside = {n for n in module.imports if n.split(".")[0] == "fastggn"}
+        if module.room == "":  # the public names are imported when they are used
+            wrong += [f"{module.name} imports {n}" for n in inside if room_of(n) != "runtime"]
             continue
-        target = part_of(imported)
-        lower = LEVEL[target] < LEVEL[part]
-        beside = LEVEL[target] == LEVEL[part] and not {"kernels", "data"} & {part}
-        if (part, target) in REACHING_UP:
-            lower = imported not in imports(path, top_level=True)
-        assert lower or beside or target == part, f"{name} imports {imported}: that is upwards"
+        for name in inside:
+            there = LEVEL.get(room_of(name), len(ROOMS))  # the root stands above all
+            if there > LEVEL[module.room]:
+                wrong.append(f"{module.name} imports {name}")
+    assert wrong == []
 
 
 def test_no_cycles():
-    graph = {
-        name_of(p): {n for n in imports(p, top_level=True) if n.startswith("fastggn.")}
-        for p in modules()
-    }
+    graph = {m.name: {n for n in m.imports if n.startswith("fastggn.")} for m in modules()}
     for name in graph:
         # A package's __init__ collects the names of its own modules.
         graph[name] = {n for n in graph[name] if n in graph and not name.startswith(n + ".")}
@@ -154,64 +159,74 @@ def test_no_cycles():
     def visit(name, trail):
         assert name not in trail, " -> ".join([*trail, name])
         if name not in done:
-            for imported in sorted(graph[name]):
-                visit(imported, [*trail, name])
+            for target in sorted(graph[name]):
+                visit(target, [*trail, name])
             done.add(name)
 
     for name in sorted(graph):
         visit(name, [])
 
 
-@pytest.mark.parametrize("path", sorted((PACKAGE / "kernels").rglob("*.py")), ids=name_of)
-def test_kernels_stand_on_numba_alone(path):
-    for imported in imports(path):
-        outside = imported.split(".")[0]
-        assert outside in KERNEL_IMPORTS or imported.startswith(KERNEL_GROUND), imported
+def test_kernels_stand_on_numba_alone():
+    wrong = [
+        f"{module.name} imports {n}"
+        for module in modules()
+        if module.room == "kernels"
+        for n in module.imports
+        if n.split(".")[0] not in KERNEL_IMPORTS and not n.startswith(KERNEL_GROUND)
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_reserved_imports(path):
-    part = part_of(name_of(path))
-    for imported in imports(path):
-        allowed = RESERVED.get(imported.split(".")[0])
-        assert allowed is None or part in allowed, f"{name_of(path)} imports {imported}"
+def test_reserved_imports():
+    wrong = [
+        f"{module.name} imports {n}"
+        for module in modules()
+        for n in module.imports
+        if module.room not in RESERVED.get(n.split(".")[0], {module.room})
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("package", sorted({*RESERVED, "pandas"} - {"click", "rich"}))
-def test_extras_are_imported_when_they_are_used(package):
-    for path in modules():
-        if (package, part_of(name_of(path))) == ("sklearn", "estimators"):
-            continue  # subclasses of its classes: the whole part is imported when it is used
-        names = {imported.split(".")[0] for imported in imports(path, top_level=True)}
-        assert package not in names, name_of(path)
+def test_extras_are_imported_when_they_are_used():
+    extras = {*RESERVED, "pandas"} - {"click", "rich"}
+    wrong = [
+        f"{module.name} imports {package}"
+        for module in modules()
+        for package in extras & {n.split(".")[0] for n in module.top}
+        # Estimators subclass its classes: the whole folder is imported when it is used.
+        if package != "sklearn" or not module.name.startswith(ESTIMATORS)
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_estimators_are_imported_when_they_are_used(path):
-    if part_of(name_of(path)) not in ("", "estimators"):
-        top = imports(path, top_level=True)
-        assert not any(part_of(n) == "estimators" for n in top), name_of(path)
+def test_estimators_are_imported_when_they_are_used():
+    others = [module for module in modules() if not module.name.startswith(ESTIMATORS)]
+    assert [m.name for m in others if any(n.startswith(ESTIMATORS) for n in m.top)] == []
 
 
-def test_solvers_know_no_loss():
-    for path in (PACKAGE / "solvers").rglob("*.py"):
-        assert not any(part_of(n) == "losses" for n in imports(path)), name_of(path)
+def test_the_package_stays_small():
+    files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]
+    assert sum(path.read_text(encoding="utf-8").count("\n") for path in files) <= MOST_LINES
 
 
-@pytest.mark.parametrize("path", modules(), ids=name_of)
-def test_modules_and_functions_are_small(path):
-    if part_of(name_of(path)) == "kernels":
-        return
-    source = path.read_text(encoding="utf-8")
-    assert source.count("\n") <= 400, f"{name_of(path)} is two modules"
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+def test_modules_are_small():
+    assert [m.name for m in modules() if m.source.count("\n") > 400] == []
+
+
+def test_functions_are_small():
+    wrong = []
+    for module in modules():
+        functions = [n for n in module.nodes if isinstance(n, FUNCTIONS)]
+        for node in functions if module.room != "kernels" else ():
             body = node.body[1:] if ast.get_docstring(node) else node.body
-            if body:
-                length = body[-1].end_lineno - body[0].lineno + 1
-                assert length <= 50, f"{name_of(path)}.{node.name} has {length} lines"
+            length = body[-1].end_lineno - body[0].lineno + 1 if body else 0
+            if length > 50:
+                wrong.append(f"{module.name}.{node.name} has {length} lines")
+    assert wrong == []
 
 
+@pytest.mark.process
 def test_import_is_light():
     code = (
         "import sys, fastggn, fastggn.apps.cli; "
@@ -229,46 +244,50 @@ def test_public_names():
     for name in fastggn.__all__:
         assert getattr(fastggn, name) is not None
     assert set(dir(fastggn)) == set(fastggn.__all__)
-    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+    with pytest.raises(AttributeError, match="nonsense"):
         _ = fastggn.nonsense
 
 
-def decorated(path, name):
-    """Return the functions of a file that carry a decorator of this name."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def decorated(nodes, decorator):
+    """Return the functions that carry a decorator of this name."""
     return {
         node.name
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.FunctionDef)
-        and any(isinstance(d, ast.Name) and d.id == name for d in node.decorator_list)
+        and any(isinstance(d, ast.Name) and d.id == decorator for d in node.decorator_list)
     }
+
+
+def called_from_python(nodes):
+    """Return the functions that a kernel file's undecorated functions call by their names."""
+    body = nodes[0].body
+    functions = [n for n in body if isinstance(n, ast.FunctionDef) and not n.decorator_list]
+    calls = [c for f in functions for c in ast.walk(f) if isinstance(c, ast.Call)]
+    return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+
+
+def taken(nodes, leaves):
+    """Yield the names of `leaves` that a file imports, or calls on their module."""
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("fastggn.kernels."):
+            there = leaves.get(node.module.split(".")[2], set())
+            yield from {alias.name for alias in node.names} & there
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = getattr(node.func.value, "id", "")
+            if node.func.attr in leaves.get(owner, set()):
+                yield f"{owner}.{node.func.attr}"
 
 
 def test_only_kernels_call_kernels_without_wrappers():
     """A call from Python of what `leaf` compiled would end the process."""
-    kernels = sorted((PACKAGE / "kernels").glob("*.py"))
-    leaves = {path.stem: decorated(path, "leaf") for path in kernels}
+    kernels = [module for module in modules() if module.room == "kernels"]
+    leaves = {m.name.rpartition(".")[2]: decorated(m.nodes, "leaf") for m in kernels}
     assert sum(map(len, leaves.values())) > 40
     every = set().union(*leaves.values())
-    for path in kernels:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        plain = [n for n in tree.body if isinstance(n, ast.FunctionDef) and not n.decorator_list]
-        called = {
-            call.func.id
-            for function in plain
-            for call in ast.walk(function)
-            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name)
-        }
-        assert not called & every, f"{path.name} calls {sorted(called & every)} from Python"
-    tests = [path for folder in ("tests", "bench") for path in (ROOT / folder).glob("*.py")]
-    for path in [*(m for m in modules() if m.parent.name != "kernels"), *tests]:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(
-                "fastggn.kernels."
-            ):
-                taken = {alias.name for alias in node.names} & leaves[node.module.split(".")[2]]
-                assert not taken, f"{path.name} imports {sorted(taken)}"
-            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-                owner = getattr(node.func.value, "id", "")
-                assert node.func.attr not in leaves.get(owner, set()), f"{path.name}, {owner}"
+    wrong = [(m.name, name) for m in kernels for name in called_from_python(m.nodes) & every]
+    files = {module.name: module.nodes for module in modules() if module.room != "kernels"}
+    for folder in ("tests", "bench"):
+        for path in (ROOT / folder).glob("*.py"):
+            files[path.name] = tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    wrong += [(name, leaf) for name, nodes in files.items() for leaf in taken(nodes, leaves)]
+    assert wrong == []

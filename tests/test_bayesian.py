@@ -83,7 +83,7 @@ def test_agrees_with_scikit_learn():
     assert found.beta == pytest.approx(peer.alpha_, rel=1e-8)
     assert found.alpha == pytest.approx(peer.lambda_, rel=1e-8)
     np.testing.assert_allclose(result.theta, peer.coef_, rtol=1e-8)
-    posterior = result.posterior(fg.Problem(net, X, y))
+    posterior = fg.laplace(fg.Problem(net, X, y), result.theta, result.evidence)
     mean, std = posterior.predict(X)
     peer_mean, peer_std = peer.predict(X, return_std=True)
     np.testing.assert_allclose(mean[:, 0], peer_mean, rtol=1e-7, atol=1e-9)

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 import fastggn as fg
 from fastggn.apps.cli import main
 from papers import bayesian, tables
+from papers.__main__ import main as reproduce
 
 
 def has_tables():
@@ -80,13 +81,14 @@ def test_mistakes(run):
 # --- the experiment -----------------------------------------------------------------------------
 
 
-def test_absent_tables_are_named(run, tmp_path, monkeypatch):
+def test_absent_tables_are_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FASTGGN_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError) as raised:
         bayesian.run(bayesian.DEFAULT)
     for word in ("yacht", str(tmp_path), "FASTGGN_DATA"):
         assert word in str(raised.value)
-    result = run("reproduce", "bayesian", "--out", "results")
+    result = CliRunner().invoke(reproduce, ["bayesian", "--out", "results"])
     assert result.exit_code == 2
     assert "FASTGGN_DATA" in result.stderr
 
@@ -118,6 +120,8 @@ def quick():
         return bayesian.run({**bayesian.QUICK, "splits": 2, "max_iter": 80, "path_iter": 30})
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("bayesian")
 def test_the_evidence_beats_no_decay(quick):
     """Noisy samples of a known function, hardly more of them than parameters."""
     mean = {
@@ -140,6 +144,8 @@ def gammas_of(result, key="effective_parameters"):
     return [np.mean([e[key] for e in result["effective"] if e["fraction"] == f]) for f in fractions]
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("bayesian")
 def test_effective_parameters(quick):
     assert (np.diff(gammas_of(quick)) < 0.0).all()
     # How many units are switched off varies with the start, here by some parameters (34.5 of 57
@@ -148,6 +154,8 @@ def test_effective_parameters(quick):
     assert by_units[0] > by_units[-1]
 
 
+@pytest.mark.slow
+@pytest.mark.xdist_group("bayesian")
 def test_summary_and_plot(quick):
     text = bayesian.summary(json.loads(json.dumps(quick)))
     assert "LM, Bayesian" in text

@@ -95,7 +95,7 @@ def test_linear_regression_with_a_decay_for_each_input(solver):
     assert found.effective_parameters == pytest.approx(gammas.sum(), rel=1e-8)
     assert found.log_evidence == pytest.approx(log_evidence, rel=1e-8)
     np.testing.assert_allclose(result.theta, mean, rtol=1e-7)
-    posterior = result.posterior(problem)
+    posterior = fg.laplace(problem, result.theta, result.evidence)
     assert posterior.evidence.log_evidence == pytest.approx(log_evidence, rel=1e-8)
     assert posterior.evidence.alphas == found.alphas
     X = A[:3, :-1] + 1.0
@@ -191,7 +191,7 @@ def test_more_parameters_than_observations():
     variance = np.einsum("ij,ij->i", S, rows) - np.einsum(
         "ij,ji->i", S @ J.T, np.linalg.solve(K, J @ S.T)
     )
-    _, std = result.posterior(problem).predict(X, noise=False)
+    _, std = fg.laplace(problem, result.theta, result.evidence).predict(X, noise=False)
     np.testing.assert_allclose(std[:, 0] ** 2, variance, rtol=1e-5)
 
 
@@ -217,10 +217,11 @@ def test_refusals():
 def test_mixture_of_gaussians():
     problem = sine_problem(T=30)
     runs = fg.train_restarts(problem, 3, max_iter=30, **UNITS)
-    mixture = runs.posterior(problem)
+    mixture = fg.PosteriorMixture.of_runs(problem, runs)
     X = np.linspace(-3, 3, 7)[:, None]
     y = np.sin(2 * X)
-    parts = [result.posterior(problem).predict(X) for result in runs.results.values()]
+    posteriors = [fg.laplace(problem, r.theta, r.evidence) for r in runs.results.values()]
+    parts = [posterior.predict(X) for posterior in posteriors]
     mean, std = mixture.predict(X)
     np.testing.assert_allclose(mean, np.mean([m for m, _ in parts], axis=0))
     second = np.mean([s**2 + m**2 for m, s in parts], axis=0)
@@ -238,7 +239,8 @@ def test_mixture_of_classes():
     X = rng.uniform(-2, 2, (40, 2))
     labels = (X[:, 0] * X[:, 1] > 0).astype(int)
     problem = fg.Problem(fg.MLP((2, 3, 2)), X, labels, "softmax_cross_entropy")
-    mixture = fg.train_restarts(problem, 2, max_iter=20, **UNITS).posterior(problem)
+    runs = fg.train_restarts(problem, 2, max_iter=20, **UNITS)
+    mixture = fg.PosteriorMixture.of_runs(problem, runs)
     p = mixture.predict_proba(X)
     np.testing.assert_allclose(p, np.mean([m.predict_proba(X) for m in mixture.members], axis=0))
     np.testing.assert_allclose(p.sum(axis=1), 1.0)

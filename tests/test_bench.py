@@ -21,8 +21,16 @@ from bench import core, peers, report, rows  # noqa: E402
 
 PAIRS = [row for row in rows.ROWS if row.build is not None]
 OTHERS = [row for row in rows.ROWS if row.measure is not None]
-# Fresh processes that compile everything once more.
-COLD = {"train-cold", "train-warm"}
+# One row of each kind; the others are the tier slow.
+USUAL = {"gram-digits", "cholesky-500", "lm-regions", "linear-in-T"}
+
+
+def each_row(rows):
+    tiers = ([] if row.key in USUAL else [pytest.mark.slow] for row in rows)
+    marked = [
+        pytest.param(row, marks=tier, id=row.key) for row, tier in zip(rows, tiers, strict=True)
+    ]
+    return pytest.mark.parametrize("row", marked)
 
 
 def build(row):
@@ -37,7 +45,7 @@ def build(row):
         pytest.skip(f"not available: {reason}")
 
 
-@pytest.mark.parametrize("row", PAIRS, ids=lambda row: row.key)
+@each_row(PAIRS)
 def test_both_sides_compute_the_same_and_are_timed(row):
     pair = build(row)
     assert pair.difference() <= pair.tolerance
@@ -49,11 +57,7 @@ def test_both_sides_compute_the_same_and_are_timed(row):
         assert 0.0 < timing.minimum <= timing.median
 
 
-@pytest.mark.parametrize(
-    "row",
-    [pytest.param(r, marks=[pytest.mark.slow] if r.key in COLD else []) for r in OTHERS],
-    ids=lambda row: row.key,
-)
+@each_row(OTHERS)
 def test_other_rows_have_a_figure_or_a_reason(row):
     outcome = row.run(core.SMOKE)
     assert not outcome.failed, outcome.note
@@ -125,6 +129,7 @@ def test_a_disturbed_row_says_so():
     assert "other processes kept 1.2 cores busy" in text
 
 
+@pytest.mark.process
 def test_one_command_writes_the_report(tmp_path):
     out = tmp_path / "RESULTS.md"
     command = [sys.executable, "-m", "bench", "--size", "smoke", "--rows", "cholesky-500"]

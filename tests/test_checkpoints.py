@@ -244,6 +244,7 @@ print(json.dumps([outcomes, peak, sorted({"numba", "scipy"} & set(sys.modules))]
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
 def test_hostile_files_are_refused_in_little_memory_and_run_nothing(tmp_path):
     hostile_files(tmp_path)
@@ -329,6 +330,7 @@ print(json.dumps([resumed, lost, cut, content["k"]]))
 """
 
 
+@pytest.mark.process
 def test_kills_during_saves(tmp_path):
     """A writer that imports the checkpoint module alone, killed at random moments of its saves."""
     rounds = 200

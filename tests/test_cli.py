@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 import fastggn as fg
 from fastggn.apps.cli import main, options
-from fastggn.apps.cli.samples import Samples, Scaling
+from fastggn.apps.cli.sample_set import Samples, Scaling
 from fastggn.apps.cli.train import train as train_command
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -445,7 +445,7 @@ def test_an_internal_error_is_one_line_and_code_1(run, monkeypatch):
     def broken(*_, **__):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("fastggn.training.train", broken)
+    monkeypatch.setattr("fastggn.training.train.train", broken)
     one_line(run("train", "--quiet"), 1, "internal error: RuntimeError: a bug", "--verbose")
     result = run("train", "--verbose")
     assert result.exit_code == 1 and "Traceback" in result.stderr
@@ -460,7 +460,7 @@ def test_warnings_are_plain_lines(run, monkeypatch):
         warnings.warn("the loss rose", fg.AscentWarning, stacklevel=2)
         return real(*arguments, **keywords)
 
-    monkeypatch.setattr("fastggn.training.train", warning)
+    monkeypatch.setattr("fastggn.training.train.train", warning)
     result = run("train", *SMALL)
     assert "warning: the loss rose\n" in result.stderr
     assert ".py" not in result.stderr
@@ -482,6 +482,7 @@ def start(tmp_path, *arguments):
 ENDLESS = ["--max-iter", "1000000", "--grad-tol", "0", "--step-tol", "0", "--samples", "500"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1"])
 def test_a_signal_saves_and_exits_with_3(tmp_path, name):
     process = start(tmp_path, *ENDLESS, "--hidden", "10")
@@ -501,6 +502,7 @@ def test_a_signal_saves_and_exits_with_3(tmp_path, name):
     assert loss == pytest.approx(metadata["training"]["loss"])
 
 
+@pytest.mark.process
 def test_the_second_signal_stops_at_once(tmp_path):
     # One iteration is one pass of thousands of mini-batches: the first signal waits for its end.
     process = start(
@@ -516,6 +518,7 @@ def test_the_second_signal_stops_at_once(tmp_path):
     assert process.returncode in (3, 130)
 
 
+@pytest.mark.process
 def test_a_full_disk_is_found_before_training(tmp_path):
     """A file-size limit of the process stands for the full disk."""
     code = (

@@ -41,7 +41,7 @@ def folder(tmp_path_factory):
     good("train", out / "kinds.csv", "--hidden", "4", "--max-iter", "10", "-q", "--loss",
          "softmax_cross_entropy", "--l2", "0.01", "--out", out / "kinds.npz")  # fmt: skip
     net, theta = network((2, 4, 1), "tanh")
-    net.to_npz(theta, out / "plain.npz")
+    fg.interchange.to_npz(net, theta, out / "plain.npz")
     np.save(out / "X.npy", np.column_stack([years, area]) / 1000.0)
     np.savez(out / "X.npz", X=np.column_stack([years, area]) / 1000.0)
     return out
@@ -88,7 +88,7 @@ def test_export_of_a_classifier(folder, tmp_path):
 def test_export_to_arrays_and_back(folder, tmp_path):
     good("export", folder / "houses.npz", tmp_path / "w.npz")
     X, expected = raw_predictions(folder)
-    net, theta = fg.MLP.from_npz(tmp_path / "w.npz")
+    net, theta = fg.interchange.from_npz(tmp_path / "w.npz")
     assert difference(net.predict(theta, X), expected) < 1e-12
     good("export", tmp_path / "w.npz", tmp_path / "w.csv")  # and weights from elsewhere
     assert (tmp_path / "w.csv").read_text().count("\n") == 1 + theta.size
@@ -152,7 +152,7 @@ def test_other_commands_take_weights_from_elsewhere(folder, tmp_path):
     plain = folder / "plain.npz"
     path = tmp_path / "report.json"
     good("critical-point", plain, folder / "houses.csv", "--l2", "0.5", "--json", path)
-    net, theta = fg.MLP.from_npz(plain)
+    net, theta = fg.interchange.from_npz(plain)
     table = fg.data.load_table(folder / "houses.csv")
     problem = fg.Problem(net, table.X, table.Y, l2=0.5)
     assert json.loads(path.read_text())["loss"] == pytest.approx(problem.loss(theta), rel=1e-12)
@@ -162,7 +162,7 @@ def test_other_commands_take_weights_from_elsewhere(folder, tmp_path):
 
 def test_class_labels_of_weights_from_elsewhere(folder, tmp_path):
     net, theta = network((2, 4, 3), "tanh")
-    net.to_npz(theta, tmp_path / "w.npz")
+    fg.interchange.to_npz(net, theta, tmp_path / "w.npz")
     X = np.loadtxt(folder / "kinds.csv", delimiter=",")
     labels = np.searchsorted([1.0, 2.0, 5.0], X[:, 2])
     np.savetxt(tmp_path / "labels.csv", np.column_stack([X[:, :2], labels]), delimiter=",")

@@ -8,7 +8,11 @@ import pytest
 
 from fastggn.kernels.jit import DISABLED
 
-pytestmark = pytest.mark.skipif(DISABLED, reason="the compiler is off (NUMBA_DISABLE_JIT=1)")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.xdist_group("compilation"),
+    pytest.mark.skipif(DISABLED, reason="the compiler is off (NUMBA_DISABLE_JIT=1)"),
+]
 
 # Numba's "numba:compile" events count every compilation, and none that comes from the disk cache;
 # the second run must therefore be compared in a process that has a cold cache.

@@ -118,6 +118,7 @@ except OSError as error:
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", ["npy", "h5"])
 def test_a_full_disk_leaves_nothing_behind(tmp_path, kind):
     """A limit on the size of files stands for the disk: the write fails half-way."""
@@ -146,6 +147,7 @@ print(tracemalloc.get_traced_memory()[1] / 2**20)
 """
 
 
+@pytest.mark.process
 def test_memory_does_not_grow_with_the_file(tmp_path):
     line = "0.123456789012,1.23456789012,2.3456789012\n"
     (tmp_path / "small.csv").write_text(line * 40_000)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastggn.runtime import cores
-from fastggn.runtime.cores import available_cores
+from fastggn.runtime.cores import FreeCores, Reading, available_cores, read_processors
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -74,7 +74,86 @@ def threads_of(**variables):
     return int(done.stdout)
 
 
+@pytest.mark.process
 @pytest.mark.skipif(os.cpu_count() == 1, reason="one core has nothing to limit")
 def test_the_pool_keeps_to_the_budget_unless_numba_is_told():
     assert threads_of(SLURM_CPUS_PER_TASK="1") == 1
     assert threads_of(SLURM_CPUS_PER_TASK="1", NUMBA_NUM_THREADS="3") == 3
+
+
+class Machine:
+    """A machine of some cores, on which time passes when it is told to."""
+
+    def __init__(self, cores):
+        self.now = cores_reading(cores)
+        self.free = FreeCores(lambda: self.now, lambda: self.now.clock)
+
+    def run(self, *, others, own, seconds=0.1):
+        """Let time pass, with so many cores' worth of work; return the free cores then."""
+        n = self.now
+        idle = n.cores - others - own
+        self.now = Reading(
+            n.clock + seconds, n.idle + seconds * idle, n.own + seconds * own, n.cores
+        )
+        return self.free.count()
+
+
+def cores_reading(cores):
+    return Reading(clock=5.0, idle=7.0, own=3.0, cores=cores)
+
+
+@pytest.mark.parametrize(
+    ("cores", "others", "own", "free"),
+    [
+        (2, 0.0, 2.0, 2),
+        (2, 0.0, 0.3, 2),
+        (2, 0.2, 1.8, 2),  # what the steps of the idle time can feign
+        (2, 0.67, 1.33, 1),  # one program and two workers on two cores
+        (2, 1.0, 1.0, 1),
+        (2, 2.0, 0.0, 1),
+        (4, 1.33, 2.67, 2),  # two programs and four workers
+        (4, 2.0, 2.0, 2),
+        (64, 0.98, 63.0, 63),
+    ],
+)
+def test_workers_leave_cores_to_other_programs(cores, others, own, free):
+    assert Machine(cores).run(others=others, own=own) == free
+
+
+def test_the_workers_come_back_when_the_other_program_ends():
+    machine = Machine(2)
+    assert machine.free.count() >= 2  # nothing is known yet
+    assert machine.run(others=0.0, own=2.0) == 2
+    assert machine.run(others=0.7, own=1.3) == 1
+    assert machine.run(others=1.0, own=1.0) == 1
+    assert machine.run(others=0.0, own=1.0) == 2
+
+
+def test_a_reading_serves_for_a_tenth_of_a_second():
+    machine = Machine(2)
+    assert machine.run(others=1.0, own=1.0) == 1
+    assert machine.run(others=0.0, own=2.0, seconds=0.04) == 1
+    assert machine.run(others=0.0, own=2.0, seconds=0.08) == 2
+
+
+def test_without_readings_nothing_is_left_to_others():
+    times = iter(range(10))
+    free = FreeCores(lambda: None, lambda: float(next(times)))
+    assert free.count() > 1e6 and free.count() > 1e6
+
+
+def test_the_idle_time_is_that_of_the_cores_of_this_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 10})
+    lines = [
+        "cpu  1 2 3 9999 5 6 7 8 9 10",
+        "cpu0 1 2 3 100 20 6 7 8 9 10",
+        "cpu1 1 2 3 5000 5 6 7 8 9 10",
+        "cpu10 1 2 3 300 40 6 7 8 9 10",
+        "intr 5 4 3",
+    ]
+    write(tmp_path, "proc/stat", "\n".join(lines))
+    reading = read_processors(tmp_path)
+    assert reading.idle == 460 / os.sysconf("SC_CLK_TCK") and reading.cores == 2
+    assert read_processors(tmp_path / "proc") is None
+    write(tmp_path, "proc/stat", "cpu0 0 0 0 0 0 0 0 0 0 0\n")
+    assert read_processors(tmp_path) is None

@@ -27,7 +27,13 @@ def middle_sized(kind):
     return problem, fg.train(problem, seed=0, method="newton", max_iter=500).theta
 
 
-@pytest.mark.parametrize("kind, label", [("saddle", "strict_saddle"), ("minimum", "local_minimum")])
+@pytest.mark.parametrize(
+    "kind, label",
+    [
+        pytest.param("saddle", "strict_saddle", marks=pytest.mark.slow),
+        ("minimum", "local_minimum"),
+    ],
+)
 def test_lanczos_agrees_with_dense(kind, label):
     problem, theta = middle_sized(kind)
     assert problem.n_params == 205

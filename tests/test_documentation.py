@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documented import PAGES, ROOT
+from documented import PAGES, ROOT, each_page
 from optional import absent
 
 import fastggn as fg
@@ -28,9 +28,7 @@ def blocks(page, language):
 AFTER_COMMANDS = "train-on-a-csv.md"
 
 
-@pytest.mark.parametrize(
-    "page", [p for p in PAGES if p.name != AFTER_COMMANDS], ids=lambda page: page.name
-)
+@each_page([p for p in PAGES if p.name != AFTER_COMMANDS], lambda page: page.name)
 def test_python_on_the_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     net = fg.MLP((2, 3, 1))

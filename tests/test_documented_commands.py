@@ -8,10 +8,12 @@ import pytest
 from click.testing import CliRunner
 from documented import (
     ELSEWHERE,
+    FOLLOWED,
     NOT_RUN,
     PAGES,
     ROOT,
     commands,
+    each_page,
     fenced,
     inline_commands,
     parsed,
@@ -64,7 +66,7 @@ def run(command):
     assert result.exit_code == 0, f"{command}: {result.output}"
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if OURS[p]] + [None], ids=page_name)
+@each_page([p for p in PAGES if OURS[p] and p not in FOLLOWED] + [None], page_name)
 def test_commands_run(page, folder):
     for command in OURS[page] if page else EXAMPLES:
         if absent(str(command)):  # torch is no part of the extra `test`

@@ -27,11 +27,12 @@ QUICK = {"hidden_layer_sizes": 6, "random_state": 0, "max_iter": 30}
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
-@parametrize_with_checks([fg.GGNRegressor(), fg.GGNClassifier()])
+@parametrize_with_checks([fg.GGNRegressor(4), fg.GGNClassifier(4)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
 
 
+@pytest.mark.process
 def test_absent_scikit_learn_names_the_extra():
     code = (
         "import sys; sys.modules['sklearn'] = None\n"

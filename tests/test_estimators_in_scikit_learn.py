@@ -33,6 +33,7 @@ def test_pipeline_with_weights():
     assert pipeline[:-1].transform(X).shape == (len(y), 8)
 
 
+@pytest.mark.process
 def test_grid_search_with_two_processes():
     X, y = load_diabetes(return_X_y=True)
     grid = {"alpha": [1e-3, 10.0], "hidden_layer_sizes": [3, (3, 2)]}
@@ -67,6 +68,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="needs /proc/self/schedstat")
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
 def test_two_processes_share_the_cores(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from papers import load
 
+pytestmark = pytest.mark.xdist_group("linear")  # one result
 TINY = {"starts": 2, "max_iter": {"lm": 80, "newton": 80, "bp": 200}}
 
 

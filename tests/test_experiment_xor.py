@@ -13,6 +13,11 @@ import papers as experiments
 SMALLEST = {1: (1, 1, 3), 2: (1, 2, 3), 3: (1, 2, 3), 4: (1, 2, 3)}
 
 
+def quick_sizes(test):
+    """Put a test of the sizes of QUICK in the tier slow, its result computed by one worker."""
+    return pytest.mark.slow(pytest.mark.xdist_group("xor")(test))
+
+
 @pytest.fixture(scope="module")
 def result():
     module = experiments.load("xor")
@@ -22,6 +27,7 @@ def result():
     return found
 
 
+@quick_sizes
 def test_smallest_ranks(result):
     assert len(result["ranks"]) == 8
     for row in result["ranks"]:
@@ -31,6 +37,7 @@ def test_smallest_ranks(result):
         assert row["random"] == {"4": result["config"]["random_ranks"]}
 
 
+@quick_sizes
 def test_finite_suboptimal_points_of_an_identity_output(result):
     """All have the loss 1/8, and none of two or more units is a local minimum."""
     seen = 0
@@ -47,6 +54,7 @@ def test_finite_suboptimal_points_of_an_identity_output(result):
     assert seen >= 10
 
 
+@quick_sizes
 def test_points_at_infinity_have_large_weights(result):
     found = [g for c in result["cases"] for g in c["groups"] if g["label"] == "diverging"]
     assert found and all(group["smallest_weights"] > 5.0 for group in found)
@@ -56,6 +64,7 @@ def test_points_at_infinity_have_large_weights(result):
         assert case["output"] == "identity" or "global_minimum" not in labels
 
 
+@quick_sizes
 def test_counts_and_examples(result):
     for case in result["cases"]:
         net = fg.MLP(
@@ -71,6 +80,7 @@ def test_counts_and_examples(result):
             assert np.linalg.norm(problem.gradient(group["example"])) <= 1e-8
 
 
+@quick_sizes
 def test_json_summary_and_picture(result, tmp_path):
     module = experiments.load("xor")
     again = json.loads(json.dumps(result))
@@ -84,6 +94,12 @@ def test_json_summary_and_picture(result, tmp_path):
 
 def test_same_seed_same_result():
     module = experiments.load("xor")
-    small = {**module.QUICK, "hidden_units": [2], "hidden": ["sigmoid"], "random_ranks": 5}
+    small = {
+        **module.QUICK,
+        "hidden_units": [2],
+        "hidden": ["sigmoid"],
+        "starts": 1,
+        "random_ranks": 5,
+    }
     first, second = (module.run(small, lambda line: None) for _ in range(2))
     assert first["cases"] == second["cases"]

@@ -54,8 +54,8 @@ def test_folding_a_scaling(bias, output):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_round_trip_of_plain_arrays(name, bias, tmp_path):
     net, theta = network((2, 7, 3, 1), name, bias, "tanh")
-    net.to_npz(theta, tmp_path / "w.npz")
-    again, vector = fg.MLP.from_npz(tmp_path / "w.npz")
+    fg.interchange.to_npz(net, theta, tmp_path / "w.npz")
+    again, vector = fg.interchange.from_npz(tmp_path / "w.npz")
     assert again.activations == net.activations and again.widths == net.widths
     if bias != "fixed":
         assert again.bias == bias and (vector == theta).all()
@@ -69,10 +69,10 @@ def test_round_trip_of_plain_arrays(name, bias, tmp_path):
 def test_scaled_plain_arrays_in_float32(tmp_path):
     net, theta = network((3, 4, 2), "tanh")
     scale = {"mean": [1.0, 2.0, 3.0], "scale": [0.5, 1.0, 2.0]}
-    net.to_npz(theta, tmp_path / "w.npz", "float32", scale_inputs=scale)
+    fg.interchange.to_npz(net, theta, tmp_path / "w.npz", "float32", scale_inputs=scale)
     with np.load(tmp_path / "w.npz") as file:
         assert file["W_1"].dtype == np.float32
-    again, vector = fg.MLP.from_npz(tmp_path / "w.npz")
+    again, vector = fg.interchange.from_npz(tmp_path / "w.npz")
     X = samples(3)
     expected = net.predict(theta, (X - scale["mean"]) / np.array(scale["scale"]))
     np.testing.assert_allclose(again.predict(vector, X), expected, atol=2e-6)
@@ -91,7 +91,7 @@ def test_names_of_arrays(names, tmp_path):
     if names[0] == "W2":  # numbers decide, not the order
         arrays = arrays[2:] + arrays[:2]
     np.savez(tmp_path / "w.npz", **dict(zip(names, arrays, strict=True)))
-    again, vector = fg.MLP.from_npz(tmp_path / "w.npz", activation="tanh")
+    again, vector = fg.interchange.from_npz(tmp_path / "w.npz", activation="tanh")
     assert (vector == theta).all() and again.activations == net.activations
 
 
@@ -116,7 +116,7 @@ def test_names_of_arrays(names, tmp_path):
 def test_files_that_are_no_network(arrays, message, tmp_path):
     np.savez(tmp_path / "w.npz", **arrays)
     with pytest.raises(ValueError, match=message) as caught:
-        fg.MLP.from_npz(
+        fg.interchange.from_npz(
             tmp_path / "w.npz", **({} if "activations" in arrays else {"activation": "tanh"})
         )
     assert "w.npz" in str(caught.value)
@@ -126,24 +126,24 @@ def test_an_unnamed_activation_and_foreign_types(tmp_path):
     path = tmp_path / "w.npz"
     np.savez(path, W_1=np.ones((2, 2)), W_2=np.ones((1, 2)))
     with pytest.raises(ValueError, match="does not name the activation"):
-        fg.MLP.from_npz(path)
+        fg.interchange.from_npz(path)
     np.savez(path, W_1=np.ones((2, 2)))
-    assert fg.MLP.from_npz(path)[0].activations[0].name == "identity"
+    assert fg.interchange.from_npz(path)[0].activations[0].name == "identity"
     np.savez(path, W_1=np.ones((2, 2), dtype=complex))
     with pytest.raises(TypeError, match="real numbers"):
-        fg.MLP.from_npz(path)
+        fg.interchange.from_npz(path)
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("W_1.npy", pickle.dumps(print))
     with pytest.raises(ValueError, match=r"w\.npz"):
-        fg.MLP.from_npz(path)
+        fg.interchange.from_npz(path)
     with pytest.raises(FileNotFoundError):
-        fg.MLP.from_npz(tmp_path / "none.npz")
+        fg.interchange.from_npz(tmp_path / "none.npz")
 
 
 def test_a_missing_bias_is_named(tmp_path):
     np.savez(tmp_path / "w.npz", W_1=np.ones((2, 3)), b_1=np.ones(2), W_2=np.ones((1, 2)))
     with pytest.warns(interchange.InterchangeWarning, match="layer 2 has no bias"):
-        net, theta = fg.MLP.from_npz(tmp_path / "w.npz", activation="tanh")
+        net, theta = fg.interchange.from_npz(tmp_path / "w.npz", activation="tanh")
     assert net.n_params == 11 and theta[-1] == 0.0
 
 
@@ -175,7 +175,7 @@ def test_csv_lists_every_weight(tmp_path):
 def test_bad_scalings(value, error, message, tmp_path):
     net, theta = network((2, 3, 1), "tanh")
     with pytest.raises(error, match=message) as caught:
-        net.to_npz(theta, tmp_path / "w.npz", scale_inputs=value)
+        fg.interchange.to_npz(net, theta, tmp_path / "w.npz", scale_inputs=value)
     assert "scale_inputs" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -184,8 +184,8 @@ def test_scalings_as_objects(tmp_path):
     net, theta = network((2, 3, 1), "tanh")
     X = samples(2) + 5.0
     standardised = fg.data.Standardised(X)
-    net.to_npz(theta, tmp_path / "w.npz", scale_inputs=standardised)
-    again, vector = fg.MLP.from_npz(tmp_path / "w.npz")
+    fg.interchange.to_npz(net, theta, tmp_path / "w.npz", scale_inputs=standardised)
+    again, vector = fg.interchange.from_npz(tmp_path / "w.npz")
     expected = net.predict(theta, standardised[:])
     np.testing.assert_allclose(again.predict(vector, X), expected, rtol=1e-12, atol=1e-12)
 
@@ -197,9 +197,9 @@ def test_types_of_numbers(tmp_path):
             as_dtype(wrong)
     net, theta = network((2, 1), "tanh")
     with pytest.raises(ValueError, match="W_1 has an entry of 1e.200, too large for float32"):
-        net.to_npz(np.array([1.0, 1e200, 0.0]), tmp_path / "w.npz", "float32")
+        fg.interchange.to_npz(net, np.array([1.0, 1e200, 0.0]), tmp_path / "w.npz", "float32")
     with pytest.raises(ValueError, match=r"theta must have shape \(3,\)"):
-        net.to_npz(theta[:2], tmp_path / "w.npz")
+        fg.interchange.to_npz(net, theta[:2], tmp_path / "w.npz")
 
 
 def test_activations_as_text():
@@ -228,7 +228,7 @@ def test_scales_of_a_model_file(tmp_path):
     assert interchange.scales({}) == {"scale_inputs": None, "scale_targets": None}
     assert interchange.scales({"samples": "a note"})["scale_inputs"] is None
     interchange.export(tmp_path / "w.npz", net, theta, metadata)
-    again, vector = fg.MLP.from_npz(tmp_path / "w.npz")
+    again, vector = fg.interchange.from_npz(tmp_path / "w.npz")
     X = samples(2)
     expected = net.predict(theta, (X - scale["mean"]) / np.array(scale["scale"]))
     np.testing.assert_allclose(again.predict(vector, X), expected, rtol=1e-12)
@@ -243,9 +243,9 @@ def test_an_absent_package_names_its_extra(monkeypatch, tmp_path):
     monkeypatch.setattr(extras, "importlib", SimpleNamespace(import_module=absent))
     net, theta = network((2, 1), "tanh")
     for extra, call in {
-        "torch": lambda: net.to_torch(theta),
-        "onnx": lambda: net.to_onnx(theta, tmp_path / "m.onnx"),
-        "sklearn": lambda: net.to_sklearn(theta),
+        "torch": lambda: fg.interchange.to_torch(net, theta),
+        "onnx": lambda: fg.interchange.to_onnx(net, theta, tmp_path / "m.onnx"),
+        "sklearn": lambda: fg.interchange.to_sklearn(net, theta),
     }.items():
         with pytest.raises(ImportError, match=rf"pip install .fastggn\[{extra}\]"):
             call()

@@ -42,7 +42,7 @@ def test_activations_and_biases(name, bias, dtype, tmp_path):
         # Three squares on top of each other are of degree 8, and rounding grows eightfold.
         output = "identity" if name == "square" and len(widths) > 3 else name
         net, theta = network(widths, name, bias, output=output)
-        net.to_onnx(theta, path, dtype)
+        fg.interchange.to_onnx(net, theta, path, dtype)
         onnx.checker.check_model(str(path), full_check=True)
         X = samples(widths[0], dtype)
         whole = run(path, X, dtype)
@@ -59,12 +59,12 @@ def test_scalings(bias, output, dtype, tmp_path):
     net, theta = network((3, 5, 2), "softplus", bias, output)
     inputs, targets = scaling(3, far=4.0), scaling(2, 1, far=4.0)
     X = samples(3, dtype)
-    net.to_onnx(theta, path, dtype, scale_inputs=inputs, scale_targets=targets)
+    fg.interchange.to_onnx(net, theta, path, dtype, scale_inputs=inputs, scale_targets=targets)
     expected = raw_outputs(net, theta, X, inputs, targets)
     assert difference(run(path, X, dtype), expected) < TOLERANCE[dtype]
     both = {"scale_inputs": inputs, "scale_targets": targets}
     assert interchange.compare_onnx(path, net, theta, **both) < TOLERANCE[dtype]
-    net.to_onnx(theta, path, dtype)
+    fg.interchange.to_onnx(net, theta, path, dtype)
     assert interchange.compare_onnx(path, net, theta, **both) > 0.01  # it does find a difference
 
 
@@ -74,7 +74,7 @@ def test_inputs_far_from_zero_keep_their_digits(tmp_path):
     net, theta = network((2, 5, 1), "tanh")
     years = (np.array([0.0, 2010.123456789]), np.array([1.0, 5.0]))
     X = np.column_stack([samples(2)[:, 0], np.arange(40) + 1990.0]).astype(np.float32)
-    net.to_onnx(theta, path, "float32", scale_inputs=years)
+    fg.interchange.to_onnx(net, theta, path, "float32", scale_inputs=years)
     expected = raw_outputs(net, theta, X.astype(np.float64), years, (0.0, 1.0))
     assert difference(run(path, X, np.float32), expected) < 1e-6
 
@@ -86,14 +86,14 @@ def test_probabilities(dtype, tmp_path):
     X = samples(2, dtype)
     Z = net.predict(theta, X)
     slack = max(1.0, np.abs(Z).max())  # the exponential turns relative errors of Z into these
-    net.to_onnx(theta, path, dtype, probabilities="softmax")
+    fg.interchange.to_onnx(net, theta, path, dtype, probabilities="softmax")
     e = np.exp(Z - Z.max(axis=1, keepdims=True))
     found = run(path, X, dtype)
     assert difference(found, e / e.sum(axis=1, keepdims=True)) < slack * TOLERANCE[dtype]
-    net.to_onnx(theta, path, dtype, probabilities="sigmoid")
+    fg.interchange.to_onnx(net, theta, path, dtype, probabilities="sigmoid")
     assert difference(run(path, X, dtype), 1 / (1 + np.exp(-Z))) < slack * TOLERANCE[dtype]
     with pytest.raises(ValueError, match="probabilities 'softmin' is unknown"):
-        net.to_onnx(theta, path, probabilities="softmin")
+        fg.interchange.to_onnx(net, theta, path, probabilities="softmin")
 
 
 def test_extreme_inputs(tmp_path):
@@ -102,7 +102,7 @@ def test_extreme_inputs(tmp_path):
     X = np.array([[-1e308], [-800.0], [-1e-300], [0.0], [1e-300], [800.0], [1e150], [np.nan]])
     for name in ACTIVATIONS:
         net = fg.MLP((1, 1), output_activation=name, bias="none")
-        net.to_onnx(np.ones(1), path)
+        fg.interchange.to_onnx(net, np.ones(1), path)
         finite = X[1:-2] if name in ("square", "bent_identity") else X[:-1]
         np.testing.assert_allclose(
             run(path, finite, np.float64), net.predict(np.ones(1), finite), rtol=1e-12, atol=1e-16
@@ -131,9 +131,9 @@ def test_what_the_format_cannot_hold(tmp_path, monkeypatch):
     sine = cases.sine()
     net = fg.MLP((1, 2, 1), activation=sine)
     with pytest.raises(ValueError, match="layer 1: the custom activation 'sine' has no ONNX"):
-        net.to_onnx(net.init(seed=0), path)
+        fg.interchange.to_onnx(net, net.init(seed=0), path)
     monkeypatch.setattr(module, "MOST_BYTES", 100)
     net, theta = network((2, 5, 1), "tanh")
     with pytest.raises(ValueError, match="at most 100 bytes, the network needs 168"):
-        net.to_onnx(theta, path)
+        fg.interchange.to_onnx(net, theta, path)
     assert not path.exists()

@@ -43,10 +43,10 @@ def test_regressors_both_ways(name, widths):
     X = samples(widths[0])
     y = np.sin(X[:, :1] + np.arange(widths[-1]))
     estimator = fitted(MLPRegressor, widths[1:-1], name, X, y if widths[-1] > 1 else y[:, 0])
-    net, theta = fg.MLP.from_sklearn(estimator)
+    net, theta = fg.interchange.from_sklearn(estimator)
     assert net.widths == widths and {a.name for a in net.activations[:-1]} <= {NAMES[name]}
     assert difference(estimator.predict(X), net.predict(theta, X)) < 1e-12
-    back = net.to_sklearn(theta)
+    back = fg.interchange.to_sklearn(net, theta)
     if len(widths) > 2:
         assert back.activation == name
     assert back.hidden_layer_sizes == widths[1:-1]
@@ -55,7 +55,7 @@ def test_regressors_both_ways(name, widths):
         np.testing.assert_array_equal(one, other)
     assert back.predict(X).shape == estimator.predict(X).shape
     np.testing.assert_array_equal(back.predict(X), estimator.predict(X))
-    again, vector = fg.MLP.from_sklearn(back)
+    again, vector = fg.interchange.from_sklearn(back)
     assert (vector == theta).all() and again.bias == net.bias
 
 
@@ -64,16 +64,17 @@ def test_biases_and_scalings_of_a_regressor(bias):
     net, theta = network((3, 5, 4, 2), "tanh", bias)
     inputs, targets = scaling(3), scaling(2, 1)
     X = samples(3)
-    estimator = net.to_sklearn(theta, scale_inputs=inputs, scale_targets=targets)
+    estimator = fg.interchange.to_sklearn(net, theta, scale_inputs=inputs, scale_targets=targets)
     expected = raw_outputs(net, theta, X, inputs, targets)
     assert difference(estimator.predict(X), expected) < 1e-12
-    assert difference(net.to_sklearn(theta).predict(X), net.predict(theta, X)) < 1e-12
+    plain = fg.interchange.to_sklearn(net, theta)
+    assert difference(plain.predict(X), net.predict(theta, X)) < 1e-12
 
 
 def test_float32_weights_are_exact():
     X = samples(2).astype(np.float32)
     estimator = fitted(MLPRegressor, (4,), "tanh", X, X[:, 0])
-    net, theta = fg.MLP.from_sklearn(estimator)
+    net, theta = fg.interchange.from_sklearn(estimator)
     assert theta.dtype == np.float64
     assert difference(estimator.predict(X), net.predict(theta, X)) < 1e-6
     np.testing.assert_array_equal(net.unpack(theta)[0][:, :-1], estimator.coefs_[0].T)
@@ -85,7 +86,7 @@ def test_classifiers_from_sklearn(name, labels):
     X = samples(2)
     y = np.array(labels)[np.arange(len(X)) % len(labels)]
     estimator = fitted(MLPClassifier, (5, 4), name, X, y)
-    net, theta = fg.MLP.from_sklearn(estimator)
+    net, theta = fg.interchange.from_sklearn(estimator)
     scores = net.predict(theta, X)
     probabilities = estimator.predict_proba(X)
     if len(labels) == 2:
@@ -93,7 +94,7 @@ def test_classifiers_from_sklearn(name, labels):
         np.testing.assert_allclose(1 / (1 + np.exp(-scores[:, 0])), probabilities[:, 1], atol=1e-12)
     else:
         np.testing.assert_allclose(softmax(scores), probabilities, atol=1e-12)
-    back = net.to_sklearn(theta, classes=estimator.classes_)
+    back = fg.interchange.to_sklearn(net, theta, classes=estimator.classes_)
     np.testing.assert_array_equal(back.predict_proba(X), probabilities)
     np.testing.assert_array_equal(back.predict(X), estimator.predict(X))
     assert (back.classes_ == estimator.classes_).all()
@@ -109,7 +110,7 @@ def test_classifiers_to_sklearn(labels, bias):
     net, theta = network((3, 6, len(labels)), "relu", bias)
     inputs = scaling(3)
     X = samples(3)
-    estimator = net.to_sklearn(theta, classes=labels, scale_inputs=inputs)
+    estimator = fg.interchange.to_sklearn(net, theta, classes=labels, scale_inputs=inputs)
     scores = net.predict(theta, (X - inputs[0]) / inputs[1])
     expected = np.array(labels)[scores.argmax(axis=1)]
     np.testing.assert_array_equal(estimator.predict(X), expected)
@@ -122,7 +123,7 @@ def test_classifiers_to_sklearn(labels, bias):
 def test_one_output_for_two_classes(labels, output):
     net, theta = network((3, 6, 1), "tanh", output=output)
     X = samples(3)
-    estimator = net.to_sklearn(theta, classes=labels)
+    estimator = fg.interchange.to_sklearn(net, theta, classes=labels)
     score = net.predict(theta, X)[:, 0]
     second = score if output == "sigmoid" else 1.0 / (1.0 + np.exp(-score))
     column = list(estimator.classes_).index(labels[1])
@@ -132,14 +133,14 @@ def test_one_output_for_two_classes(labels, output):
 def test_several_labels():
     X = samples(2)
     estimator = fitted(MLPClassifier, (4,), "tanh", X, (X > 0.0).astype(int))
-    net, theta = fg.MLP.from_sklearn(estimator)
+    net, theta = fg.interchange.from_sklearn(estimator)
     found = 1.0 / (1.0 + np.exp(-net.predict(theta, X)))
     np.testing.assert_allclose(found, estimator.predict_proba(X), atol=1e-12)
 
 
 def test_an_estimator_goes_on_and_can_be_cloned():
     net, theta = network((2, 3, 1), "tanh")
-    estimator = net.to_sklearn(theta)
+    estimator = fg.interchange.to_sklearn(net, theta)
     assert clone(estimator).hidden_layer_sizes == (3,)
     X = samples(2)
     before = estimator.coefs_[0].copy()
@@ -164,15 +165,15 @@ def test_an_estimator_goes_on_and_can_be_cloned():
 def test_what_scikit_learn_has_not(arguments, classes, message):
     net, theta = network(*arguments)
     with pytest.raises(ValueError, match=message):
-        net.to_sklearn(theta, classes)
+        fg.interchange.to_sklearn(net, theta, classes)
 
 
 def test_what_cannot_be_read():
     with pytest.raises(TypeError, match="of a pipeline, its last step"):
-        fg.MLP.from_sklearn(3)
+        fg.interchange.from_sklearn(3)
     with pytest.raises(ValueError, match="the MLPRegressor is not fitted"):
-        fg.MLP.from_sklearn(MLPRegressor())
+        fg.interchange.from_sklearn(MLPRegressor())
     estimator = fitted(MLPRegressor, (2,), "tanh", samples(2), samples(2)[:, 0])
     estimator.out_activation_ = "exp"  # of its Poisson loss
     with pytest.raises(ValueError, match="output 'exp' cannot be converted"):
-        fg.MLP.from_sklearn(estimator)
+        fg.interchange.from_sklearn(estimator)

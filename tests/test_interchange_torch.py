@@ -57,14 +57,14 @@ def model_of(widths, name, bias, dtype, output=None):
 def test_from_torch_and_back(name, widths, bias, dtype):
     model = model_of(widths, name, bias, getattr(torch, dtype))
     X = samples(widths[0], dtype)
-    net, theta = fg.MLP.from_torch(model)
+    net, theta = fg.interchange.from_torch(model)
     assert net.widths == widths and net.bias == ("free" if bias else "none")
     expected = net.predict(theta, X)
     assert theta.dtype == np.float64 and difference(evaluate(model, X), expected) < TOLERANCE[dtype]
     # the weights themselves are exact, both ways
     weights = torch.cat([p.detach().double().flatten() for p in model.parameters()])
     assert np.sort(weights.numpy()).tolist() == np.sort(theta).tolist()
-    back = net.to_torch(theta, dtype)
+    back = fg.interchange.to_torch(net, theta, dtype)
     for one, other in zip(back.parameters(), model.parameters(), strict=True):
         assert torch.equal(one, other)
     assert (evaluate(back, X) == evaluate(model.eval(), X)).all()
@@ -75,10 +75,10 @@ def test_from_torch_and_back(name, widths, bias, dtype):
 @pytest.mark.parametrize("output", MODULES)
 def test_to_torch_and_back(output, bias, dtype):
     net, theta = network((3, 5, 4, 2), ["tanh", "leaky_relu"], bias, output)
-    model = net.to_torch(theta, dtype)
+    model = fg.interchange.to_torch(net, theta, dtype)
     X = samples(3, dtype)
     assert difference(evaluate(model, X), net.predict(theta, X)) < TOLERANCE[dtype]
-    again, vector = fg.MLP.from_torch(model)
+    again, vector = fg.interchange.from_torch(model)
     assert again.activations == net.activations
     assert again.bias == ("none" if bias == "none" else "free")
     if dtype == "float64" and bias != "fixed":
@@ -91,7 +91,7 @@ def test_to_torch_and_back(output, bias, dtype):
 def test_a_scaling_is_folded(dtype, output):
     net, theta = network((3, 5, 2), "tanh", output=output)
     inputs, targets = scaling(3, far=4.0), scaling(2, 1)
-    model = net.to_torch(theta, dtype, scale_inputs=inputs, scale_targets=targets)
+    model = fg.interchange.to_torch(net, theta, dtype, scale_inputs=inputs, scale_targets=targets)
     X = samples(3, dtype)
     expected = raw_outputs(net, theta, X, inputs, targets)
     assert difference(evaluate(model, X), expected) < TOLERANCE[dtype]
@@ -103,10 +103,10 @@ def test_a_scaling_that_float32_weights_cannot_hold():
     with pytest.warns(
         interchange.InterchangeWarning, match="input 1 has mean 2010 and deviation 5"
     ):
-        net.to_torch(theta, torch.float32, scale_inputs=years)
+        fg.interchange.to_torch(net, theta, torch.float32, scale_inputs=years)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = net.to_torch(theta, torch.float64, scale_inputs=years)
+        model = fg.interchange.to_torch(net, theta, torch.float64, scale_inputs=years)
     X = np.column_stack([samples(2)[:, 0], np.arange(40) + 1990.0])
     expected = raw_outputs(net, theta, X, years, (0.0, 1.0))
     assert difference(evaluate(model, X), expected) < 1e-12
@@ -119,32 +119,32 @@ def test_nested_shared_and_idle_modules():
         nn.Sequential(nn.Sequential(nn.Linear(3, 4), act), nn.Dropout(0.0)), nn.Linear(4, 1),
     ).double()  # fmt: skip
     with pytest.warns(interchange.InterchangeWarning, match=r"module 1\.2, Dropout is left out"):
-        net, theta = fg.MLP.from_torch(model)
+        net, theta = fg.interchange.from_torch(model)
     assert [a.name for a in net.activations] == ["tanh", "tanh", "identity"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fg.MLP.from_torch(model.eval())
+        fg.interchange.from_torch(model.eval())
     X = samples(2)
     assert difference(evaluate(model, X), net.predict(theta, X)) < 1e-12
 
 
 def test_linears_without_an_activation_between():
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).double()
-    net, theta = fg.MLP.from_torch(model)
+    net, theta = fg.interchange.from_torch(model)
     assert net.activations[0].name == "identity"
-    assert fg.MLP.from_torch(nn.Linear(2, 3))[0].widths == (2, 3)
-    back = net.to_torch(theta)
+    assert fg.interchange.from_torch(nn.Linear(2, 3))[0].widths == (2, 3)
+    back = fg.interchange.to_torch(net, theta)
     assert [type(m).__name__ for m in back] == ["Linear", "Identity", "Linear"]
 
 
 def test_shared_weights_and_mixed_biases_are_named():
     layer = nn.Linear(2, 2)
     with pytest.warns(interchange.InterchangeWarning, match="module 2, Linear shares its weights"):
-        net, _ = fg.MLP.from_torch(nn.Sequential(layer, nn.Tanh(), layer))
+        net, _ = fg.interchange.from_torch(nn.Sequential(layer, nn.Tanh(), layer))
     assert net.n_params == 12
     model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1, bias=False)).double()
     with pytest.warns(interchange.InterchangeWarning, match="module 2, Linear has no bias"):
-        net, theta = fg.MLP.from_torch(model)
+        net, theta = fg.interchange.from_torch(model)
     assert theta[-1] == 0.0 and net.has_free_bias
     X = samples(2)
     assert difference(evaluate(model, X), net.predict(theta, X)) < 1e-12
@@ -154,29 +154,32 @@ def test_shared_weights_and_mixed_biases_are_named():
 def test_logits(last):
     body = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)).double()
     model = nn.Sequential(*body, last)
-    net, theta = fg.MLP.from_torch(model, logits=True)
+    net, theta = fg.interchange.from_torch(model, logits=True)
     X = samples(2)
     assert difference(evaluate(body, X), net.predict(theta, X)) < 1e-12
     assert (net.predict(theta, X).argmax(axis=1) == evaluate(model, X).argmax(axis=1)).all()
     if isinstance(last, nn.Sigmoid):
-        net, theta = fg.MLP.from_torch(model)
+        net, theta = fg.interchange.from_torch(model)
         assert net.activations[-1].name == "sigmoid"
         assert difference(evaluate(model, X), net.predict(theta, X)) < 1e-12
     else:
         with pytest.raises(ValueError, match=f"module 3, {type(last).__name__}.*logits=True"):
-            fg.MLP.from_torch(model)
+            fg.interchange.from_torch(model)
         with pytest.raises(ValueError, match="module 4, Linear stands behind module 3"):
-            fg.MLP.from_torch(nn.Sequential(*model, nn.Linear(3, 3).double()), logits=True)
+            fg.interchange.from_torch(nn.Sequential(*model, nn.Linear(3, 3).double()), logits=True)
 
 
 def test_the_default_softplus_of_torch():
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Softplus()).double()
     with torch.no_grad():
         model[0].weight.fill_(1.0)
-    net, theta = fg.MLP.from_torch(model)
+    net, theta = fg.interchange.from_torch(model)
     X = np.linspace(-50.0, 50.0, 201)[:, None]
     assert 1e-10 < np.abs(evaluate(model, X) - net.predict(theta, X)).max() < 2.1e-9
-    assert np.abs(evaluate(net.to_torch(theta), X) - net.predict(theta, X)).max() < 1e-14
+    assert (
+        np.abs(evaluate(fg.interchange.to_torch(net, theta), X) - net.predict(theta, X)).max()
+        < 1e-14
+    )
 
 
 class Doubled(nn.Linear):
@@ -213,40 +216,40 @@ class Named(nn.Linear):
 )
 def test_what_cannot_be_read(modules, message):
     with pytest.raises((ValueError, TypeError), match=message):
-        fg.MLP.from_torch(nn.Sequential(*modules))
+        fg.interchange.from_torch(nn.Sequential(*modules))
 
 
 def test_hooks_and_lazy_layers():
     layer = nn.Linear(2, 1)
     layer.register_forward_hook(lambda module, inputs, output: 2.0 * output)
     with pytest.raises(ValueError, match="module 0, Linear has hooks"):
-        fg.MLP.from_torch(nn.Sequential(layer))
+        fg.interchange.from_torch(nn.Sequential(layer))
     with pytest.raises(ValueError, match="module 0, LazyLinear has hooks"):
-        fg.MLP.from_torch(nn.Sequential(nn.LazyLinear(3)))
+        fg.interchange.from_torch(nn.Sequential(nn.LazyLinear(3)))
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)).double()
-    net, theta = fg.MLP.from_torch(layer)  # a parametrised weight is what it computes
+    net, theta = fg.interchange.from_torch(layer)  # a parametrised weight is what it computes
     X = samples(2)
     assert difference(evaluate(layer, X), net.predict(theta, X)) < 1e-12
 
 
 def test_other_arguments():
-    net, theta = fg.MLP.from_torch(nn.Sequential(Named(2, 1)))
+    net, theta = fg.interchange.from_torch(nn.Sequential(Named(2, 1)))
     assert net.widths == (2, 1)
     with pytest.raises(TypeError, match="must be a torch.nn.Sequential or a state dict, not int"):
-        fg.MLP.from_torch(3)
+        fg.interchange.from_torch(3)
     with pytest.raises(ValueError, match="go with a state dict"):
-        fg.MLP.from_torch(nn.Linear(2, 1), activation="tanh")
+        fg.interchange.from_torch(nn.Linear(2, 1), activation="tanh")
     with pytest.raises(ValueError, match="does not tell the activation"):
-        fg.MLP.from_torch(nn.Linear(2, 1).state_dict())
+        fg.interchange.from_torch(nn.Linear(2, 1).state_dict())
     with pytest.raises(ValueError, match=r"weight\[0, 1\] is inf"):
         layer = nn.Linear(2, 1)
         with torch.no_grad():
             layer.weight[0, 1] = torch.inf
-        fg.MLP.from_torch(layer)
+        fg.interchange.from_torch(layer)
     for name in ("bent_identity", "square"):
         with pytest.raises(ValueError, match=f"torch.nn has no module .* '{name}'"):
             net, theta = network((2, 2, 1), name)
-            net.to_torch(theta)
+            fg.interchange.to_torch(net, theta)
 
 
 class Custom(nn.Module):
@@ -265,10 +268,10 @@ class Custom(nn.Module):
 def test_state_dicts(kind, wrapper, tmp_path):
     model = Custom().to(kind)
     with pytest.raises(ValueError, match=r"Custom cannot be read.*give model.state_dict\(\)"):
-        fg.MLP.from_torch(model)
+        fg.interchange.from_torch(model)
     state = model.state_dict()
     sigma = fg.activations.leaky_relu(SLOPE)
-    net, theta = fg.MLP.from_torch(state, sigma)
+    net, theta = fg.interchange.from_torch(state, sigma)
     X = samples(3)
     assert difference(evaluate(model.double(), X), net.predict(theta, X)) < 1e-12
     path = tmp_path / "m.pt"
@@ -390,7 +393,7 @@ def test_an_archive_with_another_content(tmp_path):
 def test_a_model_from_torch_is_analysed():
     X, Y = fg.data.xor()
     model = model_of((2, 3, 1), "tanh", True, torch.float64)
-    net, theta = fg.MLP.from_torch(model)
+    net, theta = fg.interchange.from_torch(model)
     report = fg.rank_analysis(fg.Problem(net, X, Y), theta)
     outputs = model(torch.from_numpy(X))
     rows = []

@@ -118,7 +118,10 @@ PARTS = (
 )
 
 
-@pytest.mark.parametrize("requeues", [4, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "requeues",
+    [pytest.param(4, marks=pytest.mark.process), pytest.param(20, marks=pytest.mark.slow)],
+)
 def test_requeues_lose_at_most_one_iteration_each(tmp_path, requeues):
     scheduler = Scheduler(tmp_path)
     rng = random.Random(0)
@@ -153,6 +156,7 @@ STUBS = {
 }
 
 
+@pytest.mark.process
 def test_the_requeue_template_of_the_pages(tmp_path):
     """The script as it is printed, with stubs for SLURM's programs; two parts, then done."""
     page = (ROOT / "docs" / "hpc" / "slurm.md").read_text(encoding="utf-8")
@@ -370,6 +374,7 @@ def test_other_starts_are_refused(run):
         assert result.exit_code == 2 and words in result.stderr
 
 
+@pytest.mark.process
 def test_starts_go_on_in_the_midst_of_one(run, monkeypatch):
     """The time is over in the third start; the finished ones and its state are kept."""
     starts = [*SMALL, "--starts", "4", *CHECKPOINT, "--history", "h.jsonl"]

@@ -12,7 +12,10 @@ import pytest
 from fastggn.kernels import cache
 from fastggn.kernels.jit import DISABLED
 
-pytestmark = pytest.mark.skipif(DISABLED, reason="the compiler is off (NUMBA_DISABLE_JIT=1)")
+pytestmark = [
+    pytest.mark.xdist_group("kernel cache"),
+    pytest.mark.skipif(DISABLED, reason="the compiler is off (NUMBA_DISABLE_JIT=1)"),
+]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -114,10 +117,12 @@ def compiled(tmp_path_factory):
     return folder
 
 
+@pytest.mark.process
 def test_the_second_process_compiles_nothing(compiled):
     assert kernel(NUMBA_CACHE_DIR=str(compiled)) == {"right": True, "compiled": 0, "warnings": []}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("damage", ["truncated", "garbage", "flipped", "foreign pickle"])
 def test_a_damaged_file_is_compiled_again_with_one_warning(tmp_path, compiled, damage):
     shutil.copytree(compiled, tmp_path, dirs_exist_ok=True)
@@ -155,6 +160,7 @@ def copy(tmp_path_factory):
     return root
 
 
+@pytest.mark.process
 def test_an_edit_in_one_file_makes_the_kernels_of_others_stale(tmp_path, copy):
     kernel(root=copy, NUMBA_CACHE_DIR=str(tmp_path))
     before = files(tmp_path)
@@ -195,6 +201,7 @@ def read_only(tmp_path, copy):
         path.chmod(0o755)
 
 
+@pytest.mark.process
 def test_a_read_only_install_without_a_home_keeps_its_kernels_in_a_private_folder(
     read_only, restricted
 ):
@@ -218,6 +225,7 @@ def test_a_read_only_install_without_a_home_keeps_its_kernels_in_a_private_folde
     assert suspicious["compiled"] > 0 and "others can write" in suspicious["warnings"][0]
 
 
+@pytest.mark.process
 def test_a_cache_folder_that_cannot_be_written_costs_one_warning(tmp_path, restricted):
     folder = tmp_path / "frozen"
     folder.mkdir()
@@ -231,6 +239,7 @@ def test_a_cache_folder_that_cannot_be_written_costs_one_warning(tmp_path, restr
     assert len(kernel(NUMBA_CACHE_DIR=str(file))["warnings"]) == 1
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("variable", ["SLURM_JOB_ID", "PMI_RANK", "OMPI_COMM_WORLD_RANK"])
 def test_a_job_writes_to_a_folder_of_the_node(tmp_path, copy, variable):
     job = {"root": copy, "NUMBA_CACHE_DIR": None, "TMPDIR": str(tmp_path), variable: "7"}
@@ -241,6 +250,7 @@ def test_a_job_writes_to_a_folder_of_the_node(tmp_path, copy, variable):
     assert kernel(**job)["compiled"] == 0
 
 
+@pytest.mark.process
 def test_a_job_reads_what_was_compiled_before_it(tmp_path, copy):
     root = tmp_path / "install"
     shutil.copytree(copy, root)
@@ -250,6 +260,7 @@ def test_a_job_reads_what_was_compiled_before_it(tmp_path, copy):
     assert kernel(**job)["compiled"] == 0
 
 
+@pytest.mark.process
 def test_processes_that_start_together_on_an_empty_folder(tmp_path):
     assert run(RACE, 8, 3, tmp_path, NUMBA_CACHE_DIR=None) == "rounds 3"
 
@@ -259,6 +270,7 @@ def test_sixteen_processes_twenty_times(tmp_path):
     assert run(RACE, 16, 20, tmp_path, NUMBA_CACHE_DIR=None) == "rounds 20"
 
 
+@pytest.mark.process
 def test_a_threading_layer_that_is_absent_is_replaced():
     script = """
 import json, warnings
@@ -306,6 +318,7 @@ print(json.dumps([report.to_dict(), sorted(ready() - before), str(report)]))
 """
 
 
+@pytest.mark.process
 def test_after_the_warm_up_nothing_is_compiled():
     report, compiled, text = json.loads(run(WARM))
     assert compiled == []
@@ -348,6 +361,7 @@ print(json.dumps([said, once, len(parts), all(type(p) is Part for p in parts)]))
 """
 
 
+@pytest.mark.process
 def test_parts_have_no_machine_code_and_errors_leave_parallel_loops(tmp_path):
     for parts in (1, 0):  # compiled, then from the disk, where the kernel is whole
         found = json.loads(run(SWITCH, NUMBA_CACHE_DIR=str(tmp_path)))

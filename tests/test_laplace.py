@@ -136,7 +136,7 @@ def test_noise_from_the_residuals():
 def test_of_a_result():
     problem = sine_problem(T=100, noise=0.2)
     result = fg.train(problem, seed=0, regularization="bayesian", max_iter=200)
-    posterior = result.posterior(problem)
+    posterior = fg.laplace(problem, result.theta, result.evidence)
     assert posterior.evidence.log_evidence == pytest.approx(result.evidence.log_evidence, rel=1e-10)
     X = np.linspace(-2, 2, 400)[:, None]
     rng = np.random.default_rng(9)
@@ -161,7 +161,7 @@ def test_from_a_model_file(tmp_path):
     posterior = fg.laplace(problem, theta, fg.Evidence(**metadata["evidence"]))
     np.testing.assert_array_equal(
         posterior.predict(np.ones((1, 1)))[1],
-        result.posterior(problem).predict(np.ones((1, 1)))[1],
+        fg.laplace(problem, result.theta, result.evidence).predict(np.ones((1, 1)))[1],
     )
 
 
@@ -175,7 +175,7 @@ def test_classes(loss):
     problem = fg.Problem(fg.MLP((2, 4, outputs)), X, labels, loss=loss)
     result = fg.train(problem, seed=0, regularization="bayesian", max_iter=300)
     assert result.evidence.beta == 1.0
-    posterior = result.posterior(problem)
+    posterior = fg.laplace(problem, result.theta, result.evidence)
     p = posterior.predict_proba(X)
     assert p.shape == (80, outputs)
     positive = p[:, -1]
@@ -196,7 +196,7 @@ def test_moderated_probability_is_the_integral():
     X = rng.standard_normal((40, 2))
     problem = fg.Problem(fg.MLP((2, 3, 1)), X, X[:, 0] > 0.3 * X[:, 1], loss="logistic")
     result = fg.train(problem, seed=0, regularization="bayesian", max_iter=300)
-    posterior = result.posterior(problem)
+    posterior = fg.laplace(problem, result.theta, result.evidence)
     mean, std = posterior.predict(X)
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     integral = (1 / (1 + np.exp(-(mean + std * nodes)))) @ weights / np.sqrt(2 * np.pi)

@@ -98,6 +98,7 @@ linux = pytest.mark.skipif(
 )
 
 
+@pytest.mark.process
 @linux
 def test_memory_does_not_grow_with_the_file(tmp_path):
     """Read or mapped: of 160 MB more next to nothing stays."""

@@ -9,6 +9,8 @@ import pytest
 
 import fastggn as fg
 from fastggn.analysis import linear
+from papers.linear_conditions import conditions
+from papers.linear_gates import gated_reduction
 
 DIAGONAL = np.eye(2), np.diag([3.0, 1.0])
 
@@ -93,7 +95,7 @@ def test_lemmas_on_1000_critical_points():
     singular = 0
     for trial in range(1000):
         X, Y, weights, modes, order, p = constructed(rng)
-        found = linear.conditions(weights, X, Y)
+        found = conditions(weights, X, Y)
         case = (trial, modes, order, [w.shape for w in weights])
         assert found.critical, case
         assert found.representation_error < 1e-8, case
@@ -138,7 +140,7 @@ def test_lemmas_on_critical_points_that_were_found():
         if weights is None or min(np.linalg.norm(w) for w in weights) < 1e-3:
             continue
         found += 1
-        kept = linear.conditions(weights, X, Y, tol=1e-6)
+        kept = conditions(weights, X, Y, tol=1e-6)
         assert kept.critical and kept.representation_error < 1e-5
         values = linear.critical_values(X, Y, widths)
         loss = naive_loss(weights, X, Y)
@@ -315,14 +317,15 @@ def test_critical_points_known_to_a_few_digits():
 def test_other_points_are_not_critical():
     X, Y = DIAGONAL
     rng = np.random.default_rng(9)
-    got = linear.classify([rng.standard_normal((2, 2)) for _ in range(3)], X, Y)
+    weights = [rng.standard_normal((2, 2)) for _ in range(3)]
+    got = linear.classify(weights, X, Y)
     assert got.label == "not_critical" and "Lemma 4.1" in got.reason
     near = [1e-3 * rng.standard_normal((2, 2)) for _ in range(3)]
     assert linear.classify(near, X, Y).label == "not_critical"
     noise = [1e-14 * rng.standard_normal((2, 2)) for _ in range(3)]
     assert linear.classify(noise, X, Y).label == "bad_saddle"
     assert json.loads(json.dumps(got.to_dict()))["label"] == "not_critical"
-    assert "not_critical" in str(got) and "critical: False" in str(got.conditions)
+    assert "not_critical" in str(got) and "critical: False" in str(conditions(weights, X, Y))
 
 
 def test_the_package_agrees_on_the_global_minimum_whatever_its_loss():
@@ -437,7 +440,7 @@ def test_reduction_of_random_gates(H, gate_output):
     rng = np.random.default_rng(16 + H)
     X, Y = rng.standard_normal((4, 3)), rng.standard_normal((4, 2))
     weights = [rng.standard_normal(s) for s in zip((*[3] * H, 2), (3,) * (H + 1), strict=True)]
-    got = linear.gated_reduction(weights, X, Y, 0.6, gate_output=gate_output, n_draws=4000)
+    got = gated_reduction(weights, X, Y, 0.6, gate_output=gate_output, n_draws=4000)
     assert got.path_probability == pytest.approx(0.6 ** (H + gate_output))
     assert got.mean_error < 4.5
     assert got.loss_of_mean == pytest.approx(naive_loss(weights, X, Y))
@@ -457,7 +460,7 @@ def test_gates_by_enumeration():
         h = np.array(gates[:2]) * (W[0] @ X[0])
         outputs.append((W[2] @ (np.array(gates[2:]) * (W[1] @ h)))[0] / rho**2)
     assert np.mean(outputs) == pytest.approx((W[2] @ W[1] @ W[0] @ X[0])[0])
-    got = linear.gated_reduction(W, X, Y, rho, n_draws=20_000)
+    got = gated_reduction(W, X, Y, rho, n_draws=20_000)
     assert got.variance == pytest.approx(np.var(outputs), rel=0.1)
 
 
@@ -479,8 +482,8 @@ def test_bad_input():
         (lambda: linear.construct(X, Y, (2, 2, 2), [2]), "modes"),
         (lambda: linear.construct(X, Y, (2, 2, 2), [0], order=3), "order"),
         (lambda: linear.escape(good, X, Y, size=-1.0), "size"),
-        (lambda: linear.gated_reduction(good, X, Y, 0.0), "rho"),
-        (lambda: linear.gated_reduction(good, X, Y, 0.5, n_draws=1), "n_draws"),
+        (lambda: gated_reduction(good, X, Y, 0.0), "rho"),
+        (lambda: gated_reduction(good, X, Y, 0.5, n_draws=1), "n_draws"),
         (lambda: linear.best_map(X, Y, -1), "rank"),
     ]:
         with pytest.raises(ValueError, match=words):

@@ -51,6 +51,7 @@ def problem():
     return fg.Problem(fg.MLP((2, 3, 1)), X, Y)
 
 
+@pytest.mark.process
 def test_a_second_run_is_refused_before_any_work(problem, tmp_path, holder, monkeypatch):
     monkeypatch.chdir(tmp_path)
     where = f"process {holder.pid} on {socket.gethostname()}"
@@ -63,6 +64,7 @@ def test_a_second_run_is_refused_before_any_work(problem, tmp_path, holder, monk
     assert sorted(os.listdir()) == ["run.ckpt.lock"]
 
 
+@pytest.mark.process
 def test_a_killed_run_locks_nobody_out(problem, tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
@@ -171,6 +173,7 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, holder, free):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.process
 def test_many_processes_one_at_a_time(tmp_path):
     """Each adds one to a number under the lock, again and again: no addition is lost."""
     work = """

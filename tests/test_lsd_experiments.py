@@ -95,6 +95,7 @@ def by_cell(result):
     return {(cell["kind"], cell["k"]): cell for cell in result["cells"]}
 
 
+@pytest.mark.slow
 def test_table_1_in_small(mnist):
     result, text = outcome(lsd_table1, {**SMALL, "folder": mnist})
     cells = by_cell(result)

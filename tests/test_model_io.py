@@ -185,6 +185,7 @@ while True:
 """
 
 
+@pytest.mark.process
 def test_a_kill_during_a_save_leaves_a_whole_file(tmp_path):
     path = tmp_path / "model.npz"
     rng = np.random.default_rng(0)

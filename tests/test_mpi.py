@@ -14,17 +14,25 @@ import numpy as np
 import pytest
 
 import fastggn as fg
-from fastggn.runtime.comm import SERIAL, as_comm, require_serial
+from fastggn.runtime.comm import SERIAL, require_serial
+from fastggn.runtime.ranks import as_comm
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = ROOT / "tests" / "mpi_worker.py"
 # pip's wheels put mpiexec beside the interpreter.
 MPIEXEC = shutil.which("mpiexec", path=str(Path(sys.executable).parent)) or shutil.which("mpiexec")
 
-needs_mpi = pytest.mark.skipif(
+# Each job is launched once, by one worker.
+pytestmark = pytest.mark.xdist_group("mpi")
+has_mpi = pytest.mark.skipif(
     importlib.util.find_spec("mpi4py") is None or MPIEXEC is None,
     reason="mpi4py or mpiexec is absent: pip install 'fastggn[mpi]'",
 )
+
+
+def needs_mpi(test):
+    return pytest.mark.process(has_mpi(test))
+
 
 OPERATIONS = (
     "sum",
@@ -37,7 +45,7 @@ OPERATIONS = (
     "gather",
     "concatenate",
     "unite",
-    "together",
+    "raise_on_all",
     "memory_share",
 )
 
@@ -232,22 +240,23 @@ def ends_together(size, task, operation, rank):
     return done
 
 
-@needs_mpi
-@pytest.mark.parametrize("place", range(3))
-def test_an_exception_ends_all_ranks(place):
-    # A third of the operations each, on ranks in turn; the slow test has the other ranks.
-    for number, operation in list(enumerate(OPERATIONS))[place::3]:
-        rank = number % 2
-        done = ends_together(2, "fail", operation, rank)
-        assert "ArithmeticError: planted" in done.stderr
-        assert f"rank {rank} of 2 failed" in done.stderr
+# One operation that rank 0 leads and one that all do alike; the slow tier has all on both ranks.
+PLACES = [(operation, rank) for operation in OPERATIONS for rank in range(2)]
+USUAL = {("broadcast", 0), ("sum", 1)}
 
 
-@needs_mpi
-@pytest.mark.slow
-@pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_exception_on_the_other_rank_ends_all(operation):
-    ends_together(2, "fail", operation, 1 - OPERATIONS.index(operation) % 2)
+@has_mpi
+@pytest.mark.parametrize(
+    ("operation", "rank"),
+    [
+        pytest.param(*place, marks=pytest.mark.process if place in USUAL else pytest.mark.slow)
+        for place in PLACES
+    ],
+)
+def test_an_exception_ends_all_ranks(operation, rank):
+    done = ends_together(2, "fail", operation, rank)
+    assert "ArithmeticError: planted" in done.stderr
+    assert f"rank {rank} of 2 failed" in done.stderr
 
 
 @needs_mpi

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from cases import random_cases, tiny_cases, user_cases
+from cases import each_case, random_cases, tiny_cases, user_cases
 from checks import assert_close
 
 pytest.importorskip("jax", reason="needs the package jax (extra 'test')")
@@ -12,7 +12,7 @@ import jax_reference  # noqa: E402  (after the check for jax)
 CASES = (*random_cases()[::3], *user_cases(), *tiny_cases())
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@each_case(CASES)
 def test_naive_agrees_with_autodiff(case):
     """Every quantity of the textbook reference, to 1e-12."""
     reference, naive = jax_reference.evaluate(case), case.naive()

@@ -4,6 +4,8 @@ The commands and the Python are taken from README and from the page on CSV files
 stand, with their own iterations, on a table that a newcomer could have.
 """
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -13,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from documented import ROOT, commands, fenced
+from documented import FOLLOWED, commands, fenced
 
 from fastggn.apps.cli import main
 
-PAGE = ROOT / "docs" / "how-to" / "train-on-a-csv.md"
+README, PAGE = FOLLOWED
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("newcomer")]
 
 
 def write_houses(folder, n=300):
@@ -58,25 +61,31 @@ def follow(page, first_as_process=False):
 
 @pytest.fixture(scope="module")
 def houses(tmp_path_factory):
-    """A folder in which the page was followed to its end, and the rows of the table."""
+    """A folder in which the page was followed to its end, the table, and what its Python left."""
     pytest.importorskip("onnxruntime", reason="the extra onnx is absent")
     folder = tmp_path_factory.mktemp("houses")
     rows = write_houses(folder)
+    names, out = {}, io.StringIO()
     before = Path.cwd()
     os.chdir(folder)
     try:
         printed = follow(PAGE, first_as_process=True)
+        with contextlib.redirect_stdout(out):
+            for language, code in fenced(PAGE.read_text("utf-8")):
+                if language == "python":
+                    exec(compile(code, PAGE.name, "exec"), names)
     finally:
         os.chdir(before)
-    return folder, rows, printed
+    assert out.getvalue()
+    return folder, rows, printed, names
 
 
 def test_readme_leads_to_the_page():
-    assert "docs/how-to/train-on-a-csv.md" in (ROOT / "README.md").read_text("utf-8")
+    assert "docs/how-to/train-on-a-csv.md" in README.read_text("utf-8")
 
 
 def test_what_the_page_promises_is_there(houses):
-    folder, _, printed = houses
+    folder, _, printed, _ = houses
     for name in ("residuals.png", "curve.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     page = (folder / "houses.html").read_text("utf-8")
@@ -84,27 +93,16 @@ def test_what_the_page_promises_is_there(houses):
     assert "rms error" in printed[0]
 
 
-def test_the_python_of_the_page_predicts(houses, monkeypatch, capsys):
-    folder, rows, _ = houses
-    monkeypatch.chdir(folder)
-    names = {}
-    for language, code in fenced(PAGE.read_text("utf-8")):
-        if language == "python":
-            exec(compile(code, PAGE.name, "exec"), names)
-    assert capsys.readouterr().out
+def test_the_python_of_the_page_predicts(houses):
+    _, rows, _, names = houses
     error = names["predict"](rows[:, :2])[:, 0] - rows[:, 2]
     assert np.sqrt(np.mean(error**2)) < 12_000  # the noise has 8000
 
 
-def test_the_exported_model_says_the_same(houses, monkeypatch):
+def test_the_exported_model_says_the_same(houses):
     import onnxruntime
 
-    folder, rows, _ = houses
-    monkeypatch.chdir(folder)
-    names = {}
-    for language, code in fenced(PAGE.read_text("utf-8")):
-        if language == "python":
-            exec(compile(code, PAGE.name, "exec"), names)
+    folder, rows, _, names = houses
     # The page trains once more, for the report, before it exports.
     session = onnxruntime.InferenceSession(str(folder / "houses.onnx"))
     (there,) = session.run(None, {"X": rows[:, :2]})
@@ -115,6 +113,6 @@ def test_readme_commands_work_on_the_same_table(tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="the extra onnx is absent")
     monkeypatch.chdir(tmp_path)
     write_houses(tmp_path)
-    follow(ROOT / "README.md")
+    follow(README)
     made = {path.name for path in tmp_path.iterdir()}
     assert {"houses.npz", "residuals.png", "houses.onnx", "model.npz", "regions.png"} <= made

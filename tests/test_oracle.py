@@ -4,7 +4,16 @@ import functools
 
 import numpy as np
 import pytest
-from cases import ACTIVATIONS, BIASES, LOSSES, MAX_PARAMS, SAMPLES, random_cases, user_cases
+from cases import (
+    ACTIVATIONS,
+    BIASES,
+    LOSSES,
+    MAX_PARAMS,
+    SAMPLES,
+    each_case,
+    random_cases,
+    user_cases,
+)
 from checks import assert_close, assert_operator
 
 pytest.importorskip("jax", reason="needs the package jax (extra 'test')")
@@ -12,7 +21,7 @@ pytest.importorskip("jax", reason="needs the package jax (extra 'test')")
 import jax_reference  # noqa: E402  (after the check for jax)
 
 CASES = (*random_cases(), *user_cases())
-each_case = pytest.mark.parametrize("case", CASES, ids=str)
+each = each_case(CASES)
 
 
 @functools.cache
@@ -64,7 +73,7 @@ def test_the_cases_cover_the_contract():
     assert sum(case.gates is not None for case in cases) >= 10
 
 
-@each_case
+@each
 def test_outputs_loss_and_gradient(case):
     """F, J(theta) and its gradient."""
     problem, reference = _problem(case.id), jax_reference.evaluate(case)
@@ -75,7 +84,7 @@ def test_outputs_loss_and_gradient(case):
     assert_close(case, "gradient", problem.gradient(case.theta), reference.gradient)
 
 
-@each_case
+@each
 def test_predict(case):
     """The network's own forward pass, without gates."""
     if case.gates is not None:
@@ -84,7 +93,7 @@ def test_predict(case):
     assert_close(case, "predict", outputs, jax_reference.evaluate(case).outputs)
 
 
-@each_case
+@each
 def test_jacobian(case):
     """J dense, as an operator, and in Shen's order."""
     J, want = _problem(case.id).jacobian(case.theta), jax_reference.evaluate(case).jacobian
@@ -96,7 +105,7 @@ def test_jacobian(case):
     assert_close(case, "J.shen_matrix()", J.shen_matrix(), np.vstack(layers[::-1]))
 
 
-@each_case
+@each
 def test_grams(case):
     """J^T J and J J^T, assembled without J."""
     problem, reference = _problem(case.id), jax_reference.evaluate(case)
@@ -110,7 +119,7 @@ def test_grams(case):
         assert np.array_equal(got, got.T), f"{case}: {name} is not symmetric"
 
 
-@each_case
+@each
 def test_rank(case):
     """Singular values and rank; with many dependent columns where T n_L < N."""
     J, want = _problem(case.id).jacobian(case.theta), jax_reference.evaluate(case).jacobian
@@ -119,7 +128,7 @@ def test_rank(case):
     assert J.rank() == np.linalg.matrix_rank(want), f"{case}: J.rank()"
 
 
-@each_case
+@each
 def test_ggn(case):
     """The GGN in structured form and as an operator."""
     problem, reference = _problem(case.id), jax_reference.evaluate(case)
@@ -129,7 +138,7 @@ def test_ggn(case):
     assert_operator(case, "ggn_operator", problem.ggn_operator(case.theta), reference.ggn)
 
 
-@each_case
+@each
 def test_hessian(case):
     """The exact Hessian, dense and as an operator."""
     problem, reference = _problem(case.id), jax_reference.evaluate(case)
@@ -140,7 +149,7 @@ def test_hessian(case):
     assert_operator(case, "hessian_operator", operator, reference.hessian)
 
 
-@each_case
+@each
 def test_linearisation_scalars_and_gradients(case):
     """The loss and gradient, total and of the data alone."""
     system, reference = _system(case.id), jax_reference.evaluate(case)
@@ -154,7 +163,7 @@ def test_linearisation_scalars_and_gradients(case):
     assert_close(case, "lin.data_gradient", system.data_gradient, data_gradient)
 
 
-@each_case
+@each
 def test_linearisation_is_the_system_of_the_reference(case):
     """A^T D A and A^T b, sample by sample, are those of autodiff."""
     system, A, signs, b = _dense_system(case)
@@ -178,7 +187,7 @@ def test_linearisation_is_the_system_of_the_reference(case):
         assert_close(case, "lin.b", system.b, b)
 
 
-@each_case
+@each
 def test_linearisation_products(case):
     """lin.matvec, rmatvec, gram and dual_gram are those of its own A."""
     system, A, signs, _ = _dense_system(case)
@@ -199,7 +208,7 @@ def test_linearisation_products(case):
     assert_close(case, "lin.predicted_decrease", system.predicted_decrease(step), want)
 
 
-@each_case
+@each
 def test_linearisation_curvature_along(case):
     """A^T D c = J^T H F'' for c = lin.curvature_along(v), F'' the second derivative along v."""
     system, A, signs, _ = _dense_system(case)
@@ -215,7 +224,7 @@ def test_linearisation_curvature_along(case):
     assert_close(case, "|c_i|^2", got, want)
 
 
-@each_case
+@each
 def test_linearisation_kronecker_factors(case):
     """One pair a layer: symmetric, positive semi-definite, exact for a single sample."""
     system, A, _, _ = _dense_system(case)
@@ -236,7 +245,7 @@ def test_linearisation_kronecker_factors(case):
     assert start == case.n_params
 
 
-@pytest.mark.parametrize("case", CASES[::6], ids=str)
+@each_case(CASES[::6])
 def test_subset(case):
     """A subset is the problem of those rows, with the mean over them."""
     rows = np.arange(case.n_samples)[::2][::-1]

@@ -4,7 +4,7 @@ import pytest
 
 import fastggn as fg
 from fastggn.runtime.threads import thread_count
-from papers.processes import spread
+from papers.runs import spread
 
 
 def work(number):
@@ -13,6 +13,7 @@ def work(number):
     return number**2, thread_count()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
 def test_results_come_in_order_from_one_thread_each(processes):
     lines = []
@@ -22,6 +23,7 @@ def test_results_come_in_order_from_one_thread_each(processes):
     assert {line.split(": ")[1] for line in lines} == {"1", "2", "3"}
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("processes", [1, 2])
 def test_an_error_of_a_task_is_raised(processes):
     with pytest.raises(ArithmeticError, match="thirteen"):
@@ -32,7 +34,7 @@ def test_one_thread_allowed_means_this_process(monkeypatch):
     def refuse(*args, **keywords):
         raise AssertionError("a process was started")
 
-    monkeypatch.setattr("papers.processes.ProcessPoolExecutor", refuse)
+    monkeypatch.setattr("papers.runs.ProcessPoolExecutor", refuse)
     with fg.threads(1):
         assert spread(work, [2], lambda line: None) == [(4, 1)]
     assert spread(work, [], lambda line: None) == []

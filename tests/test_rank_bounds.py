@@ -5,8 +5,8 @@ import pytest
 from rank_cases import KINDS, degenerate_problem, random_problem
 
 import fastggn as fg
-from fastggn import analysis
 from fastggn.analysis.rank.principles import loses_rank
+from papers.xor_ranks import smallest_xor_ranks
 
 
 def proved(report):
@@ -224,7 +224,7 @@ SMALLEST = {1: (1, 1, 3), 2: (1, 2, 3), 3: (1, 2, 3), 4: (1, 2, 3)}
 @pytest.mark.parametrize("n_1", SMALLEST)
 def test_smallest_ranks_of_xor_are_attained(n_1, activation):
     """Shen 2018, Section 5.1, says at least 2 for F(2,2,1) and at least 3 for F(2,3,1)."""
-    table = analysis.smallest_xor_ranks(n_1, activation)
+    table = smallest_xor_ranks(n_1, activation)
     assert tuple(row.rank for row in table) == SMALLEST[n_1]
     assert tuple(row.at_least for row in table) == SMALLEST[n_1]
     assert {row.paper for row in table} == {{2: 2, 3: 3}.get(n_1)}
@@ -240,9 +240,9 @@ def test_smallest_ranks_of_xor_are_attained(n_1, activation):
 
 def test_smallest_ranks_refuse():
     with pytest.raises(ValueError, match="n_hidden"):
-        analysis.smallest_xor_ranks(0)
+        smallest_xor_ranks(0)
     with pytest.raises(ValueError, match="activation"):
-        analysis.smallest_xor_ranks(2, "relu")
+        smallest_xor_ranks(2, "relu")
 
 
 @pytest.mark.parametrize("n_1", SMALLEST)

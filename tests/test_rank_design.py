@@ -9,6 +9,7 @@ from click.testing import CliRunner
 import fastggn as fg
 from fastggn import analysis
 from fastggn.apps.cli import main
+from papers.phase import rank_phase
 
 # --- check_design -------------------------------------------------------------------------------
 
@@ -205,14 +206,14 @@ def test_rank_over_weights(problem):
 
 
 def test_rank_phase():
-    phase = analysis.rank_phase((2, None, 1), [1, 3], [2, 5, 13], n_draws=3, seed=1)
+    phase = rank_phase((2, None, 1), [1, 3], [2, 5, 13], n_draws=3, seed=1)
     assert phase.n_params == (5, 13) and phase.ranks.shape == (3, 2, 3)
     assert phase.largest_rank.tolist() == [[2, 2], [5, 5], [5, 13]]
     # tanh networks at random weights have the largest rank
     assert (phase.share == 1.0).all()
     assert phase.full_column_rank.tolist() == [[1, 1], [1, 1], [0, 1]]
     assert phase.column_share[2].tolist() == [5 / 13, 1.0]
-    linear = analysis.rank_phase(lambda n: (2, n, 1), [2, 4], [6], activation="identity")
+    linear = rank_phase(lambda n: (2, n, 1), [2, 4], [6], activation="identity")
     assert (linear.ranks == 3).all()
     assert "13" in str(phase) and json.loads(json.dumps(phase.to_dict()))["sizes"] == [1, 3]
 
@@ -227,13 +228,13 @@ def test_rank_phase():
 )
 def test_rank_phase_refuses(arguments, words):
     with pytest.raises(ValueError, match=words):
-        analysis.rank_phase(*arguments)
+        rank_phase(*arguments)
 
 
 @pytest.mark.slow
 def test_rank_phase_in_processes():
-    one = analysis.rank_phase((2, None, 1), [1, 3], [2, 5], n_draws=2)
-    two = analysis.rank_phase((2, None, 1), [1, 3], [2, 5], n_draws=2, n_jobs=2)
+    one = rank_phase((2, None, 1), [1, 3], [2, 5], n_draws=2)
+    two = rank_phase((2, None, 1), [1, 3], [2, 5], n_draws=2, n_jobs=2)
     assert (one.ranks == two.ranks).all()
 
 
@@ -241,7 +242,7 @@ def test_pictures(problem):
     pytest.importorskip("matplotlib")
     sweep = analysis.rank_over_weights(problem, 5)
     assert sweep.plot().axes[0].get_ylabel() == "rank"
-    phase = analysis.rank_phase((2, None, 1), [1, 2], [2, 4], n_draws=1)
+    phase = rank_phase((2, None, 1), [1, 2], [2, 4], n_draws=1)
     assert phase.plot().axes[0].get_ylabel() == "samples T"
 
 

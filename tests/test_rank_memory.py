@@ -60,6 +60,7 @@ def test_memory_at_a_million_samples():
     assert narrow < 180
 
 
+@pytest.mark.process
 def test_memory_of_a_small_run():
     """Well below the 153 MiB of P(W), of which the QR of a few rows at a time needs none."""
     assert growth(10**5, 50) < 140

@@ -291,6 +291,7 @@ def test_progress_and_laziness():
     assert seen == [(256, records.total), (512, records.total)]
 
 
+@pytest.mark.process
 def test_processes_give_the_same_records():
     one = [r.to_dict() for r in analysis.enumerate_subglobal_minima(X3, Y3, 4, which="all")]
     two = analysis.enumerate_subglobal_minima(X3, Y3, 4, which="all", n_jobs=2)

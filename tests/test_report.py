@@ -497,6 +497,7 @@ def test_several_starts_report_the_best(quick, run):
     assert "the best of 3 starts" in found.text and len(found.all("img")) == 4
 
 
+@pytest.mark.process
 def test_a_run_that_is_stopped_has_a_report(tmp_path):
     command = [sys.executable, "-m", "fastggn", "train", "--max-iter", "100000", "--grad-tol", "0",
                "--step-tol", "0", "--method", "bp", "--alpha", "1e-4", "--history", "h",
@@ -519,6 +520,7 @@ def test_a_run_that_is_stopped_has_a_report(tmp_path):
     assert "not finished: stopped by SIGTERM" in found.text
 
 
+@pytest.mark.process
 @needs_mpi
 def test_ranks_write_one_report(tmp_path):
     options = ("--samples", 40, "--hidden", 4, "--max-iter", 5, "--threads", 1)
@@ -583,6 +585,7 @@ def test_odd_problems(name, tmp_path):
     assert Page((tmp_path / "r.html").read_bytes()).faults == []
 
 
+@pytest.mark.process
 def test_the_browser_job_says_where_there_is_no_browser(tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / ".ci" / "browser-report")],

@@ -1,18 +1,35 @@
-"""``fastggn reproduce``: every experiment's quick version, the two files, and clear errors."""
+"""``python -m papers``: every experiment's quick version, the two files, and clear errors."""
 
 import json
+import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from documented import PAGES, ROOT, commands
 
 import papers as experiments
-from fastggn.apps.cli import main
+from papers.__main__ import main
 
-# Quick versions of more than about 20 seconds.
-SLOW: set[str] = set()
+# What the default tier makes smaller in the quick versions; the tier slow has them whole.
+SMOKE = {
+    "bayesian": {"splits": 1, "hidden": 3, "restarts": 1, "max_iter": 15, "folds": 2,
+                 "grid": [-1.0, -3.0, 2], "path_iter": 5},
+    "linear": {"starts": 1, "max_iter": {"lm": 20, "newton": 20, "bp": 50}},
+    "lsd-fig1": {},
+    "lsd-fig2": {"points": 11, "trials": 10},
+    "lsd-fig3": {"hidden": [1, 2]},
+    "lsd-table1": {"samples": 300, "widths": [8], "repeats": 1, "epochs": 2,
+                   "second_order": {"widths": [8], "solver": "dual", "batch_size": 50,
+                                    "damping": 1.0, "seconds": 0.2}},
+    "rank-phase": {"widths": [1, 3], "samples": [4, 8], "n_draws": 1},
+    "shen-fig1a": {"starts": 2, "iterations": 30},
+    "shen-fig1b": {"activations": ["tanh"], "starts": 2, "iterations": 10},
+    "shen-fig1c": {"iterations": 20},
+    "xor": {"hidden_units": [2], "starts": 1, "max_iter": 50, "random_ranks": 5},
+}  # fmt: skip
 
 
 @pytest.fixture
@@ -20,7 +37,7 @@ def run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        return CliRunner().invoke(main, ["reproduce", *[str(a) for a in arguments]])
+        return CliRunner().invoke(main, [str(a) for a in arguments])
 
     return call
 
@@ -74,20 +91,17 @@ def one_line(result, *words):
 # --- every experiment ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else [])
-        for name in sorted(experiments.NAMES)
-    ],
-)
-def test_quick_version(run, tmp_path, name):
+@pytest.mark.parametrize("size", ["smoke", pytest.param("quick", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", sorted(experiments.NAMES))
+def test_quick_version(run, tmp_path, name, size, monkeypatch):
     from matplotlib.image import imread
 
+    module = experiments.load(name)
+    if size == "smoke":
+        monkeypatch.setattr(module, "QUICK", {**module.QUICK, **SMOKE[name]})
     result = run(name, "--out", "results", "--quick")
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "results" / f"{name}.json").read_text())
-    module = experiments.load(name)
     assert document["experiment"] == name
     assert document["config"] == json.loads(json.dumps(module.QUICK))
     assert set(document["versions"]) == {"fastggn", "numpy", "scipy", "numba"}
@@ -117,6 +131,27 @@ def test_list(run):
     assert result.exit_code == 0
     for name in experiments.NAMES:
         assert name in result.stdout
+
+
+def test_the_pages_show_lines_that_are_accepted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shown = [
+        command.words[3:]
+        for page in PAGES
+        for command in commands(page.read_text("utf-8"))
+        if command.words[:3] == ("python", "-m", "papers")
+    ]
+    assert {words[0] for words in shown} == set(experiments.NAMES)
+    for words in shown:
+        main.make_context("papers", list(words))
+
+
+def test_the_command_and_its_help():
+    """The command of the pages, in a process of its own; nothing of it is in the package."""
+    done = subprocess.run(
+        [sys.executable, "-m", "papers", "--help"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0 and "python -m papers shen-fig1a" in done.stdout
 
 
 # --- what it writes -----------------------------------------------------------------------------

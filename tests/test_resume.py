@@ -76,8 +76,8 @@ def sha(theta):
     return hashlib.sha256(theta.tobytes()).hexdigest()
 
 
-def stop(record):
-    return True
+def stop_after(iteration):
+    return lambda record: record.iteration >= iteration
 
 
 def facts(result):
@@ -99,22 +99,19 @@ def quiet_train(*arguments, **keywords):
 
 
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
-def test_interrupted_after_every_iteration(problem, tmp_path, options):
+def test_interrupted_early_late_and_at_the_end(problem, tmp_path, options):
     """Also with the number of threads changing from part to part."""
     keywords = {"seed": 3, "max_iter": ITERATIONS, **options}
     whole = quiet_train(problem, **keywords)
-    keywords.update(checkpoint=tmp_path / "run.ckpt", checkpoint_every=1000, resume=True)
-    for part in range(1, ITERATIONS + 2):
-        threads = 1 + part % min(2, max_threads())
-        result = quiet_train(problem, callbacks=[stop], n_threads=threads, **keywords)
-        if result.status != "interrupted":
-            break
-        assert result.n_iter == part
     assert whole.n_iter >= 10
-    assert part >= whole.n_iter
-    assert facts(result) == facts(whole)
-    # A run that is over stays as it is.
-    assert facts(quiet_train(problem, **keywords)) == facts(whole)
+    keywords.update(checkpoint=tmp_path / "run.ckpt", checkpoint_every=1000, resume=True)
+    for part, last in enumerate((1, 2, 7, whole.n_iter)):
+        threads = 1 + part % min(2, max_threads())
+        result = quiet_train(problem, callbacks=[stop_after(last)], n_threads=threads, **keywords)
+        assert result.n_iter == last
+        assert result.status == "interrupted" or last == whole.n_iter
+    for _ in range(2):  # a run that is over stays as it is
+        assert facts(quiet_train(problem, **keywords)) == facts(whole)
 
 
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
@@ -160,6 +157,7 @@ def test_samples_in_files(problem, tmp_path):
     assert facts(result) == facts(quiet_train(problem, seed=3, max_iter=12))
 
 
+@pytest.mark.xdist_group("threads")
 @pytest.mark.skipif(DISABLED or max_threads() < 2, reason="needs two threads")
 def test_a_larger_problem_on_other_threads(tmp_path):
     """Large enough that the kernels share the work."""
@@ -488,6 +486,7 @@ assert {w.category for w in caught} == {fg.CheckpointWarning}
 """
 
 
+@pytest.mark.process
 def test_a_disk_that_fills_up(problem, tmp_path):
     """A limit on the size of files stands for the full disk."""
     path = tmp_path / "a.ckpt"
@@ -532,6 +531,7 @@ def test_an_exception_of_a_callback_keeps_the_work(problem, tmp_path):
     assert seen[0].iteration == 5
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGINT"])
 def test_a_signal_saves_and_stops(problem, tmp_path, name):
     def send(record):
@@ -550,6 +550,7 @@ def test_a_signal_saves_and_stops(problem, tmp_path, name):
     assert facts(again) == facts(fg.train(problem, seed=0, max_iter=9))
 
 
+@pytest.mark.process
 def test_a_handler_of_the_program_is_left_alone(problem, tmp_path):
     received = []
     previous = signal.signal(signal.SIGUSR1, lambda number, frame: received.append(number))
@@ -566,6 +567,7 @@ def test_a_handler_of_the_program_is_left_alone(problem, tmp_path):
     assert result.status == "max_iter" and len(received) == 3
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("iteration", [2, 4])
 def test_a_signal_during_a_save_waits_for_its_end(problem, tmp_path, monkeypatch, iteration):
     """In the midst of the run, and in the last save of all."""

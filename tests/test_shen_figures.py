@@ -63,6 +63,7 @@ def cells(**changes):
     return {(c["init"], c["activation"]): c for c in found}
 
 
+@pytest.mark.slow
 def test_what_the_initial_weights_do():
     found = cells(
         activations=["sigmoid", "tanh", "softsign", "bent_identity"],
@@ -87,6 +88,7 @@ def test_what_the_initial_weights_do():
         assert c["rank_where_stuck"] is None or c["rank_where_stuck"] < 20
 
 
+@pytest.mark.process
 def test_processes_do_not_change_the_result():
     small = {"activations": ["tanh"], "starts": 2, "iterations": 5}
     config = {**shen_fig1b.QUICK, **small}

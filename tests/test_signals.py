@@ -9,6 +9,8 @@ import pytest
 from fastggn.kernels.jit import DISABLED
 from fastggn.runtime.signals import deferred_signals, deferred_stops
 
+pytestmark = pytest.mark.process
+
 # LLVM asks Python for the machine code of each kernel that is loaded. An exception in the answer
 # would be lost, with the code: the kernel would then be called at address 0.
 LOADING = """

@@ -176,8 +176,8 @@ def test_one_factorisation_serves_the_correction(monkeypatch):
         counts.append(args)
         return original(*args, **options)
 
-    monkeypatch.setattr("fastggn.solvers.choice.cholesky.factor_cholesky", counted)
-    monkeypatch.setattr("fastggn.solvers.choice.dual.factor_cholesky", counted)
+    monkeypatch.setattr("fastggn.solvers.cholesky.factor_cholesky", counted)
+    monkeypatch.setattr("fastggn.solvers.dual.factor_cholesky", counted)
     for name in ["cholesky", "dual"]:
         counts.clear()
         state = get_solver(name).prepare(random_system((8, 12)))

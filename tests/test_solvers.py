@@ -211,7 +211,7 @@ def test_dual_keeps_its_decomposition_and_names_it():
 
 
 def test_dual_without_room_for_the_rows(monkeypatch):
-    monkeypatch.setattr("fastggn.solvers.choice.dual.available_memory", lambda: 0)
+    monkeypatch.setattr("fastggn.solvers.dual.available_memory", lambda: 0)
     rng = np.random.default_rng(0)
     a = np.tile(rng.standard_normal((3, 20)), (4, 1))
     lin = DenseSystem(a, rng.standard_normal(12))

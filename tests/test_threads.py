@@ -1,6 +1,7 @@
 """One budget of threads: set, checked, restored; and the same bits for any number."""
 
 import hashlib
+import itertools
 import json
 import os
 import signal
@@ -15,7 +16,17 @@ import threadpoolctl
 
 import fastggn as fg
 from fastggn.kernels.jit import DISABLED
-from fastggn.runtime.threads import max_threads, one_pool, thread_count, threading_layer
+from fastggn.runtime.cores import FreeCores
+from fastggn.runtime.threads import (
+    max_threads,
+    one_pool,
+    thread_count,
+    threading_layer,
+    workers,
+    workers_for,
+)
+
+pytestmark = pytest.mark.xdist_group("threads")
 
 BITS = """
 import hashlib, json, sys
@@ -65,6 +76,7 @@ print(json.dumps({k: len(v) for k, v in out.items()}))
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(DISABLED, reason="threads need the compiler")
 def test_the_bits_do_not_depend_on_the_number_of_threads_or_the_alignment():
     environment = {**os.environ, "NUMBA_NUM_THREADS": "4"}
@@ -121,6 +133,34 @@ def test_a_count_out_of_range_raises(n):
 def test_a_count_that_is_no_integer_raises(n):
     with pytest.raises(TypeError, match="must be an integer"), fg.threads(n):
         pass
+
+
+@pytest.mark.skipif(max_threads() == 1, reason="one thread has nothing to leave")
+def test_large_work_runs_on_the_free_cores_and_small_work_on_the_calling_thread(monkeypatch):
+    n = max_threads()
+    for free, large in ((1, 1), (n - 1, n - 1), (n, n), (sys.maxsize, n)):
+        monkeypatch.setattr(FreeCores, "count", lambda _, free=free: free)
+        with fg.threads(n):
+            with workers_for(1e12):
+                assert workers() == large
+            with workers_for(1.0):
+                assert workers() == 1
+            assert workers() == thread_count() == n
+    with fg.threads(1), workers_for(1e12):
+        assert workers() == 1
+
+
+def test_a_run_whose_free_cores_change_all_the_time_has_the_same_bits(monkeypatch):
+    rng = np.random.default_rng(0)
+    X, labels = rng.normal(size=(900, 6)), rng.integers(0, 5, 900)
+    problem = fg.Problem(fg.MLP((6, 40, 5)), X, labels, "softmax_cross_entropy")
+    digests = set()
+    for cycle in ([sys.maxsize], [1], [1, 2, 3, sys.maxsize]):
+        counts = itertools.cycle(cycle)
+        monkeypatch.setattr(FreeCores, "count", lambda _, counts=counts: next(counts))
+        theta = fg.train(problem, seed=0, max_iter=8, solver="cholesky").theta
+        digests.add(hashlib.sha256(theta.tobytes()).hexdigest())
+    assert len(digests) == 1
 
 
 def test_two_python_threads_give_the_results_of_two_calls_in_sequence():
@@ -211,6 +251,7 @@ print("ended", os.waitstatus_to_exitcode(status))
 """
 
 
+@pytest.mark.process
 @pytest.mark.skipif(DISABLED, reason="threads need the compiler")
 @pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
 def test_every_layer_gives_the_results_of_a_sequence_and_a_fork_ends(layer):

@@ -117,7 +117,7 @@ print(f"test mean squared error {np.mean((predicted - Y)[test] ** 2):.5f}")
 # %%
 # What trainbr does not give: how sure the network is, from the same matrix.
 
-mean, deviation = bayes.posterior(problem).predict(X)
+mean, deviation = fg.laplace(problem, bayes.theta, bayes.evidence).predict(X)
 fig, axes = plt.subplots(figsize=(7, 4), layout="constrained")
 axes.plot(x, t, ".", color="0.65", label="samples")
 axes.plot(x, mean, "k-", label="mean")

@@ -40,7 +40,7 @@ import sys
 from mpi4py import MPI
 
 import fastggn as fg
-from fastggn.parallel import abort_on_error
+from fastggn.runtime.ranks import abort_on_error
 
 comm = MPI.COMM_WORLD
 with abort_on_error(comm):

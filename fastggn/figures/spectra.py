@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.figures.style import new_figure
 
-if TYPE_CHECKING:
-    from fastggn.analysis.rank.report import RankReport
-    from fastggn.analysis.rank.spectrum import Rank
-    from fastggn.analysis.rank.sweeps import RankSweep
-
-
 _LOWEST = 1e-4  # of the tolerance: what is smaller is drawn there
 
 
-def plot_spectrum(report: RankReport) -> Any:
+def plot_spectrum(report: Any) -> Any:
     """Draw the singular values of P(W), the tolerance, and the gap between kept and dropped.
 
     Values far below the tolerance, 0 among them, stand at the foot of the logarithmic axis.
@@ -36,7 +30,7 @@ def plot_spectrum(report: RankReport) -> Any:
     return draw_spectrum(report.singular_values, report.jacobian, title)
 
 
-def draw_spectrum(s: NDArray[np.float64], found: Rank, title: str) -> Any:
+def draw_spectrum(s: NDArray[np.float64], found: Any, title: str) -> Any:
     """Draw singular values as `plot_spectrum` does."""
     from matplotlib.ticker import MaxNLocator
 
@@ -67,7 +61,7 @@ def draw_spectrum(s: NDArray[np.float64], found: Rank, title: str) -> Any:
     return figure
 
 
-def plot_ranks(sweep: RankSweep) -> Any:
+def plot_ranks(sweep: Any) -> Any:
     """Draw rank and loss at each point of a sweep.
 
     Parameters

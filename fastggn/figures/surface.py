@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.figures.style import MARKERS, finished, on_axes, plain
-
-if TYPE_CHECKING:
-    from fastggn.analysis.slice_reports import LossLine, LossPlane
-
 
 FloatArray = NDArray[np.float64]
 
@@ -21,7 +17,7 @@ WIDE = 30.0
 BOTTOM = 0.005  # of the points of a plane lie below the lowest level line
 
 
-def plot_line(line: LossLine, *, ax: Any = None, path: str | None = None) -> Any:
+def plot_line(line: Any, *, ax: Any = None, path: str | None = None) -> Any:
     """Draw the loss along a line with its second-order Taylor polynomial.
 
     Parameters
@@ -63,7 +59,7 @@ def plot_line(line: LossLine, *, ax: Any = None, path: str | None = None) -> Any
 
 
 def plot_plane(
-    plane: LossPlane,
+    plane: Any,
     *,
     marks: Mapping[str, Any] | None = None,
     ax: Any = None,
@@ -117,12 +113,12 @@ def plot_plane(
     return finished(figure, path)
 
 
-def _projected(plane: LossPlane, points: Any) -> FloatArray:
+def _projected(plane: Any, points: Any) -> FloatArray:
     rows = np.atleast_2d(np.asarray(points, dtype=np.float64))
     return np.array([plane.coordinates(row)[:2] for row in rows])
 
 
-def _levels(figure: Any, ax: Any, plane: LossPlane) -> None:
+def _levels(figure: Any, ax: Any, plane: Any) -> None:
     from matplotlib.colors import LogNorm
     from matplotlib.patheffects import withStroke
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fastggn.figures.style import new_figure
 
-if TYPE_CHECKING:
-    from fastggn.training.regularisation.weight_decay import WeightDecayPath
 
-
-def plot_weight_decay(path: WeightDecayPath) -> Any:
+def plot_weight_decay(path: Any) -> Any:
     """Draw the losses of training and validation samples against the weight decay.
 
     Parameters

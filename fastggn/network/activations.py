@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.kernels import activations as kernels
 from fastggn.runtime.errors import unknown_name
 
+__all__ = ["ACTIVATIONS", "Activation", "get_activation", "leaky_relu"]
+
 ScalarFunction = Callable[[float], float]
 
 # Where a custom activation is tried when it is made.

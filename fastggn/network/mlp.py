@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.network.activations import Activation, get_activation
-from fastggn.network.conversions import Conversions
+from fastggn.network.activations import Activation
 from fastggn.network.initialisation import SCHEMES
+from fastggn.network.layers import Layers
 from fastggn.network.workspace import evaluate
 from fastggn.runtime.errors import (
     as_float_vector,
@@ -22,19 +22,15 @@ from fastggn.runtime.errors import (
 
 FloatArray = NDArray[np.float64]
 
-# BLAS counts in 32 bits, and a chunk of sensitivities has up to n_L times 256 columns.
-_WIDEST = 2**22
 
-
-class MLP(Conversions):
+class MLP(Layers):
     r"""A multi-layer perceptron F(n_0, ..., n_L).
 
     Layer l maps phi_{l-1} to phi_l = sigma_l(z_l) with z_l = W_l [phi_{l-1}; 1] for a free bias
     (a dummy unit feeds 1), W_l phi_{l-1} without bias, and W_l phi_{l-1} - b_l for a fixed one
     (Shen 2018, Eq. 2). The network holds no weights: they are a vector `theta` of length
     `n_params`, layers from the input to the output, inside a layer unit by unit, inside a unit
-    its incoming weights and then its free bias. `Conversions` has the methods that exchange
-    networks with other packages.
+    its incoming weights and then its free bias.
 
     Parameters
     ----------
@@ -61,46 +57,6 @@ class MLP(Conversions):
     >>> net.n_params
     81
     """
-
-    def __init__(
-        self,
-        widths: Sequence[int],
-        activation: str | Activation | Sequence[str | Activation] = "tanh",
-        output_activation: str | Activation = "identity",
-        bias: str | Sequence[ArrayLike] = "free",
-    ) -> None:
-        self.widths = _checked_widths(widths)
-        self.n_layers = len(self.widths) - 1
-        self.activations = (
-            *_hidden_activations(activation, self.n_layers - 1),
-            get_activation(output_activation),
-        )
-        self.bias: str | tuple[FloatArray, ...] = _checked_bias(bias, self.widths)
-        dummy = 1 if self.has_free_bias else 0
-        self._shapes = tuple(
-            (self.widths[i + 1], self.widths[i] + dummy) for i in range(self.n_layers)
-        )
-        self.n_params = sum(n * m for n, m in self._shapes)
-
-    @property
-    def n_inputs(self) -> int:
-        """Number of inputs, n_0."""
-        return self.widths[0]
-
-    @property
-    def n_outputs(self) -> int:
-        """Number of outputs, n_L."""
-        return self.widths[-1]
-
-    @property
-    def has_free_bias(self) -> bool:
-        """Whether each layer has a dummy unit whose weights are trained."""
-        return isinstance(self.bias, str) and self.bias == "free"
-
-    @property
-    def layer_shapes(self) -> tuple[tuple[int, int], ...]:
-        """Shapes (n_l, m_l) of the weight matrices, with the bias column where it is free."""
-        return self._shapes
 
     def __repr__(self) -> str:
         """Return the call that makes this network."""
@@ -257,59 +213,3 @@ class MLP(Conversions):
             raise ValueError(f"the network's description lacks {', '.join(sorted(missing))}")
         layers = [Activation.from_config(a, activations) for a in config["activations"]]
         return cls(config["widths"], layers[:-1], layers[-1], config["bias"])
-
-
-def _checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
-    """Return the widths as a tuple of positive integers."""
-    if isinstance(widths, (str, bytes)) or not hasattr(widths, "__len__"):
-        raise TypeError(f"widths must be a sequence of integers, not {widths!r}")
-    if len(widths) < 2:
-        raise ValueError(f"widths needs at least n_0 and n_L, got {tuple(widths)}")
-    for position, width in enumerate(widths):
-        if isinstance(width, bool) or not hasattr(width, "__index__"):
-            raise TypeError(f"widths[{position}] must be an integer, got {width!r}")
-        if width < 1:
-            raise ValueError(f"widths[{position}] must be at least 1, got {width}")
-        if width > _WIDEST:
-            raise ValueError(f"widths[{position}] is {width}; at most {_WIDEST} is supported")
-    return tuple(int(width) for width in widths)
-
-
-def _hidden_activations(
-    activation: str | Activation | Sequence[str | Activation], count: int
-) -> tuple[Activation, ...]:
-    """Return one activation a hidden layer."""
-    if isinstance(activation, (str, Activation)):
-        return (get_activation(activation),) * count
-    if not isinstance(activation, Sequence):
-        raise TypeError(
-            "activation must be a name, an Activation or a sequence of them, "
-            f"not {type(activation).__name__}"
-        )
-    listed = tuple(get_activation(a) for a in activation)
-    if len(listed) != count:
-        raise ValueError(
-            f"activation must be one name or one a hidden layer ({count}), got {len(listed)}"
-        )
-    return listed
-
-
-def _checked_bias(
-    bias: str | Sequence[ArrayLike], widths: tuple[int, ...]
-) -> str | tuple[FloatArray, ...]:
-    """Return the bias mode, or the fixed vectors."""
-    if isinstance(bias, str):
-        if bias not in ("free", "none"):
-            raise unknown_name("bias", bias, ("free", "none"))
-        return bias
-    if not isinstance(bias, (Sequence, np.ndarray)):
-        raise TypeError(
-            f'bias must be "free", "none" or a sequence of vectors, not {type(bias).__name__}'
-        )
-    vectors = tuple(bias)
-    if len(vectors) != len(widths) - 1:
-        raise ValueError(f"bias must hold {len(widths) - 1} vectors, got {len(vectors)}")
-    return tuple(
-        as_float_vector(f"bias[{number}]", vector, width)
-        for number, (vector, width) in enumerate(zip(vectors, widths[1:], strict=True))
-    )

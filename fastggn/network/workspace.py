@@ -9,18 +9,15 @@ from __future__ import annotations
 import math
 import weakref
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.raw import RawRows
 from fastggn.kernels import files, hessian, layer_table, sweeps
+from fastggn.network.layers import Layers
 from fastggn.runtime.threads import pooled, workers, workers_for
-
-if TYPE_CHECKING:
-    from fastggn.network.mlp import MLP
-
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -63,7 +60,7 @@ class Plan:
     """A network as the kernels see it, and the cutting of T samples into chunks and blocks."""
 
     def __init__(
-        self, net: MLP, n_samples: int, *, gated: bool = False, chunk: int | None = None
+        self, net: Layers, n_samples: int, *, gated: bool = False, chunk: int | None = None
     ) -> None:
         self.net = net
         self.n_samples = n_samples
@@ -94,7 +91,7 @@ class Plan:
         return kept
 
 
-def _layer_table(net: MLP, gated: bool) -> tuple[IntArray, int]:
+def _layer_table(net: Layers, gated: bool) -> tuple[IntArray, int]:
     """Return the integer table of the kernels, and the rows of a chunk's workspace."""
     table = np.full((net.n_layers, layer_table.COLUMNS), -1, dtype=np.int64)
     dummy = 1 if net.has_free_bias else 0
@@ -286,7 +283,7 @@ class Block:
 
 
 @pooled
-def evaluate(net: MLP, theta: FloatArray, samples: FloatArray) -> FloatArray:
+def evaluate(net: Layers, theta: FloatArray, samples: FloatArray) -> FloatArray:
     """Return the outputs (T, n_L) for checked samples (T, n_0), block by block."""
     outputs = np.empty((samples.shape[0], net.n_outputs))
     if samples.shape[0] == 0:

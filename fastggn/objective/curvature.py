@@ -11,7 +11,7 @@ from fastggn.network.workspace import Block, lane_count
 from fastggn.objective.ggn_tiles import HessianTiling
 from fastggn.objective.jacobian import sum_of_lanes
 from fastggn.objective.point import Objective, Point
-from fastggn.runtime.threads import pooled
+from fastggn.runtime.threads import pooled, workers_for
 
 FloatArray = NDArray[np.float64]
 
@@ -86,14 +86,17 @@ def dense_hessian(objective: Objective, lin: Point) -> FloatArray:
     tiling = HessianTiling(plan.net, plan.n_chunks)
     terms = objective.terms
     lanes = np.zeros((tiling.n_lanes, tiling.size))
+    operations = 2.0 * plan.n_samples * tiling.size
     for block in lin.rows.blocks():
         errors, hessians = terms.gradient(block), terms.hessian(block)
-        _add_panels(block, tiling, errors, hessians, lanes)
+        with workers_for(operations):
+            _add_panels(block, tiling, errors, hessians, lanes)
     lanes = lin.comm.sum_partials(lanes)
     out = np.zeros((plan.n_params, plan.n_params))
-    ggn_expand.expand(lin.theta, plan.layers, tiling.tiles, lanes, 1.0, out)
-    ggn_expand.add_mixed(plan.layers, tiling.tiles, lanes, out)
-    ggn_expand.mirror(out)
+    with workers_for(operations):
+        ggn_expand.expand(lin.theta, plan.layers, tiling.tiles, lanes, 1.0, out)
+        ggn_expand.add_mixed(plan.layers, tiling.tiles, lanes, out)
+        ggn_expand.mirror(out)
     out.flat[:: plan.n_params + 1] += lin.decay
     return out
 

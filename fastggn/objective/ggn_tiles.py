@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.kernels import ggn_pairs
-from fastggn.network.mlp import MLP
+from fastggn.network.layers import Layers
 from fastggn.network.workspace import lane_count
 
 IntArray = NDArray[np.int64]
@@ -42,7 +42,7 @@ def _shares(size: int, most: int) -> Iterator[tuple[int, int]]:
     return itertools.pairwise(edges)
 
 
-def blocks_of_pairs(net: MLP, plain_output: bool) -> Iterator[tuple[int, int, int, int, int]]:
+def blocks_of_pairs(net: Layers, plain_output: bool) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield (upper layer, lower layer, unit pairs, input pairs, kind) of the GGN's blocks."""
     last = net.n_layers - 1
     for upper, (n, m) in enumerate(net.layer_shapes):
@@ -58,7 +58,7 @@ def blocks_of_pairs(net: MLP, plain_output: bool) -> Iterator[tuple[int, int, in
             yield upper, upper, _triangle(n), _triangle(m), ggn_pairs.KIND_CURVATURE
 
 
-def panel_costs(net: MLP, n_columns: int, *, plain_output: bool = False) -> tuple[float, float]:
+def panel_costs(net: Layers, n_columns: int, *, plain_output: bool = False) -> tuple[float, float]:
     """Return the cost a sample of assembly by panels of pairs, and by rows of the Jacobian.
 
     The unit is one multiplication and addition inside a large product. The price of an entry of
@@ -74,7 +74,7 @@ def panel_costs(net: MLP, n_columns: int, *, plain_output: bool = False) -> tupl
     return pairs_cost, _ROW_PRODUCT * n_columns * area
 
 
-def prefers_rows(net: MLP, n_columns: int, *, plain_output: bool = False) -> bool:
+def prefers_rows(net: Layers, n_columns: int, *, plain_output: bool = False) -> bool:
     """Whether rows of the Jacobian are the cheaper way: a function of the network alone."""
     pairs, rows = panel_costs(net, n_columns, plain_output=plain_output)
     return rows < pairs
@@ -83,7 +83,7 @@ def prefers_rows(net: MLP, n_columns: int, *, plain_output: bool = False) -> boo
 class Tiling:
     """The tiles of a GGN, their place in an accumulator, and the tasks (lane, tile)."""
 
-    def __init__(self, net: MLP, n_chunks: int, *, plain_output: bool = False) -> None:
+    def __init__(self, net: Layers, n_chunks: int, *, plain_output: bool = False) -> None:
         self._plain_output = plain_output
         self._records: list[list[int]] = []
         self._offset = 0
@@ -105,7 +105,7 @@ class Tiling:
                 )
                 self._offset += (p1 - p0) * (q1 - q0)
 
-    def _add_tiles(self, net: MLP) -> None:
+    def _add_tiles(self, net: Layers) -> None:
         for upper, lower, pairs, inputs, kind in blocks_of_pairs(net, self._plain_output):
             self._add(upper, lower, pairs, inputs, self._stored_row(upper, lower), kind)
 
@@ -134,7 +134,7 @@ class Tiling:
 class RowTiling(Tiling):
     """Square tiles of the lower triangle, for assembly from rows of the Jacobian."""
 
-    def _add_tiles(self, net: MLP) -> None:
+    def _add_tiles(self, net: Layers) -> None:
         size = net.n_params
         for p0, p1 in _shares(size, _SQUARE):
             for q0, q1 in _shares(size, _SQUARE):
@@ -144,7 +144,9 @@ class RowTiling(Tiling):
 
 
 @functools.lru_cache(maxsize=32)
-def gram_tiling(net: MLP, n_chunks: int, n_columns: int, *, plain_output: bool = False) -> Tiling:
+def gram_tiling(
+    net: Layers, n_chunks: int, n_columns: int, *, plain_output: bool = False
+) -> Tiling:
     """Return the tiles of a GGN by the cheaper route; the last ones are remembered.
 
     A training asks for the same tiles each iteration, and for small networks to lay them out
@@ -167,7 +169,7 @@ class HessianTiling(Tiling):
         Rows of the stored panels.
     """
 
-    def __init__(self, net: MLP, n_chunks: int) -> None:
+    def __init__(self, net: Layers, n_chunks: int) -> None:
         n_layers = net.n_layers
         self.tables: IntArray = np.zeros((2, n_layers, n_layers, 3), dtype=np.int64)
         row = 0
@@ -188,7 +190,7 @@ class HessianTiling(Tiling):
     def _stored_row(self, upper: int, lower: int) -> int:
         return int(self.tables[0, upper, lower, 0])
 
-    def _add_tiles(self, net: MLP) -> None:
+    def _add_tiles(self, net: Layers) -> None:
         super()._add_tiles(net)
         for upper in range(1, net.n_layers):
             for lower in range(upper):

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.sources import StreamedTargets
+from fastggn.network.losses.base import Loss
 from fastggn.network.workspace import Block
-
-if TYPE_CHECKING:
-    from fastggn.objective.point import Objective
-
 
 FloatArray = NDArray[np.float64]
 Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
@@ -33,14 +30,19 @@ class LossTerms:
         Whether the factor S of every sample is the identity.
     """
 
-    def __init__(self, objective: Objective) -> None:
-        self._loss = objective.loss
-        self._targets = objective.targets
-        self._weights = objective.weights if objective.weighted else None
-        self._share = 1.0 / objective.n_samples
-        self._exact = objective.curvature == "exact" and not objective.loss.psd_is_exact
-        self.signed = self._exact and not objective.loss.convex
-        self.identity = objective.loss.unit_hessian and not objective.weighted
+    def __init__(
+        self,
+        loss: Loss,
+        targets: FloatArray | StreamedTargets,
+        weights: FloatArray | None,
+        n_samples: int,
+        curvature: str,
+    ) -> None:
+        self._loss, self._targets, self._weights = loss, targets, weights
+        self._share = 1.0 / n_samples
+        self._exact = curvature == "exact" and not loss.psd_is_exact
+        self.signed = self._exact and not loss.convex
+        self.identity = loss.unit_hessian and weights is None
 
     def _at(self, block: Block) -> tuple[FloatArray, FloatArray]:
         return block.outputs, self._targets[block.start : block.stop]

@@ -62,7 +62,8 @@ class Objective:
     @cached_property
     def terms(self) -> LossTerms:
         """The loss on blocks of the samples."""
-        return LossTerms(self)
+        weights = self.weights if self.weighted else None
+        return LossTerms(self.loss, self.targets, weights, self.n_samples, self.curvature)
 
     @cached_property
     def gathered(self) -> Objective:

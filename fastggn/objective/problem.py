@@ -15,6 +15,7 @@ from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.network.workspace import Plan, WorkspacePool
+from fastggn.objective.column_moments import ColumnMoments, SampleColumns
 from fastggn.objective.curvature import GGNOperator, HessianOperator, dense_hessian
 from fastggn.objective.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.objective.layer_blocks import (
@@ -33,10 +34,10 @@ from fastggn.objective.sample_checks import (
     prepared_targets,
 )
 from fastggn.objective.samples import Samples
-from fastggn.runtime.comm import Comm, as_comm
+from fastggn.runtime.comm import Comm
 from fastggn.runtime.errors import as_float_vector, check_positive, checked_flag, unknown_name
+from fastggn.runtime.ranks import as_comm
 from fastggn.runtime.threads import pooled
-from fastggn.training.glance import Glance
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -126,10 +127,10 @@ class Problem:
         if curvature not in ("psd", "exact"):
             raise unknown_name("curvature", curvature, ("psd", "exact"))
         loss_object = get_loss(loss)
-        with team.together():
+        with team.raise_on_all():
             source = as_source("X", X, net.n_inputs, least=0 if team.size > 1 else 1)
             n_samples = source.shape[0]
-            seen = Glance(n_samples), Glance(n_samples)
+            seen = ColumnMoments(n_samples), ColumnMoments(n_samples)
             check_rows("X", source, seen[0].see)
             targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs, seen[1].see)
             weights = checked_weights(sample_weight, n_samples)
@@ -138,19 +139,11 @@ class Problem:
             spare = checked_flag("penalize_biases", penalize_biases) is False
         terms = {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
         check_shared(team, net, loss_object, weights, masks, **terms)
+        penalty = Penalty(l2, weights_of(net) if spare else None)
         self._assemble(
-            net,
-            source,
-            targets,
-            weights,
-            masks,
-            loss_object,
-            Penalty(l2, weights_of(net) if spare else None),
-            curvature,
-            _chunk,
-            team,
+            net, source, targets, weights, masks, loss_object, penalty, curvature, _chunk, team
         )
-        self._seen = seen
+        self.columns.take(*seen)
 
     def _assemble(
         self,
@@ -192,7 +185,7 @@ class Problem:
         held = (plan, samples, targets, relative, weights is not None)
         self._objective = Objective(*held, loss, curvature, penalty, comm, self.n_samples)
         self._spaces = WorkspacePool()
-        self._seen = Glance(0), Glance(0)  # nothing: these samples came in no pass over a file
+        self.columns = SampleColumns(source, targets)
 
     @property
     def targets(self) -> FloatArray:
@@ -238,9 +231,9 @@ class Problem:
         if self.comm.size > 1:
             index = np.where(index < 0, index + self.n_samples, index) - self._first
             index = index[(index >= 0) & (index < self._source.shape[0])]
-        return self._restricted(index, self.comm)
+        return self.restricted(index, self.comm)
 
-    def _restricted(self, index: NDArray[np.intp], comm: Comm) -> Problem:
+    def restricted(self, index: NDArray[np.intp], comm: Comm) -> Problem:
         """Return the problem of some of this process's samples."""
         part = object.__new__(Problem)
         source = as_source("X", self._source.take(index), least=0)

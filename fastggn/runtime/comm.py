@@ -1,16 +1,15 @@
 """The processes that share a problem's samples: one alone, or the ranks of an MPI communicator.
 
-Every rank runs the same program on its own rows. What is summed over the samples is reduced to
-rank 0 and broadcast from there, so that every rank holds the same bits; what is decided by a
-clock, a signal or the memory at hand is decided once for all.
+Every rank runs the same program on its own rows. Sums over the samples are reduced to rank 0 and
+broadcast from there, so that every rank holds the same bits; decisions by a clock, a signal or
+the free memory are made once for all.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,150 +19,84 @@ T = TypeVar("T")
 Number = TypeVar("Number", float, FloatArray)
 
 
-class Mergeable(Protocol):
-    """A factorisation whose rows may come from several processes."""
+class Comm:
+    """The processes that share the samples: here one that holds them all.
 
-    def packed(self) -> FloatArray:
-        """Return all there is to it as one vector."""
-
-    def merged(self, mine: FloatArray, other: FloatArray) -> FloatArray:
-        """Return what was packed of the rows of both."""
-
-    def load(self, packed: FloatArray) -> None:
-        """Take the place of what was packed."""
-
-
-class Comm(Protocol):
-    """What the numerical core asks of the processes that share the samples."""
-
-    @property
-    def rank(self) -> int:
-        """Number of this process, from 0."""
-
-    @property
-    def size(self) -> int:
-        """Number of processes."""
-
-    def sum(self, array: FloatArray) -> FloatArray:
-        """Add the arrays of all ranks, in place; every rank gets the same bits."""
-
-    def sum_partials(self, lanes: NDArray[Any]) -> NDArray[Any]:
-        """Return partial sums (k, n) whose sum over k is that of all ranks' lanes."""
-
-    def total(self, value: float) -> float:
-        """Return the sum of a number over the ranks."""
-
-    def norm(self, own: float) -> float:
-        """Return the 2-norm of a vector from the norms of the ranks' parts of it."""
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is set on at least one rank."""
-
-    def broadcast(self, array: FloatArray) -> FloatArray:
-        """Overwrite an array with that of rank 0, and return it."""
-
-    def agree(self, value: T) -> T:
-        """Return the value of rank 0."""
-
-    def gather(self, value: T) -> list[T]:
-        """Return the values of all ranks, in the order of the ranks, on each of them."""
-
-    def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
-        """Return the rows of all ranks, in the order of the ranks, on each of them."""
-
-    def span(self, count: int) -> slice:
-        """Return where this rank's rows, `count` of them, lie among those of all ranks."""
-
-    def least(self, value: Number) -> Number:
-        """Return the smallest over the ranks, of each entry of an array; NaN if one is NaN."""
-
-    def largest(self, value: Number) -> Number:
-        """Return the largest over the ranks, of each entry of an array; NaN if one is NaN."""
-
-    def unite(self, factor: Mergeable) -> None:
-        """Merge one factor a rank into one that all of them hold."""
-
-    def memory_share(self, available: int) -> int:
-        """Return the bytes that every rank may take, `available` being free on this one."""
-
-    def thread_share(self, cores: int) -> int:
-        """Return the threads that this rank may use of `cores` that it sees."""
-
-    def together(self) -> AbstractContextManager[None]:
-        """Return a context that raises on every rank where the block raises on one."""
-
-
-class SerialComm:
-    """One process that holds all samples: every operation is the identity."""
+    Every operation is the identity; `fastggn.runtime.mpi.MpiComm` overrides them for several
+    ranks.
+    """
 
     rank = 0
     size = 1
 
     def sum(self, array: FloatArray) -> FloatArray:
-        """Return the array."""
+        """Add the arrays of all ranks, in place; every rank gets the same bits."""
         return array
 
     def sum_partials(self, lanes: NDArray[Any]) -> NDArray[Any]:
-        """Return the lanes."""
+        """Return partial sums (k, n) whose sum over k is that of all ranks' lanes."""
         return lanes
 
     def total(self, value: float) -> float:
-        """Return the number."""
+        """Return the sum of a number over the ranks."""
         return value
 
     def norm(self, own: float) -> float:
-        """Return the norm."""
+        """Return the 2-norm of a vector from the norms of the ranks' parts of it."""
         return own
 
     def any(self, flag: bool) -> bool:
-        """Return the flag."""
+        """Whether the flag is set on at least one rank."""
         return flag
 
     def broadcast(self, array: FloatArray) -> FloatArray:
-        """Return the array."""
+        """Overwrite a contiguous array with that of rank 0, and return it."""
         return array
 
     def agree(self, value: T) -> T:
-        """Return the value."""
+        """Return the value of rank 0."""
         return value
 
     def gather(self, value: T) -> list[T]:
-        """Return the value, as the only one."""
+        """Return the values of all ranks, in the order of the ranks, on each of them."""
         return [value]
 
     def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
-        """Return the rows."""
+        """Return the rows of all ranks, in the order of the ranks, on each of them."""
         return own
 
     def span(self, count: int) -> slice:
-        """Return all."""
+        """Return where this rank's rows, `count` of them, lie among those of all ranks."""
         return slice(0, count)
 
     def least(self, value: Number) -> Number:
-        """Return the number."""
+        """Return the smallest over the ranks, of each entry of an array; NaN if one is NaN."""
         return value
 
     def largest(self, value: Number) -> Number:
-        """Return the number."""
+        """Return the largest over the ranks, of each entry of an array; NaN if one is NaN."""
         return value
 
-    def unite(self, factor: Mergeable) -> None:
-        """Leave the factor as it is."""
+    def unite(self, factor: Any) -> None:
+        """Merge one factor a rank (a `StreamingQR`) into one that all of them hold."""
 
     def memory_share(self, available: int) -> int:
-        """Return all of it."""
+        """Return the bytes that every rank may take, `available` being free on this one."""
         return available
 
     def thread_share(self, cores: int) -> int:
-        """Return all of them."""
+        """Return the threads that this rank may use of `cores` that it sees."""
         return cores
 
-    def together(self) -> AbstractContextManager[None]:
-        """Return a context that does nothing."""
+    def raise_on_all(self) -> AbstractContextManager[None]:
+        """Return a context that raises on every rank where the block raises on one.
+
+        The block must not communicate: it checks arguments or writes files.
+        """
         return contextlib.nullcontext()
 
 
-SERIAL = SerialComm()
+SERIAL = Comm()
 
 
 def comm_of(holder: Any) -> Comm:
@@ -180,26 +113,3 @@ def require_serial(comm: Comm, what: str) -> None:
             "ranks there are all functions of theta of a Problem, training by every method and "
             "solver, rank_analysis, critical_point and null_space"
         )
-
-
-def as_comm(comm: Any) -> Comm:
-    """Return a communicator of this module for what ``comm=`` was given."""
-    if comm is None:
-        return SERIAL
-    if hasattr(comm, "sum_partials"):
-        known: Comm = comm
-        return known
-    if not all(hasattr(comm, name) for name in ("Get_rank", "Get_size", "Bcast", "Reduce")):
-        raise TypeError(f"comm must be an mpi4py communicator or None, not {type(comm).__name__}")
-    if comm.Get_size() > 1:
-        from fastggn.runtime.mpi import MpiComm
-
-        return MpiComm(comm)
-    tasks = os.environ.get("SLURM_NTASKS", "1")
-    if tasks.isdigit() and int(tasks) > 1:
-        raise ValueError(
-            f"comm has one process, but the SLURM job has {tasks} tasks: start the program with "
-            "srun or mpiexec, and with an mpi4py built for the MPI that they start (see srun "
-            "--mpi=list); without comm= and --mpi a task works on its own"
-        )
-    return SERIAL

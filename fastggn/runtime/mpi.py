@@ -1,4 +1,4 @@
-"""The ranks of an MPI communicator, and how they end together."""
+"""The ranks of an MPI communicator."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ import os
 import pickle
 import sys
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.runtime.comm import Mergeable, Number, as_comm
+from fastggn.runtime.comm import Comm, Number
 
 FloatArray = NDArray[np.float64]
 T = TypeVar("T")
@@ -27,7 +26,7 @@ LINGER = 1.0
 _TAG = 2718
 
 
-class MpiComm:
+class MpiComm(Comm):
     """The ranks of an mpi4py communicator; buffers only, in pieces below 2^28 elements.
 
     An exception that nobody catches, on any rank, ends all of them: the interpreter's hook for
@@ -67,7 +66,7 @@ class MpiComm:
         return self.sum(lanes.sum(axis=0, dtype=np.float64, keepdims=True))
 
     def total(self, value: float) -> float:
-        """Return the sum of a number over the ranks."""
+        """See `Comm`."""
         return float(self.sum(np.array([value]))[0])
 
     def norm(self, own: float) -> float:
@@ -80,11 +79,11 @@ class MpiComm:
         return largest * float(np.sqrt(np.sum((parts / largest) ** 2)))
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is set on at least one rank."""
+        """See `Comm`."""
         return self.total(float(bool(flag))) > 0.0
 
     def broadcast(self, array: FloatArray) -> FloatArray:
-        """Overwrite a contiguous array with that of rank 0."""
+        """See `Comm`."""
         for piece in _pieces(array.reshape(-1)):
             self._comm.Bcast(piece, root=0)
         return array
@@ -124,21 +123,21 @@ class MpiComm:
         return out
 
     def span(self, count: int) -> slice:
-        """Return where this rank's rows, `count` of them, lie among those of all ranks."""
+        """See `Comm`."""
         first = sum(self.gather(count)[: self.rank])
         return slice(first, first + count)
 
     def least(self, value: Number) -> Number:
-        """Return the smallest over the ranks, of each entry of an array; NaN if one is NaN."""
+        """See `Comm`."""
         found: Any = np.min(self.gather(value), axis=0)
         return float(found) if isinstance(value, float) else np.asarray(found)
 
     def largest(self, value: Number) -> Number:
-        """Return the largest over the ranks, of each entry of an array; NaN if one is NaN."""
+        """See `Comm`."""
         found: Any = np.max(self.gather(value), axis=0)
         return float(found) if isinstance(value, float) else np.asarray(found)
 
-    def unite(self, factor: Mergeable) -> None:
+    def unite(self, factor: Any) -> None:
         """Merge by a binary tree, in the order of the ranks, and broadcast from rank 0."""
         step = 1
         merged = factor.packed()
@@ -164,11 +163,8 @@ class MpiComm:
         return max(1, cores // self._on_cores)
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """Raise on every rank where the block raises on one; a rank that was fine names it.
-
-        For blocks that do not communicate, such as checks of arguments.
-        """
+    def raise_on_all(self) -> Iterator[None]:
+        """Gather the errors; a rank without one names the first of the others'."""
         error: Exception | None = None
         try:
             yield
@@ -218,45 +214,3 @@ def world() -> Any:
             f'MPI needs mpi4py and an MPI library: pip install "fastggn[mpi]" ({error})'
         ) from error
     return MPI.COMM_WORLD
-
-
-@contextlib.contextmanager
-def abort_on_error(
-    comm: Any, report: Callable[[BaseException], int] | None = None
-) -> Iterator[None]:
-    """End all ranks when one of them leaves the block by an exception.
-
-    Without it a rank that fails leaves the others waiting for it. An exception that nobody
-    catches has the same effect once a `Problem` was made with ``comm=``; this also covers what
-    comes before, and ``sys.exit`` with a code other than 0.
-
-    Parameters
-    ----------
-    comm : mpi4py.MPI.Intracomm or Comm
-    report : callable, optional
-        Prints the exception and returns the exit code; by default a traceback, and 1.
-
-    Examples
-    --------
-    >>> from fastggn.parallel import abort_on_error
-    >>> with abort_on_error(None):
-    ...     pass
-    """
-    team = as_comm(comm)
-    try:
-        yield
-    except BaseException as error:
-        if not isinstance(team, MpiComm) or _is_success(error):
-            raise
-        team.abort((report or _print_traceback)(error) or 1)
-
-
-def _is_success(error: BaseException) -> bool:
-    return isinstance(error, SystemExit) and error.code in (None, 0)
-
-
-def _print_traceback(error: BaseException) -> int:
-    if isinstance(error, SystemExit):
-        return error.code if isinstance(error.code, int) else 1
-    traceback.print_exception(type(error), error, error.__traceback__)
-    return 1

@@ -20,6 +20,7 @@ import numba
 import scipy.linalg.cython_blas  # noqa: F401
 import threadpoolctl
 
+from fastggn.runtime.cores import FreeCores
 from fastggn.runtime.errors import FastGGNWarning
 
 # Operations below which a pass runs on the calling thread, some 40 microseconds: waking the workers
@@ -85,6 +86,7 @@ class _Inside(threading.local):
 _blas = _SingleThreadedBlas()
 _kernel_lock = threading.RLock()
 _inside = _Inside()
+_free_cores = FreeCores()
 
 
 def threading_layer() -> str | None:
@@ -153,30 +155,31 @@ def pooled(method: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
-class _CallingThread:
-    """A context in which the kernels run on the calling thread alone."""
+class _AtMost:
+    """A context in which the kernels run on no more than so many workers."""
 
-    __slots__ = ("_count",)
+    __slots__ = ("_before", "_most")
+
+    def __init__(self, most: int) -> None:
+        self._most = most
 
     def __enter__(self) -> None:
-        self._count = numba.get_num_threads()
-        if self._count > 1:
-            numba.set_num_threads(1)
+        self._before = numba.get_num_threads()
+        if self._before > self._most:
+            numba.set_num_threads(self._most)
 
     def __exit__(self, *error: object) -> None:
-        if self._count > 1:
-            numba.set_num_threads(self._count)
-
-
-_all_workers = contextlib.nullcontext()
+        if self._before > self._most:
+            numba.set_num_threads(self._before)
 
 
 def workers_for(operations: float) -> AbstractContextManager[None]:
-    """Use all workers inside the block, or the calling thread alone where the work is small.
+    """Use a worker for each free core inside the block, or one alone where the work is small.
 
-    The results do not depend on it: the partition of the work does not.
+    A worker that shares its core with another program makes all others wait at the end of each
+    kernel. The results do not depend on the number: the partition of the work does not.
     """
-    return _all_workers if operations >= _WORTH_SHARING else _CallingThread()
+    return _AtMost(_free_cores.count() if operations >= _WORTH_SHARING else 1)
 
 
 def workers() -> int:

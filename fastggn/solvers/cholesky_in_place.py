@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from fastggn.kernels.cholesky import cholesky
-from fastggn.runtime.threads import one_pool
+from fastggn.runtime.threads import one_pool, workers_for
 from fastggn.solvers.base import FloatArray
 
 # Tile of the transposed copies: two of them stay in the second-level cache.
@@ -91,7 +91,7 @@ def factor_cholesky(
     rcond in the 1-norm; if it is at least `good`, it stands in for the estimate.
     """
     a = matrix.restored(shift)
-    with one_pool():
+    with one_pool(), workers_for(matrix.size**3 / 3.0):
         info = cholesky(a)
     if info > 0:
         return CholeskyFactor(a, 0.0, info, float(a[info - 1, info - 1]))

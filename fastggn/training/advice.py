@@ -7,18 +7,25 @@ problem is soon switched off.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.training.glance import Scales, Units, column_scales, unit_outputs
+from fastggn.data.scaling import Moments
+from fastggn.objective import column_moments
+from fastggn.objective.problem import Problem
+from fastggn.runtime.comm import SERIAL, Comm
 
 if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 
 
+FloatArray = NDArray[np.float64]
+
+MOST_OUTPUTS = 1_000_000  # numbers held at once
+RUNS = 64  # pieces of a file that are read instead of single rows
 # Fewer samples say nothing: the four of XOR are fitted by saturated units, as they should be.
 FEWEST = 10
 SPREAD = 1e3  # largest over smallest deviation of the columns
@@ -43,7 +50,7 @@ def scaling_advice(problem: Problem) -> list[str]:
     samples: it repeats the bias. (Columns of zeros, which images have, only waste weights.)
     Targets are looked at where they are numbers; their constant columns are a matter of taste.
     """
-    if not hasattr(problem, "_objective"):  # not made of samples
+    if not isinstance(problem, Problem):  # not made of samples
         return []
     scales = column_scales(problem)
     if scales is None or scales[0].count < FEWEST:
@@ -97,7 +104,7 @@ def unit_advice(problem: Problem, result: TrainResult) -> list[str]:
     units. Runs that have lowered the loss to a thousandth, or diverge (a warning of its own),
     and problems of fewer than 10 samples need no advice; other activations get none.
     """
-    if not hasattr(problem, "_objective") or problem.gated or problem.n_samples < FEWEST:
+    if not isinstance(problem, Problem) or problem.gated or problem.n_samples < FEWEST:
         return []
     names = [activation.name for activation in problem.network.activations[:-1]]
     done = result.loss <= FITTED * result.initial_loss or result.status in ("diverging", "failed")
@@ -133,3 +140,101 @@ def _about(number: int, name: str, units: Units) -> Iterator[str]:
 
 def _many(flags: NDArray[np.bool_]) -> bool:
     return bool(flags.any()) and float(flags.mean()) >= MANY
+
+
+@dataclass(frozen=True)
+class Scales:
+    """Mean and standard deviation of columns, shapes (n,), from `count` samples of all ranks."""
+
+    count: int
+    mean: FloatArray
+    deviation: FloatArray
+
+
+def column_scales(problem: Problem) -> tuple[Scales, Scales] | None:
+    """Return the scales of the inputs and of the targets, None where they are not known.
+
+    Arrays in memory are looked at by the first call; of rows in files those are taken that the
+    first pass over them, which checks them, has seen. All ranks must call it.
+    """
+    inputs, targets = (_united(problem.comm, part) for part in problem.columns.moments())
+    return None if inputs is None or targets is None else (inputs, targets)
+
+
+def _united(comm: Comm, own: Moments | None) -> Scales | None:
+    """Return the scales of the columns of all ranks; of none, if no rank has any."""
+    packed = None
+    if own is not None and own.count:
+        packed = own.count, own.mean, own.deviation
+    every = [part for part in comm.gather(packed) if part is not None]
+    if not every:
+        return None
+    count = sum(n for n, _, _ in every)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = sum(n * m for n, m, _ in every) / count
+        squares = sum(n * (s**2 + (m - mean) ** 2) for n, m, s in every) / count
+    return Scales(count, np.asarray(mean), np.sqrt(squares))
+
+
+@dataclass(frozen=True)
+class Units:
+    """The hidden units of one layer at `count` samples of all ranks.
+
+    Attributes
+    ----------
+    count : int
+    above : ndarray, shape (n_l,)
+        The share of samples at which the unit's output is beyond one of the two limits.
+    largest : ndarray, shape (n_l,)
+        Its largest absolute output.
+    """
+
+    count: int
+    above: FloatArray
+    largest: FloatArray
+
+
+def unit_outputs(
+    problem: Problem, theta: FloatArray, limits: list[tuple[float, float]]
+) -> list[Units]:
+    """Return what the hidden units put out at some of the samples: one forward pass over these.
+
+    All ranks must call it.
+    """
+    widths = problem.network.widths[1:-1]
+    own = problem.columns.n_rows
+    counts = [np.zeros(1 + 2 * n) for n in widths]
+    if own:
+        part = problem
+        if own > 2 * _most_rows(problem) or problem.comm.size > 1:
+            part = problem.restricted(_some_rows(problem, own), SERIAL)
+        outputs = part.layer_outputs(theta)[1:-1]
+        for sums, phi, n, (low, high) in zip(counts, outputs, widths, limits, strict=True):
+            units = phi[:n]
+            sums[0] = phi.shape[1]
+            sums[1 : n + 1] = ((units < low) | (units > high)).sum(axis=1)
+            sums[n + 1 :] = np.abs(units).max(axis=1)
+    found = []
+    for sums, n in zip(counts, widths, strict=True):
+        every = problem.comm.gather(sums)
+        total = sum(part[0] for part in every)
+        above = sum(part[1 : n + 1] for part in every) / max(total, 1.0)
+        largest = np.max([part[n + 1 :] for part in every], axis=0)
+        found.append(Units(int(total), np.asarray(above), largest))
+    return found
+
+
+def _most_rows(problem: Problem) -> int:
+    return max(RUNS, min(column_moments.ENOUGH, MOST_OUTPUTS // sum(problem.network.widths)))
+
+
+def _some_rows(problem: Problem, n_rows: int) -> NDArray[np.intp]:
+    """Return all rows, or some of them, evenly spread; of files in a few runs of neighbours."""
+    most = _most_rows(problem)
+    if n_rows <= 2 * most:
+        return np.arange(n_rows)
+    if not problem.columns.streamed:
+        return np.arange(0, n_rows, n_rows // most)
+    starts = np.linspace(0, n_rows - most // RUNS, RUNS).astype(np.intp)
+    runs = starts[:, None] + np.arange(most // RUNS)
+    return np.unique(runs)

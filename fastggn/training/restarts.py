@@ -25,7 +25,6 @@ from fastggn.training.result import History, TrainResult
 from fastggn.training.train import train
 
 if TYPE_CHECKING:
-    from fastggn.analysis.posterior.mixture import PosteriorMixture
     from fastggn.objective.problem import Problem
 
 
@@ -74,18 +73,10 @@ class RestartsResult:
         runs = {f"seed {seed}": run.history for seed, run in self.results.items() if run.history}
         return compare_curves(runs, path=path)
 
-    def posterior(self, problem: Problem) -> PosteriorMixture:
-        """Return the even mixture of the Laplace posteriors of all runs that did not fail.
-
-        Parameters
-        ----------
-        problem : Problem
-            The one that was trained on, or other samples for the same network.
-        """
-        from fastggn.analysis.posterior.mixture import PosteriorMixture
-
-        kept = [run for run in self.results.values() if np.isfinite(_merit(run))]
-        return PosteriorMixture([run.posterior(problem) for run in kept])
+    @property
+    def usable(self) -> list[TrainResult]:
+        """The results of the runs that did not fail."""
+        return [run for run in self.results.values() if np.isfinite(_merit(run))]
 
     def to_dict(self) -> dict[str, Any]:
         """Return seeds and outcomes as plain values, without theta and history."""
@@ -228,7 +219,7 @@ class Restarts:
         self._results: dict[int, TrainResult] = {}
         if self._path is not None:
             self._file = CheckpointFile(self._path, kind="starts-checkpoint")
-            with self._comm.together():
+            with self._comm.raise_on_all():
                 if self._comm.rank == 0:
                     with self._file.locked():  # and again in `run`
                         self._file.prepare(8 * problem.n_params + 65536, replace=not resume)
@@ -238,7 +229,7 @@ class Restarts:
     ) -> RestartsResult:
         """Make all runs that are not done yet."""
         with contextlib.ExitStack() as held:
-            with self._comm.together():
+            with self._comm.raise_on_all():
                 if self._file is not None and self._comm.rank == 0:
                     held.enter_context(self._file.locked())
             if self._file is not None and self._resume:
@@ -284,7 +275,7 @@ class Restarts:
     def _recall(self, file: CheckpointFile) -> None:
         """Take over the runs that an earlier call has finished."""
         content = None
-        with self._comm.together():
+        with self._comm.raise_on_all():
             if self._comm.rank == 0:
                 content = file.load()
             if content is not None:

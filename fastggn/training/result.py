@@ -5,17 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.training.regularisation.evidence import Evidence
-
-if TYPE_CHECKING:
-    from fastggn.analysis.posterior.laplace import LaplacePosterior
-    from fastggn.objective.problem import Problem
-
 
 Status = Literal[
     "converged_gradient",
@@ -257,15 +252,3 @@ class TrainResult:
         return plot_curves(
             self.history, initial_loss=self.initial_loss, best_iter=self.best_iter, path=path
         )
-
-    def posterior(self, problem: Problem) -> LaplacePosterior:
-        """Return the Laplace posterior at `theta`; see `fastggn.laplace`.
-
-        Parameters
-        ----------
-        problem : Problem
-            The one that was trained on, or other samples for the same network.
-        """
-        from fastggn.analysis.posterior.laplace import laplace
-
-        return laplace(problem, self.theta, self.evidence)

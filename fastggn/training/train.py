@@ -234,14 +234,10 @@ def train(
     comm = comm_of(problem)
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
-    problem = with_own_l2(problem, options)
+    problem = with_own_l2(problem, options.regularization)
     display = shown(progress, options.tolerances.max_iter, options.max_time, comm)
-    with (
-        locked(plan, comm),
-        threads(n_threads),
-        stop_signals(plan is not None) as signals,
-        display as line,
-    ):
+    stops = stop_signals(plan is not None)
+    with locked(plan, comm), threads(n_threads), stops as signals, display as line:
         watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
             watching.append(signals)

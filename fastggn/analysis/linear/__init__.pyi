@@ -5,7 +5,6 @@ from .derivatives import (
     layer_curvatures as layer_curvatures,
 )
 from .leave import Escape as Escape, escape as escape
-from .necessary import Conditions as Conditions, conditions as conditions
 from .regression import Regression as Regression, hypotheses as hypotheses
 from .saddles import construct as construct
 from .values import best_map as best_map, critical_values as critical_values

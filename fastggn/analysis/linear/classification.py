@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.linear.derivatives import as_problem, product
-from fastggn.analysis.linear.necessary import Conditions, coarseness, conditions, numerical_rank
+from fastggn.analysis.linear.measures import (
+    Kept,
+    coarseness,
+    gradient_share,
+    kept,
+    layer_ranges,
+    numerical_rank,
+)
 from fastggn.analysis.linear.regression import Hypothesis, Regression, check_weights
 from fastggn.runtime.errors import check_positive
 from fastggn.training.control.escape import lowest_eigenpair
@@ -39,15 +46,18 @@ class Classification:
     loss, minimum : float
         Half sums of squares: here, and the global minimum.
     gradient_share : float
-        See `Conditions`.
+        Largest gradient of a layer over the product of the sizes that make it (Lemma 4.1).
     lowest_eigenvalue, largest_eigenvalue : float or None
         Of the Hessian of half the sum of squares; the second in modulus. None at a point that is
         not critical.
     inner_rank, p : int
         The rank of ``W_H ... W_2`` (d_1 for H = 1), and the smallest hidden width.
+    rank : int
+        Of ``C = W_{H+1} ... W_2``.
+    modes : tuple of int or None
+        Which eigenvectors of Sigma, counted from 0, span the range of C; None where they do not.
     descent_direction : list of ndarray or None
         A direction of negative curvature, layer by layer.
-    conditions : Conditions
     """
 
     label: Label
@@ -60,15 +70,16 @@ class Classification:
     largest_eigenvalue: float | None
     inner_rank: int
     p: int
+    rank: int
+    modes: tuple[int, ...] | None
     descent_direction: list[FloatArray] | None
-    conditions: Conditions
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, the direction left out."""
-        skipped = ("descent_direction", "hypotheses", "conditions")
+        skipped = ("descent_direction", "hypotheses")
         plain = {key: value for key, value in vars(self).items() if key not in skipped}
+        plain["modes"] = None if self.modes is None else list(self.modes)
         plain["hypotheses"] = {name: vars(h) for name, h in self.hypotheses.items()}
-        plain["conditions"] = self.conditions.to_dict()
         return plain
 
     def __str__(self) -> str:
@@ -76,7 +87,7 @@ class Classification:
         lines = [
             f"{self.label}: {self.reason}",
             f"  loss               {self.loss:.8g} (global minimum {self.minimum:.8g})",
-            f"  rank W_H ... W_2   {self.inner_rank} (p = {self.p}); rank C {self.conditions.rank}",
+            f"  rank W_H ... W_2   {self.inner_rank} (p = {self.p}); rank C {self.rank}",
         ]
         if self.lowest_eigenvalue is not None:
             lines.append(
@@ -124,17 +135,19 @@ def classify(
     tol = check_positive("tol", tol)
     data = Regression(X, Y)
     matrices = check_weights(weights, data)
-    found = conditions(matrices, X, Y, tol=tol)
+    share = gradient_share(matrices, data)
+    critical = share <= tol
+    fine = max(tol, coarseness(share)) if critical else tol
+    found = kept(matrices, data, fine)
     p = min(w.shape[0] for w in matrices[:-1])
     inner = matrices[1:-1]
-    fine = max(tol, coarseness(found.gradient_share)) if found.critical else tol
     inner_rank = numerical_rank(product(inner, matrices[0].shape[0]), inner, fine)
     loss, minimum = data.loss(matrices), data.minimum(p)
     label: Label
     lowest = largest = direction = None
-    if not found.critical:
+    if not critical:
         label = "not_critical"
-        reason = f"the gradient is {found.gradient_share:.1e} of the sizes that make it (Lemma 4.1)"
+        reason = f"the gradient is {share:.1e} of the sizes that make it (Lemma 4.1)"
     elif loss - minimum <= LEAST * data.energy:
         label = "global_minimum"
         reason = f"a critical point at the least value, which keeps {min(p, data.d_y)} modes"
@@ -143,7 +156,13 @@ def classify(
         H = len(matrices) - 1
         # At layers that are zero but for rounding the Hessian's own size would be rounding.
         size = data.natural_curvature(H + 1)
-        label, reason = _saddle(found, lowest, max(largest, size), inner_rank, p, H)
+        flat = FLAT
+        if H > 1 and inner_rank < p and found.lemma_4_6 and _layers_allow(matrices, data, fine):
+            # No lemma asks for negative curvature: what the distance to the exact critical point
+            # explains is none.
+            flat = max(FLAT, coarseness(share))
+        negative = lowest < -flat * max(largest, size)
+        label, reason = _saddle(found, lowest, negative, inner_rank, p, H)
         direction = direction if label == "strict_saddle" else None
     return Classification(
         label=label,
@@ -151,14 +170,21 @@ def classify(
         hypotheses=data.hypotheses(),
         loss=loss,
         minimum=minimum,
-        gradient_share=found.gradient_share,
+        gradient_share=share,
         lowest_eigenvalue=lowest,
         largest_eigenvalue=largest,
         inner_rank=inner_rank,
         p=p,
+        rank=found.rank,
+        modes=found.modes,
         descent_direction=direction,
-        conditions=found,
     )
+
+
+def _layers_allow(matrices: Sequence[FloatArray], data: Regression, tol: float) -> bool:
+    """Return whether Lemma 4.4 and Corollary 4.5 let the Hessian be positive semidefinite."""
+    ranges = layer_ranges(matrices, data, tol)
+    return all(layer.lemma_4_4 and layer.corollary_4_5 for layer in ranges)
 
 
 def _curvature(
@@ -171,16 +197,12 @@ def _curvature(
 
 
 def _saddle(
-    found: Conditions, lowest: float, scale: float, inner_rank: int, p: int, H: int
+    found: Kept, lowest: float, negative: bool, inner_rank: int, p: int, H: int
 ) -> tuple[Label, str]:
-    kept = "no modes" if not found.modes else f"modes {[i + 1 for i in found.modes]} of Sigma"
-    where = f"above the global minimum, keeping {kept}"
-    flat = FLAT
-    if H > 1 and inner_rank < p and found.allow_positive_semidefinite:
-        # No lemma asks for negative curvature: what the distance to the exact critical point
-        # explains is none.
-        flat = max(FLAT, coarseness(found.gradient_share))
-    if lowest < -flat * scale:
+    """Return the label of a critical point above the minimum, and the lemma that explains it."""
+    modes = "no modes" if not found.modes else f"modes {[i + 1 for i in found.modes]} of Sigma"
+    where = f"above the global minimum, keeping {modes}"
+    if negative:
         why = "negative curvature"
         if H == 1:
             why += " (Corollary 2.4: every saddle of a three-layer network has it)"

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.linear.classification import FLAT
 from fastggn.analysis.linear.derivatives import above, as_problem, gradients, product
-from fastggn.analysis.linear.necessary import gradient_share, numerical_rank
+from fastggn.analysis.linear.measures import gradient_share, numerical_rank
 from fastggn.analysis.linear.regression import Regression, check_weights
 from fastggn.runtime.errors import check_positive
 from fastggn.training.control.escape import lowest_eigenpair

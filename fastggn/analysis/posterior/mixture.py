@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.analysis.posterior.laplace import LaplacePosterior
+from fastggn.analysis.posterior.laplace import LaplacePosterior, laplace
+from fastggn.objective.problem import Problem
+from fastggn.training.restarts import RestartsResult
 
 FloatArray = NDArray[np.float64]
 
@@ -43,7 +45,7 @@ class PosteriorMixture:
     >>> Y = np.sin(3 * X) + 0.1 * np.random.default_rng(0).standard_normal((40, 1))
     >>> problem = fg.Problem(fg.MLP((1, 8, 1)), X, Y)
     >>> runs = fg.train_restarts(problem, 3, regularization="bayesian-units", max_iter=50)
-    >>> mean, std = runs.posterior(problem).predict(X)
+    >>> mean, std = fg.PosteriorMixture.of_runs(problem, runs).predict(X)
     >>> mean.shape, std.shape
     ((40, 1), (40, 1))
     """
@@ -57,6 +59,19 @@ class PosteriorMixture:
                 raise TypeError(
                     f"members must be LaplacePosterior objects, got {type(member).__name__}"
                 )
+
+    @classmethod
+    def of_runs(cls, problem: Problem, runs: RestartsResult) -> PosteriorMixture:
+        """Return the mixture of the Laplace posteriors of all runs that did not fail.
+
+        Parameters
+        ----------
+        problem : Problem
+            The one that was trained on, or other samples for the same network.
+        runs : RestartsResult
+            The outcome of `train_restarts`.
+        """
+        return cls([laplace(problem, run.theta, run.evidence) for run in runs.usable])
 
     def predict(self, X: Any, *, noise: bool = True) -> tuple[FloatArray, FloatArray]:
         """Return the mean and the standard deviation of the predictions of the mixture.

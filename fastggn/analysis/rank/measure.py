@@ -282,7 +282,7 @@ def measure(problem: Problem, theta: FloatArray, tol: float | None = None) -> Me
     total = _ErrorSums(problem.n_params)
     blocks = problem.layer_blocks(theta)
     with one_pool():
-        with problem.comm.together():
+        with problem.comm.raise_on_all():
             for part in blocks:
                 _fold(part, layers, outputs, total)
         for layer in layers:

@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.apps.cli.sample_set import Samples
+from fastggn.data.files import StreamedTable, Table
 from fastggn.data.sources import is_streamed
-
-if TYPE_CHECKING:
-    from fastggn.apps.cli.samples import Samples
-    from fastggn.data.files import StreamedTable, Table
-
 
 Array = NDArray[np.float64]
 

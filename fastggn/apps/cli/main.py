@@ -14,10 +14,9 @@ from fastggn.apps.cli.critical_point import critical_point
 from fastggn.apps.cli.export import export
 from fastggn.apps.cli.info import info
 from fastggn.apps.cli.landscape import landscape
-from fastggn.apps.cli.outcome import INTERNAL_ERROR, INTERRUPTED, STOPPED_EARLY, BadInput, SaveError
+from fastggn.apps.cli.outcome import INTERRUPTED, STOPPED_EARLY, report
 from fastggn.apps.cli.plot import plot
 from fastggn.apps.cli.rank import check_design, rank
-from fastggn.apps.cli.reproduce import reproduce
 from fastggn.apps.cli.train import train
 from fastggn.apps.cli.warmup import warmup
 from fastggn.runtime.signals import ignore_signals
@@ -33,8 +32,8 @@ Exit codes:
   3  stopped early by a signal or the time limit, with the state saved"""
 
 
-class Program(click.Group):
-    """A group of commands that turns every failure into one line and an exit code."""
+class OneLineErrors(click.Command):
+    """A command that turns every failure into one line and an exit code."""
 
     def main(
         self,
@@ -65,29 +64,8 @@ class Program(click.Group):
         sys.exit(code if isinstance(code, int) else 0)
 
 
-def report(error: BaseException, place: str = "") -> int:
-    """Print one line about an error, after the `place` it came from, and return the exit code."""
-    if isinstance(error, (click.Abort, KeyboardInterrupt)):  # click's name for an interrupt
-        click.echo("fastggn: interrupted before there was anything to save", err=True)
-        return INTERRUPTED
-    if isinstance(error, BrokenPipeError):  # the reader of our output has gone
-        return INTERNAL_ERROR
-    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a command and nothing after it
-        click.echo(error.format_message(), err=True)
-        return error.exit_code
-    if isinstance(error, click.UsageError) and not isinstance(error, BadInput):
-        path = error.ctx.command_path if error.ctx else "fastggn"
-        _print_error(f"{place}{error.format_message()} (see: {path} --help)")
-        return error.exit_code
-    if isinstance(error, (click.ClickException, SaveError)):
-        _print_error(f"{place}{error}")
-        return error.exit_code
-    _print_error(f"{place}internal error: {type(error).__name__}: {error} (--verbose shows where)")
-    return INTERNAL_ERROR
-
-
-def _print_error(message: str) -> None:
-    click.echo(f"fastggn: error: {' '.join(message.split())}", err=True)
+class Program(OneLineErrors, click.Group):
+    """A group of commands with one line and an exit code for every failure."""
 
 
 @click.group(
@@ -106,7 +84,6 @@ main.add_command(critical_point)
 main.add_command(convert)
 main.add_command(export)
 main.add_command(info)
-main.add_command(reproduce)
 main.add_command(plot)
 main.add_command(rank)
 main.add_command(check_design)

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.apps.cli.held_out import known_labels, split_rows
-from fastggn.apps.cli.samples import LABEL_LOSSES, Scaling, own_rows
+from fastggn.apps.cli.sample_set import Scaling
+from fastggn.apps.cli.samples import LABEL_LOSSES, own_rows
 from fastggn.data.builtin import DATASETS
 from fastggn.data.files import load_inputs, load_table, stream_table
 from fastggn.network.losses.base import Loss

@@ -64,7 +64,7 @@ def read_model(
     if suffix in PICKLES:
         raise ValueError(
             f"{path}: pickles run code when they are loaded and are never read; in Python: "
-            "net, theta = fg.MLP.from_sklearn(estimator), then fg.save_model"
+            "net, theta = fg.interchange.from_sklearn(estimator), then fg.save_model"
         )
     if suffix == ".onnx":
         raise ValueError(f"{path}: .onnx files are written (fastggn export), not read")

@@ -50,3 +50,28 @@ def exit_code(status: str) -> int:
     if status in ("interrupted", "max_time"):
         return STOPPED_EARLY
     return INTERNAL_ERROR if status == "failed" else DONE
+
+
+def report(error: BaseException, place: str = "") -> int:
+    """Print one line about an error, after the `place` it came from, and return the exit code."""
+    if isinstance(error, (click.Abort, KeyboardInterrupt)):  # click's name for an interrupt
+        click.echo("fastggn: interrupted before there was anything to save", err=True)
+        return INTERRUPTED
+    if isinstance(error, BrokenPipeError):  # the reader of our output has gone
+        return INTERNAL_ERROR
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # a command and nothing after it
+        click.echo(error.format_message(), err=True)
+        return error.exit_code
+    if isinstance(error, click.UsageError) and not isinstance(error, BadInput):
+        path = error.ctx.command_path if error.ctx else "fastggn"
+        _print_error(f"{place}{error.format_message()} (see: {path} --help)")
+        return error.exit_code
+    if isinstance(error, (click.ClickException, SaveError)):
+        _print_error(f"{place}{error}")
+        return error.exit_code
+    _print_error(f"{place}internal error: {type(error).__name__}: {error} (--verbose shows where)")
+    return INTERNAL_ERROR
+
+
+def _print_error(message: str) -> None:
+    click.echo(f"fastggn: error: {' '.join(message.split())}", err=True)

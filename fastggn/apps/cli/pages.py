@@ -17,7 +17,7 @@ from fastggn.apps.cli.outcome import SaveError
 from fastggn.runtime.atomic_files import check_writable
 
 if TYPE_CHECKING:
-    from fastggn.apps.cli.samples import Samples
+    from fastggn.apps.cli.sample_set import Samples
     from fastggn.apps.report.findings import Spectrum
     from fastggn.apps.report.notes import SampleNotes
     from fastggn.objective.problem import Problem

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastggn.apps.cli.outcome import bad_input
+from fastggn.apps.cli.outcome import bad_input, report
 
 if TYPE_CHECKING:
     from fastggn.runtime.comm import Comm
@@ -35,7 +35,7 @@ def ended_together(command: Callable[..., int]) -> Callable[..., int]:
         if not options["mpi"]:
             return command(*context, **options)
         with bad_input():
-            from fastggn.runtime.mpi import abort_on_error
+            from fastggn.runtime.ranks import abort_on_error
             from fastggn.runtime.threads import max_threads, threads
 
             comm = team_of(options["mpi"])
@@ -43,14 +43,12 @@ def ended_together(command: Callable[..., int]) -> Callable[..., int]:
         if options.get("threads", 0) is None:
             options["threads"] = share
 
-        def report(error: BaseException) -> int:
-            from fastggn.apps.cli.main import report
-
+        def report_own(error: BaseException) -> int:
             if comm.rank > 0:
                 time.sleep(HEAD_START)
             return report(error, "" if comm.rank == 0 else f"rank {comm.rank}: ")
 
-        with abort_on_error(comm, report), _quiet(comm.rank > 0):
+        with abort_on_error(comm, report_own), _quiet(comm.rank > 0):
             if "threads" in options:
                 return command(*context, **options)
             with threads(share):
@@ -61,8 +59,9 @@ def ended_together(command: Callable[..., int]) -> Callable[..., int]:
 
 def team_of(mpi: bool) -> Comm:
     """Return the ranks that share the samples: with ``--mpi`` those of the job, else one."""
-    from fastggn.runtime.comm import SERIAL, as_comm
+    from fastggn.runtime.comm import SERIAL
     from fastggn.runtime.mpi import world
+    from fastggn.runtime.ranks import as_comm
 
     return as_comm(world()) if mpi else SERIAL
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fastggn.apps.cli.options import Settings
-    from fastggn.apps.cli.samples import Samples
+    from fastggn.apps.cli.sample_set import Samples
     from fastggn.apps.report.findings import Spectrum
     from fastggn.network.mlp import MLP
     from fastggn.objective.problem import Problem

@@ -26,7 +26,7 @@ from fastggn.runtime.atomic_files import check_writable
 from fastggn.runtime.signals import StopSignals
 
 if TYPE_CHECKING:
-    from fastggn.apps.cli.samples import Samples
+    from fastggn.apps.cli.sample_set import Samples
     from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 

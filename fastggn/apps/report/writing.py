@@ -85,14 +85,14 @@ def report(
     True
     """
     known = (notes or SampleNotes()).completed(problem)
-    with problem.comm.together():
+    with problem.comm.raise_on_all():
         if problem.comm.rank == 0:
             check_report(path)
     found = findings(problem, result.theta, known)
     spectrum = spectrum or spectrum_of(problem, result.theta)
     digests = digests_of(problem)
     held_out = None if validation is None else findings(validation, result.theta, known)
-    with problem.comm.together():
+    with problem.comm.raise_on_all():
         if problem.comm.rank > 0:
             return
         shown = _draw(problem, result, known, found, spectrum)

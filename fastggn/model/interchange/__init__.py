@@ -1,11 +1,18 @@
 """Models from and for other packages: PyTorch, scikit-learn, ONNX, plain arrays.
 
-`MLP` has the methods: ``from_torch``, ``from_sklearn``, ``from_npz``, ``to_torch``,
-``to_sklearn``, ``to_onnx`` and ``to_npz``; see `conversions`. Each package is imported when it
-is needed.
+Each package is imported when it is needed.
 """
 
 from fastggn.model.interchange.chain import InterchangeWarning, scales
+from fastggn.model.interchange.conversions import (
+    from_npz,
+    from_sklearn,
+    from_torch,
+    to_npz,
+    to_onnx,
+    to_sklearn,
+    to_torch,
+)
 from fastggn.model.interchange.files import SUFFIXES, export
 from fastggn.model.interchange.onnx import compare_onnx
 from fastggn.model.interchange.state_dict import read_state_dict, write_state_dict
@@ -15,7 +22,14 @@ __all__ = [
     "InterchangeWarning",
     "compare_onnx",
     "export",
+    "from_npz",
+    "from_sklearn",
+    "from_torch",
     "read_state_dict",
     "scales",
+    "to_npz",
+    "to_onnx",
+    "to_sklearn",
+    "to_torch",
     "write_state_dict",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastggn.model.interchange.chain import as_dtype, raw_chain, scales
+from fastggn.model.interchange.conversions import to_onnx
 from fastggn.model.interchange.npz import write_csv, write_npz
 from fastggn.model.interchange.state_dict import write_state_dict
 from fastggn.network.mlp import MLP
@@ -65,7 +66,7 @@ def export(
     >>> net = fg.MLP((2, 3, 1))
     >>> path = os.path.join(tempfile.mkdtemp(), "weights.npz")
     >>> interchange.export(path, net, net.init(seed=0))
-    >>> fg.MLP.from_npz(path)[0]
+    >>> interchange.from_npz(path)[0]
     MLP((2, 3, 1), activation=['tanh'], output_activation='identity', bias='free')
     """
     file = Path(path)
@@ -80,7 +81,9 @@ def export(
     scaling = scales(known)
     if suffix == ".onnx":
         link = _link(known) if probabilities else None
-        net.to_onnx(theta, path, kind, **scaling, probabilities=link, properties=_properties(known))
+        to_onnx(
+            net, theta, path, kind, **scaling, probabilities=link, properties=_properties(known)
+        )
         return
     if probabilities:
         raise ValueError(f"{file}: probabilities go with .onnx; other formats hold the layers")

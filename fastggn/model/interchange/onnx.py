@@ -36,7 +36,7 @@ def write_onnx(
     probabilities: str | None = None,
     properties: Mapping[str, str] | None = None,
 ) -> None:
-    """Write layers as an ONNX model; see `MLP.to_onnx`."""
+    """Write layers as an ONNX model; see `interchange.to_onnx`."""
     onnx = require("onnx", "onnx", "writing .onnx files")
     if probabilities is not None and probabilities not in PROBABILITIES:
         raise unknown_name("probabilities", probabilities, PROBABILITIES)
@@ -68,11 +68,11 @@ def compare_onnx(
     Parameters
     ----------
     path : path-like
-        What `MLP.to_onnx` wrote, without ``probabilities``.
+        What `interchange.to_onnx` wrote, without ``probabilities``.
     net : MLP
     theta : array_like, shape (n_params,)
     scale_inputs, scale_targets : optional
-        As given to `MLP.to_onnx`.
+        As given to `interchange.to_onnx`.
 
     Returns
     -------

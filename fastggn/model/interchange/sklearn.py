@@ -22,8 +22,8 @@ OUTPUTS = ("identity", "logistic", "softmax")
 
 
 def from_sklearn(estimator: Any) -> tuple[MLP, NDArray[np.float64]]:
-    """Return the network and the parameters of an estimator; see `MLP.from_sklearn`."""
-    module = require("sklearn.neural_network", "sklearn", "MLP.from_sklearn")
+    """Return the network and the parameters of an estimator; see `interchange.from_sklearn`."""
+    module = require("sklearn.neural_network", "sklearn", "interchange.from_sklearn")
     if not isinstance(estimator, (module.MLPRegressor, module.MLPClassifier)):
         raise TypeError(
             "estimator must be an MLPRegressor or an MLPClassifier (of a pipeline, its last "
@@ -46,8 +46,8 @@ def from_sklearn(estimator: Any) -> tuple[MLP, NDArray[np.float64]]:
 
 
 def to_sklearn(layers: Sequence[Dense], classes: Any = None) -> Any:
-    """Return layers as a fitted estimator; see `MLP.to_sklearn`."""
-    module = require("sklearn.neural_network", "sklearn", "MLP.to_sklearn")
+    """Return layers as a fitted estimator; see `interchange.to_sklearn`."""
+    module = require("sklearn.neural_network", "sklearn", "interchange.to_sklearn")
     options = {
         "hidden_layer_sizes": tuple(layer.weight.shape[0] for layer in layers[:-1]),
         "activation": _hidden_activation(layers),

@@ -32,8 +32,8 @@ def from_torch(
     output_activation: str | Activation | None = None,
     logits: bool = False,
 ) -> tuple[MLP, NDArray[np.float64]]:
-    """Return the network and the parameters of a torch model; see `MLP.from_torch`."""
-    torch = require("torch", "torch", "MLP.from_torch")
+    """Return the network and the parameters of a torch model; see `interchange.from_torch`."""
+    torch = require("torch", "torch", "interchange.from_torch")
     if isinstance(model, Mapping):
         if activation is None:
             raise ValueError("a state dict does not tell the activation: give activation=")
@@ -158,8 +158,8 @@ class _Reader:
 
 
 def to_torch(layers: Sequence[Dense], dtype: np.dtype[Any]) -> Any:
-    """Return layers as a ``torch.nn.Sequential`` in evaluation mode; see `MLP.to_torch`."""
-    torch = require("torch", "torch", "MLP.to_torch")
+    """Return layers as a ``torch.nn.Sequential`` in evaluation mode; see `interchange.to_torch`."""
+    torch = require("torch", "torch", "interchange.to_torch")
     makers = _makers(torch)
     modules: list[Any] = []
     kind = getattr(torch, dtype.name)

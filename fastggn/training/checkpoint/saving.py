@@ -91,7 +91,7 @@ def check_checkpoint(
     every = Interval.parse(checkpoint_every)
     file = CheckpointFile(checkpoint)
     comm = comm_of(problem)
-    with comm.together():
+    with comm.raise_on_all():
         if comm.rank == 0:
             # Before a file of another run is touched; `locked` takes the lock again.
             with file.locked():
@@ -107,7 +107,7 @@ def locked(plan: Checkpointing | None, comm: Comm) -> Iterator[None]:
         yield
         return
     with contextlib.ExitStack() as held:
-        with comm.together():
+        with comm.raise_on_all():
             if comm.rank == 0:
                 held.enter_context(plan.file.locked())
         yield
@@ -199,7 +199,7 @@ class FileSaver(Saver):
     def resume(self) -> Start | None:
         """Restore the parts of the run, and return where it goes on; None for a fresh one."""
         content = None
-        with self._comm.together(), self._complete():
+        with self._comm.raise_on_all(), self._complete():
             if self._resume and self._comm.rank == 0:
                 content = self._file.load()
             if content is not None:

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
     from fastggn.solvers.curvature_sums import CurvatureSums
-    from fastggn.training.options import Options
 
 
 EPS = float(np.finfo(float).eps)
@@ -245,6 +244,6 @@ def check_regularization(
     likelihood_of(problem)
 
 
-def with_own_l2(problem: Problem, options: Options) -> Problem:
+def with_own_l2(problem: Problem, regularization: str | None) -> Problem:
     """Return the problem, a copy where the run will change its l2."""
-    return problem if options.regularization is None else problem.with_l2(0.0)
+    return problem if regularization is None else problem.with_l2(0.0)

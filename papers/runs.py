@@ -1,18 +1,30 @@
-"""Many small independent runs, spread over processes of one thread each."""
+"""Many small independent runs: without the warnings of each, and spread over processes."""
 
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from typing import TypeVar
 
+from fastggn.runtime.errors import FastGGNWarning
 from fastggn.runtime.threads import thread_count, threads
-
-__all__ = ["spread"]
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the package's own warnings (ascent, divergence, singular systems) in the block.
+
+    For experiments that train hundreds of times and report losses and statuses themselves.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastGGNWarning)
+        yield
 
 
 def spread(
@@ -75,5 +87,6 @@ def spread(
 
 
 def _on_one_thread(function: Callable[[Task], Outcome], task: Task) -> Outcome:
+    """Return the outcome of a task, computed by one thread."""
     with threads(1):
         return function(task)

@@ -1,4 +1,4 @@
-"""``fastggn reproduce``: compute a published figure or table again."""
+"""``python -m papers``: compute a published figure or table again."""
 
 from __future__ import annotations
 
@@ -16,20 +16,25 @@ import click
 import numpy as np
 from rich.console import Console
 
+from fastggn.apps.cli.main import OneLineErrors
 from fastggn.apps.cli.outcome import BadInput, SaveError, bad_input
 from fastggn.apps.cli.progress import plain_warnings
 from fastggn.apps.cli.summary import print_rows
+from fastggn.apps.info import configuration
+from fastggn.figures.style import new_figure, save
 from fastggn.runtime.atomic_files import check_writable, write_atomically
 from fastggn.runtime.errors import unknown_name
+from fastggn.runtime.threads import threads as thread_budget
+from papers import NAMES, load
 
 HELP = """Compute a published figure or table again: write DIR/NAME.json and DIR/NAME.png.
 
 \b
 Examples:
-  fastggn reproduce --list
-  fastggn reproduce shen-fig1a --out results
-  fastggn reproduce shen-fig1b --out results --quick
-  fastggn reproduce shen-fig1a --out results --seed 3 --set init=glorot
+  python -m papers --list
+  python -m papers shen-fig1a --out results
+  python -m papers shen-fig1b --out results --quick
+  python -m papers shen-fig1a --out results --seed 3 --set init=glorot
 
 The JSON file holds the configuration, the versions of the packages, the seconds taken and the
 result. A number that is not finite stands in it as null."""
@@ -53,9 +58,7 @@ class Request:
     was_set: bool
 
 
-@click.command(
-    help=HELP, short_help="Compute a published figure or table again.", context_settings=COMMAND
-)
+@click.command(cls=OneLineErrors, help=HELP, context_settings=COMMAND)
 @click.argument("name", required=False, metavar="[NAME]")
 @click.option("--out", "-o", metavar="DIR", help="Folder of the two files; made if missing.")
 @click.option("--list", "listing", is_flag=True, help="List the experiments.")
@@ -76,7 +79,7 @@ class Request:
 )
 @click.option("--quiet", "-q", is_flag=True, help="Print errors only.")
 @click.option("--verbose", "-v", is_flag=True, help="Print where an error came from.")
-def reproduce(
+def main(
     name: str | None,
     out: str | None,
     listing: bool,
@@ -111,8 +114,6 @@ def reproduce(
 
 def _list() -> None:
     """Print each experiment with the first line of its module's docstring."""
-    from papers import NAMES, load
-
     rows = [(name, (load(name).__doc__ or "").strip().splitlines()[0]) for name in sorted(NAMES)]
     print_rows(rows)
 
@@ -126,10 +127,6 @@ def _prepare(
     n_threads: int | None,
 ) -> Request:
     """Check everything that can be checked before the work; a ValueError says what is wrong."""
-    from fastggn.figures.style import new_figure
-    from fastggn.runtime.threads import threads
-    from papers import NAMES, load
-
     if name is None:
         raise ValueError(f"give the NAME of an experiment: {', '.join(sorted(NAMES))}")
     module = load(name)
@@ -141,7 +138,7 @@ def _prepare(
     for setting in settings:
         _set(config, setting)
     new_figure()  # matplotlib missing: found now, not after minutes
-    with threads(n_threads):
+    with thread_budget(n_threads):
         pass
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
@@ -176,8 +173,6 @@ def _set(config: dict[str, Any], setting: str) -> None:
 
 def _run(request: Request, console: Console) -> tuple[dict[str, Any], float]:
     """Return the result as the JSON file will hold it, and the seconds it took."""
-    from fastggn.runtime.threads import threads
-
     start = time.perf_counter()
     reports = 0
 
@@ -191,7 +186,7 @@ def _run(request: Request, console: Console) -> tuple[dict[str, Any], float]:
         show(text)
 
     show("starting (the first run compiles the kernels)")
-    with _refused(request, lambda: reports > 0), threads(request.n_threads):
+    with _refused(request, lambda: reports > 0), thread_budget(request.n_threads):
         result = request.module.run(dict(request.config), report)
     seconds = time.perf_counter() - start
     # The figure and the summary are made from what the file holds, so that it is enough.
@@ -201,18 +196,14 @@ def _run(request: Request, console: Console) -> tuple[dict[str, Any], float]:
 
 @contextmanager
 def _refused(request: Request, started: Callable[[], bool]) -> Iterator[None]:
-    """Turn a refusal before the first progress line into bad input, where --set may have led to it.
-
-    Without --set, such an error is one of the program; but absent data and an absent extra are
-    always the user's to mend.
-    """
+    """Turn a refusal before any progress into bad input, where --set may have led to it."""
     try:
         yield
-    except (FileNotFoundError, ImportError) as error:
+    except (FileNotFoundError, ImportError) as error:  # always the user's to mend
         if started():
             raise
         raise BadInput(f"{request.name}: {error}") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError) as error:  # without --set, one of the program
         if started() or not request.was_set or isinstance(error, np.linalg.LinAlgError):
             raise
         raise BadInput(f"{request.name} with --set: {error}") from error
@@ -220,9 +211,6 @@ def _refused(request: Request, started: Callable[[], bool]) -> Iterator[None]:
 
 def _write(request: Request, result: dict[str, Any], seconds: float) -> str:
     """Write both files, the result first; return the size of the picture."""
-    from fastggn.apps.info import configuration
-    from fastggn.figures.style import save
-
     versions = configuration()
     document = {
         "experiment": request.name,
@@ -266,3 +254,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not np.isfinite(value):
         return None
     return value
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m papers")

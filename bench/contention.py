@@ -1,0 +1,175 @@
+"""An iteration beside another program: ``python -m bench.contention [rounds [way ...]]``.
+
+A process for each way of waiting trains four networks in turns, on the idle machine and beside a
+program of one thread that never rests. A turn in which further programs ran is done again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.cases import ROOT
+from fastggn.runtime.cores import FreeCores, read_processors
+
+NETWORKS = (
+    ((8, 50, 1), 1030),
+    ((2, 10, 10, 4), 1000),
+    ((8, 20, 20, 1), 7373),  # kin8nm
+    ((2, 20, 20, 1), 400),
+)
+# The variables of each way, and whether the workers leave cores to other programs.
+WAYS: dict[str, tuple[dict[str, str], bool]] = {
+    "spinning": ({}, False),
+    "passive": ({"OMP_WAIT_POLICY": "passive"}, False),
+    "10,000 spins": ({"GOMP_SPINCOUNT": "10000"}, False),
+    "workqueue": ({"NUMBA_THREADING_LAYER": "workqueue"}, False),
+    "default": ({}, True),
+}
+VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "NUMBA_THREADING_LAYER")
+TURN = 0.4  # seconds of training
+ITERATIONS = 20
+# Ends with this program, however that ends.
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"
+NOISE = 0.12  # cores that further programs may use in a turn
+TRIES = 8
+
+
+def _train(index: int) -> tuple[float, list[float]]:
+    """Train for a turn; return what others used of the cores, and seconds an iteration."""
+    import fastggn as fg
+
+    widths, samples = NETWORKS[index]
+    rng = np.random.default_rng(0)
+    X, Y = rng.normal(size=(samples, widths[0])), rng.normal(size=(samples, widths[-1]))
+    problem = fg.Problem(fg.MLP(widths, "tanh"), X, Y)
+    never: dict[str, Any] = {"grad_tol": 0.0, "step_tol": 0.0, "loss_tol": 0.0}
+    taken: list[float] = []
+    before, end = read_processors(), time.perf_counter() + TURN
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", fg.errors.FastGGNWarning)
+            result = fg.train(problem, seed=0, max_iter=ITERATIONS, **never)
+        taken.append((time.perf_counter() - start) / result.n_iter)
+    after = read_processors()
+    if before is None or after is None:
+        return 0.0, taken
+    used = after.idle - before.idle + after.own - before.own
+    return after.cores - used / (after.clock - before.clock), taken
+
+
+def _serve(polite: bool) -> None:
+    """Answer each line, the index of a network, by what `_train` returns."""
+    if not polite:
+        FreeCores.count = lambda _: sys.maxsize  # type: ignore[method-assign]
+    for line in sys.stdin:
+        print(json.dumps(_train(int(line))), flush=True)
+
+
+def _processor_time(process: int | None) -> float:
+    """Return the seconds that a process has run; 0 for none."""
+    if process is None:
+        return 0.0
+    return 1e-9 * int(Path(f"/proc/{process}/schedstat").read_text().split()[0])
+
+
+class _Child:
+    """A process that waits in one way."""
+
+    def __init__(self, way: str) -> None:
+        variables, polite = WAYS[way]
+        clean = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.contention", "serve", str(int(polite))],
+            cwd=ROOT,
+            env={**clean, **variables},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def turn(self, index: int, other: int | None = None) -> tuple[float, list[float]]:
+        """Return the cores that further programs used, and the seconds an iteration of each run.
+
+        `other` is the number of the process whose work is known.
+        """
+        assert self._process.stdin is not None and self._process.stdout is not None
+        time.sleep(0.05)
+        start, before = time.perf_counter(), _processor_time(other)
+        print(index, file=self._process.stdin, flush=True)
+        cores, seconds = json.loads(self._process.stdout.readline())
+        known = (_processor_time(other) - before) / (time.perf_counter() - start)
+        return float(cores) - known, list(seconds)
+
+    def quiet_turn(self, index: int, other: int | None) -> list[float]:
+        """Return the seconds of a turn in which no further program ran, if there is one."""
+        for _ in range(TRIES):
+            cores, seconds = self.turn(index, other)
+            if cores <= NOISE:
+                break
+        else:
+            print(f"further programs used {cores:.2f} cores", file=sys.stderr)
+        return seconds
+
+    def end(self) -> None:
+        """End the process."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _measure(rounds: int, ways: list[str]) -> dict[tuple[int, bool, str], list[list[float]]]:
+    """Return the seconds an iteration: of each run of each turn."""
+    children = {way: _Child(way) for way in ways}
+    seconds: dict[tuple[int, bool, str], list[list[float]]] = {}
+    for child in children.values():
+        for index in range(len(NETWORKS)):
+            child.turn(index)  # compiles, and starts the workers
+    for _ in range(rounds):
+        for busy in (False, True):
+            other = subprocess.Popen([sys.executable, "-c", BUSY]) if busy else None
+            for index in range(len(NETWORKS)):
+                for way, child in children.items():
+                    turn = child.quiet_turn(index, other and other.pid)
+                    seconds.setdefault((index, busy, way), []).append(turn)
+            if other is not None:
+                other.kill()
+                other.wait()
+    for child in children.values():
+        child.end()
+    return seconds
+
+
+def _median(turns: list[list[float]]) -> float:
+    """Return milliseconds: the median of the runs of all turns."""
+    return 1e3 * statistics.median(seconds for turn in turns for seconds in turn)
+
+
+def main(rounds: int, ways: list[str]) -> None:
+    """Print a row for each network and way; "first" is the first run of a turn."""
+    found = _measure(rounds, ways)
+    print("| network | T | way | idle, ms | busy, ms | first, ms | busy / idle |")
+    print("|---|---|---|---|---|---|---|")
+    for index, (widths, samples) in enumerate(NETWORKS):
+        for way in ways:
+            idle, busy = (_median(found[index, other, way]) for other in (False, True))
+            first = _median([turn[:1] for turn in found[index, True, way]])
+            name = f"F({','.join(map(str, widths))}) | {samples:,} | {way}"
+            print(f"| {name} | {idle:.2f} | {busy:.2f} | {first:.2f} | {busy / idle:.1f} |")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        _serve(bool(int(sys.argv[2])))
+    else:
+        main(int(sys.argv[1]) if sys.argv[1:] else 3, sys.argv[2:] or list(WAYS))
