@@ -14,7 +14,7 @@ from bench import peers
 from bench.cases import Case, random_case
 from bench.core import FULL, SMOKE, Absent, Pair, Row, Side, relative_difference
 from fastggn.kernels.cholesky import cholesky
-from fastggn.objective.point import Linearisation
+from fastggn.objective.point import Point
 from fastggn.runtime.threads import one_pool
 
 __all__ = ["ROWS", "assembly", "stacked_rows"]
@@ -26,12 +26,12 @@ THREADS = peers.THREADS
 def assembly(case: Case, loss: str = "squared", **options: Any) -> Callable[[], FloatArray]:
     """Return what assembles G from nothing: sweeps, panels and the expansion to N x N."""
     problem = case.problem(loss)
-    return lambda: problem.linearise(case.theta).gram(**options)
+    return lambda: problem.at(case.theta).gram(**options)
 
 
 def stacked_rows(case: Case, loss: str = "squared") -> FloatArray:
     """Return the dense A with A^T A = G: the Jacobian, weighted by the loss's curvature."""
-    blocks = [rows for rows, _ in case.problem(loss).linearise(case.theta).row_blocks()]
+    blocks = [rows for rows, _ in case.problem(loss).at(case.theta).row_blocks()]
     return np.concatenate(blocks)
 
 
@@ -84,8 +84,8 @@ def _against(
 
 def gram_mixed(size: str, name: str) -> Pair:
     """G in float32 panels against float64."""
-    if "mixed" not in inspect.signature(Linearisation.gram).parameters:
-        raise Absent("Linearisation.gram has no argument 'mixed'")
+    if "mixed" not in inspect.signature(Point.gram).parameters:
+        raise Absent("Point.gram has no argument 'mixed'")
     case = random_case(name, size)
     ours, peer = assembly(case, mixed=True), assembly(case)
     return Pair(

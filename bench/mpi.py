@@ -101,9 +101,9 @@ def worker(n_samples):
             problem, theta, solver=solver, max_iter=count, step_tol=0.0, **options
         )
 
-    lin = problem.linearise(theta)
+    lin = problem.at(theta)
     operations = {
-        "gradient": lambda: problem.linearise(theta).gradient,
+        "gradient": lambda: problem.at(theta).gradient,
         "ggn": lambda: problem.ggn(theta),
         "pair of products": lambda: lin.rmatvec(lin.matvec(v)),
         "every rank factors": lambda: every_rank_factors(problem.comm, gram),

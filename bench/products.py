@@ -92,12 +92,12 @@ def samples_cost(size: str) -> tuple[tuple[int, float], ...]:
     problems = [fg.Problem(net, X[:count], y[:count]) for count in counts]
     taken: list[list[float]] = [[] for _ in counts]
     with fg.threads(THREADS):
-        problems[0].linearise(theta).gram()
+        problems[0].at(theta).gram()
         for _ in range(3):
             for problem, seconds in zip(problems, taken, strict=True):
                 for _ in range(max(1, counts[2] // problem.n_samples) if len(counts) > 2 else 1):
                     start = time.perf_counter()
-                    problem.linearise(theta).gram()
+                    problem.at(theta).gram()
                     seconds.append(time.perf_counter() - start)
     return tuple(
         (count, float(np.median(seconds))) for count, seconds in zip(counts, taken, strict=True)

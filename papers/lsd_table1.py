@@ -68,9 +68,9 @@ class _Watched(Problem):
 
     last: NDArray[np.float64]
 
-    def linearise(self, theta: Any) -> Any:
+    def at(self, theta: Any) -> Any:
         """Return the objective at theta, and keep theta."""
-        point = super().linearise(theta)
+        point = super().at(theta)
         self.last = point.theta
         return point
 

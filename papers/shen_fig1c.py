@@ -20,7 +20,7 @@ from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.threads import threads
-from fastggn.training.step import Counts
+from fastggn.training.step import Work
 from fastggn.training.systems import Systems
 from fastggn.training.train import train
 from papers.runs import quiet
@@ -141,15 +141,15 @@ def damped_ggn(
     """
     start = time.perf_counter()
     systems = Systems(
-        problem, "cholesky", needs_minimum_norm=False, patience=0, counts=Counts(), mixed=False
+        problem, "cholesky", needs_minimum_norm=False, patience=0, work=Work(), mixed=False
     )
-    point = problem.linearise(theta0)
+    point = problem.at(theta0)
     losses = [float(point.loss)]
     for _ in range(count):
         solution = systems.prepare(point).solve(damping)
         if not solution.ok:
             break
-        point = problem.linearise(point.theta + alpha * solution.step)
+        point = problem.at(point.theta + alpha * solution.step)
         losses.append(float(point.loss))
         if not np.isfinite(losses[-1]):
             break

@@ -1,4 +1,4 @@
-"""Dense stand-ins for Problem and Linearisation: step control without a network."""
+"""Dense stand-ins for Problem and Point: step control without a network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FakeNetwork:
         return np.random.default_rng(seed).standard_normal(self.n_params)
 
 
-class FakeLinearisation:
+class FakePoint:
     """The system of a residual problem, all of it dense, computed when asked for."""
 
     l2 = 0.0
@@ -58,6 +58,9 @@ class FakeLinearisation:
 
     def matvec(self, v):
         return self.A @ v
+
+    def images(self, v):
+        yield self.matvec(v)
 
     def rmatvec(self, u):
         return self.A.T @ u
@@ -117,7 +120,7 @@ class ResidualProblem:
             return float(0.5 * (r @ r) / self.n_samples)
 
     def gradient(self, theta):
-        return self.linearise(theta).gradient
+        return self.at(theta).gradient
 
     def hessian(self, theta):
         h = numerical_derivative(self.gradient, theta)
@@ -126,8 +129,8 @@ class ResidualProblem:
     def hessian_operator(self, theta):
         return aslinearoperator(self.hessian(theta))
 
-    def linearise(self, theta):
-        return FakeLinearisation(self, theta)
+    def at(self, theta):
+        return FakePoint(self, theta)
 
     def subset(self, rows):
         part = ResidualProblem(self._residual, self.n_params, len(rows), self._jacobian)

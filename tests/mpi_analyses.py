@@ -187,7 +187,7 @@ def compared(comm, make, count, kind, options):
     return {
         "loss": abs(many.loss - one.loss) / scale,
         "iterations": [one.n_iter, many.n_iter],
-        "solver": [one.solver.split(":")[0], many.solver.split(":")[0]],
+        "solver": [one.solver, many.solver],
         "status": [one.status, many.status],
         "fell": one.loss < one.initial_loss,
         "bits": digests(comm, many.theta),

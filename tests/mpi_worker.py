@@ -52,7 +52,7 @@ def digests(comm, *arrays):
 def functions(problem, serial, rows, theta, v):
     """Return the relative differences of every function of theta."""
     J, Js = problem.jacobian(theta), serial.jacobian(theta)
-    lin, ref = problem.linearise(theta), serial.linearise(theta)
+    lin, ref = problem.at(theta), serial.at(theta)
     own = slice(rows.start * problem.n_outputs, rows.stop * problem.n_outputs)
     u = Js @ v
     found = {
@@ -170,14 +170,14 @@ def training(comm, X, Y):
         "iterations": [one.n_iter, many.n_iter],
         "status": [one.status, many.status],
         "bits": digests(comm, many.theta),
-        "repeated": many.solver.startswith("qr"),
+        "repeated": many.solver == "qr",
     }
     return out
 
 
 def decisions(comm, X, Y):
     """Clocks, signals and seeds differ between ranks; what they decide must not."""
-    import fastggn.training.clock as clock
+    import fastggn.training.run as clock
 
     rows, net = split(comm, "even"), fg.MLP((3, 6, 2))
     problem = fg.Problem(net, X[rows], Y[rows], comm=comm)

@@ -58,7 +58,7 @@ def test_both_routes_of_assembly_are_among_the_cases():
 @pytest.mark.parametrize("case", range(len(NETS)))
 def test_mixed_assembly_errs_by_roundings_of_float32(case):
     problem, theta = _problem(*NETS[case])
-    lin = problem.linearise(theta)
+    lin = problem.at(theta)
     exact, mixed = lin.gram(), lin.gram(mixed=True)
     J = problem.jacobian(theta).to_dense()
     scale = np.sqrt(np.outer(np.diag(exact), np.diag(exact)))
@@ -72,7 +72,7 @@ def test_mixed_assembly_adds_blocks_in_float64(monkeypatch):
 
     net = fg.MLP((3, 8, 8, 2))
     problem, theta = _problem(net, 5000, "squared")
-    exact = problem.linearise(theta).gram()
+    exact = problem.at(theta).gram()
     monkeypatch.setattr(workspace, "_BLOCK_BYTES", 2**19)
-    mixed = problem.linearise(theta).gram(mixed=True)
+    mixed = problem.at(theta).gram(mixed=True)
     assert abs(mixed - exact).max() <= 16 * np.finfo(np.float32).eps * abs(exact).max()

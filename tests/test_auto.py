@@ -7,7 +7,7 @@ from scipy.optimize import fmin_l_bfgs_b
 import fastggn as fg
 from fastggn.network.losses import get_loss
 from fastggn.training.methods.lbfgs import PAIRS, Memory, QuasiNewton
-from fastggn.training.step import Counts
+from fastggn.training.step import Work
 
 
 def two_loops(pairs, g):
@@ -52,9 +52,9 @@ def problem_of(hidden=8, T=60, noise=0.1, **options):
 def test_quasi_newton_is_about_as_good_as_scipy():
     problem = problem_of()
     theta = problem.network.init(0)
-    method, point = QuasiNewton(problem, Counts()), problem.linearise(theta)
+    method, point = QuasiNewton(problem, Work()), problem.at(theta)
     for _ in range(20):
-        point = method.advance(point).point
+        point = method.step(point).point
     _, least, found = fmin_l_bfgs_b(
         lambda t: (problem.loss(t), problem.gradient(t)), theta, maxiter=100, factr=0.0, pgtol=0.0
     )

@@ -41,7 +41,7 @@ def test_classes():
 @pytest.mark.parametrize("l2", [1e-1, 1e-4])
 def test_sums_with_several_decays_are_those_of_dense_algebra(T, l2):
     problem = sine_problem(T=T)
-    point = problem.linearise(problem.network.init(seed=2))
+    point = problem.at(problem.network.init(seed=2))
     relative = relative_precisions(
         prior_classes(problem.network, "bayesian-units"), np.logspace(-2, 2, 7)
     )[1]
@@ -179,7 +179,7 @@ def test_resumed_to_the_bit_and_kept(tmp_path):
 def test_more_parameters_than_observations():
     problem = sine_problem(T=12, hidden=8)
     result = fg.train(problem, seed=0, max_iter=50, **UNITS)
-    assert result.solver.startswith("cholesky")
+    assert result.solver == "cholesky"
     X = np.linspace(-2, 2, 5)[:, None]
     J = np.asarray(problem.jacobian(result.theta) @ np.eye(problem.n_params))
     other = fg.Problem(problem.network, X, np.zeros((5, 1)))

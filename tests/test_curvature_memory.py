@@ -38,20 +38,20 @@ def test_a_matrix_is_not_used_again_while_a_view_of_it_lives():
 def test_a_state_keeps_its_matrix():
     problem, theta = make()
     solver = CholeskySolver()
-    first = solver.prepare(problem.linearise(theta))
+    first = solver.prepare(problem.at(theta))
     before = first.solve(1e-3).step
-    solver.prepare(problem.linearise(2.0 * theta)).solve(1e-3)
+    solver.prepare(problem.at(2.0 * theta)).solve(1e-3)
     np.testing.assert_array_equal(first.solve(1e-3).step, before)
 
 
 @pytest.mark.parametrize("mixed", [False, True])
 def test_memory_is_used_again_with_the_same_result(mixed):
     problem, theta = make()
-    first = problem.linearise(theta).gram(mixed=mixed)
+    first = problem.at(theta).gram(mixed=mixed)
     there, want = first.ctypes.data, first.copy()
     del first
-    problem.linearise(-theta).gram(mixed=mixed)
-    again = problem.linearise(theta).gram(mixed=mixed)
+    problem.at(-theta).gram(mixed=mixed)
+    again = problem.at(theta).gram(mixed=mixed)
     assert again.ctypes.data == there
     np.testing.assert_array_equal(again, want)
 

@@ -49,7 +49,7 @@ def test_curvature_matrices(case):
 def test_linearisation(case):
     """The rows of the Newton system, its products and its right-hand side."""
     reference, theta = case.naive(), case.theta
-    system = case.problem().linearise(theta)
+    system = case.problem().at(theta)
     blocks = list(system.row_blocks())
     A = np.vstack([block for block, _ in blocks])
     signs = np.ones(len(A)) if system.signs is None else system.signs

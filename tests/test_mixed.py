@@ -38,8 +38,8 @@ def test_mixed_reaches_the_digits_of_float64_on_a_teacher():
 def test_a_damping_below_the_rounding_of_the_matrix_ends_the_mixed_phase():
     problem = _smooth()
     theta = problem.network.init(seed=0)
-    state = CholeskySolver(mixed=True).prepare(problem.linearise(theta))
-    largest = np.diag(problem.linearise(theta).gram(mixed=True)).max()
+    state = CholeskySolver(mixed=True).prepare(problem.at(theta))
+    largest = np.diag(problem.at(theta).gram(mixed=True)).max()
     assert state.least_damping == pytest.approx(FLOOR * EPS32 * largest, rel=1e-12)
     result = fg.train(problem, theta, precision="mixed", damping=1e-12, max_iter=3)
     assert {record.solver for record in result.history} == {"cholesky"}

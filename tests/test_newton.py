@@ -66,7 +66,7 @@ def test_dense_and_matrix_free_by_size():
     for problem, name in ((small, "trust_region"), (large, "steihaug")):
         result = fg.train(problem, seed=0, method="newton", max_iter=2)
         assert [record.solver for record in result.history] == [name, name]
-        assert name in result.solver
+        assert result.solver == name
 
 
 def test_leaves_the_neighbourhood_of_a_strict_saddle():

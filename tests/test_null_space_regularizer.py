@@ -56,7 +56,7 @@ def test_lifted_ggn_gives_the_minimum_norm_step():
     """(G + gamma N N^T)^-1 g = G^+ g for any gamma > 0."""
     problem, theta = exact_fit(0)
     G, g = problem.ggn(theta), problem.gradient(theta)
-    space = DenseNullSpace(problem.linearise(theta))
+    space = DenseNullSpace(problem.at(theta))
     want = np.linalg.pinv(G, rcond=1e-13) @ g
     for gamma in (1e-3, 1.0, 1e3):
         step = np.linalg.solve(G + gamma * space.basis @ space.basis.T, g)
@@ -70,8 +70,8 @@ def test_lifted_ggn_gives_the_minimum_norm_step():
 
 def test_projector_without_a_basis():
     problem, theta = exact_fit(1, widths=(2, 5, 2))
-    lin = problem.linearise(theta)
-    dense, iterated = DenseNullSpace(lin), IteratedNullSpace(problem.linearise(theta))
+    lin = problem.at(theta)
+    dense, iterated = DenseNullSpace(lin), IteratedNullSpace(problem.at(theta))
     v = np.random.default_rng(0).standard_normal(problem.n_params)
     np.testing.assert_allclose(iterated.project(v), dense.project(v), atol=1e-9)
     np.testing.assert_allclose(dense.combine(dense.coordinates(v)), dense.project(v), atol=1e-14)
@@ -84,11 +84,11 @@ def test_penalised_objective_is_consistent(kind):
     problem, theta = exact_fit(2, T=6, widths=(2, 4, 1))
     rng = np.random.default_rng(3)
     penalised = Penalised(problem, 0.7)
-    penalised.refer_to(theta, kind(problem.linearise(theta)))
+    penalised.refer_to(theta, kind(problem.at(theta)))
     here = theta + 0.1 * rng.standard_normal(theta.size)
-    point, v = penalised.linearise(here), rng.standard_normal(theta.size)
+    point, v = penalised.at(here), rng.standard_normal(theta.size)
     t = 1e-5
-    ends = [penalised.linearise(here + s * t * v) for s in (1, -1)]
+    ends = [penalised.at(here + s * t * v) for s in (1, -1)]
     slope = (ends[0].loss - ends[1].loss) / (2 * t)
     assert slope == pytest.approx(point.gradient @ v, rel=1e-7)
     bend = (ends[0].gradient - ends[1].gradient) / (2 * t)
@@ -160,7 +160,7 @@ def test_gauss_newton_keeps_its_fit(regularizer, method, solver):
 def test_matrix_free_newton(regularizer):
     problem, theta = exact_fit(5)
     result = fg.train(problem, theta, "newton", "lsqr", regularizer=regularizer)
-    assert "matrix-free" in result.solver
+    assert "matrix-free" in result.solver_reason
     assert np.abs(problem.outputs(result.theta) - problem.targets).max() < 1e-8
     assert result.n_iter <= 12
 
@@ -173,7 +173,7 @@ def test_large_problems_are_matrix_free(mode):
     result = fg.train(
         problem, theta, method="newton", regularizer=fg.NullSpace(mode=mode), grad_tol=1e-12
     )
-    assert "matrix-free" in result.solver and result.status == "converged_gradient"
+    assert "matrix-free" in result.solver_reason and result.status == "converged_gradient"
     assert np.abs(problem.outputs(result.theta) - problem.targets).max() < 1e-8
     assert order(residuals(result)) > 1.5  # conjugate gradients: superlinear
 

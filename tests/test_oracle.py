@@ -31,7 +31,7 @@ def _problem(name):
 
 @functools.cache
 def _system(name):
-    return _problem(name).linearise(next(case for case in CASES if case.id == name).theta)
+    return _problem(name).at(next(case for case in CASES if case.id == name).theta)
 
 
 def _ggn_of_data(case, reference):

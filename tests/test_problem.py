@@ -22,7 +22,7 @@ METHODS = (
     "hessian",
     "ggn_operator",
     "hessian_operator",
-    "linearise",
+    "at",
     "layer_outputs",
     "layer_sensitivities",
 )
@@ -360,7 +360,7 @@ def _bits(problem, theta):
     J = problem.jacobian(theta)
     parts = [problem.loss(theta), problem.gradient(theta), problem.outputs(theta), J.to_dense()]
     parts += [problem.ggn(theta), problem.hessian(theta), problem.dual_gram(theta)]
-    parts += [problem.linearise(theta).rmatvec(np.ones(problem.linearise(theta).n_rows))]
+    parts += [problem.at(theta).rmatvec(np.ones(problem.at(theta).n_rows))]
     return [np.asarray(part).tobytes() for part in parts]
 
 
@@ -452,11 +452,11 @@ def test_operators_keep_their_point(problem):
     made = [
         getattr(problem, name)(theta) for name in ("jacobian", "ggn_operator", "hessian_operator")
     ]
-    system = problem.linearise(theta)
+    system = problem.at(theta)
     before = [operator @ v for operator in made] + [system.matvec(v)]
     theta += 1.0
     problem.jacobian(theta) @ v
-    problem.linearise(theta).matvec(v)
+    problem.at(theta).matvec(v)
     after = [operator @ v for operator in made] + [system.matvec(v)]
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 

@@ -194,11 +194,11 @@ def test_without_resume_nothing_of_earlier_runs_is_left(problem, tmp_path):
     ],
 )
 def test_bad_arguments_before_any_work(problem, monkeypatch, tmp_path, keywords, error, match):
-    def linearise(self, theta):
+    def at(self, theta):
         raise AssertionError("work was done")
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fg.Problem, "linearise", linearise)
+    monkeypatch.setattr(fg.Problem, "at", at)
     with pytest.raises(error, match=match):
         fg.train_restarts(problem, **keywords)
     assert not list(tmp_path.iterdir())

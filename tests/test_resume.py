@@ -18,7 +18,7 @@ import fastggn as fg
 from fastggn.runtime.threads import max_threads
 from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
 from fastggn.training.checkpoint.saving import Interval
-from fastggn.training.history_columns import from_columns, to_columns
+from fastggn.training.history import from_columns, to_columns
 
 ROOT = Path(__file__).resolve().parent.parent
 ITERATIONS = 20
@@ -120,15 +120,15 @@ def test_interrupted_inside_an_iteration(problem, tmp_path, options, monkeypatch
     keywords = {"seed": 3, "max_iter": 8, **options}
     whole = quiet_train(problem, **keywords)
     keywords.update(checkpoint=tmp_path / "run.ckpt", resume=True)
-    real, calls = fg.Problem.linearise, [0]
+    real, calls = fg.Problem.at, [0]
 
-    def linearise(self, theta):
+    def at(self, theta):
         calls[0] += 1
         if calls[0] % 5 == 0:
             raise KeyboardInterrupt
         return real(self, theta)
 
-    monkeypatch.setattr(fg.Problem, "linearise", linearise)
+    monkeypatch.setattr(fg.Problem, "at", at)
     n_iter = 0
     for _ in range(40):
         try:
@@ -298,7 +298,7 @@ def test_interval_is_parsed(value, iterations, seconds):
 )
 def test_bad_arguments_before_any_work(problem, tmp_path, monkeypatch, keywords, error, match):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fg.Problem, "linearise", None)
+    monkeypatch.setattr(fg.Problem, "at", None)
     with pytest.raises(error, match=match):
         fg.train(problem, seed=0, **keywords)
     assert os.listdir(tmp_path) == []

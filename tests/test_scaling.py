@@ -90,7 +90,7 @@ def test_the_residual_of_the_rows_in_one_pass(small_blocks, loss):
         problem = fg.Problem(
             net, X, target, loss, sample_weight=rng.random(300), l2=0.1, curvature=curvature
         )
-        lin = problem.linearise(net.init(seed=0))
+        lin = problem.at(net.init(seed=0))
         x = rng.normal(size=net.n_params)
         image, signs = lin.matvec(x), lin.signs
         if lin.b is None:

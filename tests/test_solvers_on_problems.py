@@ -45,7 +45,7 @@ def weighted_rows(problem, theta, weights):
 def test_damped_step_and_correction(name, loss, samples, l2, damping):
     weights = np.random.default_rng(9).uniform(0.2, 2.0, samples)
     problem, theta = make(samples, loss, sample_weight=weights, l2=l2)
-    lin = problem.linearise(theta)
+    lin = problem.at(theta)
     state = get_solver(name).prepare(lin)
     answer = state.solve(damping)
     matrix = problem.ggn(theta) + damping * np.eye(problem.n_params)
@@ -71,7 +71,7 @@ def test_singular_systems(name, samples, duplicates, damping):
     problem, theta = make(samples, X=X, sample_weight=weights)
     a, root = weighted_rows(problem, theta, weights)
     b = root * (problem.outputs(theta) - problem.targets).ravel()
-    answer = get_solver(name).prepare(problem.linearise(theta)).solve(damping)
+    answer = get_solver(name).prepare(problem.at(theta)).solve(damping)
     if not answer.ok:
         assert name == "cholesky" and damping < 1e-6
         assert answer.status in ("singular", "not_positive_definite")
@@ -96,7 +96,7 @@ def test_singular_systems(name, samples, duplicates, damping):
 @pytest.mark.parametrize("samples", SIZES)
 def test_exact_curvature(loss, samples):
     problem, theta = make(samples, loss, curvature="exact", l2=1e-3)
-    lin = problem.linearise(theta)
+    lin = problem.at(theta)
     matrix = problem.ggn(theta)
     lowest = -np.linalg.eigvalsh(matrix)[0]
     assert lowest > 0.0
@@ -125,7 +125,7 @@ def test_saturated_softmax_has_no_right_hand_side(name, samples):
     problem, theta = make(samples, "softmax_cross_entropy")
     theta = theta.copy()
     theta[-1] = 2000.0
-    lin = problem.linearise(theta)
+    lin = problem.at(theta)
     assert lin.b is None
     answer = get_solver(name).prepare(lin).solve(0.1)
     matrix = problem.ggn(theta) + 0.1 * np.eye(problem.n_params)
@@ -137,7 +137,7 @@ def test_saturated_softmax_has_no_right_hand_side(name, samples):
 def test_overflowing_network(name):
     """Outputs that are not finite end in a status, not in an exception."""
     problem, theta = make(8)
-    answer = get_solver(name).prepare(problem.linearise(theta * 1e308)).solve(0.1)
+    answer = get_solver(name).prepare(problem.at(theta * 1e308)).solve(0.1)
     assert not answer.ok and answer.status == "non_finite"
 
 

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from fakes import FakeLinearisation, ResidualProblem, rosenbrock
+from fakes import FakePoint, ResidualProblem, rosenbrock
 
 import fastggn as fg
 from fastggn.training.result import STATUSES
@@ -143,11 +143,11 @@ def test_interrupted_by_ctrl_c(monkeypatch, place):
         return original(self, *args)
 
     if place == "gradient":
-        original = FakeLinearisation.gradient.func
-        monkeypatch.setattr(FakeLinearisation, place, property(interrupt))
+        original = FakePoint.gradient.func
+        monkeypatch.setattr(FakePoint, place, property(interrupt))
     elif place != "callback":
-        original = getattr(FakeLinearisation, place)
-        monkeypatch.setattr(FakeLinearisation, place, interrupt)
+        original = getattr(FakePoint, place)
+        monkeypatch.setattr(FakePoint, place, interrupt)
     result = fg.train(rosenbrock(), START, callbacks=[watch])
     assert result.status == "interrupted"
     assert result.loss == accepted[-1].loss

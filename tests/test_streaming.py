@@ -87,7 +87,7 @@ KINDS = [from_npy, from_memmap, from_hdf5, from_zarr, from_rows]
 
 def everything(problem, theta):
     """Return what could differ."""
-    lin = problem.linearise(theta)
+    lin = problem.at(theta)
     parts = [lin.loss, lin.gradient, lin.gram(), lin.b, lin.matvec(theta), problem.outputs(theta)]
     parts += [problem.hessian(theta), problem.jacobian(theta).singular_values(), problem.targets]
     parts += [fg.train(problem, theta, max_iter=3).theta]

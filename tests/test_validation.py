@@ -5,10 +5,10 @@ import pytest
 from fakes import rosenbrock
 
 import fastggn as fg
-from fastggn.training.clock import Clock
 from fastggn.training.control.stopping import Stopping, Tolerances
-from fastggn.training.control.validation import HeldOut, make_validation
-from fastggn.training.step import Move
+from fastggn.training.control.validation import HeldOut, Validation
+from fastggn.training.run import Clock
+from fastggn.training.step import Iteration
 
 METHODS = {
     "lm": {},
@@ -244,10 +244,10 @@ BAD = [
 
 @pytest.mark.parametrize("keywords, error, match", BAD)
 def test_bad_arguments_before_any_work(problem, monkeypatch, keywords, error, match):
-    def linearise(self, theta):
+    def at(self, theta):
         raise AssertionError("work was done")
 
-    monkeypatch.setattr(fg.Problem, "linearise", linearise)
+    monkeypatch.setattr(fg.Problem, "at", at)
     with pytest.raises(error, match=match):
         fg.train(problem, seed=0, **keywords)
 
@@ -265,16 +265,15 @@ def test_other_ranks_are_refused(problem):
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_pass_that_the_time_limit_cuts_does_not_stop_early(cut):
     """It is done again when the run is resumed, and may end with a lower loss."""
-    held_out = make_validation(HeldOut(fg.Problem(NET, *HELD_OUT), 1, 0.0))
+    validation = Validation(HeldOut(fg.Problem(NET, *HELD_OUT), 1, 0.0))
     problem = fg.Problem(NET, *TRAINING)
-    point = problem.linearise(NET.init(0))
-    held_out.begin(point)
-    stopping = Stopping(Tolerances(0.0, 0.0, 0.0, None, 9), Clock(), held_out)
+    point = problem.at(NET.init(0))
+    validation.begin(point)
+    stopping = Stopping(Tolerances(0.0, 0.0, 0.0, None, 9), Clock())
     stopping.at_start(point)
-    move = Move(point, 1.0, "cholesky", accepted=False, cut=cut)
-    held_out.watch(move)
-    verdict = stopping.after(point, move)
-    assert verdict is None if cut else verdict.status == "early_stopped"
+    iteration = validation.watch(Iteration(point, 1.0, "cholesky", accepted=False, cut=cut))
+    stop = stopping.after(point.loss, iteration)
+    assert stop is None if cut else stop.status == "early_stopped"
 
 
 def test_without_validation_nothing_is_kept(problem):

@@ -194,7 +194,7 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
     """
     if tol is not None:
         tol = check_positive("tol", tol, zero=True)
-    lin = problem.linearise(theta)
+    lin = problem.at(theta)
     if lin.signs is not None:
         raise ValueError(
             "the problem's curvature is 'exact' and may be indefinite: its null space is not "

@@ -150,7 +150,7 @@ def _inverse(
     hessian = problem.hessian(theta)
     if regularizer is None:
         return _pseudo_inverse(hessian)
-    space = DenseNullSpace(problem.linearise(theta))
+    space = DenseNullSpace(problem.at(theta))
     if regularizer.gamma < np.inf:
         return _pseudo_inverse(hessian + regularizer.gamma * space.basis @ space.basis.T)
     rows = space.row_basis

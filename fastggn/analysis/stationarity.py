@@ -118,7 +118,7 @@ def stationarity_split(
     """
     tol = check_positive("tol", tol)
     require_serial(problem.comm, "stationarity_split")
-    lin = problem.linearise(theta)
+    lin = problem.at(theta)
     outputs = problem.outputs(theta)
     weights = problem.relative_weights
     errors = problem.loss_function.gradient(outputs, problem.targets)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.scaling import Moments
+from fastggn.data.sources import SampleSource, StreamedTargets
 
 # Samples that count, evenly spread; all of them where there are no more than twice as many.
 ENOUGH = 10_000
@@ -27,3 +28,34 @@ class ColumnMoments:
         if self.moments is None:
             self.moments = Moments(columns.shape[1])
         self.moments.add(columns)
+
+
+class SampleColumns:
+    """The columns of a problem's inputs and targets, of this process."""
+
+    def __init__(
+        self, source: SampleSource, targets: NDArray[np.float64] | StreamedTargets
+    ) -> None:
+        self.n_rows = source.shape[0]
+        self.streamed = source.streamed
+        self._source, self._targets = source, targets
+        self._inputs: Moments | None = None
+        self._outputs: Moments | None = None
+
+    def take(self, inputs: ColumnMoments, targets: ColumnMoments) -> None:
+        """Keep the moments from a first pass over samples in files."""
+        self._inputs, self._outputs = inputs.moments, targets.moments
+
+    def moments(self) -> tuple[Moments | None, Moments | None]:
+        """Return those of the inputs and of the targets; None in files that no pass has read."""
+        if self._inputs is None and not self.streamed:
+            self._inputs = _of(self._source.rows(0, self.n_rows))
+        if self._outputs is None and isinstance(self._targets, np.ndarray):
+            self._outputs = _of(self._targets)
+        return self._inputs, self._outputs
+
+
+def _of(rows: NDArray[np.float64]) -> Moments | None:
+    columns = ColumnMoments(rows.shape[0])
+    columns.see(0, rows)
+    return columns.moments

@@ -10,7 +10,7 @@ from fastggn.kernels import ggn_expand, ggn_pairs, hessian
 from fastggn.network.workspace import Block, lane_count
 from fastggn.objective.ggn_tiles import HessianTiling
 from fastggn.objective.jacobian import sum_of_lanes
-from fastggn.objective.point import Linearisation, Objective
+from fastggn.objective.point import Objective, Point
 from fastggn.runtime.threads import pooled, workers_for
 
 FloatArray = NDArray[np.float64]
@@ -21,7 +21,7 @@ _PANEL_BYTES = 64 * 2**20  # stored pair panels of the exact Hessian, at a time
 class GGNOperator(LinearOperator):  # type: ignore[misc]
     """v -> (1/T) J^T H_E J v + l2 v, shape (N, N): a tangent and a backward sweep, in one pass."""
 
-    def __init__(self, lin: Linearisation) -> None:
+    def __init__(self, lin: Point) -> None:
         self._lin = lin
         super().__init__(np.dtype(np.float64), (lin.n_params, lin.n_params))
 
@@ -52,7 +52,7 @@ class GGNOperator(LinearOperator):  # type: ignore[misc]
 class HessianOperator(LinearOperator):  # type: ignore[misc]
     """v -> H v, the exact Hessian of the objective, by Pearlmutter's sweeps (O(T N) a product)."""
 
-    def __init__(self, objective: Objective, lin: Linearisation) -> None:
+    def __init__(self, objective: Objective, lin: Point) -> None:
         self._lin = lin
         self._terms = objective.terms
         super().__init__(np.dtype(np.float64), (lin.n_params, lin.n_params))
@@ -80,7 +80,7 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]
 
 
 @pooled
-def dense_hessian(objective: Objective, lin: Linearisation) -> FloatArray:
+def dense_hessian(objective: Objective, lin: Point) -> FloatArray:
     """Return the exact Hessian, shape (N, N), from panels of pairs (Shen 2018, Eqs. 26-28)."""
     plan = objective.plan
     tiling = HessianTiling(plan.net, plan.n_chunks)

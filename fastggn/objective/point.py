@@ -116,7 +116,7 @@ class _KeptFactor:
         return self._terms.b(block) if self._terms.identity else self.of(block)[1]
 
 
-class Linearisation:
+class Point:
     """The one weighted, damped, l2-regularised system that every solver answers.
 
     With A = sqrt(w_i) S_i^T J_i stacked over the samples and D = diag(signs) or I, the system is
@@ -160,11 +160,11 @@ class Linearisation:
         self.own_rows = self.rows.n_rows
         self.n_rows = objective.n_samples * self.rows.n_columns
 
-    def gathered(self) -> Linearisation:
+    def gathered(self) -> Point:
         """Return the system with the rows of all ranks in this process; collective."""
         if self.comm.size == 1:
             return self
-        whole = Linearisation(self._objective.gathered, self.theta, self._spaces)
+        whole = Point(self._objective.gathered, self.theta, self._spaces)
         whole.reweigh(self.l2)
         return whole
 

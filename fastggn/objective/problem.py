@@ -15,7 +15,7 @@ from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.network.workspace import Plan, WorkspacePool
-from fastggn.objective.column_moments import ColumnMoments
+from fastggn.objective.column_moments import ColumnMoments, SampleColumns
 from fastggn.objective.curvature import GGNOperator, HessianOperator, dense_hessian
 from fastggn.objective.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.objective.layer_blocks import (
@@ -25,7 +25,7 @@ from fastggn.objective.layer_blocks import (
     layer_sensitivities,
 )
 from fastggn.objective.penalty import Penalty, weights_of
-from fastggn.objective.point import Linearisation, Objective, unweighted_rows
+from fastggn.objective.point import Objective, Point, unweighted_rows
 from fastggn.objective.sample_checks import (
     check_shared,
     checked_gates,
@@ -143,7 +143,7 @@ class Problem:
         self._assemble(
             net, source, targets, weights, masks, loss_object, penalty, curvature, _chunk, team
         )
-        self._seen = seen
+        self.columns.take(*seen)
 
     def _assemble(
         self,
@@ -185,10 +185,7 @@ class Problem:
         held = (plan, samples, targets, relative, weights is not None)
         self._objective = Objective(*held, loss, curvature, penalty, comm, self.n_samples)
         self._spaces = WorkspacePool()
-        self._seen = (
-            ColumnMoments(0),
-            ColumnMoments(0),
-        )  # nothing: these samples came in no pass over a file
+        self.columns = SampleColumns(source, targets)
 
     @property
     def targets(self) -> FloatArray:
@@ -234,9 +231,9 @@ class Problem:
         if self.comm.size > 1:
             index = np.where(index < 0, index + self.n_samples, index) - self._first
             index = index[(index >= 0) & (index < self._source.shape[0])]
-        return self._restricted(index, self.comm)
+        return self.restricted(index, self.comm)
 
-    def _restricted(self, index: NDArray[np.intp], comm: Comm) -> Problem:
+    def restricted(self, index: NDArray[np.intp], comm: Comm) -> Problem:
         """Return the problem of some of this process's samples."""
         part = object.__new__(Problem)
         source = as_source("X", self._source.take(index), least=0)
@@ -285,7 +282,7 @@ class Problem:
     def _theta(self, theta: ArrayLike) -> FloatArray:
         return self.comm.broadcast(as_float_vector("theta", theta, self.n_params))
 
-    def linearise(self, theta: ArrayLike) -> Linearisation:
+    def at(self, theta: ArrayLike) -> Point:
         """Return the objective at theta: loss, gradient and Newton system, each when asked for.
 
         Parameters
@@ -297,7 +294,7 @@ class Problem:
         ValueError
             If theta has a wrong length, or an entry is NaN or infinite.
         """
-        return Linearisation(self._objective, self._theta(theta), self._spaces)
+        return Point(self._objective, self._theta(theta), self._spaces)
 
     def loss(self, theta: ArrayLike) -> float:
         """Return the objective: the weighted mean of the losses, plus l2/2 |theta|^2.
@@ -311,18 +308,18 @@ class Problem:
         float
             inf or nan where the outputs overflow.
         """
-        return self.linearise(theta).loss
+        return self.at(theta).loss
 
     def gradient(self, theta: ArrayLike) -> FloatArray:
         """Return the gradient of the objective, shape (N,) (Shen 2018, Eq. 19, with 1/T)."""
-        return self.linearise(theta).gradient
+        return self.at(theta).gradient
 
     def outputs(self, theta: ArrayLike) -> FloatArray:
         """Return the outputs of the network at all samples, shape (T, n_L)."""
-        return self._outputs(self.linearise(theta))
+        return self._outputs(self.at(theta))
 
     @pooled
-    def _outputs(self, lin: Linearisation) -> FloatArray:
+    def _outputs(self, lin: Point) -> FloatArray:
         return np.concatenate([block.outputs for block in lin.rows.blocks()])
 
     def jacobian(self, theta: ArrayLike) -> KhatriRaoJacobian:
@@ -342,7 +339,7 @@ class Problem:
         Weighted as the objective is; H_E is the curvature chosen for the problem (Shen 2018,
         Eq. 37). Assembled in structured form, without J.
         """
-        out = self.linearise(theta).gram()
+        out = self.at(theta).gram()
         out.flat[:: self.n_params + 1] += self._objective.penalty.each
         return out
 
@@ -352,15 +349,15 @@ class Problem:
 
     def hessian(self, theta: ArrayLike) -> FloatArray:
         """Return the exact Hessian of the objective, shape (N, N) (Shen 2018, Eqs. 26-28)."""
-        return dense_hessian(self._objective, self.linearise(theta))
+        return dense_hessian(self._objective, self.at(theta))
 
     def ggn_operator(self, theta: ArrayLike) -> GGNOperator:
         """Return the GGN as a scipy ``LinearOperator``; nothing N x N is stored."""
-        return GGNOperator(self.linearise(theta))
+        return GGNOperator(self.at(theta))
 
     def hessian_operator(self, theta: ArrayLike) -> HessianOperator:
         """Return the exact Hessian as a scipy ``LinearOperator``; nothing N x N is stored."""
-        return HessianOperator(self._objective, self.linearise(theta))
+        return HessianOperator(self._objective, self.at(theta))
 
     def read_samples(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
         """Return inputs (B, n_0) and gates (B, hidden units), or (0, 0), of samples in a range."""
@@ -383,7 +380,7 @@ class Problem:
             Phi_l of shape (n_l, T), with a last row of ones (the dummy unit) below the output
             layer where the bias is free.
         """
-        return layer_outputs(self.linearise(theta).rows)
+        return layer_outputs(self.at(theta).rows)
 
     @pooled
     def layer_sensitivities(self, theta: ArrayLike) -> list[FloatArray]:

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 
 from fastggn.data.scaling import Moments
 from fastggn.objective import column_moments
-from fastggn.objective.column_moments import ColumnMoments
+from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import SERIAL, Comm
 
 if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 
 
@@ -51,7 +50,7 @@ def scaling_advice(problem: Problem) -> list[str]:
     samples: it repeats the bias. (Columns of zeros, which images have, only waste weights.)
     Targets are looked at where they are numbers; their constant columns are a matter of taste.
     """
-    if not hasattr(problem, "_objective"):  # not made of samples
+    if not isinstance(problem, Problem):  # not made of samples
         return []
     scales = column_scales(problem)
     if scales is None or scales[0].count < FEWEST:
@@ -105,7 +104,7 @@ def unit_advice(problem: Problem, result: TrainResult) -> list[str]:
     units. Runs that have lowered the loss to a thousandth, or diverge (a warning of its own),
     and problems of fewer than 10 samples need no advice; other activations get none.
     """
-    if not hasattr(problem, "_objective") or problem.gated or problem.n_samples < FEWEST:
+    if not isinstance(problem, Problem) or problem.gated or problem.n_samples < FEWEST:
         return []
     names = [activation.name for activation in problem.network.activations[:-1]]
     done = result.loss <= FITTED * result.initial_loss or result.status in ("diverging", "failed")
@@ -158,23 +157,8 @@ def column_scales(problem: Problem) -> tuple[Scales, Scales] | None:
     Arrays in memory are looked at by the first call; of rows in files those are taken that the
     first pass over them, which checks them, has seen. All ranks must call it.
     """
-    inputs, targets = problem._seen
-    source, own_targets = problem._source, problem._objective.targets
-    if inputs.moments is None and not source.streamed:
-        inputs = _moments(source.rows(0, source.shape[0]))
-    if targets.moments is None and isinstance(own_targets, np.ndarray):
-        targets = _moments(own_targets)
-    problem._seen = inputs, targets
-    scales = [_united(problem.comm, part.moments) for part in (inputs, targets)]
-    if scales[0] is None or scales[1] is None:
-        return None
-    return scales[0], scales[1]
-
-
-def _moments(rows: FloatArray) -> ColumnMoments:
-    columns = ColumnMoments(rows.shape[0])
-    columns.see(0, rows)
-    return columns
+    inputs, targets = (_united(problem.comm, part) for part in problem.columns.moments())
+    return None if inputs is None or targets is None else (inputs, targets)
 
 
 def _united(comm: Comm, own: Moments | None) -> Scales | None:
@@ -218,12 +202,12 @@ def unit_outputs(
     All ranks must call it.
     """
     widths = problem.network.widths[1:-1]
-    own = problem._objective.plan.n_samples
+    own = problem.columns.n_rows
     counts = [np.zeros(1 + 2 * n) for n in widths]
     if own:
         part = problem
         if own > 2 * _most_rows(problem) or problem.comm.size > 1:
-            part = problem._restricted(_some_rows(problem, own), SERIAL)
+            part = problem.restricted(_some_rows(problem, own), SERIAL)
         outputs = part.layer_outputs(theta)[1:-1]
         for sums, phi, n, (low, high) in zip(counts, outputs, widths, limits, strict=True):
             units = phi[:n]
@@ -249,7 +233,7 @@ def _some_rows(problem: Problem, n_rows: int) -> NDArray[np.intp]:
     most = _most_rows(problem)
     if n_rows <= 2 * most:
         return np.arange(n_rows)
-    if not problem._source.streamed:
+    if not problem.columns.streamed:
         return np.arange(0, n_rows, n_rows // most)
     starts = np.linspace(0, n_rows - most // RUNS, RUNS).astype(np.intp)
     runs = starts[:, None] + np.arange(most // RUNS)

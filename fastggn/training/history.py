@@ -1,63 +1,64 @@
-"""Keep the history of a run, and show it to the callbacks."""
+"""The history of a run: written, shown to the callbacks, and kept as columns of numbers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
 from fastggn.runtime.comm import SERIAL, Comm
-from fastggn.training.clock import Clock
-from fastggn.training.control.validation import Unwatched
-from fastggn.training.history_columns import from_columns, to_columns
 from fastggn.training.options import Callback
 from fastggn.training.result import History, Record
 from fastggn.training.resumable import State
-from fastggn.training.step import Counts, Move
+from fastggn.training.run import Clock
+from fastggn.training.step import Iteration, Work
 
 
-class Journal:
+class HistoryWriter:
     """Writes one record an iteration."""
 
     def __init__(
         self,
         callbacks: tuple[Callback, ...],
         clock: Clock,
-        counts: Counts,
-        validation: Unwatched,
+        work: Work,
         comm: Comm = SERIAL,
     ) -> None:
         self._comm = comm
         self._callbacks = callbacks
         self._clock = clock
-        self._counts = counts
-        self._validation = validation
+        self._work = work
         self.records = History()
 
-    def write(self, move: Move) -> bool:
-        """Record a move; return whether a callback asks to stop."""
-        validation_loss = self._validation.watch(move)
+    def write(self, iteration: Iteration) -> bool:
+        """Record an iteration; return whether a callback asks to stop."""
         record = Record(
             iteration=len(self.records) + 1,
-            loss=move.point.loss,
-            gradient_norm=move.gradient_norm,
-            step_norm=move.step_norm,
-            damping=move.damping,
-            gain_ratio=move.gain_ratio,
-            solver=move.solver,
-            rank=move.rank,
-            rcond=move.rcond,
+            loss=iteration.point.loss,
+            gradient_norm=iteration.gradient_norm,
+            step_norm=iteration.step_norm,
+            damping=iteration.damping,
+            gain_ratio=iteration.gain_ratio,
+            solver=iteration.solver,
+            rank=iteration.rank,
+            rcond=iteration.rcond,
             seconds=self._clock.seconds,
-            accepted=move.accepted,
-            rejections=move.rejections,
-            assemblies=self._counts.assemblies,
-            factorisations=self._counts.factorisations,
-            evaluations=self._counts.evaluations,
-            alpha=move.alpha,
-            beta=move.beta,
-            effective_parameters=move.effective_parameters,
-            validation_loss=validation_loss,
+            accepted=iteration.accepted,
+            rejections=iteration.rejections,
+            assemblies=self._work.assemblies,
+            factorisations=self._work.factorisations,
+            evaluations=self._work.evaluations,
+            alpha=iteration.alpha,
+            beta=iteration.beta,
+            effective_parameters=iteration.effective_parameters,
+            validation_loss=iteration.validation_loss,
         )
         self.records.append(record)
         if not self._callbacks:
             return self._comm.any(False)
-        with record.showing(move.point.theta):
+        with record.showing(iteration.point.theta):
             answers = [callback(record) for callback in self._callbacks]
         return self._comm.any(any(answer is True for answer in answers))
 
@@ -68,3 +69,48 @@ class Journal:
     def restore(self, columns: State) -> None:
         """Begin with the records of an earlier part of the run; no callback sees them again."""
         self.records[:] = from_columns(columns)
+
+
+def to_columns(records: Sequence[Record]) -> State:
+    """Return one array a field; a second one, where entries are None, says which are not."""
+    columns: State = {}
+    for field in fields(Record):
+        values = [getattr(record, field.name) for record in records]
+        given = [value for value in values if value is not None]
+        if len(given) == len(values):
+            columns[field.name] = _column(values)
+        else:
+            present = np.array([value is not None for value in values])
+            columns[field.name] = {"present": present, "values": _column(given)}
+    return columns
+
+
+def from_columns(columns: State) -> list[Record]:
+    """Return the records of `to_columns`."""
+    lists = [_list(columns[field.name]) for field in fields(Record)]
+    return [Record(*values) for values in zip(*lists, strict=True)]
+
+
+def _array(values: list[Any]) -> np.ndarray:
+    array = np.array(values) if values else np.zeros(0)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"a history cannot hold {array.dtype}")
+    return array
+
+
+def _column(values: list[Any]) -> Any:
+    """Return numbers as an array, and texts, which repeat, as the different ones and an index."""
+    if not values or not isinstance(values[0], str):
+        return _array(values)
+    words = list(dict.fromkeys(values))
+    places = {word: place for place, word in enumerate(words)}
+    return {"words": words, "index": np.array([places[v] for v in values], dtype=np.int32)}
+
+
+def _list(column: Any) -> list[Any]:
+    if not isinstance(column, dict):
+        return list(column.tolist())
+    if "words" in column:
+        return [column["words"][place] for place in column["index"].tolist()]
+    values = iter(_list(column["values"]))
+    return [next(values) if present else None for present in column["present"].tolist()]

@@ -23,7 +23,7 @@ METHODS = ("ggn", "lm", "newton", "auto", "bp", "adam")
 SOLVERS = ("auto", "cholesky", "dual", "lsqr", "qr")
 ESCAPES = ("negative_curvature", "noise")
 PRECISIONS = ("float64", "mixed")
-ADAM_ALPHA = 1e-3
+ADAM_RATE = 1e-3
 # The largest N for which a basis of the null space is stored on request.
 MOST_STORED = 20_000
 # Which methods listen to an option that has been moved from its default.
@@ -52,7 +52,7 @@ class Options:
 
     method: str
     solver: str
-    alpha: float
+    rate: float
     damping: float | None
     momentum: float
     geodesic: bool | None
@@ -122,11 +122,11 @@ def check_options(
     if momentum >= 1.0:
         raise ValueError(f"momentum must be in [0, 1), got {momentum}")
     if alpha is None:
-        alpha = ADAM_ALPHA if method == "adam" else 1.0
+        alpha = ADAM_RATE if method == "adam" else 1.0
     return Options(
         method=method,
         solver=solver,
-        alpha=check_positive("alpha", alpha),
+        rate=check_positive("alpha", alpha),
         damping=None if damping is None else check_positive("damping", damping),
         momentum=momentum,
         precision=precision,

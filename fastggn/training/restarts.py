@@ -152,7 +152,7 @@ def train_restarts(
     >>> found.best.loss == min(result.loss for result in found.results.values())
     True
     """
-    if not hasattr(problem, "linearise"):
+    if not hasattr(problem, "at"):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
     if "theta0" in options:
         raise TypeError("theta0 does not go with train_restarts, which draws it: use train")

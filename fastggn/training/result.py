@@ -60,7 +60,7 @@ class Record:
     seconds : float
         Time since the start of the run.
     accepted : bool
-        False where theta did not move.
+        False where theta did not iteration.
     rejections : int
         Trial steps refused in this iteration.
     assemblies, factorisations, evaluations : int
@@ -197,7 +197,10 @@ class TrainResult:
     initial_loss : float
         The objective at `theta0`.
     solver : str
-        What solves the method's systems, and why it was chosen.
+        What solves the method's systems: "cholesky", "dual", "qr" or "lsqr", "trust_region" or
+        "steihaug" (Newton), "gradient", "adam" or "lbfgs"; with "auto" that of the last method.
+    solver_reason : str
+        Why it was chosen.
     seconds : float
         Time the run took, its parts before a checkpoint included.
     unsaved : str
@@ -223,6 +226,7 @@ class TrainResult:
     history: History = field(repr=False)
     initial_loss: float
     solver: str
+    solver_reason: str
     seconds: float
     unsaved: str = ""
     evidence: Evidence | None = None

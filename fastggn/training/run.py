@@ -1,22 +1,52 @@
-"""What stands around a run: its seed, the signals that end it, its display, its advice."""
+"""Surroundings of a run: its clock and seed, the signals that end it, its display, its advice."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 import warnings
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastggn.runtime.comm import Comm
+from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import FastGGNWarning
 from fastggn.runtime.signals import StopSignals
-from fastggn.training.checkpoint.saving import Checkpointing
-from fastggn.training.options import Options
+from fastggn.training.resumable import Resumable, State
 
 if TYPE_CHECKING:
     from fastggn.training.progress import ProgressLine
+
+
+class Clock(Resumable):
+    """Seconds since its making, and whether a limit has passed."""
+
+    def __init__(self, limit: float | None = None, comm: Comm = SERIAL) -> None:
+        self._comm = comm
+        self._start = time.perf_counter()
+        self._limit = limit
+        self._earlier = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the clock was made, with those of the earlier parts of a resumed run."""
+        return self._earlier + time.perf_counter() - self._start
+
+    @property
+    def expired(self) -> bool:
+        """Whether the limit has passed."""
+        if self._limit is None:
+            return False
+        return self._comm.agree(self.seconds - self._earlier >= self._limit)
+
+    def state(self) -> State:
+        """Return the seconds taken so far."""
+        return {"seconds": self.seconds}
+
+    def restore(self, state: State) -> None:
+        """Count the seconds of the earlier part too; the limit is for this part alone."""
+        self._earlier = float(state["seconds"])
 
 
 def warn(comm: Comm, kind: type[FastGGNWarning], messages: list[str]) -> None:
@@ -32,17 +62,17 @@ def shared_seed(comm: Comm, seed: Any) -> Any:
     return comm.agree(np.random.SeedSequence().entropy if seed is None else seed)
 
 
-def stop_signals(plan: Checkpointing | None) -> StopSignals:
-    """Return what takes over the signals that would end the process without a save."""
-    return StopSignals(() if plan is None else ("SIGTERM", "SIGUSR1"), unclaimed=True)
+def stop_signals(saved: bool) -> StopSignals:
+    """Return the handler of signals that would end the process without a save."""
+    return StopSignals(("SIGTERM", "SIGUSR1") if saved else (), unclaimed=True)
 
 
 def shown(
-    options: Options, progress: bool, comm: Comm
+    progress: bool, max_iter: int, max_time: float | None, comm: Comm
 ) -> AbstractContextManager[ProgressLine | None]:
     """Return the display of the run, on one of the ranks, or nothing."""
     if not progress or comm.rank > 0:
         return contextlib.nullcontext()
     from fastggn.training.progress import ProgressLine
 
-    return ProgressLine(None, options.tolerances.max_iter, options.max_time)
+    return ProgressLine(None, max_iter, max_time)

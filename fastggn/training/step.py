@@ -1,25 +1,27 @@
-"""The vocabulary of the loop: a method makes moves, and a verdict ends the run."""
+"""The vocabulary of the loop: a method makes iterations, and a stop ends the run."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.training.result import Status
-from fastggn.training.resumable import State, Stateful, put
+from fastggn.training.resumable import Resumable
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
+    from fastggn.training.regularisation.evidence import Evidence
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Stop:
     """Why the run ends."""
 
     status: Status
@@ -27,15 +29,15 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Move:
-    """One iteration's outcome: the point it ends at, and how it came there.
+class Iteration:
+    """The outcome of one iteration: the point at its end, and the road to it.
 
     `point` is the very object the iteration started from where nothing was accepted. `cut` tells
     a pass over the samples that the time limit ended early: a resumed run does it again. Where the
     objective itself still moves it is not `settled`: a change of the loss then says nothing.
     """
 
-    point: Linearisation
+    point: Point
     step_norm: float
     solver: str
     accepted: bool = True
@@ -44,12 +46,14 @@ class Move:
     rank: int | None = None
     rcond: float | None = None
     rejections: int = 0
-    verdict: Verdict | None = None
+    stop: Stop | None = None
     cut: bool = False
     alpha: float | None = None
     beta: float | None = None
     effective_parameters: float | None = None
     settled: bool = True
+    validation_loss: float | None = None
+    early_stop: Stop | None = None
 
     @cached_property
     def gradient_norm(self) -> float:
@@ -58,31 +62,72 @@ class Move:
 
 
 @dataclass
-class Counts:
+class Work(Resumable):
     """Work done since the start of a run."""
+
+    _resumes = ("assemblies", "factorisations", "evaluations")
 
     assemblies: int = 0
     factorisations: int = 0
     evaluations: int = 0
 
-    def state(self) -> State:
-        """Return the counts."""
-        return asdict(self)
 
-    def restore(self, state: State) -> None:
-        """Go on counting from those of a state."""
-        put(self, state, *(field.name for field in fields(self)))
+class Choice(NamedTuple):
+    """The name of a solver, and why it was chosen."""
+
+    name: str
+    reason: str
 
 
-class Method(Stateful, Protocol):
+class Method(Resumable, ABC):
     """A training method: from one point to the next."""
 
     @property
-    def solver(self) -> str:
-        """What solves the method's systems, and why it was chosen."""
+    @abstractmethod
+    def solver(self) -> Choice:
+        """The solver of the method's systems, or its kind of step."""
 
-    def advance(self, point: Linearisation) -> Move:
+    @abstractmethod
+    def step(self, point: Point) -> Iteration:
         """Do one iteration from `point`."""
+
+    def may_leave(self, stop: Stop) -> bool:
+        """Whether the method has a way to go on where the run would stop."""
+        return False
+
+    def leaves(self, point: Point, stop: Stop) -> bool:
+        """Look for a way to go on from `point`, which the next `step` then takes."""
+        return False
+
+    def evidence(self, point: Point) -> Evidence | None:
+        """Return the evidence at the end of a run, None for a method without one."""
+        return None
+
+
+class WrappedMethod(Method):
+    """A method around another one: whatever it does not change is that of the inner one."""
+
+    _resumes: ClassVar[tuple[str, ...]] = ("_method",)
+
+    def __init__(self, method: Method) -> None:
+        self._method = method
+
+    @property
+    def solver(self) -> Choice:
+        """The solver of the inner method."""
+        return self._method.solver
+
+    def may_leave(self, stop: Stop) -> bool:
+        """Whether the inner method has a way to go on."""
+        return self._method.may_leave(stop)
+
+    def leaves(self, point: Point, stop: Stop) -> bool:
+        """Look for the inner method's way to go on."""
+        return self._method.leaves(point, stop)
+
+    def evidence(self, point: Point) -> Evidence | None:
+        """Return the evidence of the inner method."""
+        return self._method.evidence(point)
 
 
 def norm(vector: NDArray[np.float64]) -> float:
@@ -95,14 +140,14 @@ def norm(vector: NDArray[np.float64]) -> float:
     return largest * float(np.linalg.norm(vector / largest))
 
 
-def is_usable(point: Linearisation) -> bool:
+def is_usable(point: Point) -> bool:
     """Whether the loss and the gradient at `point` are finite."""
     return math.isfinite(point.loss) and bool(np.isfinite(point.gradient).all())
 
 
-def arrive(problem: Problem, theta: NDArray[np.float64]) -> Linearisation | None:
+def arrive(problem: Problem, theta: NDArray[np.float64]) -> Point | None:
     """Return the point at `theta`, None where theta, loss or gradient is not finite."""
     if not np.isfinite(theta).all():
         return None
-    point = problem.linearise(theta)
+    point = problem.at(theta)
     return point if is_usable(point) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,11 @@ from fastggn.runtime.errors import SingularSystemWarning
 from fastggn.solvers.choice import agreed, choose_solver, get_solver
 from fastggn.solvers.cholesky import CholeskySolver
 from fastggn.solvers.curvature_sums import SumsState
-from fastggn.training.resumable import State, put, take
-from fastggn.training.step import Counts
+from fastggn.training.resumable import Resumable, State
+from fastggn.training.step import Choice, Work
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
     from fastggn.solvers.base import Solution, Solver
     from fastggn.solvers.curvature_sums import CurvatureSums
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 SLOW = 2e-3
 
 
-class Systems:
+class Systems(Resumable):
     """The systems of one run: one solver, and QR of the Jacobian to fall back upon."""
+
+    _resumes: ClassVar[tuple[str, ...]] = ("patience", "reason", "_last_loss", "_warned")
 
     def __init__(
         self,
@@ -37,25 +39,29 @@ class Systems:
         *,
         needs_minimum_norm: bool,
         patience: int,
-        counts: Counts,
+        work: Work,
         mixed: bool = False,
     ) -> None:
-        self.solver, self.reason = choose_solver(
-            solver, problem, needs_minimum_norm=needs_minimum_norm
-        )
+        self.solver, why = choose_solver(solver, problem, needs_minimum_norm=needs_minimum_norm)
+        self.reason = why.partition(": ")[2]
         self.mixed = CholeskySolver(mixed=True) if mixed else None
         self.comm = comm_of(problem)
         self._last_loss: float | None = None
         if mixed and self.solver.name != "cholesky":
             raise ValueError(
                 "precision='mixed' assembles the matrix of solver 'cholesky', but the solver is "
-                f"{self.reason}"
+                f"{why}"
             )
         self.patience = patience
-        self.counts = counts
+        self.work = work
         self._warned = False
 
-    def prepare(self, point: Linearisation) -> System:
+    @property
+    def choice(self) -> Choice:
+        """The solver, and why it was chosen."""
+        return Choice(self.solver.name, self.reason)
+
+    def prepare(self, point: Point) -> System:
         """Assemble (and factor, where the solver does) the system at `point`."""
         if self.mixed is not None:
             last, self._last_loss = self._last_loss, float(point.loss)
@@ -65,15 +71,12 @@ class Systems:
 
     def state(self) -> State:
         """Return the solver chosen, and the retreats made."""
-        return {
-            **take(self, "patience", "reason", "_last_loss", "_warned"),
-            "solver": self.solver.name,
-            "mixed": self.mixed is not None,
-        }
+        retreats = {"solver": self.solver.name, "mixed": self.mixed is not None}
+        return {**super().state(), **retreats}
 
     def restore(self, state: State) -> None:
-        """Take the state over; the solver stays the one that the memory of then allowed."""
-        put(self, state, "patience", "reason", "_last_loss", "_warned")
+        """Restore the retreats, and the solver that the memory allowed in the first part."""
+        super().restore(state)
         self.solver = get_solver(state["solver"])
         if not state["mixed"]:
             self.mixed = None
@@ -88,14 +91,14 @@ class Systems:
 class System:
     """The system at one point, solved for as many dampings as asked."""
 
-    def __init__(self, systems: Systems, point: Linearisation) -> None:
+    def __init__(self, systems: Systems, point: Point) -> None:
         self._systems = systems
         self._point = point
         self._failures = 0
         self._prepare(systems.mixed or systems.solver)
 
     def _prepare(self, solver: Solver) -> None:
-        self._systems.counts.assemblies += 1
+        self._systems.work.assemblies += 1
         self._mixed = solver is self._systems.mixed
         self._state = agreed(solver, self._systems.comm).prepare(self._point)
         self._least_damping = getattr(self._state, "least_damping", 0.0)
@@ -115,7 +118,7 @@ class System:
 
     def solve(self, damping: float) -> Solution:
         """Return the step for `damping`, by QR once the solver has failed too often."""
-        self._systems.counts.factorisations += 1
+        self._systems.work.factorisations += 1
         if self._mixed:
             mixed = self._solve_mixed(damping)
             if mixed is not None:
@@ -136,7 +139,7 @@ class System:
 
     def sums(self) -> CurvatureSums:
         """Return the sums over the eigenvalues at ``mu = l2``, by QR where the factor is poor."""
-        self._systems.counts.factorisations += 1
+        self._systems.work.factorisations += 1
         found = self._state.sums() if isinstance(self._state, SumsState) else None
         if found is None and self.name != "qr":
             qr = get_solver("qr")

@@ -23,21 +23,20 @@ from fastggn.training.checkpoint.saving import (
     locked,
     make_saver,
 )
-from fastggn.training.clock import Clock
-from fastggn.training.control.escape import Escape
-from fastggn.training.control.stopping import SETTLED, Stopping
-from fastggn.training.control.validation import Unwatched, make_validation
-from fastggn.training.history import Journal
+from fastggn.training.control.escape import Leaving
+from fastggn.training.control.stopping import Stopping
+from fastggn.training.control.validation import Validation, Watched
+from fastggn.training.history import HistoryWriter
 from fastggn.training.methods.choice import make_escape, make_method
 from fastggn.training.options import Callback, Options, check_options
-from fastggn.training.regularisation.bayesian import evidence_at, with_own_l2
+from fastggn.training.regularisation.bayesian import with_own_l2
 from fastggn.training.result import TrainResult
-from fastggn.training.resumable import Random, Stateful
-from fastggn.training.run import shared_seed, shown, stop_signals, warn
-from fastggn.training.step import Counts, Method, Move, Verdict, norm
+from fastggn.training.resumable import Random, Resumable
+from fastggn.training.run import Clock, shared_seed, shown, stop_signals, warn
+from fastggn.training.step import Method, Stop, Work, norm
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
     from fastggn.training.regularisation.null_space import NullSpace
 
@@ -206,7 +205,7 @@ def train(
     >>> result.loss < result.initial_loss
     True
     """
-    if not hasattr(problem, "linearise"):
+    if not hasattr(problem, "at"):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
     options = check_options(
         problem,
@@ -236,8 +235,9 @@ def train(
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
     plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
     problem = with_own_l2(problem, options.regularization)
-    display = shown(options, progress, comm)
-    with locked(plan, comm), threads(n_threads), stop_signals(plan) as signals, display as line:
+    display = shown(progress, options.tolerances.max_iter, options.max_time, comm)
+    stops = stop_signals(plan is not None)
+    with locked(plan, comm), threads(n_threads), stops as signals, display as line:
         watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
             watching.append(signals)
@@ -259,120 +259,94 @@ def _run(
     seed: int | None,
     plan: Checkpointing | None,
 ) -> TrainResult:
-    comm, counts = comm_of(problem), Counts()
+    """Build the parts of a run, wrap the method, and return where the loop ends."""
+    comm, work = comm_of(problem), Work()
     drawn = shared_seed(comm, seed)
     rng, clock = np.random.default_rng(drawn), Clock(options.max_time, comm)
-    validation = make_validation(options.validation)
-    stopping = Stopping(options.tolerances, clock, validation)
-    journal = Journal(options.callbacks, clock, counts, validation, comm)
-    method = make_method(problem, options, rng, clock, counts)
-    parts: dict[str, Stateful] = {
-        "method": method,
-        "stopping": stopping,
-        "counts": counts,
-        "clock": clock,
-        "random": Random(rng),
-        "validation": validation,
-    }
-    saver = make_saver(problem, options, plan, seed, theta0, parts, journal)
-    start = saver.resume() or _at_first(problem, theta0, drawn)
-    # Handed over to the iteration: kept here, it would hold a workspace for the whole run.
-    first = [problem.linearise(start.theta)]
+    stopping = Stopping(options.tolerances, clock)
+    history = HistoryWriter(options.callbacks, clock, work, comm)
+    method = make_method(problem, options, rng, clock, work)
+    parts: dict[str, Resumable] = {"method": method, "stopping": stopping, "work": work}
+    parts |= {"clock": clock, "random": Random(rng)}
+    validation = None if options.validation is None else Validation(options.validation)
+    if validation is not None:
+        parts["validation"] = validation
+    saver = make_saver(problem, options, plan, seed, theta0, parts, history)
+    start = saver.resume() or Start(problem.network.init(drawn) if theta0 is None else theta0)
+    # Handed over to the loop: kept here, it would hold a workspace for the whole run.
+    first = [problem.at(start.theta)]
     initial_loss = float(first[0].loss) if start.initial_loss is None else start.initial_loss
     saver.begin(first[0], initial_loss)
-    if not start.resumed:
-        validation.begin(first[0])
-    escape = make_escape(problem, options.escape, initial_loss, rng, counts)
+    if options.escape is not None:
+        escape = make_escape(problem, options.escape, initial_loss, rng, work)
+        method = Leaving(method, escape, stopping, start.settled)
+    if validation is not None:
+        method = Watched(method, validation)
+        if not start.resumed:
+            validation.begin(first[0])
     try:
-        point, verdict = _iterate(start, first.pop(), method, escape, stopping, journal, saver)
+        point, stop = _iterate(start, first.pop(), method, history, stopping, saver)
     except BaseException:
         saver.finish(None)
         raise
-    saver.finish(verdict)
-    point, message = _restored(problem, point, verdict, validation, len(journal.records))
-    best = validation.best
+    saver.finish(stop)
+    if validation is not None:
+        point, stop = _restored(problem, point, stop, validation, len(history.records))
     return TrainResult(
         theta=np.array(point.theta),
         loss=float(point.loss),
         gradient_norm=norm(point.gradient),
-        n_iter=len(journal.records),
-        status=verdict.status,
-        message=message,
-        history=journal.records,
+        n_iter=len(history.records),
+        status=stop.status,
+        message=stop.message,
+        history=history.records,
         initial_loss=initial_loss,
-        solver=method.solver,
+        solver=method.solver.name,
+        solver_reason=method.solver.reason,
         seconds=clock.seconds,
         unsaved=saver.unsaved,
-        evidence=evidence_at(method, point),
-        best_theta=None if best is None else np.array(best.theta),
-        best_validation_loss=None if best is None else best.loss,
-        best_iter=None if best is None else best.iteration,
+        evidence=method.evidence(point),
+        **({} if validation is None else validation.results()),
     )
-
-
-def _restored(
-    problem: Problem, point: Linearisation, verdict: Verdict, validation: Unwatched, n_iter: int
-) -> tuple[Linearisation, str]:
-    """Return the point that the result is about, and the message that says so."""
-    best = validation.restored()
-    if best is None or best.iteration == n_iter:
-        return point, verdict.message
-    message = f"{verdict.message}; theta is that of iteration {best.iteration}"
-    return problem.linearise(best.theta), message
-
-
-def _at_first(problem: Problem, theta0: NDArray[np.float64] | None, seed: int | None) -> Start:
-    return Start(problem.network.init(seed) if theta0 is None else theta0)
 
 
 def _iterate(
     start: Start,
-    point: Linearisation,
+    point: Point,
     method: Method,
-    escape: Escape | None,
+    history: HistoryWriter,
     stopping: Stopping,
-    journal: Journal,
     saver: Saver,
-) -> tuple[Linearisation, Verdict]:
-    """Move from point to point until a verdict; `point` changes by accepted steps only."""
+) -> tuple[Point, Stop]:
+    """Move from point to point until a stop; `point` changes by accepted steps only."""
     try:
-        if start.resumed:
-            verdict = stopping.again(start.verdict)
-        else:
-            verdict = stopping.at_start(point)
-            saver.note(point, verdict)
-        if start.settled and verdict is not None:
-            return point, verdict
-        while True:
-            if verdict is None:
-                move = method.advance(point)
-            elif (way_out := _leave(point, verdict, escape, stopping)) is not None:
-                move = way_out
-            else:
-                if not stopping.exhausted:
-                    saver.settle()
-                return point, verdict
-            before, point = point, move.point
-            stop = journal.write(move)
-            verdict = stopping.after(before, move)
-            del before  # its workspace serves the next point
-            if not move.cut:
-                saver.note(point, verdict)
-            if stop and (verdict is None or _may_leave(verdict, escape, stopping)):
-                return point, Verdict("interrupted", "a callback asked to stop")
+        stop = stopping.again(start.stop) if start.resumed else stopping.at_start(point)
+        if not start.resumed:
+            saver.note(point, stop)
+        while stop is None or method.leaves(point, stop):
+            iteration = method.step(point)
+            before, point = point.loss, iteration.point
+            asked = history.write(iteration)
+            stop = stopping.after(before, iteration)
+            if not iteration.cut:
+                saver.note(point, stop)
+            if asked and (stop is None or method.may_leave(stop)):
+                return point, Stop("interrupted", "a callback asked to stop")
+        if not stopping.exhausted:
+            saver.settle()
+        return point, stop
     except KeyboardInterrupt:
         if comm_of(point).size > 1:  # the other ranks wait inside an iteration
             raise
-        return point, Verdict("interrupted", "interrupted; theta is the last accepted one")
+        return point, Stop("interrupted", "interrupted; theta is the last accepted one")
 
 
-def _may_leave(verdict: Verdict, escape: Escape | None, stopping: Stopping) -> bool:
-    return escape is not None and not stopping.exhausted and verdict.status in SETTLED
-
-
-def _leave(
-    point: Linearisation, verdict: Verdict, escape: Escape | None, stopping: Stopping
-) -> Move | None:
-    if escape is None or not _may_leave(verdict, escape, stopping):
-        return None
-    return escape.leave(point)
+def _restored(
+    problem: Problem, point: Point, stop: Stop, validation: Validation, n_iter: int
+) -> tuple[Point, Stop]:
+    """Return the point of the lowest validation loss, where early stopping asks for it."""
+    best = validation.restored()
+    if best is None or best.iteration == n_iter:
+        return point, stop
+    message = f"{stop.message}; theta is that of iteration {best.iteration}"
+    return problem.at(best.theta), replace(stop, message=message)

@@ -72,7 +72,7 @@ class Surface:
     def both(self, theta: Vector) -> tuple[float, Vector]:
         """Return the objective and its gradient."""
         self.cost += 1.0
-        point = self.problem.linearise(theta)
+        point = self.problem.at(theta)
         return float(point.loss), point.gradient
 
     @everywhere

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from scipy.linalg.blas import dtrsm
 
-from fastggn.objective.point import Linearisation
+from fastggn.objective.point import Point
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.memory import available_memory
 from fastggn.runtime.threads import one_pool
@@ -99,7 +99,7 @@ class ScaledCurvature:
         return self._factor.whiten(rows * self._scale)
 
 
-def factor_curvature(lin: Linearisation, relative: FloatArray | None = None) -> CurvatureFactor:
+def factor_curvature(lin: Point, relative: FloatArray | None = None) -> CurvatureFactor:
     """Return ``A^T A + l2 diag(relative)`` of a linearisation, factored."""
     if relative is None:
         return _factored(lin, lin.l2)

@@ -79,7 +79,7 @@ def laplace(
     >>> mean.shape, std.shape, bool(0.06 < std.mean() < 0.1)
     ((40, 1), (40, 1), True)
     """
-    if not hasattr(problem, "linearise"):
+    if not hasattr(problem, "at"):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
     if problem.gated:
         raise ValueError("problem has fixed gates, which other inputs would not have")
@@ -87,7 +87,7 @@ def laplace(
     likelihood = likelihood_of(problem)
     alpha, beta = _precisions(problem, likelihood, evidence, alpha, beta)
     relative = None if evidence is None else _relative(problem, evidence)
-    point = problem.linearise(vector)
+    point = problem.at(vector)
     if alpha is not None:
         assert beta is not None
         point.reweigh(likelihood.l2(alpha, beta))

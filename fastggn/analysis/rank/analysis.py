@@ -100,7 +100,7 @@ def rank_analysis(
         n_params=problem.n_params,
         n_samples=problem.n_samples,
         n_outputs=problem.n_outputs,
-        loss=problem.linearise(vector).data_loss,
+        loss=problem.at(vector).data_loss,
         jacobian=found.jacobian,
         singular_values=found.singular_values,
         p_norm=float(found.singular_values[0]),
@@ -224,7 +224,7 @@ def _hessian_rank(problem: Problem, theta: FloatArray) -> int:
     exact fit.
     """
     spectrum = RowSpectrum(problem.n_params)
-    for _, rows in problem.linearise(theta).rows.row_blocks():
+    for _, rows in problem.at(theta).rows.row_blocks():
         with one_pool():
             spectrum.fold(rows)
     spectrum.unite(problem.comm)

@@ -78,7 +78,7 @@ def print_summary(
     rows += [
         ("iterations", str(result.n_iter)),
         ("time", f"{result.seconds:.2f} s"),
-        ("solver", result.solver),
+        ("solver", f"{result.solver}: {result.solver_reason}"),
         ("rank of the Jacobian", _rank(problem, result, spectrum)),
         ("status", f"{result.status}: {result.message}"),
         ("model", settings.out),

@@ -204,6 +204,7 @@ def _save(
         "training": {
             "method": settings.method,
             "solver": result.solver,
+            "solver_reason": result.solver_reason,
             "seed": settings.seed,
             "start_seed": start_seed,
             "init": settings.init,

@@ -95,7 +95,7 @@ def _results(run: Run) -> list[tuple[str, str]]:
          f"{rank.rank} of at most {min(rank.shape)}"),
         ("iterations", str(result.n_iter)),
         ("time", f"{result.seconds:.2f} s"),
-        ("solver", result.solver),
+        ("solver", f"{result.solver}: {result.solver_reason}"),
         ("status", f"{result.status}: {result.message}"),
     ]  # fmt: skip
     return rows

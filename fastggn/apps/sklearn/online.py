@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from fastggn.training.control.damping import NielsenDamping
 from fastggn.training.methods.levenberg_marquardt import gradient_curvature
-from fastggn.training.step import Counts, is_usable
+from fastggn.training.step import Work, is_usable
 from fastggn.training.systems import Systems
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
 
 
@@ -55,12 +55,12 @@ class OnlineSteps:
 
     def advance(self, problem: Problem, theta: FloatArray, solver: str) -> tuple[FloatArray, float]:
         """Take one step on the samples of `problem`."""
-        point = self._judged(problem, problem.linearise(theta))
+        point = self._judged(problem, problem.at(theta))
         if not is_usable(point):
             raise ValueError("the loss or its gradient is not finite on this batch")
         if not self.damping.started:
             self.damping.start(gradient_curvature(point))
-        systems = Systems(problem, solver, needs_minimum_norm=False, patience=0, counts=Counts())
+        systems = Systems(problem, solver, needs_minimum_norm=False, patience=0, work=Work())
         solution = systems.prepare(point).solve(self.damping.value)
         here = np.array(point.theta)
         if not (solution.ok and np.isfinite(solution.step).all()):
@@ -70,11 +70,11 @@ class OnlineSteps:
         self.predicted = point.predicted_decrease(solution.step)
         return here + solution.step, float(point.loss)
 
-    def _judged(self, problem: Problem, point: Linearisation) -> Linearisation:
+    def _judged(self, problem: Problem, point: Point) -> Point:
         """Return the point to go on from, after a look at how the last step did on this batch."""
         if self.previous is None:
             return point
-        before = problem.linearise(self.previous)
+        before = problem.at(self.previous)
         self.previous = None
         gain = (before.loss - point.loss) / self.predicted if self.predicted > 0.0 else 0.0
         if gain > 0.0:

@@ -23,14 +23,14 @@ from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
 from fastggn.training.checkpoint.identity import compare_identities, run_identity
 from fastggn.training.options import Options
 from fastggn.training.result import STATUSES
-from fastggn.training.resumable import State, Stateful
-from fastggn.training.step import Verdict
+from fastggn.training.resumable import Resumable, State
+from fastggn.training.step import Stop
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
     from fastggn.runtime.atomic_files import PathLike
-    from fastggn.training.history import Journal
+    from fastggn.training.history import HistoryWriter
 
 
 DEFAULT_EVERY = "5min"
@@ -120,7 +120,7 @@ class Start:
     theta: NDArray[np.float64]
     resumed: bool = False
     initial_loss: float | None = None
-    verdict: Verdict | None = None
+    stop: Stop | None = None
     settled: bool = False
 
 
@@ -130,14 +130,14 @@ def make_saver(
     plan: Checkpointing | None,
     seed: Any,
     theta0: NDArray[np.float64] | None,
-    parts: Mapping[str, Stateful],
-    journal: Journal,
+    parts: Mapping[str, Resumable],
+    history: HistoryWriter,
 ) -> Saver:
     """Return what saves a run; see `FileSaver` and `run_identity`."""
     if plan is None:
         return Saver()
     identity = run_identity(problem, options, seed, theta0)
-    return FileSaver(plan, identity, parts, journal, comm_of(problem))
+    return FileSaver(plan, identity, parts, history, comm_of(problem))
 
 
 class Saver:
@@ -149,17 +149,17 @@ class Saver:
         """Restore the parts of the run, and return where it goes on; None for a fresh one."""
         return None
 
-    def begin(self, point: Linearisation, initial_loss: float) -> None:
+    def begin(self, point: Point, initial_loss: float) -> None:
         """Take the loss at theta0, and compare the one at a resumed point with that of then."""
 
-    def note(self, point: Linearisation, verdict: Verdict | None) -> None:
+    def note(self, point: Point, stop: Stop | None) -> None:
         """Keep the state at the end of an iteration; write it where that is due."""
 
     def settle(self) -> None:
-        """Take note that the last verdict is final: there is no way to a lower loss."""
+        """Take note that the last stop is final: there is no way to a lower loss."""
 
-    def finish(self, verdict: Verdict | None) -> None:
-        """Write what has not been written; `verdict` is None where an exception ends the run."""
+    def finish(self, stop: Stop | None) -> None:
+        """Write what has not been written; `stop` is None where an exception ends the run."""
 
 
 class FileSaver(Saver):
@@ -176,8 +176,8 @@ class FileSaver(Saver):
         self,
         plan: Checkpointing,
         identity: dict[str, Any],
-        parts: Mapping[str, Stateful],
-        journal: Journal,
+        parts: Mapping[str, Resumable],
+        history: HistoryWriter,
         comm: Comm,
     ) -> None:
         self._comm = comm
@@ -187,7 +187,7 @@ class FileSaver(Saver):
         self._n_params = plan.n_params
         self._identity = identity
         self._parts = parts
-        self._journal = journal
+        self._history = history
         self._initial_loss = np.nan
         self._expected: float | None = None
         self._snapshot: State | None = None
@@ -209,7 +209,7 @@ class FileSaver(Saver):
             return None
         with self._complete():
             start = self._restore(content)
-        self._written_count = len(self._journal.records)
+        self._written_count = len(self._history.records)
         return start
 
     @contextlib.contextmanager
@@ -227,22 +227,22 @@ class FileSaver(Saver):
     def _restore(self, content: State) -> Start:
         for name, part in self._parts.items():
             part.restore(content["parts"][name])
-        self._journal.restore(content["history"])
-        verdict = content["verdict"]
-        if verdict is not None:
-            verdict = Verdict(verdict["status"], str(verdict["message"]))
-            if verdict.status not in STATUSES:
-                raise ValueError(f"unknown status {verdict.status!r}")
+        self._history.restore(content["history"])
+        stop = content["stop"]
+        if stop is not None:
+            stop = Stop(stop["status"], str(stop["message"]))
+            if stop.status not in STATUSES:
+                raise ValueError(f"unknown status {stop.status!r}")
         self._expected = float(content["loss"])
         return Start(
             theta=as_float_vector("theta", content["theta"], self._n_params),
             resumed=True,
             initial_loss=float(content["initial_loss"]),
-            verdict=verdict,
+            stop=stop,
             settled=bool(content["settled"]),
         )
 
-    def begin(self, point: Linearisation, initial_loss: float) -> None:
+    def begin(self, point: Point, initial_loss: float) -> None:
         """Take the loss at theta0, and compare the one at a resumed point with that of then."""
         self._initial_loss = initial_loss
         expected, loss = self._expected, float(point.loss)
@@ -261,15 +261,15 @@ class FileSaver(Saver):
             stacklevel=4,
         )
 
-    def note(self, point: Linearisation, verdict: Verdict | None) -> None:
+    def note(self, point: Point, stop: Stop | None) -> None:
         """Keep the state at the end of an iteration; write it where that is due."""
         self._snapshot = {
             "theta": point.theta,
             "loss": float(point.loss),
             "initial_loss": self._initial_loss,
-            "verdict": None if verdict is None else asdict(verdict),
+            "stop": None if stop is None else asdict(stop),
             "settled": False,
-            "count": len(self._journal.records),
+            "count": len(self._history.records),
             "parts": {name: part.state() for name, part in self._parts.items()},
         }
         self._stale = True
@@ -277,13 +277,13 @@ class FileSaver(Saver):
             self._write()
 
     def settle(self) -> None:
-        """Take note that the last verdict is final: there is no way to a lower loss."""
+        """Take note that the last stop is final: there is no way to a lower loss."""
         if self._snapshot is not None:
             self._snapshot["settled"] = self._stale = True
 
     def _due(self) -> bool:
         if self._every.iterations is not None:
-            return len(self._journal.records) - self._written_count >= self._every.iterations
+            return len(self._history.records) - self._written_count >= self._every.iterations
         return time.monotonic() - self._written_at >= (self._every.seconds or 0.0)
 
     def _write(self) -> None:
@@ -293,7 +293,7 @@ class FileSaver(Saver):
         count = snapshot.pop("count")
         content = {
             **snapshot,
-            "history": self._journal.columns(count),
+            "history": self._history.columns(count),
             "identity": self._identity,
             "versions": _versions(),
         }
@@ -306,12 +306,12 @@ class FileSaver(Saver):
             self.unsaved = f"the checkpoint could not be written: {error}"
             warnings.warn(self.unsaved, CheckpointWarning, stacklevel=5)
 
-    def finish(self, verdict: Verdict | None) -> None:
-        """Write what has not been written; `verdict` is None where an exception ends the run."""
+    def finish(self, stop: Stop | None) -> None:
+        """Write what has not been written; `stop` is None where an exception ends the run."""
         try:
             self._write()
         except KeyboardInterrupt:  # held off until the file was there
-            if verdict is None or verdict.status != "interrupted":
+            if stop is None or stop.status != "interrupted":
                 raise
 
 

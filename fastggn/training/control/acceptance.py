@@ -1,4 +1,4 @@
-"""Judge a trial step: by the loss, and below the rounding of the loss by the gradients."""
+"""Acceptance a trial step: by the loss, and below the rounding of the loss by the gradients."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.training.resumable import State, put, take
-from fastggn.training.step import Counts, arrive, is_usable, norm
+from fastggn.training.resumable import Resumable
+from fastggn.training.step import Work, arrive, is_usable, norm
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
 
 
@@ -29,7 +29,7 @@ NEAR = 1e2
 class Trial:
     """A judged step: `point` is None where it was rejected."""
 
-    point: Linearisation | None
+    point: Point | None
     gain: float
 
     @property
@@ -38,7 +38,7 @@ class Trial:
         return self.point is not None
 
 
-class Judge:
+class Acceptance(Resumable):
     """Accepts or rejects trial steps of one run.
 
     A step is accepted if the loss falls by more than `LEAST_GAIN` of what the quadratic model
@@ -50,15 +50,17 @@ class Judge:
     point raised the loss is rejected (a kink of the loss, a wrong gradient).
     """
 
-    def __init__(self, problem: Problem, counts: Counts) -> None:
+    _resumes = ("_largest",)  # the rest belongs to one point and ends with it
+
+    def __init__(self, problem: Problem, work: Work) -> None:
         self._problem = problem
-        self._counts = counts
+        self._work = work
         self._largest = 0.0
-        self._point: Linearisation | None = None
+        self._point: Point | None = None
         self._first_promise = 0.0
 
-    def __call__(self, point: Linearisation, step: NDArray[np.float64], predicted: float) -> Trial:
-        """Return the verdict on ``point.theta + step`` with `predicted` decrease of the loss."""
+    def __call__(self, point: Point, step: NDArray[np.float64], predicted: float) -> Trial:
+        """Return what becomes of ``point.theta + step`` with `predicted` decrease of the loss."""
         if not predicted > 0.0:  # also a NaN: not a descent step of a finite model
             return Trial(None, -np.inf)
         if point is not self._point:
@@ -69,21 +71,13 @@ class Judge:
         rounding = self._rounding(point.loss)
         if predicted <= rounding < self._first_promise / NEAR:
             return Trial(None, -np.inf)
-        self._counts.evaluations += 1
+        self._work.evaluations += 1
         if predicted <= rounding:
             return self._by_gradients(point, step, predicted, rounding)
-        new = self._problem.linearise(theta)
+        new = self._problem.at(theta)
         gain = (point.loss - new.loss) / predicted if np.isfinite(new.loss) else -np.inf
         # The gradient comes last: it is computed for accepted steps only.
         return Trial(new if gain > LEAST_GAIN and is_usable(new) else None, gain)
-
-    def state(self) -> State:
-        """Return the largest loss met. The rest belongs to one point and ends with it."""
-        return take(self, "_largest")
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        put(self, state, "_largest")
 
     def _rounding(self, loss: float) -> float:
         # Residuals r of outputs of size F round to eps F, so that the loss rounds to about
@@ -93,7 +87,7 @@ class Judge:
 
     def _by_gradients(
         self,
-        point: Linearisation,
+        point: Point,
         step: NDArray[np.float64],
         predicted: float,
         rounding: float,

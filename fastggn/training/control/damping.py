@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastggn.training.resumable import State, put, take
+from fastggn.training.resumable import Resumable
 
 # Start at this share of the curvature along the gradient (docs/decisions/0010-step-control.md).
 INITIAL_SHARE = 1e-2
@@ -15,10 +15,9 @@ LOSS_FACTOR = 1.0
 GOOD_GAIN, POOR_GAIN = 0.75, 0.1
 # The step at this multiple of the curvature is far below the rounding of theta.
 CEILING = 1e16
-STATE = ("value", "_growth", "_loss_factor", "_capped", "_floor", "_ceiling")
 
 
-class NielsenDamping:
+class NielsenDamping(Resumable):
     """The damping of a run and the rule that moves it.
 
     After an accepted step ``lambda *= max(1/3, 1 - (2 rho - 1)^3)``, rho the gain ratio, and
@@ -32,6 +31,8 @@ class NielsenDamping:
     Yuan 2005 adapt the factor in the same way), and a bounded c keeps the convergence
     quadratic.
     """
+
+    _resumes = ("value", "_growth", "_loss_factor", "_capped", "_floor", "_ceiling")
 
     def __init__(self, initial: float | None = None) -> None:
         self._initial = initial
@@ -74,11 +75,3 @@ class NielsenDamping:
         self.value *= self._growth
         self._growth *= 2.0
         return self.value <= self._ceiling
-
-    def state(self) -> State:
-        """Return the damping and all that the rule remembers."""
-        return take(self, *STATE)
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        put(self, state, *STATE)

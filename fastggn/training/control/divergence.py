@@ -6,7 +6,7 @@ from collections import deque
 
 import numpy as np
 
-from fastggn.training.resumable import State
+from fastggn.training.resumable import Resumable, State
 
 # Loss, and the norms of gradient, theta and step.
 Norms = tuple[float, float, float, float]
@@ -33,7 +33,7 @@ RUN_AWAY = 1e6
 EXACT_FIT = 1e-12
 
 
-class DivergenceTest:
+class DivergenceTest(Resumable):
     """Watches the norms of gradient, theta and step from one accepted iteration to the next.
 
     At a finite minimum the steps shrink with the gradient: in proportion where the Hessian is
@@ -56,10 +56,13 @@ class DivergenceTest:
     than at the start and the loss is no exact fit.
     """
 
+    _resumes = ("_peak", "_first_loss", "_first_norm")
+
     def __init__(self) -> None:
         self._records: deque[Norms] = deque(maxlen=LONGEST_WINDOW)
         self._peak = 0.0
-        self._first: tuple[float, float] | None = None  # loss and |theta| at the start
+        self._first_loss: float | None = None
+        self._first_norm = 0.0  # of theta
 
     def observe(
         self, loss: float, gradient_norm: float, theta_norm: float, step_norm: float
@@ -67,8 +70,8 @@ class DivergenceTest:
         """Take note of an accepted iteration (the starting point has a step of 0)."""
         self._records.append((loss, gradient_norm, theta_norm, step_norm))
         self._peak = max(self._peak, gradient_norm)
-        if self._first is None:
-            self._first = (loss, theta_norm)
+        if self._first_loss is None:
+            self._first_loss, self._first_norm = loss, theta_norm
 
     def holds(self, *, converged: bool) -> bool:
         """Whether the run diverges; `converged` if a convergence test says that it is over."""
@@ -83,20 +86,15 @@ class DivergenceTest:
 
     def state(self) -> State:
         """Return the norms kept, the peak of the gradient, and loss and norm at the start."""
-        return {
-            "records": np.array(self._records, dtype=np.float64).reshape(-1, 4),
-            "peak": self._peak,
-            "first": None if self._first is None else list(self._first),
-        }
+        records = np.array(self._records, dtype=np.float64).reshape(-1, 4)
+        return {**super().state(), "records": records}
 
     def restore(self, state: State) -> None:
-        """Take the state over."""
+        """Restore the norms and the start."""
+        super().restore(state)
         self._records.clear()
         for loss, gradient_norm, theta_norm, step_norm in np.asarray(state["records"]).tolist():
             self._records.append((loss, gradient_norm, theta_norm, step_norm))
-        self._peak = float(state["peak"])
-        first = state["first"]
-        self._first = None if first is None else (float(first[0]), float(first[1]))
 
     @staticmethod
     def _is_growing(window: list[Norms]) -> bool:
@@ -120,11 +118,11 @@ class DivergenceTest:
         return window if small and len(window) > FLAT_WINDOW else []
 
     def _has_run_away(self) -> bool:
-        if self._first is None:
+        if self._first_loss is None:
             return False
-        first_loss, first_norm = self._first
         loss, _, theta_norm, _ = self._records[-1]
-        return theta_norm > RUN_AWAY * (1.0 + first_norm) and loss > EXACT_FIT * first_loss
+        away = theta_norm > RUN_AWAY * (1.0 + self._first_norm)
+        return away and loss > EXACT_FIT * self._first_loss
 
     def _window(self) -> list[Norms]:
         records = list(self._records)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
+from fastggn.training.control.stopping import SETTLED, Stopping
 from fastggn.training.methods.newton import DENSE_LIMIT
-from fastggn.training.step import Counts, Move, norm
+from fastggn.training.step import Iteration, Method, Stop, Work, WrappedMethod, norm
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
 
 
@@ -32,11 +34,49 @@ NOISE_STEPS = 200
 NOISE_DECREASE = 1e-6
 
 
-class Escape(Protocol):
+class Escape(ABC):
     """A way out of a stationary point that is no minimum."""
 
-    def leave(self, point: Linearisation) -> Move | None:
-        """Return a move to a lower loss, or None where none was found."""
+    def __init__(
+        self, problem: Problem, first_loss: float, rng: np.random.Generator, work: Work
+    ) -> None:
+        self._problem = problem
+        self._floor = EXACT_FIT * first_loss
+        self._rng = rng
+        self._work = work
+
+    def leave(self, point: Point) -> Iteration | None:
+        """Return an iteration to a lower loss, or None where none was found."""
+        return None if point.loss <= self._floor else self._search(point)
+
+    @abstractmethod
+    def _search(self, point: Point) -> Iteration | None:
+        """Return an iteration to a lower loss from a point that is no exact fit."""
+
+
+class Leaving(WrappedMethod):
+    """A method that leaves the saddles at which it has settled; not where that has been tried."""
+
+    def __init__(self, method: Method, escape: Escape, stopping: Stopping, tried: bool) -> None:
+        super().__init__(method)
+        self._escape = escape
+        self._stopping = stopping
+        self._tried = tried
+        self._way_out: Iteration | None = None
+
+    def step(self, point: Point) -> Iteration:
+        """Take the way out that `leaves` has found, else do one iteration of the method."""
+        found, self._way_out = self._way_out, None
+        return self._method.step(point) if found is None else found
+
+    def may_leave(self, stop: Stop) -> bool:
+        """Whether the method has settled and iterations are left."""
+        return not self._tried and not self._stopping.exhausted and stop.status in SETTLED
+
+    def leaves(self, point: Point, stop: Stop) -> bool:
+        """Look for a way to a lower loss."""
+        self._way_out = self._escape.leave(point) if self.may_leave(stop) else None
+        return self._way_out is not None
 
 
 def lowest_eigenpair(
@@ -72,7 +112,7 @@ def lanczos_ends(
     return values, vectors, float(np.abs(largest[0]))
 
 
-class NegativeCurvature:
+class NegativeCurvature(Escape):
     """Moves along the eigenvector of the lowest Hessian eigenvalue, if that is negative.
 
     The step length is searched for, first backwards until the loss falls by a tenth of
@@ -80,36 +120,25 @@ class NegativeCurvature:
     of the falling gradient, and its opposite where that fails.
     """
 
-    def __init__(
-        self, problem: Problem, first_loss: float, rng: np.random.Generator, counts: Counts
-    ) -> None:
-        self._problem = problem
-        self._floor = EXACT_FIT * first_loss
-        self._rng = rng
-        self._counts = counts
-
-    def leave(self, point: Linearisation) -> Move | None:
-        """Return a move to a lower loss, or None where the Hessian has no negative eigenvalue."""
-        if point.loss <= self._floor:
-            return None
+    def _search(self, point: Point) -> Iteration | None:
         value, direction, scale = lowest_eigenpair(self._problem, point.theta, self._rng)
         if value >= -FLAT * scale or value == 0.0:
             return None
         if point.gradient @ direction > 0.0:
             direction = -direction
         for signed in (direction, -direction):
-            length = self._search(point, signed, -value)
+            length = self._length(point, signed, -value)
             if length > 0.0:
-                new = self._problem.linearise(point.theta + length * signed)
-                return Move(new, length, "negative_curvature")
+                new = self._problem.at(point.theta + length * signed)
+                return Iteration(new, length, "negative_curvature")
         return None
 
-    def _loss(self, point: Linearisation, step: Vector) -> float:
-        self._counts.evaluations += 1
+    def _loss(self, point: Point, step: Vector) -> float:
+        self._work.evaluations += 1
         loss = self._problem.loss(point.theta + step)
         return loss if np.isfinite(loss) else np.inf
 
-    def _search(self, point: Linearisation, direction: Vector, curvature: float) -> float:
+    def _length(self, point: Point, direction: Vector, curvature: float) -> float:
         length = FIRST_LENGTH * (1.0 + norm(point.theta))
         for _ in range(20):
             loss = self._loss(point, length * direction)
@@ -126,7 +155,7 @@ class NegativeCurvature:
         return length
 
 
-class Noise:
+class Noise(Escape):
     """Adds Gaussian noise and descends from there (perturbed gradient descent, Jin et al. 2017).
 
     From a strict saddle the descent falls below the saddle's loss with high probability; from
@@ -134,26 +163,15 @@ class Noise:
     bring the loss below that of the point left by a millionth part; otherwise theta stays.
     """
 
-    def __init__(
-        self, problem: Problem, first_loss: float, rng: np.random.Generator, counts: Counts
-    ) -> None:
-        self._problem = problem
-        self._floor = EXACT_FIT * first_loss
-        self._rng = rng
-        self._counts = counts
-
-    def leave(self, point: Linearisation) -> Move | None:
-        """Return a move to a lower loss, or None after three tries."""
-        if point.loss <= self._floor:
-            return None
+    def _search(self, point: Point) -> Iteration | None:
         target = point.loss * (1.0 - NOISE_DECREASE)
         for attempt in range(NOISE_TRIES):
             noise = self._rng.standard_normal(point.theta.size)
             noise *= NOISE_LENGTH * (1.0 + norm(point.theta)) / norm(noise)
             theta = self._descend(point.theta + noise, target)
             if theta is not None:
-                new = self._problem.linearise(theta)
-                return Move(new, norm(theta - point.theta), "noise", rejections=attempt)
+                new = self._problem.at(theta)
+                return Iteration(new, norm(theta - point.theta), "noise", rejections=attempt)
         return None
 
     def _descend(self, theta: Vector, target: float) -> Vector | None:
@@ -164,7 +182,7 @@ class Noise:
             if not np.isfinite(square) or square == 0.0:
                 return None
             while True:
-                self._counts.evaluations += 1
+                self._work.evaluations += 1
                 trial = self._problem.loss(theta - rate * gradient)
                 if trial <= loss - 0.5 * rate * square:
                     break

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.training.clock import Clock
 from fastggn.training.control.divergence import DivergenceTest
-from fastggn.training.control.validation import Unwatched
-from fastggn.training.resumable import State, put, take
-from fastggn.training.step import Move, Verdict, is_usable, norm
+from fastggn.training.resumable import Resumable
+from fastggn.training.run import Clock
+from fastggn.training.step import Iteration, Stop, is_usable, norm
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
 
 
 # A change of the loss below this share is rounding; a fall of the gradient to this share is
@@ -38,13 +37,15 @@ class StepTest:
         return length <= self.tolerance * (norm(theta) + self.tolerance)
 
 
-class Stagnation:
+class Stagnation(Resumable):
     """Tells a run that only moves inside the rounding of its loss.
 
     It holds after 30 accepted iterations in a row that changed the loss by rounding only and
     in which the gradient did not fall to 0.9 of its lowest norm: at a kink of the loss (ReLU),
     or where arithmetic gives no smaller gradient.
     """
+
+    _resumes = ("_lowest", "_idle")
 
     def __init__(self) -> None:
         self._lowest = np.inf
@@ -64,14 +65,6 @@ class Stagnation:
         """Whether the run stagnates."""
         return self._idle >= IDLE_ITERATIONS
 
-    def state(self) -> State:
-        """Return the lowest gradient and the idle iterations."""
-        return take(self, "_lowest", "_idle")
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        put(self, state, "_lowest", "_idle")
-
 
 @dataclass(frozen=True)
 class Tolerances:
@@ -84,18 +77,19 @@ class Tolerances:
     max_iter: int
 
 
-class Stopping:
+class Stopping(Resumable):
     """The tests between two iterations, in this order.
 
-    The method's own verdict (failed, damping_limit, converged_step), target, gradient, loss
+    The method's own stop (failed, damping_limit, converged_step), target, gradient, loss
     change, step length, divergence, validation loss, iterations, time. A run that would count as
     converged is diverging if its weights do not settle (`DivergenceTest`).
     """
 
-    def __init__(self, tolerances: Tolerances, clock: Clock, validation: Unwatched) -> None:
+    _resumes = ("iteration", "_divergence", "_stagnation")
+
+    def __init__(self, tolerances: Tolerances, clock: Clock) -> None:
         self._limits = tolerances
         self._clock = clock
-        self._validation = validation
         self._step_test = StepTest(tolerances.step)
         self._divergence = DivergenceTest()
         self._stagnation = Stagnation()
@@ -106,102 +100,86 @@ class Stopping:
         """Whether no further iteration is allowed."""
         return self.iteration >= self._limits.max_iter or self._clock.expired
 
-    def at_start(self, point: Linearisation) -> Verdict | None:
+    def at_start(self, point: Point) -> Stop | None:
         """Test the starting point."""
         if not is_usable(point):
             what = "loss" if not np.isfinite(point.loss) else "gradient"
-            return Verdict("failed", f"the {what} at theta0 is not finite; theta was not moved")
+            return Stop("failed", f"the {what} at theta0 is not finite; theta was not moved")
         size = norm(point.gradient)
         self._observe(point, size, 0.0)
         return self._reached(point, size) or self._used_up()
 
-    def again(self, verdict: Verdict | None) -> Verdict | None:
-        """Return the verdict on a resumed run: its own, or the limits of this call."""
-        if verdict is None or verdict.status in LIMITS:
+    def again(self, stop: Stop | None) -> Stop | None:
+        """Return the stop of a resumed run: its own, or the limits of this call."""
+        if stop is None or stop.status in LIMITS:
             return self._used_up()
-        return verdict
+        return stop
 
-    def state(self) -> State:
-        """Return the iterations done, and what the tests remember of them."""
-        return {
-            "iteration": self.iteration,
-            "divergence": self._divergence.state(),
-            "stagnation": self._stagnation.state(),
-        }
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        put(self, state, "iteration")
-        self._divergence.restore(state["divergence"])
-        self._stagnation.restore(state["stagnation"])
-
-    def after(self, before: Linearisation, move: Move) -> Verdict | None:
-        """Test the end of an iteration that went from `before` to ``move.point``."""
+    def after(self, before: float, iteration: Iteration) -> Stop | None:
+        """Test the end of an iteration that began with the loss `before`."""
         self.iteration += 1
-        if move.accepted:
-            self._observe(move.point, move.gradient_norm, move.step_norm)
-            self._stagnation.observe(before.loss, move.point.loss, move.gradient_norm)
-        verdict = move.verdict or self._converged(before, move)
-        if move.accepted and (verdict is None or verdict.status.startswith("converged")):
-            verdict = self._diverging(move.point, verdict is not None) or verdict
-        if verdict is None and not move.cut:  # a pass that was cut is done again on resuming
-            verdict = self._validation.verdict()
-        return verdict or self._used_up()
+        if iteration.accepted:
+            self._observe(iteration.point, iteration.gradient_norm, iteration.step_norm)
+            self._stagnation.observe(before, iteration.point.loss, iteration.gradient_norm)
+        stop = iteration.stop or self._converged(before, iteration)
+        if iteration.accepted and (stop is None or stop.status.startswith("converged")):
+            stop = self._diverging(iteration.point, stop is not None) or stop
+        return stop or iteration.early_stop or self._used_up()
 
-    def _observe(self, point: Linearisation, size: float, step_norm: float) -> None:
+    def _observe(self, point: Point, size: float, step_norm: float) -> None:
         self._divergence.observe(point.loss, size, norm(point.theta), step_norm)
 
-    def _reached(self, point: Linearisation, size: float) -> Verdict | None:
+    def _reached(self, point: Point, size: float) -> Stop | None:
         """Test the loss, and the norm `size` of the gradient."""
         target = self._limits.target
         if target is not None and point.loss <= target:
-            return Verdict("target_reached", f"loss {point.loss:.6g} <= {target:.6g}")
+            return Stop("target_reached", f"loss {point.loss:.6g} <= {target:.6g}")
         if size <= self._limits.gradient:
-            return Verdict(
+            return Stop(
                 "converged_gradient", f"|gradient| {size:.3g} <= {self._limits.gradient:.3g}"
             )
         if point.loss == 0.0:
-            return Verdict("converged_gradient", "the loss is zero: an exact fit")
+            return Stop("converged_gradient", "the loss is zero: an exact fit")
         return None
 
-    def _converged(self, before: Linearisation, move: Move) -> Verdict | None:
-        if not move.accepted:
+    def _converged(self, before: float, iteration: Iteration) -> Stop | None:
+        if not iteration.accepted:
             return None
-        verdict = self._reached(move.point, move.gradient_norm)
-        if verdict is not None:
-            return verdict
-        change = abs(before.loss - move.point.loss)
-        tested = self._limits.loss > 0.0 and move.settled
-        if tested and change <= self._limits.loss * abs(before.loss):
-            return Verdict(
+        stop = self._reached(iteration.point, iteration.gradient_norm)
+        if stop is not None:
+            return stop
+        change = abs(before - iteration.point.loss)
+        tested = self._limits.loss > 0.0 and iteration.settled
+        if tested and change <= self._limits.loss * abs(before):
+            return Stop(
                 "converged_loss",
-                f"the loss changed by {change:.3g} <= {self._limits.loss:.3g} of {before.loss:.6g}",
+                f"the loss changed by {change:.3g} <= {self._limits.loss:.3g} of {before:.6g}",
             )
         if self._stagnation.holds:
-            return Verdict(
+            return Stop(
                 "converged_loss",
                 f"{IDLE_ITERATIONS} iterations changed the loss by rounding only",
             )
-        if self._step_test(move.point.theta, move.step_norm):
-            return Verdict(
+        if self._step_test(iteration.point.theta, iteration.step_norm):
+            return Stop(
                 "converged_step",
-                f"|step| {move.step_norm:.3g} <= {self._limits.step:.3g} |theta|",
+                f"|step| {iteration.step_norm:.3g} <= {self._limits.step:.3g} |theta|",
             )
         return None
 
-    def _diverging(self, point: Linearisation, converged: bool) -> Verdict | None:
+    def _diverging(self, point: Point, converged: bool) -> Stop | None:
         if not self._divergence.holds(converged=converged):
             return None
-        return Verdict(
+        return Stop(
             "diverging",
             f"theta grows without settling (now {norm(point.theta):.3g}) while the gradient "
             f"vanishes (now {norm(point.gradient):.3g}): the loss approaches an infimum "
             f"(now {point.loss:.6g}) at infinity",
         )
 
-    def _used_up(self) -> Verdict | None:
+    def _used_up(self) -> Stop | None:
         if self.iteration >= self._limits.max_iter:
-            return Verdict("max_iter", f"{self._limits.max_iter} iterations done")
+            return Stop("max_iter", f"{self._limits.max_iter} iterations done")
         if self._clock.expired:
-            return Verdict("max_time", f"time limit reached after {self._clock.seconds:.3g} s")
+            return Stop("max_time", f"time limit reached after {self._clock.seconds:.3g} s")
         return None

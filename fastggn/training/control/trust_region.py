@@ -12,12 +12,32 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from fastggn.kernels import tridiagonal
+from fastggn.training.resumable import Resumable
 from fastggn.training.step import norm
 
 Vector = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
 # A shift no farther from a singular matrix than this share of its scale is near the hard case.
 NEAR_SINGULAR = 1e-9
+FIRST_RADIUS = 1.0
+# Times (1 + |theta|): beyond it every bounded step has been tried.
+LARGEST_RADIUS = 1e8
+
+
+class TrustRadius(Resumable):
+    """The radius of a run, and the rule that moves it by the gain ratio."""
+
+    _resumes = ("value",)
+
+    def __init__(self) -> None:
+        self.value = FIRST_RADIUS
+
+    def adapt(self, gain: float, length: float, on_boundary: bool, theta_norm: float) -> None:
+        """Shrink the radius after a poor step of this length, double it where it held back."""
+        if not gain >= 0.25:
+            self.value = 0.25 * length
+        elif gain > 0.75 and on_boundary:
+            self.value = min(2.0 * self.value, LARGEST_RADIUS * (1.0 + theta_norm))
 
 
 @dataclass(frozen=True)

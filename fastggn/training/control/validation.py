@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.objective.problem import Problem
-from fastggn.runtime.errors import as_float_vector, check_count, check_positive
-from fastggn.training.resumable import State, put, take
-from fastggn.training.step import Move, Verdict
+from fastggn.runtime.errors import check_count, check_positive
+from fastggn.training.resumable import Resumable
+from fastggn.training.step import Iteration, Method, Stop, WrappedMethod
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
 
 
 ACCEPTED = "(X, Y), (X, Y, sample_weight) or a fastggn.Problem of the same network"
@@ -93,41 +93,23 @@ class Best:
     iteration: int
 
 
-class Unwatched:
-    """What `Validation` is without validation samples: nothing is computed or stopped."""
-
-    best: Best | None = None
-
-    def begin(self, point: Linearisation) -> None:
-        """Take note of theta0."""
-
-    def watch(self, move: Move) -> float | None:
-        """Return the validation loss after an iteration."""
-        return None
-
-    def verdict(self) -> Verdict | None:
-        """Say whether the run ends here."""
-        return None
-
-    def restored(self) -> Best | None:
-        """Return where the run is taken back to at its end, None where it stays."""
-        return None
-
-    def state(self) -> State:
-        """Return what the next iteration depends on."""
-        return {}
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-
-
-class Validation(Unwatched):
+class Validation(Resumable):
     """Follows the mean loss, without l2, of samples that the training does not see.
 
     It is computed at theta0 and wherever theta has moved. `best` is its lowest value. It counts
     the iterations since it fell by more than the tolerance, relative to its value at the last
     such fall; the run ends when these reach the patience. A loss that is not finite is no fall.
     """
+
+    _resumes = (
+        "_iteration",
+        "_loss",
+        "_reference",
+        "_waited",
+        "_best_theta",
+        "_best_loss",
+        "_best_iteration",
+    )
 
     def __init__(self, held_out: HeldOut) -> None:
         self._problem = held_out.problem
@@ -137,65 +119,70 @@ class Validation(Unwatched):
         self._loss = np.nan  # at the present theta
         self._reference = np.inf  # the loss after its last fall that counted
         self._waited = 0
+        self._best_theta = np.zeros(held_out.problem.n_params)
+        self._best_loss = np.nan
+        self._best_iteration = 0
 
-    def begin(self, point: Linearisation) -> None:
+    @property
+    def best(self) -> Best:
+        """The lowest loss so far."""
+        return Best(self._best_theta, self._best_loss, self._best_iteration)
+
+    def begin(self, point: Point) -> None:
         """Take note of theta0."""
-        self._loss = self._measure(point)
-        self.best = Best(point.theta, self._loss, 0)
+        self._loss = self._best_loss = self._measure(point)
+        self._best_theta = point.theta
         if np.isfinite(self._loss):
             self._reference = self._loss
 
-    def watch(self, move: Move) -> float | None:
-        """Return the validation loss after an iteration."""
-        loss = self._measure(move.point) if move.accepted else self._loss
+    def watch(self, iteration: Iteration) -> Iteration:
+        """Return the iteration with its validation loss, and whether the run ends here."""
+        loss = self._measure(iteration.point) if iteration.accepted else self._loss
         self._iteration += 1
         self._loss = loss
-        assert self.best is not None  # `begin` or `restore` has set it
-        if loss < self.best.loss or not np.isfinite(self.best.loss) and np.isfinite(loss):
-            self.best = Best(move.point.theta, loss, self._iteration)
+        if loss < self._best_loss or not np.isfinite(self._best_loss) and np.isfinite(loss):
+            self._best_theta, self._best_loss = iteration.point.theta, loss
+            self._best_iteration = self._iteration
         margin = 0.0 if np.isinf(self._reference) else self._tolerance * abs(self._reference)
         if loss < self._reference - margin:
             self._reference, self._waited = loss, 0
         else:
             self._waited += 1
-        return loss
+        # A pass that was cut is done again on resuming.
+        early = None if iteration.cut else self._stop()
+        return replace(iteration, validation_loss=loss, early_stop=early)
 
-    def _measure(self, point: Linearisation) -> float:
-        return float(self._problem.linearise(point.theta).data_loss)
-
-    def verdict(self) -> Verdict | None:
-        """Say whether the run ends here."""
-        if self._patience is None or self._waited < self._patience or self.best is None:
-            return None
-        waited = f"{self._waited} iteration{'' if self._waited == 1 else 's'}"
-        return Verdict(
-            "early_stopped",
-            f"{waited} without a fall of the validation loss "
-            f"(lowest {self.best.loss:.6g} at iteration {self.best.iteration})",
-        )
+    def results(self) -> dict[str, Any]:
+        """Return the fields of a `TrainResult` that tell the lowest loss."""
+        theta, loss = np.array(self._best_theta), self._best_loss
+        found = {"best_theta": theta, "best_validation_loss": loss}
+        return {**found, "best_iter": self._best_iteration}
 
     def restored(self) -> Best | None:
         """Return where the run is taken back to at its end, None where it stays."""
         return None if self._patience is None else self.best
 
-    def state(self) -> State:
-        """Return the best theta and its loss, and how long it has not been beaten."""
-        assert self.best is not None
-        return {
-            "theta": self.best.theta,
-            "best_loss": self.best.loss,
-            "best_iteration": self.best.iteration,
-            **take(self, "_iteration", "_loss", "_reference", "_waited"),
-        }
+    def _measure(self, point: Point) -> float:
+        return float(self._problem.at(point.theta).data_loss)
 
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        theta = as_float_vector("theta", state["theta"], self._problem.n_params)
-        loss, iteration = float(state["best_loss"]), int(state["best_iteration"])
-        self.best = Best(theta, loss, iteration)
-        put(self, state, "_iteration", "_loss", "_reference", "_waited")
+    def _stop(self) -> Stop | None:
+        if self._patience is None or self._waited < self._patience:
+            return None
+        waited = f"{self._waited} iteration{'' if self._waited == 1 else 's'}"
+        return Stop(
+            "early_stopped",
+            f"{waited} without a fall of the validation loss "
+            f"(lowest {self._best_loss:.6g} at iteration {self._best_iteration})",
+        )
 
 
-def make_validation(held_out: HeldOut | None) -> Unwatched:
-    """Return what follows the validation loss, or does nothing without held-out samples."""
-    return Unwatched() if held_out is None else Validation(held_out)
+class Watched(WrappedMethod):
+    """A method with a look at the validation loss after each iteration."""
+
+    def __init__(self, method: Method, validation: Validation) -> None:
+        super().__init__(method)
+        self._validation = validation
+
+    def step(self, point: Point) -> Iteration:
+        """Do one iteration, and measure the loss at its end."""
+        return self._validation.watch(self._method.step(point))

@@ -6,11 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastggn.training.methods.lbfgs import QuasiNewton
-from fastggn.training.resumable import State, put, take
-from fastggn.training.step import Counts, Method, Move
+from fastggn.training.step import Choice, Iteration, Method, Work
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
 
 
@@ -24,91 +23,90 @@ TRIAL = 3
 PATIENCE = 2.0
 # So many iterations in a row that lower the loss by less than this share hand over to Newton.
 SLOW, SLOW_ITERATIONS = 0.01, 3
-STATE = ("_second_order", "_patience", "_work", "_left", "_first_loss", "_rate", "_other_rate")
 
 
-class Alternating:
+class Alternating(Method):
     """L-BFGS at first; after a while a trial of the second-order method, which stays if it pays.
 
-    What pays is told by the fall of the loss, as a share of it, for the work done, counted in
+    A method pays by the fall of the loss, as a share of it, for the work done, counted in
     evaluations: never by the clock, so that a run can be repeated. Where the other method was
     better when last seen, it takes over again.
     """
 
-    def __init__(self, problem: Problem, method: Method, counts: Counts) -> None:
-        self._quasi = QuasiNewton(problem, counts)
+    _resumes = (
+        "_second_order",
+        "_patience",
+        "_spent",
+        "_left",
+        "_first_loss",
+        "_rate",
+        "_other_rate",
+        "_quasi",
+        "_method",
+    )
+
+    def __init__(self, problem: Problem, method: Method, work: Work) -> None:
+        self._quasi = QuasiNewton(problem, work)
         self._method = method
-        self._counts = counts
+        self._work = work
         self._cost = max(LEAST_WORK, EVALUATIONS_PER_SIDE * smaller_side(problem))
         self._second_order = False
         self._patience = PATIENCE * TRIAL * self._cost
-        self._work = 0.0  # of the method at hand since it took over
+        self._spent = 0.0  # by the method at hand since it took over
         self._left = 0  # iterations of the trial still to come
         self._first_loss = 0.0  # at its beginning
         self._rate = 0.0  # of the method at hand
         self._other_rate = 0.0
 
     @property
-    def solver(self) -> str:
-        """The solver of the second-order systems, and why it was chosen."""
-        return f"lbfgs, then {self._method.solver}"
+    def solver(self) -> Choice:
+        """The solver of the method at hand, and both."""
+        name, reason = self._method.solver
+        return Choice(name if self._second_order else "lbfgs", f"lbfgs, then {name}: {reason}")
 
-    def advance(self, point: Linearisation) -> Move:
+    def step(self, point: Point) -> Iteration:
         """Do one iteration of the method at hand, and see whether the other is due."""
         if self._second_order:
             return self._curved(point)
-        before = self._counts.evaluations
-        move = self._quasi.advance(point)
+        before = self._work.evaluations
+        iteration = self._quasi.step(point)
         # One at least: without a direction of descent nothing is evaluated.
-        work = float(max(1, self._counts.evaluations - before))
-        self._work += work
-        rate = _fall(point, move) / work
-        self._rate = rate if self._rate == 0.0 else 0.5 * (self._rate + rate)
-        if not move.accepted:
+        evaluations = float(max(1, self._work.evaluations - before))
+        self._spent += evaluations
+        self._rate = _mean(self._rate, _fall(point, iteration) / evaluations)
+        if not iteration.accepted:
             self._rate = 0.0
-        if self._work >= self._patience or not move.accepted:
-            self._change(move.point, trial=True)
-            if not move.accepted:  # nothing was won: an iteration is one that tried both
-                return self._curved(point)
-        return move
+        elif self._spent < self._patience:
+            return iteration
+        self._change(trial=True)
+        # Where nothing was won, an iteration is one that tried both.
+        return iteration if iteration.accepted else self._curved(point)
 
-    def _curved(self, point: Linearisation) -> Move:
-        if self._work == 0.0:
+    def _curved(self, point: Point) -> Iteration:
+        if self._spent == 0.0:
             self._first_loss = float(point.loss)
-        move = self._method.advance(point)
-        self._work += self._cost
-        if move.accepted:
-            self._quasi.memory.add(
-                move.point.theta - point.theta, move.point.gradient - point.gradient
-            )
+        iteration = self._method.step(point)
+        new = iteration.point
+        self._spent += self._cost
+        if iteration.accepted:
+            self._quasi.memory.add(new.theta - point.theta, new.gradient - point.gradient)
         self._left -= 1
-        if self._left > 0 or move.verdict is not None:
-            return move
+        if self._left > 0 or iteration.stop is not None:
+            return iteration
         if self._left == 0:
-            fall = (self._first_loss - float(move.point.loss)) / abs(self._first_loss or 1.0)
-            self._rate = fall / self._work
+            fall = (self._first_loss - float(new.loss)) / abs(self._first_loss or 1.0)
+            self._rate = fall / self._spent
         else:
-            self._rate = 0.5 * (self._rate + _fall(point, move) / self._cost)
+            self._rate = 0.5 * (self._rate + _fall(point, iteration) / self._cost)
         if self._rate < self._other_rate:
             self._patience *= 2.0
-            self._change(move.point, trial=False)
-        return move
+            self._change(trial=False)
+        return iteration
 
-    def _change(self, point: Linearisation, *, trial: bool) -> None:
+    def _change(self, *, trial: bool) -> None:
         self._rate, self._other_rate = 0.0, self._rate
         self._second_order = trial
-        self._work, self._left = 0.0, TRIAL if trial else 0
-
-    def state(self) -> State:
-        """Return both methods, and which is at hand and why."""
-        parts = {"quasi": self._quasi.state(), "method": self._method.state()}
-        return {**take(self, *STATE), **parts}
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        put(self, state, *STATE)
-        self._quasi.restore(state["quasi"])
-        self._method.restore(state["method"])
+        self._spent, self._left = 0.0, TRIAL if trial else 0
 
 
 def smaller_side(problem: Problem) -> int:
@@ -116,8 +114,10 @@ def smaller_side(problem: Problem) -> int:
     return min(problem.n_params, problem.n_samples * problem.n_outputs)
 
 
-class Handover:
+class Handover(Method):
     """One method while it lowers the loss quickly, another for the rest of the run."""
+
+    _resumes = ("_slow", "_first", "_second")
 
     def __init__(self, first: Method, second: Method) -> None:
         self._first = first
@@ -125,34 +125,33 @@ class Handover:
         self._slow = 0
 
     @property
-    def solver(self) -> str:
-        """The solvers of both."""
-        return f"{self._first.solver}; later {self._second.solver}"
+    def solver(self) -> Choice:
+        """The solver of the method at hand, and both."""
+        both = (": ".join(method.solver) for method in (self._first, self._second))
+        return Choice(self._at_hand.solver.name, "; later ".join(both))
 
-    def advance(self, point: Linearisation) -> Move:
+    @property
+    def _at_hand(self) -> Method:
+        return self._first if self._slow < SLOW_ITERATIONS else self._second
+
+    def step(self, point: Point) -> Iteration:
         """Do one iteration of the method at hand."""
+        iteration = self._at_hand.step(point)
         if self._slow >= SLOW_ITERATIONS:
-            return self._second.advance(point)
-        move = self._first.advance(point)
-        self._slow = self._slow + 1 if _fall(point, move) < SLOW else 0
-        if move.verdict is None:
-            return move
+            return iteration
+        self._slow = self._slow + 1 if _fall(point, iteration) < SLOW else 0
+        if iteration.stop is None:
+            return iteration
         self._slow = SLOW_ITERATIONS
-        return replace(move, verdict=None)
-
-    def state(self) -> State:
-        """Return both methods, and how slow the first one was."""
-        parts = {"first": self._first.state(), "second": self._second.state()}
-        return {**take(self, "_slow"), **parts}
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        put(self, state, "_slow")
-        self._first.restore(state["first"])
-        self._second.restore(state["second"])
+        return replace(iteration, stop=None)
 
 
-def _fall(point: Linearisation, move: Move) -> float:
+def _mean(rate: float, latest: float) -> float:
+    """Return the mean with a rate that has been seen before; 0 stands for none."""
+    return latest if rate == 0.0 else 0.5 * (rate + latest)
+
+
+def _fall(point: Point, iteration: Iteration) -> float:
     """Return by which share of itself the loss has fallen."""
     before = float(point.loss)
-    return (before - float(move.point.loss)) / abs(before) if before else 0.0
+    return (before - float(iteration.point.loss)) / abs(before) if before else 0.0

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastggn.solvers.choice import choose_solver, spares_biases
-from fastggn.training.clock import Clock
 from fastggn.training.control.escape import Escape, NegativeCurvature, Noise
 from fastggn.training.control.stopping import StepTest
 from fastggn.training.methods.auto import Alternating, Handover, smaller_side
@@ -16,11 +15,16 @@ from fastggn.training.methods.first_order import Adam, GradientDescent
 from fastggn.training.methods.gauss_newton import GaussNewton
 from fastggn.training.methods.levenberg_marquardt import PATIENCE, LevenbergMarquardt
 from fastggn.training.methods.newton import Newton, is_dense
-from fastggn.training.methods.stochastic import StochasticGaussNewton, StochasticLevenbergMarquardt
+from fastggn.training.methods.stochastic import (
+    Passes,
+    StochasticGaussNewton,
+    StochasticLevenbergMarquardt,
+)
 from fastggn.training.options import Options
 from fastggn.training.regularisation.bayesian import EvidenceControl, KeptSystems
 from fastggn.training.regularisation.null_space import Renewed
-from fastggn.training.step import Counts, Method
+from fastggn.training.run import Clock
+from fastggn.training.step import Method, Work
 from fastggn.training.systems import Systems
 
 if TYPE_CHECKING:
@@ -35,7 +39,7 @@ CLASSES = ("softmax_cross_entropy", "logistic")
 
 
 def make_method(
-    problem: Problem, options: Options, rng: np.random.Generator, clock: Clock, counts: Counts
+    problem: Problem, options: Options, rng: np.random.Generator, clock: Clock, work: Work
 ) -> Method:
     """Return the method that `options` name."""
     regularizer = options.regularizer
@@ -46,31 +50,32 @@ def make_method(
             inner = replace(inner, solver="cholesky" if dense else "lsqr")
 
         def make(penalised: Any) -> Method:
-            return make_method(penalised, inner, rng, clock, counts)
+            return make_method(penalised, inner, rng, clock, work)
 
         return Renewed(make, problem, regularizer, dense)
     batch_size = options.batch_size
     if options.method == "bp":
-        return GradientDescent(problem, options.alpha, options.momentum, counts)
+        return GradientDescent(problem, options.rate, options.momentum, work)
     if options.method == "adam":
         size = problem.n_samples if batch_size is None else batch_size
-        return Adam(problem, options.alpha, size, rng, clock, counts)
+        return Adam(problem, options.rate, size, rng, clock, work)
     if options.method == "auto":
-        damped = make_method(problem, replace(options, method="lm"), rng, clock, counts)
+        damped = make_method(problem, replace(options, method="lm"), rng, clock, work)
         if smaller_side(problem) > SMALL:
-            return Alternating(problem, damped, counts)
+            return Alternating(problem, damped, work)
         if not _prefers_newton(problem, options.solver):
             return damped
         step_test = StepTest(options.tolerances.step)
-        return Handover(damped, Newton(problem, options.solver, step_test, counts))
+        return Handover(damped, Newton(problem, options.solver, step_test, work))
     step_test = StepTest(options.tolerances.step)
     if options.method == "newton":
-        return Newton(problem, options.solver, step_test, counts, regularizer)
-    systems = _make_systems(problem, options, counts)
+        return Newton(problem, options.solver, step_test, work, regularizer)
+    systems = _make_systems(problem, options, work)
     if options.method == "ggn":
         if batch_size is None:
-            return GaussNewton(problem, systems, options.alpha)
-        return StochasticGaussNewton(problem, systems, batch_size, options.alpha, rng, clock)
+            return GaussNewton(problem, systems, options.rate)
+        passes = Passes(problem, systems, batch_size, rng, clock, options.rate)
+        return StochasticGaussNewton(passes)
     if batch_size is None:
         geodesic = options.geodesic
         if geodesic is None:
@@ -79,9 +84,8 @@ def make_method(
         if isinstance(systems, KeptSystems):
             return EvidenceControl(problem, steps, systems, str(options.regularization))
         return steps
-    return StochasticLevenbergMarquardt(
-        problem, systems, batch_size, options.damping, rng, clock, step_test
-    )
+    passes = Passes(problem, systems, batch_size, rng, clock)
+    return StochasticLevenbergMarquardt(problem, systems, passes, options.damping, step_test)
 
 
 def _prefers_newton(problem: Problem, solver: str) -> bool:
@@ -95,7 +99,7 @@ def _prefers_newton(problem: Problem, solver: str) -> bool:
     return small and determined and problem.loss_function.name not in CLASSES
 
 
-def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems:
+def _make_systems(problem: Problem, options: Options, work: Work) -> Systems:
     # The solver is chosen for the shape of what it will solve: a batch, or all samples.
     batch_size = options.batch_size
     shape = problem if batch_size is None else problem.subset(np.arange(batch_size))
@@ -113,21 +117,14 @@ def _make_systems(problem: Problem, options: Options, counts: Counts) -> Systems
         needs_minimum_norm=minimum_norm and (problem.l2 == 0.0 or spares_biases(problem)),
         # More damping first, where the method has one to raise within an iteration.
         patience=0 if undamped or batch_size is not None else PATIENCE,
-        counts=counts,
+        work=work,
         mixed=options.precision == "mixed",
     )
 
 
 def make_escape(
-    problem: Problem,
-    name: str | None,
-    first_loss: float,
-    rng: np.random.Generator,
-    counts: Counts,
-) -> Escape | None:
-    """Return the way out of saddles called `name`, None for none."""
-    if name == "negative_curvature":
-        return NegativeCurvature(problem, first_loss, rng, counts)
-    if name == "noise":
-        return Noise(problem, first_loss, rng, counts)
-    return None
+    problem: Problem, name: str, first_loss: float, rng: np.random.Generator, work: Work
+) -> Escape:
+    """Return the way out of saddles called `name`."""
+    kind = NegativeCurvature if name == "negative_curvature" else Noise
+    return kind(problem, first_loss, rng, work)

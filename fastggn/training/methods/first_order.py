@@ -8,13 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.runtime.errors import as_float_vector
-from fastggn.training.clock import Clock
-from fastggn.training.resumable import State, put, take
-from fastggn.training.step import Counts, Move, Verdict, arrive, norm
+from fastggn.training.run import Clock
+from fastggn.training.step import Choice, Iteration, Method, Stop, Work, arrive, norm
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
 
 
@@ -31,14 +29,14 @@ def batches(
         yield np.sort(order[start : start + batch_size])
 
 
-def diverged(point: Linearisation, step: NDArray[np.float64], solver: str) -> Move:
-    """Return the move of an iteration that left the finite numbers: theta stays at `point`."""
-    return Move(
+def diverged(point: Point, step: NDArray[np.float64], solver: str) -> Iteration:
+    """Return the outcome of an iteration that left the finite numbers: theta stays at `point`."""
+    return Iteration(
         point,
         norm(step),
         solver,
         accepted=False,
-        verdict=Verdict(
+        stop=Stop(
             "failed",
             "an iteration led to a loss or gradient that is not finite; theta was not moved "
             "(a smaller alpha may help)",
@@ -46,61 +44,58 @@ def diverged(point: Linearisation, step: NDArray[np.float64], solver: str) -> Mo
     )
 
 
-class GradientDescent:
-    """``v <- momentum v - alpha g; theta <- theta + v`` on all samples."""
+class GradientDescent(Method):
+    """``v <- momentum v - rate g; theta <- theta + v`` on all samples."""
 
-    solver = "gradient: all samples, fixed learning rate"
+    _resumes = ("_velocity",)
 
-    def __init__(self, problem: Problem, alpha: float, momentum: float, counts: Counts) -> None:
+    solver = Choice("gradient", "all samples, fixed learning rate")
+
+    def __init__(self, problem: Problem, rate: float, momentum: float, work: Work) -> None:
         self._problem = problem
-        self._alpha = alpha
+        self._rate = rate
         self._momentum = momentum
-        self._counts = counts
+        self._work = work
         self._velocity = np.zeros(problem.n_params)
 
-    def advance(self, point: Linearisation) -> Move:
+    def step(self, point: Point) -> Iteration:
         """Take one gradient step."""
-        step = self._momentum * self._velocity - self._alpha * point.gradient
-        self._counts.evaluations += 1
+        step = self._momentum * self._velocity - self._rate * point.gradient
+        self._work.evaluations += 1
         new = arrive(self._problem, point.theta + step)
         if new is None:
             return diverged(point, step, "gradient")
         self._velocity = step
-        return Move(new, norm(step), "gradient")
-
-    def state(self) -> State:
-        """Return the velocity."""
-        return {"velocity": self._velocity}
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        self._velocity = as_float_vector("velocity", state["velocity"], self._problem.n_params)
+        return Iteration(new, norm(step), "gradient")
 
 
-class Adam:
+class Adam(Method):
     """Adam (Kingma and Ba 2015); one iteration is one pass over the samples."""
+
+    _resumes = ("_steps", "_mean", "_square")
+    solver = Choice("adam", "")
 
     def __init__(
         self,
         problem: Problem,
-        alpha: float,
+        rate: float,
         batch_size: int,
         rng: np.random.Generator,
         clock: Clock,
-        counts: Counts,
+        work: Work,
     ) -> None:
         self._problem = problem
-        self._alpha = alpha
+        self._rate = rate
         self._batch_size = batch_size
         self._rng = rng
         self._clock = clock
-        self._counts = counts
+        self._work = work
         self._mean = np.zeros(problem.n_params)
         self._square = np.zeros(problem.n_params)
         self._steps = 0
-        self.solver = f"adam: batches of {batch_size} of {problem.n_samples} samples"
+        self.solver = Choice("adam", f"batches of {batch_size} of {problem.n_samples} samples")
 
-    def advance(self, point: Linearisation) -> Move:
+    def step(self, point: Point) -> Iteration:
         """Do one pass over the samples in batches."""
         theta, cut = point.theta, False
         for part in self._parts():
@@ -108,12 +103,12 @@ class Adam:
             if self._clock.expired or not np.isfinite(theta).all():
                 cut = True
                 break
-        self._counts.evaluations += 1
+        self._work.evaluations += 1
         new = arrive(self._problem, theta)
         step = theta - point.theta
         if new is None:
             return diverged(point, step, "adam")
-        return Move(new, norm(step), "adam", cut=cut)
+        return Iteration(new, norm(step), "adam", cut=cut)
 
     def _parts(self) -> Iterator[Problem]:
         """Yield the problem on each batch of a pass; the problem itself, where it is one batch."""
@@ -123,20 +118,10 @@ class Adam:
         for rows in batches(self._problem.n_samples, self._batch_size, self._rng):
             yield self._problem.subset(rows)
 
-    def state(self) -> State:
-        """Return both moments and the number of steps."""
-        return {**take(self, "_steps"), "mean": self._mean, "square": self._square}
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        put(self, state, "_steps")
-        self._mean = as_float_vector("mean", state["mean"], self._problem.n_params)
-        self._square = as_float_vector("square", state["square"], self._problem.n_params)
-
     def _step(self, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
         self._steps += 1
         self._mean = ADAM_FIRST * self._mean + (1.0 - ADAM_FIRST) * gradient
         self._square = ADAM_SECOND * self._square + (1.0 - ADAM_SECOND) * gradient**2
         mean = self._mean / (1.0 - ADAM_FIRST**self._steps)
         square = self._square / (1.0 - ADAM_SECOND**self._steps)
-        return -self._alpha * mean / (np.sqrt(square) + ADAM_EPSILON)
+        return -self._rate * mean / (np.sqrt(square) + ADAM_EPSILON)

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from fastggn.training.resumable import State
-from fastggn.training.step import Counts, Move, norm
+from fastggn.training.resumable import Resumable, State
+from fastggn.training.step import Choice, Iteration, Method, Work, norm
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
 
 
@@ -52,7 +52,7 @@ class _LastRows:
         self._end += 1
 
 
-class Memory:
+class Memory(Resumable):
     """The last pairs of steps and changes of the gradient, and the matrix they stand for.
 
     The product with the inverse Hessian is the compact form of Byrd, Nocedal and Schnabel
@@ -114,17 +114,19 @@ class Memory:
         self._r, self._yy = np.asfortranarray(r), np.asfortranarray(yy)
 
 
-class QuasiNewton:
+class QuasiNewton(Method):
     """L-BFGS (Nocedal 1980; Liu and Nocedal 1989): five steps an iteration."""
 
-    solver = "lbfgs: gradients of all samples"
+    _resumes = ("memory",)
 
-    def __init__(self, problem: Problem, counts: Counts) -> None:
+    solver = Choice("lbfgs", "gradients of all samples")
+
+    def __init__(self, problem: Problem, work: Work) -> None:
         self._problem = problem
-        self._counts = counts
+        self._work = work
         self.memory = Memory(problem.n_params)
 
-    def advance(self, point: Linearisation) -> Move:
+    def step(self, point: Point) -> Iteration:
         """Take some steps; fewer where none is found that lowers the loss."""
         start, gradient = point, point.gradient
         for _ in range(BURST):
@@ -138,17 +140,9 @@ class QuasiNewton:
             self.memory.add(new.theta - point.theta, new_gradient - gradient)
             point, gradient = new, new_gradient
         length = norm(point.theta - start.theta)
-        return Move(point, length, "lbfgs", accepted=point is not start)
+        return Iteration(point, length, "lbfgs", accepted=point is not start)
 
-    def state(self) -> State:
-        """Return the memory."""
-        return {"memory": self.memory.state()}
-
-    def restore(self, state: State) -> None:
-        """Take the memory over."""
-        self.memory.restore(state["memory"])
-
-    def _step(self, point: Linearisation, gradient: FloatArray) -> Any:
+    def _step(self, point: Point, gradient: FloatArray) -> Any:
         """Return the next point and its gradient; None where no step lowers the loss."""
         direction = -self.memory.times(gradient)
         slope = float(direction @ gradient)
@@ -157,18 +151,16 @@ class QuasiNewton:
         length = min(1.0, 1.0 / norm(gradient)) if self.memory.empty else 1.0
         return self._search(point, direction, slope, length)
 
-    def _search(
-        self, point: Linearisation, direction: FloatArray, slope: float, length: float
-    ) -> Any:
+    def _search(self, point: Point, direction: FloatArray, slope: float, length: float) -> Any:
         """Return a point on the ray that meets the weak Wolfe conditions, or the first only."""
         low, high, best = 0.0, np.inf, None
         loss = float(point.loss)
         for _ in range(TRIALS):
-            self._counts.evaluations += 1
+            self._work.evaluations += 1
             theta = point.theta + length * direction
             if not np.isfinite(theta).all():
                 return best
-            new = self._problem.linearise(theta)
+            new = self._problem.at(theta)
             if not new.loss <= loss + DECREASE * length * slope:  # also where it is NaN
                 high = length
                 length = _shorter(low, length, loss, slope, float(new.loss))

@@ -10,20 +10,18 @@ from numpy.typing import NDArray
 
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.threads import pooled
-from fastggn.training.control.acceptance import Judge, Trial
+from fastggn.training.control.acceptance import Acceptance, Trial
 from fastggn.training.control.damping import NielsenDamping
 from fastggn.training.control.stopping import StepTest
-from fastggn.training.resumable import State, put, take
-from fastggn.training.step import Move, Verdict, norm
+from fastggn.training.methods.trials import Proposal, TrialSteps
+from fastggn.training.step import Choice, Stop, norm
 from fastggn.training.systems import System, Systems
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
-    from fastggn.solvers.base import Solution
 
 
-REJECTED = Trial(None, -np.inf)
 # Failed factorisations at one point, each with more damping, before QR takes over.
 PATIENCE = 2
 # Longest second-order correction: 2 |a| / |v|, alpha of Transtrum and Sethna 2012.
@@ -31,20 +29,23 @@ LONGEST_CORRECTION = 0.75
 
 
 @pooled
-def gradient_curvature(point: Linearisation) -> float:
+def gradient_curvature(point: Point) -> float:
     """Return ``|A g|^2 / |g|^2``, the curvature of the model along the gradient g."""
     length = norm(point.gradient)
     if length == 0.0:
         return 0.0
-    direction, own = point.gradient / length, 0.0
-    images = getattr(point, "images", None)  # in parts, where the rows are many
-    for part in [point.matvec(direction)] if images is None else images(direction):
+    own = 0.0
+    for part in point.images(point.gradient / length):  # in parts, where the rows are many
         own = math.hypot(own, norm(part))
     return comm_of(point).norm(own) ** 2
 
 
-class LevenbergMarquardt:
+class LevenbergMarquardt(TrialSteps):
     """Levenberg-Marquardt with Nielsen's rule and, on request, geodesic acceleration."""
+
+    _resumes = (*TrialSteps._resumes, "_damping", "_geodesic", "_systems")
+    short = "no step longer than {:.3g} lowers the loss: it is at its rounding"
+    tried = "step"
 
     def __init__(
         self,
@@ -54,93 +55,47 @@ class LevenbergMarquardt:
         geodesic: bool,
         step_test: StepTest,
     ) -> None:
+        super().__init__(Acceptance(problem, systems.work), step_test)
         self._systems = systems
         self._damping = NielsenDamping(damping)
         self._geodesic = geodesic
-        self._step_test = step_test
-        self._judge = Judge(problem, systems.counts)
 
     @property
-    def solver(self) -> str:
-        """The solver of the damped systems, and why it was chosen."""
-        return self._systems.reason
+    def solver(self) -> Choice:
+        """The solver of the damped systems."""
+        return self._systems.choice
 
-    def advance(self, point: Linearisation) -> Move:
-        """Factor once, then damp until a step is accepted or none can be."""
+    def _build(self, point: Point) -> System:
+        self._start(point)
+        return self._systems.prepare(point)
+
+    def _start(self, point: Point) -> None:
         if not self._damping.started:
             self._damping.start(gradient_curvature(point))
-        system = self._systems.prepare(point)
-        rejections = 0
-        while True:
-            damping = self._damping.value
-            solution = system.solve(damping)
-            step, trial = self._try(system, point, solution, damping)
-            verdict = None
-            if trial.point is not None:
-                self._damping.accept(trial.gain, point.loss, trial.point.loss)
-            else:
-                rejections += 1
-                verdict = self._give_up(point, solution, step)
-                if verdict is None:
-                    continue
-            return Move(
-                trial.point or point,
-                norm(step),
-                system.name,
-                accepted=trial.accepted,
-                damping=damping,
-                gain_ratio=trial.gain,
-                rank=solution.rank,
-                rcond=solution.rcond,
-                rejections=rejections,
-                verdict=verdict,
-            )
 
-    def state(self) -> State:
-        """Return damping, solver, and what the judge remembers."""
-        return {
-            **take(self, "_geodesic"),
-            "damping": self._damping.state(),
-            "judge": self._judge.state(),
-            "systems": self._systems.state(),
-        }
+    def _propose(self, point: Point, model: System) -> Proposal:
+        damping = self._damping.value
+        solution = model.solve(damping)
+        step, predicted = solution.step, -np.inf
+        if solution.ok:
+            predicted = point.predicted_decrease(step)
+            if self._geodesic:
+                step = _bend(model, point, step, damping)
+        return Proposal(step, predicted, model.name, damping, solution.rank, solution.rcond)
 
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        put(self, state, "_geodesic")
-        self._damping.restore(state["damping"])
-        self._judge.restore(state["judge"])
-        self._systems.restore(state["systems"])
-
-    def _try(
-        self, system: System, point: Linearisation, solution: Solution, damping: float
-    ) -> tuple[NDArray[np.float64], Trial]:
-        step = solution.step
-        if not solution.ok:
-            return step, REJECTED
-        predicted = point.predicted_decrease(step)
-        if self._geodesic:
-            step = _bend(system, point, step, damping)
-        return step, self._judge(point, step, predicted)
-
-    def _give_up(
-        self, point: Linearisation, solution: Solution, step: NDArray[np.float64]
-    ) -> Verdict | None:
-        if solution.ok and self._step_test(point.theta, norm(step)):
-            return Verdict(
-                "converged_step",
-                f"no step longer than {norm(step):.3g} lowers the loss: it is at its rounding",
-            )
-        if self._damping.reject():
+    def _adapt(self, point: Point, trial: Trial, length: float, on_boundary: bool) -> Stop | None:
+        if trial.point is not None:
+            self._damping.accept(trial.gain, point.loss, trial.point.loss)
             return None
-        return Verdict(
-            "damping_limit",
-            f"no step lowers the loss up to a damping of {self._damping.value:.3g}",
-        )
+        stop = self._too_short(point, length)
+        if stop is None and not self._damping.reject():
+            limit = f"lowers the loss up to a damping of {self._damping.value:.3g}"
+            stop = Stop("damping_limit", f"no {self.tried} {limit}")
+        return stop
 
 
 def _bend(
-    system: System, point: Linearisation, velocity: NDArray[np.float64], damping: float
+    system: System, point: Point, velocity: NDArray[np.float64], damping: float
 ) -> NDArray[np.float64]:
     """Return the step corrected to second order, uncorrected where the series is not short.
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.training.clock import Clock
-from fastggn.training.control.damping import NielsenDamping
+from fastggn.training.control.acceptance import Trial
 from fastggn.training.control.stopping import StepTest
 from fastggn.training.methods.first_order import batches, diverged
-from fastggn.training.methods.levenberg_marquardt import gradient_curvature
-from fastggn.training.resumable import State
-from fastggn.training.step import Move, Verdict, arrive, norm
+from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardt
+from fastggn.training.resumable import Resumable
+from fastggn.training.run import Clock
+from fastggn.training.step import Choice, Iteration, Method, arrive, norm
 from fastggn.training.systems import Systems
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
 
 
@@ -27,85 +28,104 @@ RECENT = 10
 WORSE = 1.5
 
 
-class StochasticGaussNewton:
-    """Undamped minimum-norm steps of length alpha, one a mini-batch.
+@dataclass(frozen=True)
+class Pass:
+    """The end of a pass: theta, the decrease its batches predicted, and the steps refused.
 
-    One iteration is one pass over the samples. A batch is a problem of its own, whose system
-    has B n_L rows: the dual solves it where that is no more than N.
+    `cut` tells that the time limit, or a theta that is not finite, ended it early.
     """
+
+    theta: NDArray[np.float64]
+    predicted: float
+    refused: int
+    cut: bool
+
+
+class Passes(Resumable):
+    """Passes over the samples in batches, each batch with a step of its own system.
+
+    A batch is a problem of its own, whose system has B n_L rows: the dual solves it where that is
+    no more than N.
+    """
+
+    _resumes = ("_systems",)
 
     def __init__(
         self,
         problem: Problem,
         systems: Systems,
         batch_size: int,
-        alpha: float,
         rng: np.random.Generator,
         clock: Clock,
+        rate: float = 1.0,
     ) -> None:
         self._problem = problem
         self._systems = systems
         self._batch_size = batch_size
-        self._alpha = alpha
         self._rng = rng
         self._clock = clock
-        self._cut = False  # whether the time limit ended the pass under way
+        self._rate = rate
 
     @property
-    def solver(self) -> str:
-        """The solver of the batches' systems, and why it was chosen."""
-        return f"{self._systems.reason}; batches of {self._batch_size}"
+    def solver(self) -> Choice:
+        """The solver of the systems of the batches."""
+        name, reason = self._systems.choice
+        return Choice(name, f"{reason}; batches of {self._batch_size}")
 
-    def advance(self, point: Linearisation) -> Move:
-        """Do one pass over the samples."""
-        theta, _, refused = self._sweep(point.theta, 0.0)
-        new = self._arrive(theta)
-        step = theta - point.theta
-        if new is None:
-            return diverged(point, step, self._systems.solver.name)
-        return Move(new, norm(step), self._systems.solver.name, rejections=refused, cut=self._cut)
-
-    def state(self) -> State:
-        """Return the solver of the batches; the order of the samples is the generator's."""
-        return {"systems": self._systems.state()}
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        self._systems.restore(state["systems"])
-
-    def _arrive(self, theta: NDArray[np.float64]) -> Linearisation | None:
-        self._systems.counts.evaluations += 1
-        return arrive(self._problem, theta)
-
-    def _sweep(
-        self, theta: NDArray[np.float64], damping: float
-    ) -> tuple[NDArray[np.float64], float, int]:
-        """Return theta after a step a batch, the decrease predicted, and the steps refused."""
-        predicted, refused, self._cut = 0.0, 0, False
+    def __call__(
+        self, theta: NDArray[np.float64], damping: float, limit: float | None = None
+    ) -> Pass:
+        """Return the end of a pass; beyond `limit` the losses of the batches break it off."""
+        predicted, refused, cut = 0.0, 0, False
         losses: list[float] = []
         for rows in batches(self._problem.n_samples, self._batch_size, self._rng):
-            batch = self._problem.subset(rows).linearise(theta)
+            batch = self._problem.subset(rows).at(theta)
             losses.append(float(batch.loss))
-            if self._hopeless(losses):
-                break
+            if limit is not None and len(losses) >= 2 * RECENT:
+                if not sum(losses[-RECENT:]) / RECENT <= limit:
+                    break
             solution = self._systems.prepare(batch).solve(damping)
             if solution.ok:
-                step = self._alpha * solution.step
+                step = self._rate * solution.step
                 predicted += batch.predicted_decrease(step)
                 theta = theta + step
             else:
                 refused += 1
             if self._clock.expired or not np.isfinite(theta).all():
-                self._cut = True
+                cut = True
                 break
-        return theta, predicted, refused
+        return Pass(theta, predicted, refused, cut)
 
-    def _hopeless(self, losses: list[float]) -> bool:
-        """Whether to give up a pass, from the losses of its batches before their own steps."""
-        return False
+    def arrive(self, theta: NDArray[np.float64]) -> Point | None:
+        """Return the point of all samples at the end of a pass, None where it is not finite."""
+        self._systems.work.evaluations += 1
+        return arrive(self._problem, theta)
 
 
-class StochasticLevenbergMarquardt(StochasticGaussNewton):
+class StochasticGaussNewton(Method):
+    """Undamped minimum-norm steps of a fixed length, one a mini-batch; an iteration is a pass."""
+
+    _resumes = ("_passes",)
+
+    def __init__(self, passes: Passes) -> None:
+        self._passes = passes
+
+    @property
+    def solver(self) -> Choice:
+        """The solver of the systems of the batches."""
+        return self._passes.solver
+
+    def step(self, point: Point) -> Iteration:
+        """Do one pass over the samples."""
+        end = self._passes(point.theta, 0.0)
+        new = self._passes.arrive(end.theta)
+        step = end.theta - point.theta
+        if new is None:
+            return diverged(point, step, self.solver.name)
+        return Iteration(new, norm(step), self.solver.name, rejections=end.refused, cut=end.cut)
+
+
+class StochasticLevenbergMarquardt(LevenbergMarquardt):
     """Damped steps, one a mini-batch; a pass is accepted if the loss of all samples falls.
 
     The damping is fixed during a pass and follows Nielsen's rule between passes, on the ratio
@@ -115,65 +135,48 @@ class StochasticLevenbergMarquardt(StochasticGaussNewton):
     own steps, have become clearly worse than all samples were at its start is broken off.
     """
 
+    short = "a pass moves theta by {:.3g} only"
+    tried = "pass"
+
     def __init__(
         self,
         problem: Problem,
         systems: Systems,
-        batch_size: int,
+        passes: Passes,
         damping: float | None,
-        rng: np.random.Generator,
-        clock: Clock,
         step_test: StepTest,
     ) -> None:
-        super().__init__(problem, systems, batch_size, 1.0, rng, clock)
-        self._damping = NielsenDamping(damping)
-        self._step_test = step_test
-        self._limit = np.inf
+        super().__init__(problem, systems, damping, False, step_test)
+        self._passes = passes
 
-    def _hopeless(self, losses: list[float]) -> bool:
-        """Whether the mean of the last losses is far above the whole loss at the start."""
-        recent = losses[-RECENT:]
-        return len(losses) >= 2 * RECENT and not sum(recent) / RECENT <= self._limit
+    @property
+    def solver(self) -> Choice:
+        """The solver of the systems of the batches."""
+        return self._passes.solver
 
-    def advance(self, point: Linearisation) -> Move:
+    def step(self, point: Point) -> Iteration:
         """Do one pass over the samples; a pass that does not lower the loss is undone."""
-        if not self._damping.started:
-            self._damping.start(gradient_curvature(point))
+        self._start(point)
         damping = self._damping.value
-        self._limit = WORSE * float(point.loss)
-        theta, predicted, refused = self._sweep(point.theta, damping)
-        new = self._arrive(theta)
-        length = norm(theta - point.theta)
-        gain, verdict = 0.0, None
-        if new is not None and new.loss >= point.loss:
-            new = None
-        if new is not None:
-            gain = (point.loss - new.loss) / predicted if predicted > 0.0 else 0.0
-            self._damping.accept(gain, point.loss, new.loss)
-        elif self._step_test(point.theta, length):
-            verdict = Verdict("converged_step", f"a pass moves theta by {length:.3g} only")
-        elif not self._damping.reject():
-            verdict = Verdict(
-                "damping_limit",
-                f"no pass lowers the loss up to a damping of {self._damping.value:.3g}",
-            )
-        return Move(
-            new or point,
+        end = self._passes(point.theta, damping, WORSE * float(point.loss))
+        trial = self._compare(point, end)
+        length = norm(end.theta - point.theta)
+        return Iteration(
+            trial.point or point,
             length,
-            self._systems.solver.name,
-            accepted=new is not None,
+            self.solver.name,
+            accepted=trial.accepted,
             damping=damping,
-            gain_ratio=gain,
-            rejections=refused + (new is None),
-            verdict=verdict,
-            cut=self._cut,
+            gain_ratio=trial.gain,
+            rejections=end.refused + (not trial.accepted),
+            stop=self._adapt(point, trial, length, False),
+            cut=end.cut,
         )
 
-    def state(self) -> State:
-        """Return damping and solver."""
-        return {**super().state(), "damping": self._damping.state()}
-
-    def restore(self, state: State) -> None:
-        """Take the state over."""
-        super().restore(state)
-        self._damping.restore(state["damping"])
+    def _compare(self, point: Point, end: Pass) -> Trial:
+        """Return the pass judged by the loss of all samples."""
+        new = self._passes.arrive(end.theta)
+        if new is None or new.loss >= point.loss:
+            return Trial(None, 0.0)
+        gain = (point.loss - new.loss) / end.predicted if end.predicted > 0.0 else 0.0
+        return Trial(new, gain)

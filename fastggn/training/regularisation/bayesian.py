@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastggn.runtime.errors import as_float_vector, unknown_name
+from fastggn.runtime.errors import unknown_name
 from fastggn.training.control.stopping import SETTLED
 from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardt
 from fastggn.training.regularisation.evidence import Evidence, likelihood_of
@@ -23,15 +23,14 @@ from fastggn.training.regularisation.priors import (
     prior_classes,
     relative_precisions,
 )
-from fastggn.training.resumable import State, put, take
-from fastggn.training.step import Move
+from fastggn.training.resumable import State
+from fastggn.training.step import Iteration, WrappedMethod
 from fastggn.training.systems import System, Systems
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
     from fastggn.solvers.curvature_sums import CurvatureSums
-    from fastggn.training.step import Method
 
 
 EPS = float(np.finfo(float).eps)
@@ -55,84 +54,76 @@ REFUSED = ("precision", "batch_size", "regularizer", "escape")
 class KeptSystems(Systems):
     """Systems that keep the last one: its matrix serves the evidence, and then the next step."""
 
-    _kept: System | None = None
-    _kept_for: Any = None
-    _counted = False
+    _resumes = (*Systems._resumes, "_assembled")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         if self.solver.name == "lsqr":
             raise ValueError(
                 "regularization='bayesian' counts parameters by a factor, and no matrix fits here "
-                f"({self.reason})"
+                f"({self.solver.name}: {self.reason})"
             )
+        self._kept: System | None = None
+        self._kept_for: Point | None = None
+        self._assembled = False  # whether the assembly at the present point is counted
 
-    def prepare(self, point: Linearisation) -> System:
+    def prepare(self, point: Point) -> System:
         """Return the system at `point`, the kept one where it is that of this very object."""
         if self._kept is None or self._kept_for is not point:
+            counted = self._assembled and self._kept is None  # before the run was resumed
             self._kept = None  # before the next is assembled: one matrix at a time
             self._kept = super().prepare(point)
             self._kept_for = point
-            if self._counted:
-                self.counts.assemblies -= 1
-                self._counted = False
+            self._assembled = True
+            self.work.assemblies -= counted
         return self._kept
 
-    def state(self) -> State:
-        """Return the state, and whether the assembly at the point where it is taken is counted."""
-        return {**super().state(), "kept": self._kept is not None}
 
-    def restore(self, state: State) -> None:
-        """Take the state over; what was counted is not counted again."""
-        super().restore(state)
-        self._counted = bool(state["kept"])
-
-
-class EvidenceControl:
+class EvidenceControl(WrappedMethod):
     """Levenberg-Marquardt on ``data_loss + l2/2 |theta|^2``, l2 = alpha / (beta unit) moving."""
+
+    _resumes = ("_alpha", "_beta", "_least_error", "_alphas", *WrappedMethod._resumes)
 
     def __init__(
         self,
         problem: Problem,
-        inner: LevenbergMarquardt,
+        method: LevenbergMarquardt,
         systems: KeptSystems,
         regularization: str = "bayesian",
     ) -> None:
+        super().__init__(method)
         self._problem = problem
         self._regularization = regularization
         self._classes = prior_classes(problem.network, regularization)
+        self._alphas: np.ndarray | None = None  # of each class, where there are several
         if self._classes is not None:
             self._sizes = np.bincount(self._classes)
+            self._alphas = np.zeros(self._sizes.size)
         self._likelihood = likelihood_of(problem)
-        self._inner = inner
         self._systems = systems
         self._alpha: float | None = None
-        self._alphas: np.ndarray | None = None
         self._beta = 1.0
         self._least_error = 0.0
 
-    @property
-    def solver(self) -> str:
-        """The solver of the damped systems, and why it was chosen."""
-        return self._inner.solver
-
-    def advance(self, point: Linearisation) -> Move:
+    def step(self, point: Point) -> Iteration:
         """Do one iteration of the inner method, and update alpha and beta where it ends."""
         if self._alpha is None:
             self._begin(point)
-        move = self._inner.advance(point)
-        gamma, change = self._update(move.point)
-        if move.verdict is not None and move.verdict.status in SETTLED and change > SETTLED_SHARE:
-            move = replace(move, verdict=None)  # settled for the old l2 only
+        iteration = self._method.step(point)
+        gamma, change = self._update(iteration.point)
+        stop = iteration.stop
+        if stop is not None and stop.status in SETTLED and change > SETTLED_SHARE:
+            stop = None  # settled for the old l2 only
         return replace(
-            move,
+            iteration,
+            stop=stop,
             alpha=self._alpha,
             beta=self._beta,
             effective_parameters=gamma,
             settled=change <= STEADY_SHARE,
         )
 
-    def conclude(self, point: Linearisation) -> Evidence | None:
+    def evidence(self, point: Point) -> Evidence | None:
         """Return the evidence at the end of a run, None where it made no iteration."""
         if self._alpha is None:
             return None
@@ -151,23 +142,13 @@ class EvidenceControl:
             found, regularization=self._regularization, alphas=tuple(self._alphas.tolist())
         )
 
-    def state(self) -> State:
-        """Return alpha, beta, and the state of the inner method."""
-        own = take(self, "_alpha", "_beta", "_least_error")
-        alphas = None if self._alphas is None else self._alphas.copy()
-        return {**own, "alphas": alphas, "inner": self._inner.state()}
-
     def restore(self, state: State) -> None:
-        """Take the state over, and give the problem the l2 of then."""
-        put(self, state, "_alpha", "_beta", "_least_error")
-        self._inner.restore(state["inner"])
+        """Restore the precisions and the inner method, and give the problem its l2."""
+        super().restore(state)
         if self._alpha is not None:
-            if self._classes is not None:
-                alphas = as_float_vector("alphas", state["alphas"], self._sizes.size)
-                self._alphas = np.array(alphas)
             self._problem.reweigh(self._likelihood.l2(self._alpha, self._beta), self._relative())
 
-    def _begin(self, point: Linearisation) -> None:
+    def _begin(self, point: Point) -> None:
         """Set the first alpha and beta as if every parameter, and all the error, counted."""
         likelihood = self._likelihood
         error = likelihood.unit * float(point.data_loss)
@@ -177,11 +158,11 @@ class EvidenceControl:
             beta = likelihood.n_observations / (2.0 * error)
         length = float(point.theta @ point.theta)
         alpha = point.n_params / length if length > 0.0 else beta
-        if self._classes is not None:
-            self._alphas = np.full(self._sizes.size, alpha)
+        if self._alphas is not None:
+            self._alphas[:] = alpha
         self._set(point, alpha, beta)
 
-    def _update(self, point: Linearisation) -> tuple[float, float]:
+    def _update(self, point: Point) -> tuple[float, float]:
         """Update alpha and beta at a point; return gamma, and the relative change of l2."""
         likelihood, before = self._likelihood, float(point.l2)
         sums = self._systems.prepare(point).sums()
@@ -200,7 +181,7 @@ class EvidenceControl:
         self._set(point, alpha, beta)
         return gamma, abs(point.l2 - before) / before
 
-    def _update_classes(self, point: Linearisation, sums: CurvatureSums, beta: float) -> float:
+    def _update_classes(self, point: Point, sums: CurvatureSums, beta: float) -> float:
         """Update the alpha of each class and beta; return the largest change of an l2.
 
         Of a class that has all but left the network only its share counts: its alpha grows
@@ -225,7 +206,7 @@ class EvidenceControl:
             return None
         return relative_precisions(self._classes, self._alphas)[1]
 
-    def _set(self, point: Linearisation, alpha: float, beta: float) -> None:
+    def _set(self, point: Point, alpha: float, beta: float) -> None:
         l2, relative = self._likelihood.l2(alpha, beta), self._relative()
         self._alpha, self._beta = alpha, beta
         self._problem.reweigh(l2, relative)
@@ -266,8 +247,3 @@ def check_regularization(
 def with_own_l2(problem: Problem, regularization: str | None) -> Problem:
     """Return the problem, a copy where the run will change its l2."""
     return problem if regularization is None else problem.with_l2(0.0)
-
-
-def evidence_at(method: Method, point: Linearisation) -> Evidence | None:
-    """Return the evidence at the end of a run, None for a method without one."""
-    return method.conclude(point) if isinstance(method, EvidenceControl) else None

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
+from fastggn.runtime.errors import check_positive, unknown_name
 from fastggn.solvers.null_space import DenseNullSpace, IteratedNullSpace, NullSpaceOf
 from fastggn.training.control.trust_region import BallStep, DenseModel, KrylovModel
 from fastggn.training.regularisation.penalty import Penalised
-from fastggn.training.resumable import State, put, take
-from fastggn.training.step import Method, Move
+from fastggn.training.resumable import Resumable, State
+from fastggn.training.step import Choice, Iteration, Method, WrappedMethod
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
 
 
@@ -102,18 +102,20 @@ class NullSpace:
         return iteration == 0 or (self.refresh is not None and iteration % self.refresh == 0)
 
 
-class RegularisedHessian:
+class RegularisedHessian(Resumable):
     """Builds the models of Newton's method with mode "step": the Hessian, null(G) lifted or cut."""
+
+    _resumes = ("_iteration", "_reference")
 
     def __init__(self, problem: Problem, regularizer: NullSpace, dense: bool) -> None:
         self._problem = problem
         self._regularizer = regularizer
         self._dense = dense
         self._iteration = 0
-        self._reference: Vector | None = None
+        self._reference = np.zeros(problem.n_params)
         self._space: Any = None
 
-    def __call__(self, point: Linearisation) -> Any:
+    def __call__(self, point: Point) -> Any:
         """Return the model at `point`."""
         if self._regularizer.due(self._iteration):
             self._refer_to(point.theta)
@@ -126,17 +128,13 @@ class RegularisedHessian:
         self._reference = theta
         self._space = _space_at(self._problem, theta, self._dense)
 
-    def state(self) -> State:
-        """Return the iterations done, and where the null space was taken."""
-        return {**take(self, "_iteration"), "reference": self._reference}
-
     def restore(self, state: State) -> None:
-        """Take the state over; the null space is computed again."""
-        put(self, state, "_iteration")
-        if state["reference"] is not None:
-            self._refer_to(as_float_vector("reference", state["reference"], self._problem.n_params))
+        """Restore the reference, and compute the null space there again."""
+        super().restore(state)
+        if self._iteration:
+            self._refer_to(self._reference)
 
-    def _dense_model(self, point: Linearisation, space: DenseNullSpace) -> Any:
+    def _dense_model(self, point: Point, space: DenseNullSpace) -> Any:
         hessian, gamma = self._problem.hessian(point.theta), self._regularizer.gamma
         if gamma < np.inf:
             hessian += gamma * (space.basis @ space.basis.T)
@@ -145,7 +143,7 @@ class RegularisedHessian:
         inner = DenseModel(point.loss, rows.T @ point.gradient, rows.T @ hessian @ rows)
         return _Lifted(inner, rows)
 
-    def _krylov_model(self, point: Linearisation, space: NullSpaceOf) -> KrylovModel:
+    def _krylov_model(self, point: Point, space: NullSpaceOf) -> KrylovModel:
         hessian = self._problem.hessian_operator(point.theta)
         gamma, gradient = self._regularizer.gamma, point.gradient
         if gamma < np.inf:
@@ -161,7 +159,7 @@ class RegularisedHessian:
 def _space_at(problem: Problem, theta: Vector, dense: bool) -> Any:
     """Return the null space of the GGN at theta."""
     # Kept longer than a point of the run, so it must not share the point's workspace.
-    fresh = problem.linearise(theta)
+    fresh = problem.at(theta)
     return DenseNullSpace(fresh) if dense else IteratedNullSpace(fresh)
 
 
@@ -180,11 +178,13 @@ class _Lifted:
         return replace(inner, step=self._basis @ inner.step)
 
 
-class Renewed:
+class Renewed(WrappedMethod):
     """A method on the penalised objective, whose reference is renewed by the stated rule.
 
     The loop sees points, losses and gradients of the problem itself.
     """
+
+    _resumes = ("_iteration", "_penalised", *WrappedMethod._resumes)
 
     def __init__(
         self,
@@ -194,42 +194,34 @@ class Renewed:
         dense: bool,
     ) -> None:
         self._penalised = Penalised(problem, regularizer.gamma)
-        self._method = make(self._penalised)
+        super().__init__(make(self._penalised))
         self._problem = problem
         self._regularizer = regularizer
         self._dense = dense
         self._iteration = 0
 
     @property
-    def solver(self) -> str:
-        """What solves the method's systems, and why it was chosen."""
-        return f"{self._method.solver}; null space penalised"
+    def solver(self) -> Choice:
+        """The solver of the method's systems."""
+        name, reason = self._method.solver
+        return Choice(name, f"{reason}; null space penalised")
 
     def _refer_to(self, theta: Vector) -> None:
         self._penalised.refer_to(theta, _space_at(self._problem, theta, self._dense))
 
-    def state(self) -> State:
-        """Return the iterations done, the reference, and the state of the method."""
-        return {
-            **take(self, "_iteration"),
-            "reference": self._penalised.reference if self._iteration else None,
-            "method": self._method.state(),
-        }
-
     def restore(self, state: State) -> None:
-        """Take the state over; the null space at the reference is computed again."""
-        put(self, state, "_iteration")
-        self._method.restore(state["method"])
-        if state["reference"] is not None:
-            self._refer_to(as_float_vector("reference", state["reference"], self._problem.n_params))
+        """Restore the reference, and compute the null space there again."""
+        super().restore(state)
+        if self._iteration:
+            self._refer_to(self._penalised.reference)
 
-    def advance(self, point: Linearisation) -> Move:
+    def step(self, point: Point) -> Iteration:
         """Do one iteration on the penalised objective."""
         if self._regularizer.due(self._iteration):
             self._refer_to(point.theta)
         self._iteration += 1
         here = self._penalised.around(point)
-        move = self._method.advance(here)
-        if move.point is here:
-            return replace(move, point=point)
-        return replace(move, point=move.point.plain)  # type: ignore[attr-defined]
+        iteration = self._method.step(here)
+        if iteration.point is here:
+            return replace(iteration, point=point)
+        return replace(iteration, point=iteration.point.plain)  # type: ignore[attr-defined]

@@ -12,21 +12,24 @@ from scipy.sparse.linalg import LinearOperator
 
 from fastggn.runtime.comm import comm_of
 from fastggn.solvers.base import own_rows
-from fastggn.solvers.null_space import NullSpaceOf
+from fastggn.solvers.null_space import DenseNullSpace, NullSpaceOf
+from fastggn.training.resumable import Resumable
 
 if TYPE_CHECKING:
-    from fastggn.objective.point import Linearisation
+    from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
 
 
 Vector = NDArray[np.float64]
 
 
-class Penalised:
+class Penalised(Resumable):
     """The sum of a problem's objective and a penalty; what the methods ask of a problem.
 
     ``C^T C`` is the projector on a null space, taken at the reference.
     """
+
+    _resumes = ("reference",)
 
     def __init__(self, problem: Problem, gamma: float) -> None:
         self.plain = problem
@@ -44,11 +47,11 @@ class Penalised:
         """Penalise from now on the part in `space` of the distance from `theta`."""
         self.reference, self.space = np.array(theta), space
 
-    def linearise(self, theta: Vector) -> Any:
+    def at(self, theta: Vector) -> Any:
         """Return the penalised objective at theta."""
-        return self.around(self.plain.linearise(theta))
+        return self.around(self.plain.at(theta))
 
-    def around(self, point: Linearisation) -> Any:
+    def around(self, point: Point) -> Any:
         """Return the penalised objective where the problem's own is known already."""
         return PenalisedPoint(point, self.gamma, self.space, self.reference)
 
@@ -74,9 +77,7 @@ class PenalisedPoint:
     Where ranks share the samples, each has its rows of A and all of the penalty's.
     """
 
-    def __init__(
-        self, plain: Linearisation, gamma: float, space: NullSpaceOf, reference: Vector
-    ) -> None:
+    def __init__(self, plain: Point, gamma: float, space: NullSpaceOf, reference: Vector) -> None:
         self.plain = plain
         self._root = float(np.sqrt(gamma))
         self._space = space
@@ -165,9 +166,8 @@ class PenalisedPoint:
 
 def dense_rows(space: NullSpaceOf) -> Vector:
     """Return C as an array: the transposed basis where there is one, else the projector."""
-    basis = getattr(space, "basis", None)
-    if basis is not None:
-        return np.ascontiguousarray(basis.T)
+    if isinstance(space, DenseNullSpace):
+        return np.ascontiguousarray(space.basis.T)
     raise TypeError("the projector of this null space is not stored: use solver 'lsqr'")
 
 

@@ -180,8 +180,8 @@ def select_weight_decay(
         results = []
         for column, result in enumerate(_path(own, weights, start, options)):
             results.append(result)
-            inside[row, column] = own.linearise(result.theta).data_loss
-            outside[row, column] = held.linearise(result.theta).data_loss
+            inside[row, column] = own.at(result.theta).data_loss
+            outside[row, column] = held.at(result.theta).data_loss
     outside[~np.isfinite(outside)] = np.inf
     means = outside.mean(axis=0)
     best = int(np.argmin(means))

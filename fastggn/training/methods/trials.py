@@ -1,0 +1,83 @@
+"""The inner loop of the methods that try steps until one lowers the loss."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.training.control.acceptance import Acceptance, Trial
+from fastggn.training.control.stopping import StepTest
+from fastggn.training.step import Iteration, Method, Stop, norm
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Point
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A step to be tried, the decrease of the loss that its model predicts, and its origin."""
+
+    step: NDArray[np.float64]
+    predicted: float
+    solver: str
+    damping: float | None = None
+    rank: int | None = None
+    rcond: float | None = None
+    on_boundary: bool = False
+
+
+class TrialSteps(Method):
+    """Build a model once; until a step is accepted or none can be: propose, accept, adapt."""
+
+    _resumes: ClassVar[tuple[str, ...]] = ("_acceptance",)
+    # Message of a run that ends because steps of this length change nothing.
+    short = "no step longer than {:.3g} lowers the loss"
+
+    def __init__(self, acceptance: Acceptance, step_test: StepTest) -> None:
+        self._acceptance = acceptance
+        self._step_test = step_test
+
+    def step(self, point: Point) -> Iteration:
+        """Try steps of one model until one is accepted or none can be."""
+        model = self._build(point)
+        rejections = 0
+        while True:
+            proposal = self._propose(point, model)
+            trial = self._acceptance(point, proposal.step, proposal.predicted)
+            length = norm(proposal.step)
+            rejections += not trial.accepted
+            stop = self._adapt(point, trial, length, proposal.on_boundary)
+            if trial.accepted or stop is not None:
+                return Iteration(
+                    trial.point or point,
+                    length,
+                    proposal.solver,
+                    accepted=trial.accepted,
+                    damping=proposal.damping,
+                    gain_ratio=trial.gain,
+                    rank=proposal.rank,
+                    rcond=proposal.rcond,
+                    rejections=rejections,
+                    stop=stop,
+                )
+
+    def _too_short(self, point: Point, length: float) -> Stop | None:
+        if self._step_test(point.theta, length):
+            return Stop("converged_step", self.short.format(length))
+        return None
+
+    @abstractmethod
+    def _build(self, point: Point) -> Any:
+        """Return the model of the loss at `point`."""
+
+    @abstractmethod
+    def _propose(self, point: Point, model: Any) -> Proposal:
+        """Return the step of the model for the present damping or radius."""
+
+    @abstractmethod
+    def _adapt(self, point: Point, trial: Trial, length: float, on_boundary: bool) -> Stop | None:
+        """Change the damping or the radius; return why no further step is tried."""
