@@ -348,7 +348,8 @@ def test_a_finished_start_is_not_run_again(run):
     starts = [*SMALL, "--starts", "2", "--history", "h.jsonl", *CHECKPOINT]
     assert run(*starts).exit_code == 0
     assert sorted(p.name for p in Path(".").glob("run.ckpt*")) == [
-        f"run.ckpt.seed{seed}{generation}" for seed in range(2) for generation in ("", ".previous")
+        "run.ckpt.seed0",
+        "run.ckpt.seed1",
     ]
     starts[starts.index("--starts") + 1] = "4"
     result = run(*starts)
