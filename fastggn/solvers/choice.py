@@ -11,7 +11,6 @@ from fastggn.solvers.base import Solver
 from fastggn.solvers.cholesky import CholeskySolver
 from fastggn.solvers.dual import DualSolver
 from fastggn.solvers.lsqr import LSQRSolver
-from fastggn.solvers.over_ranks import AgreedSolver
 from fastggn.solvers.qr import QRSolver
 
 SOLVERS: dict[str, type[Any]] = {
@@ -81,11 +80,6 @@ def spares_biases(problem: Any) -> bool:
 
 def _has_no_dual(problem: Shaped, needs_minimum_norm: bool) -> bool:
     return spares_biases(problem) and (needs_minimum_norm or problem.curvature == "exact")
-
-
-def agreed(solver: Solver, comm: Comm) -> Solver:
-    """Return a solver that gives the same step on all ranks; itself, in one process."""
-    return solver if comm.size == 1 else AgreedSolver(solver, comm)
 
 
 def _automatic(problem: Shaped, needs_minimum_norm: bool) -> tuple[Solver, str]:

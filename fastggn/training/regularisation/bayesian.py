@@ -30,7 +30,7 @@ from fastggn.training.systems import System, Systems
 if TYPE_CHECKING:
     from fastggn.objective.point import Linearisation
     from fastggn.objective.problem import Problem
-    from fastggn.solvers.curvature_sums import CurvatureSums
+    from fastggn.solvers.base import CurvatureSums
     from fastggn.training.options import Options
     from fastggn.training.step import Method
 
