@@ -106,6 +106,7 @@ class ResidualProblem:
     def __init__(self, residual, n_params, n_samples, jacobian=None):
         self._residual = residual
         self.comm = SERIAL
+        self.penalize_biases = True
         self._jacobian = jacobian
         self.n_params = n_params
         self.n_samples = n_samples

@@ -35,6 +35,7 @@ class Penalised:
         self.n_samples = problem.n_samples
         self.n_outputs = problem.n_outputs
         self.l2 = problem.l2
+        self.penalize_biases = problem.penalize_biases
         self.curvature = problem.curvature
         self.reference = np.zeros(problem.n_params)
         self.space: Any = None
