@@ -1,4 +1,4 @@
-"""What every solver of the Newton system takes, keeps and returns.
+"""The contract of every solver of the Newton system: its arguments, its state, its answers.
 
 The system is the one of the documentation's notation page, for a linearisation with rows ``A``,
 signs ``D`` (absent in positive semi-definite curvature) and ``mu = damping + decay``::
@@ -28,10 +28,10 @@ FloatArray = NDArray[np.float64]
 
 
 class LinearSystem(Protocol):
-    """What a solver needs of a linearisation: the rows ``A``, never a loss or a network.
+    """A linearisation as a solver sees it: the rows ``A``, never a loss or a network.
 
     M is the number of rows, N the number of parameters. Where processes share the rows, vectors
-    over the rows hold those of this process only, and sums over the rows are those over all.
+    over the rows hold the entries of this process only, and sums over the rows are over all.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ class Solution:
     iterations : int
         Iterations of an iterative method, or steps of refinement.
     message : str
-        What happened, for a person; empty where nothing is to be said.
+        A sentence for a person; empty where the solution needs none.
     """
 
     step: FloatArray
@@ -164,7 +164,7 @@ class CurvatureSums:
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """What is added to the diagonal of the curvature: ``mu = damping + decay``.
+    """The addition to the diagonal of the curvature: ``mu = damping + decay``.
 
     Attributes
     ----------

@@ -31,7 +31,7 @@ ARRAYS = {"cholesky": 1, "dual": 1, "qr": 8}
 
 
 class Shaped(Protocol):
-    """What the choice needs of a problem."""
+    """A problem as the choice sees it."""
 
     @property
     def comm(self) -> Comm: ...  # noqa: D102

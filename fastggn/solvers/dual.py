@@ -247,8 +247,8 @@ class SignedDualState(State):
             self._factor = IndefiniteFactor(self._matrix, mu * self._signs)
             self._mu = mu
         factor = self._factor
-        # Haynsworth: the negative eigenvalues of A^T D A + mu I number those positive of
-        # A A^T + mu D less those of D.
+        # Haynsworth: A^T D A + mu I has as many negative eigenvalues as A A^T + mu D has positive
+        # ones more than D.
         negative = factor.n_positive - int(np.count_nonzero(self._signs > 0.0))
         if negative > 0:
             message = f"the damped curvature has {negative} negative eigenvalues at mu = {mu:.3e}"

@@ -256,7 +256,7 @@ def _identity(v: FloatArray) -> FloatArray:
 
 
 def _told(reason: int, iterations: int) -> tuple[bool, int, str]:
-    """Return whether LSQR converged, its iterations, and what is to be said."""
+    """Return whether LSQR converged, its iterations, and a message."""
     if reason not in NOT_CONVERGED:
         return True, iterations, ""
     return False, iterations, f"LSQR stopped after {iterations} iterations (istop {reason})"

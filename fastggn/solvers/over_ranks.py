@@ -30,8 +30,8 @@ class AgreedSolver:
     them would. On processors of different kinds BLAS rounds differently; the ranks then still
     take the same step and the same decisions.
 
-    The dual's system is over the rows: it is solved for those of all ranks, whose samples (no more
-    than N / n_L) are gathered on each.
+    The dual's system is over the rows of all ranks: their samples (no more
+    than N / n_L) are gathered on each of them.
     """
 
     def __init__(self, solver: Solver, comm: Comm) -> None:

@@ -71,7 +71,7 @@ class Systems:
         }
 
     def restore(self, state: State) -> None:
-        """Take the state over; the solver stays the one that the memory of then allowed."""
+        """Restore the retreats, and the solver that the memory allowed in the first part."""
         put(self, state, "patience", "reason", "_last_loss", "_warned")
         self.solver = get_solver(state["solver"])
         if not state["mixed"]:
