@@ -417,7 +417,7 @@ def test_a_whole_file_with_a_missing_or_wrong_part(problem, tmp_path):
         {**content, "theta": np.ones(3)},
         {**content, "theta": np.full_like(content["theta"], np.nan)},
         {**content, "theta": "theta"},
-        {**content, "verdict": {"status": "happy", "message": ""}},
+        {**content, "stop": {"status": "happy", "message": ""}},
         {**content, "history": {**content["history"], "loss": np.ones(2)}},
         {**content, "parts": {**content["parts"], "method": {"velocity": np.ones(2)}}},
     ]

@@ -57,7 +57,7 @@ def rms(result):
 
 
 print(f"{first.status} after {first.n_iter} iterations: rms error {rms(first):.1e}")
-print(first.solver)
+print(f"{first.solver}: {first.solver_reason}")
 
 # %%
 # Almost nine digits, in a fraction of a second. Why not more? The loss is half a

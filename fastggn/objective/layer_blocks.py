@@ -21,33 +21,16 @@ _BYTES = 8 * 2**20  # of Jacobian rows that belong to the samples of one LayerBl
 
 @dataclass(frozen=True, eq=False)
 class LayerBlock:
-    """Layers 1..L at B consecutive samples; lists count from layer 1.
-
-    Attributes
-    ----------
-    start, stop : int
-        The samples.
-    inputs : list of ndarray, shapes (B, m_l)
-        phi_{l-1} of each layer l, with the dummy unit where the bias is free.
-    derivatives : list of ndarray, shapes (B, n_l)
-        sigma'(z_l), or the gates.
-    sensitivities : list of ndarray, shapes (B, n_l, n_L)
-        Psi_l, the derivatives of the outputs by z_l, transposed (Shen 2018, Eq. 20).
-    outputs : ndarray, shape (B, n_L)
-    errors : ndarray, shape (B, n_L)
-        The gradients of the loss by the outputs, times the sample weights over their mean.
-    weights : ndarray, shape (B,)
-        The sample weights over their mean.
-    """
+    """Layers 1..L at B consecutive samples; lists count from layer 1."""
 
     start: int
     stop: int
-    inputs: list[FloatArray]
-    derivatives: list[FloatArray]
-    sensitivities: list[FloatArray]
-    outputs: FloatArray
-    errors: FloatArray
-    weights: FloatArray
+    inputs: list[FloatArray]  # phi_{l-1}, (B, m_l), with the dummy unit of a free bias
+    derivatives: list[FloatArray]  # sigma'(z_l), (B, n_l), or the gates
+    sensitivities: list[FloatArray]  # Psi_l, (B, n_l, n_L), transposed (Shen 2018, Eq. 20)
+    outputs: FloatArray  # (B, n_L)
+    errors: FloatArray  # gradients of the loss by the outputs, times the weights
+    weights: FloatArray  # (B,), over their mean
 
     def jacobian_rows(self) -> FloatArray:
         """Return d F_o(x_i) / d theta for the samples of this block, shape (B n_L, N).

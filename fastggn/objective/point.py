@@ -24,40 +24,22 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Objective:
-    """What a problem minimises: (1/sum w) sum w_i E(F(x_i), y_i) + l2/2 |theta|^2.
+    """The objective: (1/sum w) sum_i w_i E(F(x_i), y_i) + l2/2 |theta|^2, its parts checked.
 
-    Attributes
-    ----------
-    plan : Plan
-    samples : Samples
-    targets : ndarray or StreamedTargets, shape (T, n_L)
-    weights : ndarray, shape (T,)
-        T w_i / sum w: exactly 1 where no weights are given. The objective divides by T.
-    weighted : bool
-        Whether weights are given.
-    loss : Loss
-    curvature : {"psd", "exact"}
-    penalty : Penalty
-        l2, and which parameters it counts.
-    comm : Comm
-        The processes that hold samples; plan, samples, targets and weights are this one's.
-    n_samples : int
-        T, of all processes.
-    helpers : Comm
-        Processes that hold the same samples, and divide the work of the dual matrix.
+    Where processes share the samples, plan, samples, targets and weights are those of this one.
     """
 
     plan: Plan
     samples: Samples
     targets: FloatArray | StreamedTargets
-    weights: FloatArray
+    weights: FloatArray  # T w_i / sum w, shape (T,): the objective divides by T
     weighted: bool
     loss: Loss
     curvature: str
     penalty: Penalty
     comm: Comm
-    n_samples: int
-    helpers: Comm = SERIAL
+    n_samples: int  # T, of all processes
+    helpers: Comm = SERIAL  # holders of the same samples, which divide the work of the dual
 
     @cached_property
     def terms(self) -> LossTerms:

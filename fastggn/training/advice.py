@@ -1,4 +1,4 @@
-"""What commonly goes wrong in a training run, seen at a glance, and what to do about it.
+"""Common faults of a training run, from a few samples, and advice against them.
 
 Every threshold is far from where trouble begins to be felt: a warning that fires on a healthy
 problem is soon switched off.
@@ -42,7 +42,7 @@ STANDARDISE = "standardise them (fastggn.data.Standardised; --standardise on the
 
 
 def scaling_advice(problem: Problem) -> list[str]:
-    """Return what is badly scaled, and the advice; nothing where all is well.
+    """Return a sentence with advice for each bad scale; none where all is well.
 
     It looks at about 10,000 samples at most, evenly spread. The deviations of the columns, those
     of constant columns aside, must not be more than a factor of 1000 apart, and no mean more than
@@ -178,26 +178,17 @@ def _united(comm: Comm, own: Moments | None) -> Scales | None:
 
 @dataclass(frozen=True)
 class Units:
-    """The hidden units of one layer at `count` samples of all ranks.
-
-    Attributes
-    ----------
-    count : int
-    above : ndarray, shape (n_l,)
-        The share of samples at which the unit's output is beyond one of the two limits.
-    largest : ndarray, shape (n_l,)
-        Its largest absolute output.
-    """
+    """The hidden units of one layer at `count` samples of all ranks."""
 
     count: int
-    above: FloatArray
-    largest: FloatArray
+    above: FloatArray  # (n_l,), shares of samples with an output beyond one of the two limits
+    largest: FloatArray  # (n_l,), absolute outputs
 
 
 def unit_outputs(
     problem: Problem, theta: FloatArray, limits: list[tuple[float, float]]
 ) -> list[Units]:
-    """Return what the hidden units put out at some of the samples: one forward pass over these.
+    """Return the outputs of the hidden units at some of the samples, by one forward pass.
 
     All ranks must call it.
     """

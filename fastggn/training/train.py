@@ -346,7 +346,8 @@ def _restored(
 ) -> tuple[Point, Stop]:
     """Return the point of the lowest validation loss, where early stopping asks for it."""
     best = validation.restored()
-    if best is None or best.iteration == n_iter:
+    if best is None or best[1] == n_iter:
         return point, stop
-    message = f"{stop.message}; theta is that of iteration {best.iteration}"
-    return problem.at(best.theta), replace(stop, message=message)
+    theta, iteration = best
+    message = f"{stop.message}; theta is that of iteration {iteration}"
+    return problem.at(theta), replace(stop, message=message)

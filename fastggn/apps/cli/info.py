@@ -49,6 +49,7 @@ KNOWN = {
     "l2": ("l2",),
     "method": ("training", "method"),
     "solver": ("training", "solver"),
+    "reason for the solver": ("training", "solver_reason"),
     "seed": ("training", "seed"),
     "best start, seed": ("training", "start_seed"),
     "loss": ("training", "loss"),

@@ -1,4 +1,4 @@
-"""Acceptance a trial step: by the loss, and below the rounding of the loss by the gradients."""
+"""Accept or reject a trial step: by the loss, and below its rounding by the gradients."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NEAR = 1e2
 
 @dataclass(frozen=True)
 class Trial:
-    """A judged step: `point` is None where it was rejected."""
+    """A step after the test: `point` is None where it was rejected."""
 
     point: Point | None
     gain: float
@@ -60,7 +60,7 @@ class Acceptance(Resumable):
         self._first_promise = 0.0
 
     def __call__(self, point: Point, step: NDArray[np.float64], predicted: float) -> Trial:
-        """Return what becomes of ``point.theta + step`` with `predicted` decrease of the loss."""
+        """Test ``point.theta + step``, which promises a `predicted` decrease of the loss."""
         if not predicted > 0.0:  # also a NaN: not a descent step of a finite model
             return Trial(None, -np.inf)
         if point is not self._point:

@@ -18,7 +18,7 @@ CEILING = 1e16
 
 
 class NielsenDamping(Resumable):
-    """The damping of a run and the rule that moves it.
+    """The damping of a run and the rule that changes it.
 
     After an accepted step ``lambda *= max(1/3, 1 - (2 rho - 1)^3)``, rho the gain ratio, and
     then ``lambda <= c loss``; after a rejected one ``lambda *= nu; nu *= 2``, with nu back at

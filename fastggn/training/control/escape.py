@@ -113,7 +113,7 @@ def lanczos_ends(
 
 
 class NegativeCurvature(Escape):
-    """Moves along the eigenvector of the lowest Hessian eigenvalue, if that is negative.
+    """Goes along the eigenvector of the lowest Hessian eigenvalue, if that is negative.
 
     The step length is searched for, first backwards until the loss falls by a tenth of
     ``|eigenvalue| t^2 / 2`` and then forwards while it goes on falling; the direction is that

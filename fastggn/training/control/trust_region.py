@@ -25,7 +25,7 @@ LARGEST_RADIUS = 1e8
 
 
 class TrustRadius(Resumable):
-    """The radius of a run, and the rule that moves it by the gain ratio."""
+    """The radius of a run, and the rule that changes it by the gain ratio."""
 
     _resumes = ("value",)
 

@@ -84,21 +84,12 @@ def _problem_of(problem: Problem, validation: Any) -> Problem:
         raise TypeError(f"validation: {error}") from error
 
 
-@dataclass(frozen=True)
-class Best:
-    """The lowest validation loss so far, and where: iteration 0 is theta0."""
-
-    theta: NDArray[np.float64]
-    loss: float
-    iteration: int
-
-
 class Validation(Resumable):
     """Follows the mean loss, without l2, of samples that the training does not see.
 
-    It is computed at theta0 and wherever theta has moved. `best` is its lowest value. It counts
-    the iterations since it fell by more than the tolerance, relative to its value at the last
-    such fall; the run ends when these reach the patience. A loss that is not finite is no fall.
+    It is computed at theta0 and wherever theta has moved; the theta of the lowest value is kept.
+    Iterations count since the loss fell by more than the tolerance, relative to its value at the
+    last such fall; the run ends when they reach the patience. A loss that is not finite is no fall.
     """
 
     _resumes = (
@@ -122,11 +113,6 @@ class Validation(Resumable):
         self._best_theta = np.zeros(held_out.problem.n_params)
         self._best_loss = np.nan
         self._best_iteration = 0
-
-    @property
-    def best(self) -> Best:
-        """The lowest loss so far."""
-        return Best(self._best_theta, self._best_loss, self._best_iteration)
 
     def begin(self, point: Point) -> None:
         """Take note of theta0."""
@@ -158,9 +144,9 @@ class Validation(Resumable):
         found = {"best_theta": theta, "best_validation_loss": loss}
         return {**found, "best_iter": self._best_iteration}
 
-    def restored(self) -> Best | None:
-        """Return where the run is taken back to at its end, None where it stays."""
-        return None if self._patience is None else self.best
+    def restored(self) -> tuple[NDArray[np.float64], int] | None:
+        """Return theta and iteration to take the run back to at its end, None where it stays."""
+        return None if self._patience is None else (self._best_theta, self._best_iteration)
 
     def _measure(self, point: Point) -> float:
         return float(self._problem.at(point.theta).data_loss)

@@ -174,7 +174,7 @@ class StochasticLevenbergMarquardt(LevenbergMarquardt):
         )
 
     def _compare(self, point: Point, end: Pass) -> Trial:
-        """Return the pass judged by the loss of all samples."""
+        """Accept or reject a pass by the loss of all samples."""
         new = self._passes.arrive(end.theta)
         if new is None or new.loss >= point.loss:
             return Trial(None, 0.0)

@@ -92,25 +92,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Likelihood:
-    """How the mean loss of a problem becomes a log-likelihood.
+    """The mean loss of a problem as a log-likelihood."""
 
-    Attributes
-    ----------
-    gaussian : bool
-        Whether the loss is the squared one, whose noise precision beta is estimated; else it is
-        a negative log-likelihood itself, and beta is 1.
-    unit : float
-        ``E_D = unit * data_loss``: the number of samples, times the square of the loss's scale.
-    n_observations : int
-        T n_L.
-    log_weights : float
-        The sum of the logarithms of the relative weights, once for each observation.
-    """
-
-    gaussian: bool
-    unit: float
-    n_observations: int
-    log_weights: float
+    gaussian: bool  # the squared loss, whose noise beta is estimated; else beta is 1
+    unit: float  # E_D = unit * data_loss: samples times the square of the loss's scale
+    n_observations: int  # T n_L
+    log_weights: float  # logarithms of the relative weights, once for each observation
 
     def l2(self, alpha: float, beta: float) -> float:
         """Return the weight beside the mean loss: ``(beta E_D + alpha E_W) / (beta unit)``."""

@@ -23,7 +23,7 @@ Vector = NDArray[np.float64]
 
 
 class Penalised(Resumable):
-    """The sum of a problem's objective and a penalty; what the methods ask of a problem.
+    """The sum of a problem's objective and a penalty, with the members that the methods use.
 
     ``C^T C`` is the projector on a null space, taken at the reference.
     """
