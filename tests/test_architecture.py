@@ -1,7 +1,9 @@
 """The layers of the package: imports go down, edges stay edges, modules stay small."""
 
 import ast
+import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -272,3 +274,13 @@ def test_only_kernels_call_kernels_without_wrappers():
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 owner = getattr(node.func.value, "id", "")
                 assert node.func.attr not in leaves.get(owner, set()), f"{path.name}, {owner}"
+
+
+def test_each_formula_names_a_function():
+    """The table at the head of the kernels: every row leads to something that can be called."""
+    import fastggn.kernels
+
+    rows = re.findall(r"^.* (\w+)\.py:(\w+)$", fastggn.kernels.__doc__, re.MULTILINE)
+    assert len(rows) >= 20
+    for module, function in rows:
+        assert callable(getattr(importlib.import_module(f"fastggn.kernels.{module}"), function))
