@@ -15,12 +15,11 @@ from fastggn.data.files import load_table
 from fastggn.runtime.archives import (
     ArchiveError,
     MissingFileError,
-    check_writable,
     read_archive,
     read_sealed,
-    write_atomically,
     write_sealed,
 )
+from fastggn.runtime.atomic_files import check_writable, write_atomically
 
 
 def write(path, text, encoding="utf-8"):
