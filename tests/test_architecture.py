@@ -2,7 +2,9 @@
 
 import ast
 import functools
+import importlib
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -291,3 +293,13 @@ def test_only_kernels_call_kernels_without_wrappers():
             files[path.name] = tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     wrong += [(name, leaf) for name, nodes in files.items() for leaf in taken(nodes, leaves)]
     assert wrong == []
+
+
+def test_each_formula_names_a_function():
+    """The table at the head of the kernels: every row leads to something that can be called."""
+    import fastggn.kernels
+
+    rows = re.findall(r"^.* (\w+)\.py:(\w+)$", fastggn.kernels.__doc__, re.MULTILINE)
+    assert len(rows) >= 20
+    for module, function in rows:
+        assert callable(getattr(importlib.import_module(f"fastggn.kernels.{module}"), function))

@@ -1,4 +1,4 @@
-"""Text tables turned into .npy and .h5 in a stream: the same numbers, clear errors, no debris."""
+"""Text tables turned into .npy in a stream: the same numbers, clear errors, no debris."""
 
 import os
 import subprocess
@@ -47,18 +47,6 @@ def test_npy_holds_the_numbers_and_the_targets_last(table, tmp_path):
     assert list(shares) == sorted(shares) and shares[-1] == 1.0
 
 
-def test_hdf5_holds_inputs_and_targets(table, tmp_path):
-    h5py = pytest.importorskip("h5py")
-    path, values = table
-    fg.data.convert_table(path, tmp_path / "out.h5", ["price", 0])
-    with h5py.File(tmp_path / "out.h5") as file:
-        np.testing.assert_array_equal(file["X"][:], values[:, [1, 2]])
-        np.testing.assert_array_equal(file["Y"][:], values[:, [3, 0]])
-        assert list(file["Y"].attrs["columns"]) == ["price", "a"]
-    loaded = fg.data.load_table(tmp_path / "out.h5")
-    np.testing.assert_array_equal(loaded.X, values[:, [1, 2]])
-
-
 @pytest.mark.parametrize(
     ("content", "words"),
     [
@@ -74,11 +62,8 @@ def test_hdf5_holds_inputs_and_targets(table, tmp_path):
         (b"a,b\n" + b"1,2\n" * 5000 + b"\xff\xfe,1\n", "UTF-8"),
     ],
 )
-@pytest.mark.parametrize("kind", ["npy", "h5"])
-def test_a_wrong_line_is_named_and_the_old_file_stays(tmp_path, content, words, kind):
-    if kind == "h5":
-        pytest.importorskip("h5py")
-    path, out = tmp_path / "t.csv", tmp_path / f"out.{kind}"
+def test_a_wrong_line_is_named_and_the_old_file_stays(tmp_path, content, words):
+    path, out = tmp_path / "t.csv", tmp_path / "out.npy"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     out.write_bytes(b"old")
     with pytest.raises(ValueError, match=words):
@@ -89,8 +74,9 @@ def test_a_wrong_line_is_named_and_the_old_file_stays(tmp_path, content, words, 
 
 def test_files_that_cannot_be(table, tmp_path):
     path, _ = table
-    with pytest.raises(ValueError, match="unknown kind of file"):
-        fg.data.convert_table(path, tmp_path / "out.parquet")
+    for suffix in ("parquet", "h5"):
+        with pytest.raises(ValueError, match="unknown kind of file"):
+            fg.data.convert_table(path, tmp_path / f"out.{suffix}")
     with pytest.raises(ValueError, match="not a text table"):
         fg.data.convert_table(_touch(tmp_path / "x.npz"), tmp_path / "out.npy")
     with pytest.raises(ValueError, match="no such file"):
@@ -119,12 +105,9 @@ except OSError as error:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("kind", ["npy", "h5"])
-def test_a_full_disk_leaves_nothing_behind(tmp_path, kind):
+def test_a_full_disk_leaves_nothing_behind(tmp_path):
     """A limit on the size of files stands for the disk: the write fails half-way."""
-    if kind == "h5":
-        pytest.importorskip("h5py")
-    path, out = tmp_path / "t.csv", tmp_path / f"out.{kind}"
+    path, out = tmp_path / "t.csv", tmp_path / "out.npy"
     path.write_text("1,2\n" * 50_000)
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(path), str(out)],

@@ -366,3 +366,44 @@ def test_parts_have_no_machine_code_and_errors_leave_parallel_loops(tmp_path):
     for parts in (1, 0):  # compiled, then from the disk, where the kernel is whole
         found = json.loads(run(SWITCH, NUMBA_CACHE_DIR=str(tmp_path)))
         assert found == ["refused", 2.0, parts, True]
+
+
+WITHOUT = """
+import json, sys, warnings
+import numpy as np
+import numba
+from numba.core import codegen, compiler, typed_passes
+exec(sys.argv[1])
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from fastggn.kernels import activations, ggn_expand, jit
+
+@jit.pnjit
+def kernel(a):
+    for i in numba.prange(a.shape[0]):
+        activations._square(a[i], a[i], a[i])
+
+a = np.ones((4, 2, 3))
+kernel(a)
+b = np.arange(9.0).reshape(3, 3)
+ggn_expand.mirror(b)
+right = bool((a == 2.0).all() and (b == b.T).all())
+print(json.dumps([right, [(w.category.__name__, str(w.message)) for w in caught]]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("gone", "name"),
+    [
+        ("del codegen.JITCodeLibrary", "JITCodeLibrary"),
+        ("del typed_passes.NativeParforLowering", "NativeParforLowering"),
+        ("del compiler.CompileResult._reduce", "_reduce"),
+    ],
+)
+def test_a_numba_whose_private_parts_moved(gone, name, tmp_path):
+    """One warning that names the part, and right results of kernels that Numba compiles alone."""
+    right, said = json.loads(run(WITHOUT, gone, NUMBA_CACHE_DIR=str(tmp_path)))
+    assert right
+    ((category, message),) = said
+    assert category == "KernelCacheWarning" and name in message
+    assert not any(tmp_path.iterdir())

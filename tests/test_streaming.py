@@ -10,6 +10,7 @@ import pytest
 import fastggn as fg
 from fastggn.data import reading
 from fastggn.data.scaling import Moments
+from fastggn.data.sources import row_range
 from fastggn.network import workspace
 
 T = 700
@@ -337,3 +338,44 @@ def test_a_file_that_is_cut_while_it_is_read(tmp_path):
         stream.truncate(5000)
     with pytest.raises(OSError, match="cut short"):
         rows[:]
+
+
+@pytest.mark.parametrize("kind", [from_npy, from_memmap])
+def test_a_file_that_is_cut_between_two_passes(kind, table, small_blocks, tmp_path):
+    """An error of the pass that meets the end, where a map would end the process."""
+    X = kind(table[0], tmp_path, "X")
+    problem = fg.Problem(small_blocks, X, table[1], _chunk=CHUNK)
+    theta = small_blocks.init(seed=0)
+    assert np.isfinite(problem.loss(theta))
+    with (tmp_path / "X.npy").open("r+b") as stream:
+        stream.truncate(5000)
+    with pytest.raises(OSError, match="cut short"):
+        problem.gradient(theta)
+    assert not readers()
+
+
+@pytest.mark.parametrize("kind", ["table", "scaled", "shard", "private map", "every second row"])
+def test_views_of_a_file_give_the_bits_of_the_arrays(kind, table, small_blocks, tmp_path):
+    """Columns of one table, scaled, a range of rows, and slices of maps."""
+    rows, step = (slice(50, 650), 1) if kind == "shard" else (slice(None), 1)
+    whole = np.column_stack([*table])
+    file = from_npy(whole, tmp_path, "table")
+    if "map" in kind or "row" in kind:
+        step = 2 if "row" in kind else 1
+        mapped = np.load(tmp_path / "table.npy", mmap_mode="c")
+        mapped[7] = whole[7] = 0.5  # in memory only
+        X, Y = mapped[::step, :3], mapped[::step, 3:]
+    else:
+        X, Y = (
+            row_range(part, 50, 650) if kind == "shard" else part
+            for part in fg.data.split_columns(file, (3, 4))
+        )
+    x, y = whole[rows][::step, :3], whole[rows][::step, 3:]
+    if kind == "scaled":
+        X = fg.data.Standardised(X)
+        x = (x - X.mean) / X.scale
+    theta = small_blocks.init(seed=0)
+    found = fg.Problem(small_blocks, X, Y, _chunk=CHUNK)
+    expected = fg.Problem(small_blocks, x, y, _chunk=CHUNK)
+    assert found.gradient(theta).tobytes() == expected.gradient(theta).tobytes()
+    assert found.ggn(theta).tobytes() == expected.ggn(theta).tobytes()

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.data.raw import FileBytes, RawColumns
 from fastggn.runtime.archive import ArchiveError, require_file
 from fastggn.runtime.buffers import lend
 
@@ -112,14 +111,6 @@ class NpyFile:
         if out.size:
             self._fill(out.data.cast("B"), start)
         return out[::step]
-
-    def _raw_columns(self) -> RawColumns | None:
-        """Return where the columns stand, if they are what the kernels work with."""
-        if len(self.shape) != 2 or self.dtype != np.float64 or not self.dtype.isnative:
-            return None
-        source = FileBytes(self, self._descriptor, lambda: self._close.alive)
-        columns = np.arange(self.shape[1], dtype=np.int64)
-        return RawColumns(source, self._offset, self._row_bytes, columns, np.zeros((2, 0)))
 
     def _fill(self, buffer: memoryview, start: int) -> None:
         """Read into the buffer from row `start` on; any number of threads may be here."""

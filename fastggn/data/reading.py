@@ -11,10 +11,7 @@ Part = TypeVar("Part")
 
 
 def read_ahead(
-    read: Callable[[int, int], Part],
-    n_rows: int,
-    step: int,
-    at_once: Callable[[int, int], Part | None] = lambda start, stop: None,
+    read: Callable[[int, int], Part], n_rows: int, step: int
 ) -> Iterator[tuple[int, Part]]:
     """Yield ``(start, read(start, stop))`` for consecutive ranges of at most `step` rows.
 
@@ -24,29 +21,20 @@ def read_ahead(
     """
     if n_rows <= 0:
         return
-    reader: _Reader[Part] | None = None
-    part: list[Part] = []  # out of which it goes to the caller: nothing here keeps it alive
+    part = [read(0, min(step, n_rows))]  # the list is emptied: nothing here keeps a part alive
+    if n_rows <= step:
+        yield 0, part.pop()
+        return
+    reader = _Reader(read)
     try:
         for start in range(0, n_rows, step):
-            if start == 0:
-                found = at_once(0, min(step, n_rows))
-                part = [read(0, min(step, n_rows)) if found is None else found]
-            elif found is None:
-                assert reader is not None
-                part = [reader.result()]
-            else:
-                part = [found]
-            found = None
+            if start > 0:
+                part.append(reader.result())
             if start + step < n_rows:
-                following = start + step, min(start + 2 * step, n_rows)
-                found = at_once(*following)
-                if found is None:
-                    reader = reader or _Reader(read)
-                    reader.ask(*following)
+                reader.ask(start + step, min(start + 2 * step, n_rows))
             yield start, part.pop()
     finally:
-        if reader is not None:
-            reader.end()
+        reader.end()
 
 
 class _Reader(Generic[Part]):

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.data.npy import NpyFile
-from fastggn.data.raw import RawColumns, raw_columns
 from fastggn.data.sources import as_source, in_parts, read_rows
 from fastggn.runtime.buffers import lend
 from fastggn.runtime.errors import as_float_vector, check_finite
@@ -153,10 +152,6 @@ class Standardised:
             part[here] /= self.scale
         return part[::step]
 
-    def _raw_columns(self) -> RawColumns | None:
-        found = raw_columns(self._source)
-        return None if found is None else found.scaled(self.mean, self.scale)
-
     def undo(self, rows: ArrayLike) -> FloatArray:
         """Return scaled rows in their own units."""
         return np.asarray(np.asarray(rows) * self.scale + self.mean)
@@ -190,9 +185,6 @@ class Columns:
             out[first - start : last - start] = self._table.rows(first, last, self._number)
         return out[::step]
 
-    def _raw_columns(self) -> RawColumns | None:
-        return self._table.raw_columns(self._number)
-
 
 class _Table:
     """A table read once for inputs and targets, which are asked for one after the other.
@@ -222,11 +214,6 @@ class _Table:
                 self._waiting = None  # before the next one is read: one range at a time
                 waiting = self._waiting = (start, stop, self._read(start, stop))
             return waiting[2].pop(number)
-
-    def raw_columns(self, number: int) -> RawColumns | None:
-        """Return where the columns of one part stand."""
-        found = raw_columns(self._table)
-        return None if found is None else found.chosen(self._parts[number])
 
     def _read(self, start: int, stop: int) -> dict[int, FloatArray]:
         outs = {

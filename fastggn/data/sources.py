@@ -12,7 +12,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.data.raw import RawColumns, raw_columns
 from fastggn.data.reading import read_ahead
 from fastggn.runtime.buffers import lend
 from fastggn.runtime.errors import check_finite
@@ -73,9 +72,6 @@ class ArraySource:
         """Return the rows of about 8 MiB of float64."""
         return max(1, BYTES_PER_READ // (8 * max(1, self.shape[1])))
 
-    def _raw_columns(self) -> RawColumns | None:
-        return raw_columns(self._array) if self.streamed else None
-
 
 class RowRange:
     """Consecutive rows of an array in a file, as samples of their own; made by `row_range`."""
@@ -91,10 +87,6 @@ class RowRange:
         start, stop, step = rows.indices(self.shape[0])
         found: NDArray[Any] = self._array[self._start + start : self._start + stop : step]
         return found
-
-    def _raw_columns(self) -> RawColumns | None:
-        found = raw_columns(self._array)
-        return None if found is None else found.from_row(self._start)
 
 
 def row_range(array: Any, start: int, stop: int) -> Any:
@@ -138,17 +130,6 @@ class StreamedTargets:
             with self._lock:
                 self._parts[start, stop] = part
         return part
-
-    def keep(self, start: int, stop: int, rows: FloatArray) -> None:
-        """Take a range that was read with the inputs, in place of reading it."""
-        part = self._prepare(rows, stop - start)
-        with self._lock:
-            while len(self._parts) >= self.KEPT:
-                del self._parts[next(iter(self._parts))]
-            self._parts[start, stop] = part
-
-    def _raw_columns(self) -> RawColumns | None:
-        return raw_columns(self._array)
 
     def _read(self, start: int, stop: int) -> FloatArray:
         return self._prepare(read_rows("Y", self._array, start, stop), stop - start)
@@ -196,6 +177,7 @@ def read_rows(name: str, array: Any, start: int, stop: int) -> NDArray[Any]:
     """Return rows of an array in its own dtype; a copy where they come from a file."""
     rows = array[start:stop]
     if isinstance(rows, np.memmap):
+        _check_map(name, rows)
         copy = lend(rows.shape, rows.dtype)
         copy[...] = rows
         _give_pages_back(rows)
@@ -207,6 +189,16 @@ def read_rows(name: str, array: Any, start: int, stop: int) -> NDArray[Any]:
             f"{tuple(array.shape)}"
         )
     return found
+
+
+def _check_map(name: str, rows: np.memmap[Any, Any]) -> None:
+    """Raise if the file has become shorter than its map: to read beyond its end is a SIGBUS."""
+    mapping = getattr(rows, "_mmap", None)
+    if mapping is None or mapping.closed:
+        return
+    end = rows.offset - rows.offset % mmap.ALLOCATIONGRANULARITY + len(mapping)
+    if (size := mapping.size()) < end:
+        raise OSError(f"{name}: {rows.filename} was cut short while it was mapped, at byte {size}")
 
 
 def _give_pages_back(rows: np.memmap[Any, Any]) -> None:

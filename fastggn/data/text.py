@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,30 +44,20 @@ def read_text(path: Path) -> TextTable:
     The separator is a comma, a semicolon or a tab, whichever the first line has most of, or else
     white space. The first line is a header if none of its cells is a number.
     """
+    with open_text(path) as reader:
+        return TextTable(np.concatenate(list(reader.parts())), reader.names)
+
+
+@contextmanager
+def open_text(path: Path) -> Iterator[TextReader]:
+    """Open a table for reading part by part; what is no table is a `ValueError`."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            return _read(stream, path)
+        with path.open("rb") as stream:
+            yield TextReader(stream, path)
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a text file in UTF-8 ({error})") from None
     except csv.Error as error:
         raise ValueError(f"{path}: not a table of numbers ({error})") from None
-
-
-def _read(stream: TextIO, path: Path) -> TextTable:
-    first = next(_filled(stream), None)
-    if first is None:
-        raise ValueError(f"{path}: the file is empty")
-    separator = _separator(first)
-    cells = _split(first, separator)
-    names = () if any(_is_number(cell) for cell in cells) else tuple(c.strip() for c in cells)
-    body = _filled(stream) if names else itertools.chain([first], _filled(stream))
-    values = _numbers(body, separator, len(cells))
-    if values is None or values.shape[1] != len(cells) or not np.isfinite(values).all():
-        stream.seek(0)
-        raise ValueError(f"{path}: {_fault(stream, separator, names, len(cells))}")
-    if values.shape[0] == 0:
-        raise ValueError(f"{path}: the file has a header but no rows")
-    return TextTable(values, names)
 
 
 class TextReader:
@@ -78,10 +70,13 @@ class TextReader:
     n_columns : int
     """
 
-    def __init__(self, stream: TextIO, path: Path) -> None:
+    def __init__(self, stream: BinaryIO, path: Path) -> None:
+        self._stream = stream
         self._path = path
+        # Held, for it closes the stream when it is gone.
+        self._text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
         self._lines: Iterator[tuple[int, str]] = (
-            (number, line) for number, line in enumerate(stream, start=1) if line.strip()
+            (number, line) for number, line in enumerate(self._text, start=1) if line.strip()
         )
         first = next(self._lines, None)
         if first is None:
@@ -95,13 +90,18 @@ class TextReader:
         else:
             self.names = tuple(c.strip() for c in cells)
 
+    @property
+    def position(self) -> int:
+        """How many bytes of the file were taken so far."""
+        return self._stream.tell()
+
     def parts(self) -> Iterator[NDArray[np.float64]]:
         """Yield the rows in order, some thousands at a time."""
         count = max(1, min(ROWS_PER_PART, CELLS_PER_PART // self.n_columns))
         empty = True
         while lines := list(itertools.islice(self._lines, count)):
             empty = False
-            values = _numbers((line for _, line in lines), self._separator, self.n_columns)
+            values = _numbers((line for _, line in lines), self._separator)
             if values is None or values.shape[1] != self.n_columns or not np.isfinite(values).all():
                 faults = (
                     _fault_of(n, x, self._separator, self.names, self.n_columns) for n, x in lines
@@ -113,39 +113,12 @@ class TextReader:
             raise ValueError(f"{self._path}: the file has a header but no rows")
 
 
-def _numbers(
-    lines: Iterator[str], separator: str | None, n_columns: int
-) -> NDArray[np.float64] | None:
+def _numbers(lines: Iterable[str], separator: str | None) -> NDArray[np.float64] | None:
     """Return the lines as an array, or None where some cell or row is at fault."""
-    first = next(lines, None)
-    if first is None:
-        return np.empty((0, n_columns))
     try:
-        return np.loadtxt(
-            itertools.chain([first], lines),
-            delimiter=separator,
-            comments=None,
-            quotechar='"',
-            ndmin=2,
-        )
-    except UnicodeDecodeError:
-        raise
+        return np.loadtxt(lines, delimiter=separator, comments=None, quotechar='"', ndmin=2)
     except ValueError:
         return None
-
-
-def _fault(stream: TextIO, separator: str | None, names: tuple[str, ...], n_columns: int) -> str:
-    """Say what the first wrong row or cell of the file is (only called when there is one)."""
-    header_seen = not names
-    for number, line in enumerate(stream, start=1):
-        if not line.strip():
-            continue
-        if not header_seen:
-            header_seen = True
-            continue
-        if fault := _fault_of(number, line, separator, names, n_columns):
-            return fault
-    return NO_TABLE
 
 
 def _fault_of(
@@ -197,7 +170,3 @@ def _split(line: str, separator: str | None) -> list[str]:
     if separator is None:
         return line.split()
     return next(csv.reader([line], delimiter=separator), [])
-
-
-def _filled(stream: Iterable[str]) -> Iterator[str]:
-    return (line for line in stream if line.strip())

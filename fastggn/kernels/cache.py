@@ -8,7 +8,6 @@ that of the source of every kernel: an edit in one file makes those that call it
 
 import hashlib
 import os
-import pickle
 import re
 import secrets
 import stat
@@ -21,11 +20,6 @@ from pathlib import Path
 
 import llvmlite
 import numba
-from numba.core.caching import NullCache
-from numba.core.compiler import CompileResult
-from numba.core.serialize import dumps
-
-from fastggn.kernels import compiler
 
 KIND = b"fastggn kernel "
 MAGIC = KIND + b"2\n"
@@ -80,11 +74,14 @@ def folders(environment=os.environ):
     return [*lasting, local], [*lasting, local]
 
 
-class KernelCache(NullCache):
-    """The cache of one dispatcher, in the place of Numba's own."""
+class KernelCache:
+    """The cache of one dispatcher, in the place of Numba's own.
 
-    def __init__(self, function):
-        self._function = function
+    `to_bytes` and `from_bytes` are those of `fastggn.kernels.compiler`.
+    """
+
+    def __init__(self, function, to_bytes, from_bytes):
+        self._to_bytes, self._from_bytes = to_bytes, from_bytes
         self._name = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
         self._name = re.sub(r"[^\w.]", "", self._name)
 
@@ -108,9 +105,7 @@ class KernelCache(NullCache):
             try:
                 payload = _unseal(content)
                 if payload is not None:
-                    part, content = pickle.loads(payload)
-                    rebuild = compiler.rebuild if part else CompileResult._rebuild
-                    return rebuild(target_context, *content)
+                    return self._from_bytes(target_context, payload)
             except Exception as error:
                 _warn(
                     f"the kernel cache {folder} holds a damaged file ({name}: {error}); "
@@ -123,8 +118,7 @@ class KernelCache(NullCache):
         if data.lifted or data.library.has_dynamic_globals:
             raise RuntimeError(f"kernel {self._name} cannot be kept on the disk")
         name = self._file_name(sig, data.codegen)
-        part = isinstance(data.library, compiler.Part)
-        content = _seal(dumps((part, compiler.reduce(data) if part else data._reduce())))
+        content = _seal(self._to_bytes(data))
         while not _state["off"]:
             folder = _writable_folder()
             if folder is None:
@@ -134,6 +128,9 @@ class KernelCache(NullCache):
                 return
             except OSError as error:
                 _switch_off(f"{folder} cannot be written ({error.strerror or error})")
+
+    def flush(self):
+        """Do nothing: no index is held that `recompile` would have to write."""
 
     def _file_name(self, sig, codegen):
         version = (sys.implementation.cache_tag, numba.__version__, llvmlite.__version__)

@@ -5,16 +5,46 @@ and optimises these with all that they contain. A kernel with threads passes thr
 stages: the body of its loop, two wrappers around that, and the kernel. Here the code on the way
 (a `Part`) is linked into kernels alone; the stages of a loop are not even optimised before
 that, as the kernel around them is. A first training compiles in two thirds of the time.
+
+All of this stands on parts of Numba that are private. Where one has moved, to import this module
+is an `ImportError`, and `fastggn.kernels.jit` does without it.
 """
 
+import pickle
 from contextlib import contextmanager
 
 import llvmlite.binding as llvm
-from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import CompilerBase, DefaultPassBuilder, compile_result
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
+from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder, compile_result
 from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
+from numba.core.serialize import dumps
 from numba.core.typed_passes import NativeLowering, NativeParforLowering
+
+# What is used of these classes below, and in `fastggn.kernels.cache`.
+_USED = {
+    JITCodeLibrary: (
+        "_ensure_finalized _final_module _finalize_dynamic_globals _finalize_final_module "
+        "_finalized _get_module_for_linking _optimize_final_module _reload_init "
+        "_verify_declare_only_symbols enable_object_caching has_dynamic_globals"
+    ),
+    JITCPUCodegen: "create_library magic_tuple set_env",
+    CompileResult: "_rebuild _reduce",
+    DefaultPassBuilder: "define_nopython_pipeline",
+    NativeLowering: "run_pass",
+}
+
+
+def _has(cls, name):
+    """Return whether a class has an attribute, or one of its constructors sets it."""
+    codes = (getattr(base.__init__, "__code__", None) for base in cls.__mro__)
+    return hasattr(cls, name) or any(name in code.co_names for code in codes if code)
+
+
+for _cls, _names in _USED.items():
+    for _name in _names.split():
+        if not _has(_cls, _name):
+            raise ImportError(f"Numba's {_cls.__name__} has no {_name!r}")
 
 # The names of the code libraries that Numba makes for the body of a parallel loop and for the two
 # wrappers around it. Under names of another version these would be compiled as Numba does.
@@ -144,8 +174,19 @@ class PartCompiler(CompilerBase):
         return _with_lowering(self.state, _LowerPart)
 
 
-def reduce(result):
-    """Return what `rebuild` takes to make a compiled part again."""
+def to_bytes(result):
+    """Return what `from_bytes` takes to make a compiled function again."""
+    part = isinstance(result.library, Part)
+    return dumps((part, _reduce(result) if part else result._reduce()))
+
+
+def from_bytes(target_context, payload):
+    """Return a function as it was compiled."""
+    part, content = pickle.loads(payload)
+    return (_rebuild if part else CompileResult._rebuild)(target_context, *content)
+
+
+def _reduce(result):
     library = result.library
     code = library._get_module_for_linking().as_bitcode()
     description = result.fndesc
@@ -154,8 +195,7 @@ def reduce(result):
     return library.name, code, description, *rest
 
 
-def rebuild(target_context, name, code, fndesc, environment, signature, reload_init):
-    """Return a part as it was compiled."""
+def _rebuild(target_context, name, code, fndesc, environment, signature, reload_init):
     for function in reload_init:
         function()
     library = Part(target_context.codegen(), name)

@@ -16,7 +16,6 @@ from fastggn.kernels.layer_table import D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS
 # Columns of the tile table: layers upper >= lower, unit pairs p0..p1, input pairs q0..q1, offset
 # of the tile in an accumulator, first row of the pairs in a stored panel, kind of product (KIND_*).
 UPPER, LOWER, P0, P1, Q0, Q1, OFFSET, STORED, KIND = range(9)
-TILE_COLUMNS = 9
 
 KIND_CURVATURE = 0  # unit pairs (a, b) times input pairs (phi_j, phi_j')
 KIND_MIXED = 1  # exact Hessian, second summand: stored (a, q) times omega_k[u] phi_{l-1}[j]

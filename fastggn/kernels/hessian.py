@@ -10,9 +10,10 @@ import numpy as np
 from numba import prange
 
 from fastggn.kernels.blas import gemm
+from fastggn.kernels.forward import weights
 from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layer_table import CORE, D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS
-from fastggn.kernels.sweeps import load_cotangents, multiply, weights
+from fastggn.kernels.products import load_cotangents, multiply
 
 
 @leaf

@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 import weakref
 from contextlib import AbstractContextManager
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.data.raw import RawRows
-from fastggn.kernels import files, hessian, layer_table, sweeps
+from fastggn.kernels import forward, hessian, layer_table, products, sensitivities
 from fastggn.network.layers import Layers
-from fastggn.runtime.threads import pooled, workers, workers_for
+from fastggn.runtime.threads import pooled, workers_for
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -30,7 +28,6 @@ _KEPT_BLOCKS = 2  # samples of so many blocks are one block: its forward sweep c
 _LANE_BYTES = 64 * 2**20  # partial sums of a reduction over samples
 _UNIT_OPERATIONS = 40  # an activation and its derivative, in operations
 _IDLE_WORKSPACES = 2  # kept for the next user; a training run holds two at a time
-_BUFFER_BYTES = 2**18  # of a worker that fetches rows of a file: in its core's cache
 _LANES = 16  # at most: more would only add to the cost of the final sum
 
 NO_GATES: BoolArray = np.zeros((0, 0), dtype=np.bool_)
@@ -164,7 +161,7 @@ class Block:
         plan: Plan,
         theta: FloatArray,
         start: int,
-        samples: FloatArray | RawRows,
+        samples: FloatArray,
         gates: BoolArray,
         workspace: Workspace,
     ) -> None:
@@ -179,31 +176,9 @@ class Block:
         self.loss_gradient: FloatArray | None = None  # kept for whoever asks next
         self.ws = workspace.array("ws", (self.n_chunks, plan.rows, plan.chunk))
         self.outputs = np.empty((self.size, plan.n_outputs))
-        with self._sharing(1):
-            rows = self._fetch(samples, gates) if isinstance(samples, RawRows) else samples
-            if rows is not None:
-                self._forward(rows, files.in_array(plan.net.n_inputs, workers()), gates)
-
-    def _forward(self, samples: FloatArray, file: tuple[Any, ...], gates: BoolArray) -> None:
-        plan = self.plan
         net = plan.layers, plan.params, plan.biases
-        sweeps.forward(self.theta, *net, samples, file, gates, self.ws, self.outputs)
-
-    def _fetch(self, rows: RawRows, gates: BoolArray) -> FloatArray | None:
-        """Let the workers fetch the samples; return these where that did not succeed."""
-        n_chunks = max(1, _BUFFER_BYTES // (rows.pitch * self.plan.chunk))
-        shape = workers(), n_chunks * self.plan.chunk, rows.pitch // 8
-        buffers = self._space.array("file", shape)
-        place = files.place(rows.source.descriptor, rows.position, rows.pitch, rows.span)
-        kept = np.empty((self.size, rows.columns.size - rows.shape[1]))
-        failed = np.zeros(shape[0], dtype=np.int64)
-        file = place, rows.columns, rows.scaling, buffers, kept, failed
-        self._forward(np.empty((0, rows.shape[1])), file, gates)
-        if failed.any():
-            return rows.read()
-        rows.release()
-        rows.keep(kept)
-        return None
+        with self._sharing(1):
+            forward.forward(theta, *net, samples, gates, self.ws, self.outputs)
 
     def _sharing(self, sweeps: int, vectors: int = 1) -> AbstractContextManager[None]:
         """Return the context of a kernel that does so many sweeps' work for so many vectors."""
@@ -217,14 +192,14 @@ class Block:
         if self._d2 is None:
             self._d2 = self._space.array("d2", (self.n_chunks, self.plan.n_units, self.plan.chunk))
             with self._sharing(1):
-                sweeps.second_derivatives(self.plan.layers, self.plan.params, self.ws, self._d2)
+                forward.second_derivatives(self.plan.layers, self.plan.params, self.ws, self._d2)
         return self._d2
 
     def tangents(self, directions: FloatArray) -> FloatArray:
         """Return J v for directions (p, N): shape (p, B, n_L)."""
         out = np.empty((directions.shape[0], self.size, self.plan.n_outputs))
         with self._sharing(2, directions.shape[0]):
-            sweeps.products(self.theta, directions, self.plan.layers, self.ws, out)
+            products.products(self.theta, directions, self.plan.layers, self.ws, out)
         return out
 
     def second_tangent(self, direction: FloatArray) -> FloatArray:
@@ -232,13 +207,13 @@ class Block:
         out = np.empty((self.size, self.plan.n_outputs))
         layers, d2 = self.plan.layers, self.second_derivatives
         with self._sharing(4):
-            sweeps.second_tangents(self.theta, direction, layers, self.ws, d2, out)
+            products.second_tangents(self.theta, direction, layers, self.ws, d2, out)
         return out
 
     def add_backward(self, cotangents: FloatArray, lanes: FloatArray) -> None:
         """Add J^T u for cotangents (p, B, n_L) to the lanes (lanes, p, N)."""
         with self._sharing(2, cotangents.shape[0]):
-            sweeps.backward(self.theta, self.plan.layers, self.ws, cotangents, self.size, lanes)
+            products.backward(self.theta, self.plan.layers, self.ws, cotangents, self.size, lanes)
 
     def add_hessian_product(
         self, direction: FloatArray, errors: FloatArray, hessians: FloatArray, lanes: FloatArray
@@ -251,7 +226,7 @@ class Block:
         kept = self._space.array("tangents", (self.n_chunks, 2 * d2.shape[1], self.plan.chunk))
         tangent = np.empty((self.size, self.plan.n_outputs))
         with self._sharing(2):
-            sweeps.tangents(self.theta, direction, layers, self.ws, kept, tangent)
+            products.tangents(self.theta, direction, layers, self.ws, kept, tangent)
         derivative = np.einsum("boc,bc->bo", hessians, tangent)
         with self._sharing(5):
             hessian.hessian_products(
@@ -276,7 +251,7 @@ class Block:
         columns = factors.shape[2] * self.plan.chunk
         psi = self._space.array("psi", (self.n_chunks, self.plan.n_units, columns))
         with self._sharing(1, factors.shape[2]):
-            sweeps.sensitivities(
+            sensitivities.sensitivities(
                 self.theta, self.plan.layers, self.ws, np.ascontiguousarray(factors), psi
             )
         return psi

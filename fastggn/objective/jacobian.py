@@ -16,7 +16,7 @@ from fastggn.kernels import (
     ggn_expand,
     ggn_pairs,
     ggn_rows as rows,
-    sweeps,
+    products,
     tsqr,
 )
 from fastggn.kernels.layer_table import PHI_IN, UNIT_ROW
@@ -291,7 +291,7 @@ def sum_of_lanes(lanes: FloatArray) -> FloatArray:
     """Return the fixed-order sum over the first axis."""
     flat = lanes.reshape(lanes.shape[0], -1)
     with workers_for(float(lanes.size)):
-        sweeps.reduce_lanes(flat)
+        products.reduce_lanes(flat)
     return np.asarray(flat[0].reshape(lanes.shape[1:]).copy())
 
 

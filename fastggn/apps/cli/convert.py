@@ -10,21 +10,21 @@ import click
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.types import TARGET
 
-HELP = """Turn DATA (.csv, .tsv, .txt) into OUT (.npy or .h5), whatever its size.
+HELP = """Turn DATA (.csv, .tsv, .txt) into OUT (.npy), whatever its size.
 
 \b
 Examples:
   fastggn convert houses.csv houses.npy --target price
-  fastggn convert big.csv big.h5
+  fastggn convert big.csv big.npy
   fastggn train houses.npy
 
-Targets become the last columns of an .npy file, and the data set Y of an .h5 file. OUT appears when
-all of it is written; where a line is wrong, it is named and OUT stays as it was."""
+Targets become the last columns. OUT appears when all of it is written; where a line is wrong, it is
+named and OUT stays as it was."""
 
 
 @click.command(
     help=HELP,
-    short_help="Turn a text table into .npy or .h5.",
+    short_help="Turn a text table into .npy.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.argument("data", metavar="DATA")
