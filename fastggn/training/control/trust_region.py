@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from fastggn.kernels import tridiagonal
+from fastggn.training.control import tridiagonal
 from fastggn.training.resumable import Resumable
 from fastggn.training.step import norm
 
@@ -88,36 +87,32 @@ class _Tridiagonal:
         a, self._d, self._e, self._tau, _ = lapack.dsytrd(hessian.T, lower=1, lwork=32 * n)
         self._reflectors = np.asfortranarray(a[1:, :-1])
         self._slopes = self._turned(gradient, "T")
-        self._work = np.empty((3, n))
-        self.usable = bool(np.isfinite(self._d).all() and np.isfinite(self._e).all())
-        if self.usable:
-            self._lowest, highest = tridiagonal.ends(self._d, self._e)
-            self._scale = max(abs(self._lowest), abs(highest))
-            self._rounding = n * EPS * self._scale
-            self.usable = self._scale > 0.0
+        finite = bool(np.isfinite(self._d).all() and np.isfinite(self._e).all())
+        values = tridiagonal.eigenvalues(self._d, self._e) if finite else None
+        self._values = np.zeros(1) if values is None else values
+        self._lowest, highest = float(self._values[0]), float(self._values[-1])
+        self._scale = max(abs(self._lowest), abs(highest))
+        self._rounding = n * EPS * self._scale
+        self.usable = self._scale > 0.0
 
     @property
     def rank(self) -> int:
         """The number of eigenvalues above rounding."""
-        bounds = -self._rounding, math.nextafter(self._rounding, math.inf)
-        return int(self._d.size - tridiagonal.count_between(self._d, self._e, *bounds))
+        return int(np.count_nonzero(np.abs(self._values) > self._rounding))
 
     def step(self, radius: float) -> BallStep | None:
         """Return the minimiser within `radius`; None in the hard case and at flat directions."""
         if not self.usable:
             return None
-        p, system = np.empty_like(self._d), (self._d, self._e, self._slopes)
+        system = self._d, self._e, self._slopes
         shift = 0.0
-        inside = (
-            self._lowest > self._rounding
-            and tridiagonal.step_at(*system, shift, p, self._work)
-            and norm(p) <= radius
-        )
-        if not inside:
-            low = max(0.0, -self._lowest)
-            shift = tridiagonal.shift_of_length(*system, low, radius, p, self._work)
-            if not shift + self._lowest > NEAR_SINGULAR * self._scale:
+        p = tridiagonal.step_at(*system, shift) if self._lowest > self._rounding else None
+        inside = p is not None and norm(p) <= radius
+        if p is None or not inside:
+            found = tridiagonal.shift_of_length(*system, max(0.0, -self._lowest), radius)
+            if found is None or not found[0] + self._lowest > NEAR_SINGULAR * self._scale:
                 return None
+            shift, p = found
         # p^T T p = -slopes^T p - shift |p|^2
         predicted = 0.5 * (shift * float(p @ p) - float(self._slopes @ p))
         return BallStep(self._turned(p, "N"), predicted, not inside)
