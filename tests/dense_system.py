@@ -1,12 +1,38 @@
 """Dense linearisations with known answers, for the tests of the solvers."""
 
+from dataclasses import replace
+
 import numpy as np
+
+from fastggn.runtime.comm import SERIAL
+from fastggn.solvers.base import Shift
 
 NAMES = ["cholesky", "dual", "qr", "lsqr"]
 
 
+class Prepared:
+    """A solver's state, asked with the decay of its system: steps, corrections and sums."""
+
+    def __init__(self, solver, lin):
+        self.lin = lin
+        self.state = solver.prepare(lin)
+
+    def solve(self, damping):
+        found = self.state.solve(Shift(damping, self.lin.decay))
+        return replace(found, step=-found.step)
+
+    def correct(self, damping, c):
+        return self.state.solve(Shift(damping, self.lin.decay), c)
+
+    def sums(self):
+        return self.state.sums(self.lin.decay)
+
+
 class DenseSystem:
     """A linearisation with given rows."""
+
+    comm = SERIAL
+    shared_rows = 0
 
     def __init__(self, a, b=None, *, l2=0.0, theta=None, signs=None, gradient=None, block=7):
         self.a = np.array(a, dtype=float)
@@ -16,9 +42,20 @@ class DenseSystem:
         self.signs = signs
         self.b = b
         self.data_gradient = self.a.T @ b if gradient is None else gradient
-        self.gradient = self.data_gradient + l2 * self.theta
         self.block = block
         self.sweeps = 0
+
+    @property
+    def own_rows(self):
+        return self.n_rows
+
+    @property
+    def decay(self):
+        return self.l2
+
+    @property
+    def gradient(self):
+        return self.data_gradient + self.l2 * self.theta
 
     def matvec(self, v):
         self.sweeps += 1
@@ -28,7 +65,10 @@ class DenseSystem:
         self.sweeps += 1
         return self.a.T @ u
 
-    def gram(self):
+    def data_residual(self, x):
+        return None if self.b is None else self.rmatvec(self.b - self.matvec(x))
+
+    def gram(self, *, mixed=False):
         d = self.a if self.signs is None else self.signs[:, None] * self.a
         return np.ascontiguousarray(self.a.T @ d)
 

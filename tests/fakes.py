@@ -7,6 +7,8 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse.linalg import aslinearoperator
 
+from fastggn.runtime.comm import SERIAL
+
 
 def numerical_derivative(function, theta, step=1e-6):
     """Central differences of a vector function, one column a parameter."""
@@ -31,13 +33,16 @@ class FakeNetwork:
 class FakePoint:
     """The system of a residual problem, all of it dense, computed when asked for."""
 
-    l2 = 0.0
+    comm = SERIAL
+    l2 = decay = 0.0
     signs = None
+    shared_rows = 0
 
     def __init__(self, problem, theta):
         self.theta = np.array(theta)
         self.problem = problem
         self.n_rows, self.n_params = problem.n_samples, problem.n_params
+        self.own_rows = self.n_rows
 
     @cached_property
     def loss(self):
@@ -56,6 +61,13 @@ class FakePoint:
         with np.errstate(all="ignore"):
             return self.A.T @ self.b
 
+    @property
+    def data_gradient(self):
+        return self.gradient
+
+    def data_residual(self, x):
+        return self.rmatvec(self.b - self.matvec(x))
+
     def matvec(self, v):
         return self.A @ v
 
@@ -65,7 +77,7 @@ class FakePoint:
     def rmatvec(self, u):
         return self.A.T @ u
 
-    def gram(self):
+    def gram(self, *, mixed=False):
         problem = self.problem
         problem.n_assemblies += 1
         return np.ascontiguousarray(self.A.T @ self.A)
@@ -96,6 +108,8 @@ class ResidualProblem:
 
     def __init__(self, residual, n_params, n_samples, jacobian=None):
         self._residual = residual
+        self.comm = SERIAL
+        self.penalize_biases = True
         self._jacobian = jacobian
         self.n_params = n_params
         self.n_samples = n_samples

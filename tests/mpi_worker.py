@@ -398,7 +398,7 @@ def streamed(comm, net, folder):
     """Compare samples that stay in files with the same ones in memory, bit for bit."""
     from fastggn.data.scaling import Standardised
     from fastggn.data.sources import row_range
-    from fastggn.training.checkpoint.fingerprint import problem_fingerprint
+    from fastggn.training.checkpoint.identity import problem_fingerprint
 
     X, Y, _, _ = samples()
     if comm.rank == 0:

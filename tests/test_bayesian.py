@@ -5,6 +5,7 @@ import warnings
 import numpy as np
 import pytest
 from bayesian_cases import fixed_point, linear_problem, regression, sine_problem
+from dense_system import Prepared
 
 import fastggn as fg
 from fastggn.solvers.choice import get_solver
@@ -183,7 +184,7 @@ def test_sums_from_each_factor_are_those_of_the_eigenvalues(T, l2):
     values = np.linalg.eigvalsh(point.gram())
     expected = np.sum(values / (values + l2)), np.sum(np.log(values + l2))
     for name in ("cholesky", "qr", *(["dual"] if T < problem.n_params else [])):
-        state = get_solver(name).prepare(point)
+        state = Prepared(get_solver(name), point)
         before = state.solve(0.01).step
         sums = state.sums()
         np.testing.assert_allclose((sums.effective, sums.log_determinant), expected, rtol=1e-8)
@@ -195,8 +196,8 @@ def test_sums_from_each_factor_are_those_of_the_eigenvalues(T, l2):
 def test_a_factor_that_cannot_count_says_so():
     problem = sine_problem(T=60, l2=1e-16)
     point = problem.at(problem.network.init(seed=2))
-    assert get_solver("cholesky").prepare(point).sums() is None
-    assert get_solver("qr").prepare(point).sums() is not None
+    assert Prepared(get_solver("cholesky"), point).sums() is None
+    assert Prepared(get_solver("qr"), point).sums() is not None
 
 
 def test_effective_parameters_fall_with_fewer_samples():

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from bayesian_cases import linear_problem, sine_problem
+from dense_system import Prepared
 
 import fastggn as fg
 from fastggn.solvers.choice import get_solver
@@ -49,7 +50,7 @@ def test_sums_with_several_decays_are_those_of_dense_algebra(T, l2):
     H = point.gram() + np.diag(l2 * relative)
     held = l2 * relative * np.diag(np.linalg.inv(H))
     for name in ("cholesky", "qr"):
-        state = get_solver(name).prepare(point)
+        state = Prepared(get_solver(name), point)
         before = state.solve(0.01).step
         np.testing.assert_allclose(
             before, -np.linalg.solve(H + 0.01 * np.eye(len(H)), point.gradient), rtol=1e-7

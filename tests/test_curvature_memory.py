@@ -4,6 +4,7 @@ import gc
 
 import numpy as np
 import pytest
+from dense_system import Prepared
 
 import fastggn as fg
 from fastggn.runtime import buffers
@@ -38,9 +39,9 @@ def test_a_matrix_is_not_used_again_while_a_view_of_it_lives():
 def test_a_state_keeps_its_matrix():
     problem, theta = make()
     solver = CholeskySolver()
-    first = solver.prepare(problem.at(theta))
+    first = Prepared(solver, problem.at(theta))
     before = first.solve(1e-3).step
-    solver.prepare(problem.at(2.0 * theta)).solve(1e-3)
+    Prepared(solver, problem.at(2.0 * theta)).solve(1e-3)
     np.testing.assert_array_equal(first.solve(1e-3).step, before)
 
 

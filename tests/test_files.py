@@ -12,15 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from fastggn.data.files import load_table
-from fastggn.runtime.archives import (
+from fastggn.runtime.archive import (
     ArchiveError,
     MissingFileError,
-    check_writable,
     read_archive,
     read_sealed,
-    write_atomically,
     write_sealed,
 )
+from fastggn.runtime.atomic_files import check_writable, write_atomically
 
 
 def write(path, text, encoding="utf-8"):
@@ -303,16 +302,19 @@ def test_hdf5_without_its_extra(tmp_path, monkeypatch):
 
 def sealed(tmp_path):
     path = tmp_path / "sealed.npz"
-    write_sealed(path, {"theta": np.arange(30.0), "header": np.frombuffer(b"{}", np.uint8)})
+    write_sealed(path, "model", {"theta": np.arange(30.0), "parts": {"a": np.eye(2), "b": None}})
     return path
 
 
 def test_sealed_round_trip_is_an_ordinary_npz(tmp_path):
     path = sealed(tmp_path)
-    arrays = read_sealed(path)
-    np.testing.assert_array_equal(arrays["theta"], np.arange(30.0))
+    tree = read_sealed(path, "model")
+    np.testing.assert_array_equal(tree["theta"], np.arange(30.0))
+    np.testing.assert_array_equal(tree["parts"]["a"], np.eye(2))
+    assert tree["parts"]["b"] is None
     with np.load(path) as ordinary:
         np.testing.assert_array_equal(ordinary["theta"], np.arange(30.0))
+        assert ordinary.files == ["theta", "parts/a", "header"]
     first = path.read_bytes()
     assert sealed(tmp_path).read_bytes() == first
 
@@ -325,7 +327,7 @@ def test_every_flipped_byte_is_found(tmp_path):
         flipped[position] ^= 1 << (position % 8)
         path.write_bytes(flipped)
         with pytest.raises(ArchiveError):
-            read_sealed(path)
+            read_sealed(path, "model")
 
 
 def test_every_cut_is_found(tmp_path):
@@ -334,10 +336,21 @@ def test_every_cut_is_found(tmp_path):
     for length in range(len(data)):
         path.write_bytes(data[:length])
         with pytest.raises(ArchiveError):
-            read_sealed(path)
+            read_sealed(path, "model")
     path.write_bytes(data + b"x")
     with pytest.raises(ArchiveError):
-        read_sealed(path)
+        read_sealed(path, "model")
+
+
+def test_a_sealed_archive_of_another_kind_or_version(tmp_path, monkeypatch):
+    path = sealed(tmp_path)
+    with pytest.raises(ArchiveError, match="not a fastggn checkpoint, but 'fastggn-model'"):
+        read_sealed(path, "checkpoint")
+    monkeypatch.setattr("fastggn.runtime.archive.VERSION", 1)
+    path = sealed(tmp_path)
+    monkeypatch.undo()
+    with pytest.raises(ArchiveError, match="format version 1; this fastggn reads version 2"):
+        read_sealed(path, "model")
 
 
 def test_a_damaged_npz_never_ends_in_another_error(tmp_path):
@@ -430,5 +443,5 @@ def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     path = tmp_path / "a.npz"
     with pytest.raises(OSError, match=r"No space left on device.*a\.npz"):
-        write_sealed(path, {"theta": np.ones(3)})
+        write_sealed(path, "model", {"theta": np.ones(3)})
     assert os.listdir(tmp_path) == []

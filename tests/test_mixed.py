@@ -51,10 +51,10 @@ def test_a_failed_factorisation_is_repeated_in_float64(monkeypatch):
 
     solve = CholeskyState.solve
 
-    def failing(self, damping):
+    def failing(self, shift, c=None):
         if self.least_damping > 0.0:
             return base.failure(self._lin.n_params, "not_positive_definite", "injected")
-        return solve(self, damping)
+        return solve(self, shift, c)
 
     monkeypatch.setattr(CholeskyState, "solve", failing)
     problem = _smooth()

@@ -124,14 +124,15 @@ def test_finished_runs_are_not_done_again(problem, held_out, tmp_path):
     assert first.status == "interrupted"
     done = len(first.results) - 1
     assert done >= 1
-    assert (tmp_path / f"starts.ckpt.seed{done}").exists()
+    files_of = [f"starts.ckpt.seed{seed}" for seed in range(done + 1)]
+    assert sorted(p.name for p in tmp_path.glob("*.seed?")) == files_of
     second = fg.train_restarts(problem, 5, callbacks=[seen.append], **keywords, **files)
     assert list(second.results) == list(whole.results)
     for seed, result in second.results.items():
         same(result, whole.results[seed])
-        assert (len(result.history) == 0) == (seed < done)
+        assert len(result.history) == result.n_iter
     assert second.best_seed == whole.best_seed
-    assert not list(tmp_path.glob("*.seed*"))
+    assert not (tmp_path / "starts.ckpt").exists()
     total = sum(result.n_iter for result in whole.results.values())
     assert len(seen) == total
 
@@ -140,18 +141,39 @@ def test_other_runs_are_refused(problem, tmp_path):
     files = {"checkpoint": tmp_path / "starts.ckpt", "resume": True}
     fg.train_restarts(problem, 1, max_iter=2, **files)
     for words, changed in (
-        ("max_iter was 2 and is 3", {"max_iter": 3}),
-        ("init was 'glorot' and is 'he'", {"max_iter": 2, "init": "he"}),
+        ("theta0 differs", {"max_iter": 2, "init": "he"}),
         ("method was 'lm' and is 'newton'", {"max_iter": 2, "method": "newton"}),
     ):
         with pytest.raises(CheckpointError, match=words):
             fg.train_restarts(problem, 2, **changed, **files)
-    file = CheckpointFile(tmp_path / "starts.ckpt", kind="starts-checkpoint")
+    file = CheckpointFile(tmp_path / "starts.ckpt.seed0")
     content = file.load()
-    del content["done"]["0"]["theta"]
+    del content["theta"]
     file.save(content)
     with pytest.raises(CheckpointError, match="lacks a part"):
         fg.train_restarts(problem, 2, max_iter=2, **files)
+
+
+def test_more_iterations_go_on_from_finished_runs(problem, tmp_path):
+    files = {"checkpoint": tmp_path / "starts.ckpt", "resume": True}
+    fg.train_restarts(problem, 2, max_iter=3, **files)
+    longer = fg.train_restarts(problem, 3, max_iter=6, **files)
+    for seed, result in fg.train_restarts(problem, 3, max_iter=6).results.items():
+        same(longer.results[seed], result)
+
+
+def test_without_resume_nothing_of_earlier_runs_is_left(problem, tmp_path):
+    """A call that is cut after it began must not go on from the files of another one."""
+    path = tmp_path / "starts.ckpt"
+    fg.train_restarts(problem, 3, max_iter=3, checkpoint=path)
+    fg.train_restarts(
+        problem, 3, max_iter=3, method="newton", checkpoint=path, callbacks=[lambda record: True]
+    )
+    assert [p.name for p in tmp_path.glob("*.seed?")] == ["starts.ckpt.seed0"]
+    (tmp_path / "starts.ckpt.seed2").write_text("no checkpoint")
+    with pytest.raises(CheckpointError, match="seed2: .*it is not replaced"):
+        fg.train_restarts(problem, 3, max_iter=3, checkpoint=path)
+    assert (tmp_path / "starts.ckpt.seed0").exists()
 
 
 @pytest.mark.parametrize(

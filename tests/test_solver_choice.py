@@ -6,13 +6,20 @@ import pytest
 from dense_system import NAMES
 
 import fastggn.solvers.choice as solvers
+from fastggn.runtime.comm import SERIAL
 from fastggn.solvers.choice import choose_solver, get_solver
 from fastggn.solvers.lsqr import LSQRSolver
 
 
 def shaped(rows, n, curvature="psd", outputs=1):
     return SimpleNamespace(
-        n_samples=rows // outputs, n_outputs=outputs, n_params=n, curvature=curvature
+        n_samples=rows // outputs,
+        n_outputs=outputs,
+        n_params=n,
+        curvature=curvature,
+        comm=SERIAL,
+        l2=0.0,
+        penalize_biases=True,
     )
 
 

@@ -4,7 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from dense_system import DenseSystem, random_system, reference_step, relative
+from dense_system import DenseSystem, Prepared, random_system, reference_step, relative
 from threadpoolctl import threadpool_limits
 
 from fastggn.solvers.choice import get_solver
@@ -29,22 +29,22 @@ def test_lsqr_limit_returns_a_descent_direction():
         lin.b = b
         for preconditioned in [True, False]:
             solver = LSQRSolver(max_iterations=3, preconditioned=preconditioned)
-            answer = solver.prepare(lin).solve(1e-3)
+            answer = Prepared(solver, lin).solve(1e-3)
             assert answer.ok and answer.status == "not_converged" and answer.iterations == 3
             assert answer.step @ lin.gradient < 0.0
-    assert LSQRSolver(max_iterations=3).prepare(lin).correct(0.0, np.ones(80)).ok
+    assert Prepared(LSQRSolver(max_iterations=3), lin).correct(0.0, np.ones(80)).ok
 
 
 def test_lsqr_unpreconditioned_agrees():
     lin = random_system((30, 12), l2=0.1)
-    answer = LSQRSolver(preconditioned=False).prepare(lin).solve(0.2)
+    answer = Prepared(LSQRSolver(preconditioned=False), lin).solve(0.2)
     assert relative(answer.step, reference_step(lin, 0.2)) < 1e-10
 
 
 def test_lsqr_without_b_and_damping_is_refused():
     rng = np.random.default_rng(0)
     lin = DenseSystem(rng.standard_normal((5, 3)), None, gradient=rng.standard_normal(3))
-    assert LSQRSolver().prepare(lin).solve(0.0).status == "refused"
+    assert Prepared(LSQRSolver(), lin).solve(0.0).status == "refused"
 
 
 def test_preconditioner_saves_iterations():
@@ -58,13 +58,13 @@ def test_preconditioner_saves_iterations():
     lin.kronecker_factors = lambda: [(psi.T @ psi / rows, phi.T @ phi)]
     # Relative to |A|^2, one damping above the limit of the preconditioner and one below it.
     for damping, trial in [(1e-5, 0), (1e-9, TRIAL)]:
-        plain = LSQRSolver(preconditioned=False).prepare(lin).solve(damping)
-        quick = LSQRSolver().prepare(lin).solve(damping)
+        plain = Prepared(LSQRSolver(preconditioned=False), lin).solve(damping)
+        quick = Prepared(LSQRSolver(), lin).solve(damping)
         assert quick.status == "ok"
         assert relative(quick.step, reference_step(lin, damping)) < 1e-8
         assert quick.iterations - trial < plain.iterations / 4
     lin.b = None
-    conjugate = LSQRSolver().prepare(lin).solve(1e-9)
+    conjugate = Prepared(LSQRSolver(), lin).solve(1e-9)
     assert conjugate.status == "ok" and conjugate.iterations < 60
 
 
@@ -127,9 +127,9 @@ def test_no_second_square_array():
     n = 1500
     lin = random_system((40, n))
     gram = lin.gram()
-    lin.gram = lambda: gram
+    lin.gram = lambda mixed: gram
     tracemalloc.start()
-    state = get_solver("cholesky").prepare(lin)
+    state = Prepared(get_solver("cholesky"), lin)
     assert state.solve(0.1).ok and state.solve(1.0).ok
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -137,9 +137,9 @@ def test_no_second_square_array():
     lin.a = np.ascontiguousarray(lin.a.T)
     lin.n_rows, lin.n_params = n, 40
     lin.dual_gram = lambda: random_system((40, n)).gram()
-    lin.b, lin.theta, lin.gradient = np.ones(n), np.zeros(40), lin.a.T @ np.ones(n)
+    lin.b, lin.theta, lin.data_gradient = np.ones(n), np.zeros(40), lin.a.T @ np.ones(n)
     tracemalloc.start()
-    state = get_solver("dual").prepare(lin)
+    state = Prepared(get_solver("dual"), lin)
     tracemalloc.reset_peak()
     assert state.solve(0.1).ok and state.solve(1.0).ok
     _, peak = tracemalloc.get_traced_memory()
@@ -161,7 +161,7 @@ def test_qr_memory_does_not_grow_with_the_rows():
         lin = Streamed(np.ones((1, n)), np.ones(1))
         lin.n_rows = rows
         tracemalloc.start()
-        state = get_solver("qr").prepare(lin)
+        state = Prepared(get_solver("qr"), lin)
         assert state.solve(0.0).rank == n
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
@@ -180,7 +180,7 @@ def test_one_factorisation_serves_the_correction(monkeypatch):
     monkeypatch.setattr("fastggn.solvers.dual.factor_cholesky", counted)
     for name in ["cholesky", "dual"]:
         counts.clear()
-        state = get_solver(name).prepare(random_system((8, 12)))
+        state = Prepared(get_solver(name), random_system((8, 12)))
         state.solve(0.1)
         state.correct(0.1, np.ones(8))
         state.solve(0.1)

@@ -5,6 +5,7 @@ import pytest
 from dense_system import (
     NAMES,
     DenseSystem,
+    Prepared,
     conditioned,
     random_system,
     reference_correction,
@@ -35,7 +36,7 @@ def one_thread():
 @pytest.mark.parametrize(("l2", "damping"), SHIFTS)
 def test_damped_step(name, shape, l2, damping):
     lin = random_system(shape, l2=l2)
-    answer = get_solver(name).prepare(lin).solve(damping)
+    answer = Prepared(get_solver(name), lin).solve(damping)
     assert answer.ok and answer.status == "ok"
     assert relative(answer.step, reference_step(lin, damping)) < 1e-10
 
@@ -46,7 +47,7 @@ def test_damped_step(name, shape, l2, damping):
 def test_correction(name, shape, l2, damping):
     lin = random_system(shape, l2=l2)
     c = np.random.default_rng(5).standard_normal(shape[0])
-    answer = get_solver(name).prepare(lin).correct(damping, c)
+    answer = Prepared(get_solver(name), lin).correct(damping, c)
     assert answer.ok
     assert relative(answer.step, reference_correction(lin, damping, c)) < 1e-10
 
@@ -61,7 +62,7 @@ def test_step_from_the_gradient_alone(name, shape, l2, damping):
     lin = DenseSystem(
         a, None, l2=l2, theta=rng.standard_normal(shape[1]), gradient=rng.standard_normal(shape[1])
     )
-    state = get_solver(name).prepare(lin)
+    state = Prepared(get_solver(name), lin)
     answer = state.solve(damping)
     assert answer.ok and answer.status == "ok"
     exact = -np.linalg.solve(lin.system_matrix(l2 + damping), lin.gradient)
@@ -75,7 +76,7 @@ def test_step_from_the_gradient_alone(name, shape, l2, damping):
 def test_undamped_step(name, shape):
     """Minimum norm, or the status of a singular matrix."""
     lin = random_system(shape)
-    state = get_solver(name).prepare(lin)
+    state = Prepared(get_solver(name), lin)
     answer = state.solve(0.0)
     c = np.random.default_rng(5).standard_normal(shape[0])
     correction = state.correct(0.0, c)
@@ -94,7 +95,7 @@ def test_undamped_step(name, shape):
 def test_several_dampings_from_one_state(name):
     for shape in [(60, 30), (30, 60)]:
         lin = random_system(shape, l2=0.01)
-        state = get_solver(name).prepare(lin)
+        state = Prepared(get_solver(name), lin)
         c = np.arange(shape[0], dtype=float)
         for damping in [1.0, 1e-2, 1e-2, 10.0, 0.0, 1e-3, 1.0]:
             assert relative(state.solve(damping).step, reference_step(lin, damping)) < 1e-9
@@ -105,7 +106,7 @@ def test_several_dampings_from_one_state(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("damping", [-1.0, np.nan, np.inf])
 def test_bad_damping(name, damping):
-    state = get_solver(name).prepare(random_system((6, 4)))
+    state = Prepared(get_solver(name), random_system((6, 4)))
     with pytest.raises(ValueError, match="damping"):
         state.solve(damping)
     with pytest.raises(ValueError, match="damping"):
@@ -145,7 +146,7 @@ def test_singular(name, label, damping):
     a = dict(singular_systems())[label]
     a /= max(np.linalg.norm(a, 2), 1e-300)
     lin = DenseSystem(a, rng.standard_normal(a.shape[0]))
-    state = get_solver(name).prepare(lin)
+    state = Prepared(get_solver(name), lin)
     c = rng.standard_normal(a.shape[0])
     for answer, sign, rhs in [(state.solve(damping), -1, lin.b), (state.correct(damping, c), 1, c)]:
         if not answer.ok:
@@ -171,7 +172,7 @@ def test_condition_numbers(name, shape, k):
     a, _, v = conditioned(shape, 10.0**k, rng)
     exact = v @ rng.standard_normal(min(shape))
     lin = DenseSystem(a, a @ exact)
-    answer = get_solver(name).prepare(lin).solve(0.0)
+    answer = Prepared(get_solver(name), lin).solve(0.0)
     if name == "cholesky" and (k >= 8 or shape[0] < shape[1] or not answer.ok):
         assert answer.status == "singular" and (k >= 7 or shape[0] < shape[1])
         return
@@ -193,7 +194,7 @@ def test_condition_numbers(name, shape, k):
 def test_rank_is_reported(name):
     rng = np.random.default_rng(0)
     a = rng.standard_normal((30, 7)) @ rng.standard_normal((7, 50))
-    answer = get_solver(name).prepare(DenseSystem(a, rng.standard_normal(30))).solve(0.0)
+    answer = Prepared(get_solver(name), DenseSystem(a, rng.standard_normal(30))).solve(0.0)
     assert answer.rank == 7
     assert "rank 7" in answer.message
 
@@ -202,7 +203,7 @@ def test_dual_keeps_its_decomposition_and_names_it():
     rng = np.random.default_rng(0)
     a = np.tile(rng.standard_normal((3, 20)), (4, 1))
     lin = DenseSystem(a, rng.standard_normal(12))
-    state = DualSolver().prepare(lin)
+    state = Prepared(DualSolver(), lin)
     assert state.solve(1.0).message == ""
     assert "singular values of the rows" in state.solve(0.0).message
     damped = state.solve(1.0)
@@ -215,17 +216,17 @@ def test_dual_without_room_for_the_rows(monkeypatch):
     rng = np.random.default_rng(0)
     a = np.tile(rng.standard_normal((3, 20)), (4, 1))
     lin = DenseSystem(a, rng.standard_normal(12))
-    state = DualSolver().prepare(lin)
+    state = Prepared(DualSolver(), lin)
     answer = state.solve(0.0)
     assert "truncated" in answer.message and answer.rank == 3
     assert relative(answer.step, reference_step(lin, 0.0)) < 1e-10
     assert relative(state.solve(0.5).step, reference_step(lin, 0.5)) < 1e-10
     gradient = rng.standard_normal(20)
-    state = DualSolver().prepare(DenseSystem(a, None, gradient=gradient))
+    state = Prepared(DualSolver(), DenseSystem(a, None, gradient=gradient))
     assert relative(state.solve(0.0).step, -np.linalg.pinv(a.T @ a) @ gradient) < 1e-10
     exact = -np.linalg.solve(a.T @ a + 1e-3 * np.eye(20), gradient)
     assert relative(state.solve(1e-3).step, exact) < 1e-10
-    zero = DualSolver().prepare(DenseSystem(np.zeros((3, 4)), np.ones(3))).solve(0.0)
+    zero = Prepared(DualSolver(), DenseSystem(np.zeros((3, 4)), np.ones(3))).solve(0.0)
     assert zero.ok and zero.rank == 0 and not zero.step.any()
 
 
@@ -237,7 +238,7 @@ def test_minimum_norm_from_the_gradient(name, singular):
     if singular:
         a[5:] = a[:5]
     lin = DenseSystem(a, None, gradient=rng.standard_normal(40))
-    answer = get_solver(name).prepare(lin).solve(0.0)
+    answer = Prepared(get_solver(name), lin).solve(0.0)
     assert relative(answer.step, -np.linalg.pinv(a.T @ a, rcond=1e-12) @ lin.gradient) < 1e-8
     assert answer.rank == (5 if singular else 10)
 
@@ -247,7 +248,7 @@ def test_long_system_from_the_gradient(name):
     rng = np.random.default_rng(1)
     a = rng.standard_normal((40, 10))
     lin = DenseSystem(a, None, gradient=rng.standard_normal(10))
-    answer = get_solver(name).prepare(lin).solve(0.0)
+    answer = Prepared(get_solver(name), lin).solve(0.0)
     assert relative(answer.step, -np.linalg.solve(a.T @ a, lin.gradient)) < 1e-8
 
 
@@ -260,7 +261,7 @@ def test_small_damping_where_the_primal_loses(mu):
     b = rng.standard_normal(15)
     exact = -(v * (s / (s**2 + mu))) @ (u.T @ b)
     for name in ["dual", "qr", "lsqr"]:
-        answer = get_solver(name).prepare(DenseSystem(a, b)).solve(mu)
+        answer = Prepared(get_solver(name), DenseSystem(a, b)).solve(mu)
         assert answer.ok and relative(answer.step, exact) < 1e-11
 
 
@@ -279,7 +280,7 @@ def test_indefinite_block(shape):
     lowest = -np.linalg.eigvalsh(lin.gram())[0]
     c = rng.standard_normal(shape[0])
     for name in ["cholesky", "dual"]:
-        state = get_solver(name).prepare(lin)
+        state = Prepared(get_solver(name), lin)
         for damping in [0.5 * lowest, 2.0 * lowest, 0.9 * lowest, 50.0 * lowest]:
             answer, correction = state.solve(damping), state.correct(damping, c)
             if damping < lowest:
@@ -296,8 +297,8 @@ def test_cholesky_names_the_first_bad_pivot():
     lin = random_system((30, 12))
     gram = lin.gram()
     gram[8, 8] -= 100.0
-    lin.gram = lambda: gram.copy()
-    state = get_solver("cholesky").prepare(lin)
+    lin.gram = lambda mixed: gram.copy()
+    state = Prepared(get_solver("cholesky"), lin)
     answer = state.solve(0.1)
     assert answer.status == "not_positive_definite" and "pivot 9 of 12" in answer.message
     assert state.solve(0.0).status == "not_positive_definite"
@@ -309,18 +310,18 @@ def test_cholesky_names_the_first_bad_pivot():
 def test_indefinite_is_refused():
     lin = random_system((8, 12), signs=np.array([1.0, -1.0] * 4))
     for name in ["qr", "lsqr"]:
-        state = get_solver(name).prepare(lin)
+        state = Prepared(get_solver(name), lin)
         assert state.solve(1.0).status == "refused" and "cholesky" in state.solve(1.0).message
         assert not state.correct(1.0, np.ones(8)).ok
-    assert get_solver("dual").prepare(lin).solve(0.0).status == "refused"
-    assert get_solver("dual").prepare(lin).correct(0.0, np.ones(8)).status == "refused"
+    assert Prepared(get_solver("dual"), lin).solve(0.0).status == "refused"
+    assert Prepared(get_solver("dual"), lin).correct(0.0, np.ones(8)).status == "refused"
 
 
 def test_dual_indefinite_singular():
     """An eigenvalue of A^T D A at -mu: refused by rcond or by the inertia."""
     lin = DenseSystem(np.eye(2, 3), None, signs=np.array([1.0, -1.0]), gradient=np.ones(3))
-    assert not get_solver("dual").prepare(lin).solve(1.0).ok
-    assert not get_solver("cholesky").prepare(lin).solve(1.0).ok
+    assert not Prepared(get_solver("dual"), lin).solve(1.0).ok
+    assert not Prepared(get_solver("cholesky"), lin).solve(1.0).ok
 
 
 # ---------------------------------------------------------------- not finite, zero
@@ -337,7 +338,7 @@ def test_not_finite(name, value, shape, with_b):
     b = rng.standard_normal(shape[0])
     with np.errstate(invalid="ignore"):
         lin = DenseSystem(a, b if with_b else None, gradient=rng.standard_normal(shape[1]))
-        state = get_solver(name).prepare(lin)
+        state = Prepared(get_solver(name), lin)
         for answer in [state.solve(0.1), state.correct(0.1, b)]:
             assert not answer.ok and answer.status == "non_finite"
             assert np.isnan(answer.step).all()
@@ -346,16 +347,16 @@ def test_not_finite(name, value, shape, with_b):
 @pytest.mark.parametrize("name", NAMES)
 def test_right_hand_side_not_finite(name):
     lin = random_system((6, 9))
-    state = get_solver(name).prepare(lin)
+    state = Prepared(get_solver(name), lin)
     c = np.ones(6)
     c[2] = np.nan
     assert state.correct(0.1, c).status == "non_finite"
     signed = random_system((6, 9), signs=np.ones(6))
     if name == "dual":
-        assert get_solver(name).prepare(signed).correct(0.1, c).status == "non_finite"
-    lin.gradient[1] = np.inf
+        assert Prepared(get_solver(name), signed).correct(0.1, c).status == "non_finite"
+    lin.data_gradient[1] = np.inf
     lin.b[0] = np.inf
-    assert get_solver(name).prepare(lin).solve(0.1).status == "non_finite"
+    assert Prepared(get_solver(name), lin).solve(0.1).status == "non_finite"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -364,8 +365,8 @@ def test_right_hand_side_not_finite(name):
 def test_zero_gradient(name, shape, damping):
     lin = random_system(shape)
     lin.b[:] = 0.0
-    lin.gradient[:] = 0.0
-    answer = get_solver(name).prepare(lin).solve(damping)
+    lin.data_gradient[:] = 0.0
+    answer = Prepared(get_solver(name), lin).solve(damping)
     if name == "cholesky" and shape[0] < shape[1] and damping == 0.0:
         assert answer.status == "singular"
         return
@@ -377,8 +378,8 @@ def test_zero_gradient(name, shape, damping):
 def test_scales(name, scale):
     lin = random_system((20, 9))
     lin.a *= scale
-    lin.gradient = lin.a.T @ lin.b
+    lin.data_gradient = lin.a.T @ lin.b
     damping = 0.1 * scale**2
-    answer = get_solver(name).prepare(lin).solve(damping)
-    plain = get_solver(name).prepare(random_system((20, 9))).solve(0.1)
+    answer = Prepared(get_solver(name), lin).solve(damping)
+    plain = Prepared(get_solver(name), random_system((20, 9))).solve(0.1)
     assert answer.ok and relative(answer.step * scale, plain.step) < 1e-9

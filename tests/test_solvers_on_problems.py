@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from dense_system import NAMES, relative
+from dense_system import NAMES, Prepared, relative
 from threadpoolctl import threadpool_limits
 
 import fastggn as fg
@@ -46,7 +46,7 @@ def test_damped_step_and_correction(name, loss, samples, l2, damping):
     weights = np.random.default_rng(9).uniform(0.2, 2.0, samples)
     problem, theta = make(samples, loss, sample_weight=weights, l2=l2)
     lin = problem.at(theta)
-    state = get_solver(name).prepare(lin)
+    state = Prepared(get_solver(name), lin)
     answer = state.solve(damping)
     matrix = problem.ggn(theta) + damping * np.eye(problem.n_params)
     assert answer.ok and answer.status == "ok"
@@ -71,7 +71,7 @@ def test_singular_systems(name, samples, duplicates, damping):
     problem, theta = make(samples, X=X, sample_weight=weights)
     a, root = weighted_rows(problem, theta, weights)
     b = root * (problem.outputs(theta) - problem.targets).ravel()
-    answer = get_solver(name).prepare(problem.at(theta)).solve(damping)
+    answer = Prepared(get_solver(name), problem.at(theta)).solve(damping)
     if not answer.ok:
         assert name == "cholesky" and damping < 1e-6
         assert answer.status in ("singular", "not_positive_definite")
@@ -103,7 +103,7 @@ def test_exact_curvature(loss, samples):
     for name in ["cholesky", "dual"]:
         if name == "dual" and problem.n_params < samples * problem.n_outputs:
             continue
-        state = get_solver(name).prepare(lin)
+        state = Prepared(get_solver(name), lin)
         assert state.solve(0.5 * lowest).status == "not_positive_definite"
         answer = state.solve(1.5 * lowest)
         damped = matrix + 1.5 * lowest * np.eye(problem.n_params)
@@ -113,7 +113,7 @@ def test_exact_curvature(loss, samples):
         expected = np.linalg.solve(damped, lin.rmatvec(lin.signs * c))
         assert relative(correction.step, expected) < 1e-8
     for name in ["qr", "lsqr"]:
-        assert get_solver(name).prepare(lin).solve(1.0).status == "refused"
+        assert Prepared(get_solver(name), lin).solve(1.0).status == "refused"
         with pytest.raises(ValueError, match="exact"):
             choose_solver(name, problem, needs_minimum_norm=False)
 
@@ -127,7 +127,7 @@ def test_saturated_softmax_has_no_right_hand_side(name, samples):
     theta[-1] = 2000.0
     lin = problem.at(theta)
     assert lin.b is None
-    answer = get_solver(name).prepare(lin).solve(0.1)
+    answer = Prepared(get_solver(name), lin).solve(0.1)
     matrix = problem.ggn(theta) + 0.1 * np.eye(problem.n_params)
     assert answer.ok
     assert relative(answer.step, -np.linalg.solve(matrix, problem.gradient(theta))) < 1e-10
@@ -137,7 +137,7 @@ def test_saturated_softmax_has_no_right_hand_side(name, samples):
 def test_overflowing_network(name):
     """Outputs that are not finite end in a status, not in an exception."""
     problem, theta = make(8)
-    answer = get_solver(name).prepare(problem.at(theta * 1e308)).solve(0.1)
+    answer = Prepared(get_solver(name), problem.at(theta * 1e308)).solve(0.1)
     assert not answer.ok and answer.status == "non_finite"
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from checks import assert_close
+from dense_system import Prepared
 
 import fastggn as fg
 from fastggn.solvers.choice import choose_solver, get_solver
@@ -60,7 +61,7 @@ def test_steps(solver, T, l2, loss):
         with pytest.raises(ValueError, match="T n_L <= N"):
             choose_solver("dual", problem, needs_minimum_norm=False)
         return
-    state = get_solver(solver).prepare(lin)
+    state = Prepared(get_solver(solver), lin)
     c = np.random.default_rng(3).standard_normal(lin.n_rows)
     # Softmax does not see a constant added to all biases: undamped it is singular.
     undamped = (0.0,) if solver != "dual" and l2 > 0.1 and loss == "squared" else ()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastggn.data.files import Target, target_columns
 from fastggn.data.text import TEXT_SUFFIXES, TextReader
-from fastggn.runtime.archives import require_file
+from fastggn.runtime.archive import require_file
 from fastggn.runtime.atomic_files import check_writable, write_atomically
 
 FloatArray = NDArray[np.float64]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fastggn.data.npy import open_npy
 from fastggn.data.scaling import split_columns
 from fastggn.data.text import TEXT_SUFFIXES, read_text
-from fastggn.runtime.archives import read_archive, read_array, require_file
+from fastggn.runtime.archive import read_archive, read_array, require_file
 from fastggn.runtime.errors import check_finite, suggest
 
 Target: TypeAlias = str | int | Sequence[str | int] | None

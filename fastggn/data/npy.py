@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.raw import FileBytes, RawColumns
-from fastggn.runtime.archives import ArchiveError, require_file
+from fastggn.runtime.archive import ArchiveError, require_file
 from fastggn.runtime.buffers import lend
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -10,21 +11,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.network.mlp import MLP
-from fastggn.runtime.archives import ArchiveError
-from fastggn.runtime.documents import plain, read_document, write_document
+from fastggn.runtime.archive import ArchiveError, plain, read_sealed, write_sealed
 from fastggn.runtime.errors import as_float_vector
-from fastggn.runtime.version import __version__
 
 if TYPE_CHECKING:
     from fastggn.network.activations import Activation
 
 
-FORMAT = "fastggn-model"
-VERSION = 1
-
-
 class ModelFileError(ArchiveError):
-    """A file that is no model: cut, altered, foreign, pickled, or of a newer version."""
+    """A file that is no model: cut, altered, foreign, pickled, or of another version."""
 
 
 def save_model(path: str | os.PathLike[str], net: MLP, theta: ArrayLike, **metadata: Any) -> None:
@@ -66,15 +61,12 @@ def save_model(path: str | os.PathLike[str], net: MLP, theta: ArrayLike, **metad
     >>> loaded.widths, theta.shape, metadata
     ((2, 3, 1), (13,), {'note': 'untrained'})
     """
-    vector = as_float_vector("theta", theta, net.n_params)
-    header = {
-        "format": FORMAT,
-        "version": VERSION,
-        "written_by": __version__,
+    content = {
+        "theta": as_float_vector("theta", theta, net.n_params),
         "network": net.to_config(),
-        "metadata": metadata,
+        "metadata": json.loads(json.dumps(metadata, default=plain)),
     }
-    write_document(path, header, {"theta": vector.astype("<f8", copy=False)}, default=plain)
+    write_sealed(path, "model", content)
 
 
 def load_model(
@@ -103,23 +95,21 @@ def load_model(
     MissingFileError
         If there is no such file (a ``FileNotFoundError`` and a ``ValueError``).
     ModelFileError
-        If it is cut, altered, foreign, pickled, of a newer version, or needs a custom
+        If it is cut, altered, foreign, pickled, of another version, or needs a custom
         activation that was not given (a ``ValueError``).
     OSError
         If it cannot be opened.
     """
     try:
-        header, arrays = read_document(path, "model", VERSION)
+        content = read_sealed(path, "model")
     except ArchiveError as error:
         raise ModelFileError(str(error)) from None
-    if set(arrays) != {"theta"}:
-        names = ", ".join(arrays) or "none"
-        raise ModelFileError(f"{path}: not a fastggn model (arrays: {names})")
-    if not isinstance(header.get("network"), dict) or not isinstance(header.get("metadata"), dict):
-        raise ModelFileError(f"{path}: the header lacks the network or the metadata")
+    network, metadata = content.get("network"), content.get("metadata")
+    if not isinstance(network, dict) or not isinstance(metadata, dict):
+        raise ModelFileError(f"{path}: the file lacks the network or the metadata")
     try:
-        net = MLP.from_config(header["network"], activations)
-        theta = as_float_vector("theta", arrays["theta"], net.n_params)
+        net = MLP.from_config(network, activations)
+        theta = as_float_vector("theta", content["theta"], net.n_params)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: {error}") from error
-    return net, theta, header["metadata"]
+    return net, theta, metadata

@@ -142,7 +142,7 @@ class FactoredJacobian:
     def gram(self, signs: FloatArray | None = None, *, mixed: bool = False) -> FloatArray:
         """Return A^T D A, shape (N, N), D = diag(signs) or I, without A.
 
-        By panels of pairs, or by panels of rows where those are thin (`prefers_rows`). With
+        By panels of pairs, or by panels of rows where the first are thin (`prefers_rows`). With
         `mixed` the panels, their products and the sums over a block are in float32.
         """
         plan = self.plan
@@ -153,7 +153,7 @@ class FactoredJacobian:
         fresh = lend((tiling.n_lanes, tiling.size), dtype)
         lanes = self._lanes_of_gram(tiling, by_rows, signs, fresh)
         out = lend((plan.n_params, plan.n_params), np.float64)
-        with workers_for(self._gram_operations(tiling)):  # those who assembled are awake
+        with workers_for(self._gram_operations(tiling)):  # the workers of the assembly are awake
             if by_rows:
                 rows.expand_rows(tiling.tiles, lanes, self.weight, out)
                 ggn_expand.mirror(out)
@@ -169,7 +169,7 @@ class FactoredJacobian:
     ) -> NDArray[Any]:
         """Return the accumulated tiles; the sums over several blocks are always in float64.
 
-        `lanes` (lanes, entries) takes them, or those of a block if it is in float32.
+        `lanes` (lanes, entries) takes them, or the sums over one block if it is in float32.
         """
         assemble = rows.assemble_rows if by_rows else ggn_pairs.assemble
         single = lanes.dtype == np.float32

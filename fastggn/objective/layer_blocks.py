@@ -1,4 +1,4 @@
-"""What the layers hold at a bounded number of samples: inputs, derivatives, sensitivities."""
+"""Inputs, derivatives and sensitivities of the layers, a bounded number of samples at a time."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[Layer
 def _part(
     objective: Objective, block: Block, psi: FloatArray, errors: FloatArray, part: slice
 ) -> LayerBlock:
-    """Copy what belongs to the samples `part` of a block."""
+    """Copy the parts of a block that belong to the samples `part`."""
     plan = objective.plan
     shapes = plan.net.layer_shapes
     start, stop = block.start + part.start, block.start + part.stop

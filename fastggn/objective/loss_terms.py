@@ -15,7 +15,7 @@ FloatArray = NDArray[np.float64]
 Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 
-# The weights of samples without weights, by the axes of what they multiply.
+# The weights of samples without weights, by the axes of the array that they multiply.
 _ONES: dict[int, FloatArray] = {axes: np.ones((1,) * axes) for axes in (1, 2, 3)}
 
 
@@ -56,8 +56,8 @@ class LossTerms:
     def value(self, block: Block) -> float:
         """Return the weighted sum of the losses; inf or nan where the outputs overflow."""
         with np.errstate(all="ignore"):
-            # The gradient is asked for next where the block's point is accepted: the exponentials
-            # of a loss on classes serve both.
+            # An accepted point needs its gradient next: the exponentials of a loss on classes
+            # serve both.
             losses, block.loss_gradient = self._loss.value_and_gradient(*self._at(block))
             if self._weights is not None:
                 losses = self._weights_of(block, 1) * losses

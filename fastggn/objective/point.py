@@ -117,6 +117,8 @@ class Point:
     decay : float or ndarray, shape (N,)
     """
 
+    shared_rows = 0  # every row is of one process
+
     def __init__(self, objective: Objective, theta: FloatArray, spaces: WorkspacePool) -> None:
         self.theta = theta
         self._penalty = objective.penalty

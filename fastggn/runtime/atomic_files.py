@@ -26,6 +26,8 @@ def write_atomically(
 
     The bytes go to a unique name in the same folder, are synced to the disk, and take the name
     `path` in one step; the folder is synced after it. The temporary file is removed on failure.
+    The old file gets the name `keep` first, where it is given: between the two renames the old
+    content has that name alone.
     """
     target = _target(path)
     with _naming(target), _beside(target) as (stream, temporary):
@@ -33,7 +35,8 @@ def write_atomically(
         stream.flush()
         os.fsync(stream.fileno())
         if keep is not None:
-            _keep(target, target.with_name(Path(keep).name))
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(target, target.with_name(Path(keep).name))
         os.replace(temporary, target)
         _sync_folder(target.parent)
 
@@ -94,24 +97,6 @@ def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 def _temporary(target: Path) -> Path:
     return target.with_name(f".{target.name[:100]}.{os.getpid()}.{secrets.token_hex(6)}.tmp")
-
-
-def _keep(target: Path, generation: Path) -> None:
-    """Let the present file have the name `generation` too; at no moment is it without a name."""
-    second = _temporary(generation)
-    try:
-        os.link(target, second)
-    except FileNotFoundError:
-        return
-    except OSError:  # a file system without hard links
-        os.replace(target, generation)
-        return
-    try:
-        os.replace(second, generation)
-    finally:
-        # Renaming a file to another of its own names does nothing and leaves both.
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(second)
 
 
 @contextlib.contextmanager

@@ -66,7 +66,7 @@ class Comm:
         return own
 
     def span(self, count: int) -> slice:
-        """Return where this rank's rows, `count` of them, lie among those of all ranks."""
+        """Return the place of this rank's rows, `count` of them, among the rows of all ranks."""
         return slice(0, count)
 
     def least(self, value: Number) -> Number:
@@ -100,7 +100,7 @@ SERIAL = Comm()
 
 
 def comm_of(holder: Any) -> Comm:
-    """Return the communicator of a problem or of a system; those without one are serial."""
+    """Return the communicator of a problem or of a system; a holder without one is serial."""
     comm: Comm = getattr(holder, "comm", SERIAL)
     return comm
 

@@ -1,8 +1,8 @@
-"""Rank 0 decides alone, and calls on the others for what is summed over the samples.
+"""Rank 0 decides alone, and calls on the others for sums over the samples.
 
 An analysis of many small decisions (eigenvalues, searches, certificates) is the same program in
-one process and over ranks: what needs the samples is a task, which all ranks carry out together
-when rank 0 comes to it. Nothing else can make them part.
+one process and over ranks: work on the samples is a task, which all ranks carry out together
+when rank 0 comes to it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class _Message:
-    """What rank 0 tells the others: a task, the result of it all, or why there is none."""
+    """A message of rank 0 to the others: a task, the result, or the reason why there is none."""
 
     task: Callable[..., Any] | None = None
     args: tuple[Any, ...] = ()
@@ -30,7 +30,7 @@ class _Message:
 
 
 class Led(Protocol):
-    """What tasks are about: it knows its team, and is the same on every rank."""
+    """The subject of the tasks: it knows its team, and is the same on every rank."""
 
     @property
     def team(self) -> Team: ...  # noqa: D102
@@ -47,7 +47,7 @@ class Team:
         self._leading = False  # whether this is rank 0, and the others wait for a task
 
     def lead(self, led: L, decide: Callable[[], R]) -> R:
-        """Return what `decide` returns on rank 0; the other ranks take part in its tasks."""
+        """Return the result of `decide` on rank 0; the other ranks take part in its tasks."""
         if self._comm.size == 1:
             return decide()
         if self._comm.rank > 0:
@@ -66,7 +66,7 @@ class Team:
         return result
 
     def _follow(self, led: Any) -> Any:
-        """Carry out what rank 0 asks for, until it has its result."""
+        """Carry out the tasks of rank 0, until it has its result."""
         while True:
             message = self._comm.agree(_Message())
             if message.error is not None:
@@ -78,10 +78,10 @@ class Team:
     def call(
         self, task: Callable[..., R], named: Callable[..., R], *args: Any, **keywords: Any
     ) -> R:
-        """Carry out a task on all ranks; `named` is what can be sent of it."""
+        """Carry out a task on all ranks; `named` is the function that can be pickled."""
         if not self._leading:
             return task(*args, **keywords)
-        self._leading = False  # what the task asks for is part of it
+        self._leading = False  # tasks inside this one are part of it
         self._comm.agree(_Message(named, args[1:], keywords))
         result = task(*args, **keywords)
         self._leading = True

@@ -1,62 +1,76 @@
-"""What every solver of the Newton system takes, keeps and returns.
+"""The contract of every solver of the Newton system: its arguments, its state, its answers.
 
 The system is the one of the documentation's notation page, for a linearisation with rows ``A``,
-signs ``D`` (absent in positive semi-definite curvature) and ``mu = l2 + damping``::
+signs ``D`` (absent in positive semi-definite curvature) and ``mu = damping + decay``::
 
-    (A^T D A + mu I) s = A^T b + l2 theta,        step = -s
+    (A^T D A + mu I) x = A^T b + decay theta,        step = -x
 
 and, at ``mu = 0``, its solution of minimum norm. A solver factors once in `prepare`; its state
-then solves for as many dampings as the step control asks for. A system may have a vector `decay`,
-shape (N,), in place of l2 for all parameters: mu is then a vector too.
+then solves for each `Shift` that the step control asks for. The decay is l2, or a vector (N,)
+with the l2 of each parameter; mu is then a vector too.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.runtime.comm import Comm
 from fastggn.runtime.errors import check_positive
 
 FloatArray = NDArray[np.float64]
 
 
 class LinearSystem(Protocol):
-    """What a solver needs of a linearisation: the rows ``A``, never a loss or a network.
+    """A linearisation as a solver sees it: the rows ``A``, never a loss or a network.
 
-    M is the number of rows, N the number of parameters. A system may also have `own_rows` and a
-    communicator `comm`: its vectors over the rows then hold those of this process only, and
-    what is summed over the rows is summed over all. Its last `shared_rows` may be on all of them.
+    M is the number of rows, N the number of parameters. Where processes share the rows, vectors
+    over the rows hold the entries of this process only, and sums over the rows are over all.
 
     Attributes
     ----------
+    comm : Comm
+        The processes that share the rows.
     n_rows, n_params : int
         M and N.
-    l2 : float
-        The weight of ``l2 / 2 |theta|^2`` in the objective.
+    own_rows : int
+        The rows of this process.
+    shared_rows : int
+        The last of them, which every process holds; they count once, on rank 0.
+    decay : float or ndarray, shape (N,)
+        The weight of ``theta_j^2 / 2`` in the objective. Prepared states take it by argument.
     theta : ndarray, shape (N,)
         The point of linearisation.
-    gradient : ndarray, shape (N,)
-        ``A^T b + l2 theta``.
+    data_gradient : ndarray, shape (N,)
+        ``A^T b``.
     b : ndarray, shape (M,), or None
-        None where no finite ``b`` exists: solvers then start from `gradient`.
+        None where no finite ``b`` exists: solvers then start from `data_gradient`.
     signs : ndarray, shape (M,), or None
         The diagonal of ``D`` (-1, 0 or +1), or None for the identity.
     """
 
     @property
+    def comm(self) -> Comm: ...  # noqa: D102
+    @property
     def n_rows(self) -> int: ...  # noqa: D102
     @property
     def n_params(self) -> int: ...  # noqa: D102
     @property
-    def l2(self) -> float: ...  # noqa: D102
+    def own_rows(self) -> int: ...  # noqa: D102
+    @property
+    def shared_rows(self) -> int: ...  # noqa: D102
+    @property
+    def decay(self) -> FloatArray | float: ...  # noqa: D102
     @property
     def theta(self) -> FloatArray: ...  # noqa: D102
     @property
-    def gradient(self) -> FloatArray: ...  # noqa: D102
+    def data_gradient(self) -> FloatArray: ...  # noqa: D102
     @property
     def b(self) -> FloatArray | None: ...  # noqa: D102
     @property
@@ -67,6 +81,9 @@ class LinearSystem(Protocol):
 
     def rmatvec(self, u: FloatArray) -> FloatArray:
         """Return ``A^T u``, shape (N,)."""
+
+    def data_residual(self, x: FloatArray) -> FloatArray | None:
+        """Return ``A^T (b - A x)``, shape (N,); None where there is no ``b``."""
 
     def gram(self, *, mixed: bool = False) -> FloatArray:
         """Return ``A^T D A`` as a new symmetric C-ordered (N, N) array.
@@ -83,6 +100,12 @@ class LinearSystem(Protocol):
     def kronecker_factors(self) -> Sequence[tuple[FloatArray, FloatArray]]:
         """Return a pair (U, V) a layer, with ``A^T A`` close to ``kron(U, V)`` on its block."""
 
+    def bias_columns(self) -> FloatArray:
+        """Return the columns of A that belong to the free biases, shape (M, units)."""
+
+    def gathered(self) -> LinearSystem:
+        """Return the system with the rows of all ranks in this process; collective."""
+
 
 @dataclass(frozen=True)
 class Solution:
@@ -91,8 +114,7 @@ class Solution:
     Attributes
     ----------
     step : ndarray, shape (N,)
-        The step ``-s`` to be added to theta (from `State.solve`), or the vector asked for (from
-        `State.correct`). Filled with NaN where `ok` is false.
+        The solution x. Filled with NaN where `ok` is false.
     ok : bool
         Whether the step may be used. An iteration that ran out of its limit still gives a
         descent direction: it is ``ok`` with the status ``not_converged``.
@@ -107,7 +129,7 @@ class Solution:
     iterations : int
         Iterations of an iterative method, or steps of refinement.
     message : str
-        What happened, for a person; empty where nothing is to be said.
+        A sentence for a person; empty where the solution needs none.
     """
 
     step: FloatArray
@@ -119,14 +141,131 @@ class Solution:
     message: str = ""
 
 
-class State(Protocol):
-    """A linearisation factored for several dampings."""
+@dataclass(frozen=True)
+class CurvatureSums:
+    """Two sums over the N eigenvalues g of ``A^T A``, for one mu.
 
-    def solve(self, damping: float) -> Solution:
-        """Return the damped step."""
+    Attributes
+    ----------
+    effective : float
+        ``sum g / (g + mu)``: N less mu times the trace of ``(A^T A + mu I)^-1``.
+    log_determinant : float
+        ``sum log(g + mu)``.
+    held : ndarray, shape (N,), or None
+        Where mu differs between the parameters: ``mu_j`` times the diagonal of
+        ``(A^T A + diag(mu))^-1``, between 0 and 1. The samples determine the rest of each
+        parameter, and `effective` is the sum of these rests.
+    """
 
-    def correct(self, damping: float, c: FloatArray) -> Solution:
-        """Return the solution x of ``(A^T D A + mu I) x = A^T D c``."""
+    effective: float
+    log_determinant: float
+    held: FloatArray | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """The addition to the diagonal of the curvature: ``mu = damping + decay``.
+
+    Attributes
+    ----------
+    damping : float
+        Not negative.
+    decay : float or ndarray, shape (N,)
+        l2, or that of each parameter.
+    """
+
+    damping: float
+    decay: FloatArray | float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the damping."""
+        object.__setattr__(self, "damping", check_positive("damping", self.damping, zero=True))
+
+    @property
+    def mu(self) -> FloatArray | float:
+        """The sum."""
+        return self.decay + self.damping
+
+    @property
+    def uniform(self) -> float:
+        """The sum, of a penalty that counts all parameters alike."""
+        if isinstance(self.decay, np.ndarray):
+            raise ValueError("l2 spares the biases, but this needs one that counts all parameters")
+        return self.decay + self.damping
+
+
+class RightSide:
+    """A right-hand side ``A^T D c + decay theta``: c is b, or it is given and has no theta."""
+
+    def __init__(self, lin: LinearSystem, shift: Shift, c: FloatArray | None) -> None:
+        self._lin = lin
+        self._shift = shift
+        self._c = c
+
+    @cached_property
+    def rows(self) -> FloatArray | None:
+        """The vector c, shape (M,)."""
+        return self._lin.b if self._c is None else np.asarray(self._c)
+
+    @cached_property
+    def vector(self) -> FloatArray:
+        """The right-hand side itself, shape (N,)."""
+        lin, c = self._lin, self._c
+        if c is None:
+            return lin.data_gradient + self._shift.decay * lin.theta
+        return lin.rmatvec(c if lin.signs is None else lin.signs * c)
+
+    @cached_property
+    def shrunk(self) -> FloatArray | None:
+        """``(decay / mu) theta``, the part of x that does not pass through A; None where it is 0.
+
+        With ``x = (decay / mu) theta + z``, ``z`` is the damped least-squares solution for
+        `target`.
+        """
+        decay, theta = self._shift.decay, self._lin.theta
+        if self._c is not None or not np.any(decay):
+            return None
+        mu = self._shift.mu
+        if isinstance(mu, np.ndarray):
+            share = np.divide(decay, mu, out=np.zeros_like(mu), where=mu > 0.0)
+            return np.asarray(theta * share)
+        return np.asarray(theta * (decay / mu), dtype=np.float64)
+
+    def target(self, rows: FloatArray) -> FloatArray:
+        """Return ``c - A (decay / mu) theta`` for c = `rows`."""
+        return rows if self.shrunk is None else rows - self._lin.matvec(self.shrunk)
+
+    def completed(self, found: Solution) -> Solution:
+        """Return the solution x for that of the damped least-squares problem, z."""
+        return found if self.shrunk is None else replace(found, step=self.shrunk + found.step)
+
+    def residual(self, x: FloatArray) -> FloatArray | None:
+        """Return ``A^T (c - A x) + decay theta - mu x``, D = I; None where there is no c."""
+        lin, mu = self._lin, self._shift.mu
+        if self._c is not None:
+            return lin.rmatvec(self._c - lin.matvec(x)) - mu * x
+        data = lin.data_residual(x)
+        return None if data is None else data - mu * x + self._shift.decay * lin.theta
+
+
+class State(ABC):
+    """A linearisation factored for several shifts.
+
+    Attributes
+    ----------
+    least_damping : float
+        Below it the matrix is its own rounding errors.
+    """
+
+    least_damping = 0.0
+
+    @abstractmethod
+    def solve(self, shift: Shift, c: FloatArray | None = None) -> Solution:
+        """Return x of ``(A^T D A + mu I) x = A^T D c``, of the system's right side without c."""
+
+    def sums(self, decay: FloatArray | float) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues at ``mu = decay``; None without a good factor."""
+        return None
 
 
 class Solver(Protocol):
@@ -136,21 +275,17 @@ class Solver(Protocol):
     def name(self) -> str:
         """The name in the interface and in the history of a run."""
 
-    def prepare(self, lin: Any) -> State:
-        """Return the state that solves the system of `lin` for several dampings."""
+    def prepare(self, lin: LinearSystem) -> State:
+        """Return the state that solves the system of `lin` for several shifts."""
 
 
-class RefusedState:
+class RefusedState(State):
     """The state of a solver that cannot answer this system: every answer says why."""
 
     def __init__(self, n_params: int, status: str, message: str) -> None:
         self._answer = failure(n_params, status, message)
 
-    def solve(self, damping: float) -> Solution:
-        """Return the refusal."""
-        return self._answer
-
-    def correct(self, damping: float, c: FloatArray) -> Solution:
+    def solve(self, shift: Shift, c: FloatArray | None = None) -> Solution:
         """Return the refusal."""
         return self._answer
 
@@ -178,66 +313,6 @@ def success(
     return Solution(step, True, status, rcond, rank, iterations, message)
 
 
-def decay_of(lin: LinearSystem) -> FloatArray | float:
-    """Return l2: of each parameter, shape (N,), where the penalty spares some."""
-    found: FloatArray | float = getattr(lin, "decay", lin.l2)
-    return found
-
-
-def total_shift(lin: LinearSystem, damping: float) -> FloatArray | float:
-    """Return ``mu = l2 + damping`` after a check of `damping`; see `decay_of`."""
-    return decay_of(lin) + check_positive("damping", damping, zero=True)
-
-
 def least(mu: FloatArray | float) -> float:
     """Return the smallest entry of mu."""
     return float(mu.min()) if isinstance(mu, np.ndarray) else mu
-
-
-def uniform_shift(lin: LinearSystem, damping: float) -> float:
-    """Return mu of a system whose penalty counts all parameters alike."""
-    mu = total_shift(lin, damping)
-    if isinstance(mu, np.ndarray):
-        raise ValueError("l2 spares the biases, but this needs one that counts all parameters")
-    return mu
-
-
-def data_residual(lin: LinearSystem, x: FloatArray) -> FloatArray | None:
-    """Return ``A^T (b - A x)``, or None where there is no ``b``.
-
-    A system with a method of this name answers itself: in one pass over its rows, without
-    vectors as long as these.
-    """
-    own = getattr(lin, "data_residual", None)
-    if own is not None:
-        found: FloatArray | None = own(x)
-        return found
-    b = lin.b
-    return None if b is None else lin.rmatvec(b - lin.matvec(x))
-
-
-def own_rows(lin: LinearSystem) -> int:
-    """Return the length of vectors over the rows: fewer than M where processes share the rows."""
-    return int(getattr(lin, "own_rows", lin.n_rows))
-
-
-def counted_rows(lin: LinearSystem) -> int:
-    """Return how many of `own_rows` no other process holds: all, but those that all of them share.
-
-    The shared ones, `lin.shared_rows`, come last, and count once: on rank 0.
-    """
-    return own_rows(lin) - int(getattr(lin, "shared_rows", 0))
-
-
-def shrinkage_shift(lin: LinearSystem, mu: FloatArray | float) -> FloatArray | None:
-    """Return ``(l2 / mu) theta``, the part of s that does not pass through A; None where it is 0.
-
-    With ``s = (l2 / mu) theta + z``, ``z`` is the damped least-squares solution for
-    ``b - A (l2 / mu) theta``.
-    """
-    if lin.l2 == 0.0:
-        return None
-    if isinstance(mu, np.ndarray):
-        share = np.divide(decay_of(lin), mu, out=np.zeros_like(mu), where=mu > 0.0)
-        return np.asarray(lin.theta * share)
-    return np.asarray(lin.theta * (lin.l2 / mu), dtype=np.float64)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from fastggn.runtime.comm import Comm, comm_of
+from fastggn.runtime.comm import Comm
 from fastggn.runtime.errors import unknown_name
 from fastggn.runtime.memory import available_memory
 from fastggn.solvers.base import Solver
 from fastggn.solvers.cholesky import CholeskySolver
 from fastggn.solvers.dual import DualSolver
 from fastggn.solvers.lsqr import LSQRSolver
-from fastggn.solvers.over_ranks import AgreedSolver
 from fastggn.solvers.qr import QRSolver
 
 SOLVERS: dict[str, type[Any]] = {
@@ -32,8 +31,10 @@ ARRAYS = {"cholesky": 1, "dual": 1, "qr": 8}
 
 
 class Shaped(Protocol):
-    """What the choice needs of a problem."""
+    """A problem as the choice sees it."""
 
+    @property
+    def comm(self) -> Comm: ...  # noqa: D102
     @property
     def n_samples(self) -> int: ...  # noqa: D102
     @property
@@ -42,6 +43,10 @@ class Shaped(Protocol):
     def n_params(self) -> int: ...  # noqa: D102
     @property
     def curvature(self) -> str: ...  # noqa: D102
+    @property
+    def l2(self) -> float: ...  # noqa: D102
+    @property
+    def penalize_biases(self) -> bool: ...  # noqa: D102
 
 
 def get_solver(name: str | Solver) -> Solver:
@@ -74,23 +79,18 @@ def choose_solver(
     return solver, f"{solver.name}: asked for"
 
 
-def spares_biases(problem: Any) -> bool:
+def spares_biases(problem: Shaped) -> bool:
     """Whether the problem has an l2 that does not count the biases."""
-    return bool(getattr(problem, "l2", 0.0)) and not getattr(problem, "penalize_biases", True)
+    return problem.l2 > 0.0 and not problem.penalize_biases
 
 
 def _has_no_dual(problem: Shaped, needs_minimum_norm: bool) -> bool:
     return spares_biases(problem) and (needs_minimum_norm or problem.curvature == "exact")
 
 
-def agreed(solver: Solver, comm: Comm) -> Solver:
-    """Return a solver that gives the same step on all ranks; itself, in one process."""
-    return solver if comm.size == 1 else AgreedSolver(solver, comm)
-
-
 def _automatic(problem: Shaped, needs_minimum_norm: bool) -> tuple[Solver, str]:
     rows, n = problem.n_samples * problem.n_outputs, problem.n_params
-    comm = comm_of(problem)
+    comm = problem.comm
     dense = "qr" if needs_minimum_norm and problem.curvature != "exact" else "cholesky"
     sizes = f"T n_L = {rows:,}, N = {n:,}"
     if rows <= n and not _has_no_dual(problem, needs_minimum_norm):
@@ -125,7 +125,7 @@ def _check_explicit(name: str, problem: Shaped) -> None:
             f"solver 'dual' needs T n_L <= N, but T n_L = {rows:,} and N = {n:,}; use 'cholesky', "
             "'qr' or 'lsqr'"
         )
-    comm = comm_of(problem)
+    comm = problem.comm
     if name not in ARRAYS:
         return
     # QR holds the rows themselves where they are fewer than the columns, in one process.

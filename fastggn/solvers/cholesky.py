@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.linalg.blas import dnrm2
 
 from fastggn.solvers.base import (
+    CurvatureSums,
     FloatArray,
     LinearSystem,
+    RightSide,
+    Shift,
     Solution,
-    data_residual,
-    decay_of,
+    State,
     failure,
     least,
     success,
-    total_shift,
 )
 from fastggn.solvers.cholesky_in_place import CholeskyFactor, SymmetricMatrix, factor_cholesky
-from fastggn.solvers.curvature_sums import LEAST_RCOND, CurvatureSums, sums_of_factor
-
-Residual = Callable[[FloatArray], FloatArray | None]
+from fastggn.solvers.curvature_sums import LEAST_RCOND, sums_of_factor
 
 EPS = float(np.finfo(np.float64).eps)
 EPS32 = float(np.finfo(np.float32).eps)
@@ -60,72 +57,49 @@ class CholeskySolver:
         return CholeskyState(lin, mixed=self.mixed)
 
 
-class CholeskyState:
+class CholeskyState(State):
     """The Gram matrix in one triangle, the factor for the last damping in the other."""
 
     def __init__(self, lin: LinearSystem, *, mixed: bool = False) -> None:
         self._lin = lin
-        self._gram = SymmetricMatrix(lin.gram(mixed=True) if mixed else lin.gram())
+        self._gram = SymmetricMatrix(lin.gram(mixed=mixed))
         # Below it the matrix would be its own rounding errors in float32.
         largest = float(np.max(self._gram.diagonal, initial=0.0))
         self.least_damping = FLOOR * EPS32 * largest if mixed else 0.0
         self._factor: CholeskyFactor | None = None
         self._mu: FloatArray | float = 0.0
 
-    def solve(self, damping: float) -> Solution:
-        """Return the damped step; see `State.solve`."""
-        mu = total_shift(self._lin, damping)
-        lin = self._lin
-
-        def residual(x: FloatArray) -> FloatArray | None:
-            """Return ``A^T (b - A x) + l2 theta - mu x``."""
-            data = data_residual(lin, x)
-            return None if data is None else data - mu * x + decay_of(lin) * lin.theta
-
-        return _negated(self._solve(mu, lin.gradient, residual))
-
-    def correct(self, damping: float, c: FloatArray) -> Solution:
-        """Return ``(A^T D A + mu I)^-1 A^T D c``; see `State.correct`."""
-        mu = total_shift(self._lin, damping)
-        lin, signs = self._lin, self._lin.signs
-
-        def residual(x: FloatArray) -> FloatArray:
-            """Return ``A^T (c - A x) - mu x``."""
-            return lin.rmatvec(c - lin.matvec(x)) - mu * x
-
-        return self._solve(mu, lin.rmatvec(c if signs is None else signs * c), residual)
-
-    def sums(self) -> CurvatureSums | None:
-        """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
-        mu = decay_of(self._lin)
-        if least(mu) == 0.0 or self._lin.signs is not None or not self._gram.finite:
-            return None
-        factor = self._factored(mu)
-        # The rounding of a factor is that of the matrix in units in which mu is one number, and
-        # there the largest eigenvalue is at most 1 + sum g_jj / mu_j.
-        rcond = factor.rcond
-        if isinstance(mu, np.ndarray):
-            rcond = max(rcond, 1.0 / (1.0 + float(np.sum(self._gram.diagonal / mu))))
-        if factor.bad_pivot or not rcond >= LEAST_RCOND:
-            return None
-        self._factor = None  # its array is overwritten
-        return sums_of_factor(factor, self._lin.n_params, mu)
-
-    def _solve(self, mu: FloatArray | float, rhs: FloatArray, residual: Residual) -> Solution:
-        """Solve for `rhs`, with corrections where `residual` can be had (of D = I only)."""
-        n = self._lin.n_params
-        if not self._gram.finite or not np.isfinite(rhs).all():
+    def solve(self, shift: Shift, c: FloatArray | None = None) -> Solution:
+        """Return x, with corrections by residuals over the rows (D = I only); see `State.solve`."""
+        n, mu = self._lin.n_params, shift.mu
+        right = RightSide(self._lin, shift, c)
+        if not self._gram.finite or not np.isfinite(right.vector).all():
             return failure(n, "non_finite", "the Gram matrix or the gradient is not finite")
         factor = self._factored(mu)
         refusal = self._refusal(mu, factor)
         if refusal is not None:
             return refusal
-        x = factor.solve(rhs)
+        x = factor.solve(right.vector)
         if factor.rcond >= CORRECT_BELOW or self._lin.signs is not None:
             return success(x, rcond=factor.rcond)
-        return self._corrected(factor, x, residual)
+        return self._corrected(factor, x, right)
 
-    def _corrected(self, factor: CholeskyFactor, x: FloatArray, residual: Residual) -> Solution:
+    def sums(self, decay: FloatArray | float) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues at ``mu = decay``; see `State.sums`."""
+        if least(decay) == 0.0 or self._lin.signs is not None or not self._gram.finite:
+            return None
+        factor = self._factored(decay)
+        # The rounding of a factor is that of the matrix in units in which mu is one number, and
+        # there the largest eigenvalue is at most 1 + sum g_jj / mu_j.
+        rcond = factor.rcond
+        if isinstance(decay, np.ndarray):
+            rcond = max(rcond, 1.0 / (1.0 + float(np.sum(self._gram.diagonal / decay))))
+        if factor.bad_pivot or not rcond >= LEAST_RCOND:
+            return None
+        self._factor = None  # its array is overwritten
+        return sums_of_factor(factor, self._lin.n_params, decay)
+
+    def _corrected(self, factor: CholeskyFactor, x: FloatArray, right: RightSide) -> Solution:
         """Correct x until the corrections stop shrinking.
 
         The corrected semi-normal equations (Bjorck 1987): with the residual taken over the rows,
@@ -137,7 +111,7 @@ class CholeskyState:
         # Written so that NaN ends the loop too.
         while corrections < MAX_CORRECTIONS and (corrections < 2 or size < 0.5 * last):
             last = size
-            rest = residual(x)
+            rest = right.residual(x)
             if rest is None:
                 return success(x, rcond=factor.rcond)
             correction = factor.solve(rest)
@@ -188,9 +162,3 @@ class CholeskyState:
             )
             return failure(n, "singular", message, rcond=factor.rcond)
         return None
-
-
-def _negated(solution: Solution) -> Solution:
-    # In place: the array was made for this solution. NaN poison has no sign.
-    np.negative(solution.step, out=solution.step)
-    return solution

@@ -7,48 +7,16 @@ and ``mu > 0``: the effective number of parameters ``sum g / (g + mu)`` and the 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
-
 import numpy as np
 from scipy.linalg import lapack
 
 from fastggn.runtime.threads import one_pool
-from fastggn.solvers.base import FloatArray
+from fastggn.solvers.base import CurvatureSums, FloatArray
 from fastggn.solvers.cholesky_in_place import CholeskyFactor
 
 # Rounding moves each eigenvalue by about eps times the largest, and so its share g / (g + mu) by
 # eps / rcond: below this a factor counts no parameters to six digits.
 LEAST_RCOND = 1e-10
-
-
-@dataclass(frozen=True)
-class CurvatureSums:
-    """Two sums over the N eigenvalues g of ``A^T A``, for one mu.
-
-    Attributes
-    ----------
-    effective : float
-        ``sum g / (g + mu)``: N less mu times the trace of ``(A^T A + mu I)^-1``.
-    log_determinant : float
-        ``sum log(g + mu)``.
-    held : ndarray, shape (N,), or None
-        Where mu differs between the parameters: ``mu_j`` times the diagonal of
-        ``(A^T A + diag(mu))^-1``, between 0 and 1. What of a parameter the samples determine is
-        the rest, and `effective` is the sum of that.
-    """
-
-    effective: float
-    log_determinant: float
-    held: FloatArray | None = field(default=None, compare=False)
-
-
-@runtime_checkable
-class SumsState(Protocol):
-    """The state of a solver that has a factor, from which it can sum."""
-
-    def sums(self) -> CurvatureSums | None:
-        """Return the sums at ``mu = l2``; None where the factor is not accurate enough."""
 
 
 def sums_of_eigenvalues(values: FloatArray, n_params: int, mu: float) -> CurvatureSums:

@@ -14,20 +14,19 @@ from numpy.linalg import LinAlgError
 
 from fastggn.runtime.memory import available_memory
 from fastggn.solvers.base import (
+    CurvatureSums,
     FloatArray,
     LinearSystem,
     RefusedState,
+    RightSide,
+    Shift,
     Solution,
     State,
-    decay_of,
     failure,
-    shrinkage_shift,
     success,
-    total_shift,
-    uniform_shift,
 )
 from fastggn.solvers.cholesky_in_place import IndefiniteFactor, SymmetricMatrix, factor_cholesky
-from fastggn.solvers.curvature_sums import LEAST_RCOND, CurvatureSums, sums_of_factor
+from fastggn.solvers.curvature_sums import LEAST_RCOND, sums_of_factor
 from fastggn.solvers.dual_rows import (
     CancellationError,
     FactoredRows,
@@ -35,7 +34,7 @@ from fastggn.solvers.dual_rows import (
     SpectralRows,
     TruncatedRows,
 )
-from fastggn.solvers.stacked_rows import ScaledColumns, SparingSystem, spares
+from fastggn.solvers.stacked_rows import ScaledColumns
 from fastggn.solvers.svd import dense_spectrum
 
 EPS = float(np.finfo(np.float64).eps)
@@ -57,31 +56,25 @@ class DualSolver:
 
     def prepare(self, lin: LinearSystem) -> State:
         """Assemble ``A A^T``; factor it when the first damping is known."""
-        if spares(lin):
-            return _sparing_state(lin)
-        matrix = SymmetricMatrix(lin.dual_gram() if lin.signs is None else _signed_gram(lin))
-        if not (matrix.finite and np.isfinite(lin.gradient).all()):
+        sparing = isinstance(lin.decay, np.ndarray)
+        if sparing and lin.signs is not None:
+            raise ValueError(
+                "solver 'dual' with an indefinite curvature needs an l2 that counts all "
+                "parameters, but that of the problem spares the biases: use solver 'cholesky'"
+            )
+        gram = lin.dual_gram() if lin.signs is None else _signed_gram(lin, lin.signs)
+        matrix = SymmetricMatrix(gram)
+        if not (matrix.finite and np.isfinite(lin.data_gradient).all()):
             message = "the dual matrix or the gradient is not finite"
             return RefusedState(lin.n_params, "non_finite", message)
+        if sparing:
+            return SparingDualState(lin, gram)
         if lin.signs is None:
             return DualState(lin, matrix)
-        return SignedDualState(lin, matrix)
+        return SignedDualState(lin, lin.signs, matrix)
 
 
-def _sparing_state(lin: SparingSystem) -> State:
-    if lin.signs is not None:
-        raise ValueError(
-            "solver 'dual' with an indefinite curvature needs an l2 that counts all parameters, "
-            "but that of the problem spares the biases: use solver 'cholesky'"
-        )
-    matrix = lin.dual_gram()
-    if not (np.isfinite(matrix).all() and np.isfinite(lin.gradient).all()):
-        message = "the dual matrix or the gradient is not finite"
-        return RefusedState(lin.n_params, "non_finite", message)
-    return SparingDualState(lin, matrix)
-
-
-class SparingDualState:
+class SparingDualState(State):
     """Where l2 spares the biases: ``mu`` for the weights, and the damping alone for the biases.
 
     With the columns B of the biases in units in which mu damps them too, the matrix is
@@ -89,55 +82,41 @@ class SparingDualState:
     M x M array is alive.
     """
 
-    def __init__(self, lin: SparingSystem, matrix: FloatArray) -> None:
+    def __init__(self, lin: LinearSystem, matrix: FloatArray) -> None:
         self._lin = lin
         self._matrix = matrix
         self._columns = lin.bias_columns()
-        self._spared = np.asarray(decay_of(lin)) == 0.0
-        self._damping = -1.0
+        self._of = (-1.0, -1.0)
         self._state: DualState | None = None
-        self._mu = 0.0
+        self._scale = np.ones(0)
 
-    def solve(self, damping: float) -> Solution:
-        """Return the damped step; see `State.solve`."""
-        lin = self._lin
-        mu = np.asarray(total_shift(lin, damping))
-        if damping == 0.0:
-            return self._refusal()
-        state, scale = self._prepared(damping)
-        shift = shrinkage_shift(lin, mu)
-        if lin.b is None or shift is None:
-            found = state.solve(self._mu)
-            return replace(found, step=scale * found.step)
-        found = state.correct(self._mu, lin.b - lin.matvec(shift))
-        return replace(found, step=-(shift + scale * found.step))
+    def solve(self, shift: Shift, c: FloatArray | None = None) -> Solution:
+        """Return x; see `State.solve`."""
+        if shift.damping == 0.0:
+            message = "solver 'dual' needs a damping where l2 spares the biases"
+            return failure(self._lin.n_params, "refused", message)
+        l2 = float(np.max(shift.decay))
+        state, mu = self._prepared(shift, l2), l2 + shift.damping
+        right = RightSide(self._lin, shift, c)
+        if right.rows is None:
+            found = state.invert(mu, self._scale * right.vector)
+            return replace(found, step=self._scale * found.step)
+        found = state.minimise(mu, right.target(right.rows))
+        return right.completed(replace(found, step=self._scale * found.step))
 
-    def correct(self, damping: float, c: FloatArray) -> Solution:
-        """Return ``(A^T A + diag(mu))^-1 A^T c``; see `State.correct`."""
-        total_shift(self._lin, damping)
-        if damping == 0.0:
-            return self._refusal()
-        state, scale = self._prepared(damping)
-        found = state.correct(self._mu, c)
-        return replace(found, step=scale * found.step)
-
-    def _refusal(self) -> Solution:
-        message = "solver 'dual' needs a damping where l2 spares the biases"
-        return failure(self._lin.n_params, "refused", message)
-
-    def _prepared(self, damping: float) -> tuple[DualState, FloatArray]:
-        mu = float(self._lin.l2) + damping
-        scale = np.where(self._spared, np.sqrt(mu / damping), 1.0)
-        if self._state is None or damping != self._damping:
-            self._damping, self._mu = damping, mu
-            matrix = (self._columns * (self._lin.l2 / damping)) @ self._columns.T
+    def _prepared(self, shift: Shift, l2: float) -> DualState:
+        if self._state is None or self._of != (l2, shift.damping):
+            self._of = (l2, shift.damping)
+            root = np.sqrt((l2 + shift.damping) / shift.damping)
+            self._scale = np.where(np.asarray(shift.decay) == 0.0, root, 1.0)
+            matrix = (self._columns * (l2 / shift.damping)) @ self._columns.T
             matrix += self._matrix
-            scaled = ScaledColumns(self._lin, scale)
+            scaled = ScaledColumns(self._lin, self._scale)
             self._state = DualState(scaled, SymmetricMatrix(matrix))
-        return self._state, scale
+        return self._state
 
 
-class DualState:
+class DualState(State):
     """Positive semi-definite curvature: the dual matrix and its last factor."""
 
     def __init__(self, lin: LinearSystem, matrix: SymmetricMatrix) -> None:
@@ -147,30 +126,27 @@ class DualState:
         self._mu = -1.0
         self._rows: RowSystem | None = None
 
-    def solve(self, damping: float) -> Solution:
-        """Return the damped step; see `State.solve`."""
-        lin = self._lin
-        mu = uniform_shift(lin, damping)
-        if lin.b is None:
-            return self._answer(mu, lambda rows: -rows.from_gradient(mu, lin.gradient))
-        shift = shrinkage_shift(lin, mu)
-        if shift is None:
-            b = lin.b
-            return self._answer(mu, lambda rows: -rows.least_squares(mu, b))
-        f = lin.b - lin.matvec(shift)
-        return self._answer(mu, lambda rows: -(shift + rows.least_squares(mu, f)))
+    def solve(self, shift: Shift, c: FloatArray | None = None) -> Solution:
+        """Return x; see `State.solve`."""
+        right = RightSide(self._lin, shift, c)
+        if right.rows is None:
+            return self.invert(shift.uniform, right.vector)
+        return right.completed(self.minimise(shift.uniform, right.target(right.rows)))
 
-    def correct(self, damping: float, c: FloatArray) -> Solution:
-        """Return ``(A^T A + mu I)^-1 A^T c``; see `State.correct`."""
-        mu = uniform_shift(self._lin, damping)
-        if not np.isfinite(c).all():
+    def minimise(self, mu: float, f: FloatArray) -> Solution:
+        """Return the x that minimises ``|A x - f|^2 + mu |x|^2``."""
+        if not np.isfinite(f).all():
             n = self._lin.n_params
             return failure(n, "non_finite", "the right-hand side is not finite")
-        return self._answer(mu, lambda rows: rows.least_squares(mu, c))
+        return self._answer(mu, lambda rows: rows.least_squares(mu, f))
 
-    def sums(self) -> CurvatureSums | None:
-        """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
-        mu = uniform_shift(self._lin, 0.0)
+    def invert(self, mu: float, gradient: FloatArray) -> Solution:
+        """Return ``(A^T A + mu I)^-1 gradient``."""
+        return self._answer(mu, lambda rows: rows.from_gradient(mu, gradient))
+
+    def sums(self, decay: FloatArray | float) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues at ``mu = decay``; see `State.sums`."""
+        mu = Shift(0.0, decay).uniform
         if mu == 0.0 or self._matrix is None:
             return None
         factor = factor_cholesky(self._matrix, mu)
@@ -224,43 +200,35 @@ class DualState:
         )
 
 
-class SignedDualState:
+class SignedDualState(State):
     """Indefinite curvature ``A^T D A``: form D5, solved by Bunch-Kaufman."""
 
-    def __init__(self, lin: LinearSystem, matrix: SymmetricMatrix) -> None:
+    def __init__(self, lin: LinearSystem, signs: FloatArray, matrix: SymmetricMatrix) -> None:
         self._lin = lin
         self._matrix = matrix
-        signs = np.ones(lin.n_rows) if lin.signs is None else np.asarray(lin.signs)
         self._active = signs != 0.0
         # Rows without curvature were taken out of the matrix: any positive sign decouples them.
         self._signs = np.where(self._active, signs, 1.0)
         self._mu = -1.0
         self._factor: IndefiniteFactor | None = None
 
-    def solve(self, damping: float) -> Solution:
-        """Return the damped step; see `State.solve`."""
-        lin = self._lin
-        mu = uniform_shift(lin, damping)
-        factor = self._factored(mu)
-        if isinstance(factor, Solution):
-            return factor
-        s = self._inverse(mu, factor, lin.gradient)
-        # The difference loses eps |g| / mu; one correction with its own residual returns it.
-        s += self._inverse(mu, factor, lin.gradient - self._product(mu, s))
-        return success(-s, rcond=factor.rcond, iterations=1)
-
-    def correct(self, damping: float, c: FloatArray) -> Solution:
-        """Return ``(A^T D A + mu I)^-1 A^T D c``; see `State.correct`."""
-        lin = self._lin
-        mu = uniform_shift(lin, damping)
-        if not np.isfinite(c).all():
+    def solve(self, shift: Shift, c: FloatArray | None = None) -> Solution:
+        """Return x; see `State.solve`."""
+        lin, mu = self._lin, shift.uniform
+        if c is not None and not np.isfinite(c).all():
             return failure(lin.n_params, "non_finite", "the right-hand side is not finite")
         factor = self._factored(mu)
         if isinstance(factor, Solution):
             return factor
-        # (A^T D A + mu I) A^T w = A^T D c  for  (A A^T + mu D) w = c.
-        w = factor.solve(self._active * c)
-        return success(lin.rmatvec(self._active * w), rcond=factor.rcond)
+        if c is not None:
+            # (A^T D A + mu I) A^T w = A^T D c  for  (A A^T + mu D) w = c.
+            w = factor.solve(self._active * c)
+            return success(lin.rmatvec(self._active * w), rcond=factor.rcond)
+        gradient = RightSide(lin, shift, c).vector
+        x = self._inverse(mu, factor, gradient)
+        # The difference loses eps |g| / mu; one correction with its own residual returns it.
+        x += self._inverse(mu, factor, gradient - self._product(mu, x))
+        return success(x, rcond=factor.rcond, iterations=1)
 
     def _inverse(self, mu: float, factor: IndefiniteFactor, g: FloatArray) -> FloatArray:
         y = factor.solve(self._active * self._lin.matvec(g))
@@ -279,8 +247,8 @@ class SignedDualState:
             self._factor = IndefiniteFactor(self._matrix, mu * self._signs)
             self._mu = mu
         factor = self._factor
-        # Haynsworth: the negative eigenvalues of A^T D A + mu I number those positive of
-        # A A^T + mu D less those of D.
+        # Haynsworth: A^T D A + mu I has as many negative eigenvalues as A A^T + mu D has positive
+        # ones more than D.
         negative = factor.n_positive - int(np.count_nonzero(self._signs > 0.0))
         if negative > 0:
             message = f"the damped curvature has {negative} negative eigenvalues at mu = {mu:.3e}"
@@ -291,11 +259,10 @@ class SignedDualState:
         return factor
 
 
-def _signed_gram(lin: LinearSystem) -> FloatArray:
+def _signed_gram(lin: LinearSystem, signs: FloatArray) -> FloatArray:
     """Return ``A A^T`` with the rows and columns of zero curvature set to zero."""
     gram = lin.dual_gram()
-    if lin.signs is not None:
-        idle = np.flatnonzero(np.asarray(lin.signs) == 0.0)
-        gram[idle, :] = 0.0
-        gram[:, idle] = 0.0
+    idle = np.flatnonzero(signs == 0.0)
+    gram[idle, :] = 0.0
+    gram[:, idle] = 0.0
     return gram

@@ -64,7 +64,7 @@ class FactoredRows:
             self.rank = self._lin.n_rows
         y = self._multipliers(mu, f)
         x = self._lin.rmatvec(y)
-        # BLAS's norm does not square what would overflow.
+        # BLAS's norm scales its entries, so that no square overflows.
         if EPS * self._norm * dnrm2(y) > LOST * dnrm2(x):
             raise CancellationError
         return x

@@ -9,20 +9,18 @@ import numpy as np
 from numpy.linalg import LinAlgError
 from scipy.sparse.linalg import LinearOperator
 
-from fastggn.runtime.comm import SERIAL, Comm, comm_of
+from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.solvers.base import (
     FloatArray,
     LinearSystem,
     RefusedState,
+    RightSide,
+    Shift,
     Solution,
     State,
-    counted_rows,
     failure,
     least,
-    own_rows,
-    shrinkage_shift,
     success,
-    total_shift,
 )
 from fastggn.solvers.kronecker import KroneckerPreconditioner
 from fastggn.solvers.lsqr_iteration import lsqr
@@ -64,43 +62,32 @@ class LSQRSolver:
         return LSQRState(lin, self)
 
 
-class LSQRState:
+class LSQRState(State):
     """A linearisation and the preconditioner's decomposed factors."""
 
     def __init__(self, lin: LinearSystem, options: LSQRSolver) -> None:
         self._lin = lin
         self._options = options
         self._kronecker: KroneckerPreconditioner | None = None
-        self._comm = comm_of(lin)
-        self._counted = counted_rows(lin)
+        self._comm = lin.comm
+        self._counted = lin.own_rows - lin.shared_rows
         limit = min(10 * min(lin.n_rows, lin.n_params) + 50, 2000)
         self._limit = limit if options.max_iterations is None else options.max_iterations
 
-    def solve(self, damping: float) -> Solution:
-        """Return the damped step; see `State.solve`."""
-        mu = total_shift(self._lin, damping)
-        lin = self._lin
-        if not np.isfinite(lin.gradient).all():
-            return failure(lin.n_params, "non_finite", "the gradient is not finite")
+    def solve(self, shift: Shift, c: FloatArray | None = None) -> Solution:
+        """Return x; see `State.solve`."""
+        n, mu = self._lin.n_params, shift.mu
+        right = RightSide(self._lin, shift, c)
+        if c is None and not np.isfinite(right.vector).all():
+            return failure(n, "non_finite", "the gradient is not finite")
         try:
-            if lin.b is None:
-                return self._from_gradient(mu)
-            shift = shrinkage_shift(lin, mu)
-            rhs = lin.b if shift is None else lin.b - lin.matvec(shift)
-            x, converged, iterations, message = self._least_squares(mu, rhs)
+            if right.rows is None:
+                return self._from_gradient(mu, right.vector)
+            x, converged, iterations, message = self._least_squares(mu, right.target(right.rows))
         except LinAlgError as error:
-            return failure(lin.n_params, "non_finite", str(error))
-        step = -x if shift is None else -(shift + x)
-        return success(step, status=_status(converged), iterations=iterations, message=message)
-
-    def correct(self, damping: float, c: FloatArray) -> Solution:
-        """Return ``(A^T A + mu I)^-1 A^T c``; see `State.correct`."""
-        mu = total_shift(self._lin, damping)
-        try:
-            x, converged, iterations, message = self._least_squares(mu, np.asarray(c))
-        except LinAlgError as error:
-            return failure(self._lin.n_params, "non_finite", str(error))
-        return success(x, status=_status(converged), iterations=iterations, message=message)
+            return failure(n, "non_finite", str(error))
+        found = success(x, status=_status(converged), iterations=iterations, message=message)
+        return right.completed(found)
 
     def _least_squares(
         self, mu: FloatArray | float, f: FloatArray
@@ -142,7 +129,7 @@ class LSQRState:
         own = u if self._comm.rank == 0 else u[: self._counted]
         return self._comm.norm(float(np.linalg.norm(own)))
 
-    def _from_gradient(self, mu: FloatArray | float) -> Solution:
+    def _from_gradient(self, mu: FloatArray | float, gradient: FloatArray) -> Solution:
         """Conjugate gradients on the normal equations, where no finite b exists."""
         lin = self._lin
         if least(mu) == 0.0:
@@ -160,13 +147,13 @@ class LSQRState:
             forward = backward = _identity
         x, converged, iterations = conjugate_gradients(
             damped,
-            lin.gradient,
+            gradient,
             lambda v: forward(backward(v)),
             self._options.tolerance,
             self._limit,
         )
         message = "" if converged else f"conjugate gradients stopped after {iterations} iterations"
-        return success(-x, status=_status(converged), iterations=iterations, message=message)
+        return success(x, status=_status(converged), iterations=iterations, message=message)
 
     def _preconditionable(self, mu: FloatArray | float) -> bool:
         allowed = least(mu) > 0.0 and self._options.preconditioned
@@ -220,7 +207,7 @@ def conjugate_gradients(
 
 def _checked(lin: LinearSystem) -> LinearOperator:
     """Return A as an operator that raises at the first product that is not finite."""
-    comm = comm_of(lin)
+    comm = lin.comm
 
     def matvec(v: FloatArray) -> FloatArray:
         return _finite(lin.matvec(v.ravel()), comm)
@@ -228,7 +215,7 @@ def _checked(lin: LinearSystem) -> LinearOperator:
     def rmatvec(u: FloatArray) -> FloatArray:
         return _finite(lin.rmatvec(u.ravel()), SERIAL)  # the same on every rank
 
-    shape = (own_rows(lin), lin.n_params)
+    shape = (lin.own_rows, lin.n_params)
     return LinearOperator(shape, matvec=matvec, rmatvec=rmatvec, dtype=np.float64)
 
 
@@ -239,8 +226,8 @@ def _appended(
     backward: Callable[[FloatArray], FloatArray],
 ) -> LinearOperator:
     """Return ``[A; root I] C`` with the preconditioner C."""
-    rows, n = own_rows(lin), lin.n_params
-    comm = comm_of(lin)
+    rows, n = lin.own_rows, lin.n_params
+    comm = lin.comm
 
     def matvec(w: FloatArray) -> FloatArray:
         v = forward(w.ravel())
@@ -269,7 +256,7 @@ def _identity(v: FloatArray) -> FloatArray:
 
 
 def _told(reason: int, iterations: int) -> tuple[bool, int, str]:
-    """Return whether LSQR converged, its iterations, and what is to be said."""
+    """Return whether LSQR converged, its iterations, and a message."""
     if reason not in NOT_CONVERGED:
         return True, iterations, ""
     return False, iterations, f"LSQR stopped after {iterations} iterations (istop {reason})"

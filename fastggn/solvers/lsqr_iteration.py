@@ -74,7 +74,7 @@ class _Recurrence:
         self._phi_bar = size
         self._tau = np.float64(0.0)
         self._matrix_norm = np.float64(0.0)
-        self._dropped = np.float64(0.0)  # what damping leaves of the residual, squared
+        self._dropped = np.float64(0.0)  # the residual that damping leaves, squared
         self._inverse_norm = np.float64(0.0)
         self._cosine, self._sine = np.float64(-1.0), np.float64(0.0)
         self._z = np.float64(0.0)

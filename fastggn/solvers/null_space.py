@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
 from fastggn.kernels.tsqr import NumericalRank, StreamingQR, numerical_rank, thin_svd
-from fastggn.runtime.comm import comm_of
 from fastggn.runtime.threads import one_pool
-from fastggn.solvers.base import FloatArray, LinearSystem, own_rows
+from fastggn.solvers.base import FloatArray, LinearSystem
 from fastggn.solvers.lsqr_iteration import lsqr
+from fastggn.solvers.stacked_rows import PenaltyRows
 
 # Relative backward error at which LSQR stops, and the most iterations of one projection.
 TOLERANCE = 1e-15
 MOST_ITERATIONS = 2000
 
 
-class NullSpaceOf(Protocol):
-    """The null space of A, and a C with ``C^T C`` the orthogonal projector on it."""
-
-    @property
-    def n_rows(self) -> int: ...  # noqa: D102
+class NullSpaceOf(PenaltyRows, Protocol):
+    """The null space of A, and rows C with ``C^T C`` the orthogonal projector on it."""
 
     def project(self, v: FloatArray) -> FloatArray:
         """Return the part of v (N,) in the null space, shape (N,)."""
-
-    def coordinates(self, v: FloatArray) -> FloatArray:
-        """Return C v, shape (n_rows,): of the length of v's part in the null space."""
-
-    def combine(self, u: FloatArray) -> FloatArray:
-        """Return C^T u, shape (N,)."""
 
 
 class DenseNullSpace:
@@ -56,7 +48,7 @@ class DenseNullSpace:
         qr = StreamingQR(lin.n_params)
         for rows, _ in lin.row_blocks():
             qr.fold(rows)
-        comm = comm_of(lin)
+        comm = lin.comm
         comm.unite(qr)
         with one_pool():
             _, s, vt = thin_svd(qr.r)
@@ -84,6 +76,10 @@ class DenseNullSpace:
         """Return ``N u``."""
         return np.asarray(self.basis @ u)
 
+    def blocks(self) -> Iterator[FloatArray]:
+        """Yield ``N^T``."""
+        yield np.ascontiguousarray(self.basis.T)
+
 
 class IteratedNullSpace:
     """The projector ``I - A^+ A``, each product by LSQR (Paige and Saunders 1982).
@@ -95,8 +91,8 @@ class IteratedNullSpace:
 
     def __init__(self, lin: LinearSystem) -> None:
         self._lin = lin
-        self._comm = comm_of(lin)
-        shape = (own_rows(lin), lin.n_params)
+        self._comm = lin.comm
+        shape = (lin.own_rows, lin.n_params)
         self._operator = LinearOperator(
             shape, matvec=lin.matvec, rmatvec=lin.rmatvec, dtype=np.float64
         )
@@ -127,6 +123,10 @@ class IteratedNullSpace:
     def combine(self, u: FloatArray) -> FloatArray:
         """Return the projection of u."""
         return self.project(u)
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """Refuse: nothing N x N is stored."""
+        raise TypeError("the projector of this null space is not stored: use solver 'lsqr'")
 
 
 def _counted(s: FloatArray, shape: tuple[int, int], tol: float | None) -> NumericalRank:

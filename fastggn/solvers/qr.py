@@ -5,23 +5,22 @@ from __future__ import annotations
 import numpy as np
 from numpy.linalg import LinAlgError
 
-from fastggn.runtime.comm import comm_of
 from fastggn.solvers.base import (
+    CurvatureSums,
     FloatArray,
     LinearSystem,
     RefusedState,
+    RightSide,
+    Shift,
     Solution,
     State,
-    decay_of,
     failure,
     least,
-    shrinkage_shift,
     success,
-    uniform_shift,
 )
-from fastggn.solvers.curvature_sums import CurvatureSums, sums_of_eigenvalues, sums_of_spectrum
-from fastggn.solvers.stacked_rows import DecayRows, ScaledColumns, spares
-from fastggn.solvers.svd import Spectrum, dense_spectrum, streamed_spectrum
+from fastggn.solvers.curvature_sums import sums_of_eigenvalues, sums_of_spectrum
+from fastggn.solvers.stacked_rows import DiagonalRows, ScaledColumns, StackedRows
+from fastggn.solvers.svd import spectrum_of
 
 # A correction with the residual of the rows pays once A^T c has lost digits to the squared
 # condition number.
@@ -46,58 +45,52 @@ class QRSolver:
                 "qr needs a square root of the curvature, which indefinite ('exact') curvature "
                 "has not: use cholesky or dual",
             )
-        if not np.isfinite(lin.gradient).all():
+        if not np.isfinite(lin.data_gradient).all():
             return RefusedState(lin.n_params, "non_finite", "the gradient is not finite")
         try:
-            return SparingQRState(lin) if spares(lin) else QRState(lin)
+            return SparingQRState(lin) if isinstance(lin.decay, np.ndarray) else QRState(lin)
         except LinAlgError as error:
             return RefusedState(lin.n_params, "non_finite", f"QR of the rows failed: {error}")
 
 
-class QRState:
+class QRState(State):
     """The spectrum of A and the rotated right-hand side."""
 
     def __init__(self, lin: LinearSystem) -> None:
         self._lin = lin
-        self._rotated: FloatArray | None = None
-        if lin.n_rows < lin.n_params and comm_of(lin).size == 1:
-            # Fewer rows than columns: they take less room than R would.
-            self.spectrum: Spectrum = dense_spectrum(lin)
-            if lin.b is not None and self.spectrum.u is not None:
-                self._rotated = self.spectrum.u.T @ lin.b
-        else:
-            self.spectrum, self._rotated = streamed_spectrum(lin)
+        self.spectrum, self._rotated = spectrum_of(lin)
 
-    def solve(self, damping: float) -> Solution:
-        """Return the damped step; see `State.solve`."""
-        mu = uniform_shift(self._lin, damping)
-        lin, spectrum = self._lin, self.spectrum
-        if self._rotated is None:
-            return self._solution(mu, -spectrum.from_gradient(mu, lin.gradient))
-        shift = shrinkage_shift(lin, mu)
-        if shift is None:
-            return self._solution(mu, -spectrum.least_squares(mu, self._rotated))
-        rotated = self._rotated - spectrum.s * (spectrum.vt @ shift)
-        return self._solution(mu, -(shift + spectrum.least_squares(mu, rotated)))
-
-    def correct(self, damping: float, c: FloatArray) -> Solution:
-        """Return ``(A^T A + mu I)^-1 A^T c``; see `State.correct`."""
-        mu = uniform_shift(self._lin, damping)
-        lin, spectrum = self._lin, self.spectrum
-        if comm_of(lin).any(not np.isfinite(c).all()):
+    def solve(self, shift: Shift, c: FloatArray | None = None) -> Solution:
+        """Return x; see `State.solve`."""
+        lin, spectrum, mu = self._lin, self.spectrum, shift.uniform
+        right = RightSide(lin, shift, c)
+        if c is None:
+            rotated = self._rotated
+        elif lin.comm.any(not np.isfinite(c).all()):
             return failure(lin.n_params, "non_finite", "the right-hand side is not finite")
-        if spectrum.u is not None:
-            return self._solution(mu, spectrum.least_squares(mu, spectrum.u.T @ c))
-        x = spectrum.from_row_space(mu, lin.rmatvec(c))
-        if spectrum.rcond(mu) >= CORRECT_BELOW:
-            return self._solution(mu, x)
-        # Q was not kept: corrected semi-normal equations (Bjorck 1987) stand in for Q^T c.
-        residual = lin.rmatvec(c - lin.matvec(x)) - mu * x
-        return self._solution(mu, x + spectrum.from_row_space(mu, residual), iterations=1)
+        elif spectrum.u is not None:
+            rotated = spectrum.u.T @ c
+        else:
+            return self._from_rows(mu, right)
+        if rotated is None:
+            return self._solution(mu, spectrum.from_gradient(mu, right.vector))
+        if right.shrunk is not None:
+            rotated = rotated - spectrum.s * (spectrum.vt @ right.shrunk)
+        return right.completed(self._solution(mu, spectrum.least_squares(mu, rotated)))
 
-    def sums(self) -> CurvatureSums | None:
-        """Return the sums over the eigenvalues at ``mu = l2``; see `SumsState`."""
-        mu = uniform_shift(self._lin, 0.0)
+    def _from_rows(self, mu: float, right: RightSide) -> Solution:
+        """Solve for a c whose ``Q^T c`` cannot be had: Q was not kept."""
+        x = self.spectrum.from_row_space(mu, right.vector)
+        if self.spectrum.rcond(mu) >= CORRECT_BELOW:
+            return self._solution(mu, x)
+        # Corrected semi-normal equations (Bjorck 1987).
+        residual = right.residual(x)
+        assert residual is not None
+        return self._solution(mu, x + self.spectrum.from_row_space(mu, residual), iterations=1)
+
+    def sums(self, decay: FloatArray | float) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues at ``mu = decay``; see `State.sums`."""
+        mu = Shift(0.0, decay).uniform
         if mu == 0.0:
             return None
         return sums_of_eigenvalues(self.spectrum.s**2, self._lin.n_params, mu)
@@ -119,35 +112,33 @@ class QRState:
         )
 
 
-class SparingQRState:
+class SparingQRState(State):
     """Where l2 spares some parameters: its rows stand below those of A, and mu is the damping."""
 
     def __init__(self, lin: LinearSystem) -> None:
         self._lin = lin
-        self._compose()
+        self._compose(np.asarray(lin.decay))
 
-    def _compose(self) -> None:
-        self._decay = np.asarray(decay_of(self._lin))
-        self._rows = DecayRows(self._lin)
-        self._state = QRState(self._rows)
+    def _compose(self, decay: FloatArray) -> None:
+        self._decay = decay
+        self._below = DiagonalRows(np.sqrt(decay))
+        self._state = QRState(StackedRows(self._lin, self._below, self._lin.theta))
 
-    def solve(self, damping: float) -> Solution:
-        """Return the damped step; the rank is that with the rows of l2."""
-        if not np.array_equal(self._decay, np.asarray(decay_of(self._lin))):
-            self._compose()  # a run that chooses l2 has changed it
-        return self._state.solve(damping)
+    def solve(self, shift: Shift, c: FloatArray | None = None) -> Solution:
+        """Return x; the rank is that with the rows of l2."""
+        decay = np.asarray(shift.decay)
+        if not np.array_equal(decay, self._decay):
+            self._compose(decay)
+        if c is not None:
+            c = np.concatenate([c, np.zeros(self._below.n_rows)])
+        return self._state.solve(Shift(shift.damping), c)
 
-    def correct(self, damping: float, c: FloatArray) -> Solution:
-        """Return ``(A^T A + diag(mu))^-1 A^T c``; see `State.correct`."""
-        return self._state.correct(damping, self._rows.extended(c))
-
-    def sums(self) -> CurvatureSums | None:
-        """Return the sums at ``mu = l2`` of each parameter; see `SumsState`."""
-        mu = np.asarray(decay_of(self._lin))
+    def sums(self, decay: FloatArray | float) -> CurvatureSums | None:
+        """Return the sums at ``mu = decay`` of each parameter; see `State.sums`."""
+        mu = np.asarray(decay)
         if least(mu) == 0.0:
             return None
         # In units in which one mu counts them all: a second decomposition.
-        rows = ScaledColumns(self._lin, np.sqrt(self._lin.l2 / mu))
-        wide = self._lin.n_rows < self._lin.n_params and comm_of(self._lin).size == 1
-        spectrum = dense_spectrum(rows) if wide else streamed_spectrum(rows)[0]
-        return sums_of_spectrum(spectrum.s, spectrum.vt, mu, self._lin.l2)
+        unit = float(np.exp(np.mean(np.log(mu))))
+        spectrum, _ = spectrum_of(ScaledColumns(self._lin, np.sqrt(unit / mu)))
+        return sums_of_spectrum(spectrum.s, spectrum.vt, mu, unit)

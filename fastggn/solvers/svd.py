@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from fastggn.kernels.tsqr import NumericalRank, StreamingQR, numerical_rank, thin_svd
-from fastggn.runtime.comm import comm_of
 from fastggn.solvers.base import FloatArray, LinearSystem
 
 
@@ -60,6 +59,16 @@ class Spectrum:
         return x
 
 
+def spectrum_of(lin: LinearSystem) -> tuple[Spectrum, FloatArray | None]:
+    """Decompose the rows in the least memory; return the spectrum, and ``U^T b`` if there is b."""
+    if lin.n_rows >= lin.n_params or lin.comm.size > 1:
+        return streamed_spectrum(lin)
+    spectrum = dense_spectrum(lin)  # fewer rows than columns take less room than R would
+    if lin.b is None or spectrum.u is None:
+        return spectrum, None
+    return spectrum, spectrum.u.T @ lin.b
+
+
 def dense_spectrum(lin: LinearSystem) -> Spectrum:
     """Decompose the rows held as one (M, N) array; meant for M <= N."""
     shape = (lin.n_rows, lin.n_params)
@@ -77,7 +86,7 @@ def streamed_spectrum(lin: LinearSystem) -> tuple[Spectrum, FloatArray | None]:
     qr = StreamingQR(lin.n_params, 0 if lin.b is None else 1)
     for block, b in lin.row_blocks():
         qr.fold(block, b)
-    comm_of(lin).unite(qr)
+    lin.comm.unite(qr)
     u, s, vt = thin_svd(qr.r)
     spectrum = Spectrum(s, vt, (lin.n_rows, lin.n_params))
     if lin.b is None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,14 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastggn.runtime.comm import comm_of
-from fastggn.runtime.errors import CheckpointWarning, as_float_vector, check_count
-from fastggn.runtime.signals import deferred_stops
-from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
-from fastggn.training.checkpoint.identity import compare_identities, run_identity
-from fastggn.training.checkpoint.saving import Interval, check_checkpoint
+from fastggn.runtime.errors import check_count
+from fastggn.training.checkpoint.files import CheckpointFile
+from fastggn.training.checkpoint.saving import check_checkpoint, locked
 from fastggn.training.options import Options, check_options
-from fastggn.training.regularisation.evidence import Evidence
-from fastggn.training.result import History, TrainResult
+from fastggn.training.result import TrainResult
 from fastggn.training.train import train
 
 if TYPE_CHECKING:
@@ -46,7 +41,7 @@ class RestartsResult:
     best_seed : int
         Its seed.
     results : dict of int to TrainResult
-        All runs by their seeds; one that was finished before a resumed call has no history.
+        All runs by their seeds.
     status : str
         "done", or why the last run, and all of them with it, was stopped: "interrupted" or
         "max_time".
@@ -130,10 +125,10 @@ def train_restarts(
     max_time : float, optional
         Seconds for all runs together.
     checkpoint : path-like, optional
-        Keeps the finished runs; the one under way stands beside it in ``NAME.seedN``. Over MPI
-        ranks, rank 0 reads and writes both.
+        The run of the seed N has the checkpoint ``NAME.seedN``. Over MPI ranks, rank 0 reads and
+        writes them.
     checkpoint_every, resume
-        As in `train`; a finished run is not done again.
+        As in `train`; a finished run is not done again, it is read in two passes over the samples.
     **options
         Any other argument of `train` but `theta0`. A callback is called in all runs; with
         `validation` the best run is the one of the lowest validation loss. A run that is
@@ -166,9 +161,15 @@ def train_restarts(
     problem.network.init(0, scheme=init)  # an unknown scheme is refused here
     if checked.validation is not None:  # its samples are checked once
         options["validation"] = checked.validation.problem
-    if checkpoint is None:
-        check_checkpoint(problem, checkpoint, checkpoint_every, resume)
-    Interval.parse(checkpoint_every)
+    starts = Restarts(
+        problem,
+        n_starts,
+        seed,
+        max_time,
+        checkpoint,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
+    )
 
     def run(s: int, part: str | None, left: float | None) -> TrainResult:
         arguments = {**options, "seed": s, "max_time": left}
@@ -177,9 +178,6 @@ def train_restarts(
             arguments["resume"] = resume
         return train(problem, problem.network.init(s, scheme=init), **arguments)
 
-    identity = {**run_identity(problem, checked, None, None), "init": init}
-    identity["max_iter"] = checked.tolerances.max_iter
-    starts = Restarts(problem, n_starts, seed, max_time, checkpoint, resume, identity)
     return starts.run(run)
 
 
@@ -204,110 +202,54 @@ class Restarts:
         seed: int,
         max_time: float | None,
         checkpoint: str | os.PathLike[str] | None,
+        *,
+        checkpoint_every: int | str | None,
         resume: bool,
-        identity: dict[str, Any],
     ) -> None:
-        self._n_starts = n_starts
-        self._seed = seed
+        self._seeds = range(seed, seed + n_starts)
         self._max_time = max_time
         self._path = None if checkpoint is None else os.fspath(checkpoint)
-        self._resume = resume
-        self._identity = identity
-        self._n_params = problem.n_params
         self._comm = comm_of(problem)
-        self._file: CheckpointFile | None = None
-        self._results: dict[int, TrainResult] = {}
-        if self._path is not None:
-            self._file = CheckpointFile(self._path, kind="starts-checkpoint")
-            with self._comm.raise_on_all():
-                if self._comm.rank == 0:
-                    with self._file.locked():  # and again in `run`
-                        self._file.prepare(8 * problem.n_params + 65536, replace=not resume)
+        # Its file is never written: the lock beside it is that of all runs.
+        self._plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
+        with locked(self._plan, self._comm), self._comm.raise_on_all():
+            if self._plan is not None and self._comm.rank == 0:
+                files = [CheckpointFile(str(self._part(s))) for s in self._seeds]
+                for file in files:
+                    file.prepare(0, replace=not resume)
+                for file in files if not resume else ():
+                    file.remove()
 
     def run(
         self, run: Run, tell: Callable[[int, int, TrainResult], None] | None = None
     ) -> RestartsResult:
-        """Make all runs that are not done yet."""
-        with contextlib.ExitStack() as held:
-            with self._comm.raise_on_all():
-                if self._file is not None and self._comm.rank == 0:
-                    held.enter_context(self._file.locked())
-            if self._file is not None and self._resume:
-                self._recall(self._file)
-            return self._run(run, tell)
+        """Make all runs; one that its checkpoint knows as finished ends at once."""
+        results: dict[int, TrainResult] = {}
+        left, began = self._max_time, time.monotonic()
+        with locked(self._plan, self._comm):
+            for number, seed in enumerate(self._seeds):
+                if self._max_time is not None:
+                    spent = time.monotonic() - began
+                    left = self._comm.agree(max(self._max_time - spent, 1e-3))
+                result = results[seed] = run(seed, self._part(seed), left)
+                if tell is not None:
+                    tell(number, seed, result)
+                if result.status in STOPPED:
+                    break
+        return self._outcome(results, result)
 
-    def _run(
-        self, run: Run, tell: Callable[[int, int, TrainResult], None] | None
-    ) -> RestartsResult:
-        began = time.monotonic()
-        for number in range(self._n_starts):
-            seed = self._seed + number
-            if seed in self._results:
-                continue
-            left = self._max_time
-            if left is not None:
-                left = self._comm.agree(max(left - (time.monotonic() - began), 1e-3))
-            result = run(seed, self._part(seed), left)
-            if tell is not None:
-                tell(number, seed, result)
-            self._results[seed] = result
-            if result.status in STOPPED:
-                return self._outcome(result)
-            self._keep(seed)
-        return self._outcome(None)
-
-    def _outcome(self, ended: TrainResult | None) -> RestartsResult:
-        results = dict(sorted(self._results.items()))
+    def _outcome(self, results: dict[int, TrainResult], last: TrainResult) -> RestartsResult:
         seed = min(results, key=lambda s: _merit(results[s]))  # the first of equal ones
-        done = len(results) - (ended is not None)
-        if ended is None:
-            status, message = "done", f"the best of {done} starts, seed {seed}"
-        else:
-            status = ended.status
-            message = f"{ended.message} after {done} of {self._n_starts} starts"
-            message += f"; the best is seed {seed}"
-        return RestartsResult(results[seed], seed, results, status, message)
+        if last.status not in STOPPED:
+            message = f"the best of {len(results)} starts, seed {seed}"
+            return RestartsResult(results[seed], seed, results, "done", message)
+        message = f"{last.message} after {len(results) - 1} of {len(self._seeds)} starts"
+        message += f"; the best is seed {seed}"
+        return RestartsResult(results[seed], seed, results, last.status, message)
 
     def _part(self, seed: int) -> str | None:
         """Return the checkpoint of one run."""
         return None if self._path is None else f"{self._path}.seed{seed}"
-
-    def _recall(self, file: CheckpointFile) -> None:
-        """Take over the runs that an earlier call has finished."""
-        content = None
-        with self._comm.raise_on_all():
-            if self._comm.rank == 0:
-                content = file.load()
-            if content is not None:
-                compare_identities(file.path, content["identity"], self._identity)
-        content = self._comm.agree(content)
-        if content is None:
-            return
-        try:
-            for seed, kept in content["done"].items():
-                self._results[int(seed)] = _revived(kept, self._n_params)
-        except (LookupError, TypeError, ValueError) as error:
-            raise CheckpointError(f"{file.path}: the file lacks a part ({error!r})") from error
-        for known in self._results:  # left behind where a kill came between two files
-            self._drop(known)
-
-    def _keep(self, seed: int) -> None:
-        """Write the finished runs, and remove the checkpoint of the last one."""
-        if self._file is None or self._comm.rank > 0:
-            return
-        done = {str(s): _kept(result) for s, result in self._results.items()}
-        try:
-            with deferred_stops():
-                self._file.save({"identity": self._identity, "done": done})
-                self._drop(seed)
-        except OSError as error:
-            message = f"the finished starts could not be written: {error}"
-            warnings.warn(message, CheckpointWarning, stacklevel=3)
-
-    def _drop(self, seed: int) -> None:
-        part = self._part(seed)
-        if part is not None and self._comm.rank == 0:
-            CheckpointFile(part).remove()
 
 
 def _merit(result: TrainResult) -> float:
@@ -317,35 +259,3 @@ def _merit(result: TrainResult) -> float:
         # Losses with a weight decay of their own do not compare; evidences do.
         loss = -result.evidence.log_evidence
     return loss if result.status != "failed" and np.isfinite(loss) else np.inf
-
-
-# What a checkpoint keeps of a finished run.
-KEPT = (
-    "theta",
-    "loss",
-    "gradient_norm",
-    "n_iter",
-    "status",
-    "message",
-    "initial_loss",
-    "solver",
-    "solver_reason",
-    "seconds",
-    "best_theta",
-    "best_validation_loss",
-    "best_iter",
-)
-
-
-def _kept(result: TrainResult) -> dict[str, Any]:
-    evidence = None if result.evidence is None else result.evidence.to_dict()
-    return {**{name: getattr(result, name) for name in KEPT}, "evidence": evidence}
-
-
-def _revived(kept: Mapping[str, Any], n_params: int) -> TrainResult:
-    values = {name: kept[name] for name in KEPT}
-    for name in ("theta", "best_theta"):
-        if values[name] is not None:
-            values[name] = as_float_vector(name, values[name], n_params)
-    evidence = None if kept["evidence"] is None else Evidence(**kept["evidence"])
-    return TrainResult(history=History(), evidence=evidence, **values)

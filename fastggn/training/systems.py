@@ -8,19 +8,18 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.runtime.comm import comm_of
 from fastggn.runtime.errors import SingularSystemWarning
-from fastggn.solvers.choice import agreed, choose_solver, get_solver
+from fastggn.solvers.base import Shift
+from fastggn.solvers.choice import choose_solver, get_solver
 from fastggn.solvers.cholesky import CholeskySolver
-from fastggn.solvers.curvature_sums import SumsState
+from fastggn.solvers.over_ranks import over_ranks
 from fastggn.training.resumable import Resumable, State
 from fastggn.training.step import Choice, Work
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
-    from fastggn.solvers.base import Solution, Solver
-    from fastggn.solvers.curvature_sums import CurvatureSums
+    from fastggn.solvers.base import CurvatureSums, Solution, Solver
 
 
 # A gain of less than this share of the loss begins the last phase, in float64.
@@ -45,7 +44,7 @@ class Systems(Resumable):
         self.solver, why = choose_solver(solver, problem, needs_minimum_norm=needs_minimum_norm)
         self.reason = why.partition(": ")[2]
         self.mixed = CholeskySolver(mixed=True) if mixed else None
-        self.comm = comm_of(problem)
+        self.comm = problem.comm
         self._last_loss: float | None = None
         if mixed and self.solver.name != "cholesky":
             raise ValueError(
@@ -89,77 +88,76 @@ class Systems(Resumable):
 
 
 class System:
-    """The system at one point, solved for as many dampings as asked."""
+    """The system at one point, solved for as many dampings as asked.
+
+    Three solvers are tried in this order: the matrix in float32 (if the run has it), the solver
+    that was asked for, and QR.
+    """
 
     def __init__(self, systems: Systems, point: Point) -> None:
         self._systems = systems
         self._point = point
         self._failures = 0
+        self._mixed = systems.mixed is not None
+        systems.work.assemblies += 1
         self._prepare(systems.mixed or systems.solver)
 
     def _prepare(self, solver: Solver) -> None:
-        self._systems.work.assemblies += 1
-        self._mixed = solver is self._systems.mixed
-        self._state = agreed(solver, self._systems.comm).prepare(self._point)
-        self._least_damping = getattr(self._state, "least_damping", 0.0)
+        self._state = over_ranks(solver, self._systems.comm).prepare(self._point)
         self.name = solver.name
-
-    def _solve_mixed(self, damping: float) -> Solution | None:
-        """Return the step by the matrix in float32, or None where float64 must take over.
-
-        For this point where Cholesky fails; for good where the damping has come down to the
-        rounding of the matrix: the last phase.
-        """
-        if damping < self._least_damping:
-            self._systems.mixed = None
-            return None
-        solution = self._state.solve(damping)
-        return solution if solution.ok else None
 
     def solve(self, damping: float) -> Solution:
         """Return the step for `damping`, by QR once the solver has failed too often."""
-        self._systems.work.factorisations += 1
+        systems, shift = self._systems, Shift(damping, self._point.decay)
+        systems.work.factorisations += 1
         if self._mixed:
-            mixed = self._solve_mixed(damping)
-            if mixed is not None:
-                return mixed
-            self._prepare(self._systems.solver)
-        solution = self._state.solve(damping)
-        if self.name == "qr":  # rank-revealing: singular systems are its business
-            return solution
-        # In an indefinite curvature, damping above its lowest eigenvalue is the method itself.
-        if solution.message and self._point.signs is None:
+            if damping < self._state.least_damping:
+                systems.mixed = None  # the last phase: the damping is the rounding of the matrix
+            else:
+                solution = self._state.solve(shift)
+                if solution.ok:
+                    return _step(solution)
+            self._mixed = False
+            systems.work.assemblies += 1
+            self._prepare(systems.solver)
+        solution = self._state.solve(shift)
+        if self._needs_qr(solution, damping):
+            self._prepare(get_solver("qr"))
+            systems.work.factorisations += 1
+            solution = self._state.solve(shift)
+        return _step(solution)
+
+    def _needs_qr(self, solution: Solution, damping: float) -> bool:
+        # In an indefinite curvature, damping above its lowest eigenvalue is the method itself, and
+        # there is no least-squares form.
+        if self.name == "qr" or self._point.signs is not None:
+            return False
+        if solution.message:
             self._systems.warn(f"solver {self.name!r} at damping {damping:.3g}: {solution.message}")
-        if solution.ok:
-            return solution
-        self._failures += 1
-        if self._failures <= self._systems.patience or not self._retreat():
-            return solution
-        return self.solve(damping)
+        self._failures += not solution.ok
+        if solution.ok or self._failures <= self._systems.patience:
+            return False
+        # Where damping did not help once it will not help at the next point either.
+        self._systems.patience = 0
+        return True
 
     def sums(self) -> CurvatureSums:
         """Return the sums over the eigenvalues at ``mu = l2``, by QR where the factor is poor."""
         self._systems.work.factorisations += 1
-        found = self._state.sums() if isinstance(self._state, SumsState) else None
+        found = self._state.sums(self._point.decay)
         if found is None and self.name != "qr":
-            qr = get_solver("qr")
-            self._state = agreed(qr, self._systems.comm).prepare(self._point)
-            self.name = qr.name
-            found = self._state.sums() if isinstance(self._state, SumsState) else None
+            self._prepare(get_solver("qr"))
+            found = self._state.sums(self._point.decay)
         if found is None:
             raise np.linalg.LinAlgError("the curvature has no finite eigenvalues")
         return found
 
     def correct(self, damping: float, c: NDArray[np.float64]) -> Solution:
         """Return ``(A^T D A + mu I)^-1 A^T D c`` as a solution's step."""
-        return self._state.correct(damping, c)
+        return self._state.solve(Shift(damping, self._point.decay), c)
 
-    def _retreat(self) -> bool:
-        if self._point.signs is not None:  # an indefinite curvature has no least-squares form
-            return False
-        # Where damping did not help once it will not help at the next point either.
-        self._systems.patience = 0
-        qr = get_solver("qr")
-        self._state = agreed(qr, self._systems.comm).prepare(self._point)
-        self.name = qr.name
-        return True
+
+def _step(solution: Solution) -> Solution:
+    """Return the step ``-x``, in place: the array was made for this solution."""
+    np.negative(solution.step, out=solution.step)
+    return solution

@@ -8,19 +8,17 @@ import numpy as np
 from scipy.linalg.blas import dtrsm
 
 from fastggn.objective.point import Point
-from fastggn.runtime.comm import comm_of
 from fastggn.runtime.memory import available_memory
 from fastggn.runtime.threads import one_pool
-from fastggn.solvers.base import FloatArray, LinearSystem
+from fastggn.solvers.base import CurvatureSums, FloatArray, LinearSystem
 from fastggn.solvers.cholesky_in_place import CholeskyFactor, SymmetricMatrix, factor_cholesky
 from fastggn.solvers.curvature_sums import (
     LEAST_RCOND,
-    CurvatureSums,
     sums_of_eigenvalues,
     sums_of_factor,
 )
 from fastggn.solvers.stacked_rows import ScaledColumns
-from fastggn.solvers.svd import Spectrum, dense_spectrum, streamed_spectrum
+from fastggn.solvers.svd import Spectrum, spectrum_of
 
 # Arrays of the size of the rows, or of N x N, alive while they are decomposed.
 ARRAYS = 3
@@ -113,7 +111,7 @@ def _factored(lin: LinearSystem, l2: float) -> CurvatureFactor:
     By Cholesky where A has more rows than columns and l2 is not too small for that, in O(N^3);
     else by the singular values of A, in O(M^2 N) for M rows up to N.
     """
-    comm = comm_of(lin)
+    comm = lin.comm
     wide = lin.n_rows < lin.n_params and comm.size == 1
     needed = 8 * ARRAYS * lin.n_params * (lin.n_rows if wide else lin.n_params)
     free = comm.memory_share(available_memory())
@@ -123,12 +121,12 @@ def _factored(lin: LinearSystem, l2: float) -> CurvatureFactor:
             "are free"
         )
     if wide:
-        return DecomposedCurvature(dense_spectrum(lin), lin.n_params, l2)
+        return DecomposedCurvature(spectrum_of(lin)[0], lin.n_params, l2)
     matrix = SymmetricMatrix(lin.gram())
     factor = factor_cholesky(matrix, l2)
     # The rank at l2 = 0 is not to be read off a Gram matrix.
     if comm.any(l2 == 0.0 or factor.bad_pivot > 0 or not factor.rcond >= LEAST_RCOND):
         del matrix, factor
-        return DecomposedCurvature(streamed_spectrum(lin)[0], lin.n_params, l2)
+        return DecomposedCurvature(spectrum_of(lin)[0], lin.n_params, l2)
     sums = sums_of_factor(factor, lin.n_params, l2)
     return FactoredCurvature(factor_cholesky(matrix, l2), sums)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
-from fastggn.runtime.archives import require_file
+from fastggn.runtime.archive import require_file
 from fastggn.runtime.atomic_files import write_atomically
 from fastggn.runtime.errors import FastGGNWarning
 

@@ -109,7 +109,7 @@ def _metadata(net: MLP, l2: float | None) -> dict[str, Any]:
 
 def _holds_weights(path: str) -> bool:
     """Whether a file is an archive of plain arrays, among them weights."""
-    from fastggn.runtime.archives import ArchiveError, read_archive
+    from fastggn.runtime.archive import ArchiveError, read_archive
 
     try:
         names = read_archive(path)

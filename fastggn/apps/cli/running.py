@@ -69,6 +69,7 @@ class Runner:
         # The ranks of --mpi have the same history.
         path = settings.history if problem.comm.rank == 0 else None
         self._history = HistoryFile(path, resume=settings.resume)
+        self.n_records = 0  # iterations of the last run, without those of an earlier call
 
     def run(
         self, stop: StopSignals, seed: int, checkpoint: str | None, max_time: float | None
@@ -92,6 +93,7 @@ class Runner:
                 seed=seed,
                 **arguments,
             )
+        self.n_records = line.n_records
         if result.status == "interrupted" and stop.signal is not None:
             return replace(result, message=f"stopped by {stop.signal}")
         return result

@@ -21,18 +21,14 @@ if TYPE_CHECKING:
 class Starts:
     """Runs from the seeds ``seed .. seed + starts - 1``, a line each: `train_restarts` to look at.
 
-    With a checkpoint, the finished starts stand in that file and the start under way in one
-    beside it, ``PATH.seedN``: a finished start is not run again.
+    With a checkpoint, each start has its own, ``PATH.seedN``: a finished start is not run again.
     """
 
     def __init__(
         self, settings: Settings, problem: Problem, runner: Runner, console: Console
     ) -> None:
-        from fastggn.training.checkpoint.identity import run_identity
         from fastggn.training.restarts import Restarts
 
-        identity = run_identity(problem, runner.options, None, None)
-        identity |= {"init": settings.init, "max_iter": settings.max_iter}
         self._settings = settings
         self._runner = runner
         self._console = console
@@ -42,8 +38,8 @@ class Starts:
             settings.seed,
             settings.max_time,
             settings.checkpoint,
-            settings.resume,
-            identity,
+            checkpoint_every=settings.checkpoint_every,
+            resume=settings.resume,
         )
 
     def run(self, stop: StopSignals) -> tuple[TrainResult, int]:
@@ -64,7 +60,8 @@ class Starts:
         return replace(best, message=found.message, status=status, unsaved=unsaved), seed
 
     def _tell(self, number: int, seed: int, result: TrainResult) -> None:
-        if self._settings.quiet:
+        finished_before = self._settings.resume and not self._runner.n_records
+        if self._settings.quiet or finished_before:
             return
         watched = result.best_validation_loss
         validation = "" if watched is None else f"  validation {watched:.6e}"

@@ -107,15 +107,11 @@ def _one_or_several(
     settings: Settings, problem: Problem, runner: Runner, console: Console
 ) -> Callable[[StopSignals], tuple[TrainResult, int]]:
     """Return what runs the command, its files checked: result, and the seed it came from."""
-    from fastggn.training.checkpoint.saving import Interval, check_checkpoint
+    from fastggn.training.checkpoint.saving import check_checkpoint
 
-    files = settings.checkpoint, settings.checkpoint_every, settings.resume
     if settings.starts > 1:
-        if settings.checkpoint is None:
-            check_checkpoint(problem, *files)
-        Interval.parse(settings.checkpoint_every)
         return Starts(settings, problem, runner, console).run
-    check_checkpoint(problem, *files)
+    check_checkpoint(problem, settings.checkpoint, settings.checkpoint_every, settings.resume)
 
     def run(stop: StopSignals) -> tuple[TrainResult, int]:
         seed = settings.seed

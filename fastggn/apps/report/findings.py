@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastggn.analysis.rank.spectrum import Rank, rank_of
 from fastggn.apps.report.notes import SampleNotes
 from fastggn.objective.problem import Problem
-from fastggn.training.checkpoint.fingerprint import problem_fingerprint
+from fastggn.training.checkpoint.identity import problem_fingerprint
 
 FloatArray = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from fastggn.model.interchange.chain import Dense, cast, network_of
 from fastggn.model.interchange.names import Names, layers_of, text_of
 from fastggn.network.activations import Activation
 from fastggn.network.mlp import MLP
-from fastggn.runtime.archives import ArchiveError, read_archive, require_file
+from fastggn.runtime.archive import ArchiveError, read_archive, require_file
 from fastggn.runtime.atomic_files import PathLike, write_atomically
 
 ACTIVATIONS = "activations"

@@ -17,7 +17,7 @@ from fastggn.model.interchange.extras import require
 from fastggn.model.interchange.names import Names, layers_of
 from fastggn.network.activations import Activation
 from fastggn.network.mlp import MLP
-from fastggn.runtime.archives import ArchiveError, require_file
+from fastggn.runtime.archive import ArchiveError, require_file
 from fastggn.runtime.atomic_files import PathLike, write_atomically
 
 # Where training scripts put the state dict inside a larger dictionary.

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.runtime.comm import Comm
 from fastggn.training.checkpoint.files import CheckpointError
-from fastggn.training.checkpoint.fingerprint import digest, problem_fingerprint
-from fastggn.training.control.validation import HeldOut
 from fastggn.training.options import Options
 from fastggn.training.resumable import State
 
@@ -19,37 +21,66 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
 
-# What a call may change without making the run another run.
-FREE = ("callbacks", "max_time")
-# What is described by more than its text.
-DESCRIBED = ("validation",)
+FloatArray = NDArray[np.float64]
+
+READ_BYTES = 8 * 2**20
+
+
+def problem_fingerprint(problem: Problem) -> dict[str, Any]:
+    """Return digests of the samples of all ranks, and network, loss and penalty in words.
+
+    Of custom activations and losses only the names are known: their code is not compared.
+    """
+    objective = problem._objective  # the parts themselves, which nothing else needs
+    samples, targets, weights = objective.samples, objective.targets, objective.weights
+
+    def digest(read: Callable[[int, int], NDArray[Any]]) -> str:
+        return _digest(problem.comm, read, objective.plan.n_samples, problem.network.n_inputs)
+
+    return {
+        "number of ranks": problem.comm.size,
+        "number of samples": problem.n_samples,
+        "inputs X": digest(lambda start, stop: samples.read(start, stop)[0]),
+        "targets Y": digest(lambda start, stop: targets[start:stop]),
+        "sample weights": digest(lambda start, stop: weights[start:stop]),
+        "gates": digest(lambda a, b: samples.read(a, b)[1]) if samples.gated else None,
+        "network": json.dumps(problem.network.to_config(), sort_keys=True),
+        "loss": json.dumps(problem.loss_function.to_config(), sort_keys=True),
+        "l2": problem.l2,
+        "penalize_biases": problem.penalize_biases,
+        "curvature": problem.curvature,
+    }
+
+
+def _digest(comm: Comm, read: Callable[[int, int], NDArray[Any]], n_rows: int, width: int) -> str:
+    """Return the SHA-256 of the rows; of several ranks, that of their digests."""
+    sha = hashlib.sha256()
+    step = max(1, READ_BYTES // (8 * width))
+    for start in range(0, n_rows, step):
+        sha.update(np.ascontiguousarray(read(start, min(n_rows, start + step))).data)
+    if comm.size == 1:
+        return sha.hexdigest()
+    return hashlib.sha256(" ".join(comm.gather(sha.hexdigest())).encode()).hexdigest()
 
 
 def run_identity(
-    problem: Problem, options: Options, seed: Any, theta0: NDArray[np.float64] | None
+    problem: Problem, options: Options, seed: Any, theta0: FloatArray | None
 ) -> dict[str, Any]:
     """Return what must be the same where a run is resumed, as JSON types.
 
-    The options but the limits `max_iter` and `max_time` and the callbacks, the samples and the
-    network, the seed, and theta0 where it was given.
+    A call may change the callbacks and the limits `max_iter` and `max_time`, and nothing else.
     """
-    identity: dict[str, Any] = problem_fingerprint(problem)
-    identity["seed"] = int(seed) if hasattr(seed, "__index__") else _plain(seed)
-    identity["theta0"] = None if theta0 is None else digest(theta0)
-    for field in fields(options):
-        if field.name not in FREE + DESCRIBED:
-            identity[field.name] = _plain(getattr(options, field.name))
-    identity["tolerances"].pop("max_iter")
-    identity["validation"] = _of_validation(options.validation)
-    return identity
-
-
-def _of_validation(held_out: HeldOut | None) -> dict[str, Any] | None:
-    if held_out is None:
-        return None
-    parts = problem_fingerprint(held_out.problem)
-    identity = {f"validation {name}": value for name, value in parts.items()}
-    return {**identity, "patience": held_out.patience, "validation_tol": held_out.tolerance}
+    given = asdict(replace(options, callbacks=(), max_time=None, validation=None))
+    given["tolerances"].pop("max_iter")
+    given["seed"] = int(seed) if hasattr(seed, "__index__") else seed
+    given["theta0"] = None if theta0 is None else hashlib.sha256(theta0.tobytes()).hexdigest()
+    held_out = options.validation
+    if held_out is not None:
+        parts = problem_fingerprint(held_out.problem)
+        given["validation"] = {f"validation {name}": value for name, value in parts.items()}
+        given["validation"] |= {"patience": held_out.patience, "validation_tol": held_out.tolerance}
+    identity: State = json.loads(json.dumps(given, default=repr))
+    return problem_fingerprint(problem) | identity
 
 
 def compare_identities(path: str | os.PathLike[str], there: State, here: State) -> None:
@@ -66,18 +97,10 @@ def _differences(there: State, here: State) -> list[str]:
     found = []
     for name in {**here, **there}:
         old, new = there.get(name), here.get(name)
-        if old == new:
-            continue
         if isinstance(old, dict) and isinstance(new, dict):
             found += _differences(old, new)
-        elif len(f"{old}{new}") > 60:  # digests, and descriptions of networks
+        elif old != new and len(f"{old}{new}") > 60:  # digests, and descriptions of networks
             found.append(f"{name} differs")
-        else:
+        elif old != new:
             found.append(f"{name} was {old!r} and is {new!r}")
     return found
-
-
-def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type):
-        return {name: _plain(part) for name, part in asdict(value).items()}
-    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)

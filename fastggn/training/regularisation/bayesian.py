@@ -30,7 +30,7 @@ from fastggn.training.systems import System, Systems
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
-    from fastggn.solvers.curvature_sums import CurvatureSums
+    from fastggn.solvers.base import CurvatureSums
 
 
 EPS = float(np.finfo(float).eps)

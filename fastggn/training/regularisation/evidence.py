@@ -14,7 +14,7 @@ import numpy as np
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
 from fastggn.network.losses.separable import Squared
 from fastggn.runtime.comm import comm_of
-from fastggn.solvers.curvature_sums import CurvatureSums
+from fastggn.solvers.base import CurvatureSums
 
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem

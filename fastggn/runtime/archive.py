@@ -1,13 +1,15 @@
-"""Sealed archives, and archives and arrays of others read with suspicion.
+"""Sealed archives, the files of models and checkpoints, and a wary reader of others' archives.
 
-A sealed archive is a NumPy ``.npz`` file with a SHA-256 over all its bytes in the zip comment: any
-byte that is cut, flipped or added is found before a single header is believed.
+A sealed archive is a NumPy ``.npz`` file: the arrays of a tree, the rest of the tree as JSON, and
+in the zip comment a SHA-256 over all bytes before it. So any byte that is cut, flipped or added is
+found before a single header is believed.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import math
 import os
 import struct
@@ -22,12 +24,17 @@ from numpy.typing import NDArray
 
 from fastggn.runtime.atomic_files import PathLike, write_atomically
 from fastggn.runtime.errors import suggest
+from fastggn.runtime.version import __version__
 
+VERSION = 2
+HEADER = "header"
 SEAL = b"fastggn-sha256:"
 SEAL_LENGTH = len(SEAL) + 64
 READ_SIZE = 1 << 20
 DEFLATE_LIMIT = 1040  # deflate cannot shrink by more than a factor of about 1,030
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same content gives the same bytes
+# Dicts with string keys; the leaves are arrays and JSON values.
+Tree = dict[str, Any]
 
 
 class ArchiveError(ValueError):
@@ -50,9 +57,18 @@ def require_file(path: PathLike) -> Path:
 
 
 def write_sealed(
-    path: PathLike, arrays: Mapping[str, NDArray[Any]], keep: PathLike | None = None
+    path: PathLike, kind: str, content: Mapping[str, Any], keep: PathLike | None = None
 ) -> None:
-    """Write named arrays as an ``.npz`` file that carries a SHA-256 over all its bytes."""
+    """Write a tree as a sealed archive, replacing the file; `keep` names the older generation."""
+    arrays: dict[str, NDArray[Any]] = {}
+    header = {
+        "format": f"fastggn-{kind}",
+        "version": VERSION,
+        "written_by": __version__,
+        "content": _without_arrays(content, "", arrays),
+    }
+    text = json.dumps(header, default=plain, sort_keys=True).encode()
+    arrays[HEADER] = np.frombuffer(text, dtype=np.uint8)
 
     def write(stream: BinaryIO) -> None:
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
@@ -60,30 +76,53 @@ def write_sealed(
             for name, array in arrays.items():
                 info = zipfile.ZipInfo(f"{name}.npy", EPOCH)
                 with archive.open(info, "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-        digest = _digest(stream)
-        stream.seek(-64, os.SEEK_END)
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+        place = stream.seek(-64, os.SEEK_END)
+        digest = _digest(stream, place)
+        stream.seek(place)
         stream.write(digest)
 
     write_atomically(path, write, keep)
 
 
-def read_sealed(path: PathLike) -> dict[str, NDArray[Any]]:
-    """Read an archive of `write_sealed`, after a check of its seal and of every header."""
-    with open(path, "rb") as stream:
+def read_sealed(path: PathLike, kind: str) -> Tree:
+    """Read the tree of a sealed archive, after a check of its seal and of every header."""
+    file = require_file(path)
+    with open(file, "rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         if size < SEAL_LENGTH:
-            raise ArchiveError(f"{path}: too short to be a fastggn file ({size} bytes)")
+            raise ArchiveError(f"{file}: too short to be a fastggn file ({size} bytes)")
         stream.seek(-SEAL_LENGTH, os.SEEK_END)
         seal = stream.read()
         if not seal.startswith(SEAL):
             raise ArchiveError(
-                f"{path}: not a fastggn file, or its end was cut or altered: no seal there"
+                f"{file}: not a fastggn file, or its end was cut or altered: no seal there"
             )
-        if _digest(stream) != seal[len(SEAL) :]:
-            raise ArchiveError(f"{path}: damaged: the checksum does not match the content")
+        if _digest(stream, size - 64) != seal[len(SEAL) :]:
+            raise ArchiveError(f"{file}: damaged: the checksum does not match the content")
         # Sealed archives are not compressed: together the arrays cannot exceed the file.
-        return _read_members(stream, path, size)
+        arrays = _read_members(stream, file, size)
+    try:
+        header = json.loads(arrays.pop(HEADER).tobytes())
+        found, version = header["format"], header["version"]
+        if found == f"fastggn-{kind}" and version == VERSION:
+            return _with_arrays(header["content"], arrays)
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ArchiveError(f"{file}: not a fastggn {kind} ({error!r:.100})") from None
+    if found != f"fastggn-{kind}":
+        raise ArchiveError(f"{file}: not a fastggn {kind}, but {found!r:.100}")
+    raise ArchiveError(
+        f"{file}: a {kind} of format version {version!r:.20}; this fastggn reads version {VERSION}"
+    )
+
+
+def plain(value: object) -> object:
+    """Return NumPy values and paths as JSON types."""
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype.kind in "fiubU":
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"metadata cannot hold a {type(value).__name__}: {value!r:.60}")
 
 
 def read_archive(path: PathLike) -> dict[str, NDArray[Any]]:
@@ -106,6 +145,32 @@ def read_array(path: PathLike) -> NDArray[Any]:
         except (ValueError, OverflowError) as error:
             raise ArchiveError(f"{path}: not a readable .npy file ({error})") from None
     return array
+
+
+def _without_arrays(tree: Mapping[str, Any], folder: str, arrays: dict[str, NDArray[Any]]) -> Tree:
+    """Return the tree without its arrays, which are collected by their places in it."""
+    rest: Tree = {}
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            rest[key] = _without_arrays(value, f"{folder}{key}/", arrays)
+        elif isinstance(value, np.ndarray) and value.ndim > 0:
+            arrays[f"{folder}{key}"] = value
+        else:
+            rest[key] = value
+    return rest
+
+
+def _with_arrays(tree: Tree, arrays: Mapping[str, NDArray[Any]]) -> Tree:
+    """Put the arrays back to their places in the tree."""
+    if not isinstance(tree, dict):
+        raise TypeError("its content is no tree")
+    for place, array in arrays.items():
+        *folders, key = place.split("/")
+        branch = tree
+        for folder in folders:
+            branch = branch[folder]
+        branch[key] = array
+    return tree
 
 
 def _read_members(stream: BinaryIO, path: PathLike, limit: int) -> dict[str, NDArray[Any]]:
@@ -166,15 +231,10 @@ def _check_header(stream: Any, what: str, size: int, limit: int) -> None:
         raise ArchiveError(f"{what} has the wrong length for its shape {shape}")
 
 
-def _digest(stream: BinaryIO) -> bytes:
-    """Return the hex digest of all bytes but the last 64, which are the place of the digest."""
-    remaining = stream.seek(0, os.SEEK_END) - 64
+def _digest(stream: BinaryIO, size: int) -> bytes:
+    """Return the hex digest of the first `size` bytes."""
     stream.seek(0)
     digest = hashlib.sha256()
-    while remaining > 0:
-        block = stream.read(min(READ_SIZE, remaining))
-        if not block:
-            break
-        digest.update(block)
-        remaining -= len(block)
+    for start in range(0, size, READ_SIZE):
+        digest.update(stream.read(min(READ_SIZE, size - start)))
     return digest.hexdigest().encode()
