@@ -66,6 +66,7 @@ class Leaving(WrappedMethod):
 
     def step(self, point: Point) -> Iteration:
         """Take the way out that `leaves` has found, else do one iteration of the method."""
+        self._tried = False
         found, self._way_out = self._way_out, None
         return self._method.step(point) if found is None else found
 
