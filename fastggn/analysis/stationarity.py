@@ -141,12 +141,7 @@ def stationarity_split(
 
 
 def _condition(
-    layer: int,
-    errors: FloatArray,
-    inputs: FloatArray,
-    T: int,
-    small: float,
-    tol: float,
+    layer: int, errors: FloatArray, inputs: FloatArray, T: int, small: float, tol: float
 ) -> LayerCondition:
     product = float(np.linalg.norm(errors.T @ inputs.T)) / T
     error_factor = float(np.linalg.norm(errors)) / np.sqrt(T)
