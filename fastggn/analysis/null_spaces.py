@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import check_positive
 from fastggn.solvers.null_space import DenseNullSpace
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
 
 FloatArray = NDArray[np.float64]
 # A direction whose part in a layer is shorter than this has no part in it: the basis itself is

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,13 +28,10 @@ from fastggn.analysis.critical.spectrum import (
     lanczos_spectrum,
 )
 from fastggn.analysis.critical.surface import Surface, Vector
+from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
 from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
 
 METHODS = ("auto", "dense", "lanczos")
 POLISHED = 1e-13

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse.linalg import lsmr
 
 from fastggn.analysis.critical.surface import EPS, Surface, Vector
+from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, as_real, check_positive
 from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
 
 Status = Literal["converged", "stalled", "max_iter"]
 

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.rank0 import Team, everywhere
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
