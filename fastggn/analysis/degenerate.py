@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
 from fastggn.runtime.errors import as_real, check_finite, check_positive
@@ -61,15 +62,7 @@ class DegenerateActivation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        values = None if self.eigenvalues is None else self.eigenvalues.tolist()
-        return {
-            "holds": self.holds,
-            "label": self.label,
-            "loss": self.loss,
-            "locally_constant": self.locally_constant,
-            "spurious": self.spurious,
-            "eigenvalues": values,
-        }
+        return plain(self, "holds", "label", "loss", "locally_constant", "spurious", "eigenvalues")
 
     def __str__(self) -> str:
         """Return one line."""

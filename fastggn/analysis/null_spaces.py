@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import check_positive
 from fastggn.solvers.null_space import DenseNullSpace
@@ -116,13 +117,9 @@ class NullSpaceReport:
         """Return plain values, the basis left out."""
         return {
             "n_params": int(self.basis.shape[0]),
-            "dimension": self.dimension,
-            "rank": self.rank,
-            "tolerance": self.tolerance,
+            **plain(self, "dimension", "rank", "tolerance"),
             "gap": self.gap if np.isfinite(self.gap) else None,
-            "loss": self.loss,
-            "gradient_norm": self.gradient_norm,
-            "singular_values": self.singular_values.tolist(),
+            **plain(self, "loss", "gradient_norm", "singular_values"),
             "layers": [
                 {"shape": list(shape), "dimension": reach, "alone": alone}
                 for shape, reach, alone in zip(

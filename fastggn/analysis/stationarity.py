@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
 from fastggn.runtime.errors import check_positive
@@ -66,12 +67,7 @@ class StationaritySplit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "kind": self.kind,
-            "misfit": self.misfit,
-            "gradient_norm": self.gradient_norm,
-            "layers": [vars(layer) for layer in self.layers],
-        }
+        return plain(self)
 
     def __str__(self) -> str:
         """Return a table."""

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from scipy.sparse.linalg import lsmr
 
 from fastggn.analysis.critical.surface import EPS, Surface, Vector
+from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, as_real, check_positive
 from fastggn.training.methods.newton import DENSE_LIMIT
@@ -63,7 +64,7 @@ class PolishResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
-        return {**vars(self), "theta": self.theta.tolist()}
+        return plain(self)
 
 
 def polish(

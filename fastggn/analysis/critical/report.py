@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from fastggn.analysis.critical.surface import Vector
+from fastggn.analysis.plain import plain
 
 Label = Literal[
     "global_minimum",
@@ -169,10 +168,4 @@ class CriticalPointReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values that JSON can hold."""
-        plain: dict[str, Any] = {}
-        for name, value in vars(self).items():
-            if isinstance(value, np.ndarray):
-                plain[name] = value.tolist()
-            else:
-                plain[name] = list(value) if isinstance(value, tuple) else value
-        return plain
+        return plain(self)
