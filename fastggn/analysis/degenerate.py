@@ -65,7 +65,6 @@ class DegenerateActivation:
         return plain(self, "holds", "label", "loss", "locally_constant", "spurious", "eigenvalues")
 
     def __str__(self) -> str:
-        """Return one line."""
         if not self.holds:
             return "no degenerate activation point: sigma or sigma' is not zero somewhere"
         return (
@@ -162,7 +161,6 @@ class DegenerateProbability:
         return {**vars(self), "layer": self.layer}
 
     def __str__(self) -> str:
-        """Return one line."""
         exact = "no closed form" if self.exact is None else f"exact {self.exact:.6g}"
         return (
             f"one unit asleep: {self.estimate:.6g} +- {self.standard_error:.1g} ({exact}, "

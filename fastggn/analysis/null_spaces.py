@@ -129,7 +129,6 @@ class NullSpaceReport:
         }
 
     def __str__(self) -> str:
-        """Return a table."""
         s = self.singular_values
         kept = s[self.rank - 1] if self.rank else 0.0
         lines = [
@@ -167,10 +166,6 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
     tol : float, optional
         Singular values of the weighted Jacobian at most `tol` count as zero; by default
         ``eps * max(M, N) * s_max``.
-
-    Returns
-    -------
-    NullSpaceReport
 
     Raises
     ------

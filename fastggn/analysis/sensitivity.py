@@ -64,7 +64,6 @@ class TargetSensitivity:
         }
 
     def __str__(self) -> str:
-        """Return a table."""
         lines = [
             f"{self.undetermined} directions of theta are undetermined by the targets",
             f"  |d theta / dY|             {self.theta_norm:.4g}"

@@ -59,7 +59,6 @@ class LossLine:
         return {**found, "direction_norm": float(np.linalg.norm(self.direction))}
 
     def __str__(self) -> str:
-        """Return a table for the terminal."""
         lowest = _lowest(self.losses)
         where = "nowhere finite" if lowest is None else f"{self.losses[lowest]:.6g} at step "
         where += "" if lowest is None else f"{self.steps[lowest]:.4g}"
@@ -129,7 +128,6 @@ class LossPlane:
         return {**plain(self, "labels", "steps", "losses", "cosine"), "direction_norms": norms}
 
     def __str__(self) -> str:
-        """Return a table for the terminal."""
         lowest = _lowest(self.losses)
         lines = [
             f"direction {name}  {label}, norm {np.linalg.norm(d):.4g}, "

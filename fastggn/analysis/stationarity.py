@@ -70,7 +70,6 @@ class StationaritySplit:
         return plain(self)
 
     def __str__(self) -> str:
-        """Return a table."""
         lines = [
             f"{self.kind}: misfit {self.misfit:.3e}, |gradient| {self.gradient_norm:.3e}",
             "  layer   |D Phi^T|/T   |D|/sqrt T   |Phi|/sqrt T   cosine      holds by",

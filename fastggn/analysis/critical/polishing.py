@@ -87,10 +87,6 @@ def polish(
     max_iter : int
         Steps at most.
 
-    Returns
-    -------
-    PolishResult
-
     Raises
     ------
     TypeError, ValueError

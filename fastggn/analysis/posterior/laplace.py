@@ -50,10 +50,6 @@ def laplace(
         problem's l2 amounts to, and beta is estimated from the residuals with
         ``T n_L - gamma`` degrees of freedom; with l2 = 0 the curvature must have rank N.
 
-    Returns
-    -------
-    LaplacePosterior
-
     Raises
     ------
     TypeError, ValueError

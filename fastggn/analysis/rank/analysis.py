@@ -52,10 +52,6 @@ def rank_analysis(
     gradient_tol : float
         The data gradient counts as zero at or below this norm.
 
-    Returns
-    -------
-    RankReport
-
     Raises
     ------
     TypeError

@@ -66,7 +66,6 @@ class DesignReport:
         return plain(self)
 
     def __str__(self) -> str:
-        """Return a table for the terminal."""
         columns = self.n_samples * self.n_outputs
         rows = [("network", "", f"{self.network}, N = {self.n_params}, T n_L = {columns}")]
         named = [(f"principle {number}", p) for number, p in self.principles.items()]
@@ -99,10 +98,6 @@ def check_design(
         Of the hidden layers (one, or one a layer) and of the output layer.
     loss : str or Loss
     bias : {"free", "none"} or sequence of array_like
-
-    Returns
-    -------
-    DesignReport
 
     Raises
     ------

@@ -153,7 +153,6 @@ class RankReport:
         return plot_spectrum(self)
 
     def __str__(self) -> str:
-        """Return tables for the terminal."""
         parts = (
             self._summary(), self._layer_table(), self._bound_table(), self._principle_table()
         )  # fmt: skip

@@ -56,7 +56,6 @@ class RankSweep:
         return plot_ranks(self)
 
     def __str__(self) -> str:
-        """Return a table for the terminal."""
         rows = [(self.label, "rank", "of at most", "gap", "loss")]
         for point, r, loss in zip(self.points, self.ranks, self.losses, strict=True):
             cells = (str(point), str(r.rank), str(self.largest_rank), f"{r.gap:.3g}", f"{loss:.6g}")
