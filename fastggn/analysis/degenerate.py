@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
+from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
 from fastggn.runtime.errors import as_real, check_finite, check_positive
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
 
 FloatArray = NDArray[np.float64]
 # An eigenvalue above minus this share of the largest modulus is rounding.
@@ -64,18 +62,9 @@ class DegenerateActivation:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        values = None if self.eigenvalues is None else self.eigenvalues.tolist()
-        return {
-            "holds": self.holds,
-            "label": self.label,
-            "loss": self.loss,
-            "locally_constant": self.locally_constant,
-            "spurious": self.spurious,
-            "eigenvalues": values,
-        }
+        return plain(self, "holds", "label", "loss", "locally_constant", "spurious", "eigenvalues")
 
     def __str__(self) -> str:
-        """Return one line."""
         if not self.holds:
             return "no degenerate activation point: sigma or sigma' is not zero somewhere"
         return (
@@ -172,7 +161,6 @@ class DegenerateProbability:
         return {**vars(self), "layer": self.layer}
 
     def __str__(self) -> str:
-        """Return one line."""
         exact = "no closed form" if self.exact is None else f"exact {self.exact:.6g}"
         return (
             f"one unit asleep: {self.estimate:.6g} +- {self.standard_error:.1g} ({exact}, "

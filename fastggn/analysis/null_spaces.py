@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
+from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import check_positive
 from fastggn.solvers.null_space import DenseNullSpace
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
 
 FloatArray = NDArray[np.float64]
 # A direction whose part in a layer is shorter than this has no part in it: the basis itself is
@@ -119,13 +117,9 @@ class NullSpaceReport:
         """Return plain values, the basis left out."""
         return {
             "n_params": int(self.basis.shape[0]),
-            "dimension": self.dimension,
-            "rank": self.rank,
-            "tolerance": self.tolerance,
+            **plain(self, "dimension", "rank", "tolerance"),
             "gap": self.gap if np.isfinite(self.gap) else None,
-            "loss": self.loss,
-            "gradient_norm": self.gradient_norm,
-            "singular_values": self.singular_values.tolist(),
+            **plain(self, "loss", "gradient_norm", "singular_values"),
             "layers": [
                 {"shape": list(shape), "dimension": reach, "alone": alone}
                 for shape, reach, alone in zip(
@@ -135,7 +129,6 @@ class NullSpaceReport:
         }
 
     def __str__(self) -> str:
-        """Return a table."""
         s = self.singular_values
         kept = s[self.rank - 1] if self.rank else 0.0
         lines = [
@@ -173,10 +166,6 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
     tol : float, optional
         Singular values of the weighted Jacobian at most `tol` count as zero; by default
         ``eps * max(M, N) * s_max``.
-
-    Returns
-    -------
-    NullSpaceReport
 
     Raises
     ------

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
 from fastggn.solvers.null_space import DenseNullSpace
 from fastggn.training.regularisation.null_space import NullSpace
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
 
 FloatArray = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
@@ -67,7 +64,6 @@ class TargetSensitivity:
         }
 
     def __str__(self) -> str:
-        """Return a table."""
         lines = [
             f"{self.undetermined} directions of theta are undetermined by the targets",
             f"  |d theta / dY|             {self.theta_norm:.4g}"
@@ -166,10 +162,8 @@ def _pseudo_inverse(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
 
 
 def _jacobian_at(problem: Problem, theta: ArrayLike, X: ArrayLike) -> FloatArray:
-    from fastggn.objective.problem import Problem as _Problem
-
     count = np.shape(X)[0] if np.ndim(X) else 0
-    other = _Problem(problem.network, X, np.zeros((count, problem.n_outputs)))
+    other = Problem(problem.network, X, np.zeros((count, problem.n_outputs)))
     return other.jacobian(theta).to_dense()
 
 

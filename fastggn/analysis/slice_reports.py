@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.runtime.errors import as_float_vector
 
 FloatArray = NDArray[np.float64]
@@ -54,18 +55,10 @@ class LossLine:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
-        return {
-            "label": self.label,
-            "steps": self.steps.tolist(),
-            "losses": self.losses.tolist(),
-            "loss": self.loss,
-            "slope": self.slope,
-            "curvature": self.curvature,
-            "direction_norm": float(np.linalg.norm(self.direction)),
-        }
+        found = plain(self, "label", "steps", "losses", "loss", "slope", "curvature")
+        return {**found, "direction_norm": float(np.linalg.norm(self.direction))}
 
     def __str__(self) -> str:
-        """Return a table for the terminal."""
         lowest = _lowest(self.losses)
         where = "nowhere finite" if lowest is None else f"{self.losses[lowest]:.6g} at step "
         where += "" if lowest is None else f"{self.steps[lowest]:.4g}"
@@ -131,16 +124,10 @@ class LossPlane:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
-        return {
-            "labels": list(self.labels),
-            "steps": [steps.tolist() for steps in self.steps],
-            "losses": self.losses.tolist(),
-            "cosine": self.cosine,
-            "direction_norms": np.linalg.norm(self.directions, axis=1).tolist(),
-        }
+        norms = np.linalg.norm(self.directions, axis=1).tolist()
+        return {**plain(self, "labels", "steps", "losses", "cosine"), "direction_norms": norms}
 
     def __str__(self) -> str:
-        """Return a table for the terminal."""
         lowest = _lowest(self.losses)
         lines = [
             f"direction {name}  {label}, norm {np.linalg.norm(d):.4g}, "

@@ -136,10 +136,6 @@ def loss_between(
     points : int
         How many steps, at least 2.
 
-    Returns
-    -------
-    LossLine
-
     Raises
     ------
     TypeError, ValueError

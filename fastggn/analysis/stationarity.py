@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
+from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
 from fastggn.runtime.errors import check_positive
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
 
 FloatArray = NDArray[np.float64]
 Kind = Literal["zero_misfit", "orthogonality", "not_stationary"]
@@ -69,15 +67,9 @@ class StationaritySplit:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "kind": self.kind,
-            "misfit": self.misfit,
-            "gradient_norm": self.gradient_norm,
-            "layers": [vars(layer) for layer in self.layers],
-        }
+        return plain(self)
 
     def __str__(self) -> str:
-        """Return a table."""
         lines = [
             f"{self.kind}: misfit {self.misfit:.3e}, |gradient| {self.gradient_norm:.3e}",
             "  layer   |D Phi^T|/T   |D|/sqrt T   |Phi|/sqrt T   cosine      holds by",
@@ -141,12 +133,7 @@ def stationarity_split(
 
 
 def _condition(
-    layer: int,
-    errors: FloatArray,
-    inputs: FloatArray,
-    T: int,
-    small: float,
-    tol: float,
+    layer: int, errors: FloatArray, inputs: FloatArray, T: int, small: float, tol: float
 ) -> LayerCondition:
     product = float(np.linalg.norm(errors.T @ inputs.T)) / T
     error_factor = float(np.linalg.norm(errors)) / np.sqrt(T)

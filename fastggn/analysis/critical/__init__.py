@@ -1,1 +1,1 @@
-"""Critical points: their kind, and how it is known."""
+"""Critical points: their kind, and the evidence for it."""

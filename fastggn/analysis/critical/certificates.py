@@ -16,17 +16,16 @@ from fastggn.training.step import norm
 # How near an exact fit must lie for theta to count as one, over 1 + |theta|.
 NEARBY = 1e-4
 GAUSS_NEWTON_STEPS = 8
-# Open ranges of output activations: targets on their ends are reached at infinity only.
+# Open ranges of output activations: only infinite weights reach targets at their ends.
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
-# Entries of a Jacobian that is factored, and the share of its norm that counts as zero.
-LARGEST_DENSE = 10_000_000
-CUT = 1e-12
+LARGEST_DENSE = 10_000_000  # entries of a Jacobian that is factored
+CUT = 1e-12  # share of its norm that counts as zero
 LARGEST_DESIGN = 2_000_000  # entries of X that the lower bounds copy
 
 
 @everywhere
 def _zero_at_targets(surface: Surface) -> bool:
-    """Whether the loss has its minimum 0 at F = Y, and there only as far as is used here."""
+    """Return whether the loss has its minimum 0 at F = Y."""
     problem = surface.problem
     loss, targets = problem.loss_function, problem.targets
     if isinstance(loss, SeparableLoss):
@@ -39,7 +38,7 @@ def _zero_at_targets(surface: Surface) -> bool:
 
 @everywhere
 def _attained(surface: Surface) -> bool:
-    """Whether finite outputs reach the infimum 0 of the loss."""
+    """Return whether finite outputs reach the infimum 0 of the loss."""
     problem = surface.problem
     targets = problem.targets
     used = targets[problem.relative_weights > 0.0]
@@ -58,7 +57,7 @@ def _attained(surface: Surface) -> bool:
 
 @everywhere
 def _is_zero(surface: Surface, theta: Vector) -> bool:
-    """Whether the loss is 0 within the rounding of the outputs."""
+    """Return whether the loss is 0 within the rounding of the outputs."""
     problem = surface.problem
     if problem.l2 != 0.0:
         return False
@@ -96,15 +95,11 @@ def unreachable_fit(surface: Surface, theta: Vector) -> str | None:
 
 
 def nearby_exact_fit(surface: Surface, theta: Vector) -> str | None:
-    """Return why theta is a global minimum, if Gauss-Newton steps lead to an exact fit nearby.
-
-    Where the gradient is zero and J has full row rank, the residual is zero (pointwise form of
-    Shen 2018, Theorem 1). Up to the tolerance of the gradient this is decided by doing it: a
-    few minimum-norm steps that end, a short way off, in a residual of rounding errors.
-    """
+    """Return why theta is a global minimum, if Gauss-Newton steps lead to an exact fit nearby."""
     problem = surface.problem
     if problem.l2 != 0.0 or not (_attained(surface) and _zero_at_targets(surface)):
         return None
+    # The residual is zero where the gradient is and J has full row rank (Shen 2018, Theorem 1).
     here, limit = theta, NEARBY * (1.0 + norm(theta))
     for _ in range(GAUSS_NEWTON_STEPS):
         here = here - _fitting_step(surface, here)
@@ -171,12 +166,7 @@ def convex_problem(surface: Surface) -> str | None:
 
 
 def lower_bound(surface: Surface, theta: Vector, loss: float) -> str | None:
-    """Return why theta is a global minimum, if its loss equals a lower bound for all theta.
-
-    The optimum over all affine maps of the rank that the widths allow, for a network of identity
-    activations and the squared loss (its global minimum, see `_linear_optimum`); and the floor
-    that equal inputs with different targets imply, for any network.
-    """
+    """Return why theta is a global minimum, if its loss equals a lower bound for all theta."""
     problem = surface.problem
     entries = problem.n_samples * (problem.network.n_inputs + problem.n_outputs)
     if problem.l2 or entries > LARGEST_DESIGN or not _attained(surface):
@@ -215,18 +205,15 @@ def _all_samples(surface: Surface) -> tuple[Matrix, Matrix, Vector]:
 
 
 def _linear_optimum(surface: Surface, inputs: Matrix, targets: Matrix, weights: Vector) -> float:
-    """Return the least loss of x -> A x [+ c], rank A at most the narrowest width.
-
-    Reduced-rank regression: the optimum keeps the largest singular values of the fitted
-    targets (O'Leary-Roseberry and Ghattas 2020, Eq. 2, print the truncated matrix of the
-    regression, which is another one). Free biases centre both sides.
-    """
+    """Return the least loss of x -> A x [+ c], rank A at most the narrowest width."""
     problem, net = surface.problem, surface.problem.network
     weights = weights / problem.n_samples
     targets = targets / getattr(problem.loss_function, "scale", 1.0)
     if net.has_free_bias:
         share = weights / weights.sum()
         inputs, targets = inputs - share @ inputs, targets - share @ targets
+    # Reduced-rank regression keeps the largest singular values of the fitted targets; the
+    # truncated regression of O'Leary-Roseberry and Ghattas (2020, Eq. 2) is another map.
     root = np.sqrt(weights)[:, None]
     x, y = root * inputs, root * targets
     u, s, _ = np.linalg.svd(x, full_matrices=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,17 +28,14 @@ from fastggn.analysis.critical.spectrum import (
     lanczos_spectrum,
 )
 from fastggn.analysis.critical.surface import Surface, Vector
+from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
 from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
 
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
-
 METHODS = ("auto", "dense", "lanczos")
 POLISHED = 1e-13
-# What is judged is the stationary point nearby: up to so many steps lead to it.
+# The verdict is about the stationary point nearby, at most so many steps away.
 SETTLED = 1e-16
 SETTLING_STEPS = 20
 NEARBY = 1e-3
@@ -55,8 +52,8 @@ def critical_point(
 ) -> CriticalPointReport:
     """Classify theta by its gradient, the exact Hessian, certificates, and a search for descent.
 
-    A positive semi-definite Hessian alone is never called a minimum: it takes a certificate, and
-    without one, or descent of higher order that was measured, the label is "degenerate".
+    A positive semi-definite Hessian alone never gives a minimum: the label is "degenerate" unless
+    there is a certificate or measured descent of higher order.
 
     Parameters
     ----------
@@ -75,7 +72,7 @@ def critical_point(
     Returns
     -------
     CriticalPointReport
-        Where ranks share the samples, all make this call and get rank 0's.
+        Where ranks share the samples, all ranks must make this call; all get rank 0's report.
 
     Raises
     ------
@@ -131,7 +128,7 @@ def _refuse_overflow(surface: Surface, theta: Vector) -> None:
 
 
 class _Judge:
-    """The decisions about one point, from the cheapest to the dearest."""
+    """The decisions about one point, the cheapest first."""
 
     def __init__(
         self, surface: Surface, theta: Vector, grad_tol: float, rng: np.random.Generator
@@ -159,7 +156,6 @@ class _Judge:
         return CriticalPointReport(label=label, reason=reason, **self._facts)
 
     def report(self, dense: bool) -> CriticalPointReport:
-        """Return the report."""
         if not self._critical:
             return self._say(
                 "not_critical",
@@ -179,7 +175,7 @@ class _Judge:
         return self._without_negative(spectrum)
 
     def _settle(self) -> None:
-        """Go on to the nearby stationary point, up to rounding: it is what is judged."""
+        """Move to the nearby stationary point, up to rounding."""
         nearest = polished(self.surface, self.theta, SETTLED, SETTLING_STEPS)
         if 0.0 < nearest.moved <= NEARBY * (1.0 + norm(self.theta)):
             self.theta = nearest.theta
@@ -302,7 +298,7 @@ class _Judge:
         return self._say("degenerate", f"{semi}; neither descent nor a certificate was found")
 
     def _add_derivatives(self, reduction: Reduction, direction: Vector) -> tuple[bool, bool]:
-        """Keep third and fourth derivatives; return whether they are zero and positive."""
+        """Add the derivatives; return whether the third is zero and the fourth positive."""
         if not self.surface.analytic or self.surface.at_kink(self.theta):
             return False, False
         d = reduction.derivatives(direction)
@@ -312,7 +308,7 @@ class _Judge:
         return abs(d.third) <= d.third_error, d.fourth > 2.0 * d.fourth_error
 
     def _isolated(self, reduction: Reduction) -> str | None:
-        """Return why theta is a minimum, if one null direction with a positive quartic is all."""
+        """Return why theta is a minimum, if its only null direction has a positive quartic term."""
         if reduction.dimension != 1:
             return None
         flat, rising = self._add_derivatives(reduction, reduction.basis[:, 0])

@@ -1,4 +1,4 @@
-"""Search for descent where the Hessian shows none, and prove it by losses that fell."""
+"""Search for descent where the Hessian shows none, and prove it by lower losses."""
 
 from __future__ import annotations
 
@@ -17,9 +17,8 @@ RADII = (0.3, 0.1)
 STARTS = 12
 ITERATIONS = 60
 RAYS = 200
-# Descent of higher order is shown by losses at lengths halved again and again: at least so many
-# in a row lie below the loss of theta by this many times its rounding error, and their decreases
-# follow a power between these.
+# A proof of descent halves a length again and again. At least LADDER losses in a row must lie
+# CLEAR times the rounding error below the loss of theta, and fall like a power within POWERS.
 HALVINGS = 14
 LADDER = 4
 CLEAR = 10.0
@@ -28,20 +27,10 @@ POWERS = (2.5, 9.0)
 
 @dataclass(frozen=True)
 class Descent:
-    """A direction in which the loss falls, and a point where it has.
+    """A curve along which the loss falls like a power of the length.
 
-    Attributes
-    ----------
-    direction : ndarray, shape (N,)
-        A unit vector: the tangent at theta of a curve along which the loss falls.
-    point : ndarray, shape (N,)
-        A point of that curve.
-    decrease : float
-        Loss at theta less the loss at `point`: measured, and above the rounding error.
-    order : float
-        The loss falls like this power of the length.
-    shortest : float
-        The shortest length at which the decrease was seen above the rounding error.
+    `direction` is its unit tangent at theta; `decrease` was measured at `point`, and at `shortest`
+    it was still above the rounding error.
     """
 
     direction: Vector
@@ -62,7 +51,7 @@ def along_negative_curvature(
         length = 0.1 * (1.0 + norm(theta))
         for _ in range(20):
             fell = loss - surface.loss(theta + length * signed)
-            # A tenth of what the curvature promises, so that the slope alone cannot do it.
+            # Ask for a tenth of the fall by curvature, which the slope alone cannot give.
             promised = 0.05 * abs(value) * length**2 + 2.0 * norm(gradient) * length
             if fell > max(CLEAR * noise, promised):
                 return Descent(signed, theta + length * signed, fell, 2.0, length)
@@ -71,13 +60,7 @@ def along_negative_curvature(
 
 
 def along_null_space(reduction: Reduction, loss: float, rng: np.random.Generator) -> Descent | None:
-    """Return descent of third or higher order along a curve tangent to the null space, or None.
-
-    The reduced loss is minimised over spheres in the null space, from random starts, by L-BFGS;
-    a minimiser below the loss of theta counts only if the loss also falls on the way to theta,
-    at lengths halved until rounding hides it, and if the shortest of them lies where the
-    reduced function is known: farther off the correction may lead elsewhere.
-    """
+    """Return descent of third or higher order along a curve tangent to the null space, or None."""
     noise = reduction.surface.rounding(reduction.theta)
     if reduction.dimension == 0:
         return None
@@ -96,6 +79,7 @@ def along_null_space(reduction: Reduction, loss: float, rng: np.random.Generator
             proof = _proof(curve, tangent, radius, loss, noise)
             if proof is None:
                 continue
+            # Farther off, where r(n) is not known, the correction may lead elsewhere.
             near = reduction.known(proof.shortest * tangent)
             if near is not None and loss - near.loss > CLEAR * noise:
                 return proof
@@ -139,7 +123,7 @@ def _lowest_on_sphere(
         slope = radius * (reduction.basis.T @ point.gradient)
         return (point.loss - loss) / scale, (slope - unit * (unit @ slope)) / (scale * length)
 
-    # Differences of the loss are tiny: the scale of the first one makes them numbers near 1.
+    # Differences of the loss are tiny; the scale of the first one brings them near 1.
     scale = 1.0
     first, slope = objective(start / norm(start))
     scale = max(abs(first), norm(slope), noise)
@@ -161,7 +145,7 @@ def _proof(
     loss: float,
     noise: float,
 ) -> Descent | None:
-    """Return the descent along a curve, if the losses on it fall like a power on a ladder."""
+    """Return the descent along a curve, if halved lengths show that the loss falls like a power."""
     lengths = radius * 0.5 ** np.arange(HALVINGS)
     points, falls = [], []
     for length in lengths:

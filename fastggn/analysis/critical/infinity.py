@@ -9,18 +9,14 @@ from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.runtime.rank0 import everywhere
 from fastggn.training.step import norm
 
-# Newton steps for gradient = 0 that go on for this long, however small the gradient, lead to no
-# stationary point nearby; at most so many are taken, each no longer than this.
-LONG_PATH = 1.0
-LONGEST = 2.0
+LONG_PATH = 1.0  # Newton steps of this total length lead to no stationary point nearby
+LONGEST = 2.0  # of one step
 STEPS = 5
-# theta must grow by this share of the path, and the gradient fall by this factor.
-GROWTH = 0.2
-FALL = 0.4
-# A unit is saturated if its derivative is at most this for all samples. Its weights are scaled
-# towards the origin, where the gradient must become steeper by a factor each time, and away.
-SATURATED = 1e-5
+GROWTH = 0.2  # of theta, as a share of the path
+FALL = 0.4  # factor of the gradient
+SATURATED = 1e-5  # largest derivative of a saturated unit
 VISIBLE = 20.0  # |z| at which the derivative is small but no rounding error
+# Factors of a saturated unit's weights: inward the gradient must rise by STEEPER each time.
 INWARD = (0.85, 0.7)
 OUTWARD = (1.5, 2.0, 4.0)
 STEEPER = 5.0
@@ -29,14 +25,9 @@ STEEPER = 5.0
 def escapes_along_newton(
     surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectrum
 ) -> str | None:
-    """Return why theta is on the way to infinity, or None.
-
-    At a finite stationary point the Newton step for gradient = 0 is about as short as the
-    gradient is small, and further steps shrink. Where units saturate, gradient and curvature
-    fall together, like exp(-|w|): the steps keep a length of order 1 for ever, and gradient = 0
-    is met at infinity only. Both are seen by taking a few of the steps, after each of which the
-    stiff directions, which such a long step disturbs, are put right.
-    """
+    """Return why theta is on the way to infinity, or None."""
+    # Near a finite stationary point Newton steps shrink with the gradient. Where units saturate,
+    # gradient and curvature fall together like exp(-|w|), and the steps keep their length.
     here, path, first = theta, 0.0, norm(gradient)
     for _ in range(STEPS):
         step = -spectrum.solve(gradient, spectrum.floor)
@@ -46,6 +37,7 @@ def escapes_along_newton(
         path += length
         here = here + step * (length / norm(step))
         spectrum = dense_spectrum(surface, here)
+        # A long step disturbs the gradient in the stiff directions: correct it there.
         stiff = max(STIFF * spectrum.norm, spectrum.floor)
         here = here - spectrum.solve(surface.gradient(here), stiff)
         gradient = surface.gradient(here)
@@ -60,15 +52,10 @@ def escapes_along_newton(
 
 
 def saturated_unit(surface: Surface, theta: Vector, loss: float) -> str | None:
-    """Return why theta is on a plateau at infinity, or None.
-
-    Where a unit has saturated to the last digits, Newton steps may see nothing. Then its weights
-    are scaled: towards the origin the gradient becomes steeper each time, away from it the loss
-    changes by no more than a gradient that dies out allows, and no gradient returns.
-    """
+    """Return why theta is on a plateau at infinity, where Newton steps may see nothing, or None."""
     noise, size = surface.rounding(theta), norm(surface.gradient(theta))
     for layer, unit, smallest in saturated_units(surface, theta):
-        # So far in that the derivative can be seen, if it has underflowed.
+        # Move inward until an underflowed derivative is visible.
         visible = min(1.0, VISIBLE / smallest)
 
         def along(

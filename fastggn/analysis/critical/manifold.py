@@ -8,7 +8,7 @@ from fastggn.analysis.critical.reduction import Reduction
 from fastggn.analysis.critical.spectrum import Spectrum, dense_spectrum
 from fastggn.training.step import norm
 
-# Distances, the largest first: the nearer, the less a term of high order shows.
+# Distances, largest first: terms of high order hardly show at small ones.
 RADII = tuple(0.2 * 0.5**k for k in range(7))
 POINTS = 6
 
@@ -16,18 +16,11 @@ POINTS = 6
 def level_manifold(
     reduction: Reduction, loss: float, spectrum: Spectrum, rng: np.random.Generator
 ) -> str | None:
-    """Return why theta is a local minimum, if the critical points near it fill the null space.
-
-    The reduced function of an analytic loss is analytic. If its gradient is zero at random points,
-    it is zero everywhere near theta (with probability one; here up to rounding): the points
-    theta + n + r(n) are critical, of one loss, and fill a manifold of the dimension of the null
-    space. The loss across it is a positive definite quadratic form at theta, hence nearby, and
-    theta is a local minimum, not a strict one (Morse and Bott).
-
-    What decides is the largest distance at which r(n) is known to be the branch that starts at
-    theta (`Reduction.known`). Farther off the correction may lead elsewhere, where a gradient
-    that is not zero tells nothing of theta.
-    """
+    """Return why theta is a local minimum, if the critical points near it fill the null space."""
+    # The reduced function of an analytic loss is analytic. If its gradient is zero at random
+    # points, it is zero near theta: the critical points fill a manifold of the null space's
+    # dimension with one loss, across which the Hessian is positive definite (Morse and Bott).
+    # The largest radius at which r(n) is known decides.
     surface, theta = reduction.surface, reduction.theta
     if not surface.analytic or surface.at_kink(theta):
         return None

@@ -3,50 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse.linalg import lsmr
 
 from fastggn.analysis.critical.surface import EPS, Surface, Vector
+from fastggn.analysis.plain import plain
+from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, as_real, check_positive
 from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
 
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
-
 Status = Literal["converged", "stalled", "max_iter"]
 
-# The damping of the normal equations over |gradient| |H|: at first, and its factors.
+# First damping of the normal equations over |gradient| |H|, and its factors.
 FIRST_DAMPING = 1e-2
 LOWER, RAISE = 0.1, 4.0
 LEAST_DAMPING = 1e-12
-# Eigenvalues above this share of the largest are stiff.
-STIFF = 1e-4
-# A step is taken if |gradient|^2 falls by this share of what the linear model promises.
-ACCEPT = 1e-4
+STIFF = 1e-4  # eigenvalues above this share of the largest are stiff
+ACCEPT = 1e-4  # least fall of |gradient|^2 over the fall that the linear model predicts
 MOST_REJECTIONS = 40
 
 
 @dataclass(frozen=True)
 class PolishResult:
-    """Where `polish` ended.
+    """The outcome of `polish`.
 
     Attributes
     ----------
     theta : ndarray, shape (N,)
     gradient_norm : float
-        |gradient| there.
+        |gradient| at theta.
     n_iter : int
         Steps taken.
     moved : float
         |theta - start|.
     status : {"converged", "stalled", "max_iter"}
-        "converged": the tolerance was met. "stalled": no step lowers |gradient| any more, be it
-        for rounding or because |gradient|^2 has a minimum of its own here.
+        "converged": the tolerance was met. "stalled": no step lowers |gradient|, because of
+        rounding or because theta is a minimum of |gradient|^2.
     cost : float
         In network evaluations (a forward and a backward pass over all samples).
     """
@@ -66,7 +62,7 @@ class PolishResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
-        return {**vars(self), "theta": self.theta.tolist()}
+        return plain(self)
 
 
 def polish(
@@ -74,24 +70,20 @@ def polish(
 ) -> PolishResult:
     """Solve gradient = 0 from theta, by Levenberg-Marquardt steps on |gradient|^2.
 
-    The steps are -(H^2 + mu I)^-1 H gradient with the exact Hessian H, mu in proportion to
-    |gradient|: Newton's method for the gradient in the limit, of minimum norm where the Hessian
-    is singular (Fan and Yuan 2005). It is not a minimisation of the loss: a saddle is as
-    attractive as a minimum. Dense up to 1000 parameters, by LSMR on Hessian products above.
+    The steps are -(H^2 + mu I)^-1 H gradient with the exact Hessian H and mu in proportion to
+    |gradient|. Their limit is Newton's method for the gradient, of minimum norm where the Hessian
+    is singular (Fan and Yuan 2005). The method does not minimise the loss: saddles attract it like
+    minima. It is dense up to 1000 parameters and uses LSMR on Hessian products above.
 
     Parameters
     ----------
     problem : Problem
     theta : array_like, shape (N,)
-        Where to start.
+        The start.
     tol : float
         Stop at this 2-norm of the gradient.
     max_iter : int
-        Steps at most.
-
-    Returns
-    -------
-    PolishResult
+        Largest number of steps.
 
     Raises
     ------
@@ -119,7 +111,7 @@ def polish(
 
 
 def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -> PolishResult:
-    """Do the work of `polish` on a surface, whose cost is counted on."""
+    """Run `polish` on a surface, which counts the cost."""
     before = surface.cost
     theta, gradient = start.copy(), surface.gradient(start)
     size, damping, steps = norm(gradient), FIRST_DAMPING, 0
@@ -149,13 +141,10 @@ def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -
 def _arrive(
     surface: Surface, theta: Vector, step: Vector, model: _DenseModel | _KrylovModel
 ) -> tuple[Vector, Vector, float]:
-    """Return the step, the gradient it leads to and its norm, put right in the stiff directions.
-
-    A long step along a valley of |gradient| disturbs the components across it to second order;
-    without the correction the steps would have to be short.
-    """
+    """Return the step, corrected in the stiff directions, the gradient after it and its norm."""
     gradient = surface.gradient(theta + step)
     length = norm(gradient) if np.isfinite(gradient).all() else np.inf
+    # A long step along a valley of |gradient| disturbs it across the valley to second order.
     if np.isfinite(length) and isinstance(model, _DenseModel):
         corrected = step + model.correction(gradient)
         other = surface.gradient(theta + corrected)
@@ -165,7 +154,7 @@ def _arrive(
 
 
 class _DenseModel:
-    """gradient + H step, H by its eigenvalues."""
+    """The linear model gradient + H step, with the eigenvalues of H."""
 
     def __init__(self, surface: Surface, theta: Vector, gradient: Vector) -> None:
         self._values, self._vectors = np.linalg.eigh(surface.hessian(theta))
@@ -175,7 +164,7 @@ class _DenseModel:
         self._floor = (10.0 * EPS * surface.n_params * self._norm) ** 2
 
     def step(self, damping: float) -> tuple[Vector, float]:
-        """Return the step and the decrease of |gradient|^2 that the linear model promises."""
+        """Return the step and the fall of |gradient|^2 that the model predicts."""
         mu = max(damping * self._norm, self._floor) or 1.0
         parts = -self._values * self._gradient / (self._values**2 + mu)
         left = self._gradient + self._values * parts
@@ -190,7 +179,7 @@ class _DenseModel:
 
 
 class _KrylovModel:
-    """gradient + H step, H by its products."""
+    """The linear model gradient + H step, with products of H."""
 
     def __init__(self, surface: Surface, theta: Vector, gradient: Vector) -> None:
         self._operator = surface.operator(theta)
@@ -199,7 +188,6 @@ class _KrylovModel:
         self._norm = norm(image) / norm(gradient)
 
     def step(self, damping: float) -> tuple[Vector, float]:
-        """Return the step and the decrease of |gradient|^2 that the linear model promises."""
         root = float(np.sqrt(damping * self._norm))
         step = lsmr(self._operator, -self._gradient, damp=root, atol=1e-10, btol=1e-10)[0]
         left = self._gradient + self._operator.matvec(step)

@@ -1,10 +1,10 @@
 """The loss over the null space of the Hessian, the other directions eliminated.
 
-Split theta + n + r with n in the null space and r in the range of the Hessian, and let r(n) solve
+Take theta + n + r with n in the null space and r in the range of the Hessian, and let r(n) solve
 "gradient = 0 in the range". The reduced function f(theta + n + r(n)) starts with terms of third
 order, T3(n, n, n) / 6, then (T4(n, n, n, n) - 3 a^T H^+ a) / 24 with a the range part of
-T3(n, n, .): stationary points, minima and descent of the loss near theta are those of the reduced
-function (Lyapunov and Schmidt).
+T3(n, n, .). It has the stationary points, minima and descent of the loss near theta (Lyapunov and
+Schmidt).
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ from fastggn.training.step import norm
 
 CORRECTIONS = 40
 NEWTON_STEPS = 10
-# r(n) is known while the Hessian's range block has changed by less than this share.
-DRIFT = 0.5
-# The gradient counts as zero up to this many times its rounding error.
-ZERO = 100.0
+DRIFT = 0.5  # r(n) is known while the Hessian's range block has changed by less than this share
+ZERO = 100.0  # the gradient counts as zero up to this many times its rounding error
 # Nodes and degree of the polynomial through the gradients along a line, and its half-width.
 NODES = 17
 DEGREE = 12
@@ -32,15 +30,7 @@ HALF_WIDTH = 0.25
 
 @dataclass(frozen=True)
 class Directional:
-    """Derivatives of the reduced function along a unit null vector, with error estimates.
-
-    Attributes
-    ----------
-    third, third_error : float
-        T3(n, n, n).
-    fourth, fourth_error : float
-        T4(n, n, n, n) - 3 a^T H^+ a.
-    """
+    """The derivatives T3 and T4 - 3 a^T H^+ a along a unit null vector, with their errors."""
 
     third: float
     third_error: float
@@ -50,16 +40,7 @@ class Directional:
 
 @dataclass(frozen=True)
 class ReducedPoint:
-    """A point theta + n + r(n).
-
-    Attributes
-    ----------
-    theta : ndarray, shape (N,)
-    loss : float
-    gradient : ndarray, shape (N,)
-    left : float
-        Norm of the gradient's range part, which is 0 where r(n) is complete.
-    """
+    """A point theta + n + r(n), exact where `left` = 0, the norm of the gradient's range part."""
 
     theta: Vector
     loss: float
@@ -82,12 +63,9 @@ class Reduction:
         self._spectrum = spectrum
 
     def point(self, n: Vector) -> ReducedPoint:
-        """Return theta + n + r(n), for a null vector n of shape (N,).
-
-        The correction is iterated with the Hessian of theta while the gradient's range part
-        falls; far from theta it may be left incomplete, which lowers no loss by itself: what
-        is returned is a point of the surface all the same.
-        """
+        """Return theta + n + r(n), for a null vector n of shape (N,)."""
+        # The correction uses the Hessian of theta. Far from theta it may stay incomplete, but
+        # the result is a point of the surface all the same.
         here = self.theta + n
         loss, gradient = self.surface.both(here)
         step = self._spectrum.solve(gradient)
@@ -105,7 +83,7 @@ class Reduction:
         return ReducedPoint(here, loss, gradient, size)
 
     def exact_point(self, n: Vector) -> ReducedPoint:
-        """Return theta + n + r(n) by Newton steps in the range, each with the Hessian there."""
+        """Return theta + n + r(n) by Newton steps in the range, each with its own Hessian."""
         across = self._spectrum.vectors[:, ~self._spectrum.null]
         here = self.point(n)
         for _ in range(NEWTON_STEPS):
@@ -121,12 +99,8 @@ class Reduction:
         return here
 
     def known(self, n: Vector) -> ReducedPoint | None:
-        """Return theta + n + r(n), or None where r(n) is not known for the branch from theta.
-
-        It is known where the range part of the gradient is zero and the Hessian's range block
-        has changed by less than half since theta, before the correction and after it: as long as
-        the block is positive definite, the equation for r has one solution.
-        """
+        """Return theta + n + r(n), or None where r(n) may leave the branch that starts at theta."""
+        # While the Hessian's range block is positive definite, the equation for r has one root.
         if not self._drift(self.theta + n) < DRIFT:
             return None
         point = self.exact_point(n)
@@ -135,7 +109,7 @@ class Reduction:
         return point if self._drift(point.theta) < DRIFT else None
 
     def _drift(self, theta: Vector) -> float:
-        """Return |D^-1/2 (A - D) D^-1/2|_2, A the range block of the Hessian there, D at theta."""
+        """Return |D^-1/2 (A - D) D^-1/2|_2, A the Hessian's range block here, D at self.theta."""
         used = ~self._spectrum.null
         across = self._spectrum.vectors[:, used] / np.sqrt(np.abs(self._spectrum.values[used]))
         change = across.T @ self.surface.hessian(theta) @ across - np.eye(across.shape[1])
@@ -145,12 +119,9 @@ class Reduction:
         return np.asarray(self.basis @ (self.basis.T @ vector))
 
     def derivatives(self, n: Vector) -> Directional:
-        """Return third and fourth derivatives along the unit null vector n, shape (N,).
-
-        From a polynomial through the gradients at Chebyshev nodes of a line, whose coefficients
-        are exact to rounding for an analytic loss; the error is estimated by a second line of
-        half the width.
-        """
+        """Return third and fourth derivatives along the unit null vector n, shape (N,)."""
+        # For an analytic loss a polynomial through gradients at Chebyshev nodes is exact to
+        # rounding; a second line of half the width estimates the error.
         wide, narrow = self._along(n, HALF_WIDTH), self._along(n, 0.5 * HALF_WIDTH)
         best = narrow
         # Rounding of the gradients grows with the derivative's order and the inverse width.

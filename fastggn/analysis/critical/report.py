@@ -1,13 +1,12 @@
-"""What `critical_point` tells of a point."""
+"""The report of `critical_point`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from fastggn.analysis.critical.surface import Vector
+from fastggn.analysis.plain import plain
 
 Label = Literal[
     "global_minimum",
@@ -30,23 +29,22 @@ class CriticalPointReport:
         "global_minimum": an exact fit, or the certificate that `reason` names.
         "local_minimum": positive definite Hessian, or the certificate that `reason` names.
         "strict_saddle": a negative eigenvalue beyond the error bound.
-        "saddle": no negative eigenvalue, but descent of higher order was shown.
+        "saddle": no negative eigenvalue, but measured descent of higher order.
         "degenerate": a positive semi-definite Hessian with zero eigenvalues, undecided.
         "diverging": the gradient tends to zero at infinity only.
         "not_critical": the gradient exceeds the tolerance.
     reason : str
-        How the label was decided, in a sentence.
+        Why it has this label, in a sentence.
     theta : ndarray, shape (N,)
-        The point that was judged; where it was polished, the polished one.
+        The point, after polishing if that was asked for.
     loss, gradient_norm, gradient_tolerance : float
         The objective, the 2-norm of its gradient, and the norm up to which it counts as zero.
     distance : float
-        How far off the stationary point is whose Hessian and surroundings were judged: up to it
-        lead a few more steps that solve gradient = 0.
+        From theta to the stationary point nearby whose Hessian and surroundings gave the label.
     inertia : tuple of (int or None), or None
-        Numbers of positive, zero and negative eigenvalues of the exact Hessian, zero being
-        within their error bound. With `method` "lanczos" lower bounds, None where there is
-        none. None for a point that is not critical.
+        Numbers of positive, zero (within the error bound) and negative eigenvalues of the exact
+        Hessian. With `method` "lanczos" they are lower bounds, None where there is none. None for
+        a point that is not critical.
     inertia_estimate : tuple of int, or None
         With "lanczos": the three counts by stochastic quadrature, an estimate without bound.
     null_dimension : int or None
@@ -54,28 +52,26 @@ class CriticalPointReport:
     lowest_eigenvalue : float or None
         With "lanczos" an upper bound of it.
     eigenvalue_bound : float or None
-        How far off the lowest eigenvalue may be: eps N |H|, the residuals, and its change up to
-        where the gradient is zero to the last digit.
-    eigenvalues : ndarray or None
-        Ascending: all with "dense", those at the lower end with "lanczos".
-    eigenvalue_bounds : ndarray or None
-        How far off each of them may be.
+        Error bound of the lowest eigenvalue: eps N |H|, the residuals, and its change up to the
+        stationary point.
+    eigenvalues, eigenvalue_bounds : ndarray or None
+        Ascending, with their error bounds: all with "dense", the lower end with "lanczos".
     descent_direction : ndarray, shape (N,), or None
-        A unit vector along which, or along a curve tangent to which, the loss falls.
+        Unit tangent of a line or curve along which the loss falls.
     descent_point : ndarray, shape (N,), or None
-        A point at which a lower loss was measured.
+        A point with a lower loss, measured.
     decrease : float or None
-        By how much, beyond the rounding error.
+        The fall of the loss there, beyond the rounding error.
     descent_order : float or None
         The loss falls like this power of the distance: 2 at strict saddles.
     third_derivative, fourth_derivative : tuple of (float, float), or None
-        Value and error estimate of the derivatives of the loss along the direction of descent, or
-        along a null space of dimension one, the other directions eliminated.
+        Value and error estimate along the direction of descent, or along a null space of
+        dimension one, the other directions eliminated.
     polished : str or None
-        What `polish` did.
+        The outcome of `polish`.
     method : {"dense", "lanczos", "none"}
     cost : float
-        In network evaluations: a forward and a backward pass over all samples is 1.
+        In network evaluations (a forward and a backward pass over all samples).
     """
 
     label: Label
@@ -169,10 +165,4 @@ class CriticalPointReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values that JSON can hold."""
-        plain: dict[str, Any] = {}
-        for name, value in vars(self).items():
-            if isinstance(value, np.ndarray):
-                plain[name] = value.tolist()
-            else:
-                plain[name] = list(value) if isinstance(value, tuple) else value
-        return plain
+        return plain(self)

@@ -1,4 +1,4 @@
-"""Eigenvalues of the exact Hessian with error bounds: dense, or the ends by Lanczos iteration."""
+"""Eigenvalues of the exact Hessian with error bounds: dense, or the lower end by Lanczos."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ from fastggn.analysis.critical.surface import EPS, Matrix, Surface, Vector
 from fastggn.training.control.escape import lanczos_ends
 from fastggn.training.step import norm
 
-# An eigenvalue's error bound is widened by its change up to the nearby stationary point: three
-# Newton steps off, which is where they lead if the gradient vanishes to third order. Where that
-# is not near, the eigenvalue counts as zero.
+# The error bound of an eigenvalue includes its change up to the nearby stationary point: three
+# Newton steps off, if the gradient vanishes to third order there. An eigenvalue for which this
+# point is farther than NEARBY counts as zero.
 OVERSHOOT = 3.0
 NEARBY = 1e-2
-# Eigenvalues above this share of the largest are stiff: a long step in the other directions
-# disturbs the gradient's components along theirs.
-STIFF = 1e-6
+STIFF = 1e-6  # eigenvalues above this share of the largest are stiff
 # Ritz values at the lower end, their relative accuracy, and the vectors kept for them.
 LOWEST = 3
 RITZ_TOL = 1e-6
@@ -29,21 +27,10 @@ DEPTH = 60
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues of the Hessian and how far off they may be.
+    """Eigenvalues of the Hessian with error bounds, ascending: all N, or some at the lower end.
 
-    Attributes
-    ----------
-    values : ndarray
-        Ascending: all N of them, or some at the lower end.
-    vectors : ndarray, shape (N, len(values))
-    norm : float
-        |H|_2.
-    bound : ndarray
-        Of the same shape: an eigenvalue within its bound of 0 counts as zero.
-    complete : bool
-        Whether these are all eigenvalues.
-    floor : float
-        The part of `bound` that is due to rounding.
+    `vectors` has shape (N, len(values)) and `norm` is |H|_2. A value within its `bound` of 0
+    counts as zero; `floor` is the part of the bound that comes from rounding.
     """
 
     values: Vector
@@ -55,7 +42,7 @@ class Spectrum:
 
     @property
     def null(self) -> NDArray[np.bool_]:
-        """Which eigenvalues count as zero."""
+        """Mask of the eigenvalues that count as zero."""
         return np.asarray(np.abs(self.values) <= self.bound)
 
     @property
@@ -82,18 +69,12 @@ class Spectrum:
 
 
 def dense_spectrum(surface: Surface, theta: Vector, gradient: Vector | None = None) -> Spectrum:
-    """Return all eigenvalues of the Hessian at theta.
-
-    The error bound is eps N |H| (|H| no less than |G|, in case the two terms of the Hessian
-    cancel) plus the largest residual |H v - lambda v|. With `gradient`, the change of each
-    eigenvalue from theta to the nearby stationary point is added: it is the Hessian there that
-    is asked for.
-    """
+    """Return all eigenvalues, bounded up to the nearby stationary point if given the gradient."""
     matrix = surface.hessian(theta)
     values, vectors = np.linalg.eigh(matrix)
     size = float(np.abs(values).max())
     surface.cost += surface.n_params
-    scale = max(size, surface.ggn_norm(theta))
+    scale = max(size, surface.ggn_norm(theta))  # the two terms of the Hessian may cancel
     residual = float(np.linalg.norm(matrix @ vectors - vectors * values, axis=0).max())
     floor = EPS * surface.n_params * scale + residual
     spectrum = Spectrum(values, vectors, size, np.full_like(values, floor), True, floor)
@@ -103,10 +84,10 @@ def dense_spectrum(surface: Surface, theta: Vector, gradient: Vector | None = No
 
 
 def _change(surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectrum) -> Vector:
-    """Return by how much each eigenvalue may change up to the nearby stationary point."""
+    """Return the largest change of each eigenvalue up to the nearby stationary point."""
     values, limit = np.abs(spectrum.values), NEARBY * (1.0 + norm(theta))
     parts = spectrum.vectors.T @ gradient
-    # Components below the rounding errors of the gradient are not known to be smaller.
+    # Rounding of the gradient hides smaller components.
     parts = np.copysign(np.maximum(np.abs(parts), EPS * spectrum.norm), parts)
     used = values * limit > OVERSHOOT * np.abs(parts)
     steps = OVERSHOOT * parts[used] / spectrum.values[used]
@@ -121,13 +102,9 @@ def _change(surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectru
 def lanczos_spectrum(
     surface: Surface, theta: Vector, rng: np.random.Generator, count: int = LOWEST
 ) -> Spectrum:
-    """Return Ritz pairs at the lower end of the Hessian's spectrum.
-
-    Ritz values bound eigenvalues from above (Cauchy's interlacing), so that the number of
-    negative ones beyond the error bound is a lower bound; that none lies lower is an estimate,
-    right with high probability for a random start. Values that did not converge are left out;
-    where none did, one Rayleigh quotient with its large residual stands in.
-    """
+    """Return Ritz pairs at the lower end of the Hessian's spectrum."""
+    # Ritz values bound eigenvalues from above (Cauchy), so the count of negative ones is a lower
+    # bound. That no eigenvalue lies lower is likely, not certain, for a random start.
     operator, n = surface.operator(theta), surface.n_params
     count = min(count, n - 2)
     probe = rng.standard_normal(n)
@@ -136,7 +113,7 @@ def lanczos_spectrum(
         return Spectrum(np.zeros(1), (probe / norm(probe))[:, None], 0.0, np.zeros(1), False, 0.0)
     basis = min(n, max(BASIS, 2 * count + 1))
     values, vectors, size = lanczos_ends(operator, rng, count=count, tol=RITZ_TOL, basis=basis)
-    if len(values) == 0:
+    if len(values) == 0:  # none converged: take a Rayleigh quotient with its large residual
         vectors = (probe / norm(probe))[:, None]
         values = np.array([float(probe @ image) / float(probe @ probe)])
     order = np.argsort(values)
@@ -151,16 +128,13 @@ def lanczos_spectrum(
 def inertia_estimate(
     surface: Surface, theta: Vector, bound: float, rng: np.random.Generator
 ) -> tuple[int, int, int]:
-    """Estimate the inertia by stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017).
-
-    Each probe's Ritz values carry weights that sum to 1; N times the weight above, within and
-    below the error bound estimates the counts, with a spread of about sqrt(N / probes).
-    """
+    """Estimate the inertia by stochastic Lanczos quadrature (Ubaru, Chen and Saad 2017)."""
     operator, n = surface.operator(theta), surface.n_params
+    # Weights of a probe sum to 1; N times their parts has a spread of about sqrt(N / probes).
     shares = np.zeros(3)
     for _ in range(PROBES):
         values, weights = _lanczos_weights(operator, rng.standard_normal(n), min(DEPTH, n))
-        # Ritz values of the zero eigenvalues converge to the size of rounding only.
+        # Ritz values of zero eigenvalues only converge to the size of rounding.
         cut = max(bound, 1e-12 * float(np.abs(values).max()))
         shares[0] += weights[values > cut].sum()
         shares[2] += weights[values < -cut].sum()
@@ -170,7 +144,7 @@ def inertia_estimate(
 
 
 def _lanczos_weights(operator: object, start: Vector, depth: int) -> tuple[Vector, Vector]:
-    """Return Ritz values and the squares of the first entries of their vectors."""
+    """Return the Ritz values and the squares of the first entries of their vectors."""
     basis = np.zeros((start.size, depth))
     diagonal, below = np.zeros(depth), np.zeros(depth)
     basis[:, 0] = start / np.linalg.norm(start)

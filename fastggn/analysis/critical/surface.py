@@ -1,28 +1,24 @@
-"""The loss surface of a problem: its functions of theta, and a count of what they cost."""
+"""The loss surface of a problem: functions of theta with a count of their cost."""
 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.rank0 import Team, everywhere
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 EPS = float(np.finfo(np.float64).eps)
-# Rounding errors of a value are at most this many units in its terms' last place.
-SAFETY = 32.0
-# Activations that are analytic: what holds at random points of a piece holds on all of it.
+SAFETY = 32.0  # rounding errors of a value, in units of its terms' last place
+# An identity that holds at random points of an analytic piece holds on all of it.
 ANALYTIC = {"identity", "sigmoid", "tanh", "softplus", "bent_identity", "square"}
 PIECEWISE_LINEAR = {"relu", "leaky_relu"}
 ANALYTIC_LOSSES = {
@@ -31,20 +27,11 @@ ANALYTIC_LOSSES = {
 
 
 class Surface:
-    """The objective of a problem as a function of theta, every evaluation counted.
+    """The objective of a problem as a function of theta.
 
-    Where ranks share the samples, rank 0 alone decides what is evaluated, and all do it.
-
-    Attributes
-    ----------
-    problem : Problem
-    comm : Comm
-    team : Team
-        Of the ranks that share the samples.
-    cost : float
-        In network evaluations, one being a forward and a backward pass over all samples: a
-        gradient (with the loss) counts 1, a loss alone 1/2, a product with the Hessian or with
-        J and J^T 2, a dense Hessian N.
+    `cost` counts network evaluations, one forward and backward pass over all samples: a gradient
+    counts 1, a loss 1/2, a Hessian product 2, a dense Hessian N. Where ranks share the samples,
+    rank 0 decides on each evaluation, and all ranks of `team` do it.
     """
 
     def __init__(self, problem: Problem) -> None:
@@ -105,7 +92,7 @@ class Surface:
 
     @everywhere
     def rounding(self, theta: Vector) -> float:
-        """Return a bound on the rounding error of the loss at theta (an estimate, generous)."""
+        """Return a generous estimate of the rounding error of the loss at theta."""
         self.cost += 0.5
         problem = self.problem
         outputs, targets = problem.outputs(theta), problem.targets
@@ -119,7 +106,7 @@ class Surface:
 
     @everywhere
     def output_rounding(self, theta: Vector) -> float:
-        """Return a bound on the rounding error of one output at theta (an estimate, generous)."""
+        """Return a generous estimate of the rounding error of one output at theta."""
         self.cost += 0.5
         problem = self.problem
         below = np.abs(problem.layer_outputs(theta)[-2])
@@ -129,7 +116,7 @@ class Surface:
 
     @cached_property
     def smooth(self) -> bool:
-        """Whether activations and loss are twice continuously differentiable."""
+        """Whether the activations and the loss are twice continuously differentiable."""
         if self.problem.gated:
             hidden = 2
         else:
@@ -161,7 +148,7 @@ class Surface:
         return out
 
     def _kinked(self, theta: Vector) -> Vector:
-        """Return this process's pre-activations of units that are not smooth, in one vector."""
+        """Return this process's pre-activations of the units with kinks, in one vector."""
         if self.smooth:
             return np.zeros(0)
         net = self.problem.network
@@ -175,14 +162,14 @@ class Surface:
 
     @everywhere
     def at_kink(self, theta: Vector) -> bool:
-        """Whether a unit that is not smooth stands at its kink for some sample."""
+        """Return whether a unit with a kink stands at it for some sample."""
         z = np.abs(self._kinked(theta))
         nearest = self.comm.least(float(z.min(initial=np.inf)))
         return nearest <= 1e-10 * (1.0 + self.comm.largest(float(z.max(initial=0.0))))
 
     @everywhere
     def same_piece(self, theta: Vector, other: Vector) -> bool:
-        """Whether the units that are not smooth stand on the same side at both points."""
+        """Return whether all units with kinks stand on the same side at both points."""
         if self.smooth:
             return True
         a, b = self._kinked(theta), self._kinked(other)

@@ -83,7 +83,6 @@ class Classification:
         return plain
 
     def __str__(self) -> str:
-        """Return a table."""
         lines = [
             f"{self.label}: {self.reason}",
             f"  loss               {self.loss:.8g} (global minimum {self.minimum:.8g})",
@@ -112,10 +111,6 @@ def classify(
     Y : array_like, shape (T, d_y), or (T,)
     tol : float
         Largest relative gradient of a critical point.
-
-    Returns
-    -------
-    Classification
 
     Raises
     ------

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.linear.regression import Regression, check_weights
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
+from fastggn.network.mlp import MLP
+from fastggn.objective.problem import Problem
 
 FloatArray = NDArray[np.float64]
 
@@ -123,9 +120,6 @@ def as_problem(weights: Sequence[FloatArray], data: Regression) -> tuple[Problem
 
     The problem's objective is the mean of half the squares over r samples, without `data.rest`.
     """
-    from fastggn.network.mlp import MLP
-    from fastggn.objective.problem import Problem
-
     widths = (data.d_x, *(w.shape[0] for w in weights))
     net = MLP(widths, activation="identity", bias="none")
     return Problem(net, data.inputs.T, data.targets.T), net.pack(weights)

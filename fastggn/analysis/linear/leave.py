@@ -62,7 +62,6 @@ class Escape:
         return plain
 
     def __str__(self) -> str:
-        """Return a few lines."""
         before, after = self.inner_ranks
         return (
             f"layers {list(self.raised_layers)} perturbed; ranks of W_k ... W_1 "

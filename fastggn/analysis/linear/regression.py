@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import as_real, check_finite
 
 FloatArray = NDArray[np.float64]
@@ -169,8 +170,6 @@ def hypotheses(X: ArrayLike, Y: ArrayLike) -> dict[str, Hypothesis]:
 
 def check_widths(widths: Sequence[int], regression: Regression) -> tuple[int, ...]:
     """Return (d_x, d_1, ..., d_y) checked against the data; at least one hidden layer."""
-    from fastggn.network.mlp import MLP
-
     checked = MLP(widths).widths
     ends = (regression.d_x, regression.d_y)
     if len(checked) < 3 or (checked[0], checked[-1]) != ends:

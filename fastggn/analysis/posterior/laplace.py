@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.posterior.factors import CurvatureFactor, factor_curvature
 from fastggn.network.losses.classification import SoftmaxCrossEntropy
-from fastggn.objective.problem import Problem as _Problem
+from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
 from fastggn.training.regularisation.evidence import LOG_2PI, Evidence, Likelihood, likelihood_of
 from fastggn.training.regularisation.priors import (
@@ -19,10 +19,6 @@ from fastggn.training.regularisation.priors import (
     prior_classes,
     relative_precisions,
 )
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-
 
 FloatArray = NDArray[np.float64]
 
@@ -53,10 +49,6 @@ def laplace(
         targets (for classes it is 1 and not given). Where nothing is given, alpha is what the
         problem's l2 amounts to, and beta is estimated from the residuals with
         ``T n_L - gamma`` degrees of freedom; with l2 = 0 the curvature must have rank N.
-
-    Returns
-    -------
-    LaplacePosterior
 
     Raises
     ------
@@ -311,7 +303,7 @@ class LaplacePosterior:
         """Yield (first sample, Z (B, n_L, k)), ``Z Z^T`` unscaled covariances, block by block."""
         count, outputs = X.shape[0] if hasattr(X, "shape") else len(X), self._network.n_outputs
         # A problem with no targets of its own: what is asked of it is the Jacobian at X.
-        other = _Problem(self._network, X, np.zeros((count, outputs)))
+        other = Problem(self._network, X, np.zeros((count, outputs)))
         done = 0
         for rows in other.jacobian(self.theta).row_blocks():
             z = self._factor.whiten(rows)

@@ -32,11 +32,7 @@ _FIT_TOLERANCE = 1e-10
 
 
 def rank_analysis(
-    problem: Problem,
-    theta: ArrayLike,
-    *,
-    tol: float | None = None,
-    gradient_tol: float = 1e-10,
+    problem: Problem, theta: ArrayLike, *, tol: float | None = None, gradient_tol: float = 1e-10
 ) -> RankReport:
     """Analyse the ranks of the Jacobian P(W) and of its parts at one theta (Shen 2018).
 
@@ -55,10 +51,6 @@ def rank_analysis(
         ``eps * max(shape) * s_max``. All other ranks keep that rule.
     gradient_tol : float
         The data gradient counts as zero at or below this norm.
-
-    Returns
-    -------
-    RankReport
 
     Raises
     ------
@@ -156,13 +148,7 @@ def _duplicates(problem: Problem) -> Duplicates:
         return np.hstack([inputs, gates.astype(np.float64)]) if gates.size else inputs
 
     return find_duplicates(
-        read,
-        weights.size,
-        width,
-        problem.targets,
-        weights,
-        problem.loss_function,
-        problem.comm,
+        read, weights.size, width, problem.targets, weights, problem.loss_function, problem.comm
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.measure import LayerRanks, Measurement
 from fastggn.network.mlp import MLP
 
@@ -88,20 +89,8 @@ class Bound:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "kind": self.kind,
-            "subject": self.subject,
-            "value": self.value,
-            "actual": self.actual,
-            "slack": self.slack,
-            "holds": self.holds,
-            "applies": self.applies,
-            "verdict": self.verdict,
-            "hypotheses": [{"text": h.text, "met": h.met} for h in self.hypotheses],
-            "source": self.source,
-            "printed": self.printed,
-            "clear": self.clear,
-        }
+        names = ("kind", "subject", "value", "actual", "slack", "holds", "applies", "verdict")
+        return plain(self, *names, "hypotheses", "source", "printed", "clear")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.principles import (
     Principle,
     Principles,
@@ -62,19 +63,9 @@ class DesignReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "network": self.network,
-            "n_params": self.n_params,
-            "n_samples": self.n_samples,
-            "n_outputs": self.n_outputs,
-            "principles": {name: p.to_dict() for name, p in self.principles.items()},
-            "wide_layer": self.wide_layer,
-            "pyramidal": self.pyramidal.to_dict(),
-            "exact_fit": self.exact_fit.to_dict(),
-        }
+        return plain(self)
 
     def __str__(self) -> str:
-        """Return a table for the terminal."""
         columns = self.n_samples * self.n_outputs
         rows = [("network", "", f"{self.network}, N = {self.n_params}, T n_L = {columns}")]
         named = [(f"principle {number}", p) for number, p in self.principles.items()]
@@ -107,10 +98,6 @@ def check_design(
         Of the hidden layers (one, or one a layer) and of the output layer.
     loss : str or Loss
     bias : {"free", "none"} or sequence of array_like
-
-    Returns
-    -------
-    DesignReport
 
     Raises
     ------

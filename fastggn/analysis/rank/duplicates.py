@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
 from fastggn.network.losses.separable import SeparableLoss, Squared
@@ -54,14 +55,7 @@ class Duplicates:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "groups": self.groups,
-            "samples": self.samples,
-            "conflicting": self.conflicting,
-            "floor": self.floor,
-            "reason": self.reason,
-            "examples": [list(e) for e in self.examples],
-        }
+        return plain(self)
 
 
 def find_duplicates(

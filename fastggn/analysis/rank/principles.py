@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.network.activations import Activation
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
@@ -38,7 +39,7 @@ class Principle:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {"status": self.status, "reason": self.reason}
+        return plain(self)
 
 
 class Principles(dict[str, Principle]):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.bounds import Bound
 from fastggn.analysis.rank.duplicates import Duplicates
 from fastggn.analysis.rank.measure import LayerRanks
@@ -54,14 +55,7 @@ class Certificate:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "holds": self.holds,
-            "reason": self.reason,
-            "gradient_norm": self.gradient_norm,
-            "gradient_tol": self.gradient_tol,
-            "full_column_rank": self.full_column_rank,
-            "error_bound": self.error_bound,
-        }
+        return plain(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,29 +131,15 @@ class RankReport:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
         return {
-            "network": self.network,
-            "n_params": self.n_params,
-            "n_samples": self.n_samples,
-            "n_outputs": self.n_outputs,
-            "loss": self.loss,
-            "rank": self.rank,
-            "tolerance": self.tolerance,
-            "gap": self.gap,
-            "singular_values": self.singular_values.tolist(),
-            "p_norm": self.p_norm,
-            "error_norm": self.error_norm,
-            "unseen_error": self.unseen_error,
-            "layers": [_layer_dict(layer) for layer in self.layers],
-            "outputs": self.outputs.to_dict(),
-            "certificate": self.certificate.to_dict(),
-            "bounds": {name: bound.to_dict() for name, bound in self.bounds.items()},
-            "principles": {name: p.to_dict() for name, p in self.principles.items()},
-            "duplicates": self.duplicates.to_dict(),
+            **plain(self, "network", "n_params", "n_samples", "n_outputs", "loss", "rank"),
+            **plain(self, "tolerance", "gap", "singular_values", "p_norm", "error_norm"),
+            **plain(self, "unseen_error", "layers", "outputs", "certificate", "bounds"),
+            **plain(self, "principles", "duplicates"),
         }
 
     def ranks_dict(self) -> dict[str, Any]:
         """Return the entries of `to_dict` that do not depend on the targets."""
-        return {name: value for name, value in self.to_dict().items() if name in TARGET_FREE}
+        return plain(self, *TARGET_FREE)
 
     def ranks_text(self) -> str:
         """Return the tables of `str` that do not depend on the targets."""
@@ -173,7 +153,6 @@ class RankReport:
         return plot_spectrum(self)
 
     def __str__(self) -> str:
-        """Return tables for the terminal."""
         parts = (
             self._summary(), self._layer_table(), self._bound_table(), self._principle_table()
         )  # fmt: skip
@@ -240,24 +219,6 @@ class RankReport:
                 for number, p in self.principles.items()
             ]
         )
-
-
-def _layer_dict(layer: LayerRanks) -> dict[str, Any]:
-    return {
-        "number": layer.number,
-        "n_units": layer.n_units,
-        "n_inputs": layer.n_inputs,
-        "block": layer.block.to_dict(),
-        "phi": layer.phi.to_dict(),
-        "phi_core": layer.phi_core.to_dict(),
-        "psi": {str(rank): count for rank, count in layer.psi.items()},
-        "psi_gap": layer.psi_gap,
-        "greedy": layer.greedy,
-        "greedy_gap": layer.greedy_gap,
-        "weights": layer.weights.to_dict(),
-        "weights_core": layer.weights_core.to_dict(),
-        "zero_derivatives": layer.zero_derivatives,
-    }
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.kernels.tsqr import StreamingQR, numerical_rank, thin_svd
 from fastggn.runtime.comm import Comm
 
@@ -47,13 +48,7 @@ class Rank:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "rank": self.rank,
-            "shape": list(self.shape),
-            "tolerance": self.tolerance,
-            "gap": self.gap,
-            "smallest": self.smallest,
-        }
+        return plain(self)
 
 
 def rank_of(values: FloatArray, shape: tuple[int, int], tol: float | None = None) -> Rank:

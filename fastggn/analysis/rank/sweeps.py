@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.report import table
 from fastggn.analysis.rank.spectrum import Rank, rank_of
 from fastggn.objective.problem import Problem
@@ -46,13 +47,7 @@ class RankSweep:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
-        return {
-            "label": self.label,
-            "points": list(self.points),
-            "ranks": [r.to_dict() for r in self.ranks],
-            "losses": list(self.losses),
-            "largest_rank": self.largest_rank,
-        }
+        return plain(self)
 
     def plot(self) -> Any:
         """Return a matplotlib figure of rank and loss at each point."""
@@ -61,7 +56,6 @@ class RankSweep:
         return plot_ranks(self)
 
     def __str__(self) -> str:
-        """Return a table for the terminal."""
         rows = [(self.label, "rank", "of at most", "gap", "loss")]
         for point, r, loss in zip(self.points, self.ranks, self.losses, strict=True):
             cells = (str(point), str(r.rank), str(self.largest_rank), f"{r.gap:.3g}", f"{loss:.6g}")

@@ -92,6 +92,11 @@ def with_bias(X: FloatArray, bias: bool) -> FloatArray:
     return np.hstack([X, np.ones((len(X), 1))]) if bias else X
 
 
+def pattern_words(patterns: BoolArray) -> list[str]:
+    """Return each row of patterns (h, T) as a string of 0 and 1."""
+    return ["".join("01"[int(a)] for a in row) for row in patterns]
+
+
 def sign_vectors(samples: FloatArray, faces: bool) -> SignArray:
     """Return the signs of (x_1 . w, ..., x_T . w) over all w, one row each, sorted."""
     alive = samples.any(axis=1)

@@ -15,7 +15,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.analysis.relu.arrangement import as_samples, with_bias
+from fastggn.analysis.plain import plain
+from fastggn.analysis.relu.arrangement import as_samples, pattern_words, with_bias
 from fastggn.analysis.relu.regions import Solved, UnitChoices, solve_batch
 from fastggn.analysis.relu.subglobal import as_targets
 from fastggn.runtime.errors import unknown_name
@@ -69,21 +70,11 @@ class RegionMinimum:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold; patterns as strings of 0 and 1."""
-        return {
-            "index": self.index,
-            "patterns": ["".join("01"[int(a)] for a in row) for row in self.patterns],
-            "loss": self.loss,
-            "attained": self.attained,
-            "boundary": self.boundary,
-            "multiplicity": self.multiplicity,
-            "theta": None if self.theta is None else self.theta.tolist(),
-            "rank": self.rank,
-            "unique": self.unique,
-        }
+        return {**plain(self), "patterns": pattern_words(self.patterns)}
 
     def __str__(self) -> str:
         state = "attained" if self.attained else "boundary" if self.boundary else "outside"
-        return f"{' '.join(self.to_dict()['patterns'])}  {self.loss:.6g}  {state}"
+        return f"{' '.join(pattern_words(self.patterns))}  {self.loss:.6g}  {state}"
 
 
 class SubglobalMinima:

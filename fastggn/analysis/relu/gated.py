@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.analysis.relu.arrangement import as_samples, with_bias
 from fastggn.analysis.relu.subglobal import as_patterns, as_targets, subglobal_minimum
 from fastggn.network.mlp import MLP
@@ -80,16 +81,7 @@ class GatedPoint:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        return {
-            "label": self.label,
-            "reason": self.reason,
-            "loss": self.loss,
-            "subglobal_loss": self.subglobal_loss,
-            "gradient_norm": self.gradient_norm,
-            "blocked_units": list(self.blocked_units),
-            "direction": None if self.direction is None else self.direction.tolist(),
-            "curvature": self.curvature,
-        }
+        return plain(self)
 
     def __str__(self) -> str:
         return (

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.analysis.relu.arrangement import as_samples, with_bias
+from fastggn.analysis.plain import plain
+from fastggn.analysis.relu.arrangement import as_samples, pattern_words, with_bias
 from fastggn.analysis.relu.attainment import Cone
 from fastggn.analysis.relu.subglobal import as_targets, subglobal_minimum
 from fastggn.kernels.tsqr import numerical_rank, thin_svd
@@ -51,18 +52,15 @@ class Location:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
         return {
-            "patterns": ["".join("01"[int(a)] for a in row) for row in self.patterns],
-            "on_boundary": ["".join("01"[int(a)] for a in row) for row in self.on_boundary],
-            "interior": self.interior,
-            "margin": self.margin,
-            "loss": self.loss,
-            "subglobal_loss": self.subglobal_loss,
+            "patterns": pattern_words(self.patterns),
+            "on_boundary": pattern_words(self.on_boundary),
+            **plain(self, "interior", "margin", "loss", "subglobal_loss"),
         }
 
     def __str__(self) -> str:
         place = "inside the region" if self.interior else "on a boundary of the region"
         return (
-            f"{place} {' '.join(self.to_dict()['patterns'])}, margin {self.margin:.3g}; "
+            f"{place} {' '.join(pattern_words(self.patterns))}, margin {self.margin:.3g}; "
             f"loss {self.loss:.6g}, least there {self.subglobal_loss:.6g}"
         )
 

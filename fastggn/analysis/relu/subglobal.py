@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.analysis.relu.arrangement import as_samples, with_bias
 from fastggn.kernels.tsqr import numerical_rank, thin_svd
 from fastggn.runtime.errors import as_float_vector
@@ -56,14 +57,9 @@ class SubglobalMinimum:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        return {
-            "loss": self.loss,
-            "parameters": self.parameters.tolist(),
-            "rank": self.rank,
-            "n_columns": self.n_columns,
-            "condition": self.condition if np.isfinite(self.condition) else None,
-            "unique": self.unique,
-        }
+        condition = self.condition if np.isfinite(self.condition) else None
+        found = plain(self, "loss", "parameters", "rank", "n_columns", "condition", "unique")
+        return {**found, "condition": condition}
 
     def __str__(self) -> str:
         kind = "unique" if self.unique else "minimum norm of many"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.analysis.relu.arrangement import as_samples
 from fastggn.analysis.relu.enumeration import Progress, RegionMinimum, enumerate_subglobal_minima
 from fastggn.analysis.relu.subglobal import as_targets
@@ -45,14 +46,8 @@ class LossTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold."""
-        return {
-            "n_hidden": self.n_hidden,
-            "values": self.values.tolist(),
-            "all": None if self.formal is None else self.formal.tolist(),
-            "realisable": self.realisable.tolist(),
-            "attained": self.attained.tolist(),
-            "boundary": self.boundary.tolist(),
-        }
+        found = plain(self)
+        return {"all" if name == "formal" else name: value for name, value in found.items()}
 
     def __str__(self) -> str:
         columns = self.to_dict()
