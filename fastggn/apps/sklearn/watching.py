@@ -11,7 +11,7 @@ from fastggn.training.result import Record
 
 
 class Plateau:
-    """Stops a run after `patience` iterations that each lowered the loss by less than `tol` of it."""
+    """Stops a run after `patience` iterations without a fall of the loss by the share `tol`."""
 
     def __init__(self, tol: float, patience: float) -> None:
         self._tol = tol
