@@ -1,4 +1,4 @@
-"""What the package runs on: versions, threading layer, BLAS, threads, cache folder."""
+"""Versions, threading layer, BLAS, threads and cache folder."""
 
 from __future__ import annotations
 

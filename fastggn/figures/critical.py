@@ -15,7 +15,7 @@ def plot_eigenvalues(report: Any) -> Any:
     Raises
     ------
     ValueError
-        If the report has none, the point not being critical.
+        If the report has no eigenvalues because its point is not critical.
     """
     if report.eigenvalues is None:
         raise ValueError("the report has no eigenvalues: the point is not critical")

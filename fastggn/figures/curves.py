@@ -12,9 +12,9 @@ from fastggn.figures.style import LINES, MARKERS, finished, new_figure
 
 FloatArray = NDArray[np.float64]
 
-MOST_NAMED = 6  # runs that a legend names
+MOST_NAMED = 6  # runs in a legend
 MOST_MARKED = 60  # iterations with a marker each
-GAIN_RANGE = (-1.0, 2.0)  # gain ratios beyond stand at the edge
+GAIN_RANGE = (-1.0, 2.0)  # gain ratios outside stand at the edge
 
 
 def plot_curves(
@@ -24,30 +24,24 @@ def plot_curves(
     best_iter: int | None = None,
     path: str | None = None,
 ) -> Any:
-    """Draw what a training run recorded against the iteration.
+    """Draw the history of a training run against the iteration.
 
-    Loss (and ``validation_loss`` where the records have one) and gradient norm, and where the
-    method has them damping and gain ratio. An iteration that moved nothing is marked by a cross.
+    The axes show loss (with ``validation_loss`` if it is recorded), gradient norm, and damping and
+    gain ratio if the method has them. A cross marks an iteration without an accepted step.
 
     Parameters
     ----------
     history : sequence of Record or of mapping, or mapping of columns
-        As in ``TrainResult.history``, the lines of a history file, or a frame of them.
+        As in ``TrainResult.history``, the lines of a history file, or a data frame.
     initial_loss : float, optional
         The loss before the first iteration.
     best_iter : int, optional
         The iteration of the lowest validation loss, which is marked.
     path : str, optional
-        Where to write the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        File of the figure.
 
     Raises
     ------
-    ImportError
-        If matplotlib is absent.
     ValueError
         If the history is empty and there is no initial loss.
     """
@@ -65,18 +59,12 @@ def compare_curves(runs: Mapping[str, Any], *, path: str | None = None) -> Any:
     Parameters
     ----------
     runs : mapping of str to history
-        Label to what `plot_curves` takes.
+        Labels, and histories as in `plot_curves`.
     path : str, optional
-        Where to write the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        File of the figure.
 
     Raises
     ------
-    ImportError
-        If matplotlib is absent.
     ValueError
         If there is no run, or the history of one is empty.
     """
@@ -86,7 +74,7 @@ def compare_curves(runs: Mapping[str, Any], *, path: str | None = None) -> Any:
 
 
 class _Run:
-    """The columns of a history as arrays; what is missing or None is NaN."""
+    """The columns of a history as arrays; missing entries are NaN."""
 
     def __init__(self, history: Any, initial_loss: float | None) -> None:
         if hasattr(history, "to_dict") and hasattr(history, "columns"):  # a pandas frame
@@ -200,7 +188,7 @@ def _curve(ax: Any, x: FloatArray, y: FloatArray, number: int, **style: Any) -> 
 
 
 def _gains(ax: Any, x: FloatArray, y: FloatArray, number: int) -> None:
-    """Draw gain ratios as dots, and those out of the range as triangles at its ends."""
+    """Draw gain ratios as dots, and ratios out of the range as triangles at its ends."""
     low, high = GAIN_RANGE
     inside = (y >= low) & (y <= high)
     shade = str(min(0.7, 0.15 * number))

@@ -17,7 +17,7 @@ Function = Callable[[FloatArray], NDArray[Any]]
 GRID = 301
 MARGIN = 0.04  # of the range of the samples, around them
 MOST_DOTS = 5000
-MOST_IN_REGIONS = 1200  # more of them hide the regions
+MOST_IN_REGIONS = 1200  # more samples hide the regions
 
 
 def plot_decisions(
@@ -31,7 +31,7 @@ def plot_decisions(
     ax: Any = None,
     path: str | None = None,
 ) -> Any:
-    """Draw the regions in which a network of two inputs decides for each class.
+    """Draw the regions of decision of a network of two inputs.
 
     Parameters
     ----------
@@ -46,20 +46,14 @@ def plot_decisions(
     circles : sequence of float
         Radii of true boundaries around the origin, drawn dashed: 1, 2, 3 for the four regions.
     names : sequence of str
-        Of the inputs.
+        Names of the inputs.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; new axes by default.
+        Axes to draw on; new axes by default.
     path : str, optional
-        Where to write the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        File of the figure.
 
     Raises
     ------
-    ImportError
-        If matplotlib is absent.
     TypeError, ValueError
         If X does not have two columns of finite numbers, or the labels do not fit.
     """
@@ -119,22 +113,14 @@ def plot_output(
     Y : array_like, shape (T,)
         Their targets.
     names : sequence of str
-        Of the inputs.
+        Names of the inputs.
     target : str
-        Of the output, with its unit.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; new axes by default.
-    path : str, optional
-        Where to write the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        Name of the output, with its unit.
+    ax, path : optional
+        As in `plot_decisions`.
 
     Raises
     ------
-    ImportError
-        If matplotlib is absent.
     TypeError, ValueError
         If the samples are not finite numbers of one or two inputs.
     """
@@ -195,7 +181,7 @@ def _samples(
 
 
 def _halo() -> list[Any]:
-    """Let red stand out from grey where colours cannot be seen."""
+    """Return a white border that sets red apart from grey without colours."""
     from matplotlib.patheffects import withStroke
 
     return [withStroke(linewidth=3.4, foreground="white")]

@@ -1,4 +1,4 @@
-"""How well outputs meet targets: predictions, residuals, and confusion of classes."""
+"""Predictions, residuals, and confusion of classes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FloatArray = NDArray[np.float64]
 QUANTILES = (0.05, 0.5, 0.95)
 MOST_OUTPUTS = 6
 MOST_DOTS = 5000
-MOST_CELLS = 20  # classes whose counts are written into the cells
+MOST_CELLS = 20  # of more classes the cells show no counts
 
 
 def plot_residuals(
@@ -28,26 +28,20 @@ def plot_residuals(
 ) -> Any:
     """Draw predictions against targets, and the distribution of the residuals.
 
-    One row of axes an output, at most six: those of the largest residuals by their share of
-    the target's deviation. A residual is target less prediction.
+    Each output has one row of axes; of more than six outputs, those with the largest residuals
+    relative to the deviation of the target are drawn. A residual is target minus prediction.
 
     Parameters
     ----------
     targets, outputs : array_like, shape (T, n_L) or (T,)
-        In the same units; `names` should tell them.
+        In the same units.
     names : sequence of str
-        Of the outputs, with their units.
+        Names of the outputs, with their units.
     path : str, optional
-        Where to write the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        File of the figure.
 
     Raises
     ------
-    ImportError
-        If matplotlib is absent.
     TypeError, ValueError
         If the arrays do not hold finite real numbers, are empty, or do not fit each other.
     """
@@ -68,7 +62,7 @@ def plot_residuals(
 
 
 def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, n_classes: int) -> NDArray[np.int64]:
-    """Return how many samples of each class (rows) were given each class (columns).
+    """Count the samples of each class (rows) by their predicted class (columns).
 
     Parameters
     ----------
@@ -107,29 +101,23 @@ def plot_confusion(
     ax: Any = None,
     path: str | None = None,
 ) -> Any:
-    """Draw a confusion matrix, shaded by the share of each class's samples.
+    """Draw a confusion matrix, shaded by the share of the samples of each class.
 
     Parameters
     ----------
     counts : array_like of int, shape (C, C)
-        As `confusion_matrix` returns it: rows are the true classes.
+        Result of `confusion_matrix`: rows are the true classes.
     classes : sequence of str
-        Their names; 0, 1, ... by default.
+        Names of the classes; 0, 1, ... by default.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; new axes by default.
+        Axes to draw on; new axes by default.
     path : str, optional
-        Where to write the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        File of the figure.
 
     Raises
     ------
-    ImportError
-        If matplotlib is absent.
     ValueError
-        If the matrix is not square, or the names are not as many.
+        If the matrix is not square, or the number of names is wrong.
     """
     matrix = np.asarray(counts)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1]:
@@ -179,7 +167,7 @@ def _names(names: Sequence[str], count: int) -> list[str]:
 
 
 def _worst(Y: FloatArray, predicted: FloatArray) -> list[int]:
-    """Return the outputs to show, in their order."""
+    """Return the outputs to draw, in their order."""
     deviation = Y.std(axis=0)
     error = np.sqrt(np.square(Y - predicted).mean(axis=0))
     share = error / np.where(deviation > 0.0, deviation, 1.0)

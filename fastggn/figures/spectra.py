@@ -9,21 +9,13 @@ from numpy.typing import NDArray
 
 from fastggn.figures.style import new_figure
 
-_LOWEST = 1e-4  # of the tolerance: what is smaller is drawn there
+_LOWEST = 1e-4  # of the tolerance: smaller values are drawn there
 
 
 def plot_spectrum(report: Any) -> Any:
-    """Draw the singular values of P(W), the tolerance, and the gap between kept and dropped.
+    """Draw the singular values of P(W) of a `RankReport`, the tolerance, and the gap at the rank.
 
-    Values far below the tolerance, 0 among them, stand at the foot of the logarithmic axis.
-
-    Parameters
-    ----------
-    report : RankReport
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    Values far below the tolerance, and zeros, stand at the foot of the logarithmic axis.
     """
     columns = report.n_samples * report.n_outputs
     title = f"{report.network}: N = {report.n_params}, T n_L = {columns}"
@@ -62,16 +54,7 @@ def draw_spectrum(s: NDArray[np.float64], found: Any, title: str) -> Any:
 
 
 def plot_ranks(sweep: Any) -> Any:
-    """Draw rank and loss at each point of a sweep.
-
-    Parameters
-    ----------
-    sweep : RankSweep
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw rank and loss at each point of a `RankSweep`."""
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = new_figure(2, 1, height=2.6)

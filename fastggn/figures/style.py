@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from fastggn.runtime.atomic_files import write_atomically
 
-# Line styles and markers tell curves apart where colours cannot.
+# Line styles and markers tell curves apart without colours.
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "x")
 LONGEST = 40  # letters of a name
@@ -16,13 +16,13 @@ ABSENT = "plots need matplotlib: install the extra with pip install 'fastggn[plo
 
 
 def new_figure(rows: int = 1, columns: int = 1, *, width: float = 6.4, height: float = 4.2) -> Any:
-    """Return a figure and its axes, ``(rows, columns)``, on no display.
+    """Return a figure and its axes, ``(rows, columns)``, without a display.
 
     Parameters
     ----------
     rows, columns : int
     width, height : float
-        Of one pair of axes, in inches.
+        Size of one pair of axes in inches.
 
     Raises
     ------
@@ -42,13 +42,13 @@ def new_figure(rows: int = 1, columns: int = 1, *, width: float = 6.4, height: f
 
 
 def require_matplotlib() -> None:
-    """Check that figures can be drawn, without the time of the import."""
+    """Check that matplotlib is installed, without its slow import."""
     if importlib.util.find_spec("matplotlib") is None:
         raise ImportError(ABSENT)
 
 
 def on_axes(ax: Any, *, width: float = 6.4, height: float = 4.2) -> tuple[Any, Any]:
-    """Return the figure and the axes to draw on: those given, or new ones."""
+    """Return the figure and the axes to draw on: given or new ones."""
     if ax is not None:
         return ax.figure, ax
     figure, axes = new_figure(width=width, height=height)
@@ -56,21 +56,21 @@ def on_axes(ax: Any, *, width: float = 6.4, height: float = 4.2) -> tuple[Any, A
 
 
 def finished(figure: Any, path: str | None) -> Any:
-    """Return a figure, written to `path` where there is one."""
+    """Return a figure after writing it to `path`, if there is one."""
     if path is not None:
         save(figure, path)
     return figure
 
 
 def save(figure: Any, path: str | os.PathLike[str] | BinaryIO) -> None:
-    """Write a figure as the picture that the name's ending says, or as PNG to a binary stream.
+    """Write a figure in the format of the ending of the name, or as PNG to a binary stream.
 
-    At 150 dots an inch, cut to what is drawn; a file is replaced in one step.
+    The picture has 150 dots an inch and no margins; a file is replaced in one step.
 
     Raises
     ------
     ValueError
-        If the ending is of no kind of picture, or `path` is a folder or a device.
+        If the ending is unknown, or `path` is a folder or a device.
     OSError
         If the file cannot be written.
     """
@@ -86,7 +86,7 @@ def save(figure: Any, path: str | os.PathLike[str] | BinaryIO) -> None:
 
 
 def picture_format(path: str | os.PathLike[str]) -> str:
-    """Return the kind of picture that the ending of a name asks for; PNG without an ending."""
+    """Return the format of the ending of a name; PNG without an ending."""
     figure, _ = new_figure()
     known = sorted(figure.canvas.get_supported_filetypes())
     ending = os.path.splitext(os.fspath(path))[1].lstrip(".").lower() or "png"
@@ -96,7 +96,7 @@ def picture_format(path: str | os.PathLike[str]) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a name as matplotlib may draw it: of one line, not too long, and no mathematics."""
+    """Return a name for matplotlib: one line, not too long, without mathematics."""
     visible = "".join(letter if letter.isprintable() else " " for letter in text)
     short = (
         visible if len(visible) <= LONGEST else visible[: LONGEST - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -12,9 +12,9 @@ from fastggn.figures.style import MARKERS, finished, on_axes, plain
 
 FloatArray = NDArray[np.float64]
 
-# A loss that spans more than this factor is drawn on a logarithmic scale.
+# Losses over a wider range than this factor take a logarithmic scale.
 WIDE = 30.0
-BOTTOM = 0.005  # of the points of a plane lie below the lowest level line
+BOTTOM = 0.005  # share of the points of a plane below the lowest level line
 
 
 def plot_line(line: Any, *, ax: Any = None, path: str | None = None) -> Any:
@@ -24,13 +24,9 @@ def plot_line(line: Any, *, ax: Any = None, path: str | None = None) -> Any:
     ----------
     line : LossLine
     ax : matplotlib.axes.Axes, optional
-        Where to draw; new axes by default.
+        Axes to draw on; new axes by default.
     path : str, optional
-        Where to write the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        File of the figure.
     """
     figure, pair = on_axes(ax)
     finite = np.isfinite(line.losses)
@@ -71,21 +67,12 @@ def plot_plane(
     ----------
     plane : LossPlane
     marks : mapping of str to array_like, shape (N,) or (K, N), optional
-        Further points, or paths of points, by label; each is drawn at the nearest point of the
-        plane.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; new axes by default.
-    path : str, optional
-        Where to write the figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+        Further points or paths of points by label, each drawn at the nearest point of the plane.
+    ax, path : optional
+        As in `plot_line`.
 
     Raises
     ------
-    ImportError
-        If matplotlib is absent.
     ValueError
         If no loss is finite, or a point of `marks` has another shape than theta.
     """
@@ -125,7 +112,7 @@ def _levels(figure: Any, ax: Any, plane: Any) -> None:
     losses = np.ma.masked_invalid(plane.losses)
     finite = losses.compressed()
     low, high = _ends(finite)
-    # The bottom of a deep bowl is a few points, which would take most of a logarithmic scale.
+    # The few points at the bottom of a deep bowl would take most of a logarithmic scale.
     bottom = float(np.quantile(finite, BOTTOM))
     if bottom > 0.0 and high > WIDE * bottom:
         levels, norm = np.geomspace(bottom, high, 25), LogNorm(bottom, high)
@@ -139,7 +126,7 @@ def _levels(figure: Any, ax: Any, plane: Any) -> None:
     if high > low:
         lines = ax.contour(*plane.steps, losses, levels=levels[::3], colors="black",
                            linewidths=0.7)  # fmt: skip
-        halo = [withStroke(linewidth=1.8, foreground="white")]  # the ground may be as dark
+        halo = [withStroke(linewidth=1.8, foreground="white")]  # the background may be as dark
         for text in ax.clabel(lines, fontsize=7, fmt="%.3g"):
             text.set_path_effects(halo)
     ticks = levels[::4]

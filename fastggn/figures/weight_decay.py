@@ -10,16 +10,7 @@ from fastggn.figures.style import new_figure
 
 
 def plot_weight_decay(path: Any) -> Any:
-    """Draw the losses of training and validation samples against the weight decay.
-
-    Parameters
-    ----------
-    path : WeightDecayPath
-
-    Returns
-    -------
-    matplotlib.figure.Figure
-    """
+    """Draw the training and validation losses of a `WeightDecayPath` against the weight decay."""
     figure, axes = new_figure()
     ax = axes[0, 0]
     ax.set_xscale("log")

@@ -1,50 +1,48 @@
-"""Trained networks as files: weights, architecture and metadata, sealed with a checksum."""
+"""Model files: weights, architecture and metadata, sealed with a checksum."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.network.activations import Activation
 from fastggn.network.mlp import MLP
 from fastggn.runtime.archive import ArchiveError, plain, read_sealed, write_sealed
 from fastggn.runtime.errors import as_float_vector
 
-if TYPE_CHECKING:
-    from fastggn.network.activations import Activation
-
 
 class ModelFileError(ArchiveError):
-    """A file that is no model: cut, altered, foreign, pickled, or of another version."""
+    """A file that is not a valid model: cut, altered, foreign, pickled, or of another version."""
 
 
 def save_model(path: str | os.PathLike[str], net: MLP, theta: ArrayLike, **metadata: Any) -> None:
-    """Write a network and its weights to a file, replacing it in one step.
+    """Write a network and its weights to a file.
 
     The file is an ``.npz`` archive without pickles that holds theta, a description of the network
-    and the metadata as JSON, under a SHA-256 over all bytes. A crash at any moment leaves the
-    old file or the new one.
+    and the metadata as JSON, under a SHA-256 over all bytes. It is replaced in one step: a crash
+    leaves the old file or the new one.
 
     Parameters
     ----------
     path : path-like
-        The file, by custom ``.npz``; no suffix is added.
+        The file, by convention ``.npz``; no suffix is added.
     net : MLP
         The network. Custom activations are stored by name only.
     theta : array_like, shape (n_params,)
         Its parameters, finite.
     **metadata
-        Anything made of dicts, lists, strings, numbers, booleans and None. Arrays come back as
-        lists. NaN and infinities are kept (in JSON's common extension).
+        Dicts, lists, strings, numbers, booleans and None. Arrays come back as lists. NaN and
+        infinities are kept, in the common extension of JSON.
 
     Raises
     ------
     TypeError
-        If the metadata hold something else, or theta does not hold real numbers.
+        If the metadata hold another type, or theta does not hold real numbers.
     ValueError
         If theta has the wrong shape or is not finite, or `path` is a folder or a device.
     OSError
@@ -77,18 +75,15 @@ def load_model(
     Parameters
     ----------
     path : path-like
-        The file.
     activations : mapping of str to Activation, optional
-        The custom activations of the network, by name: a file never holds code.
+        The custom activations of the network by name: a file never holds code.
 
     Returns
     -------
     net : MLP
-        The network.
     theta : ndarray, shape (n_params,), float64
-        Its parameters.
     metadata : dict
-        What `save_model` was given.
+        The metadata that `save_model` was given.
 
     Raises
     ------
@@ -96,7 +91,7 @@ def load_model(
         If there is no such file (a ``FileNotFoundError`` and a ``ValueError``).
     ModelFileError
         If it is cut, altered, foreign, pickled, of another version, or needs a custom
-        activation that was not given (a ``ValueError``).
+        activation that is not given (a ``ValueError``).
     OSError
         If it cannot be opened.
     """

@@ -1,4 +1,4 @@
-"""The activation functions of a network's units, built in or given by the user."""
+"""Activation functions, built in or given by the user."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["ACTIVATIONS", "Activation", "get_activation", "leaky_relu"]
 
 ScalarFunction = Callable[[float], float]
 
-# Where a custom activation is tried when it is made.
+# A new custom activation is evaluated at these points.
 _TRIAL_POINTS = (-2.0, -0.5, 0.0, 0.5, 2.0)
 
 
@@ -25,20 +25,18 @@ _TRIAL_POINTS = (-2.0, -0.5, 0.0, 0.5, 2.0)
 class Activation:
     """An activation function sigma with its first two derivatives.
 
-    Get the built-in ones by name (`get_activation`), `leaky_relu` with its slope from
-    `leaky_relu`, your own from `Activation.custom`. Two activations are equal when their names
-    and parameters are.
+    `get_activation` returns the built-in ones by name, `leaky_relu` one with a slope, and
+    `Activation.custom` makes your own. Activations are equal when name and parameter are.
 
     Attributes
     ----------
     name : str
-        The name, as `get_activation` takes it.
     code : int
-        The integer by which the kernels choose it.
+        The number of the activation in the kernels.
     param : float
         The slope of `leaky_relu`; 0 for all others.
     address : int
-        The address of a custom activation's C function; 0 for built-in ones.
+        The address of the C function of a custom activation; 0 for built-in ones.
     smoothness : int
         0 if only continuous, 1 if once continuously differentiable, 2 if twice or more.
     vanishing_derivative : bool
@@ -57,7 +55,7 @@ class Activation:
     address: int = field(default=0, repr=False)
     smoothness: int = 2
     vanishing_derivative: bool = False
-    # The custom functions, for pickling, and the compiled one, which must outlive every use.
+    # The custom functions, for pickling, and their compiled form, which must outlive every use.
     _functions: tuple[ScalarFunction, ...] = field(default=(), repr=False)
     _compiled: Any = field(default=None, repr=False)
 
@@ -102,24 +100,20 @@ class Activation:
     ) -> Activation:
         """Make an activation from three scalar functions of one float.
 
-        They are compiled here, once, into one C function over arrays; this is not kept on disk
-        and is repeated in every process.
+        They are compiled once in each process into one C function over arrays, which is not kept on
+        disk.
 
         Parameters
         ----------
         name : str
-            Any name that is not a built-in one.
+            Any name of no built-in activation.
         sigma, derivative, second_derivative : callable
-            Plain functions that Numba can compile, or functions already jitted. They must not
-            raise: an exception would be lost in the compiled loop.
+            Plain functions that Numba can compile, or jitted functions. They must not raise: the
+            compiled loop would lose the exception.
         smoothness : {0, 1, 2}
             0 if sigma is only continuous, 1 if C^1, 2 if C^2 or smoother.
         vanishing_derivative : bool
             Whether sigma' is 0 somewhere. The default, True, makes no promise.
-
-        Returns
-        -------
-        Activation
 
         Raises
         ------
@@ -156,7 +150,7 @@ class Activation:
         return result
 
     def to_config(self) -> dict[str, Any]:
-        """Return a dictionary for JSON from which `from_config` makes the activation again."""
+        """Return a dictionary for JSON, the input of `from_config`."""
         if self.code == kernels.CUSTOM:
             return {"custom": self.name}
         if self.code == kernels.LEAKY_RELU:
@@ -167,12 +161,11 @@ class Activation:
     def from_config(
         config: Mapping[str, Any], custom: Mapping[str, Activation] | None = None
     ) -> Activation:
-        """Return the activation that `to_config` described.
+        """Return the activation of a dictionary of `to_config`.
 
         Parameters
         ----------
         config : mapping
-            What `to_config` returned.
         custom : mapping of str to Activation, optional
             The custom activations by name: their functions are not stored.
 
@@ -286,10 +279,6 @@ def get_activation(activation: object) -> Activation:
     activation : str or Activation
         One of identity, sigmoid, tanh, softsign, softplus, bent_identity, relu, leaky_relu
         (slope 0.01) and square, or an `Activation`.
-
-    Returns
-    -------
-    Activation
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Random initial weights of one layer, by the usual schemes."""
+"""Random initial weights of one layer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _zero_bias(core: FloatArray, has_bias: bool) -> FloatArray:
 def glorot(
     rng: np.random.Generator, units: int, inputs: int, activation: str, has_bias: bool
 ) -> FloatArray:
-    """Uniform in +-sqrt(6 / (inputs + units)); zero biases (Glorot and Bengio 2010)."""
+    """Draw uniformly in +-sqrt(6 / (inputs + units)); zero biases (Glorot and Bengio 2010)."""
     limit = np.sqrt(6.0 / (inputs + units))
     return _zero_bias(rng.uniform(-limit, limit, (units, inputs)), has_bias)
 
@@ -41,20 +41,16 @@ def lecun(
     return _zero_bias(rng.normal(0.0, np.sqrt(1.0 / inputs), (units, inputs)), has_bias)
 
 
-# Half the length of the interval of z in which a unit is active, where the scheme uses it;
-# other activations are treated as tanh.
+# Half the length of the interval of z in which a unit is active, as in initnw of MATLAB; other
+# activations are treated as tanh.
 _ACTIVE_HALF_WIDTH = {"sigmoid": 4.0, "tanh": 2.0}
 
 
 def nguyen_widrow(
     rng: np.random.Generator, units: int, inputs: int, activation: str, has_bias: bool
 ) -> FloatArray:
-    """Spread the active regions of the units over [-1, 1]^inputs (Nguyen and Widrow 1990).
-
-    Each unit's weights have the norm 0.7 units^(1/inputs), in random directions; the biases are
-    evenly spaced over that interval, with random signs. As in MATLAB's ``initnw``, the result is
-    scaled to the active interval of the activation (4 for the sigmoid, 2 otherwise).
-    """
+    """Spread the active regions of the units over [-1, 1]^inputs (Nguyen and Widrow 1990)."""
+    # Weights of this norm in random directions, and biases evenly spaced over the interval.
     magnitude = 0.7 * units ** (1.0 / inputs)
     directions = rng.uniform(-1.0, 1.0, (units, inputs))
     norms = np.linalg.norm(directions, axis=1, keepdims=True)
@@ -69,7 +65,7 @@ def nguyen_widrow(
 def normal(
     rng: np.random.Generator, units: int, inputs: int, activation: str, has_bias: bool
 ) -> FloatArray:
-    """Independent standard normal weights and biases."""
+    """Draw independent standard normal weights and biases."""
     return rng.normal(0.0, 1.0, (units, inputs + (1 if has_bias else 0)))
 
 

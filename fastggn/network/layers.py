@@ -41,22 +41,22 @@ class Layers:
 
     @property
     def n_inputs(self) -> int:
-        """Number of inputs, n_0."""
+        """Number of inputs n_0."""
         return self.widths[0]
 
     @property
     def n_outputs(self) -> int:
-        """Number of outputs, n_L."""
+        """Number of outputs n_L."""
         return self.widths[-1]
 
     @property
     def has_free_bias(self) -> bool:
-        """Whether each layer has a dummy unit whose weights are trained."""
+        """Whether the biases are trained."""
         return isinstance(self.bias, str) and self.bias == "free"
 
     @property
     def layer_shapes(self) -> tuple[tuple[int, int], ...]:
-        """Shapes (n_l, m_l) of the weight matrices, with the bias column where it is free."""
+        """Shapes (n_l, m_l) of the weight matrices, with a column for a free bias."""
         return self._shapes
 
 
@@ -79,7 +79,7 @@ def _checked_widths(widths: Sequence[int]) -> tuple[int, ...]:
 def _hidden_activations(
     activation: str | Activation | Sequence[str | Activation], count: int
 ) -> tuple[Activation, ...]:
-    """Return one activation a hidden layer."""
+    """Return one activation for each hidden layer."""
     if isinstance(activation, (str, Activation)):
         return (get_activation(activation),) * count
     if not isinstance(activation, Sequence):

@@ -24,24 +24,23 @@ FloatArray = NDArray[np.float64]
 
 
 class MLP(Layers):
-    r"""A multi-layer perceptron F(n_0, ..., n_L).
+    """A multi-layer perceptron F(n_0, ..., n_L).
 
-    Layer l maps phi_{l-1} to phi_l = sigma_l(z_l) with z_l = W_l [phi_{l-1}; 1] for a free bias
-    (a dummy unit feeds 1), W_l phi_{l-1} without bias, and W_l phi_{l-1} - b_l for a fixed one
-    (Shen 2018, Eq. 2). The network holds no weights: they are a vector `theta` of length
-    `n_params`, layers from the input to the output, inside a layer unit by unit, inside a unit
-    its incoming weights and then its free bias.
+    Layer l maps phi_{l-1} to phi_l = sigma_l(z_l). Here z_l is W_l [phi_{l-1}; 1] for a free bias,
+    W_l phi_{l-1} without bias, and W_l phi_{l-1} - b_l for a fixed bias (Shen 2018, Eq. 2). The
+    network holds no weights: they are a vector `theta` of length `n_params`, ordered by layer from
+    the input to the output, then by unit, then by incoming weight with the free bias last.
 
     Parameters
     ----------
     widths : sequence of int
         n_0 (inputs), the hidden widths, n_L (outputs); at least two, each at least 1.
     activation : str, Activation, or a sequence of them
-        One for all hidden layers, or one a hidden layer.
+        One for all hidden layers, or one for each.
     output_activation : str or Activation
-        The activation of the output layer.
+        Activation of the output layer.
     bias : {"free", "none"} or sequence of array_like
-        ``"free"``: trained; ``"none"``; or vectors b_1..b_L of shapes (n_l,), held fixed.
+        ``"free"``: trained; ``"none"``; or fixed vectors b_1..b_L of shapes (n_l,).
 
     Raises
     ------
@@ -103,7 +102,7 @@ class MLP(Layers):
         TypeError
             If a matrix does not hold real numbers.
         ValueError
-            If the number of matrices or the shape of one is wrong.
+            If the number of matrices or a shape is wrong.
         """
         matrices = [as_real(f"W_{number}", w) for number, w in enumerate(layers, start=1)]
         if len(matrices) != self.n_layers:
@@ -119,21 +118,17 @@ class MLP(Layers):
         scheme: str = "glorot",
         scale: float = 1.0,
     ) -> FloatArray:
-        """Draw initial parameters.
+        """Draw initial parameters, shape (n_params,).
 
         Parameters
         ----------
         seed : int, Generator or None
             The source of randomness; the same integer gives the same parameters.
         scheme : {"glorot", "he", "lecun", "nguyen_widrow", "normal"}
-            Glorot uniform, He and LeCun normal (their biases are zero), Nguyen and Widrow (for
-            inputs in [-1, 1]), or independent normal weights and biases.
+            Glorot uniform, He and LeCun normal (with zero biases), Nguyen and Widrow (for inputs in
+            [-1, 1]), or independent normal weights and biases.
         scale : float
             Factor on every entry; the standard deviation for ``"normal"``.
-
-        Returns
-        -------
-        ndarray, shape (n_params,)
 
         Raises
         ------
@@ -194,7 +189,7 @@ class MLP(Layers):
     def from_config(
         cls, config: Mapping[str, Any], activations: Mapping[str, Activation] | None = None
     ) -> MLP:
-        """Make the network that `to_config` described.
+        """Make the network of a description of `to_config`.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""The command line: ``fastggn train``, ``info``, ``rank``, ``check-design``."""
+"""The command line ``fastggn``."""
 
 from fastggn.apps.cli.main import main
 

@@ -19,7 +19,7 @@ else:
 
 
 def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Make the values of a TOML file the defaults of the command: the command line beats them."""
+    """Make the values of a TOML file the defaults of the command."""
     if value is not None and not ctx.resilient_parsing:
         ctx.default_map = _checked(ctx, value, _parse(value))
     return value

@@ -1,4 +1,4 @@
-"""``fastggn convert``: a text table becomes a file that training reads in a stream."""
+"""``fastggn convert``: turn a text table into a file that training reads in a stream."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class _Progress:
         self._open = False
 
     def __call__(self, rows: int, share: float) -> None:
-        """Show the rows so far, and the share of the file that was read."""
+        """Show the number of rows and the share of the file so far."""
         now = time.monotonic()
         if self._quiet or now - self._last < (0.2 if self._terminal else 10.0):
             return
@@ -77,7 +77,7 @@ class _Progress:
         self._stream.flush()
 
     def end(self) -> None:
-        """Leave the line."""
+        """End the line."""
         if self._open:
             self._stream.write("\n")
             self._stream.flush()

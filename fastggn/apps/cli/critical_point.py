@@ -1,4 +1,4 @@
-"""``fastggn critical-point``: what kind of a critical point a model stands at."""
+"""``fastggn critical-point``: classify the critical point of a model."""
 
 from __future__ import annotations
 

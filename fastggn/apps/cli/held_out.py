@@ -1,4 +1,4 @@
-"""Samples that ``fastggn train`` does not train on: a share of DATA, or a file of their own."""
+"""Held-out samples of ``fastggn train``: a share of DATA, or a file of their own."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from fastggn.data.sources import is_streamed
 
 Array = NDArray[np.float64]
 
-# Names of columns that a file without names gets.
+# Names of the columns of a file without names.
 GENERIC = re.compile(r"(column |x|y)\d+")
 
 
 def hold_out(samples: Samples, fraction: float, seed: int) -> Samples:
-    """Return the samples without a share of them, held out at random."""
+    """Hold out a random share of the samples."""
     total = samples.n_samples
     if not 0.0 < fraction < 1.0:
         raise ValueError(f"--validation-fraction must be above 0 and below 1, got {fraction}")
@@ -39,8 +39,8 @@ def hold_out(samples: Samples, fraction: float, seed: int) -> Samples:
 
 
 def split_rows(total: int, count: int, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the rows, in their order, that are held out, and the others."""
-    # A stream apart from the one that built-in samples are drawn from.
+    """Return the sorted rows of the held-out samples and of the others."""
+    # Another random stream than the one of the built-in samples.
     order = np.random.default_rng((seed, 1)).permutation(total)
     return np.sort(order[:count]), np.sort(order[count:])
 
@@ -51,7 +51,7 @@ def _rows(samples: Samples, index: NDArray[np.intp]) -> Samples:
 
 
 def held_out_table(samples: Samples, name: str, table: Table | StreamedTable) -> Samples:
-    """Return the samples of ``--validation FILE``, their classes those of DATA, not yet scaled."""
+    """Return the samples of ``--validation FILE``, not yet scaled, with the classes of DATA."""
     for what, here, there in (
         ("inputs", table.inputs, samples.inputs),
         ("targets", table.targets, samples.targets),
@@ -75,7 +75,7 @@ def held_out_table(samples: Samples, name: str, table: Table | StreamedTable) ->
 
 
 def known_labels(values: Array, classes: ArrayLike) -> NDArray[np.int64]:
-    """Return labels from 0 for the values of a target column."""
+    """Return the labels, counted from 0, of the values of a target column."""
     ordered = np.asarray(classes)
     labels = np.searchsorted(ordered, values).clip(0, ordered.size - 1)
     if not (ordered[labels] == values).all():

@@ -1,4 +1,4 @@
-"""The history of a run as JSON lines: a file that a program can follow while the run goes on."""
+"""The history of a run as JSON lines, in a file that a program can follow."""
 
 from __future__ import annotations
 
@@ -32,11 +32,10 @@ KEPT = (
 
 
 class HistoryFile:
-    """Writes one JSON object a line and iteration; a callback of `train`.
+    """A callback of `train` that writes a line of JSON with the seed and the fields of `Record`.
 
-    The keys are ``seed`` and the fields of `Record`; a number that is not finite is null. A
-    resumed run drops the lines of the iterations that it does again. Where the disk is full,
-    the run goes on without its history, with a warning.
+    A number that is not finite is null. A resumed run drops the lines of the iterations that it
+    repeats; if the disk is full, the run continues without its history, with a warning.
     """
 
     def __init__(self, path: str | None, *, resume: bool) -> None:
@@ -71,7 +70,7 @@ class HistoryFile:
             self._stream.flush()
         except OSError as error:
             if self._stream is not None:
-                with contextlib.suppress(OSError):  # it holds what cannot be written
+                with contextlib.suppress(OSError):  # its buffer cannot be written
                     self._stream.close()
                 self._stream = None
             message = f"the history {self._path} ends here: it could not be written ({error})"
@@ -102,7 +101,7 @@ class HistoryFile:
         return open(path, "a", encoding="utf-8")
 
     def _stays(self, line: str, iteration: int) -> bool:
-        """Whether a line is whole, and not of an iteration that is done again."""
+        """Whether a line is whole and its iteration is not repeated."""
         try:
             fields = json.loads(line)
             again = fields["seed"] == self._seed and fields["iteration"] >= iteration
@@ -112,10 +111,7 @@ class HistoryFile:
 
 
 def kept_history(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """Return the columns that a model file keeps of a history, for its curves.
-
-    Of more than 500 iterations, 500 that are evenly spaced from the first to the last.
-    """
+    """Return the columns of a history for a model file, of at most 500 evenly spaced iterations."""
     count = len(records)
     last = min(count, MOST_KEPT) - 1
     places = sorted({round(k * (count - 1) / max(last, 1)) for k in range(last + 1)})
@@ -125,7 +121,7 @@ def kept_history(records: Sequence[Record]) -> dict[str, list[Any]]:
 
 
 def read_history(path: str) -> dict[int, list[dict[str, Any]]]:
-    """Return the records of a file of `HistoryFile` by the seed of their run."""
+    """Return the records of a history file by the seed of their run."""
     lines = require_file(path).read_text(encoding="utf-8", errors="replace").splitlines()
     runs: dict[int, list[dict[str, Any]]] = {}
     for number, line in enumerate(lines, start=1):
@@ -134,7 +130,7 @@ def read_history(path: str) -> dict[int, list[dict[str, Any]]]:
             runs.setdefault(int(record["seed"]), []).append(record)
             float(record["loss"] or 0.0)
         except (ValueError, LookupError, TypeError):
-            if number == len(lines) and runs:  # the run goes on, or was killed while it wrote
+            if number == len(lines) and runs:  # the run goes on, or was killed during the write
                 break
             raise ValueError(f"{path}: line {number} is no record of a history") from None
     if not runs:

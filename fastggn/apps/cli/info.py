@@ -1,4 +1,4 @@
-"""``fastggn info``: the installation, or what a model file holds."""
+"""``fastggn info``: show the installation or the content of a model file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def info(model: str | None) -> int:
     return 0
 
 
-# What `fastggn train` writes, in the order of the table.
+# Metadata of `fastggn train`, in the order of the table.
 KNOWN = {
     "samples": ("samples", "name"),
     "number of samples": ("samples", "n_samples"),

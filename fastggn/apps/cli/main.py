@@ -1,4 +1,4 @@
-"""The program ``fastggn``: its commands and what its exit codes mean."""
+"""The program ``fastggn``: its commands and exit codes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Exit codes:
 
 
 class OneLineErrors(click.Command):
-    """A command that turns every failure into one line and an exit code."""
+    """A command that turns each failure into one line and an exit code."""
 
     def main(
         self,
@@ -57,7 +57,7 @@ class OneLineErrors(click.Command):
             click.echo("fastggn: interrupted before there was anything to save", err=True)
             code = INTERRUPTED
         if args is None and code == STOPPED_EARLY:
-            # A job script acts upon the code: a late second signal must not change it.
+            # A job script reads the code: a late second signal must not change it.
             ignore_signals()
         if not standalone_mode:
             return code
@@ -65,7 +65,7 @@ class OneLineErrors(click.Command):
 
 
 class Program(OneLineErrors, click.Group):
-    """A group of commands with one line and an exit code for every failure."""
+    """A group of commands with this handling of errors."""
 
 
 @click.group(
@@ -76,7 +76,7 @@ class Program(OneLineErrors, click.Group):
 )
 @click.version_option(__version__, prog_name="fastggn")
 def main() -> None:
-    """Hold the commands; the docstring of a group would be its help page."""
+    """Hold the commands."""
 
 
 main.add_command(train)

@@ -1,4 +1,4 @@
-"""The samples that a saved model is looked at with, scaled as it was trained."""
+"""The samples for a saved model, in the scaling of its training."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def model_problem(
 def inputs_problem(
     net: MLP, theta: Array, metadata: Mapping[str, Any], data: str, comm: Comm = SERIAL
 ) -> Problem | None:
-    """Return a problem for ranks where a file holds inputs alone, or None where it has targets."""
+    """Return a problem for ranks if the file holds inputs alone; None if it has targets."""
     X = load_inputs(data, net.n_inputs)
     if X is None:
         return None
@@ -66,7 +66,7 @@ def inputs_problem(
 
 
 def model_loss(metadata: Mapping[str, Any], name: str | None) -> Loss:
-    """Return the loss of this name, or else the one that the model was trained with."""
+    """Return the loss of this name, by default the loss of the training."""
     from fastggn.network.losses import get_loss, loss_from_config
 
     if name is not None:
@@ -76,7 +76,7 @@ def model_loss(metadata: Mapping[str, Any], name: str | None) -> Loss:
 
 
 def _table(data: str, target: tuple[str | int, ...] | None, comm: Comm) -> tuple[Array, Array]:
-    """Return this rank's rows of a table; no others are read where the file's kind allows it."""
+    """Return this rank's rows of a table; formats that allow it read no other rows."""
     table = (stream_table(data, target) if comm.size > 1 else None) or load_table(data, target)
     own = own_rows(table.X.shape[0], comm)
     X, Y = (np.asarray(part[own], dtype=np.float64) for part in (table.X, table.Y))
@@ -88,7 +88,7 @@ def _table(data: str, target: tuple[str | int, ...] | None, comm: Comm) -> tuple
 def _builtin(
     known: Mapping[str, Any], metadata: Mapping[str, Any], net: MLP
 ) -> tuple[Array, Array]:
-    """Draw again the built-in samples that the model was trained on, those held out left out."""
+    """Draw the built-in samples of the training again, without the held-out ones."""
     name = known.get("name")
     if name not in DATASETS:
         raise ValueError(f"the model was trained on {name or 'unknown samples'}: give DATA")

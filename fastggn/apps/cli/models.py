@@ -1,4 +1,4 @@
-"""Models that commands look at: files of ``fastggn train``, and weights from elsewhere."""
+"""Models for commands: files of ``fastggn train``, and weights from elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 Model = tuple["MLP", NDArray[np.float64], dict[str, Any]]
 F = TypeVar("F", bound=Callable[..., Any])
 
-# For the help pages.
 MODELS = """MODEL is a file of fastggn train, or holds weights from elsewhere, whose activation
 --activation names: a state dict of torch (.pt, .pth; read without running code), or plain arrays
 W_1, b_1, ... (.npz)."""
@@ -41,14 +40,14 @@ L2 = click.option("--l2", type=float, metavar="X", help="The weight decay of the
 
 
 def activation_options(function: F) -> F:
-    """Add the options that name the activations of weights from elsewhere."""
+    """Add the options for the activations of weights from elsewhere."""
     for decorate in reversed(OPTIONS):
         function = decorate(function)
     return function
 
 
 def model_options(function: F) -> F:
-    """Add all options that describe weights from elsewhere, as `read_model` takes them."""
+    """Add all options for weights from elsewhere, which `read_model` takes."""
     return activation_options(L2(function))
 
 
@@ -74,7 +73,7 @@ def read_model(
 
 
 def _read(path: str, suffix: str, given: Mapping[str, Any]) -> Model:
-    """Read a model by the suffix and the content of its file."""
+    """Read a model; the suffix and the content of the file decide how."""
     from fastggn.model.files import ModelFileError, load_model
 
     names, output = given["--activation"], given["--output-activation"]
@@ -108,7 +107,7 @@ def _metadata(net: MLP, l2: float | None) -> dict[str, Any]:
 
 
 def _holds_weights(path: str) -> bool:
-    """Whether a file is an archive of plain arrays, among them weights."""
+    """Whether a file is an archive of plain arrays with weights among them."""
     from fastggn.runtime.archive import ArchiveError, read_archive
 
     try:

@@ -1,4 +1,4 @@
-"""The options of ``fastggn train``, in the groups in which its help page shows them."""
+"""The options of ``fastggn train``, in the groups of its help page."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 from fastggn.apps.cli.config import read_config
 from fastggn.apps.cli.types import EVERY, NAMES, TARGET, WIDTHS
 
-# What plain `fastggn train` does. The help page shows these, the tests check the outcome.
+# Defaults of `fastggn train` without options.
 DATASET = "four_regions"
 HIDDEN = "20,20"
 OUT = "model.npz"
@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of one ``fastggn train``, named as on the command line."""
+    """The options of one ``fastggn train``, under their names on the command line."""
 
     data: str | None
     dataset: str | None
@@ -76,7 +76,7 @@ class Settings:
 
 
 class GroupedOption(click.Option):
-    """An option that knows under which heading of the help page it stands."""
+    """An option with a heading of the help page."""
 
     def __init__(self, *args: Any, group: str, **keywords: Any) -> None:
         super().__init__(*args, **keywords)
@@ -84,12 +84,12 @@ class GroupedOption(click.Option):
 
 
 class GroupedCommand(click.Command):
-    """A command whose help page lists the options under headings."""
+    """A command with a help page that lists the options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, group by group, in the order of their definition."""
+        """Write the options group by group, in the order of their definition."""
         groups: dict[str, list[tuple[str, str]]] = {}
-        # The --help of click itself has no group.
+        # The --help of click has no group.
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is not None and isinstance(param, click.Option):

@@ -1,4 +1,4 @@
-"""Exit codes, and the exceptions that lead to them."""
+"""Exit codes and their exceptions."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ DONE = 0
 INTERNAL_ERROR = 1
 BAD_INPUT = 2
 STOPPED_EARLY = 3
-INTERRUPTED = 130  # Ctrl-C before there was a state: the shell's custom
+INTERRUPTED = 130  # Ctrl-C before there was a state: the convention of shells
 
 
 class BadInput(click.UsageError):
-    """What was asked for cannot be done; the message says what is accepted."""
+    """A request that cannot be fulfilled; the message says what is accepted."""
 
     exit_code = BAD_INPUT
 
 
 class SaveError(click.ClickException):
-    """The model was trained but could not be written where it was asked for."""
+    """A trained model that could not be written to its file."""
 
     exit_code = INTERNAL_ERROR
 
 
 @contextlib.contextmanager
 def bad_input() -> Iterator[None]:
-    """Turn the errors that checks of arguments and files raise into `BadInput`."""
+    """Turn errors of the checks of arguments and files into `BadInput`."""
     try:
         yield
-    except np.linalg.LinAlgError:  # a ValueError by inheritance, but nobody's input
+    except np.linalg.LinAlgError:  # a ValueError, but not caused by input
         raise
     except MemoryError as error:
         raise BadInput(f"not enough memory: {error}") from error
@@ -46,14 +46,14 @@ def bad_input() -> Iterator[None]:
 
 
 def exit_code(status: str) -> int:
-    """Return the exit code of a run that ended with this status and whose state is saved."""
+    """Return the exit code of a run with this status and a saved state."""
     if status in ("interrupted", "max_time"):
         return STOPPED_EARLY
     return INTERNAL_ERROR if status == "failed" else DONE
 
 
 def report(error: BaseException, place: str = "") -> int:
-    """Print one line about an error, after the `place` it came from, and return the exit code."""
+    """Print one line about an error, after its `place`, and return the exit code."""
     if isinstance(error, (click.Abort, KeyboardInterrupt)):  # click's name for an interrupt
         click.echo("fastggn: interrupted before there was anything to save", err=True)
         return INTERRUPTED

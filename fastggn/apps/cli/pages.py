@@ -1,4 +1,4 @@
-"""What ``fastggn train`` writes beside the model for people: the report and its pictures."""
+"""The report and the pictures of ``fastggn train``."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from fastggn.training.result import TrainResult
 
 
-# A repeated run starts afresh, and its options stand on the command line.
+# A repeated run starts afresh, with all options on its command line.
 NOT_REPEATED = ("resume", "config", "quiet", "verbose")
 MOST_HASHED = 2 * 2**30  # bytes
 PICTURE_BYTES = 1 << 19
 
 
 class Pages:
-    """The report and the pictures of one run, checked before it and written after it."""
+    """The report and the pictures of one run: checked before the run, written after it."""
 
     def __init__(
         self,
@@ -51,7 +51,7 @@ class Pages:
         self.spectrum: Spectrum | None = None  # of the Jacobian, once something was written
 
     def check(self) -> None:
-        """Check that all of it can be drawn and written; make the folder."""
+        """Check that the report and the pictures can be drawn and written; make the folder."""
         settings = self._settings
         if settings.report is not None:
             from fastggn.apps.report.writing import check_report
@@ -71,7 +71,7 @@ class Pages:
             check_writable(Path(settings.plot_dir) / "curve.png", n_bytes=PICTURE_BYTES)
 
     def write(self, result: TrainResult) -> None:
-        """Write what was asked for; every rank that shares the samples takes part."""
+        """Write the report and the pictures; all ranks that share the samples take part."""
         settings = self._settings
         if settings.report is None and settings.plot_dir is None:
             return
@@ -90,7 +90,7 @@ class Pages:
             raise
 
     def complain(self) -> None:
-        """Raise `SaveError` where something could not be written."""
+        """Raise `SaveError` if a file could not be written."""
         if self._failure:
             raise SaveError(f"the report could not be written: {self._failure}")
 
@@ -146,7 +146,7 @@ def _file_digest(path: str) -> str:
 
 
 def repeating(ctx: click.Context, settings: Settings, n_ranks: int = 1) -> str:
-    """Return the command that does the same again, with options of a TOML file spelled out."""
+    """Return the command that repeats the run, with the options of a TOML file spelled out."""
     words = ["fastggn", "train"]
     data: list[str] = []
     for param in ctx.command.params:
@@ -158,7 +158,7 @@ def repeating(ctx: click.Context, settings: Settings, n_ranks: int = 1) -> str:
             data = [str(value)]
         else:
             words += _option(param, value)
-    # A name that starts with a dash would pass for an option.
+    # A name that starts with a dash would count as an option.
     words += ["--", *data] if data and data[0].startswith("-") else data
     if n_ranks > 1:
         words = ["mpiexec", "-n", str(n_ranks), *words]

@@ -1,4 +1,4 @@
-"""``fastggn plot``: one picture of a trained model."""
+"""``fastggn plot``: draw one picture of a trained model."""
 
 from __future__ import annotations
 

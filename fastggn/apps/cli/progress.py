@@ -1,4 +1,4 @@
-"""How a command tells of signals and warnings."""
+"""Messages about signals and warnings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 
 
 def announce_stop(name: str) -> None:
-    """Say that a signal has come and what follows; called inside its handler."""
+    """Say that a signal came and what follows; called inside the handler of the signal."""
     # Not print: a handler may interrupt a print to the same stream.
     message = f"\nfastggn: {name}: stopping after this iteration (again: at once)\n"
     with contextlib.suppress(OSError):
@@ -21,7 +21,7 @@ def announce_stop(name: str) -> None:
 
 @contextlib.contextmanager
 def plain_warnings(console: Console, quiet: bool) -> Iterator[None]:
-    """Print each warning as one line, without the place in the code that it came from."""
+    """Print each warning as one line, without its place in the code."""
 
     def show(
         message: Warning | str,

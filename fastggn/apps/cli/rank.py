@@ -1,4 +1,4 @@
-"""``fastggn rank`` and ``fastggn check-design``: ranks of a model, and of a design."""
+"""``fastggn rank`` and ``fastggn check-design``: ranks of a model and of a design."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def check_design(
     bias: str,
     json_file: str | None,
 ) -> int:
-    """Print what Shen's principles say of a design."""
+    """Print the judgement of a design by Shen's principles."""
     from fastggn.analysis.rank.design import check_design as judge
 
     with bad_input():

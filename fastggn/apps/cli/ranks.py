@@ -1,4 +1,4 @@
-"""``--mpi``: the ranks of a job read their rows; only rank 0 prints and writes."""
+"""``--mpi``: each rank of a job reads its own rows; only rank 0 prints and writes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import functools
 import os
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from fastggn.apps.cli.outcome import bad_input, report
-
-if TYPE_CHECKING:
-    from fastggn.runtime.comm import Comm
-
+from fastggn.runtime.comm import SERIAL, Comm
 
 MPI_OPTION = click.option(
     "--mpi",
@@ -23,12 +20,12 @@ MPI_OPTION = click.option(
     help="Share the samples among the ranks of mpiexec or srun (extra mpi).",
 )
 
-# A mistake that all ranks find is reported by rank 0, which then ends the others.
+# Seconds for rank 0 to report an error of all ranks and to end the others.
 HEAD_START = 3.0
 
 
 def ended_together(command: Callable[..., int]) -> Callable[..., int]:
-    """Return the command such that, with ``--mpi``, an error of any rank ends all of them."""
+    """Wrap a command so that, with ``--mpi``, an error of one rank ends all ranks."""
 
     @functools.wraps(command)
     def run(*context: Any, **options: Any) -> int:
@@ -58,8 +55,7 @@ def ended_together(command: Callable[..., int]) -> Callable[..., int]:
 
 
 def team_of(mpi: bool) -> Comm:
-    """Return the ranks that share the samples: with ``--mpi`` those of the job, else one."""
-    from fastggn.runtime.comm import SERIAL
+    """Return the ranks that share the samples: all ranks of the job with ``--mpi``, else one."""
     from fastggn.runtime.mpi import world
     from fastggn.runtime.ranks import as_comm
 
@@ -68,7 +64,7 @@ def team_of(mpi: bool) -> Comm:
 
 @contextlib.contextmanager
 def _quiet(enabled: bool) -> Iterator[None]:
-    """Let nothing be printed, where `enabled`."""
+    """Suppress all output if `enabled`."""
     if not enabled:
         yield
         return

@@ -1,4 +1,4 @@
-"""Run what ``fastggn train`` was asked for, under a progress line."""
+"""Run one command ``fastggn train`` under a progress line."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ TRAIN_ARGUMENTS = (
 
 
 class Runner:
-    """Makes runs of one command, and shows their progress."""
+    """Makes the runs of one command and shows their progress."""
 
     def __init__(
         self,
@@ -66,15 +66,15 @@ class Runner:
         self.options: Options = check_options(problem, callbacks=(), **self._arguments)
         with threads(settings.threads):
             pass
-        # The ranks of --mpi have the same history.
+        # All ranks of --mpi have the same history.
         path = settings.history if problem.comm.rank == 0 else None
         self._history = HistoryFile(path, resume=settings.resume)
-        self.n_records = 0  # iterations of the last run, without those of an earlier call
+        self.n_records = 0  # iterations of the last run in this call
 
     def run(
         self, stop: StopSignals, seed: int, checkpoint: str | None, max_time: float | None
     ) -> TrainResult:
-        """Train from the first weights of a seed; the signals stop it between two iterations."""
+        """Train from the first weights of a seed; signals stop the run between two iterations."""
         from fastggn.training.train import train
 
         settings = self._settings
@@ -110,10 +110,8 @@ class Runner:
 
 @contextlib.contextmanager
 def _refused_at_first(line: ProgressLine) -> Iterator[None]:
-    """Turn a refusal that comes before the first iteration (a solver's, for its memory).
-
-    The types of the arguments are right by now: a TypeError is an error of the program.
-    """
+    """Turn an error before the first iteration into `BadInput`, for example too little memory."""
+    # The types of the arguments are checked already: a TypeError is an error of the program.
     try:
         yield
     except (ValueError, MemoryError) as error:

@@ -16,25 +16,19 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Scaling:
-    """Columns are scaled to ``(column - mean) / scale``.
-
-    Attributes
-    ----------
-    mean, scale : ndarray, shape (n,)
-        The mean and the standard deviation of each column; a constant column has scale 1.
-    """
+    """Columns as ``(column - mean) / scale``; a constant column has scale 1."""
 
     mean: Array
     scale: Array
 
     @classmethod
     def of(cls, columns: Array) -> Scaling:
-        """Return the scaling that standardises these columns, shape (T, n)."""
+        """Return the scaling that standardises columns (T, n)."""
         with np.errstate(over="ignore", invalid="ignore"):
             mean, deviation = columns.mean(axis=0), columns.std(axis=0)
         if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
             raise ValueError("the values are too large to be scaled (see --no-standardise)")
-        # A column of one repeated value has a deviation of rounding errors, or of 0.
+        # The deviation of a column with one repeated value is 0 or a rounding error.
         constant = deviation <= 1e-13 * np.abs(mean)
         return cls(mean, np.where(constant, 1.0, deviation))
 
@@ -53,56 +47,30 @@ class Scaling:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a run is trained on.
-
-    Attributes
-    ----------
-    name : str
-        The file's name, or the built-in set's.
-    X, Y : array or rows of a file, shapes (T, n_0) and (T, n_L) or (T,)
-        As the problem takes them: scaled, class labels counted from 0.
-    n_outputs : int
-        n_L.
-    inputs, targets : tuple of str
-        Names of the columns.
-    decision : {"nearest", "argmax", "sign", None}
-        How outputs become classes; None for a regression.
-    classes : ndarray or None
-        The target's value for each class.
-    labels : ndarray, shape (T,), or None
-        The true classes, counted from 0.
-    scale_X, scale_Y : Scaling or None
-        Where the columns were scaled.
-    comm : Comm
-        The processes that share the samples: `X`, `Y` and `labels` are this one's.
-    shared : int or None
-        T of all processes, where there are several.
-    held_out : Samples or None
-        Those that are not trained on: labels and scales are the same.
-    """
+    """The samples of one rank as the problem takes them: scaled, with labels counted from 0."""
 
     name: str
-    X: Any
-    Y: Any
+    X: Any  # array or rows of a file, shape (T, n_0)
+    Y: Any  # shape (T, n_L) or (T,)
     n_outputs: int
     inputs: tuple[str, ...]
     targets: tuple[str, ...]
-    decision: Literal["nearest", "argmax", "sign"] | None = None
-    classes: Array | None = None
-    labels: NDArray[np.int64] | None = None
+    decision: Literal["nearest", "argmax", "sign"] | None = None  # rule from outputs to classes
+    classes: Array | None = None  # target value of each class
+    labels: NDArray[np.int64] | None = None  # true classes (T,), counted from 0
     scale_X: Scaling | None = None
     scale_Y: Scaling | None = None
     comm: Comm = SERIAL
-    shared: int | None = None
+    shared: int | None = None  # T of all ranks, if there are several
     held_out: Samples | None = None
 
     @property
     def n_samples(self) -> int:
-        """T, of all processes."""
+        """T of all ranks."""
         return int(self.X.shape[0]) if self.shared is None else self.shared
 
     def accuracy(self, outputs: Array) -> float | None:
-        """Return the fraction of right labels, or None for a regression."""
+        """Return the fraction of right labels; None for a regression."""
         if self.labels is None:
             return None
         if self.decision == "argmax":
@@ -118,7 +86,7 @@ class Samples:
         return self.comm.total(right) / self.n_samples
 
     def rms_errors(self, outputs: Array) -> Array | None:
-        """Return the root mean squared error of each target in its units, or None for classes."""
+        """Return the root mean squared error of each target in its units; None for classes."""
         if self.labels is not None:
             return None
         Y = self.Y if is_streamed(self.Y) else self.Y.reshape(outputs.shape)
@@ -131,7 +99,7 @@ class Samples:
         return np.asarray(np.sqrt(self.comm.sum(total) / self.n_samples))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a model file keeps of the samples: enough to use the network."""
+        """Return the facts for a model file that are needed to use the network."""
         return {
             "name": self.name,
             "n_samples": self.n_samples,

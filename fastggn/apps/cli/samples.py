@@ -1,4 +1,4 @@
-"""From DATA or a built-in set to the arrays of a problem: scaling, class labels, accuracy."""
+"""From DATA or a built-in set to the arrays of a problem: scaling, class labels, ranks."""
 
 from __future__ import annotations
 
@@ -26,16 +26,13 @@ Array = NDArray[np.float64]
 
 LABEL_LOSSES = ("softmax_cross_entropy", "logistic")
 MOST_CLASSES = 1000
-# A table whose float64 numbers would take more of the free memory stays in its file: read at
-# once it is held twice or three times, as stored, converted and scaled.
+# A table that takes more than this share of the free memory stays in its file: in memory it is
+# held up to three times, as stored, converted and scaled.
 MOST_OF_MEMORY = 0.25
 
 
 def load_samples(settings: Settings) -> Samples:
-    """Return the samples that the settings ask for; with ``--mpi``, this rank's share of them.
-
-    Samples are held out before the scales are taken, which they have no part in.
-    """
+    """Return the samples of the settings; with ``--mpi``, the share of this rank."""
     comm = as_comm(world()) if settings.mpi else SERIAL
     table: Table | StreamedTable
     shared = None
@@ -58,6 +55,7 @@ def load_samples(settings: Settings) -> Samples:
     else:
         samples = _plain(name, table)
     samples = replace(samples, comm=comm, shared=shared)
+    # Held-out samples have no part in the scales.
     if settings.validation_fraction is not None:
         samples = hold_out(samples, settings.validation_fraction, settings.seed)
     elif settings.validation is not None:
@@ -71,7 +69,7 @@ def load_samples(settings: Settings) -> Samples:
 
 
 def _share(samples: Samples, comm: Comm) -> Samples:
-    """Return the rows of this rank: as many on each, in their order; no others may be there."""
+    """Return the rows of this rank, in their order."""
     held_out = None if samples.held_out is None else _share(samples.held_out, comm)
     if samples.shared is not None:
         return replace(samples, held_out=held_out)
@@ -83,17 +81,14 @@ def _share(samples: Samples, comm: Comm) -> Samples:
 
 
 def own_rows(total: int, comm: Comm) -> slice:
-    """Return which of the rows of a table are this rank's."""
+    """Return the rows of a table that belong to this rank."""
     return slice(comm.rank * total // comm.size, (comm.rank + 1) * total // comm.size)
 
 
 def _from_file(
     path: str, settings: Settings, comm: Comm
 ) -> tuple[Table | StreamedTable, int | None]:
-    """Return the table of a file, left there where it is large beside the free memory.
-
-    Of a table that is left there, a rank of several gets its own rows, and how many all have.
-    """
+    """Return a table, and T of all ranks if this rank has only its rows of a streamed file."""
     streamed = stream_table(path, settings.target)
     if settings.stream and streamed is None:
         raise ValueError(
@@ -108,7 +103,7 @@ def _from_file(
         X, Y = (row_range(part, own.start, own.stop) for part in (streamed.X, streamed.Y))
         streamed = replace(streamed, X=X, Y=Y)
     if settings.loss in LABEL_LOSSES:
-        # Classes are counted first: the labels are held, the inputs are not.
+        # The labels are held in memory to count the classes; the inputs stay in the file.
         labels = np.empty(streamed.Y.shape)
         for start, rows in in_parts(as_source("Y", streamed.Y, least=0)):
             check_finite(f"{path}: Y", rows, own.start + start)
@@ -118,7 +113,7 @@ def _from_file(
 
 
 def _stays(table: StreamedTable, settings: Settings, comm: Comm) -> bool:
-    """Whether a table stays in its file: as asked for, or as the memory wants it."""
+    """Whether a table stays in its file: by the option or for lack of memory."""
     if settings.stream is not None:
         return settings.stream
     T, n = table.X.shape
@@ -127,7 +122,7 @@ def _stays(table: StreamedTable, settings: Settings, comm: Comm) -> bool:
 
 
 def _builtin(name: str, settings: Settings) -> tuple[Table, Array | None]:
-    """Return a built-in table, and the values that its target takes if they are classes."""
+    """Return a built-in table, and the values of its target if these are classes."""
     if name not in DATASETS:
         raise unknown_name("--dataset", name, DATASETS)
     dataset = DATASETS[name]
@@ -152,11 +147,8 @@ def _plain(name: str, table: Table | StreamedTable, **keywords: Any) -> Samples:
 
 
 def _with_labels(name: str, table: Table | StreamedTable, loss: str, comm: Comm) -> Samples:
-    """Return samples whose one target column was turned into labels from 0.
-
-    `comm` are the ranks that hold other rows of the table: they agree on the classes.
-    """
-    # One value too many is enough to refuse a target that is no class.
+    """Return samples with labels from 0; the ranks of `comm` agree on the classes."""
+    # One value too many is enough to refuse the target.
     own = np.unique(table.Y[:, 0])[: MOST_CLASSES + 1 if comm.size > 1 else None]
     classes = np.unique(np.concatenate(comm.gather(own)))
     target = table.targets[0]
@@ -178,14 +170,14 @@ def _with_labels(name: str, table: Table | StreamedTable, loss: str, comm: Comm)
 
 
 def _standardised(samples: Samples, settings: Settings, comm: Comm) -> Samples:
-    """Return the samples with scaled inputs and, in a regression, scaled targets."""
+    """Scale the inputs and, in a regression, the targets."""
     X, scale_X = _scaled(samples.X, comm)
     scaled = replace(samples, X=X, scale_X=scale_X)
     part = samples.held_out
     if part is not None:
         part = replace(part, X=_scaled_like(part.X, scale_X), scale_X=scale_X)
         scaled = replace(scaled, held_out=part)
-    # Labels and probabilities keep their meaning only unscaled, an output activation its range.
+    # Labels, probabilities and the range of an output activation do not survive scaling.
     if (
         settings.loss in LABEL_LOSSES
         or samples.decision == "argmax"
@@ -199,7 +191,7 @@ def _standardised(samples: Samples, settings: Settings, comm: Comm) -> Samples:
 
 
 def _scaled(columns: Any, comm: Comm) -> tuple[Any, Scaling]:
-    """Return scaled columns, computed as they are read where they stay in a file."""
+    """Scale columns; columns in a file are scaled when they are read."""
     if is_streamed(columns):
         moments = _moments(columns, comm)
         rows = Standardised(columns, moments.mean, moments.scale())
@@ -209,7 +201,7 @@ def _scaled(columns: Any, comm: Comm) -> tuple[Any, Scaling]:
 
 
 def _moments(columns: Any, comm: Comm) -> Moments:
-    """Return mean and deviation of columns in a file, of which each rank has its own rows."""
+    """Return mean and deviation of columns in a file, over the rows of all ranks."""
     first = comm.span(columns.shape[0]).start
     found = Moments(columns.shape[1])
     with comm.raise_on_all():

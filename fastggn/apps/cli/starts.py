@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 class Starts:
-    """Runs from the seeds ``seed .. seed + starts - 1``, a line each: `train_restarts` to look at.
+    """Runs from the seeds ``seed .. seed + starts - 1``, with one line of output each.
 
-    With a checkpoint, each start has its own, ``PATH.seedN``: a finished start is not run again.
+    Each start has its own checkpoint ``PATH.seedN``: a finished start does not run again.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Starts:
         )
 
     def run(self, stop: StopSignals) -> tuple[TrainResult, int]:
-        """Run all starts that are not done yet; return the best result of all, and its seed."""
+        """Run all unfinished starts; return the best result of all starts, and its seed."""
 
         def one(seed: int, checkpoint: str | None, left: float | None) -> TrainResult:
             return self._runner.run(stop, seed, checkpoint, left)

@@ -1,4 +1,4 @@
-"""The table at the end of a run, and the line at its beginning."""
+"""The table at the end of a run, and the line at its start."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 
-# The rank is found by a QR of all rows of J, about 2 T n_L N^2 operations: a few seconds.
+# A QR of all rows of J takes about 2 T n_L N^2 operations: here a few seconds.
 MOST_RANK_OPERATIONS = 5e10
 
 
 def network_name(net: MLP) -> str:
-    """Return the network in the papers' notation, with its hidden activations."""
+    """Return the network in the notation of the papers, with its hidden activations."""
     widths = ",".join(map(str, net.widths))
     hidden = list(dict.fromkeys(a.name for a in net.activations[:-1]))
     return f"F({widths})" + (f", {'/'.join(hidden)}" if hidden else "")
 
 
 def opening(settings: Settings, samples: Samples, problem: Problem) -> str:
-    """Return the line that says what is about to be trained on what."""
+    """Return the line that describes the network, the samples and the method."""
     part = samples.held_out
     held_out = "" if part is None else f" and {part.n_samples} held out"
     return (
@@ -55,11 +55,7 @@ def print_summary(
     written: Iterable[tuple[str, str]] = (),
     spectrum: Spectrum | None = None,
 ) -> None:
-    """Print the outcome of a run as a table to the standard output stream.
-
-    `written` names what stands beside the model: what it is, and where; `spectrum` is that of the
-    Jacobian, where a report has computed it already.
-    """
+    """Print the outcome of a run as a table; `written` are kinds and paths of further files."""
     rows = [
         ("network", f"{network_name(problem.network)} ({problem.n_params} parameters)"),
         ("samples", f"{samples.name} ({problem.n_samples})"),
@@ -88,7 +84,7 @@ def print_summary(
 
 
 def _validation(held_out: Samples, result: TrainResult, outputs: Array) -> list[tuple[str, str]]:
-    """Return what the samples that were not trained on say about the model that is saved."""
+    """Return the rows about the held-out samples for the saved model."""
     rows = [
         (
             "validation loss",
@@ -112,7 +108,7 @@ def _listed(samples: Samples, errors: Array) -> str:
 
 
 def _evidence(found: Evidence, samples: Samples) -> list[tuple[str, str]]:
-    """Return what the evidence chose, beta in the units in which the network was trained."""
+    """Return the rows about the evidence, with beta in the units of the network."""
     scaled = "" if samples.scale_Y is None else ", scaled targets"
     return [
         (
@@ -137,7 +133,7 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def _rank(problem: Problem, result: TrainResult, spectrum: Spectrum | None) -> str:
-    """Return the rank of the Jacobian beside its largest possible value, if it is cheap enough."""
+    """Return the rank of the Jacobian and its largest possible value, if it is cheap enough."""
     n_rows, n_params = problem.n_samples * problem.n_outputs, problem.n_params
     if 2.0 * n_rows * n_params * min(n_rows, n_params) > MOST_RANK_OPERATIONS:
         return "not computed for a problem of this size: fastggn rank MODEL does at any"

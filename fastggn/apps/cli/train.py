@@ -88,7 +88,7 @@ def train(ctx: click.Context, /, **options: Any) -> int:
         held_out = None if validation is None else validation.outputs(result.theta)
         if problem.comm.rank == 0:
             _save(settings, samples, problem, result, accuracy, seed)
-        # The model is safe: a signal only cuts report and rank of the Jacobian short.
+        # The model is safe: a signal only cuts the report and the rank short.
         with contextlib.suppress(KeyboardInterrupt):
             stop.release()
             pages.write(result)
@@ -106,7 +106,7 @@ def train(ctx: click.Context, /, **options: Any) -> int:
 def _one_or_several(
     settings: Settings, problem: Problem, runner: Runner, console: Console
 ) -> Callable[[StopSignals], tuple[TrainResult, int]]:
-    """Return what runs the command, its files checked: result, and the seed it came from."""
+    """Check the checkpoint and return the function that runs one start or several."""
     from fastggn.training.checkpoint.saving import check_checkpoint
 
     if settings.starts > 1:
@@ -121,7 +121,7 @@ def _one_or_several(
 
 
 def _settle(ctx: click.Context, settings: Settings) -> Settings:
-    """Let the command line beat the config file where both name samples, and refuse nonsense."""
+    """Let the command line beat the config file in the choice of samples; refuse contradictions."""
     typed = {
         name
         for name in ("data", "dataset", "target", "samples", "one_hot")
@@ -155,7 +155,7 @@ def _settle(ctx: click.Context, settings: Settings) -> Settings:
 
 
 def _prepare(settings: Settings) -> tuple[Samples, Problem, Problem | None]:
-    """Return the samples, the problem, and the one of the samples that are held out."""
+    """Return the samples, the problem, and the problem of the held-out samples."""
     from fastggn.apps.cli.samples import load_samples
     from fastggn.network.mlp import MLP
     from fastggn.objective.problem import Problem
@@ -193,7 +193,7 @@ def _save(
     accuracy: float | None,
     start_seed: int,
 ) -> None:
-    """Write the model; where that fails after all, write it to a temporary folder and say so."""
+    """Write the model, or write it to a temporary folder and say so."""
     from fastggn.model.files import save_model
 
     metadata: dict[str, Any] = {

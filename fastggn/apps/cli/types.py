@@ -1,4 +1,4 @@
-"""Types of options: what they accept on the command line and in a TOML file."""
+"""Types of options on the command line and in a TOML file."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ class Target(ParamType):
 
 
 class Every(ParamType):
-    """A number of iterations, or a time; in TOML a whole number or text."""
+    """A number of iterations or a time; in TOML a whole number or text."""
 
     name = "interval"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Return the text, which `train` understands."""
+        """Return the text for `train`."""
         return str(value)
 
 
@@ -80,10 +80,8 @@ _LISTS: dict[type[ParamType], tuple[type, ...]] = {
 
 
 def toml_fault(param: click.Parameter, value: Any) -> str:
-    """Return what a value of a TOML file should have been for this option, or an empty string.
-
-    Click would convert silently: 10.5 to 10 iterations, true to 1.
-    """
+    """Return the expected kind of a value in a TOML file, or an empty string if the value fits."""
+    # Click would convert in silence: 10.5 to 10 iterations, true to 1.
     if isinstance(param, click.Option) and param.is_flag:
         return "" if isinstance(value, bool) else "true or false"
     items = _LISTS.get(type(param.type))

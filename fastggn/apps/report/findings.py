@@ -1,4 +1,4 @@
-"""What a report needs of a problem at theta; every rank that shares the samples takes part."""
+"""The numbers of a report at theta; all ranks that share the samples must take part."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ FloatArray = NDArray[np.float64]
 # The singular values need a QR of all rows of J, about 2 T n_L N min(T n_L, N) operations.
 MOST_OPERATIONS = 5e10
 MOST_SAMPLES = 20_000  # in the pictures
-MOST_HASHED = 2 * 2**30  # bytes of samples that are read once more for their digest
+MOST_HASHED = 2 * 2**30  # bytes of samples: the digest needs one more pass
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """The singular values of the Jacobian and their rank; None and the reason where too dear."""
+    """Singular values of the Jacobian and its rank, or the reason why they were not computed."""
 
     values: FloatArray | None
     rank: Rank | None
@@ -32,18 +32,10 @@ class Spectrum:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """Samples, outputs and sums at one theta.
+    """Samples and outputs at one theta, in the units of the network.
 
-    Attributes
-    ----------
-    inputs, targets, outputs : ndarray, shapes (S, n_0), (S, n_L), (S, n_L)
-        Of S evenly spaced samples, as the network takes and gives them.
-    rms : ndarray, shape (n_L,)
-        Root mean squared errors over all samples, in the units of the data.
-    n_samples : int
-        T.
-    accuracy : float or None
-        Share of right classes over all samples; None for a regression.
+    Inputs, targets and outputs are evenly spaced samples; `rms` (n_L,), in the units of the data,
+    and `accuracy` (None for a regression) are taken over all `n_samples`.
     """
 
     inputs: FloatArray
@@ -55,12 +47,12 @@ class Findings:
 
     @property
     def n_shown(self) -> int:
-        """S."""
+        """Number of samples in the pictures."""
         return int(self.inputs.shape[0])
 
 
 def findings(problem: Problem, theta: FloatArray, notes: SampleNotes) -> Findings:
-    """Return what the pictures and the table of results are made of."""
+    """Compute the outputs and errors that the pictures and the tables show."""
     comm = problem.comm
     outputs, targets = problem.outputs(theta), problem.targets
     squares = np.square(notes.in_units(outputs) - notes.in_units(targets)).sum(axis=0)
@@ -76,7 +68,7 @@ def findings(problem: Problem, theta: FloatArray, notes: SampleNotes) -> Finding
 
 
 def _inputs(problem: Problem, own: int, every: int) -> FloatArray:
-    """Return every so many-th input of this rank, read in blocks."""
+    """Read every `every`-th input of this rank, in blocks."""
     width = problem.network.n_inputs
     block = every * max(1, 2**20 // (every * width))
     parts = [
@@ -87,7 +79,7 @@ def _inputs(problem: Problem, own: int, every: int) -> FloatArray:
 
 
 def spectrum_of(problem: Problem, theta: FloatArray) -> Spectrum:
-    """Return the singular values of the Jacobian where they take a few seconds at most."""
+    """Compute the singular values of the Jacobian, unless they would take more than seconds."""
     n_rows, n_params = problem.n_samples * problem.n_outputs, problem.n_params
     operations = 2.0 * n_rows * n_params * min(n_rows, n_params)
     if operations > MOST_OPERATIONS:
@@ -102,7 +94,7 @@ def spectrum_of(problem: Problem, theta: FloatArray) -> Spectrum:
 
 
 def digests_of(problem: Problem) -> dict[str, Any]:
-    """Return SHA-256 digests of the arrays that the problem holds, or why there are none."""
+    """Return the SHA-256 digests of the samples, or the reason why there are none."""
     net = problem.network
     size = 8 * problem.n_samples * (net.n_inputs + net.n_outputs)
     if size > MOST_HASHED:

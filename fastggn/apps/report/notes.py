@@ -1,4 +1,4 @@
-"""What is known of the samples beside their numbers: names, scales, classes."""
+"""Names, scales and classes of the samples of a report."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class SampleNotes:
     Attributes
     ----------
     name : str
-        Of the data set or the file.
+        Name of the data set or the file.
     inputs, targets : tuple of str
         Names of the columns, with their units.
     decision : {"nearest", "argmax", "sign", None}
-        How outputs become classes; None for a regression.
+        Rule that turns outputs into classes; None for a regression.
     classes : tuple of float
-        The target's value for each class.
+        Value of the target for each class.
     scale_inputs, scale_targets : mapping or None
         ``mean`` and ``scale`` of each column where the problem holds ``(column - mean) / scale``.
     facts : mapping of str to str
-        Further lines of the table of the data, such as the SHA-256 of the file.
+        Further rows of the table of the data, such as the SHA-256 of the file.
     """
 
     name: str = "arrays"
@@ -47,7 +47,7 @@ class SampleNotes:
 
     @classmethod
     def from_dict(cls, known: Mapping[str, Any]) -> SampleNotes:
-        """Return what ``fastggn train`` keeps under ``samples`` in a model file."""
+        """Read the notes that ``fastggn train`` keeps under ``samples`` in a model file."""
         return cls(
             name=str(known.get("name") or "arrays"),
             inputs=tuple(map(str, known.get("inputs") or ())),
@@ -59,12 +59,12 @@ class SampleNotes:
         )
 
     def completed(self, problem: Problem) -> SampleNotes:
-        """Return the notes with names for all columns, and a decision where the loss implies one.
+        """Return the notes with a name for each column and the decision that the loss implies.
 
         Raises
         ------
         ValueError
-            If there are names or scales for another number of columns, or the decision is unknown.
+            If names or scales do not fit the number of columns, or the decision is unknown.
         """
         n, m = problem.network.n_inputs, problem.n_outputs
         if self.decision not in DECISIONS:
@@ -94,7 +94,7 @@ class SampleNotes:
         return replace(self, inputs=inputs, targets=targets, decision=decision)
 
     def class_names(self, n_outputs: int) -> list[str]:
-        """Return a name a class: values of the target, columns of unit vectors, or numbers."""
+        """Return the names of the classes: target values, column names, or numbers."""
         if self.classes:
             return [f"{value:g}" for value in self.classes]
         if self.decision == "sign":
@@ -104,7 +104,7 @@ class SampleNotes:
         return [str(k) for k in range(n_outputs)]
 
     def decide(self, outputs: FloatArray) -> NDArray[np.int64]:
-        """Return the classes (T,), from 0, that outputs (T, n_L) stand for."""
+        """Return the classes (T,), counted from 0, of outputs (T, n_L)."""
         if self.decision == "argmax":
             return np.asarray(outputs.argmax(axis=1), dtype=np.int64)
         if self.decision == "sign":
@@ -112,7 +112,7 @@ class SampleNotes:
         return self._nearest(outputs)
 
     def labels(self, targets: FloatArray) -> NDArray[np.int64]:
-        """Return the classes (T,) of targets (T, n_L) as the problem holds them."""
+        """Return the classes (T,), counted from 0, of targets (T, n_L) of the problem."""
         if self.decision == "argmax":
             return np.asarray(targets.argmax(axis=1), dtype=np.int64)
         if self.decision == "sign":
@@ -124,15 +124,15 @@ class SampleNotes:
         return np.asarray(away.argmin(axis=1), dtype=np.int64)
 
     def in_units(self, columns: FloatArray) -> FloatArray:
-        """Return targets or outputs (T, n_L) in the units of the data."""
+        """Convert targets or outputs (T, n_L) to the units of the data."""
         return _undo(self.scale_targets, columns)
 
     def inputs_in_units(self, columns: FloatArray) -> FloatArray:
-        """Return inputs (T, n_0) in the units of the data."""
+        """Convert inputs (T, n_0) to the units of the data."""
         return _undo(self.scale_inputs, columns)
 
     def scaled_inputs(self, columns: FloatArray) -> FloatArray:
-        """Return inputs (T, n_0) in the units of the data as the network takes them."""
+        """Convert inputs (T, n_0) from the units of the data to the units of the network."""
         if self.scale_inputs is None:
             return columns
         mean, scale = (np.asarray(self.scale_inputs[key]) for key in ("mean", "scale"))
@@ -140,7 +140,7 @@ class SampleNotes:
 
 
 def listed_errors(names: Sequence[str], errors: FloatArray) -> str:
-    """Return the error of each output in words: their units differ, so there is no mean of them."""
+    """List the error of each output; their units differ, so a mean would mean nothing."""
     if errors.size == 1:
         return f"{errors[0]:.6g}"
     pairs = [f"{name} {error:.6g}" for name, error in zip(names, errors, strict=True)]

@@ -1,6 +1,6 @@
-"""HTML of one page that asks for nothing outside it: text, tables, pictures as data.
+"""HTML of one self-contained page: text, tables, and pictures as data.
 
-Everything that comes from a user passes `text`; nothing else makes markup of strings.
+All text of a user passes through `text`; no other function turns strings into markup.
 """
 
 from __future__ import annotations
@@ -60,11 +60,7 @@ code { font-family: ui-monospace, monospace; font-size: 0.94em; }
 
 
 def text(value: object) -> str:
-    """Return a value as text that is safe between tags and inside quotes.
-
-    Control characters and halves of surrogate pairs, which HTML cannot hold, become the
-    replacement character.
-    """
+    """Escape a value for use between tags and in quotes; replace characters HTML cannot hold."""
     shown = "".join(
         letter if letter in "\n\t" or _allowed(ord(letter)) else "\N{REPLACEMENT CHARACTER}"
         for letter in str(value)
@@ -76,23 +72,23 @@ def _allowed(point: int) -> bool:
     control = point < 0x20 or 0x7F <= point < 0xA0
     surrogate = 0xD800 <= point < 0xE000
     other = (point & 0xFFFE) == 0xFFFE or 0xFDD0 <= point < 0xFDF0  # never characters
-    # Marks that reorder or hide what stands beside them: a name could pass for another one.
+    # Marks that reorder or hide their neighbours: a name could pass for another one.
     hidden = point in (0x200E, 0x200F) or 0x202A <= point < 0x202F or 0x2066 <= point < 0x206A
     return not (control or surrogate or other or hidden)
 
 
 def paragraph(content: object, kind: str = "") -> str:
-    """Return a paragraph of text."""
+    """Return a paragraph."""
     return f"<p{_class(kind)}>{text(content)}</p>"
 
 
 def code(content: object) -> str:
-    """Return text as it is, in lines of its own."""
+    """Return preformatted text."""
     return f"<pre><code>{text(content)}</code></pre>"
 
 
 def section(title: str, parts: Iterable[str]) -> str:
-    """Return parts of a page under a heading."""
+    """Return a heading and the parts below it."""
     inner = "\n".join(parts)
     return f"<section>\n<h2>{text(title)}</h2>\n{inner}\n</section>"
 
@@ -100,10 +96,7 @@ def section(title: str, parts: Iterable[str]) -> str:
 def table(
     rows: Iterable[Sequence[object]], *, head: Sequence[object] = (), caption: str = ""
 ) -> str:
-    """Return a table of names and values, or with a head one of numbers.
-
-    The first cell of each row is its heading.
-    """
+    """Return a table whose first cell in each row is a heading; with `head`, a table of numbers."""
     lines = [f'<div class="scroll"><table{_class("numbers" if head else "")}>']
     if caption:
         lines.append(f"<caption>{text(caption)}</caption>")
@@ -119,7 +112,7 @@ def table(
 
 
 def figure(png: bytes, alternative: str, caption: str = "", *, wide: bool = False) -> str:
-    """Return a picture, held in the page itself."""
+    """Return a picture that is part of the page."""
     data = base64.b64encode(png).decode("ascii")
     below = f"\n<figcaption>{text(caption)}</figcaption>" if caption else ""
     image = f'<img src="data:image/png;base64,{data}" alt="{text(alternative)}">'
@@ -127,7 +120,7 @@ def figure(png: bytes, alternative: str, caption: str = "", *, wide: bool = Fals
 
 
 def document(title: str, parts: Iterable[str]) -> bytes:
-    """Return a whole page in UTF-8."""
+    """Return the whole page in UTF-8."""
     body = "\n".join(parts)
     page = f"""<!DOCTYPE html>
 <html lang="en">

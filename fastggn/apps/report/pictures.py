@@ -1,10 +1,10 @@
-"""The pictures of a run, each with words for those who cannot see it; or why there is none."""
+"""The pictures of a run, each with a description in words."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +16,7 @@ from fastggn.figures.decisions import plot_decisions, plot_output
 from fastggn.figures.residuals import confusion_matrix, plot_confusion, plot_residuals
 from fastggn.figures.spectra import draw_spectrum
 from fastggn.objective.problem import Problem
-
-if TYPE_CHECKING:
-    from fastggn.training.result import TrainResult
-
+from fastggn.training.result import TrainResult
 
 FloatArray = NDArray[np.float64]
 
@@ -28,18 +25,9 @@ DOTS_PER_INCH = 110
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A figure, or the reason why it was not drawn.
+    """A figure with a description in words, or a note that says why there is no figure.
 
-    Attributes
-    ----------
-    name : str
-        Of a file, without its ending.
-    title : str
-    figure : matplotlib.figure.Figure or None
-    alternative : str
-        What the figure shows.
-    note : str
-        What a reader should know of it; without a figure, why there is none.
+    `name` is the name of the file without its ending; `note` is the caption.
     """
 
     name: str
@@ -49,14 +37,14 @@ class Picture:
     note: str
 
     def png(self) -> bytes:
-        """Return the figure as PNG, without a word on the program that drew it."""
+        """Return the figure as PNG without the name of the program that drew it."""
         stream = io.BytesIO()
         self.figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
         return stream.getvalue()
 
 
 def curve(result: TrainResult) -> Picture:
-    """Return the training curves."""
+    """Draw the training curves."""
     title = "Training curve"
     if not result.history:
         reason = "not drawn: the run recorded no iteration, or its history was not kept"
@@ -74,7 +62,7 @@ def curve(result: TrainResult) -> Picture:
 
 
 def spectrum(problem: Problem, found: Spectrum) -> Picture:
-    """Return the singular values of the Jacobian."""
+    """Draw the singular values of the Jacobian."""
     title = "Singular values of the Jacobian"
     if found.values is None or found.rank is None:
         return Picture("spectrum", title, None, "", found.reason)
@@ -93,7 +81,7 @@ def spectrum(problem: Problem, found: Spectrum) -> Picture:
 
 
 def residuals(problem: Problem, notes: SampleNotes, found: Findings) -> Picture:
-    """Return residuals of a regression, or the confusion matrix of a classification."""
+    """Draw the residuals of a regression or the confusion matrix of a classification."""
     if notes.decision is not None:
         return _confusion(problem, notes, found)
     title = "Residuals"
@@ -132,7 +120,7 @@ def _confusion(problem: Problem, notes: SampleNotes, found: Findings) -> Picture
 
 
 def regions(problem: Problem, theta: FloatArray, notes: SampleNotes, found: Findings) -> Picture:
-    """Return regions of decision or the output, for networks of one or two inputs."""
+    """Draw the regions of decision or the output of a network of one or two inputs."""
     net = problem.network
     title = "Regions of decision" if notes.decision is not None else "Output"
     if net.n_inputs > 2 or (net.n_inputs == 1 and notes.decision is not None):

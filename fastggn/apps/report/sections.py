@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -16,21 +16,18 @@ from fastggn.apps.report.page import code, figure, paragraph, section, table, te
 from fastggn.apps.report.pictures import Picture
 from fastggn.objective.problem import Problem
 from fastggn.runtime.version import __version__
+from fastggn.training.result import TrainResult
 
-if TYPE_CHECKING:
-    from fastggn.training.result import TrainResult
-
-
-MOST_COLUMNS = 12  # of the data, named with their scales
+MOST_COLUMNS = 12  # of the data, listed with their scales
 MOST_ITERATIONS = 15
 UNFINISHED = ("interrupted", "max_time", "failed")
-# Of the machine, what another one needs not know.
+# Facts of this machine that do not help to repeat the run on another one.
 LEFT_OUT = ("available memory (bytes)", "cache folder")
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """All that a report tells."""
+    """The contents of a report."""
 
     problem: Problem
     result: TrainResult
@@ -44,7 +41,7 @@ class Run:
 
 
 def sections(title: str, run: Run, pictures: Sequence[Picture]) -> Iterator[str]:
-    """Yield the parts of the page."""
+    """Yield the parts of the page from top to bottom."""
     yield f"<h1>{text(title)}</h1>"
     yield paragraph(_lead(run), "lead")
     if run.result.status in UNFINISHED:
@@ -115,7 +112,7 @@ def _units(run: Run) -> str:
 
 
 def _by_output(run: Run) -> list[str]:
-    """Return the errors of each output of a regression with several."""
+    """Return the table of the errors of each output of a regression with several."""
     regression = run.notes.decision is None and run.problem.loss_function.name != "logistic"
     if not regression or run.problem.n_outputs == 1:
         return []
@@ -139,7 +136,7 @@ def _shown(picture: Picture) -> list[str]:
 
 
 def _iterations(run: Run) -> list[str]:
-    """Return a table of iterations, evenly spaced from the first to the last."""
+    """Return a table of evenly spaced iterations."""
     history = run.result.history
     if not history:
         return []
@@ -190,7 +187,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _columns(run: Run) -> list[str]:
-    """Return the scales of the columns, where there are any."""
+    """Return the table of the scales of the columns."""
     rows = []
     for names, scale in (
         (run.notes.inputs, run.notes.scale_inputs),

@@ -1,10 +1,10 @@
-"""Make the report of a run: gather on all ranks, draw and write on the first."""
+"""Make the report of a run: all ranks compute, the first one draws and writes."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastggn.apps.report import pictures
 from fastggn.apps.report.findings import Findings, Spectrum, digests_of, findings, spectrum_of
@@ -14,10 +14,7 @@ from fastggn.apps.report.sections import Run, sections
 from fastggn.figures.style import require_matplotlib
 from fastggn.objective.problem import Problem
 from fastggn.runtime.atomic_files import check_writable, write_atomically
-
-if TYPE_CHECKING:
-    from fastggn.training.result import TrainResult
-
+from fastggn.training.result import TrainResult
 
 EXPECTED_BYTES = 1 << 20
 
@@ -34,34 +31,33 @@ def report(
     validation: Problem | None = None,
     spectrum: Spectrum | None = None,
 ) -> None:
-    """Write a training run as one HTML page that needs nothing outside it.
+    """Write a training run as one self-contained HTML page, without scripts and addresses.
 
-    Data (shape, scaling, digests), network, options, curves, singular values and rank of the
-    Jacobian, residuals or classes, results, versions, and the command that repeats the run. What
-    is too dear to compute is named with the reason. There is no script and no address in the
-    page; what is given here as text is escaped. It is written in one step: a crash leaves the
-    old file or the new one.
+    The page shows the data (shape, scaling, digests), network, options, curves, singular values
+    and rank of the Jacobian, residuals or classes, results, versions, and the command that repeats
+    the run. A result that is too expensive to compute is named with the reason. All text is
+    escaped. The file is replaced in one step: a crash leaves the old file or the new one.
 
     Parameters
     ----------
     problem : Problem
-        Where its samples are shared by several ranks, all of them must call; the first writes.
+        All ranks that share its samples must call; the first one writes.
     result : TrainResult
-        Of `train`, also of a run that was interrupted.
+        Result of `train`, also of an interrupted run.
     path : path-like
-        The file to write.
+        File to write.
     title : str
-        Of the page.
+        Title of the page.
     notes : SampleNotes, optional
         Names, scales and classes of the samples.
     options : mapping, optional
-        What the run was asked for.
+        Options of the run.
     command : str, optional
-        What repeats the run.
+        Command that repeats the run.
     validation : Problem, optional
-        Of samples that were held out, scaled as those of `problem`.
+        Problem of held-out samples, scaled as the samples of `problem`.
     spectrum : Spectrum, optional
-        Of the Jacobian at ``result.theta``; computed where it is not given.
+        Spectrum of the Jacobian at ``result.theta``; computed by default.
 
     Raises
     ------
@@ -107,7 +103,7 @@ def report(
 
 
 def check_report(path: str | os.PathLike[str]) -> None:
-    """Check that a report could be drawn and written, before the work.
+    """Check, before a run, that its report can be drawn and written.
 
     Raises
     ------
@@ -127,23 +123,9 @@ def make_pictures(
     *,
     spectrum: Spectrum | None = None,
 ) -> list[pictures.Picture]:
-    """Return the pictures of a report; those that cannot be drawn have a reason in their place.
+    """Draw the pictures of a report; a picture without a figure has a note with the reason.
 
-    Parameters
-    ----------
-    problem : Problem
-        Where its samples are shared by several ranks, all of them must call.
-    result : TrainResult
-    notes : SampleNotes, optional
-    spectrum : Spectrum, optional
-        Of the Jacobian at ``result.theta``; computed where it is not given.
-
-    Raises
-    ------
-    ImportError
-        If matplotlib is absent.
-    ValueError
-        If theta or the notes do not fit the problem.
+    Parameters and errors are those of `report`. All ranks that share the samples must call.
     """
     known = (notes or SampleNotes()).completed(problem)
     found = findings(problem, result.theta, known)

@@ -1,4 +1,4 @@
-"""What both estimators share: parameters, samples, training, and what is kept of it."""
+"""The base class of both estimators: parameters, samples, training and results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from fastggn.training.result import TrainResult
 
 FloatArray = NDArray[np.float64]
 
-# What scikit-learn checks of inputs.
+# Checks of inputs by scikit-learn.
 INPUTS: dict[str, Any] = {
     "accept_sparse": ("csr", "csc", "coo"),
     "dtype": np.float64,
@@ -42,7 +42,7 @@ def dense(X: Any) -> FloatArray:
 
 
 def takes_steps(estimator: Any) -> bool:
-    """Whether `partial_fit` is offered."""
+    """Check that the estimator offers `partial_fit`."""
     if estimator.method not in ("lm", "auto"):
         raise AttributeError(
             f"partial_fit takes steps of the method 'lm' only, not of {estimator.method!r}"
@@ -51,21 +51,21 @@ def takes_steps(estimator: Any) -> bool:
 
 
 class GGNEstimator(BaseEstimator):
-    """Base class of `GGNRegressor` and `GGNClassifier`; not to be used by itself."""
+    """Base class of `GGNRegressor` and `GGNClassifier`."""
 
     standardize_outputs: bool = False
     out_activation_: str
     # Whether "lm" corrects its steps to second order; None leaves that to `train`.
     _geodesic: bool | None = None
 
-    # What a subclass knows of its targets.
+    # Hooks of the subclasses for their targets.
 
     def _checked_data(self, X: Any, y: Any, first: bool) -> tuple[FloatArray, NDArray[Any]]:
         """Return inputs (T, n_0) and targets as arrays."""
         raise NotImplementedError
 
     def _encode(self, y: NDArray[Any], first: bool, classes: Any) -> FloatArray:
-        """Return targets (T, n_L), having set or checked the attributes that describe them."""
+        """Return targets (T, n_L); set or check the attributes that describe them."""
         raise NotImplementedError
 
     def _check_loss(self) -> None:
@@ -77,15 +77,15 @@ class GGNEstimator(BaseEstimator):
         raise NotImplementedError
 
     def _summands(self, net: MLP) -> int:
-        """Return by how many outputs the loss is divided: `Problem` takes the sum over them."""
+        """Return the number of outputs by which to divide the loss: `Problem` takes their sum."""
         raise NotImplementedError
 
     def _score_outputs(self, outputs: FloatArray, held: Samples) -> float:
-        """Return the score of network outputs on samples set aside, in the network's units."""
+        """Return the score of network outputs on held-out samples, in the units of the network."""
         raise NotImplementedError
 
     def _strata(self, samples: Samples) -> NDArray[Any] | None:
-        """Return the labels by which samples are set aside, or None."""
+        """Return the labels that stratify the held-out samples, or None."""
         raise NotImplementedError
 
     # Fitting.
@@ -103,7 +103,7 @@ class GGNEstimator(BaseEstimator):
     def _samples(
         self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
     ) -> Samples:
-        """Return the samples checked; those of no weight are left out."""
+        """Return the checked samples without the samples of weight 0."""
         self._check_loss()
         names = target_names(y)
         X, y = self._checked_data(X, y, first)
@@ -158,7 +158,7 @@ class GGNEstimator(BaseEstimator):
         self._keep(net, np.array(fitted.result.theta), scalers)
 
     def _options(self, settings: Settings, samples: Samples) -> dict[str, Any]:
-        """Return the arguments of `train` that are parameters."""
+        """Return the arguments of `train` that are parameters of the estimator."""
         batch_size = settings.batch_size
         steps = batch_size is not None or settings.regularization == "bayesian"
         return {
@@ -186,7 +186,7 @@ class GGNEstimator(BaseEstimator):
                 self._take_step(settings, batch)
 
     def _begin(self, settings: Settings, batch: Samples) -> None:
-        """Set what `partial_fit` goes on from at its first call."""
+        """Set the network and the counters at the first call of `partial_fit`."""
         net = self._network(settings, batch)
         theta = net.init(draw_seed(check_random_state(self.random_state)))
         self._online, self._weight_seen = OnlineSteps(), 0.0
@@ -212,7 +212,7 @@ class GGNEstimator(BaseEstimator):
             penalize_biases=False,
         )
         self.alpha_ = settings.alpha
-        self.result_ = self.posterior_ = self.weight_decay_path_ = None  # those of a fit before
+        self.result_ = self.posterior_ = self.weight_decay_path_ = None  # of an earlier fit
         theta, loss = self._online.advance(
             problem, before.carry(net, self.theta_, after), self.solver
         )
@@ -264,7 +264,7 @@ class GGNEstimator(BaseEstimator):
         return threads(threads_to_use(self.n_threads))
 
     def _inputs(self, X: Any) -> FloatArray:
-        """Return inputs checked, in the units of the network."""
+        """Check inputs and convert them to the units of the network."""
         check_is_fitted(self, "theta_")
         X = dense(validate_data(self, X, **INPUTS, reset=False))
         return Units.of(self.input_scaler_, self.net_.n_inputs).into(X)

@@ -32,97 +32,24 @@ LOSSES = ("log_loss", "softmax_cross_entropy")
 class GGNClassifier(ClassifierMixin, GGNEstimator):
     """Classification by a multilayer perceptron, trained by second-order steps.
 
-    The interface is that of scikit-learn's ``MLPClassifier``. Labels may be of any type that can
-    be sorted; two classes have one output and the logistic loss, several the softmax
-    cross-entropy, and a 0/1 matrix of labels that do not exclude each other (multilabel) one
-    logistic output each.
+    The interface is that of scikit-learn's ``MLPClassifier``. Labels may have any type that can be
+    sorted. Two classes take one output and the logistic loss, several classes the softmax
+    cross-entropy, and a 0/1 matrix of labels (multilabel) one logistic output for each label. All
+    parameters and attributes that are not listed here are those of `GGNRegressor`.
 
     Parameters
     ----------
-    hidden_layer_sizes : int or sequence of int
-        Units of each hidden layer; ``()`` for a linear model. A second-order method gets more out
-        of few units than a first-order one: the default is 20 and not 100.
-    activation : str, Activation, or a sequence of them
-        "tanh", "logistic" (also "sigmoid"), "relu", "identity" or any other that `MLP` takes,
-        one for all hidden layers or one a layer.
     loss : {"log_loss", "softmax_cross_entropy"}
-        The second takes softmax for two classes as well.
-    alpha : float
-        Weight of the L2 penalty ``alpha / (2 sum(w)) |W|^2``, W all weights but the biases and w
-        the sample weights (their sum is T without any), beside the mean loss: as in scikit-learn.
-        Not used where `regularization` chooses it; "bayesian" penalises the biases too.
-    method : {"auto", "lm", "newton", "ggn", "bp", "adam"}
-        As `train` takes it. With `batch_size` or regularization "bayesian", "auto" is "lm".
-    solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
-        Solves the linear systems of the method.
-    batch_size : int, optional
-        Mini-batches, for the methods that take them, and in `partial_fit`; None for all samples
-        at once.
-    max_iter : int
-        Iterations at most, passes over the samples with `batch_size`.
-    max_time : float, optional
-        Seconds for all runs of a fit.
-    tol : float
-        A run has settled when no iteration of the last `n_iter_no_change` lowered the loss by
-        this share of it (scikit-learn takes the difference itself); 0 leaves the end to the
-        gradient. With `early_stopping` the same of the validation loss. With `regularization` one
-        iteration that changes the objective by less ends the run.
-    n_iter_no_change : int or inf
-        See `tol`.
-    n_restarts : int
-        Runs from different first weights; the best is kept, by the validation loss with
-        `early_stopping` or regularization "validation", by the evidence with "bayesian".
-    random_state : int, RandomState instance or None
-        Draws the first weights, mini-batches, and what is set aside.
-    warm_start : bool
-        Whether `fit` goes on from the last solution.
-    early_stopping : bool
-        Set a part of the samples aside and keep the parameters of the lowest validation loss.
-    validation_fraction : float
-        That part, in (0, 1).
-    regularization : {"bayesian", "validation"}, optional
-        Choose the penalty: by the evidence in every iteration (MacKay 1992, as MATLAB's trainbr
-        does), or by the loss on five held-out folds.
-    standardize_inputs : bool
-        Whether the network works on inputs of mean 0 and deviation 1.
-    n_threads : int, optional
-        Threads for fitting and predicting; None for all that this process may use. In the worker
-        processes that joblib starts this is their share, in its worker threads one.
-    verbose : bool
-        Show the progress of each run.
+        "softmax_cross_entropy" uses softmax for two classes as well.
 
     Attributes
     ----------
-    theta_ : ndarray, shape (N,)
-        Parameters of `net_`, a network **on the standardised data**: see `input_scaler_`.
-    net_ : MLP
-    coefs_, intercepts_ : list of ndarray, shapes (n_l, n_l+1) and (n_l+1,)
-        The same parameters in scikit-learn's layout, on the standardised data too.
-    input_scaler_ : StandardScaler or None
-        What standardises; None where nothing does.
-    result_ : TrainResult or None
-        The best run, with its history; None after `partial_fit`.
-    loss_, best_loss_ : float
-        Objective at `theta_`, and the lowest one, of standardised data, with the penalty.
-    loss_curve_ : list of float
-        Objective after each iteration.
-    validation_scores_ : list of float or None
-        With `early_stopping`, the accuracy after each iteration on the samples set aside.
-    best_validation_score_ : float or None
-        The highest of them.
-    alpha_ : float
-        The weight of the penalty that was used.
-    posterior_ : LaplacePosterior or None
-        With regularization "bayesian": the posterior of the network on standardised data.
-    weight_decay_path_ : dict or None
-        With regularization "validation": the losses along the path.
-    n_iter_, n_layers_, n_outputs_, n_features_in_ : int
-    out_activation_ : str
-        "logistic" or "softmax"
     classes_ : ndarray, shape (n_classes,)
         The labels, sorted; the columns of `predict_proba`.
-    feature_names_in_, target_names_in_ : ndarray of object
-        Names of the columns, where X and y are pandas objects (the latter None otherwise).
+    out_activation_ : str
+        "logistic" or "softmax"
+    validation_scores_ : list of float or None
+        With `early_stopping`, the accuracy on the held-out samples after each iteration.
 
     Examples
     --------
@@ -134,7 +61,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
     True
     """
 
-    # On the classes that were tried the correction cost more than it saved (docs/estimators.md).
+    # The correction cost more than it saved on every data set measured (docs/estimators.md).
     _geodesic = False
 
     def __init__(
@@ -186,21 +113,17 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
     def partial_fit(
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None
     ) -> GGNClassifier:
-        """Go on training with more samples, by one damped step a mini-batch.
+        """Continue training with more samples, one damped step for each mini-batch.
 
-        How far a step may go is learnt from how the last one did on the new samples.
+        The new samples also judge the last step, which decides the length of the next one.
 
         Parameters
         ----------
         X : array_like or DataFrame, shape (T, n_0)
         y : array_like, shape (T,), or (T, n_classes) of 0 and 1
         classes : array_like, optional
-            All labels there will be; at the first call, unless y holds them all.
+            All labels; needed at the first call unless y holds all of them.
         sample_weight : array_like, shape (T,), optional
-
-        Returns
-        -------
-        self
 
         Raises
         ------
@@ -211,17 +134,13 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         return self
 
     def predict(self, X: Any, *, as_frame: bool = False) -> Any:
-        """Return labels.
+        """Return the labels (T,), or (T, n_classes) of 0 and 1 for multilabel targets.
 
         Parameters
         ----------
         X : array_like or DataFrame, shape (T, n_0)
         as_frame : bool
             Return a Series (a DataFrame for several labels) with the index of X.
-
-        Returns
-        -------
-        ndarray, shape (T,), or (T, n_classes) of 0 and 1 for several labels
         """
         outputs = self._outputs(self._inputs(X))
         if self._multilabel:
@@ -233,7 +152,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         return labels
 
     def decision_function(self, X: Any) -> FloatArray:
-        """Return how far the samples are on the side of the classes: the logits.
+        """Return the logits of the classes.
 
         Parameters
         ----------
@@ -242,8 +161,8 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         Returns
         -------
         ndarray, shape (T,), or (T, n_classes)
-            For two classes one number, positive for the second; else one for each class, or for
-            each label of several, positive where the label is given.
+            For two classes one number, positive for the second class; otherwise one number for each
+            class or label, for a label positive where it is given.
         """
         outputs = self._outputs(self._inputs(X))
         if self._multilabel or len(self.classes_) > 2:
@@ -251,17 +170,13 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs[:, 0]
 
     def predict_proba(self, X: Any, *, as_frame: bool = False) -> Any:
-        """Return the probabilities of the classes.
+        """Return the probabilities (T, n_classes) of the classes.
 
         Parameters
         ----------
         X : array_like or DataFrame, shape (T, n_0)
         as_frame : bool
             Return a DataFrame with the index of X.
-
-        Returns
-        -------
-        ndarray, shape (T, n_classes)
         """
         outputs = self._outputs(self._inputs(X))
         if self.out_activation_ == "softmax":
@@ -273,18 +188,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         return self._by_class(values, X, as_frame)
 
     def predict_log_proba(self, X: Any, *, as_frame: bool = False) -> Any:
-        """Return the logarithms of the probabilities, accurate where these underflow.
-
-        Parameters
-        ----------
-        X : array_like or DataFrame, shape (T, n_0)
-        as_frame : bool
-            Return a DataFrame with the index of X.
-
-        Returns
-        -------
-        ndarray, shape (T, n_classes)
-        """
+        """Return the logarithms of `predict_proba`, accurate where the probabilities underflow."""
         outputs = self._outputs(self._inputs(X))
         if self.out_activation_ == "softmax":
             values = log_softmax(outputs, axis=1)
@@ -332,7 +236,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         return codes
 
     def _learn_classes(self, y: NDArray[Any], classes: Any) -> None:
-        """Set the classes, by the argument `classes` where it is given."""
+        """Set the classes from y, or from the argument `classes`."""
         table = y.ndim == 2
         multilabel = table and type_of_target(y, input_name="y").startswith("multilabel")
         if multilabel and self.loss == "softmax_cross_entropy":
@@ -377,7 +281,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
 
 
 def _winners(outputs: FloatArray) -> NDArray[np.intp]:
-    """Return the index of the class with the largest output; that of a single output is 1."""
+    """Return the class of the largest output; for one output, class 1 if it is positive."""
     if outputs.shape[1] == 1:
         return (outputs[:, 0] > 0.0).astype(np.intp)
     return np.asarray(outputs.argmax(axis=1))
@@ -388,5 +292,5 @@ def _accuracy(given: Any, found: Any, held: Samples) -> float:
 
 
 def _sigmoid(outputs: FloatArray) -> FloatArray:
-    """Return probabilities; what would be rounded to certainty is the last number below 1."""
+    """Return probabilities below 1: rounding to certainty is avoided."""
     return np.asarray(np.minimum(expit(outputs), CERTAIN))

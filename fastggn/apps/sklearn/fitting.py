@@ -1,4 +1,4 @@
-"""Train the network of an estimator: restarts, early stopping, the choice of the penalty."""
+"""Train the network of an estimator: restarts, early stopping, choice of the penalty."""
 
 from __future__ import annotations
 
@@ -27,25 +27,10 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What is trained on what.
+    """A network, its loss and its samples, all in the units of the network.
 
-    Attributes
-    ----------
-    net : MLP
-    loss : Loss
-    l2 : float
-        0 where it is to be chosen.
-    penalize_biases : bool
-    samples : Samples
-        In the units of the network.
-    options : mapping
-        Arguments of `train`.
-    held : Samples or None
-        Set aside for early stopping, in the same units.
-    score : callable
-        From the network's outputs on `held`, and these samples, to the score.
-    start : ndarray, shape (N,), or None
-        Where the first run starts.
+    `l2` is 0 where the fit chooses it, `options` are arguments of `train`, `score` maps outputs on
+    the `held` samples to their score, and `start` (N,) is the first theta of the first run.
     """
 
     net: MLP
@@ -59,7 +44,7 @@ class Task:
     start: FloatArray | None = None
 
     def problem(self) -> Problem:
-        """Return the problem to be minimised."""
+        """Return the problem to minimise."""
         return Problem(
             self.net,
             self.samples.X,
@@ -73,18 +58,7 @@ class Task:
 
 @dataclass(frozen=True, eq=False)
 class Fitted:
-    """The best run.
-
-    Attributes
-    ----------
-    result : TrainResult
-    l2 : float
-        The weight that the run ended with.
-    scores : list of float or None
-        On the samples set aside, after each iteration.
-    path : WeightDecayPath or None
-        What l2 was chosen from.
-    """
+    """A run, its final `l2`, its validation scores, and the path of weight decays if any."""
 
     result: TrainResult
     l2: float
@@ -93,12 +67,12 @@ class Fitted:
 
     @property
     def best_score(self) -> float | None:
-        """The highest of the scores; None without samples set aside."""
+        """The highest score; None without held-out samples."""
         return max(self.scores) if self.scores else None
 
     @property
     def merit(self) -> float:
-        """The lower the better: validation loss, negative log evidence, or the objective."""
+        """Validation loss, negative log evidence, or objective: the lower, the better."""
         if self.path is not None:
             return float(self.path.validation_losses.min())
         if self.result.evidence is not None:
@@ -108,16 +82,13 @@ class Fitted:
 
 
 def draw_seed(rng: Any) -> int:
-    """Return a seed drawn from a RandomState."""
+    """Draw a seed from a RandomState."""
     return int(rng.randint(np.iinfo(np.int32).max))
 
 
 def fit_network(settings: Settings, task: Task, rng: Any) -> Fitted:
-    """Return the best of the runs that the settings ask for.
-
-    Each run has a test of its own for when its loss has settled, which `train_restarts` would
-    take for a wish to stop them all.
-    """
+    """Return the best of `n_restarts` runs."""
+    # Not `train_restarts`: each run has its own Plateau, whose stop would end all of them.
     problem = task.problem()
     began, limit = time.monotonic(), task.options["max_time"]
     best: Fitted | None = None

@@ -1,4 +1,4 @@
-"""Names of targets that come as pandas objects, and predictions as such."""
+"""Names of pandas targets, and predictions as pandas objects."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from numpy.typing import NDArray
 
 
 def target_names(y: Any) -> NDArray[Any] | None:
-    """Return the names in a Series or DataFrame of targets, None for anything else.
-
-    A Series without a name counts as an array.
-    """
+    """Return the names of pandas targets; None for arrays and for a Series without a name."""
     if hasattr(y, "columns"):
         return np.asarray(y.columns, dtype=object)
     name = getattr(y, "name", None)
@@ -28,7 +25,7 @@ def as_frame(values: NDArray[Any], X: Any, names: NDArray[Any] | None, *, table:
             "frames need pandas: install the extra with pip install 'fastggn[sklearn]'"
         ) from error
     index = getattr(X, "index", None)
-    index = None if callable(index) else index  # a list has a method of that name
+    index = None if callable(index) else index  # the method of a list
     if values.ndim == 1 and not table:
         return pandas.Series(values, index=index, name=None if names is None else names[0])
     columns = values.reshape(values.shape[0], -1)

@@ -4,52 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.objective.point import Point
+from fastggn.objective.problem import Problem
 from fastggn.training.control.damping import NielsenDamping
 from fastggn.training.methods.levenberg_marquardt import gradient_curvature
 from fastggn.training.step import Work, is_usable
 from fastggn.training.systems import Systems
 
-if TYPE_CHECKING:
-    from fastggn.objective.point import Point
-    from fastggn.objective.problem import Problem
-
-
 FloatArray = NDArray[np.float64]
 
-# A step after which new samples have this many times the loss they had before it is taken back.
+# A step that raises the loss of fresh samples by this factor is taken back.
 WORSE = 2.0
 
 
 @dataclass
 class OnlineSteps:
-    """What one batch leaves behind for the next: the last step, and the damping.
+    """The last step and the damping, which one batch passes on to the next.
 
-    A full step would fit its own batch and forget the others. How long a step may be is
-    therefore judged on samples that it has not seen: those of the next batch, before their own
-    step. The ratio of the decrease there to the one that the last batch predicted moves the
-    damping by Nielsen's rule, as in the method "lm"; where the fresh samples have become clearly
-    worse, the step is taken back.
-
-    Attributes
-    ----------
-    previous : ndarray, shape (N,), or None
-        The parameters before the last step.
-    predicted : float
-        The decrease that the last batch predicted.
-    damping : NielsenDamping
+    A full step would fit its own batch and forget the others. The next batch therefore judges the
+    step before its own one: the ratio of its decrease to the predicted one moves the damping by
+    Nielsen's rule, and a step that made the fresh samples clearly worse is taken back.
     """
 
-    previous: FloatArray | None = None
-    predicted: float = 0.0
+    previous: FloatArray | None = None  # theta before the last step
+    predicted: float = 0.0  # decrease that the last batch predicted
     damping: NielsenDamping = field(default_factory=NielsenDamping)
 
     def move(self, change: Callable[[FloatArray], FloatArray]) -> None:
-        """Change the parameters before the last step as those after it are changed."""
+        """Apply a change of units to the parameters before the last step."""
         if self.previous is not None:
             self.previous = change(self.previous)
 
@@ -71,7 +57,7 @@ class OnlineSteps:
         return here + solution.step, float(point.loss)
 
     def _judged(self, problem: Problem, point: Point) -> Point:
-        """Return the point to go on from, after a look at how the last step did on this batch."""
+        """Judge the last step on this batch and return the point to continue from."""
         if self.previous is None:
             return point
         before = problem.at(self.previous)

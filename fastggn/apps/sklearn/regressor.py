@@ -30,57 +30,58 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
     Parameters
     ----------
     hidden_layer_sizes : int or sequence of int
-        Units of each hidden layer; ``()`` for a linear model. A second-order method gets more out
-        of few units than a first-order one: the default is 20 and not 100.
+        Units of each hidden layer; ``()`` for a linear model. A second-order method needs fewer
+        units than a first-order one, so the default is 20 instead of 100.
     activation : str, Activation, or a sequence of them
-        "tanh", "logistic" (also "sigmoid"), "relu", "identity" or any other that `MLP` takes,
-        one for all hidden layers or one a layer.
+        "tanh", "logistic" (also "sigmoid"), "relu", "identity" or another activation of `MLP`,
+        one for all hidden layers or one for each.
     loss : {"squared_error", "huber", "smooth_lp", "cauchy", "blake_zisserman"} or Loss
-        A name or a loss object, which holds its scales: these are in units of the standardised
-        outputs. The mean is taken over samples and outputs.
+        A name, or a loss object whose scales are in units of the standardised outputs. The mean
+        is taken over samples and outputs.
     alpha : float
-        Weight of the L2 penalty ``alpha / (2 sum(w)) |W|^2``, W all weights but the biases and w
-        the sample weights (their sum is T without any), beside the mean loss: as in scikit-learn.
-        Not used where `regularization` chooses it; "bayesian" penalises the biases too.
+        Weight of the L2 penalty ``alpha / (2 sum(w)) |W|^2`` on the mean loss, as in scikit-learn,
+        for all weights W but the biases and the sample weights w (sum T by default).
+        `regularization` chooses it instead; "bayesian" penalises the biases too.
     method : {"auto", "lm", "newton", "ggn", "bp", "adam"}
-        As `train` takes it. With `batch_size` or regularization "bayesian", "auto" is "lm".
+        A method of `train`. With `batch_size` or regularization "bayesian", "auto" is "lm".
     solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
-        Solves the linear systems of the method.
+        Solver of the linear systems of the method.
     batch_size : int, optional
-        Mini-batches, for the methods that take them, and in `partial_fit`; None for all samples
-        at once.
+        Samples of a mini-batch, in `partial_fit` and for the methods that take batches; None for
+        all samples at once.
     max_iter : int
-        Iterations at most, passes over the samples with `batch_size`.
+        Maximum number of iterations, with `batch_size` of passes over the samples.
     max_time : float, optional
-        Seconds for all runs of a fit.
+        Time limit in seconds for all runs of a fit.
     tol : float
-        A run has settled when no iteration of the last `n_iter_no_change` lowered the loss by
-        this share of it (scikit-learn takes the difference itself); 0 leaves the end to the
-        gradient. With `early_stopping` the same of the validation loss. With `regularization` one
-        iteration that changes the objective by less ends the run.
+        A run ends when none of the last `n_iter_no_change` iterations lowered the loss, with
+        `early_stopping` the validation loss, by this fraction (scikit-learn compares the
+        difference itself); 0 leaves the end to the gradient. With `regularization` one iteration
+        with a smaller change of the objective ends the run.
     n_iter_no_change : int or inf
         See `tol`.
     n_restarts : int
-        Runs from different first weights; the best is kept, by the validation loss with
-        `early_stopping` or regularization "validation", by the evidence with "bayesian".
+        Number of runs from different first weights. The fit keeps the run of the lowest loss:
+        validation loss with `early_stopping` or regularization "validation", negative log
+        evidence with "bayesian".
     random_state : int, RandomState instance or None
-        Draws the first weights, mini-batches, and what is set aside.
+        Source of the first weights, the mini-batches and the held-out samples.
     warm_start : bool
-        Whether `fit` goes on from the last solution.
+        Start `fit` at the last solution.
     early_stopping : bool
-        Set a part of the samples aside and keep the parameters of the lowest validation loss.
+        Hold out a part of the samples and keep the parameters of the lowest validation loss.
     validation_fraction : float
-        That part, in (0, 1).
+        The held-out fraction, in (0, 1).
     regularization : {"bayesian", "validation"}, optional
         Choose the penalty: by the evidence in every iteration (MacKay 1992, as MATLAB's trainbr
         does), or by the loss on five held-out folds.
     standardize_inputs : bool
-        Whether the network works on inputs of mean 0 and deviation 1.
+        Scale the inputs to mean 0 and deviation 1.
     standardize_outputs : bool
-        The same for the targets; predictions are in the targets' own units.
+        Scale the targets likewise; predictions are in the units of the targets.
     n_threads : int, optional
-        Threads for fitting and predicting; None for all that this process may use. In the worker
-        processes that joblib starts this is their share, in its worker threads one.
+        Threads of fit and prediction; None for all threads of this process, in a worker process of
+        joblib for its share of the cores, in a worker thread for one.
     verbose : bool
         Show the progress of each run.
 
@@ -91,22 +92,22 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
         `output_scaler_`.
     net_ : MLP
     coefs_, intercepts_ : list of ndarray, shapes (n_l, n_l+1) and (n_l+1,)
-        The same parameters in scikit-learn's layout, on the standardised data too.
+        The same parameters in the layout of scikit-learn.
     input_scaler_, output_scaler_ : StandardScaler or None
-        What standardises; None where nothing does.
+        The scalers; None without scaling.
     result_ : TrainResult or None
         The best run, with its history; None after `partial_fit`.
     loss_, best_loss_ : float
-        Objective at `theta_`, and the lowest one, of standardised data and averaged over
-        the outputs, with the penalty.
+        Objective with the penalty at `theta_`, and its lowest value, for standardised data and
+        averaged over the outputs.
     loss_curve_ : list of float
         Objective after each iteration.
     validation_scores_ : list of float or None
-        With `early_stopping`, R^2 after each iteration on the samples set aside.
+        With `early_stopping`, R^2 on the held-out samples after each iteration.
     best_validation_score_ : float or None
-        The highest of them.
+        The highest validation score.
     alpha_ : float
-        The weight of the penalty that was used.
+        The final weight of the penalty.
     posterior_ : LaplacePosterior or None
         With regularization "bayesian": the posterior of the network on standardised data.
     weight_decay_path_ : dict or None
@@ -175,20 +176,16 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
 
     @available_if(takes_steps)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> GGNRegressor:
-        """Go on training with more samples, by one damped step a mini-batch.
+        """Continue training with more samples, one damped step for each mini-batch.
 
-        How far a step may go is learnt from how the last one did on the new samples. The units
-        of the data are learnt on the way; the function of the network does not change with them.
+        The new samples also judge the last step, which decides the length of the next one. The
+        scalers learn from each batch; the function of the network does not change with them.
 
         Parameters
         ----------
         X : array_like or DataFrame, shape (T, n_0)
         y : array_like, shape (T,) or (T, n_L)
         sample_weight : array_like, shape (T,), optional
-
-        Returns
-        -------
-        self
 
         Raises
         ------
@@ -205,15 +202,14 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
         ----------
         X : array_like or DataFrame, shape (T, n_0)
         return_std : bool
-            Whether the standard deviation of a new target is returned too, the noise included
-            (Laplace approximation); after a fit with ``regularization="bayesian"``.
+            Also return the standard deviation of a new target, noise included (Laplace
+            approximation), after a fit with ``regularization="bayesian"``.
         as_frame : bool
             Return a Series (one output) or a DataFrame with the index of X and the names of y.
 
         Returns
         -------
         ndarray, shape (T,) or (T, n_L), or a pair of them
-            Pandas objects with `as_frame`.
 
         Raises
         ------

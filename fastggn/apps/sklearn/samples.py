@@ -1,4 +1,4 @@
-"""Samples of an estimator: inputs, encoded targets and weights that stay together."""
+"""Samples of an estimator: inputs, encoded targets and weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,7 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Checked samples.
-
-    Attributes
-    ----------
-    X : ndarray, shape (T, n_0)
-    Y : ndarray, shape (T, n_L)
-        Targets as the loss takes them.
-    weights : ndarray, shape (T,), or None
-    """
+    """Checked inputs (T, n_0), targets (T, n_L) as the loss takes them, and weights (T,)."""
 
     X: FloatArray
     Y: FloatArray
@@ -47,7 +39,7 @@ class Samples:
     def split(
         self, fraction: float, rng: Any, labels: NDArray[Any] | None
     ) -> tuple[Samples, Samples]:
-        """Return the samples without a random part, and that part."""
+        """Return the samples without a random part, and this part."""
         try:
             kept, held = train_test_split(
                 np.arange(self.count), test_size=fraction, random_state=rng, stratify=labels
@@ -64,7 +56,7 @@ class Samples:
 
 
 def batches(count: int, batch_size: int | None) -> Iterator[NDArray[np.intp]]:
-    """Yield the indices of `count` samples in batches, in their order; in one batch for None."""
+    """Yield the indices of `count` samples in batches, in their order; one batch for None."""
     size = count if batch_size is None else batch_size
     for start in range(0, count, size):
         yield np.arange(start, min(count, start + size))

@@ -1,4 +1,4 @@
-"""Data in units of their own deviations, and what a change of units does to the weights."""
+"""Standardised data, and the change of the weights under a change of units."""
 
 from __future__ import annotations
 
@@ -19,35 +19,30 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Columns as ``(value - mean) / scale``.
-
-    Attributes
-    ----------
-    mean, scale : ndarray, shape (n,)
-    """
+    """Columns as ``(value - mean) / scale``."""
 
     mean: FloatArray
     scale: FloatArray
 
     @classmethod
     def of(cls, scaler: StandardScaler | None, n_columns: int) -> Units:
-        """Return the units that a fitted scaler stands for; those of the data without one."""
+        """Return the units of a fitted scaler; those of the data without one."""
         if scaler is None:
             return cls(np.zeros(n_columns), np.ones(n_columns))
         return cls(scaler.mean_, scaler.scale_)
 
     def into(self, values: FloatArray) -> FloatArray:
-        """Return rows of data in these units."""
+        """Convert rows of data to these units."""
         return np.ascontiguousarray((values - self.mean) / self.scale)
 
     def out_of(self, rows: FloatArray) -> FloatArray:
-        """Return rows in these units as data."""
+        """Convert rows from these units to data."""
         return np.asarray(rows * self.scale + self.mean)
 
 
 @dataclass(frozen=True, eq=False)
 class Scalers:
-    """The scalers of inputs and targets; None where these are taken as they are."""
+    """The scalers of inputs and targets; None for unscaled columns."""
 
     inputs: StandardScaler | None = None
     targets: StandardScaler | None = None
@@ -61,17 +56,15 @@ class Scalers:
         )
 
     def scaled(self, samples: Samples) -> Samples:
-        """Return samples in the units of the network."""
+        """Convert samples to the units of the network."""
         inputs = Units.of(self.inputs, samples.X.shape[1])
         targets = Units.of(self.targets, samples.Y.shape[1])
         return Samples(inputs.into(samples.X), targets.into(samples.Y), samples.weights)
 
     def carry(self, net: MLP, theta: FloatArray, after: Scalers) -> FloatArray:
-        """Return the parameters that keep the function of the data when the units change.
-
-        The first layer takes up the difference for the inputs, the last one that for the
-        outputs; its activation must be the identity where these are scaled.
-        """
+        """Return parameters that keep the function of the data under a change of units."""
+        # The first layer absorbs the change of the inputs, the last one that of the targets,
+        # whose output activation must then be the identity.
         layers: list[Any] = [layer.copy() for layer in net.unpack(theta)]
         first, last = layers[0], layers[-1]
         old, new = (Units.of(s.inputs, net.n_inputs) for s in (self, after))
@@ -86,9 +79,9 @@ class Scalers:
 def _updated(
     name: str, scaler: StandardScaler | None, values: FloatArray, weights: FloatArray | None
 ) -> StandardScaler:
-    """Return a scaler that has seen these rows too; a constant column keeps its scale."""
+    """Return a scaler that has also seen these rows; a constant column keeps its scale."""
     scaler = StandardScaler() if scaler is None else copy.deepcopy(scaler)
-    # The rows are checked: a second time would cost as much as an iteration of a small network.
+    # The rows are checked already; again would cost an iteration of a small network.
     checked = config_context(assume_finite=True, skip_parameter_validation=True)
     with checked, np.errstate(over="ignore", invalid="ignore"):
         scaler.partial_fit(values, sample_weight=weights)

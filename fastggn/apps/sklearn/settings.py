@@ -1,4 +1,4 @@
-"""Check the parameters of an estimator, as `fit` finds them, before any work."""
+"""Check the parameters of an estimator before any work."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from fastggn.network.losses.base import Loss
 from fastggn.runtime.errors import check_positive, unknown_name
 
 REGULARIZATIONS = ("bayesian", "validation")
-# The names that scikit-learn's users know, and ours.
+# Names of scikit-learn, and ours.
 ACTIVATION_NAMES = {"logistic": "sigmoid"}
 LOSS_NAMES = {"squared_error": "squared"}
 REGRESSION_LOSSES = ("squared_error", "huber", "smooth_lp", "cauchy", "blake_zisserman")
-# What MLPRegressor calls a solver is a method here.
+# Solvers of MLPRegressor; they are methods here.
 FOREIGN_SOLVERS = ("lbfgs", "sgd", "adam")
 NEVER = 2**31 - 1  # more iterations than any run has
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The parameters that `fastggn.train` does not check itself, checked."""
+    """The checked parameters, except for those that `fastggn.train` checks itself."""
 
     hidden: tuple[int, ...]
     activation: Any
@@ -38,7 +38,7 @@ class Settings:
 
     @property
     def patience(self) -> int:
-        """Iterations without progress on the samples set aside, after which the run ends."""
+        """Iterations without progress on the held-out samples that end a run."""
         return NEVER if math.isinf(self.n_iter_no_change) else int(self.n_iter_no_change)
 
 
@@ -79,7 +79,7 @@ def check_settings(estimator: Any) -> Settings:
 
 
 def regression_loss(loss: str | Loss | Any) -> Loss:
-    """Return the loss of a regressor: by name, or the object."""
+    """Return the loss of a regressor from its name or the object."""
     if not isinstance(loss, str):
         return get_loss(loss)
     name = LOSS_NAMES.get(loss, loss)

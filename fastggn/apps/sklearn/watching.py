@@ -1,4 +1,4 @@
-"""Callbacks of an estimator's training run: when the loss has settled, and validation scores."""
+"""Callbacks of the training run of an estimator."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from fastggn.training.result import Record
 
 
 class Plateau:
-    """Asks to stop where the loss has not fallen enough for several iterations in a row.
-
-    An iteration is idle where its loss is above ``(1 - tol)`` times the lowest one before it.
-    """
+    """Stops a run after `patience` iterations without a fall of the loss by the share `tol`."""
 
     def __init__(self, tol: float, patience: float) -> None:
         self._tol = tol
@@ -24,7 +21,7 @@ class Plateau:
         self.reached = False
 
     def __call__(self, record: Record) -> bool:
-        """Take note of an iteration; whether to stop."""
+        """Count an iteration; return whether to stop."""
         if self._tol == 0.0:
             return False
         enough = record.loss <= (1.0 - self._tol) * self._best
@@ -35,12 +32,12 @@ class Plateau:
 
     @property
     def message(self) -> str:
-        """Why the run ended, in words."""
+        """The reason of the stop in words."""
         return f"no iteration of the last {self._idle} lowered the loss by {self._tol:g} of itself"
 
 
 class Scores:
-    """Keeps the score of every iteration on data set aside."""
+    """Keeps the score on held-out data after each iteration."""
 
     def __init__(self, score: Callable[[NDArray[np.float64]], float]) -> None:
         self._score = score

@@ -1,6 +1,8 @@
 """Models from and for other packages: PyTorch, scikit-learn, ONNX, plain arrays.
 
-Each package is imported when it is needed.
+A converted model predicts the same: weights in float32 become float64 exactly, and a scaling of
+inputs or targets becomes part of the model, which then maps raw inputs to raw outputs. Each package
+is an extra that is imported when it is needed; without it a function raises an `ImportError`.
 """
 
 from fastggn.model.interchange.chain import InterchangeWarning, scales

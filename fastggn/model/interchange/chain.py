@@ -1,4 +1,4 @@
-"""A network as a chain of layers y = sigma(W x + b): what every other package understands."""
+"""A network as a chain of layers y = sigma(W x + b), the form that all packages share."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from fastggn.runtime.errors import (
 FloatArray = NDArray[np.float64]
 
 DTYPES = ("float64", "float32")
-# Folding a scaling into single precision weights loses about eps times mean / scale.
+# A scaling folded into float32 weights loses about eps times mean / scale.
 MOST_FOLDING_ERROR = 1e-5
 
 
 class InterchangeWarning(FastGGNWarning):
-    """A model changed a little on its way: what is different is named."""
+    """A conversion changed the model; the message names the difference."""
 
 
 def notice(text: str) -> None:
@@ -38,14 +38,7 @@ def notice(text: str) -> None:
 
 @dataclass(frozen=True)
 class Dense:
-    """One layer, sigma(W x + b).
-
-    Attributes
-    ----------
-    weight : ndarray, shape (n, m)
-    bias : ndarray, shape (n,), or None
-    activation : Activation
-    """
+    """One layer, sigma(W x + b), with W of shape (n, m) and b of shape (n,)."""
 
     weight: FloatArray
     bias: FloatArray | None
@@ -54,19 +47,14 @@ class Dense:
 
 @dataclass(frozen=True)
 class Affine:
-    """Columns scaled to ``(column - mean) / scale``.
-
-    Attributes
-    ----------
-    mean, scale : ndarray, shape (n,)
-    """
+    """Columns scaled to ``(column - mean) / scale``, both of shape (n,)."""
 
     mean: FloatArray
     scale: FloatArray
 
 
 def scales(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the scaling that a model file keeps, as the ``to_...`` methods take it.
+    """Return the scaling in a model file, as arguments of the ``to_...`` functions.
 
     Parameters
     ----------
@@ -76,7 +64,7 @@ def scales(metadata: Mapping[str, Any]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``scale_inputs`` and ``scale_targets``, None where there is no scaling.
+        ``scale_inputs`` and ``scale_targets``; None without scaling.
 
     Examples
     --------
@@ -117,7 +105,7 @@ def as_affine(name: str, value: Any, width: int) -> Affine | None:
 
 
 def chain_of(net: MLP, theta: ArrayLike) -> list[Dense]:
-    """Return the layers of a network; a fixed bias b, which is subtracted, becomes -b."""
+    """Return the layers of a network; a fixed bias b, which the network subtracts, becomes -b."""
     matrices = net.unpack(as_float_vector("theta", theta, net.n_params))
     if net.has_free_bias:
         return [
@@ -129,7 +117,7 @@ def chain_of(net: MLP, theta: ArrayLike) -> list[Dense]:
 
 
 def network_of(layers: Sequence[Dense], names: Sequence[str]) -> tuple[MLP, FloatArray]:
-    """Return the network that a chain of layers is, and its parameters."""
+    """Return the network of a chain of layers, and its parameters."""
     if not layers:
         raise ValueError("the model has no linear layer")
     for (k, layer), name in zip(enumerate(layers), names, strict=True):
@@ -171,11 +159,7 @@ def _with_column(layer: Dense) -> FloatArray:
 def folded(
     layers: Sequence[Dense], inputs: Affine | None, targets: Affine | None, dtype: Any = np.float64
 ) -> list[Dense]:
-    """Return layers that take inputs and give outputs in their own units.
-
-    The scaling of the inputs goes into the first layer. That of the targets goes into the last
-    one, or becomes a layer of its own behind an output activation.
-    """
+    """Return layers that contain the scalings, so that they map raw inputs to raw outputs."""
     out = list(layers)
     if inputs is not None:
         weight = out[0].weight / inputs.scale
@@ -189,6 +173,7 @@ def folded(
                 f"inputs are off by up to {loss:.1g} (float64 and ONNX avoid that)"
             )
     if targets is not None:
+        # Behind an output activation, the scaling of the targets needs a layer of its own.
         if out[-1].activation.name != "identity":
             n = targets.mean.size
             out.append(Dense(np.eye(n), None, get_activation("identity")))

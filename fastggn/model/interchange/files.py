@@ -1,4 +1,4 @@
-"""One function that writes a network in the format that the name of the file asks for."""
+"""Export of a network in the format of the suffix of the file."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def export(
     *,
     probabilities: bool = False,
 ) -> None:
-    """Write a model so that other programs can use it: raw inputs in, raw outputs out.
+    """Write a model for other programs: raw inputs in, raw outputs out.
 
     Parameters
     ----------
@@ -40,13 +40,13 @@ def export(
     net : MLP
     theta : array_like, shape (n_params,)
     metadata : mapping, optional
-        Of `load_model`. The scaling in it becomes part of the model; an ``.onnx`` file also
-        keeps the names of the columns and the classes.
+        The metadata of `load_model`. Their scaling becomes part of the model; an ``.onnx`` file
+        also keeps the names of the columns and the classes.
     dtype : str or dtype
         float64 or float32.
     probabilities : bool
-        For ``.onnx`` and the losses softmax_cross_entropy and logistic, which contain them: let
-        the model end in the softmax or in sigmoids.
+        Let an ``.onnx`` model end in the softmax or the sigmoids of its loss
+        (softmax_cross_entropy or logistic).
 
     Raises
     ------
@@ -91,7 +91,7 @@ def export(
 
 
 def _link(metadata: Mapping[str, Any]) -> str:
-    """Return the function that turns the outputs of a classifier into probabilities."""
+    """Return the function from the outputs of a classifier to probabilities."""
     loss = metadata.get("loss")
     name = loss.get("name") if isinstance(loss, Mapping) else None
     links = {"softmax_cross_entropy": "softmax", "logistic": "sigmoid"}
@@ -103,7 +103,7 @@ def _link(metadata: Mapping[str, Any]) -> str:
 
 
 def _properties(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return what an .onnx file keeps about the samples, as JSON."""
+    """Return the facts about the samples for an .onnx file, as JSON."""
     samples = metadata.get("samples")
     known = samples if isinstance(samples, Mapping) else {}
     kept = {key: known.get(key) for key in ("inputs", "targets", "classes")}

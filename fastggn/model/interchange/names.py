@@ -1,4 +1,4 @@
-"""Layers under names: W_1, b_1, ... of plain arrays, 0.weight, 0.bias, ... of state dicts."""
+"""Named layers: W_1, b_1, ... in plain arrays, 0.weight, 0.bias, ... in state dicts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def activation_of(name: str | Activation) -> Activation:
 
 
 def text_of(activation: Activation) -> str:
-    """Return the name that `activation_of` reads."""
+    """Return a name that `activation_of` reads."""
     if activation.name == "leaky_relu" and activation.param != 0.01:
         return f"leaky_relu:{activation.param!r}"
     return activation.name
@@ -47,7 +47,7 @@ def text_of(activation: Activation) -> str:
 def layers_of(
     arrays: Mapping[str, NDArray[Any]], activation: Names, output_activation: str | Activation
 ) -> tuple[list[Dense], list[str]]:
-    """Return the layers that named arrays hold, and what to call them."""
+    """Return the layers in named arrays, and a name for each."""
     pairs = _plain_pairs(arrays) or _dotted_pairs(arrays)
     if not pairs:
         raise ValueError(
@@ -73,7 +73,7 @@ def layers_of(
 
 
 def _plain_pairs(arrays: Mapping[str, Any]) -> dict[str, _Pair]:
-    """Return the pairs W_l, b_l by number; nothing where another name is among them."""
+    """Return the pairs W_l, b_l by number; an empty dict if there is another name."""
     matches = {name: PLAIN.fullmatch(name) for name in arrays}
     if not matches or not all(matches.values()):
         return {}

@@ -62,10 +62,7 @@ def read_npz(
 
 
 def write_csv(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any]) -> None:
-    """Write one weight a line: layer, unit, input (or ``bias``), value.
-
-    Layers and units count from 1, as in W_1; values have all their digits.
-    """
+    """Write one weight a line: layer, unit (both from 1), input (or ``bias``), value in full."""
     lines = ["layer,unit,input,value"]
     for number, layer in enumerate(layers, start=1):
         weight = cast(f"W_{number}", layer.weight, dtype)

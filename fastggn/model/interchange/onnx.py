@@ -1,4 +1,4 @@
-"""ONNX files from networks, in float64 or float32, with a free number of samples."""
+"""ONNX files from networks, in float64 or float32, for any number of samples."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def compare_onnx(
     scale_inputs: Any = None,
     scale_targets: Any = None,
 ) -> float:
-    """Run an ONNX model in onnxruntime, and return how far it is from the network.
+    """Run an ONNX model in onnxruntime, and compare it with the network.
 
     Parameters
     ----------
     path : path-like
-        What `interchange.to_onnx` wrote, without ``probabilities``.
+        A file of `interchange.to_onnx`, without ``probabilities``.
     net : MLP
     theta : array_like, shape (n_params,)
     scale_inputs, scale_targets : optional
@@ -77,8 +77,8 @@ def compare_onnx(
     Returns
     -------
     float
-        The largest difference of an output over the largest output, at 256 random inputs of
-        standard normal distribution, in the scaled units.
+        The largest difference of an output divided by the largest output, at 256 random inputs
+        of standard normal distribution in the scaled units.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def _write(stream: Any, content: bytes) -> None:
 
 
 class _Graph:
-    """Nodes one behind the other, and the constants that they use."""
+    """A chain of nodes and their constants."""
 
     def __init__(self, onnx: Any, dtype: np.dtype[Any]) -> None:
         self._onnx = onnx
@@ -184,7 +184,7 @@ class _Graph:
 
 
 def _recentred(layer: Dense, inputs: Affine, mean: NDArray[Any]) -> Dense:
-    """Put into the bias what the mean loses by its type."""
+    """Correct the bias for the rounding of the mean to its type."""
     rest = (inputs.mean - mean) / inputs.scale
     if not rest.any():
         return layer
@@ -192,7 +192,7 @@ def _recentred(layer: Dense, inputs: Affine, mean: NDArray[Any]) -> Dense:
     return replace(layer, bias=-shift if layer.bias is None else layer.bias - shift)
 
 
-# Where onnxruntime computes an operator in float32 only, the activation is made of others.
+# Operators that onnxruntime has in float32 only are composed of others.
 
 
 def _operator(kind: str) -> Callable[[_Graph, str, Activation], str]:

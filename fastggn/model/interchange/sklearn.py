@@ -1,4 +1,4 @@
-"""scikit-learn's MLPRegressor and MLPClassifier from and to networks."""
+"""MLPRegressor and MLPClassifier of scikit-learn from and to networks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastggn.runtime.errors import as_real
 
 OURS = {"identity": "identity", "logistic": "sigmoid", "tanh": "tanh", "relu": "relu"}
 THEIRS = {ours: theirs for theirs, ours in OURS.items()}
-# Of the output layer; a classifier's softmax and logistic belong to the loss here.
+# Activations of the output layer; softmax and logistic belong to the loss here.
 OUTPUTS = ("identity", "logistic", "softmax")
 
 
@@ -74,7 +74,7 @@ def to_sklearn(layers: Sequence[Dense], classes: Any = None) -> Any:
 
 
 def _hidden_activation(layers: Sequence[Dense]) -> str:
-    """Return scikit-learn's name of the one activation of all hidden layers."""
+    """Return the name in scikit-learn of the one activation of all hidden layers."""
     names = list(dict.fromkeys(layer.activation.name for layer in layers[:-1])) or ["identity"]
     if len(names) > 1 or names[0] not in THEIRS:
         raise ValueError(
@@ -92,11 +92,7 @@ def _checked_classes(classes: Any) -> NDArray[Any]:
 
 
 def _for_classes(layers: Sequence[Dense], labels: NDArray[Any]) -> list[Dense]:
-    """Return layers whose outputs are what scikit-learn keeps: scores of the sorted classes.
-
-    For two classes that is one score; the softmax of two scores is the logistic function of
-    their difference.
-    """
+    """Return layers whose outputs are scores of the sorted classes, one score for two classes."""
     last = layers[-1]
     n_outputs, output = last.weight.shape[0], last.activation.name
     if output not in ("identity", "sigmoid") or (output == "sigmoid" and n_outputs > 1):
@@ -110,6 +106,7 @@ def _for_classes(layers: Sequence[Dense], labels: NDArray[Any]) -> list[Dense]:
     if n_outputs == 1:
         mixing = np.array([[1.0 if order[0] == 0 else -1.0]])
     elif labels.size == 2:
+        # The softmax of two scores is the logistic function of their difference.
         mixing = np.array([[-1.0, 1.0]])[:, np.argsort(order)]
     else:
         mixing = np.eye(n_outputs)[order]
@@ -118,7 +115,7 @@ def _for_classes(layers: Sequence[Dense], labels: NDArray[Any]) -> list[Dense]:
 
 
 def _fill(estimator: Any, layers: Sequence[Dense]) -> None:
-    """Put the weights in place of those that `partial_fit` drew, and forget its step."""
+    """Replace the weights that `partial_fit` drew, and reset the counters of its step."""
     for k, layer in enumerate(layers):
         n = layer.weight.shape[0]
         estimator.coefs_[k] = layer.weight.T.copy()
@@ -126,5 +123,5 @@ def _fill(estimator: Any, layers: Sequence[Dense]) -> None:
     estimator.n_iter_ = estimator.t_ = 0
     estimator.loss_curve_ = []
     estimator.loss_ = estimator.best_loss_ = np.inf
-    # The moments of that step: a partial_fit of the user starts without them.
+    # The moments of that step: a later partial_fit starts without them.
     vars(estimator).pop("_optimizer", None)

@@ -1,4 +1,4 @@
-"""State dicts of PyTorch in files: weights by name, read without running code."""
+"""State dicts of PyTorch in files, read without running code."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ def read_state_dict(
     """Read a network from a file of ``torch.save(model.state_dict(), path)``.
 
     The file is loaded with ``weights_only=True``: it can hold tensors and plain containers, and
-    no code of it runs.
+    no code in it runs.
 
     Parameters
     ----------
     path : path-like
         The file. The state dict may also stand under ``state_dict`` or ``model_state_dict``.
     activation : str, Activation, or sequence of them
-        Of the hidden layers, which a state dict does not tell: a name, ``leaky_relu:0.2`` for
-        another slope than 0.01, an `Activation`, or one a hidden layer.
+        Activation of the hidden layers, which a state dict does not contain: a name,
+        ``leaky_relu:0.2`` for another slope than 0.01, an `Activation`, or one for each layer.
     output_activation : str or Activation
 
     Returns
     -------
     net : MLP
-        With free biases, or without any where the file has none.
+        With free biases, or without biases if the file has none.
     theta : ndarray, shape (n_params,)
-        The weights in float64, exactly as stored.
+        The stored weights in float64, exactly.
 
     Raises
     ------
     MissingFileError
         If there is no such file.
     ArchiveError
-        If it is not a file of torch, holds other objects than tensors, or holds other layers
-        than linear ones, or their shapes do not chain (a ``ValueError``).
+        If it is no file of torch, holds other objects than tensors or other layers than linear
+        ones, or the shapes do not chain (a ``ValueError``).
     ImportError
         If torch is not installed (extra ``torch``).
     """
@@ -73,7 +73,7 @@ def read_state_dict(
 
 
 def _check_archive(file: Path) -> None:
-    """Refuse what torch might read in other ways, or allocate far more for than the file has."""
+    """Refuse files that torch reads in other ways, or that claim more bytes than they have."""
     size = file.stat().st_size
     try:
         with zipfile.ZipFile(file) as archive:

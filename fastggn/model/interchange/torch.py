@@ -16,7 +16,7 @@ from fastggn.model.interchange.state_dict import array_of, arrays_of
 from fastggn.network.activations import Activation, get_activation, leaky_relu
 from fastggn.network.mlp import MLP
 
-# torch replaces log(1 + e^z) by z above a threshold. At 20, its default, that is off by 2e-9.
+# torch replaces log(1 + e^z) by z above a threshold: an error of 2e-9 at 20, the default.
 EXACT_THRESHOLD = 50.0
 LEAST_THRESHOLD = 20.0
 
@@ -84,7 +84,7 @@ class _Reader:
             yield from self._flat(child, f"{name}.{key}" if name else str(key))
 
     def _is(self, module: Any, kind: str) -> bool:
-        """Whether a module is of this class, or of one that computes the same."""
+        """Whether a module is of this class, or of a subclass with the same forward."""
         base = getattr(self._torch.nn, kind)
         return isinstance(module, base) and type(module).forward is base.forward
 
@@ -136,7 +136,7 @@ class _Reader:
         self._ended = what
 
     def _activation(self, what: str, module: Any) -> Activation:
-        """Return the activation that a module computes."""
+        """Return the activation of a module."""
         for kind in ("Tanh", "Sigmoid", "ReLU", "Softsign"):
             if self._is(module, kind):
                 return get_activation(kind.lower())
@@ -185,7 +185,7 @@ def to_torch(layers: Sequence[Dense], dtype: np.dtype[Any]) -> Any:
 
 
 def _makers(torch: Any) -> dict[str, Callable[[Activation], Any]]:
-    """Return what makes the module of an activation, by name."""
+    """Return the makers of activation modules by name."""
     nn = torch.nn
     return {
         "identity": lambda _: nn.Identity(),

@@ -1,7 +1,6 @@
-"""Losses: how far the outputs of a network are from their targets.
+"""Losses: value, gradient, Hessian and curvature of the misfit between outputs and targets.
 
-Each loss knows its value, gradient, Hessian and the factors of its curvature, on blocks of
-samples. `get_loss` finds one by name or wraps an object of the user's.
+`get_loss` returns a loss by name or wraps an object of the user.
 """
 
 from __future__ import annotations
@@ -53,10 +52,6 @@ def get_loss(loss: Any) -> Loss:
         One of squared, softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp and
         huber; a `Loss`; or any object with value, gradient, hessian and hessian_sqrt.
 
-    Returns
-    -------
-    Loss
-
     Raises
     ------
     ValueError
@@ -74,12 +69,11 @@ def get_loss(loss: Any) -> Loss:
 
 
 def loss_from_config(config: Mapping[str, Any], custom: Mapping[str, Any] | None = None) -> Loss:
-    """Return the loss that `Loss.to_config` described.
+    """Return the loss of a dictionary of `Loss.to_config`.
 
     Parameters
     ----------
     config : mapping
-        What `to_config` returned.
     custom : mapping of str to object, optional
         The custom losses by name: their methods are not stored.
 

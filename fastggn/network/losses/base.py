@@ -1,4 +1,4 @@
-"""What every loss offers, and what can be derived from its value, gradient and Hessian."""
+"""The base class of the losses."""
 
 from __future__ import annotations
 
@@ -12,31 +12,27 @@ from fastggn.runtime.errors import check_finite
 
 Array = NDArray[np.float64]
 
-# A right-hand side with larger entries would drown the others in its rounding errors.
+# The rounding errors of larger entries of a right-hand side would exceed the other entries.
 LARGEST_FACTOR = 1e8
 # Eigenvalues above -ROUNDING times the largest magnitude are zero.
 ROUNDING = 1e-12
 
 
 class Loss(ABC):
-    """Base class of the losses E(F, Y), evaluated sample by sample on blocks.
+    """Base class of the losses E(F, Y), evaluated on blocks of samples.
 
-    A subclass needs `name`, `value`, `gradient` and `hessian`; the rest is derived from these,
-    at the price of one eigenvalue decomposition a sample. A loss is 0 at an exact fit.
+    A subclass needs `name`, `value`, `gradient` and `hessian`; the base class derives all else with
+    one eigenvalue decomposition a sample. A loss is 0 at an exact fit.
 
     Attributes
     ----------
     name : str
-        The name, as `get_loss` takes it.
-    convex : bool
-        Whether the Hessian is positive semi-definite everywhere.
-    unit_hessian : bool
-        Whether the Hessian is the identity everywhere.
+        The name for `get_loss`.
     principle_1, principle_1a : tuple of (bool, str)
         Whether the loss obeys Shen's Principle 1 (twice continuously differentiable, and every
         stationary point an exact fit) and 1.a (nondegenerate Hessian there), and why. Shen 2018
-        words 1.a as nondegenerate everywhere, which would leave strictly convex losses only;
-        meant, and used here, is at critical points (Morse).
+        words 1.a as nondegenerate everywhere, which only strictly convex losses fulfil; here it
+        means at critical points (Morse).
 
     Notes
     -----
@@ -59,7 +55,7 @@ class Loss(ABC):
 
     @property
     def psd_is_exact(self) -> bool:
-        """Whether `curvature_factor` factors the Hessian itself, and not a stand-in for it."""
+        """Whether the curvature of `curvature_factor` is the Hessian itself."""
         return self.convex
 
     @abstractmethod
@@ -121,7 +117,7 @@ class Loss(ABC):
         return vectors * np.sqrt(np.abs(values))[:, None, :], np.sign(values)
 
     def decision(self, F: Array) -> NDArray[np.int64] | None:
-        """Return the predicted class labels, shape (B,), or None where there are no classes."""
+        """Return the predicted classes, shape (B,); None for a loss without classes."""
         return None
 
     def prepare_targets(self, Y: Any, T: int, n_outputs: int) -> Array:
@@ -154,7 +150,7 @@ class Loss(ABC):
         return np.ascontiguousarray(array, dtype=np.float64)
 
     def to_config(self) -> dict[str, Any]:
-        """Return a dictionary for JSON from which `loss_from_config` makes the loss again."""
+        """Return a dictionary for JSON, the input of `loss_from_config`."""
         return {"custom": self.name}
 
     def _refuse_indefinite(self, values: Array, rounding: float = ROUNDING) -> None:
@@ -171,7 +167,7 @@ class Loss(ABC):
 
 
 def real_array(Y: Any) -> NDArray[Any]:
-    """Return targets as an array of finite real numbers, or raise naming the first bad one."""
+    """Return targets as an array of finite real numbers, or name the first bad one."""
     array = np.asarray(Y)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"Y must hold real numbers, got dtype {array.dtype}")
@@ -189,7 +185,7 @@ def diagonal(entries: Array) -> Array:
 
 
 def _factor_gradient(S: Array, gradient: Array) -> Array | None:
-    """Return the shortest b with S b = gradient, or None if there is none of moderate size."""
+    """Return the shortest b with S b = gradient; None if b does not exist or is very large."""
     b = (np.linalg.pinv(S, rcond=1e-10) @ gradient[:, :, None])[:, :, 0]
     missed = np.abs((S @ b[:, :, None])[:, :, 0] - gradient).max(axis=1, initial=0.0)
     size = np.abs(gradient).max(axis=1, initial=0.0)

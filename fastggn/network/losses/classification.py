@@ -1,4 +1,4 @@
-"""Losses on logits: softmax cross-entropy for exclusive classes, logistic for yes or no."""
+"""Losses on logits: softmax cross-entropy and logistic."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ from numpy.typing import NDArray
 from fastggn.kernels import losses as kernels
 from fastggn.network.losses.base import LARGEST_FACTOR, Array, Loss, diagonal, real_array
 
-# How far the sum of a soft target may be from 1: room for targets stored in float32.
+# Tolerance of the sum of a soft target, wide enough for float32.
 _SUM_TOLERANCE = 1e-5
 
 
 class SoftmaxCrossEntropy(Loss):
     """Softmax cross-entropy on logits, E = sum_c y_c log(y_c / q_c), q = softmax(F).
 
-    Targets are integer labels 0..n_L-1, or rows of probabilities y. The entropy of a soft
-    target is subtracted, so that E is 0 at an exact fit (E is the Kullback-Leibler divergence;
-    for labels there is nothing to subtract).
+    Targets are integer labels 0..n_L-1, or rows of probabilities y. E is the Kullback-Leibler
+    divergence: without the entropy of a soft target, E is 0 at an exact fit.
 
     Notes
     -----
-    With H = diag(q) - q q^T, S = diag(sqrt(q)) - q sqrt(q)^T has S S^T = H. Of all b with
-    S b = q - y, the shortest is used, (q - y) / sqrt(q); it is unbounded as the probability q of
-    the true class tends to 0, and counts as missing below q of about 1e-16.
+    With H = diag(q) - q q^T, S = diag(sqrt(q)) - q sqrt(q)^T has S S^T = H. The shortest b with
+    S b = q - y is (q - y) / sqrt(q). It is unbounded as the probability q of the true class tends
+    to 0, and counts as missing below q of about 1e-16.
     """
 
     name = "softmax_cross_entropy"
@@ -64,7 +63,7 @@ class SoftmaxCrossEntropy(Loss):
         return self.curvature_factor(F, np.zeros_like(F))[0]  # S does not depend on targets
 
     def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:
-        """Return (S, b), b being None if the probability of a true class underflows."""
+        """Return (S, b); b is None if the probability of a true class underflows."""
         F, Y = _rows(F, Y)
         S, b = np.empty((*F.shape, F.shape[1])), np.empty(F.shape)
         beyond = kernels.softmax_factor(F, Y, LARGEST_FACTOR, S, b)
@@ -88,7 +87,7 @@ class SoftmaxCrossEntropy(Loss):
         T : int
             The number of samples.
         n_outputs : int
-            The number of classes, 2 at least.
+            The number of classes, at least 2.
 
         Raises
         ------
@@ -96,7 +95,7 @@ class SoftmaxCrossEntropy(Loss):
             If the targets are not real numbers.
         ValueError
             If there is one output only, the shape is wrong, a label is not a whole number in
-            range, or a row is negative or does not sum to 1; the first bad one is named.
+            range, or a row is negative or does not sum to 1; the message names the first bad entry.
         """
         if n_outputs < 2:
             raise ValueError(
@@ -122,8 +121,8 @@ class Logistic(Loss):
 
     Notes
     -----
-    With the margin m = (2 y - 1) F the Hessian is diag(sigma(m) sigma(-m)); the b with
-    S b = gradient is (1 - 2 y) exp(-m / 2), and counts as missing where it exceeds 1e8.
+    With the margin m = (2 y - 1) F the Hessian is diag(sigma(m) sigma(-m)). The solution b of
+    S b = gradient is (1 - 2 y) exp(-m / 2); it counts as missing above 1e8.
     """
 
     name = "logistic"
@@ -159,7 +158,7 @@ class Logistic(Loss):
         return diagonal(t / (1.0 + t * t))
 
     def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:
-        """Return (S, b), b being None where it would exceed 1e8."""
+        """Return (S, b); b is None if it would exceed 1e8."""
         S = self.hessian_sqrt(F, Y)
         m = _margin(F, Y)
         if (m < -2.0 * np.log(LARGEST_FACTOR)).any():
@@ -171,7 +170,7 @@ class Logistic(Loss):
         return self.hessian_sqrt(F, Y), np.ones_like(F)
 
     def decision(self, F: Array) -> NDArray[np.int64] | None:
-        """Return 1 where the output is positive, shape (B,); None for several outputs."""
+        """Return 1 for a positive output, else 0, shape (B,); None for several outputs."""
         return (F[:, 0] > 0.0).astype(np.int64) if F.shape[1] == 1 else None
 
     def prepare_targets(self, Y: Any, T: int, n_outputs: int) -> Array:
@@ -182,7 +181,7 @@ class Logistic(Loss):
         TypeError
             If the targets are not real numbers.
         ValueError
-            If the shape is wrong or a target is neither 0 nor 1; the first bad one is named.
+            If the shape is wrong or a target is neither 0 nor 1; the message names the first.
         """
         targets = super().prepare_targets(Y, T, n_outputs)
         bad = (targets != 0.0) & (targets != 1.0)
@@ -199,7 +198,7 @@ class Logistic(Loss):
 
 
 def _rows(F: Array, Y: Array) -> tuple[Array, Array]:
-    """Return outputs and targets as the kernels take them, which read what they are told to."""
+    """Check outputs and targets, and make them contiguous for the kernels."""
     F, Y = (np.ascontiguousarray(array, dtype=np.float64) for array in (F, Y))
     if F.ndim != 2 or F.shape != Y.shape or F.shape[1] == 0:
         raise ValueError(
@@ -228,7 +227,7 @@ def _margin(F: Array, Y: Array) -> Array:
 
 
 def _one_hot(labels: NDArray[Any], n_classes: int) -> Array:
-    """Return the rows of the identity that the labels name."""
+    """Return a unit vector for each label."""
     labels = labels.astype(np.int64) if labels.dtype.kind == "b" else labels
     bad = (labels < 0) | (labels >= n_classes) | (labels != np.floor(labels))
     if bad.any():
@@ -242,7 +241,7 @@ def _one_hot(labels: NDArray[Any], n_classes: int) -> Array:
 
 
 def _probabilities(array: NDArray[Any]) -> Array:
-    """Return rows of probabilities with sums of exactly about 1."""
+    """Return rows of probabilities, divided by their sums."""
     out = np.array(array, dtype=np.float64, order="C")
     if (out < 0.0).any():
         i, c = (int(k) for k in np.argwhere(out < 0.0)[0])

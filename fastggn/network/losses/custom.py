@@ -1,4 +1,4 @@
-"""The adapter that turns a user's object into a full loss."""
+"""The adapter from an object of the user to a loss."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _NEEDED = ("value", "gradient", "hessian", "hessian_sqrt")
 class CustomLoss(Loss):
     """A loss made of any object with value, gradient, hessian and hessian_sqrt.
 
-    The methods take blocks (F, Y) of shape (B, n_L) and return arrays of the shapes that `Loss`
-    states; the shapes are checked at every call. Everything else is optional on the object and
-    derived where missing: name, convex (assumed to be True: declare ``convex = False`` if
-    hessian_sqrt can raise ValueError), curvature_factor, signed_factor, prepare_targets,
-    decision, principle_1 and principle_1a, each a bool or a pair (bool, reason).
+    The methods take blocks (F, Y) of shape (B, n_L) and return arrays of the shapes in `Loss`;
+    every call checks them. The object may also define name, convex (True by default: declare
+    ``convex = False`` if hessian_sqrt can raise ValueError), curvature_factor, signed_factor,
+    prepare_targets, decision, principle_1 and principle_1a, each principle a bool or a pair (bool,
+    reason).
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class CustomLoss(Loss):
 
     @property
     def convex(self) -> bool:
-        """What the object declares; True where it declares nothing."""
+        """The declaration of the object; True by default."""
         return bool(getattr(self._loss, "convex", True))
 
     def value(self, F: Array, Y: Array) -> Array:
@@ -66,26 +66,26 @@ class CustomLoss(Loss):
         return self._checked("hessian_sqrt", (*F.shape, None), F, Y)
 
     def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:
-        """Return the object's own curvature (S, b), or the derived one."""
+        """Return the curvature (S, b) of the object, or the derived one."""
         if hasattr(self._loss, "curvature_factor"):
             S, b = self._loss.curvature_factor(F, Y)
-            # Of our own: the object may use its arrays again.
+            # Copies: the object may use its arrays again.
             return np.array(S, np.float64), None if b is None else np.array(b, np.float64)
         return super().curvature_factor(F, Y)
 
     def signed_factor(self, F: Array, Y: Array) -> tuple[Array, Array]:
-        """Return the object's own factors (S, d) of the Hessian, or the derived ones."""
+        """Return the factors (S, d) of the object for the Hessian, or the derived ones."""
         if hasattr(self._loss, "signed_factor"):
             S, d = self._loss.signed_factor(F, Y)
             return S, d
         return super().signed_factor(F, Y)
 
     def decision(self, F: Array) -> Any:
-        """Return the object's own decision, if it has one."""
+        """Return the decision of the object, or None."""
         return self._loss.decision(F) if hasattr(self._loss, "decision") else None
 
     def prepare_targets(self, Y: Any, T: int, n_outputs: int) -> Array:
-        """Return the targets, shape (T, n_outputs), by the object's own method if it has one."""
+        """Return the targets, shape (T, n_outputs), by the method of the object if it has one."""
         if hasattr(self._loss, "prepare_targets"):
             Y = self._loss.prepare_targets(Y, T, n_outputs)
         return super().prepare_targets(Y, T, n_outputs)
@@ -105,7 +105,7 @@ class CustomLoss(Loss):
 
 
 def _statement(given: Any) -> tuple[bool, str]:
-    """Return (bool, reason) from either."""
+    """Return the pair (bool, reason) of a principle."""
     if isinstance(given, tuple):
         return bool(given[0]), str(given[1])
     return bool(given), "as the loss declares"

@@ -1,4 +1,4 @@
-"""Losses that are a sum over the outputs of a function of the residual r = F - Y."""
+"""Losses that sum a function of the residual r = F - Y over the outputs."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ class SeparableLoss(Loss):
     """Base class of losses E = sum_c f(r_c / scale).
 
     A subclass gives f, f', f'' and the weight f'(u) / u, finite at 0, all elementwise.
-    `curvature_factor` is that of iteratively reweighted least squares: S = diag(sqrt(w)),
-    w = E'_c / r_c >= 0, and b = sqrt(w) r, so that S b is the gradient. It is positive
-    semi-definite where the Hessian is not.
+    `curvature_factor` uses iteratively reweighted least squares: S = diag(sqrt(w)) with
+    w = E'_c / r_c >= 0, and b = sqrt(w) r, so that S b is the gradient. This curvature is positive
+    semi-definite even if the Hessian is not. A parameter that is not positive and finite
+    raises a `ValueError`.
     """
 
     scale: float = 1.0
 
     @property
     def psd_is_exact(self) -> bool:
-        """False: the curvature is that of iteratively reweighted least squares."""
+        """False: the curvature is a reweighted one."""
         return False
 
     @abstractmethod
@@ -42,7 +43,7 @@ class SeparableLoss(Loss):
 
     @abstractmethod
     def _weight(self, u: Array) -> Array:
-        """Return f'(u) / u, by a formula without the division."""
+        """Return f'(u) / u by a formula without the division."""
 
     def _scaled(self, F: Array, Y: Array) -> Array:
         residual = F - Y
@@ -84,16 +85,16 @@ class SeparableLoss(Loss):
         return diagonal(root / self.scale), root * u
 
     def signed_factor(self, F: Array, Y: Array) -> tuple[Array, Array]:
-        """Return (S, d), the exact Hessian being S diag(d) S^T."""
+        """Return (S, d) with S diag(d) S^T the exact Hessian."""
         h = self._curvatures(F, Y)
         return diagonal(np.sqrt(np.abs(h))), np.sign(h)
 
     def to_config(self) -> dict[str, Any]:
-        """Return a dictionary for JSON from which `loss_from_config` makes the loss again."""
+        """Return a dictionary for JSON, the input of `loss_from_config`."""
         return {"name": self.name, **asdict(self)}  # type: ignore[call-overload]
 
     def _check(self, **parameters: float) -> None:
-        """Store parameters of a frozen dataclass as floats, once they prove positive."""
+        """Store the parameters as floats if they are positive and finite."""
         for key, value in parameters.items():
             object.__setattr__(self, key, check_positive(key, value))
 
@@ -107,12 +108,7 @@ class Squared(SeparableLoss):
     Parameters
     ----------
     scale : float, default 1
-        Unit of the residuals.
-
-    Raises
-    ------
-    ValueError
-        If the scale is not positive and finite.
+        Unit of the residuals; positive and finite.
     """
 
     scale: float = 1.0
@@ -151,18 +147,12 @@ class Squared(SeparableLoss):
 class Huber(SeparableLoss):
     """Huber's loss: r^2 / 2 for |r| <= delta, delta (|r| - delta / 2) outside, summed.
 
-    Its Hessian is zero outside, so that training uses the reweighted least-squares curvature
-    min(1, delta / |r|).
+    The Hessian is zero outside; training uses the reweighted curvature min(1, delta / |r|).
 
     Parameters
     ----------
     delta : float, default 1
-        Where the quadratic part ends.
-
-    Raises
-    ------
-    ValueError
-        If delta is not positive and finite.
+        End of the quadratic part; positive and finite.
     """
 
     delta: float = 1.0
@@ -197,21 +187,16 @@ class SmoothLp(SeparableLoss):
     """Smoothed l_p norm, E = sum (u^2 + epsilon)^(p/2) - epsilon^(p/2), u = r / scale.
 
     Convex for p >= 1. For p < 1 the Hessian is negative where u^2 > epsilon / (1 - p), and
-    training uses the reweighted least-squares curvature p (u^2 + epsilon)^(p/2 - 1) / scale^2.
+    training uses the reweighted curvature p (u^2 + epsilon)^(p/2 - 1) / scale^2.
 
     Parameters
     ----------
     p : float, default 1
         The exponent, 0 < p < 2.
     epsilon : float, default 0.1
-        Smoothing; positive, for the loss would not be C^2 otherwise.
+        Smoothing; positive and finite, so that the loss is C^2.
     scale : float, default 1
-        Unit of the residuals.
-
-    Raises
-    ------
-    ValueError
-        If p is not inside (0, 2), or epsilon or the scale is not positive and finite.
+        Unit of the residuals; positive and finite.
     """
 
     p: float = 1.0
@@ -229,7 +214,7 @@ class SmoothLp(SeparableLoss):
 
     @property
     def convex(self) -> bool:
-        """Whether the Hessian is positive semi-definite everywhere: for p >= 1."""
+        """Whether p >= 1."""
         return self.p >= 1.0
 
     def _f(self, u: Array) -> Array:
@@ -254,18 +239,13 @@ class SmoothLp(SeparableLoss):
 class Cauchy(SeparableLoss):
     """Cauchy (Lorentzian) loss, E = sum log(1 + r^2 / scale^2).
 
-    The Hessian is negative where |r| > scale; training uses the reweighted least-squares
-    curvature 2 / (scale^2 + r^2).
+    The Hessian is negative where |r| > scale; training uses the reweighted curvature
+    2 / (scale^2 + r^2).
 
     Parameters
     ----------
     scale : float, default 1
-        Residuals beyond it count as outliers.
-
-    Raises
-    ------
-    ValueError
-        If the scale is not positive and finite.
+        Residuals beyond it count as outliers; positive and finite.
     """
 
     scale: float = 1.0
@@ -300,23 +280,17 @@ class Cauchy(SeparableLoss):
 class BlakeZisserman(SeparableLoss):
     """Blake-Zisserman loss, E = sum log(1 + epsilon) - log(exp(-u^2) + epsilon), u = r / scale.
 
-    Outliers cost about log(1 + 1/epsilon) each, however far they lie. The Hessian is negative
-    there (|u| > 1.247 for epsilon = 0.1), and training uses the reweighted least-squares
-    curvature. In float64 gradient and curvature are exactly 0 for |u| >= 27.3, where exp(-u^2)
-    underflows: such samples no longer count, and a point where all are outliers looks
-    stationary.
+    An outlier costs about log(1 + 1/epsilon), however far it lies. The Hessian is negative there
+    (|u| > 1.247 for epsilon = 0.1), and training uses the reweighted curvature. In float64 gradient
+    and curvature are exactly 0 for |u| >= 27.3, where exp(-u^2) underflows: such samples do not
+    count, and a point where all samples are outliers looks stationary.
 
     Parameters
     ----------
     epsilon : float, default 0.1
-        The smaller, the more an outlier costs.
+        The smaller, the more an outlier costs; positive and finite.
     scale : float, default 1
-        Unit of the residuals.
-
-    Raises
-    ------
-    ValueError
-        If epsilon or the scale is not positive and finite.
+        Unit of the residuals; positive and finite.
     """
 
     epsilon: float = 0.1

@@ -1,4 +1,4 @@
-"""The commands ``fastggn landscape ...``: tools that look at loss surfaces."""
+"""The commands ``fastggn landscape ...``: tools for loss surfaces."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["landscape"]
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def landscape() -> None:
-    """Hold the commands; the docstring of a group would be its help page."""
+    """Hold the commands."""
 
 
 landscape.add_command(linear)

@@ -88,7 +88,7 @@ def linear(
 def _of_model(
     model: str, data: str, target: tuple[str | int, ...] | None
 ) -> tuple[MLP, Any, Any, Any]:
-    """Return the network, its theta, and the samples scaled as it was trained."""
+    """Return the network, its theta, and the samples in the scaling of the model."""
     from fastggn.apps.cli.model_data import model_problem
     from fastggn.network.losses import get_loss
 
@@ -101,7 +101,7 @@ def _of_model(
 
 
 def _of_torch(model: str) -> tuple[str, ...] | None:
-    """Return the activation where the file does not tell it."""
+    """Return the activation that a torch file does not contain."""
     return ("identity",) if Path(model).suffix.lower() in TORCH else None
 
 

@@ -1,4 +1,4 @@
-"""``fastggn landscape null-space``: directions that the samples do not see."""
+"""``fastggn landscape null-space``: directions without influence on the samples."""
 
 from __future__ import annotations
 

@@ -128,7 +128,7 @@ def regions(
 
 
 def _kept(records: Iterable[RegionMinimum], kept: list[dict[str, Any]]) -> Iterator[RegionMinimum]:
-    """Pass the records on, and keep each as plain values."""
+    """Pass the records on and append each to `kept`."""
     for record in records:
         kept.append(record.to_dict())
         yield record
@@ -145,7 +145,7 @@ def _table(columns: dict[str, list[Any]]) -> str:
 
 
 class _Progress:
-    """Shows how far the enumeration is, on a terminal, from the second second on."""
+    """Shows the progress of the enumeration on a terminal, after the first second."""
 
     def __init__(self) -> None:
         self._next = time.monotonic() + 1.0
