@@ -1,4 +1,4 @@
-"""Some thirty training runs and the bits that they end with, for a comparison of two versions.
+"""The bits that 31 training runs end with, for a comparison of two versions.
 
 ``python -m bench.bits --json FILE`` stores of each run the SHA-256 of theta after 20 iterations,
 theta after the first step, and the loss after 20. ``--against FILE`` compares a run with such a
@@ -214,9 +214,12 @@ def over_ranks(size: int) -> dict[str, Any]:
     mpiexec = shutil.which("mpiexec", path=beside) or shutil.which("mpiexec")
     if mpiexec is None:
         raise SystemExit("mpiexec is not here: pip install 'fastggn[mpi]'")
+    import fastggn as fg
+
+    tree = str(Path(fg.__file__).parent.parent)  # the package that this process measures
     answer = subprocess.run(
         [mpiexec, "-n", str(size), sys.executable, __file__, "--as-rank"],
-        env={**os.environ, "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "PYTHONPATH": tree, "NUMBA_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
         timeout=600,

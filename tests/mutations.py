@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 COPIED = ("fastggn", "tests", "pyproject.toml")
+LIMIT = 1800  # seconds
 FAULTS_FOUND, NO_FAULT = 1, 0  # statuses of pytest; others are its own failures
 
 
@@ -124,15 +125,17 @@ def run_tests(folder: Path, tests: list[str]) -> tuple[int, str]:
     outer = ("PYTEST_", "COV_", "NUMBA_DISABLE_JIT")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(outer)}
     environment |= {"PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "cache")}
+    # All kernels are compiled anew: no test has a time limit of its own.
+    unlimited = ["-o", "timeout=0"]
     # In one process, whatever the default says.
     alone = ["-n", "0"] if importlib.util.find_spec("xdist") else []
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", *alone, *tests],
+        [sys.executable, "-m", "pytest", "-x", "-q", "--tb=short", *unlimited, *alone, *tests],
         cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=LIMIT,
         check=False,
     )
     return done.returncode, done.stdout + done.stderr

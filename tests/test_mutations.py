@@ -3,7 +3,7 @@
 import mutations
 import pytest
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(mutations.LIMIT)]
 
 
 def test_the_faults_are_ten_of_different_kernels():
