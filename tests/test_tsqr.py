@@ -5,7 +5,6 @@ from threadpoolctl import threadpool_limits
 from fastggn.kernels.tsqr import (
     StreamingQR,
     all_finite,
-    minimum_norm_solution,
     numerical_rank,
     thin_svd,
 )
@@ -15,6 +14,15 @@ from fastggn.kernels.tsqr import (
 def one_thread():
     with threadpool_limits(1, "blas"):
         yield
+
+
+def minimum_norm_solution(r, c, shape):
+    """Solve min |A x - b| with the shortest x, from R and c = Q^T b of A, whose shape is given."""
+    u, s, vt = thin_svd(r)
+    found = numerical_rank(s, shape)
+    k = found.rank
+    scaled = (u[:, :k].T @ c).T / s[:k]
+    return vt[:k].T @ scaled.T, found
 
 
 def folded(a, b=None, block=8):

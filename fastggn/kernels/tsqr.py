@@ -136,17 +136,6 @@ def thin_svd(matrix: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     return u, s, vt
 
 
-def minimum_norm_solution(
-    r: FloatArray, c: FloatArray, shape: tuple[int, int]
-) -> tuple[FloatArray, NumericalRank]:
-    """Return the x of minimum norm that minimises |R x - c|, and the rank it was found with."""
-    u, s, vt = thin_svd(r)
-    found = numerical_rank(s, shape)
-    k = found.rank
-    scaled = (u[:, :k].T @ c).T / s[:k]
-    return vt[:k].T @ scaled.T, found
-
-
 def all_finite(matrix: FloatArray, rows: int = 256) -> bool:
     """Whether every entry is finite, without a boolean array of the matrix's size."""
     return all(
