@@ -16,6 +16,15 @@ def one_thread():
         yield
 
 
+def minimum_norm_solution(r, c, shape):
+    """Solve min |A x - b| with the shortest x, from R and c = Q^T b of A, whose shape is given."""
+    u, s, vt = thin_svd(r)
+    found = numerical_rank(s, shape)
+    k = found.rank
+    scaled = (u[:, :k].T @ c).T / s[:k]
+    return vt[:k].T @ scaled.T, found
+
+
 def folded(a, b=None, block=8):
     qr = StreamingQR(a.shape[1], 0 if b is None else (1 if b.ndim == 1 else b.shape[1]))
     for i in range(0, a.shape[0], block):

@@ -22,7 +22,6 @@ for _name in _ROUTINES:
 _I32 = ir.IntType(32)
 _I8 = ir.IntType(8)
 _F32 = ir.FloatType()
-_F64 = ir.DoubleType()
 
 
 def _matrix(context, builder, typ, value):
