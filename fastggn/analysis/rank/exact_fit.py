@@ -17,8 +17,8 @@ from fastggn.runtime.errors import check_finite
 
 FloatArray = NDArray[np.float64]
 
-# Factors on the first weights: larger ones make the samples' hidden outputs more independent,
-# until the units saturate.
+# Factors on the first weights: larger weights make the hidden outputs of the samples more
+# independent, until the units saturate.
 _SCALES = (1.0, 3.0, 10.0, 30.0)
 _DRAWS = 3
 _FIT = 1e-8
@@ -27,9 +27,9 @@ _FIT = 1e-8
 def exact_fit(net: MLP, X: ArrayLike, Y: ArrayLike, seed: int = 0) -> FloatArray:
     """Return weights with which the network passes through all samples.
 
-    The earlier layers are drawn at random, several times at several scales, and the draw with the
-    best conditioned Phi_{L-1} is kept; its rank must be T. The output layer then solves
-    ``W_L phi_{L-1} = sigma_L^{-1}(Y)``, the solution of minimum norm.
+    The earlier layers are the best of several random draws at several scales: the one with the best
+    conditioned Phi_{L-1}, of rank T. The output layer is the solution of minimum norm of
+    ``W_L phi_{L-1} = sigma_L^{-1}(Y)``.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def exact_fit(net: MLP, X: ArrayLike, Y: ArrayLike, seed: int = 0) -> FloatArray
     TypeError
         If an array does not hold real numbers.
     ValueError
-        If the last hidden layer is too narrow, two inputs are equal, a target is no value of the
-        output activation or this has no known inverse, or no draw gives rank(Phi_{L-1}) = T (it
-        cannot where all activations are the identity).
+        If the last hidden layer is too narrow, two inputs are equal, a target is outside the range
+        of the output activation, its inverse is unknown, or no draw gives rank(Phi_{L-1}) = T
+        (identity activations never do).
 
     Examples
     --------
@@ -127,7 +127,7 @@ def _best_draw(problem: Problem, seed: int) -> FloatArray:
     return best
 
 
-# name: (inverse, whether y is a value of the activation, in words)
+# name: (inverse, whether y is in the range, the range in words)
 _INVERSES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
     "identity": (lambda y: y, lambda y: y == y, "any number"),
     "sigmoid": (lambda y: np.log(y) - np.log1p(-y), lambda y: (y > 0) & (y < 1), "in (0, 1)"),

@@ -1,4 +1,4 @@
-"""What a rank analysis hands back, and how it reads on a terminal."""
+"""The report of a rank analysis and its tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from fastggn.analysis.rank.spectrum import Rank
 
 FloatArray = NDArray[np.float64]
 
-# What is known of inputs alone.
+# Entries that depend on the inputs alone.
 TARGET_FREE = (
     "network", "n_params", "n_samples", "n_outputs", "rank", "tolerance", "gap",
     "singular_values", "p_norm", "layers", "outputs",
@@ -60,7 +60,7 @@ class Certificate:
 
 @dataclass(frozen=True, eq=False)
 class RankReport:
-    """Ranks of the Jacobian P(W) and of its parts at one theta, and what they imply.
+    """Ranks of the Jacobian P(W) and of its parts at one theta, and their consequences.
 
     Attributes
     ----------
@@ -79,15 +79,15 @@ class RankReport:
     error_norm : float
         |eps|, the error gradient at all samples (sample weights over their mean included).
     unseen_error : float
-        |(I - P^+ P) eps| / |eps|: the part of the error gradient that no change of the weights
-        sees to first order (condition (2) of Theorem 1, at this point); 0 where eps = 0.
+        |(I - P^+ P) eps| / |eps|: the share of the error gradient that no first-order change of the
+        weights reaches (condition (2) of Theorem 1, at this point); 0 where eps = 0.
     layers : tuple of LayerRanks
     outputs : Rank
         Of Phi_L.
     certificate : Certificate
     bounds : dict of str to Bound
     principles : dict of str to Principle
-        "1", "1.a", "2", "3", "4", "5"; integers find theirs too.
+        "1", "1.a", "2", "3", "4", "5"; the integers work too.
     duplicates : Duplicates
     """
 
@@ -222,7 +222,7 @@ class RankReport:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines in which the columns of the rows, all of one length, stand below each other."""
+    """Return lines with aligned columns; all rows have one length."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

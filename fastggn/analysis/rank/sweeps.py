@@ -25,7 +25,7 @@ class RankSweep:
     Attributes
     ----------
     label : str
-        What the points are: "iteration" or "draw".
+        Kind of the points: "iteration" or "draw".
     points : tuple of int
     ranks : tuple of Rank
     losses : tuple of float
@@ -42,7 +42,7 @@ class RankSweep:
 
     @property
     def counts(self) -> dict[int, int]:
-        """How often each rank was met."""
+        """Number of points with each rank."""
         return dict(sorted(Counter(r.rank for r in self.ranks).items()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class RankSweep:
 def rank_over_training(
     problem: Problem, thetas: Iterable[ArrayLike], *, iterations: Sequence[int] | None = None
 ) -> RankSweep:
-    """Return the rank of P(W) at each of the weights that a training run went through.
+    """Return the rank of P(W) at each of the weights of a training run.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ class RankTrace:
     Parameters
     ----------
     problem : Problem
-        What is trained.
+        The problem in training.
     every : int
         Iterations between two ranks; each costs about 2 T n_L N^2 operations.
 
@@ -148,7 +148,7 @@ class RankTrace:
         self._losses.append(record.loss)
 
     def sweep(self) -> RankSweep:
-        """Return what was measured so far."""
+        """Return the ranks so far."""
         return RankSweep(
             "iteration",
             tuple(self._points),
