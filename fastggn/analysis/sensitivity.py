@@ -1,4 +1,4 @@
-"""How far theta and the predictions move when the targets are perturbed: ill-posedness felt."""
+"""The response of theta and of the predictions to a perturbation of the targets."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ class TargetSensitivity:
     Attributes
     ----------
     theta_response : ndarray, shape (N, T n_L)
-        d theta / dY, columns sample by sample; the response of least norm where directions are
-        undetermined.
+        d theta / dY, columns sample by sample; of least norm where directions are undetermined.
     prediction_response : ndarray, shape (T n_L, T n_L)
         d prediction / dY at the samples.
     new_response : ndarray, shape (T_new n_L, T n_L), or None
@@ -94,11 +93,11 @@ def target_sensitivity(
     problem : Problem
         With the squared loss; a few thousand parameters at most (N x N arrays).
     theta : array_like, shape (N,)
-        A stationary point; that it is one is not tested.
+        A stationary point, without a test.
     regularizer : NullSpace, optional
         With its null space taken at theta.
     X_new : array_like, shape (T_new, n_0), optional
-        Other inputs, whose predictions are followed too.
+        Other inputs for predictions.
 
     Raises
     ------
@@ -142,7 +141,7 @@ def target_sensitivity(
 def _inverse(
     problem: Problem, theta: ArrayLike, regularizer: NullSpace | None
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the inverse of the curvature, and a basis of what it leaves undetermined."""
+    """Return the inverse of the curvature, and a basis of its undetermined directions."""
     hessian = problem.hessian(theta)
     if regularizer is None:
         return _pseudo_inverse(hessian)

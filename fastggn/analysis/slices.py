@@ -26,18 +26,16 @@ LABELS = {
     "lowest": "lowest eigenvector of the Hessian",
     "highest": "highest eigenvector of the Hessian",
 }
-# Up to this many parameters the Hessian is assembled; above, Lanczos by its products.
-MOST_DENSE = 1000
+MOST_DENSE = 1000  # parameters of an assembled Hessian; above, Lanczos by its products
 
 
 def filter_normalised(net: MLP, theta: ArrayLike, direction: ArrayLike) -> FloatArray:
     """Return a direction in which each unit moves in proportion to its own weights.
 
-    The entries of `direction` that belong to a unit (its incoming weights, and its free bias, the
-    weight of the dummy unit) are scaled to the 2-norm of those of `theta`; for a unit whose
-    weights are all zero they become zero. This is the filter normalisation of Li et al. (2018,
-    Section 4), where the filters of a fully connected layer are its units: without it, a network
-    with large weights looks flat for that reason alone.
+    The entries of `direction` for each unit (its incoming weights and its free bias) get the
+    2-norm of the same entries of `theta`. This is the filter normalisation of Li et al. (2018,
+    Section 4), whose filters are the units here: without it, large weights make a network look
+    flat.
 
     Parameters
     ----------
@@ -51,7 +49,7 @@ def filter_normalised(net: MLP, theta: ArrayLike, direction: ArrayLike) -> Float
     Raises
     ------
     TypeError, ValueError
-        If a vector has the wrong shape or holds anything but finite real numbers.
+        If a vector has the wrong shape or an entry that is not a finite real number.
     """
     point = as_float_vector("theta", theta, net.n_params)
     out = as_float_vector("direction", direction, net.n_params)
@@ -79,15 +77,14 @@ def loss_along(
     problem : Problem
     theta : array_like, shape (N,)
     direction : str or array_like, shape (N,)
-        "random" (independent normal entries), "gradient" (its negative, the steepest descent),
-        "lowest" or "highest" (eigenvectors of the exact Hessian), these three of length 1; or d
-        itself.
+        "random" (independent normal entries), "gradient" (the steepest descent), "lowest" or
+        "highest" (eigenvectors of the exact Hessian), all but the first of length 1; or d itself.
     extent : float or pair of float
         a runs from -extent to extent, or from the first to the second.
     points : int
-        How many steps, at least 2.
+        Number of steps, at least 2.
     normalise : bool, optional
-        Whether d is scaled unit by unit, see `filter_normalised`; None does so with a random one.
+        Whether to scale d unit by unit, see `filter_normalised`; None: only if d is random.
     seed : int
         Of the random direction.
 
@@ -130,11 +127,11 @@ def loss_between(
     ----------
     problem : Problem
     start, end : array_like, shape (N,)
-        For instance where a run began and where it ended (Goodfellow et al. 2015).
+        For instance the first and the last point of a run (Goodfellow et al. 2015).
     extent : pair of float
         The first and the last step.
     points : int
-        How many steps, at least 2.
+        Number of steps, at least 2.
 
     Raises
     ------
@@ -238,7 +235,7 @@ def _is_pair(value: Any) -> bool:
 def _checked(
     problem: Problem, theta: ArrayLike, extent: Any, points: Any, name: str = "theta"
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the point, and the steps of the range."""
+    """Return the point and the steps of the range."""
     point = as_float_vector(name, theta, problem.n_params)
     try:
         low, high = extent if _is_pair(extent) else (-extent, extent)
@@ -263,7 +260,7 @@ def _generator(seed: Any) -> np.random.Generator:
 
 
 def _grid(low: float, high: float, count: int) -> FloatArray:
-    """Return the steps; theta itself is met exactly where it is one of them."""
+    """Return the steps, with an exact 0 where rounding would miss it."""
     steps = np.linspace(low, high, count)
     steps[np.abs(steps) < 1e-12 * (high - low)] = 0.0
     return steps
@@ -292,7 +289,7 @@ def _resolve(
     normalise: bool | None,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, str]:
-    """Return the vector that a direction stands for, and what to call it."""
+    """Return the vector of a direction, and its label."""
     drawn = isinstance(direction, str) and direction == "random"
     if isinstance(direction, str):
         if direction not in NAMES:
