@@ -18,10 +18,9 @@ FloatArray = NDArray[np.float64]
 class PosteriorMixture:
     """The even mixture of Laplace posteriors around several minima: a committee of networks.
 
-    The posterior of a network has many maxima. Their evidences, in a Gaussian approximation, are
-    not accurate enough to weigh them: the weights would be those of the one with the highest.
-    The members count alike (MacKay 1995, "Probable networks and plausible predictions";
-    Thodberg 1996).
+    The posterior of a network has many maxima. Gaussian approximations of their evidences are too
+    inaccurate for weights, as the highest one would take all the weight. So all members count
+    alike (MacKay 1995, "Probable networks and plausible predictions"; Thodberg 1996).
 
     Parameters
     ----------
@@ -67,7 +66,7 @@ class PosteriorMixture:
         Parameters
         ----------
         problem : Problem
-            The one that was trained on, or other samples for the same network.
+            The training problem, or other samples for the same network.
         runs : RestartsResult
             The outcome of `train_restarts`.
         """
@@ -82,7 +81,7 @@ class PosteriorMixture:
         ----------
         X : array_like, shape (T, n_0)
         noise : bool
-            As `LaplacePosterior.predict` takes it.
+            See `LaplacePosterior.predict`.
 
         Returns
         -------
