@@ -1,4 +1,4 @@
-"""Points where training stays: minima of the linear region, and those of a narrower network."""
+"""Local minima where training stays: of the linear region, and of a narrower network."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def widen_with_dead_unit(
 ) -> tuple[MLP, FloatArray]:
     """Return a network with one more unit that no sample activates, and its parameters.
 
-    A local minimum stays one, of the same loss, whatever the new unit's outgoing weights.
+    A local minimum stays one, of the same loss, for any outgoing weights of the new unit.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def widen_with_dead_unit(
     X : array_like, shape (T, n_0)
         The samples of the problem.
     layer : int
-        The hidden layer that gets the unit, 1 for the first.
+        The hidden layer of the new unit, 1 for the first.
     margin : float
         The new unit's pre-activations are at most minus this.
     seed : int, optional
@@ -107,7 +107,7 @@ def widen_with_dead_unit(
     -----
     Source: Section 3.2 of "Understanding local minima in neural networks by loss surface
     decomposition". Its bias b_j = -max_i w_j^T h_i leaves a sample on the boundary of the
-    region; b_j must be below that.
+    region; b_j must be lower.
     """
     if not net.has_free_bias:
         raise ValueError("net must have free biases: without, no unit is dead for all samples")

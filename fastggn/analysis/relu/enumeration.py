@@ -38,15 +38,16 @@ class RegionMinimum:
     Attributes
     ----------
     index : int
-        Position in the enumeration: ``start=index + 1`` goes on behind it.
+        Position in the enumeration, which ``start=index + 1`` continues.
     patterns : ndarray, shape (h, T), bool
     loss : float
         Half the sum of squares.
     attained : bool
         Whether some minimiser lies inside the region: a true local minimum of the network.
     boundary : bool
-        Whether none does, but one lies on the region's boundary; or, for ``which="boundary"``,
-        that the record is of a face: a candidate for a local minimum that is not differentiable.
+        Whether minimisers lie on the region's boundary but not inside. With ``which="boundary"``,
+        whether a face attains its minimum: a candidate for a local minimum that is not
+        differentiable.
     multiplicity : int
         Number of orderings of the patterns.
     theta : ndarray, shape (N,), or None
@@ -78,12 +79,12 @@ class RegionMinimum:
 
 
 class SubglobalMinima:
-    """The records of all regions, computed while they are iterated.
+    """The records of all regions, computed during the iteration.
 
     Attributes
     ----------
     patterns : ndarray, shape (R, T), bool
-        What a unit may have.
+        Of one unit.
     total : int
         Number of multisets of h of them: the enumeration's indices are below it.
     """
@@ -117,13 +118,13 @@ class SubglobalMinima:
             self._progress(self.total, self.total)
 
     def _batches(self) -> Iterator[list[RegionMinimum]]:
-        """Solve batches in order; other processes work ahead while one batch is consumed."""
+        """Solve batches in order, in processes that work ahead if there are several."""
         task = (self._choices, self._y, self._bias)
         if self._n_jobs == 1:
             for batch in self._indices():
                 yield self._records(batch, solve_batch(task[0], _rows(batch), *task[1:]))
             return
-        # Threads would wait for each other: most of the time goes to building linear programmes.
+        # Threads would wait for each other: most of the time builds linear programmes.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self._n_jobs, context, _adopt, task) as pool:
             running: deque[tuple[Batch, Future[list[Solved]]]] = deque()
@@ -172,7 +173,7 @@ def _rows(batch: Batch) -> NDArray[np.intp]:
     return np.array([row for _, row in batch], dtype=np.intp)
 
 
-# What a process of the pool works on, sent once instead of with every batch.
+# The task of a process of the pool, sent once instead of with every batch.
 _adopted: list[tuple[UnitChoices, FloatArray, bool]] = []
 
 
@@ -205,8 +206,8 @@ def enumerate_subglobal_minima(
 ) -> SubglobalMinima:
     """Enumerate the regions of a one-hidden-layer ReLU network with their subglobal minima.
 
-    One record for each unordered choice of h patterns, computed while they are iterated, so
-    that nothing grows with their number.
+    There is one record for each unordered choice of h patterns. The iteration computes it, so that
+    memory does not grow with their number.
 
     Parameters
     ----------
@@ -218,24 +219,24 @@ def enumerate_subglobal_minima(
     bias : bool
         Whether the hidden units and the output have biases.
     which : {"realisable", "all", "attained", "boundary"}
-        "realisable": the open regions that there are. "all": the 2^(T h) formal patterns, up
+        "realisable": the open regions that exist. "all": the 2^(T h) formal patterns, up
         to order, of at most 20 samples. "attained": the realisable regions whose subglobal
         minimum lies inside them, the differentiable local minima of the network.
         "boundary": the faces between regions, where at least one unit has w . x_i = 0 for some
         sample; the least loss on the face, `attained` where it lies inside the face. Every
         local minimum that is not differentiable has one of these values.
     start : int
-        Index to start at; an enumeration that was cut off goes on at ``record.index + 1``.
+        First index; ``record.index + 1`` continues an enumeration.
     progress : callable, optional
         Called as ``progress(done, total)`` after every few hundred regions.
     n_jobs : int
-        Processes that solve regions. It pays from about 10,000 regions on; a script that asks
-        for more than one needs the usual ``if __name__ == "__main__":``.
+        Processes that solve regions. More than one pays from about 10,000 regions on, and a script
+        then needs the usual ``if __name__ == "__main__":``.
 
     Returns
     -------
     SubglobalMinima
-        Iterate it for `RegionMinimum` records; it may be iterated again.
+        An iterable of `RegionMinimum` records; each iteration starts anew.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One-sided derivatives, which tell whether the loss falls from a point on a boundary."""
+"""One-sided derivatives: whether the loss falls from a point on a boundary."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def descent_direction(
 ) -> FloatArray | None:
     """Return a direction along which the loss of a ReLU network falls, to first order, or None.
 
-    At a point where w_j . x_i = 0 for some samples the loss has one-sided derivatives only; by
-    w_j they are linear on each region that these samples cut out, where a linear programme finds
-    the steepest one. None at a candidate of ``enumerate_subglobal_minima(which="boundary")`` says
-    that no direction descends to first order; where a derivative is zero, higher orders decide.
+    At a point with w_j . x_i = 0 for some samples the loss only has one-sided derivatives. By w_j
+    they are linear on each region between these samples, where a linear programme finds the
+    steepest one. None at a candidate of ``enumerate_subglobal_minima(which="boundary")`` says that
+    no direction descends to first order; where a derivative is zero, higher orders decide.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def descent_direction(
         Of ``MLP((n, h, 1), "relu", bias="free" or "none")``.
     bias : bool
     tolerance : float
-        Below this a relative margin counts as zero, and so does a derivative below
+        A relative margin below this counts as zero, and so does a derivative below
         ``tolerance * |X| |y| max(1, |theta|)``.
 
     Returns
