@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.linear.derivatives import as_problem, product
 from fastggn.analysis.linear.measures import (
@@ -18,11 +18,10 @@ from fastggn.analysis.linear.measures import (
     layer_ranges,
     numerical_rank,
 )
-from fastggn.analysis.linear.regression import Hypothesis, Regression, check_weights
+from fastggn.analysis.linear.regression import FloatArray, Hypothesis, Regression, check_weights
 from fastggn.runtime.errors import check_positive
 from fastggn.training.control.escape import lowest_eigenpair
 
-FloatArray = NDArray[np.float64]
 Label = Literal["global_minimum", "strict_saddle", "bad_saddle", "not_critical"]
 # A negative eigenvalue is rounding up to this share of the largest modulus, or of the curvature
 # at layers of the natural size.

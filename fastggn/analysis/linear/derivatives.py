@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastggn.analysis.linear.regression import Regression, check_weights
+from fastggn.analysis.linear.regression import FloatArray, Regression, check_weights
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
-
-FloatArray = NDArray[np.float64]
 
 
 def product(matrices: Sequence[FloatArray], size: int) -> FloatArray:

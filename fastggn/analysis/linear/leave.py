@@ -7,16 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.linear.classification import FLAT
 from fastggn.analysis.linear.derivatives import above, as_problem, gradients, product
 from fastggn.analysis.linear.measures import gradient_share, numerical_rank
-from fastggn.analysis.linear.regression import Regression, check_weights
+from fastggn.analysis.linear.regression import FloatArray, Regression, check_weights
 from fastggn.runtime.errors import check_positive
 from fastggn.training.control.escape import lowest_eigenpair
 
-FloatArray = NDArray[np.float64]
 SLOPE = 1e-9  # largest relative gradient that counts as zero
 RANK_TOLERANCE = 1e-9
 LONGEST, SHORTEST = 40, 60  # doublings and halvings of the line search

@@ -6,12 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastggn.analysis.linear.derivatives import above, gradients, product
-from fastggn.analysis.linear.regression import Regression
+from fastggn.analysis.linear.regression import FloatArray, Regression
 
-FloatArray = NDArray[np.float64]
 SHORTEST = 1e-4  # least size of a layer, over the natural size: rounding is no measure
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastggn.analysis.linear.regression import Regression, check_widths
-
-FloatArray = NDArray[np.float64]
+from fastggn.analysis.linear.regression import FloatArray, Regression, check_widths
 
 
 def construct(

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from math import comb
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastggn.analysis.linear.regression import Regression, check_widths
+from fastggn.analysis.linear.regression import FloatArray, Regression, check_widths
 
-FloatArray = NDArray[np.float64]
 MOST_SETS = 1_000_000
 SAME = 1e-13  # distance of equal values, over the loss of the zero map
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.rank.bounds import Facts, Hypothesis, all_bounds
 from fastggn.analysis.rank.duplicates import Duplicates, find_duplicates
@@ -20,12 +20,10 @@ from fastggn.analysis.rank.principles import (
     stationary_is_global,
 )
 from fastggn.analysis.rank.report import Certificate, RankReport
-from fastggn.analysis.rank.spectrum import RowSpectrum
+from fastggn.analysis.rank.spectrum import FloatArray, RowSpectrum
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive
 from fastggn.runtime.threads import one_pool
-
-FloatArray = NDArray[np.float64]
 
 # |eps| counts as zero up to this share of the size of outputs and targets.
 _FIT_TOLERANCE = 1e-10

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.plain import plain
+from fastggn.analysis.rank.spectrum import FloatArray
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
 from fastggn.network.losses.separable import SeparableLoss, Squared
 from fastggn.runtime.comm import SERIAL, Comm
 
-FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 Rows = Callable[[int, int], FloatArray]
 

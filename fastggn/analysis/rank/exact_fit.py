@@ -6,16 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.rank.duplicates import find_duplicates
+from fastggn.analysis.rank.spectrum import FloatArray
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import check_finite
-
-FloatArray = NDArray[np.float64]
 
 # Factors on the first weights: larger weights make the hidden outputs of the samples more
 # independent, until the units saturate.

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.analysis.rank.spectrum import Rank, RowSpectrum
+from fastggn.analysis.rank.spectrum import FloatArray, Rank, RowSpectrum
 from fastggn.runtime.comm import Comm
-
-FloatArray = NDArray[np.float64]
 
 
 class RankGroups:

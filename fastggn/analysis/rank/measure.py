@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.rank.groups import RankGroups
-from fastggn.analysis.rank.spectrum import Rank, RowSpectrum, rank_of_matrix
+from fastggn.analysis.rank.spectrum import FloatArray, Rank, RowSpectrum, rank_of_matrix
 from fastggn.objective.layer_blocks import LayerBlock
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import Comm
 from fastggn.runtime.threads import one_pool
-
-FloatArray = NDArray[np.float64]
 
 # Ranks whose gap is smaller lie within the rounding errors of the matrix.
 CLEAR_GAP = 100.0

@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastggn.analysis.plain import plain
+from fastggn.analysis.rank.spectrum import FloatArray
 from fastggn.network.activations import Activation
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
 
-FloatArray = NDArray[np.float64]
 Status = Literal["pass", "fail", "not_applicable"]
 
 

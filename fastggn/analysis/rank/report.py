@@ -6,17 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.bounds import Bound
 from fastggn.analysis.rank.duplicates import Duplicates
 from fastggn.analysis.rank.measure import LayerRanks
 from fastggn.analysis.rank.principles import Principles
-from fastggn.analysis.rank.spectrum import Rank
-
-FloatArray = NDArray[np.float64]
+from fastggn.analysis.rank.spectrum import FloatArray, Rank
 
 # Entries that depend on the inputs alone.
 TARGET_FREE = (

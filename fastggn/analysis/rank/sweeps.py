@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.report import table
-from fastggn.analysis.rank.spectrum import Rank, rank_of
+from fastggn.analysis.rank.spectrum import FloatArray, Rank, rank_of
 from fastggn.objective.problem import Problem
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)

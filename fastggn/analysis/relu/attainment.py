@@ -14,16 +14,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import null_space
 from scipy.optimize import linprog
 
-from fastggn.analysis.relu.arrangement import unit_rows
+from fastggn.analysis.relu.arrangement import BoolArray, FloatArray, SignArray, unit_rows
 from fastggn.runtime.errors import as_float_vector
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-SignArray = NDArray[np.int8]
 Bound = tuple[float | None, float | None]
 
 MARGIN = 1e-10  # of points off the boundary, relative to the largest |p_j|

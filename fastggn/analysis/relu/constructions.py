@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastggn.analysis.relu.arrangement import as_samples
+from fastggn.analysis.relu.arrangement import FloatArray, as_samples
 from fastggn.analysis.relu.subglobal import as_targets, subglobal_minimum
 from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import as_float_vector, check_positive
-
-FloatArray = NDArray[np.float64]
 
 
 def linear_region_minimum(

@@ -16,13 +16,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.plain import plain
-from fastggn.analysis.relu.arrangement import as_samples, pattern_words, with_bias
+from fastggn.analysis.relu.arrangement import (
+    BoolArray,
+    FloatArray,
+    as_samples,
+    pattern_words,
+    with_bias,
+)
 from fastggn.analysis.relu.regions import Solved, UnitChoices, solve_batch
 from fastggn.analysis.relu.subglobal import as_targets
 from fastggn.runtime.errors import unknown_name
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 Progress = Callable[[int, int], object]
 Batch = list[tuple[int, tuple[int, ...]]]
 Which = Literal["all", "realisable", "attained", "boundary"]

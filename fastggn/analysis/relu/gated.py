@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.plain import plain
-from fastggn.analysis.relu.arrangement import as_samples, with_bias
+from fastggn.analysis.relu.arrangement import FloatArray, as_samples, with_bias
 from fastggn.analysis.relu.subglobal import as_patterns, as_targets, subglobal_minimum
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive
-
-FloatArray = NDArray[np.float64]
 
 
 def gated_problem(X: ArrayLike, y: ArrayLike, patterns: ArrayLike, bias: bool = False) -> Problem:

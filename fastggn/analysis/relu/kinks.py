@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 
-from fastggn.analysis.relu.arrangement import as_samples, sign_vectors, unit_rows, with_bias
+from fastggn.analysis.relu.arrangement import (
+    FloatArray,
+    as_samples,
+    sign_vectors,
+    unit_rows,
+    with_bias,
+)
 from fastggn.analysis.relu.location import network_of, region_of
 from fastggn.analysis.relu.subglobal import as_targets
 from fastggn.runtime.errors import check_positive
-
-FloatArray = NDArray[np.float64]
 
 
 def descent_direction(

@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.plain import plain
-from fastggn.analysis.relu.arrangement import as_samples, pattern_words, with_bias
+from fastggn.analysis.relu.arrangement import (
+    BoolArray,
+    FloatArray,
+    as_samples,
+    pattern_words,
+    with_bias,
+)
 from fastggn.analysis.relu.attainment import Cone
 from fastggn.analysis.relu.subglobal import as_targets, subglobal_minimum
 from fastggn.kernels.tsqr import numerical_rank, thin_svd
 from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import as_float_vector, check_positive
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.analysis.relu.arrangement import sign_vectors, unit_rows
+from fastggn.analysis.relu.arrangement import (
+    BoolArray,
+    FloatArray,
+    SignArray,
+    sign_vectors,
+    unit_rows,
+)
 from fastggn.analysis.relu.attainment import (
     MARGIN,
     Cone,
@@ -18,9 +24,6 @@ from fastggn.analysis.relu.attainment import (
     margin_of,
 )
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-SignArray = NDArray[np.int8]
 IndexArray = NDArray[np.intp]
 
 _EPS = float(np.finfo(np.float64).eps)

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.plain import plain
-from fastggn.analysis.relu.arrangement import as_samples, with_bias
+from fastggn.analysis.relu.arrangement import BoolArray, FloatArray, as_samples, with_bias
 from fastggn.kernels.tsqr import numerical_rank, thin_svd
 from fastggn.runtime.errors import as_float_vector
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
