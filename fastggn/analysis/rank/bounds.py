@@ -118,11 +118,8 @@ def all_bounds(net: MLP, found: Measurement, facts: Facts) -> dict[str, Bound]:
     bounds |= _proposition_4(net, found, facts)
     bounds["proposition_5"] = _proposition_5(net, found, facts.n_samples)
     bounds |= _proposition_6(net, found, facts)
-    lower = [
-        b for b in bounds.values()
-        if b.kind == "lower" and b.subject == "P" and b.applies and not b.printed
-    ]  # fmt: skip
-    best = max(lower, key=lambda b: b.value)
+    lower = [b for b in bounds.values() if (b.kind, b.subject, b.printed) == ("lower", "P", False)]
+    best = max((b for b in lower if b.applies), key=lambda b: b.value)
     bounds["sharp"] = _lower(found, best.value, (), f"the largest of the above: {best.source}")
     return bounds
 
@@ -208,10 +205,8 @@ def _proposition_4(net: MLP, found: Measurement, facts: Facts) -> dict[str, Boun
     columns = facts.n_samples * net.n_outputs
 
     def upper(value: int, source: str, printed: bool = False) -> Bound:
-        hypotheses = (facts.exact_fit,)
-        return Bound(
-            "upper", "Hessian", value, facts.hessian_rank, hypotheses, source, printed, clear
-        )
+        rank, needs = facts.hessian_rank, (facts.exact_fit,)
+        return Bound("upper", "Hessian", value, rank, needs, source, printed, clear)
 
     return {
         "proposition_4": upper(columns, "Shen 2018, Eq. (29), at an exact fit", printed=True),

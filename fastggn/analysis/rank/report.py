@@ -148,15 +148,14 @@ class RankReport:
         return plot_spectrum(self)
 
     def __str__(self) -> str:
-        parts = (
-            self._summary(), self._layer_table(), self._bound_table(), self._principle_table()
-        )  # fmt: skip
-        return "\n\n".join("\n".join(lines) for lines in parts)
+        parts = (self._summary(), self._layer_table(), self._bound_table())
+        return "\n\n".join("\n".join(lines) for lines in (*parts, self._principle_table()))
 
     def _summary(self) -> list[str]:
         columns = self.n_samples * self.n_outputs
         c, d = self.certificate, self.duplicates
         floor = "not available" if d.floor is None else f"{d.floor:.6g}"
+        same = f"{d.groups} sets, {d.conflicting} with conflicting targets; loss floor {floor}"
         return table(
             [
                 ("network", f"{self.network}, N = {self.n_params}, T n_L = {columns}"),
@@ -166,21 +165,13 @@ class RankReport:
                 ("loss", f"{self.loss:.6g} (data term)"),
                 ("unseen error", f"{self.unseen_error:.3g} of |eps| = {self.error_norm:.3g}"),
                 ("certificate", f"{'global minimum' if c.holds else 'none'}: {c.reason}"),
-                (
-                    "equal inputs",
-                    f"{d.groups} sets, {d.conflicting} with conflicting targets; "
-                    f"loss floor {floor} ({d.reason})",
-                ),
+                ("equal inputs", f"{same} ({d.reason})"),
             ]
         )
 
     def _layer_table(self) -> list[str]:
-        rows: list[Sequence[str]] = []
-        head = (
-            "layer", "rank of row block", "Phi_(l-1)", "without dummy", "W_l", "core(W_l)",
-            "Psi_l^(i): rank x samples",
-        )  # fmt: skip
-        rows.append(head)
+        head = ("layer", "rank of row block", "Phi_(l-1)", "without dummy", "W_l", "core(W_l)")
+        rows: list[Sequence[str]] = [(*head, "Psi_l^(i): rank x samples")]
         for layer in self.layers:
             psi = ", ".join(f"{rank} x {count}" for rank, count in layer.psi.items())
             ranks = (layer.block, layer.phi, layer.phi_core, layer.weights, layer.weights_core)
@@ -194,26 +185,14 @@ class RankReport:
         for name, b in self.bounds.items():
             sign = ">=" if b.kind == "lower" else "<="
             unmet = "; ".join(h.text for h in b.hypotheses if not h.met)
-            rows.append(
-                (
-                    name + (" (as printed)" if b.printed else ""),
-                    b.subject,
-                    f"{sign} {b.value}",
-                    "" if b.actual is None else str(b.actual),
-                    "" if b.slack is None else str(b.slack),
-                    b.verdict,
-                    unmet,
-                )
-            )
+            found = ("" if count is None else str(count) for count in (b.actual, b.slack))
+            name += " (as printed)" if b.printed else ""
+            rows.append((name, b.subject, f"{sign} {b.value}", *found, b.verdict, unmet))
         return table(rows)
 
     def _principle_table(self) -> list[str]:
-        return table(
-            [
-                (f"principle {number}", p.status.replace("_", " "), p.reason)
-                for number, p in self.principles.items()
-            ]
-        )
+        named = self.principles.items()
+        return table([(f"principle {n}", p.status.replace("_", " "), p.reason) for n, p in named])
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:

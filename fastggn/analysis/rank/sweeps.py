@@ -89,16 +89,13 @@ def rank_over_training(
     >>> analysis.rank_over_training(problem, thetas, iterations=[0, 10, 20]).points
     (0, 10, 20)
     """
-    ranks, losses = [], []
-    for theta in thetas:
-        ranks.append(rank_at(problem, np.asarray(theta, dtype=np.float64)))
-        losses.append(problem.loss(theta))
+    ranks, losses = _measured(problem, thetas)
     if not ranks:
         raise ValueError("thetas is empty")
     points = tuple(range(len(ranks))) if iterations is None else tuple(int(k) for k in iterations)
     if len(points) != len(ranks):
         raise ValueError(f"iterations must hold {len(ranks)} numbers, got {len(points)}")
-    return RankSweep("iteration", points, tuple(ranks), tuple(losses), _largest(problem))
+    return RankSweep("iteration", points, ranks, losses, _largest(problem))
 
 
 class RankTrace:
@@ -177,13 +174,16 @@ def rank_over_weights(
     if n_draws < 1:
         raise ValueError(f"n_draws must be at least 1, got {n_draws}")
     rng = np.random.default_rng(seed)
-    ranks, losses = [], []
-    for _ in range(n_draws):
-        theta = problem.network.init(rng, scheme, scale)
-        ranks.append(rank_at(problem, theta))
-        losses.append(problem.loss(theta))
-    points = tuple(range(n_draws))
-    return RankSweep("draw", points, tuple(ranks), tuple(losses), _largest(problem))
+    draws = (problem.network.init(rng, scheme, scale) for _ in range(n_draws))
+    ranks, losses = _measured(problem, draws)
+    return RankSweep("draw", tuple(range(n_draws)), ranks, losses, _largest(problem))
+
+
+def _measured(
+    problem: Problem, thetas: Iterable[ArrayLike]
+) -> tuple[tuple[Rank, ...], tuple[float, ...]]:
+    found = [(rank_at(problem, np.asarray(t, np.float64)), problem.loss(t)) for t in thetas]
+    return tuple(rank for rank, _ in found), tuple(loss for _, loss in found)
 
 
 def _largest(problem: Problem) -> int:

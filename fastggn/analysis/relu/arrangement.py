@@ -33,6 +33,9 @@ _BLOCK_ENTRIES = 1 << 22
 def realisable_patterns(X: ArrayLike, bias: bool = False, strict: bool = True) -> BoolArray:
     """Return the activation patterns of one ReLU unit that some weight vector produces.
 
+    Source: Definition 2.1 of "Understanding local minima in neural networks by loss surface
+    decomposition". A set of n unit samples with a determinant below 1e-12 counts as degenerate.
+
     Parameters
     ----------
     X : array_like, shape (T, n)
@@ -57,11 +60,6 @@ def realisable_patterns(X: ArrayLike, bias: bool = False, strict: bool = True) -
         If `X` does not hold real numbers.
     ValueError
         If it is not a matrix, an entry is NaN or infinite, or there are too many rays.
-
-    Notes
-    -----
-    Source: Definition 2.1 of "Understanding local minima in neural networks by loss surface
-    decomposition". A set of n unit samples with a determinant below 1e-12 counts as degenerate.
 
     Examples
     --------

@@ -16,6 +16,9 @@ def linear_region_minimum(
 ) -> FloatArray:
     """Return a local minimum where every unit is active on every sample: linear regression.
 
+    Source: Section 3.1 and Eq. (5) of "Understanding local minima in neural networks by loss
+    surface decomposition".
+
     Parameters
     ----------
     X : array_like, shape (T, n)
@@ -37,11 +40,6 @@ def linear_region_minimum(
     ------
     TypeError, ValueError
         If an array is not valid, `h` is below 1, or `margin` is not positive.
-
-    Notes
-    -----
-    Source: Section 3.1 and Eq. (5) of "Understanding local minima in neural networks by loss
-    surface decomposition".
 
     Examples
     --------
@@ -82,6 +80,10 @@ def widen_with_dead_unit(
 
     A local minimum stays one, of the same loss, for any outgoing weights of the new unit.
 
+    Source: Section 3.2 of "Understanding local minima in neural networks by loss surface
+    decomposition". Its bias b_j = -max_i w_j^T h_i leaves a sample on the boundary of the
+    region; b_j must be lower.
+
     Parameters
     ----------
     net : MLP
@@ -100,12 +102,6 @@ def widen_with_dead_unit(
     ------
     TypeError, ValueError
         If `net` has no such hidden ReLU layer or no free biases, or an array is not valid.
-
-    Notes
-    -----
-    Source: Section 3.2 of "Understanding local minima in neural networks by loss surface
-    decomposition". Its bias b_j = -max_i w_j^T h_i leaves a sample on the boundary of the
-    region; b_j must be lower.
     """
     if not net.has_free_bias:
         raise ValueError("net must have free biases: without, no unit is dead for all samples")

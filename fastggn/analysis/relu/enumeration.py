@@ -213,6 +213,9 @@ def enumerate_subglobal_minima(
     There is one record for each unordered choice of h patterns. The iteration computes it, so that
     memory does not grow with their number.
 
+    Source: Section 4.1 of "Understanding local minima in neural networks by loss surface
+    decomposition", which goes through all 2^(T h) patterns.
+
     Parameters
     ----------
     X : array_like, shape (T, n)
@@ -248,11 +251,6 @@ def enumerate_subglobal_minima(
         If an array does not hold real numbers, or `h`, `start` or `n_jobs` is not an integer.
     ValueError
         If a shape is wrong, an entry is not finite, or an argument is out of range.
-
-    Notes
-    -----
-    Source: Section 4.1 of "Understanding local minima in neural networks by loss surface
-    decomposition", which goes through all 2^(T h) patterns.
 
     Examples
     --------

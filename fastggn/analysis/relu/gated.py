@@ -21,6 +21,9 @@ def gated_problem(X: ArrayLike, y: ArrayLike, patterns: ArrayLike, bias: bool = 
 
     Its loss is the mean of half the squares, L_gA / T.
 
+    Source: Eq. (2) of "Understanding local minima in neural networks by loss surface
+    decomposition".
+
     Parameters
     ----------
     X : array_like, shape (T, n)
@@ -34,11 +37,6 @@ def gated_problem(X: ArrayLike, y: ArrayLike, patterns: ArrayLike, bias: bool = 
     ------
     TypeError, ValueError
         As `subglobal_minimum`.
-
-    Notes
-    -----
-    Source: Eq. (2) of "Understanding local minima in neural networks by loss surface
-    decomposition".
     """
     samples = as_samples(X)
     gates = as_patterns(patterns, len(samples))
@@ -105,6 +103,10 @@ def classify_gated(
     (dv_j, dw_j) = (1, -t g_j) has the curvature sum_i a_ij z_ij^2 - 2 t |g_j|^2, below zero for
     large t: a strict saddle.
 
+    Source: Theorem 2.5 of "Understanding local minima in neural networks by loss surface
+    decomposition" and its proof; the entry at the lower left of its Eq. (9) is
+    d^2 L / (db_j dv_j).
+
     Parameters
     ----------
     X : array_like, shape (T, n)
@@ -120,12 +122,6 @@ def classify_gated(
     ------
     TypeError, ValueError
         As `subglobal_minimum`, and if theta has a wrong length or the tolerance is not positive.
-
-    Notes
-    -----
-    Source: Theorem 2.5 of "Understanding local minima in neural networks by loss surface
-    decomposition" and its proof; the entry at the lower left of its Eq. (9) is
-    d^2 L / (db_j dv_j).
 
     Examples
     --------

@@ -77,6 +77,9 @@ def subglobal_minimum(
     solution. It comes from singular values of the design matrix, not from the source's normal
     equations.
 
+    Source: Eqs. (6)-(7) of "Understanding local minima in neural networks by loss surface
+    decomposition", with the columns of q and c added where there are biases.
+
     Parameters
     ----------
     X : array_like, shape (T, n)
@@ -95,11 +98,6 @@ def subglobal_minimum(
         If an array does not hold real numbers.
     ValueError
         If a shape is wrong, an entry is not finite, or a pattern has an entry other than 0 and 1.
-
-    Notes
-    -----
-    Source: Eqs. (6)-(7) of "Understanding local minima in neural networks by loss surface
-    decomposition", with the columns of q and c added where there are biases.
 
     Examples
     --------

@@ -79,6 +79,9 @@ def loss_table(
 ) -> LossTable:
     """Count the subglobal values of a one-hidden-layer ReLU network.
 
+    Source: Figure 3 of "Understanding local minima in neural networks by loss surface
+    decomposition", which does not say which of the counts it shows.
+
     Parameters
     ----------
     X, y, h, bias, progress, n_jobs
@@ -90,11 +93,6 @@ def loss_table(
     ------
     TypeError, ValueError
         As `enumerate_subglobal_minima`.
-
-    Notes
-    -----
-    Source: Figure 3 of "Understanding local minima in neural networks by loss surface
-    decomposition", which does not say which of the counts it shows.
 
     Examples
     --------
