@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.slice_reports import LossLine, LossPlane
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
-from fastggn.runtime.errors import as_float_vector, unknown_name
+from fastggn.runtime.errors import as_float_vector, check_count, unknown_name
 
 FloatArray = NDArray[np.float64]
 Direction = str | ArrayLike
@@ -244,13 +244,7 @@ def _checked(
         raise TypeError(f"extent must be a number or a pair of them, got {extent!r:.60}") from None
     if not (np.isfinite([low, high]).all() and low < high):
         raise ValueError(f"extent must be positive, or an increasing pair; got {extent!r:.60}")
-    try:
-        count = operator.index(points)
-    except TypeError:
-        raise TypeError(f"points must be an integer, got {points!r:.60}") from None
-    if count < 2:
-        raise ValueError(f"points must be at least 2, got {count}")
-    return point, _grid(low, high, count)
+    return point, _grid(low, high, check_count("points", points, 2))
 
 
 def _generator(seed: Any) -> np.random.Generator:

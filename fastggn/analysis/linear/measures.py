@@ -106,15 +106,8 @@ def _layer(
     top = matrices[k - 1 :]
     rank_above = numerical_rank(product(top, top[0].shape[1]), top, tol)
     blind = unseen <= tol
-    return LayerRange(
-        k=k,
-        range_distance=distance,
-        unseen=unseen,
-        rank_above=rank_above,
-        rank_below=rank_below,
-        lemma_4_4=bool(blind or distance <= np.sqrt(tol)),
-        corollary_4_5=blind or rank_above >= rank_below,
-    )
+    lemma, corollary = bool(blind or distance <= np.sqrt(tol)), blind or rank_above >= rank_below
+    return LayerRange(k, distance, unseen, rank_above, rank_below, lemma, corollary)
 
 
 def _crossed(matrices: Sequence[FloatArray], data: Regression) -> tuple[FloatArray, float]:

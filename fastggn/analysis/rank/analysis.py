@@ -5,20 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastggn.analysis.rank import principles as shen
 from fastggn.analysis.rank.bounds import Facts, Hypothesis, all_bounds
 from fastggn.analysis.rank.duplicates import Duplicates, find_duplicates
 from fastggn.analysis.rank.measure import Measurement, measure
-from fastggn.analysis.rank.principles import (
-    Principle,
-    Principles,
-    judged,
-    principle_1,
-    principle_1a,
-    principle_2,
-    principle_4,
-    principle_5,
-    stationary_is_global,
-)
+from fastggn.analysis.rank.principles import Principle, Principles, judged
 from fastggn.analysis.rank.report import Certificate, RankReport
 from fastggn.analysis.rank.spectrum import FloatArray, RowSpectrum
 from fastggn.objective.problem import Problem
@@ -119,7 +110,7 @@ def _certificate(
     norm = float(np.linalg.norm(found.data_gradient))
     full = found.active.rank == columns
     bound = problem.n_samples * norm / found.smallest_active if full else float("inf")
-    enough, why = stationary_is_global(problem.loss_function, extremes)
+    enough, why = shen.stationary_is_global(problem.loss_function, extremes)
     faults = []
     if norm > gradient_tol:
         faults.append(f"the data gradient is {norm:.3g} > {gradient_tol:.3g}")
@@ -149,15 +140,15 @@ def _duplicates(problem: Problem) -> Duplicates:
 
 def _principles(problem: Problem, found: Measurement, extremes: FloatArray) -> Principles:
     net = problem.network
-    first = principle_1(problem.loss_function, extremes)
+    first = shen.principle_1(problem.loss_function, extremes)
     zeros = sum(layer.zero_derivatives for layer in found.layers)
     judgements = {
         "1": first,
-        "1.a": principle_1a(problem.loss_function, first),
-        "2": principle_2(problem.n_params, problem.n_samples * problem.n_outputs),
+        "1.a": shen.principle_1a(problem.loss_function, first),
+        "2": shen.principle_2(problem.n_params, problem.n_samples * problem.n_outputs),
         "3": _principle_3(found),
-        "4": principle_4(net.activations, zeros, problem.gated),
-        "5": principle_5(net.widths),
+        "4": shen.principle_4(net.activations, zeros, problem.gated),
+        "5": shen.principle_5(net.widths),
     }
     return Principles(judgements)
 

@@ -9,15 +9,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastggn.analysis.plain import plain
-from fastggn.analysis.rank.principles import (
-    Principle,
-    Principles,
-    principle_1,
-    principle_1a,
-    principle_2,
-    principle_4,
-    principle_5,
-)
+from fastggn.analysis.rank import principles as shen
+from fastggn.analysis.rank.principles import Principle, Principles
 from fastggn.analysis.rank.report import table
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
@@ -118,22 +111,21 @@ def check_design(
     net = MLP(widths, activation, output_activation, bias)
     if n_L is not None and n_L != net.n_outputs:
         raise ValueError(f"n_L is {n_L}, but the last of the widths is {net.n_outputs}")
-    first = principle_1(get_loss(loss))
+    first = shen.principle_1(get_loss(loss))
+    found = {
+        "1": first,
+        "1.a": shen.principle_1a(get_loss(loss), first),
+        "2": shen.principle_2(net.n_params, T * net.n_outputs),
+        "4": shen.principle_4(net.activations),
+        "5": shen.principle_5(net.widths),
+    }
     wide = _wide_layer(net, T)
     return DesignReport(
         network=f"F({','.join(map(str, net.widths))})",
         n_params=net.n_params,
         n_samples=int(T),
         n_outputs=net.n_outputs,
-        principles=Principles(
-            {
-                "1": first,
-                "1.a": principle_1a(get_loss(loss), first),
-                "2": principle_2(net.n_params, T * net.n_outputs),
-                "4": principle_4(net.activations),
-                "5": principle_5(net.widths),
-            }
-        ),
+        principles=Principles(found),
         wide_layer=wide,
         pyramidal=_pyramidal(net, T, wide),
         exact_fit=_can_fit(net, T),

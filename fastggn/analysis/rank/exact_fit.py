@@ -92,14 +92,12 @@ def _check(problem: Problem) -> None:
             f"net must have n_(L-1) >= T{spare} units before the output layer to fit T = {T} "
             f"samples this way, got {net.widths[-2]}"
         )
-    same = find_duplicates(
-        lambda start, stop: problem.read_samples(start, stop)[0],
-        T,
-        net.n_inputs,
-        problem.targets,
-        np.ones(T),
-        problem.loss_function,
-    )
+
+    def read(start: int, stop: int) -> FloatArray:
+        return problem.read_samples(start, stop)[0]
+
+    loss, ones = problem.loss_function, np.ones(T)
+    same = find_duplicates(read, T, net.n_inputs, problem.targets, ones, loss)
     if same.groups:
         raise ValueError(f"X holds {same.groups} sets of equal rows: rank(Phi_(L-1)) cannot be T")
 

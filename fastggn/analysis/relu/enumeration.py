@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
-import operator
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -25,7 +24,7 @@ from fastggn.analysis.relu.arrangement import (
 )
 from fastggn.analysis.relu.regions import Solved, UnitChoices, solve_batch
 from fastggn.analysis.relu.subglobal import as_targets
-from fastggn.runtime.errors import unknown_name
+from fastggn.runtime.errors import check_count, unknown_name
 
 Progress = Callable[[int, int], object]
 Batch = list[tuple[int, tuple[int, ...]]]
@@ -275,20 +274,10 @@ def enumerate_subglobal_minima(
     return SubglobalMinima(
         with_bias(samples, bias),
         targets,
-        _integer("h", h, 1),
+        check_count("h", h, 1),
         bool(bias),
         which,
-        _integer("start", start, 0),
+        check_count("start", start, 0),
         progress,
-        _integer("n_jobs", n_jobs, 1),
+        check_count("n_jobs", n_jobs, 1),
     )
-
-
-def _integer(name: str, value: Any, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number

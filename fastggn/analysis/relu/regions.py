@@ -163,16 +163,8 @@ def solve_batch(
         if decision.parts is not None:
             theta = _point(choices, row, dict(zip(row[keep[b]], decision.parts, strict=True)))
             theta = np.append(theta, decision.constant) if constant else theta
-        out.append(
-            Solved(
-                float(fit.loss[b]),
-                int(fit.rank[b]),
-                bool(fit.unique[b]),
-                decision.attained,
-                decision.boundary,
-                theta,
-            )
-        )
+        loss, rank, unique = float(fit.loss[b]), int(fit.rank[b]), bool(fit.unique[b])
+        out.append(Solved(loss, rank, unique, decision.attained, decision.boundary, theta))
     return out
 
 
