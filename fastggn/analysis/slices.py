@@ -30,7 +30,7 @@ MOST_DENSE = 1000  # parameters of an assembled Hessian; above, Lanczos by its p
 
 
 def filter_normalised(net: MLP, theta: ArrayLike, direction: ArrayLike) -> FloatArray:
-    """Return a direction in which each unit moves in proportion to its own weights.
+    """Return a direction (N,) in which each unit moves in proportion to its own weights.
 
     The entries of `direction` for each unit (its incoming weights and its free bias) get the
     2-norm of the same entries of `theta`. This is the filter normalisation of Li et al. (2018,
@@ -41,10 +41,6 @@ def filter_normalised(net: MLP, theta: ArrayLike, direction: ArrayLike) -> Float
     ----------
     net : MLP
     theta, direction : array_like, shape (N,)
-
-    Returns
-    -------
-    ndarray, shape (N,)
 
     Raises
     ------
@@ -87,11 +83,6 @@ def loss_along(
         Whether to scale d unit by unit, see `filter_normalised`; None: only if d is random.
     seed : int
         Of the random direction.
-
-    Returns
-    -------
-    LossLine
-        With the slope and the curvature at theta, and ``.plot()``.
 
     Raises
     ------
@@ -173,11 +164,6 @@ def loss_plane(
     seed : int
         Of the random directions.
 
-    Returns
-    -------
-    LossPlane
-        With ``.coordinates(theta)`` of other points, and ``.plot()``.
-
     Raises
     ------
     TypeError, ValueError
@@ -235,7 +221,6 @@ def _is_pair(value: Any) -> bool:
 def _checked(
     problem: Problem, theta: ArrayLike, extent: Any, points: Any, name: str = "theta"
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the point and the steps of the range."""
     point = as_float_vector(name, theta, problem.n_params)
     try:
         low, high = extent if _is_pair(extent) else (-extent, extent)
@@ -283,7 +268,6 @@ def _resolve(
     normalise: bool | None,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, str]:
-    """Return the vector of a direction, and its label."""
     drawn = isinstance(direction, str) and direction == "random"
     if isinstance(direction, str):
         if direction not in NAMES:

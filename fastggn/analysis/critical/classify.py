@@ -53,7 +53,8 @@ def critical_point(
     """Classify theta by its gradient, the exact Hessian, certificates, and a search for descent.
 
     A positive semi-definite Hessian alone never gives a minimum: the label is "degenerate" unless
-    there is a certificate or measured descent of higher order.
+    there is a certificate or measured descent of higher order. Where ranks share the samples, all
+    ranks must make this call and get the report of rank 0.
 
     Parameters
     ----------
@@ -68,11 +69,6 @@ def critical_point(
         dense up to 1000 parameters.
     seed : int
         Draws the starts of the Lanczos iterations and of the search for descent.
-
-    Returns
-    -------
-    CriticalPointReport
-        Where ranks share the samples, all ranks must make this call; all get rank 0's report.
 
     Raises
     ------
@@ -158,8 +154,8 @@ class _Judge:
     def report(self, dense: bool) -> CriticalPointReport:
         if not self._critical:
             found, most = self._facts["gradient_norm"], self._facts["gradient_tolerance"]
-            why = f"the gradient's norm {found:.3e} exceeds the tolerance {most:.1e}"
-            return self._say("not_critical", why)
+            reason = f"the gradient's norm {found:.3e} exceeds the tolerance {most:.1e}"
+            return self._say("not_critical", reason)
         self._settle()
         spectrum = self._spectrum(dense)
         if why := certificates.exact_fit(self.surface, self.theta):

@@ -145,7 +145,7 @@ def classify(
         label = "global_minimum"
         reason = f"a critical point at the least value, which keeps {min(p, data.d_y)} modes"
     else:
-        lowest, largest, direction = _curvature(matrices, data)
+        lowest, largest, direction = curvature(matrices, data)
         H = len(matrices) - 1
         # The Hessian's own size is rounding where the layers are.
         size = data.natural_curvature(H + 1)
@@ -180,9 +180,10 @@ def _layers_allow(matrices: Sequence[FloatArray], data: Regression, tol: float) 
     return all(layer.lemma_4_4 and layer.corollary_4_5 for layer in ranges)
 
 
-def _curvature(
+def curvature(
     matrices: Sequence[FloatArray], data: Regression
 ) -> tuple[float, float, list[FloatArray]]:
+    """Return the lowest eigenvalue, the largest modulus, and the lowest one's eigenvector."""
     problem, theta = as_problem(matrices, data)
     value, vector, scale = lowest_eigenpair(problem, theta, np.random.default_rng(0))
     count = problem.n_samples  # the problem takes the mean, the paper the sum

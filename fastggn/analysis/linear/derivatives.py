@@ -45,7 +45,7 @@ def gradients(weights: Sequence[FloatArray], data: Regression) -> list[FloatArra
 def gradient_blocks(weights: Sequence[ArrayLike], X: ArrayLike, Y: ArrayLike) -> list[FloatArray]:
     """Return the gradient of half the sum of squares in every layer, zero at critical points only.
 
-    Source: Kawaguchi 2016, Lemma 4.1.
+    Each has the shape of its weights. Source: Kawaguchi 2016, Lemma 4.1.
 
     Parameters
     ----------
@@ -53,11 +53,6 @@ def gradient_blocks(weights: Sequence[ArrayLike], X: ArrayLike, Y: ArrayLike) ->
         W_1 to W_{H+1}.
     X : array_like, shape (T, d_x)
     Y : array_like, shape (T, d_y), or (T,)
-
-    Returns
-    -------
-    list of ndarray
-        Of the shapes of the weights.
     """
     data = Regression(X, Y)
     return gradients(check_weights(weights, data), data)

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastggn.analysis.linear.classification import FLAT
-from fastggn.analysis.linear.derivatives import above, as_problem, gradients, product
+from fastggn.analysis.linear.classification import FLAT, curvature
+from fastggn.analysis.linear.derivatives import above, gradients, product
 from fastggn.analysis.linear.measures import gradient_share, numerical_rank
 from fastggn.analysis.linear.regression import FloatArray, Regression, check_weights
 from fastggn.runtime.errors import check_positive
-from fastggn.training.control.escape import lowest_eigenpair
 
 SLOPE = 1e-9  # largest relative gradient that counts as zero
 RANK_TOLERANCE = 1e-9
@@ -136,11 +135,9 @@ def _way_down(
         slopes = gradients(weights, data)
         length = float(np.sqrt(sum(np.sum(g**2) for g in slopes)))
         return "gradient", length, [-g / length for g in slopes]
-    problem, theta = as_problem(weights, data)
-    value, vector, scale = lowest_eigenpair(problem, theta, np.random.default_rng(0))
-    count = problem.n_samples
-    if value * count < -FLAT * max(scale * count, data.natural_curvature(len(weights))):
-        return "negative_curvature", value * count, problem.network.unpack(vector)
+    lowest, largest, direction = curvature(weights, data)
+    if lowest < -FLAT * max(largest, data.natural_curvature(len(weights))):
+        return "negative_curvature", lowest, direction
     return "none", 0.0, None
 
 

@@ -125,21 +125,16 @@ class Regression:
         xy_margin = float(cross[most - 1] / cross[0]) if clear else 0.0
         gaps = -np.diff(values) / values[0] if values[0] > 0 else np.zeros(self.d_y - 1)
         gap = float(gaps.min(initial=1.0)) if values[0] > 0 else 0.0
+        spare = self.d_x - self.d_y
+        x_text = f"s_min / s_max of X is {x_margin:.2e}"
+        xy_text = f"s_min / s_max of X Y^T is {xy_margin:.2e}"
+        sizes = f"d_y = {self.d_y}, d_x = {self.d_x}"
+        gap_text = f"least gap over the largest eigenvalue of Sigma is {gap:.2e}"
         return {
-            "XX^T full rank": Hypothesis(
-                x_margin > CLEAR, x_margin, f"s_min / s_max of X is {x_margin:.2e}"
-            ),
-            "XY^T full rank": Hypothesis(
-                xy_margin > CLEAR, xy_margin, f"s_min / s_max of X Y^T is {xy_margin:.2e}"
-            ),
-            "d_y <= d_x": Hypothesis(
-                self.d_y <= self.d_x,
-                float(self.d_x - self.d_y),
-                f"d_y = {self.d_y}, d_x = {self.d_x}",
-            ),
-            "distinct eigenvalues": Hypothesis(
-                gap > CLEAR, gap, f"least gap over the largest eigenvalue of Sigma is {gap:.2e}"
-            ),
+            "XX^T full rank": Hypothesis(x_margin > CLEAR, x_margin, x_text),
+            "XY^T full rank": Hypothesis(xy_margin > CLEAR, xy_margin, xy_text),
+            "d_y <= d_x": Hypothesis(spare >= 0, float(spare), sizes),
+            "distinct eigenvalues": Hypothesis(gap > CLEAR, gap, gap_text),
         }
 
 

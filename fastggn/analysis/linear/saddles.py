@@ -19,7 +19,7 @@ def construct(
     order: int | None = None,
     seed: int | None = None,
 ) -> list[FloatArray]:
-    """Return the weights of a critical point that keeps some modes of the data.
+    """Return the weights W_1 to W_{H+1} of a critical point that keeps some modes of the data.
 
     The network's map is ``U_I U_I^T Y X^T (X X^T)^-``, I the `modes`. Besides the path of these
     modes, p - |I| paths lead through the hidden layers, and zeros close them in `order` of the
@@ -39,11 +39,6 @@ def construct(
         From 2 to H + 1; None is H + 1: all layers have the least rank.
     seed : int, optional
         Draws the bases of the hidden layers; None takes unit vectors.
-
-    Returns
-    -------
-    list of ndarray
-        W_1 to W_{H+1}.
 
     Raises
     ------

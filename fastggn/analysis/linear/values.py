@@ -23,11 +23,11 @@ def index_sets(d_y: int, p: int) -> Iterator[tuple[int, ...]]:
 
 
 def critical_values(X: ArrayLike, Y: ArrayLike, widths: Sequence[int]) -> FloatArray:
-    """Return the losses of all critical points of a deep linear network, ascending.
+    """Return the different losses of all critical points of a deep linear network, ascending.
 
-    They are ``(tr Y Y^T - sum_{i in I} Lambda_i) / 2`` for all sets I of at most min(p, d_y)
-    eigenvalues of Sigma, with p the smallest hidden width. The first is the global minimum
-    (Kawaguchi 2016, Lemma 4.2 with corrected index sets).
+    These half sums of squares are ``(tr Y Y^T - sum_{i in I} Lambda_i) / 2`` for all sets I of at
+    most min(p, d_y) eigenvalues of Sigma, with p the smallest hidden width. The first is the global
+    minimum (Kawaguchi 2016, Lemma 4.2 with corrected index sets).
 
     Parameters
     ----------
@@ -35,11 +35,6 @@ def critical_values(X: ArrayLike, Y: ArrayLike, widths: Sequence[int]) -> FloatA
     Y : array_like, shape (T, d_y), or (T,)
     widths : sequence of int
         ``(d_x, d_1, ..., d_H, d_y)``.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        Different half sums of squares.
 
     Raises
     ------
@@ -73,11 +68,11 @@ def critical_values(X: ArrayLike, Y: ArrayLike, widths: Sequence[int]) -> FloatA
 
 
 def best_map(X: ArrayLike, Y: ArrayLike, rank: int) -> tuple[FloatArray, float]:
-    """Return the linear map of at most this rank with the least loss, and the loss.
+    """Return the linear map (d_y, d_x) of at most this rank with the least loss, and its loss.
 
-    The map is ``P Y X^T (X X^T)^-``, P the projector on the leading eigenvectors of Sigma. Eq. 2
-    of O'Leary-Roseberry and Ghattas 2020, the truncated SVD of the least-squares map, is right only
-    where X X^T is a multiple of the identity.
+    The loss is half the sum of squares. The map is ``P Y X^T (X X^T)^-``, P the projector on the
+    leading eigenvectors of Sigma. Eq. 2 of O'Leary-Roseberry and Ghattas 2020, the truncated SVD of
+    the least-squares map, is right only where X X^T is a multiple of the identity.
 
     Parameters
     ----------
@@ -85,12 +80,6 @@ def best_map(X: ArrayLike, Y: ArrayLike, rank: int) -> tuple[FloatArray, float]:
     Y : array_like, shape (T, d_y), or (T,)
     rank : int
         At least 0.
-
-    Returns
-    -------
-    ndarray, shape (d_y, d_x)
-    float
-        Half the sum of squares.
     """
     data = Regression(X, Y)
     if rank < 0:

@@ -202,7 +202,7 @@ class LaplacePosterior:
         self._share = 1.0 / (evidence.beta * likelihood.unit)
 
     def predict(self, X: Any, *, noise: bool = True) -> tuple[FloatArray, FloatArray]:
-        """Return the mean and the standard deviation of the predictions.
+        """Return the mean and the standard deviation of the predictions, shapes (T, n_L).
 
         Parameters
         ----------
@@ -212,10 +212,6 @@ class LaplacePosterior:
             Whether the deviation includes the noise of the targets, 1 / beta, as in scikit-learn's
             ``return_std``, or only the uncertainty of the output. Outputs for classes are the ones
             before softmax or sigmoid, and have no noise.
-
-        Returns
-        -------
-        mean, std : ndarray, shape (T, n_L)
         """
         mean = self._network.predict(self.theta, X)
         return mean, np.sqrt(self.predictive_variance(X, noise=noise))

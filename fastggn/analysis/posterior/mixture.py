@@ -73,7 +73,7 @@ class PosteriorMixture:
         return cls([laplace(problem, run.theta, run.evidence) for run in runs.usable])
 
     def predict(self, X: Any, *, noise: bool = True) -> tuple[FloatArray, FloatArray]:
-        """Return the mean and the standard deviation of the predictions of the mixture.
+        """Return the mean and the standard deviation of the predictions, shapes (T, n_L).
 
         The variance is the mean of the members' variances and the variance of their means.
 
@@ -82,10 +82,6 @@ class PosteriorMixture:
         X : array_like, shape (T, n_0)
         noise : bool
             See `LaplacePosterior.predict`.
-
-        Returns
-        -------
-        mean, std : ndarray, shape (T, n_L)
         """
         parts = [member.predict(X, noise=noise) for member in self.members]
         means = np.array([mean for mean, _ in parts])

@@ -132,7 +132,6 @@ def _lower(
     *,
     printed: bool = False,
 ) -> Bound:
-    """Return a lower bound on rank P(W)."""
     clear = found.clear and all(layer.clear for layer in found.layers)
     return Bound("lower", "P", value, found.jacobian.rank, hypotheses, source, printed, clear)
 

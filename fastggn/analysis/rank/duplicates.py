@@ -141,7 +141,6 @@ def _fingerprints(bits: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 
 def _conflicts(targets: FloatArray, group: IntArray, count: int) -> NDArray[np.bool_]:
-    """Return which groups hold more than one target."""
     out = np.zeros(count, dtype=bool)
     for column in targets.T:
         low, high = np.full(count, np.inf), np.full(count, -np.inf)

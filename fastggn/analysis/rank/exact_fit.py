@@ -24,7 +24,7 @@ _FIT = 1e-8
 
 
 def exact_fit(net: MLP, X: ArrayLike, Y: ArrayLike, seed: int = 0) -> FloatArray:
-    """Return weights with which the network passes through all samples.
+    """Return weights, shape (N,), with which the network passes through all samples.
 
     The earlier layers are the best of several random draws at several scales: the one with the best
     conditioned Phi_{L-1}, of rank T. The output layer is the solution of minimum norm of
@@ -39,10 +39,6 @@ def exact_fit(net: MLP, X: ArrayLike, Y: ArrayLike, seed: int = 0) -> FloatArray
     Y : array_like, shape (T, n_L), or (T,) when n_L = 1
         Values of the output activation.
     seed : int
-
-    Returns
-    -------
-    ndarray, shape (N,)
 
     Raises
     ------
@@ -142,7 +138,6 @@ _INVERSES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
 
 
 def _inverse(activation: Activation, targets: FloatArray) -> FloatArray:
-    """Return pre-activations whose images are the targets."""
     name = activation.name
     if name == "leaky_relu" and activation.param > 0.0:
         return np.where(targets > 0.0, targets, targets / activation.param)

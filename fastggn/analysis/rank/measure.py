@@ -111,8 +111,6 @@ class Measurement:
 
 
 class _LayerSums:
-    """The running factorisations of one layer."""
-
     def __init__(self, number: int, n_units: int, n_inputs: int, n_core: int) -> None:
         self.number, self.n_units, self.n_inputs = number, n_units, n_inputs
         self.n_core = n_core

@@ -144,13 +144,8 @@ class RankTrace:
 
     def sweep(self) -> RankSweep:
         """Return the ranks so far."""
-        return RankSweep(
-            "iteration",
-            tuple(self._points),
-            tuple(self._ranks),
-            tuple(self._losses),
-            _largest(self._problem),
-        )
+        points, ranks, losses = tuple(self._points), tuple(self._ranks), tuple(self._losses)
+        return RankSweep("iteration", points, ranks, losses, _largest(self._problem))
 
 
 def rank_over_weights(

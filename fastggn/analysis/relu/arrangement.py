@@ -114,7 +114,6 @@ def unit_rows(samples: FloatArray) -> FloatArray:
 
 
 def _sign_vectors(directions: FloatArray, faces: bool) -> SignArray:
-    """Return the sign vectors of unit vectors (T, d)."""
     origin = np.zeros((1, len(directions)), dtype=np.int8)
     if not len(directions):
         return origin

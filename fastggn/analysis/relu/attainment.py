@@ -151,7 +151,6 @@ class _Minimisers:
         return rows.size > 0 and float(np.abs(rows).max()) > 1e-10
 
     def margin(self, z: FloatArray, single: list[bool]) -> float:
-        """Return the least margin of the units that are alone with their pattern."""
         weights = z[: self._starts[-1]]
         scale = max(1.0, float(np.abs(weights).max())) if weights.size else 1.0
         margins = [

@@ -209,8 +209,8 @@ def enumerate_subglobal_minima(
 ) -> SubglobalMinima:
     """Enumerate the regions of a one-hidden-layer ReLU network with their subglobal minima.
 
-    There is one record for each unordered choice of h patterns. The iteration computes it, so that
-    memory does not grow with their number.
+    There is one `RegionMinimum` for each unordered choice of h patterns. Each iteration computes
+    them anew, so that memory does not grow with their number.
 
     Source: Section 4.1 of "Understanding local minima in neural networks by loss surface
     decomposition", which goes through all 2^(T h) patterns.
@@ -238,11 +238,6 @@ def enumerate_subglobal_minima(
     n_jobs : int
         Processes that solve regions. More than one pays from about 10,000 regions on, and a script
         then needs the usual ``if __name__ == "__main__":``.
-
-    Returns
-    -------
-    SubglobalMinima
-        An iterable of `RegionMinimum` records; each iteration starts anew.
 
     Raises
     ------

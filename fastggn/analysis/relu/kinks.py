@@ -27,6 +27,7 @@ def descent_direction(
     they are linear on each region between these samples, where a linear programme finds the
     steepest one. None at a candidate of ``enumerate_subglobal_minima(which="boundary")`` says that
     no direction descends to first order; where a derivative is zero, higher orders decide.
+    The largest entry of the direction is 1.
 
     Parameters
     ----------
@@ -38,11 +39,6 @@ def descent_direction(
     tolerance : float
         A relative margin below this counts as zero, and so does a derivative below
         ``tolerance * |X| |y| max(1, |theta|)``.
-
-    Returns
-    -------
-    ndarray, shape (N,), or None
-        Of largest entry 1.
 
     Raises
     ------
