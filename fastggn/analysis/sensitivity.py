@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
 from fastggn.solvers.null_space import DenseNullSpace
@@ -54,13 +55,9 @@ class TargetSensitivity:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the norms as plain values, an infinite one as None."""
-        return {
-            "undetermined": self.undetermined,
-            "theta_norm": _finite(self.theta_norm),
-            "least_theta_norm": self.least_theta_norm,
-            "prediction_norm": self.prediction_norm,
-            "new_norm": None if self.new_norm is None else _finite(self.new_norm),
-        }
+        norms = ("theta_norm", "least_theta_norm", "prediction_norm", "new_norm")
+        found = plain(self, "undetermined", *norms)
+        return {n: v if v is not None and np.isfinite(v) else None for n, v in found.items()}
 
     def __str__(self) -> str:
         lines = [
@@ -164,7 +161,3 @@ def _jacobian_at(problem: Problem, theta: ArrayLike, X: ArrayLike) -> FloatArray
     count = np.shape(X)[0] if np.ndim(X) else 0
     other = Problem(problem.network, X, np.zeros((count, problem.n_outputs)))
     return other.jacobian(theta).to_dense()
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -197,14 +197,8 @@ def loss_plane(
     if 1.0 - abs(cosine) < 1e-12:
         raise ValueError("directions must not be parallel: they span no plane")
     losses = np.array([[problem.loss(point + s * basis[0] + t * basis[1]) for s in a] for t in b])
-    return LossPlane(
-        theta=point,
-        directions=basis,
-        steps=(a, b),
-        losses=losses,
-        labels=_distinct(pairs[0][1], pairs[1][1]),
-        cosine=cosine,
-    )
+    labels = _distinct(pairs[0][1], pairs[1][1])
+    return LossPlane(point, basis, (a, b), losses, labels, cosine)
 
 
 def _distinct(first: str, second: str) -> tuple[str, str]:

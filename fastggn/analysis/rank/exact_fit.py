@@ -99,7 +99,6 @@ def _check(problem: Problem) -> None:
 
 
 def _best_draw(problem: Problem, seed: int) -> FloatArray:
-    """Return random weights with the best conditioned Phi_{L-1}."""
     net, T = problem.network, problem.n_samples
     rng = np.random.default_rng(seed)
     best, best_rcond, best_rank = np.zeros(net.n_params), 0.0, 0

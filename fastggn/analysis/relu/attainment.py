@@ -153,11 +153,8 @@ class _Minimisers:
     def margin(self, z: FloatArray, single: list[bool]) -> float:
         weights = z[: self._starts[-1]]
         scale = max(1.0, float(np.abs(weights).max())) if weights.size else 1.0
-        margins = [
-            margin_of(self._cones[j], self.part(z, j), scale)
-            for j in range(len(single))
-            if single[j]
-        ]
+        alone = (j for j in range(len(single)) if single[j])
+        margins = (margin_of(self._cones[j], self.part(z, j), scale) for j in alone)
         return min(margins, default=float("inf"))
 
     def decision(self, z: FloatArray) -> Decision:
