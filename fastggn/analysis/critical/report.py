@@ -139,7 +139,7 @@ class CriticalPointReport:
         return rows
 
     def plot(self) -> Any:
-        """Return a matplotlib figure of the eigenvalues, those that count as zero marked."""
+        """Return a matplotlib figure of the eigenvalues, with the zero ones marked."""
         from fastggn.figures.critical import plot_eigenvalues
 
         return plot_eigenvalues(self)

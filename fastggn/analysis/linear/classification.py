@@ -147,7 +147,7 @@ def classify(
     else:
         lowest, largest, direction = curvature(matrices, data)
         H = len(matrices) - 1
-        # The Hessian's own size is rounding where the layers are.
+        # Where the layers are rounding, so is the Hessian's own size.
         size = data.natural_curvature(H + 1)
         flat = FLAT
         if H > 1 and inner_rank < p and found.lemma_4_6 and _layers_allow(matrices, data, fine):

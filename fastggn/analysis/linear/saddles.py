@@ -23,7 +23,7 @@ def construct(
 
     The network's map is ``U_I U_I^T Y X^T (X X^T)^-``, I the `modes`. Besides the path of these
     modes, p - |I| paths lead through the hidden layers, and zeros close them in `order` of the
-    H + 1 layers. If all of these open by t on a path with another mode, the loss changes like
+    H + 1 layers. A path with another mode that is opened by t in all of them changes the loss like
     -t^order. Order 2 gives negative curvature; from order 3 on the point is a bad saddle, without
     negative eigenvalues of the Hessian, if the modes are the leading ones.
 

@@ -102,8 +102,7 @@ def _examples(members: IntArray, number: IntArray, count: int) -> tuple[tuple[in
 def _equal_runs(inputs: Rows, n_samples: int, width: int, comm: Comm) -> tuple[IntArray, IntArray]:
     """Return the samples with an equal partner, group by group, and where each group starts."""
     # Inputs with equal fingerprints of 128 bits count as equal: among a million different inputs
-    # two agree by chance once in 10^26 cases. All ranks see 64 bits a sample, and the rest only of
-    # candidates.
+    # two agree by chance once in 10^26 cases. Ranks share all first halves, and candidates' rest.
     step = max(1, _BLOCK_BYTES // (8 * width))
     marks = np.empty((2, n_samples), dtype=np.uint64)
     for start in range(0, n_samples, step):

@@ -16,8 +16,7 @@ from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import check_finite
 
-# Factors on the first weights: larger weights make the hidden outputs of the samples more
-# independent, until the units saturate.
+# Larger weights make the samples' hidden outputs more independent, until the units saturate.
 _SCALES = (1.0, 3.0, 10.0, 30.0)
 _DRAWS = 3
 _FIT = 1e-8

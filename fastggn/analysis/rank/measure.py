@@ -36,7 +36,7 @@ class LayerRanks:
     psi : dict of int to int
         Number of samples for each rank of Psi_l^(i).
     psi_gap : float
-        The smallest gap among the Psi_l^(i), and of the smallest of them above rounding.
+        The smallest gap among the Psi_l^(i); also small where a singular value is near rounding.
     greedy : int
         Largest sum of rank(Psi_l^(i)) over samples with linearly independent phi_{l-1}^(i): a
         lower bound on ``block``, sharper than Shen (2018, Eq. 23).
@@ -82,7 +82,7 @@ class Measurement:
     ----------
     outputs, jacobian : Rank
         Of Phi_L and of P(W), whose `singular_values` descend.
-    active, smallest_active
+    active, smallest_active : Rank, float
         Rank and smallest singular value of the columns of the `n_active` samples of non-zero
         weight; 0 where there are fewer parameters than columns.
     error_norm, unseen_norm : float
