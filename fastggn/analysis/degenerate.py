@@ -14,28 +14,27 @@ from fastggn.runtime.comm import require_serial
 from fastggn.runtime.errors import as_real, check_finite, check_positive
 
 FloatArray = NDArray[np.float64]
-# An eigenvalue above minus this share of the largest modulus is rounding.
-FLAT = 1e-12
-# Activations that are constant zero on an interval, where sigma(z) = 0 for all z < 0.
+FLAT = 1e-12  # share of the largest modulus up to which a negative eigenvalue is rounding
+# Activations with sigma(z) = 0 for all z < 0.
 DEAD_BELOW_ZERO = ("relu",)
 DRAWS_AT_ONCE = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
 class DegenerateActivation:
-    """What is known at a point with sigma = sigma' = 0 at every sample and hidden unit.
+    """A point with sigma = sigma' = 0 at every sample and hidden unit, and its curvature.
 
     Attributes
     ----------
     holds : bool
-        Whether the point is one; all else is None or empty where it is not.
+        Whether the point is degenerate; all else is None or empty if not.
     eigenvalues : ndarray, shape (n_1, m_1)
         Of the first layer's Hessian block of each hidden unit; all other entries of the Hessian
         vanish.
     direction : ndarray, shape (N,), or None
-        Unit vector of the lowest eigenvalue, where that is negative.
+        Unit vector of the lowest eigenvalue, if that is negative.
     locally_constant : bool
-        Whether sigma vanishes on a neighbourhood of all its arguments, so that the loss is
+        Whether sigma vanishes on a neighbourhood of all its arguments, which makes the loss
         constant around the point.
     label : str
         "strict_saddle" (negative curvature), "flat_local_minimum" (locally constant loss: a
@@ -79,11 +78,11 @@ def degenerate_activation(
     """Test for a degenerate activation point and for negative curvature there.
 
     With ``sigma = sigma' = 0`` at all samples the gradient vanishes (Corollary 1.1 of
-    O'Leary-Roseberry and Ghattas 2020), and of the Hessian only the first layer's block is left,
-    unit by unit: ``v^T H v = -sum_k sum_i (What_0 x_k)_i^2 sigma''_i (W_1^T y_k)_i`` (Theorem 3;
-    its Eq. 20 has the sign reversed: negative curvature where the sum is positive). Corollary 3.3
-    (zero Hessian, hence local minimum) is false; a local minimum is certain where sigma vanishes
-    on a neighbourhood.
+    O'Leary-Roseberry and Ghattas 2020), and the Hessian is only nonzero in the first layer's
+    block, unit by unit: ``v^T H v = -sum_k sum_i (What_0 x_k)_i^2 sigma''_i (W_1^T y_k)_i``
+    (Theorem 3; its Eq. 20 has the sign reversed: the curvature is negative where the sum is
+    positive). Corollary 3.3 (zero Hessian, hence local minimum) is false; a local minimum is
+    certain where sigma vanishes on a neighbourhood.
 
     Parameters
     ----------
@@ -132,17 +131,17 @@ def degenerate_activation(
 
 @dataclass(frozen=True)
 class DegenerateProbability:
-    """How likely Gaussian weights put every hidden unit of a ReLU layer to sleep at all samples.
+    """Probability that Gaussian weights make every hidden unit of a ReLU layer dead at all samples.
 
     Attributes
     ----------
     estimate, standard_error : float
-        Of the probability for one unit, by Monte Carlo.
+        For one unit, by Monte Carlo.
     exact : float or None
-        The probability for one unit, where there is a closed form.
+        For one unit, where there is a closed form.
     n_hidden : int
     heuristic : float
-        ``2^-T`` for one unit, which the paper's ``2^(-r d)`` uses; right for orthogonal samples.
+        ``2^-T`` for one unit, as in the paper's ``2^(-r d)``; right for orthogonal samples.
     """
 
     estimate: float
@@ -153,7 +152,7 @@ class DegenerateProbability:
 
     @property
     def layer(self) -> float:
-        """The probability that all units sleep: they are independent."""
+        """The probability that all units are dead, as they are independent."""
         return float((self.estimate if self.exact is None else self.exact) ** self.n_hidden)
 
     def to_dict(self) -> dict[str, Any]:
@@ -173,8 +172,8 @@ def degenerate_probability(
 ) -> DegenerateProbability:
     """Estimate the probability that random Gaussian weights make a ReLU layer dead at all samples.
 
-    Closed form for one unit: the share of directions w with ``w . x < 0`` for all samples, a cone.
-    One or two inputs, up to three samples, or orthogonal samples have a formula.
+    For one unit it is the share of directions w with ``w . x < 0`` for all samples, a cone. One or
+    two inputs, up to three samples, and orthogonal samples have a closed form.
 
     Parameters
     ----------
@@ -221,7 +220,7 @@ def _cone_share(units: FloatArray) -> float | None:
     if n == 1:
         return 0.5 if np.ptp(units) == 0.0 else 0.0
     if n == 2:
-        # The samples leave a largest gap; they fit into a half-plane where it exceeds pi.
+        # The samples fit into a half-plane if their largest gap exceeds pi.
         angles = np.sort(np.arctan2(units[:, 1], units[:, 0]))
         gaps = np.diff(np.concatenate([angles, [angles[0] + 2.0 * np.pi]]))
         return float(max(gaps.max() - np.pi, 0.0) / (2.0 * np.pi))

@@ -1,4 +1,4 @@
-"""The null space of the GGN: its dimension, a basis, and what it is made of, at any depth."""
+"""The null space of the GGN at any depth: its dimension, a basis, and its parts by layer."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from fastggn.runtime.errors import check_positive
 from fastggn.solvers.null_space import DenseNullSpace
 
 FloatArray = NDArray[np.float64]
-# A direction whose part in a layer is shorter than this has no part in it: the basis itself is
-# accurate to the rounding of J over its smallest singular value kept.
+# A shorter part of a direction in a layer counts as none: the basis is only accurate to the
+# rounding of J over its smallest singular value kept.
 NO_PART = 1e-7
 
 
@@ -29,9 +29,9 @@ class FirstLayerSplit:
         Orthonormal directions of the first layer's weights that some change of the later layers
         compensates.
     coupled : ndarray, shape (k, N - n_1 m_1)
-        That change, of least norm, one a direction of `first`. For one hidden layer without
-        biases it is ``-W_1 (sigma' o What_0 X) S^+`` (O'Leary-Roseberry and Ghattas 2020, Eq. 19,
-        with the pseudo-inverse).
+        That change, of least norm, for each direction. For one hidden layer without biases it is
+        ``-W_1 (sigma' o What_0 X) S^+`` (O'Leary-Roseberry and Ghattas 2020, Eq. 19, with the
+        pseudo-inverse).
     later : ndarray, shape (d - k, N - n_1 m_1)
         Orthonormal directions of the later layers alone; for one hidden layer
         ``What_1 S = 0``, of dimension ``n_2 (m_2 - rank S)``.
@@ -62,10 +62,9 @@ class NullSpaceReport:
     loss, gradient_norm : float
         At theta. The GGN is the Hessian where the misfit is zero.
     layer_shapes : tuple of (int, int)
-    layer_dimensions : tuple of int
-        For each layer the dimension of the projection of the null space on its weights.
-    layer_alone : tuple of int
-        For each layer the dimension of the null directions that change this layer only.
+    layer_dimensions, layer_alone : tuple of int
+        For each layer the dimension of the projection of the null space on its weights, and of the
+        null directions that change this layer only.
     """
 
     basis: FloatArray
@@ -94,7 +93,7 @@ class NullSpaceReport:
         return parts
 
     def first_layer_split(self) -> FirstLayerSplit:
-        """Return a basis in two families: first-layer directions with the coupled rest, and rest.
+        """Return a basis in two families: directions with and without a change of the first layer.
 
         The basis is that of the paper's Theorem 2 with sigma' for sigma in the second term of
         its Eqs. 11, 14, 16 and 17: all (What_0, What_1) with
@@ -102,7 +101,7 @@ class NullSpaceReport:
         """
         n, m = self.layer_shapes[0]
         first, rest = self.basis[: n * m], self.basis[n * m :]
-        # Right singular vectors: the coupled parts are then orthogonal to the later ones.
+        # Right singular vectors make the coupled parts orthogonal to the later ones.
         u, s, vt = np.linalg.svd(first, full_matrices=True)
         k = int(np.count_nonzero(s > NO_PART))
         coupled = (rest @ vt[:k].T) / s[:k]
@@ -114,7 +113,7 @@ class NullSpaceReport:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, the basis left out."""
+        """Return plain values without the basis."""
         return {
             "n_params": int(self.basis.shape[0]),
             **plain(self, "dimension", "rank", "tolerance"),
@@ -145,7 +144,7 @@ class NullSpaceReport:
         return "\n".join(lines)
 
     def plot(self) -> Any:
-        """Return a figure of the singular values, the rank and the tolerance marked."""
+        """Return a figure of the singular values with the rank and the tolerance."""
         from fastggn.figures.null_spaces import plot_singular_values
 
         return plot_singular_values(self)
@@ -156,7 +155,7 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
 
     Where the misfit is zero this is the null space of the exact Hessian, of dimension
     ``N - rank J`` (O'Leary-Roseberry and Ghattas 2020, Theorem 2, corrected; any depth). The
-    problem's l2, which would lift it, is left out.
+    result ignores the problem's l2, which would leave no null space.
 
     Parameters
     ----------

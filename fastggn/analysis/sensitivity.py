@@ -1,4 +1,4 @@
-"""How far theta and the predictions move when the targets are perturbed: ill-posedness felt."""
+"""The response of theta and of the predictions to a perturbation of the targets."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
 from fastggn.solvers.null_space import DenseNullSpace
@@ -24,8 +25,7 @@ class TargetSensitivity:
     Attributes
     ----------
     theta_response : ndarray, shape (N, T n_L)
-        d theta / dY, columns sample by sample; the response of least norm where directions are
-        undetermined.
+        d theta / dY, columns sample by sample; of least norm where directions are undetermined.
     prediction_response : ndarray, shape (T n_L, T n_L)
         d prediction / dY at the samples.
     new_response : ndarray, shape (T_new n_L, T n_L), or None
@@ -55,13 +55,9 @@ class TargetSensitivity:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the norms as plain values, an infinite one as None."""
-        return {
-            "undetermined": self.undetermined,
-            "theta_norm": _finite(self.theta_norm),
-            "least_theta_norm": self.least_theta_norm,
-            "prediction_norm": self.prediction_norm,
-            "new_norm": None if self.new_norm is None else _finite(self.new_norm),
-        }
+        norms = ("theta_norm", "least_theta_norm", "prediction_norm", "new_norm")
+        found = plain(self, "undetermined", *norms)
+        return {n: v if v is not None and np.isfinite(v) else None for n, v in found.items()}
 
     def __str__(self) -> str:
         lines = [
@@ -94,11 +90,11 @@ def target_sensitivity(
     problem : Problem
         With the squared loss; a few thousand parameters at most (N x N arrays).
     theta : array_like, shape (N,)
-        A stationary point; that it is one is not tested.
+        A stationary point, without a test.
     regularizer : NullSpace, optional
         With its null space taken at theta.
     X_new : array_like, shape (T_new, n_0), optional
-        Other inputs, whose predictions are followed too.
+        Other inputs for predictions.
 
     Raises
     ------
@@ -142,7 +138,7 @@ def target_sensitivity(
 def _inverse(
     problem: Problem, theta: ArrayLike, regularizer: NullSpace | None
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the inverse of the curvature, and a basis of what it leaves undetermined."""
+    """Return the inverse of the curvature, and a basis of its undetermined directions."""
     hessian = problem.hessian(theta)
     if regularizer is None:
         return _pseudo_inverse(hessian)
@@ -165,7 +161,3 @@ def _jacobian_at(problem: Problem, theta: ArrayLike, X: ArrayLike) -> FloatArray
     count = np.shape(X)[0] if np.ndim(X) else 0
     other = Problem(problem.network, X, np.zeros((count, problem.n_outputs)))
     return other.jacobian(theta).to_dense()
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What a walk along a line or over a plane of the loss surface hands back."""
+"""Losses along a line and over a plane."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class LossLine:
     steps, losses : ndarray, shape (K,)
         a, and the objective there; inf or nan where the outputs overflow.
     label : str
-        What the direction is.
+        Name of the direction.
     loss : float
         The objective at theta.
     slope, curvature : float
@@ -48,7 +48,7 @@ class LossLine:
         return np.asarray(model)
 
     def plot(self, *, ax: Any = None, path: str | None = None) -> Any:
-        """Return a matplotlib figure of the loss against the step; see `plotting.plot_line`."""
+        """Return a matplotlib figure of the loss against the step, see `plot_line`."""
         from fastggn.figures.surface import plot_line
 
         return plot_line(self, ax=ax, path=path)
@@ -87,7 +87,7 @@ class LossPlane:
     losses : ndarray, shape (B, A)
         The objective, a row for each b.
     labels : pair of str
-        What the directions are.
+        Names of the directions.
     cosine : float
         Of the angle between d and e.
     """
@@ -100,16 +100,12 @@ class LossPlane:
     cosine: float
 
     def coordinates(self, theta: ArrayLike) -> tuple[float, float, float]:
-        """Return the steps (a, b) to the point of the plane nearest to theta, and its distance.
-
-        Parameters
-        ----------
-        theta : array_like, shape (N,)
+        """Return the steps (a, b) to the plane's point nearest to theta (N,), and its distance.
 
         Raises
         ------
         TypeError, ValueError
-            If theta has another shape or holds anything but finite real numbers.
+            If theta has another shape or an entry that is not a finite real number.
         """
         away = as_float_vector("theta", theta, self.theta.size) - self.theta
         steps, *_ = np.linalg.lstsq(self.directions.T, away, rcond=None)
@@ -117,7 +113,7 @@ class LossPlane:
         return float(steps[0]), float(steps[1]), distance
 
     def plot(self, *, marks: Any = None, ax: Any = None, path: str | None = None) -> Any:
-        """Return a matplotlib figure of the level lines; see `plotting.plot_plane`."""
+        """Return a matplotlib figure of the level lines, see `plot_plane`."""
         from fastggn.figures.surface import plot_plane
 
         return plot_plane(self, marks=marks, ax=ax, path=path)

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.slice_reports import LossLine, LossPlane
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
-from fastggn.runtime.errors import as_float_vector, unknown_name
+from fastggn.runtime.errors import as_float_vector, check_count, unknown_name
 
 FloatArray = NDArray[np.float64]
 Direction = str | ArrayLike
@@ -26,32 +26,26 @@ LABELS = {
     "lowest": "lowest eigenvector of the Hessian",
     "highest": "highest eigenvector of the Hessian",
 }
-# Up to this many parameters the Hessian is assembled; above, Lanczos by its products.
-MOST_DENSE = 1000
+MOST_DENSE = 1000  # parameters of an assembled Hessian; above, Lanczos by its products
 
 
 def filter_normalised(net: MLP, theta: ArrayLike, direction: ArrayLike) -> FloatArray:
-    """Return a direction in which each unit moves in proportion to its own weights.
+    """Return a direction (N,) in which each unit moves in proportion to its own weights.
 
-    The entries of `direction` that belong to a unit (its incoming weights, and its free bias, the
-    weight of the dummy unit) are scaled to the 2-norm of those of `theta`; for a unit whose
-    weights are all zero they become zero. This is the filter normalisation of Li et al. (2018,
-    Section 4), where the filters of a fully connected layer are its units: without it, a network
-    with large weights looks flat for that reason alone.
+    The entries of `direction` for each unit (its incoming weights and its free bias) get the
+    2-norm of the same entries of `theta`. This is the filter normalisation of Li et al. (2018,
+    Section 4), whose filters are the units here: without it, large weights make a network look
+    flat.
 
     Parameters
     ----------
     net : MLP
     theta, direction : array_like, shape (N,)
 
-    Returns
-    -------
-    ndarray, shape (N,)
-
     Raises
     ------
     TypeError, ValueError
-        If a vector has the wrong shape or holds anything but finite real numbers.
+        If a vector has the wrong shape or an entry that is not a finite real number.
     """
     point = as_float_vector("theta", theta, net.n_params)
     out = as_float_vector("direction", direction, net.n_params)
@@ -79,22 +73,16 @@ def loss_along(
     problem : Problem
     theta : array_like, shape (N,)
     direction : str or array_like, shape (N,)
-        "random" (independent normal entries), "gradient" (its negative, the steepest descent),
-        "lowest" or "highest" (eigenvectors of the exact Hessian), these three of length 1; or d
-        itself.
+        "random" (independent normal entries), "gradient" (the steepest descent), "lowest" or
+        "highest" (eigenvectors of the exact Hessian), all but the first of length 1; or d itself.
     extent : float or pair of float
         a runs from -extent to extent, or from the first to the second.
     points : int
-        How many steps, at least 2.
+        Number of steps, at least 2.
     normalise : bool, optional
-        Whether d is scaled unit by unit, see `filter_normalised`; None does so with a random one.
+        Whether to scale d unit by unit, see `filter_normalised`; None: only if d is random.
     seed : int
         Of the random direction.
-
-    Returns
-    -------
-    LossLine
-        With the slope and the curvature at theta, and ``.plot()``.
 
     Raises
     ------
@@ -130,11 +118,11 @@ def loss_between(
     ----------
     problem : Problem
     start, end : array_like, shape (N,)
-        For instance where a run began and where it ended (Goodfellow et al. 2015).
+        For instance the first and the last point of a run (Goodfellow et al. 2015).
     extent : pair of float
         The first and the last step.
     points : int
-        How many steps, at least 2.
+        Number of steps, at least 2.
 
     Raises
     ------
@@ -176,11 +164,6 @@ def loss_plane(
     seed : int
         Of the random directions.
 
-    Returns
-    -------
-    LossPlane
-        With ``.coordinates(theta)`` of other points, and ``.plot()``.
-
     Raises
     ------
     TypeError, ValueError
@@ -214,14 +197,8 @@ def loss_plane(
     if 1.0 - abs(cosine) < 1e-12:
         raise ValueError("directions must not be parallel: they span no plane")
     losses = np.array([[problem.loss(point + s * basis[0] + t * basis[1]) for s in a] for t in b])
-    return LossPlane(
-        theta=point,
-        directions=basis,
-        steps=(a, b),
-        losses=losses,
-        labels=_distinct(pairs[0][1], pairs[1][1]),
-        cosine=cosine,
-    )
+    labels = _distinct(pairs[0][1], pairs[1][1])
+    return LossPlane(point, basis, (a, b), losses, labels, cosine)
 
 
 def _distinct(first: str, second: str) -> tuple[str, str]:
@@ -238,7 +215,6 @@ def _is_pair(value: Any) -> bool:
 def _checked(
     problem: Problem, theta: ArrayLike, extent: Any, points: Any, name: str = "theta"
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the point, and the steps of the range."""
     point = as_float_vector(name, theta, problem.n_params)
     try:
         low, high = extent if _is_pair(extent) else (-extent, extent)
@@ -247,13 +223,7 @@ def _checked(
         raise TypeError(f"extent must be a number or a pair of them, got {extent!r:.60}") from None
     if not (np.isfinite([low, high]).all() and low < high):
         raise ValueError(f"extent must be positive, or an increasing pair; got {extent!r:.60}")
-    try:
-        count = operator.index(points)
-    except TypeError:
-        raise TypeError(f"points must be an integer, got {points!r:.60}") from None
-    if count < 2:
-        raise ValueError(f"points must be at least 2, got {count}")
-    return point, _grid(low, high, count)
+    return point, _grid(low, high, check_count("points", points, 2))
 
 
 def _generator(seed: Any) -> np.random.Generator:
@@ -263,7 +233,7 @@ def _generator(seed: Any) -> np.random.Generator:
 
 
 def _grid(low: float, high: float, count: int) -> FloatArray:
-    """Return the steps; theta itself is met exactly where it is one of them."""
+    """Return the steps, with an exact 0 where rounding would miss it."""
     steps = np.linspace(low, high, count)
     steps[np.abs(steps) < 1e-12 * (high - low)] = 0.0
     return steps
@@ -292,7 +262,6 @@ def _resolve(
     normalise: bool | None,
     rng: np.random.Generator,
 ) -> tuple[FloatArray, str]:
-    """Return the vector that a direction stands for, and what to call it."""
     drawn = isinstance(direction, str) and direction == "random"
     if isinstance(direction, str):
         if direction not in NAMES:

@@ -1,4 +1,4 @@
-"""Stationary points split into zero misfit and orthogonality, and degenerate activations."""
+"""Stationary points split into zero misfit and orthogonality, layer by layer."""
 
 from __future__ import annotations
 
@@ -25,14 +25,11 @@ class LayerCondition:
     ----------
     layer : int
         From 1.
-    product : float
-        Frobenius norm of ``D_l Phi_{l-1}^T / T``: the layer's part of the gradient.
-    error_factor : float
-        Frobenius norm of ``D_l / sqrt(T)``, the errors sent back to the layer's units.
-    input_factor : float
-        Frobenius norm of ``Phi_{l-1} / sqrt(T)``, the layer's inputs.
+    product, error_factor, input_factor : float
+        Frobenius norms of ``D_l Phi_{l-1}^T / T`` (the layer's part of the gradient), of
+        ``D_l / sqrt(T)`` (the errors at its units), and of ``Phi_{l-1} / sqrt(T)`` (its inputs).
     cosine : float
-        `product` over the product of both norms; 0 where one of them vanishes.
+        `product` over the product of both factors; 0 where one of them vanishes.
     holds_by : str
         "errors vanish" (sigma' = 0 or the weights above vanish), "inputs vanish" (sigma = 0
         below), "orthogonality", or "fails".
@@ -48,7 +45,7 @@ class LayerCondition:
 
 @dataclass(frozen=True)
 class StationaritySplit:
-    """Why the gradient vanishes, or that it does not.
+    """The reason for which the gradient vanishes, or that it does not.
 
     Attributes
     ----------
@@ -89,14 +86,14 @@ def stationarity_split(
 
     With ``D_L = sigma'_L o gradE`` and ``D_l = sigma'_l o W_{l+1}^T D_{l+1}`` the gradient of a
     layer is ``D_l Phi_{l-1}^T`` (O'Leary-Roseberry and Ghattas 2020, Theorems 1 and 4, with the
-    residual factor that Eq. 26 leaves out). A stationary point has zero misfit, or the rows of
-    D_l are orthogonal to those of Phi_{l-1} in every layer; also D_l or Phi_{l-1} may vanish
-    altogether (Corollaries 1.1 and 4.1).
+    residual factor that is missing in Eq. 26). A stationary point has zero misfit, or in every
+    layer the rows of D_l are orthogonal to the rows of Phi_{l-1}, where D_l or Phi_{l-1} may also
+    vanish (Corollaries 1.1 and 4.1).
 
     Parameters
     ----------
     problem : Problem
-        Any loss; l2 is left out.
+        Any loss; l2 does not count.
     theta : array_like, shape (N,)
     tol : float
         Largest cosine between D_l and Phi_{l-1} that counts as orthogonality, and largest size of

@@ -181,14 +181,8 @@ def lower_bound(surface: Surface, theta: Vector, loss: float) -> str | None:
             return f"linear network: the loss equals the optimum {optimum:.6g} of its maps"
     if problem.gated:
         return None
-    found = find_duplicates(
-        lambda start, stop: inputs[start:stop],
-        problem.n_samples,
-        problem.network.n_inputs,
-        targets,
-        weights,
-        problem.loss_function,
-    )
+    rows, width, function = problem.n_samples, problem.network.n_inputs, problem.loss_function
+    found = find_duplicates(lambda a, b: inputs[a:b], rows, width, targets, weights, function)
     if found.floor is not None and 0.0 < found.floor and loss <= found.floor + tolerance:
         floor = found.floor
         return f"equal inputs with different targets: no function has a loss below {floor:.6g}"

@@ -53,7 +53,8 @@ def critical_point(
     """Classify theta by its gradient, the exact Hessian, certificates, and a search for descent.
 
     A positive semi-definite Hessian alone never gives a minimum: the label is "degenerate" unless
-    there is a certificate or measured descent of higher order.
+    there is a certificate or measured descent of higher order. Where ranks share the samples, all
+    ranks must make this call and get the report of rank 0.
 
     Parameters
     ----------
@@ -68,11 +69,6 @@ def critical_point(
         dense up to 1000 parameters.
     seed : int
         Draws the starts of the Lanczos iterations and of the search for descent.
-
-    Returns
-    -------
-    CriticalPointReport
-        Where ranks share the samples, all ranks must make this call; all get rank 0's report.
 
     Raises
     ------
@@ -157,11 +153,9 @@ class _Judge:
 
     def report(self, dense: bool) -> CriticalPointReport:
         if not self._critical:
-            return self._say(
-                "not_critical",
-                f"the gradient's norm {self._facts['gradient_norm']:.3e} exceeds the tolerance "
-                f"{self._facts['gradient_tolerance']:.1e}",
-            )
+            found, most = self._facts["gradient_norm"], self._facts["gradient_tolerance"]
+            reason = f"the gradient's norm {found:.3e} exceeds the tolerance {most:.1e}"
+            return self._say("not_critical", reason)
         self._settle()
         spectrum = self._spectrum(dense)
         if why := certificates.exact_fit(self.surface, self.theta):
@@ -237,11 +231,8 @@ class _Judge:
             return self._by_ritz_values(spectrum)
         dimension = spectrum.counts[1]
         if dimension == 0 and not kink:
-            return self._say(
-                "local_minimum",
-                f"positive definite Hessian: lowest eigenvalue {spectrum.lowest:.3e}, error "
-                f"bound {spectrum.bound[0]:.1e}",
-            )
+            found = f"lowest eigenvalue {spectrum.lowest:.3e}, error bound {spectrum.bound[0]:.1e}"
+            return self._say("local_minimum", f"positive definite Hessian: {found}")
         if kink:
             return self._at_kink()
         return self._degenerate(spectrum)
@@ -257,10 +248,8 @@ class _Judge:
     def _by_ritz_values(self, spectrum: Spectrum) -> CriticalPointReport:
         asked = min(LOWEST, self.surface.n_params - 2)
         if len(spectrum.values) < asked and spectrum.norm > 0.0:
-            return self._say(
-                "degenerate",
-                f"only {len(spectrum.values)} of {asked} Ritz values converged, none negative",
-            )
+            why = f"only {len(spectrum.values)} of {asked} Ritz values converged, none negative"
+            return self._say("degenerate", why)
         if spectrum.counts[1] == 0:
             return self._say(
                 "local_minimum",

@@ -172,7 +172,6 @@ class _DenseModel:
         return self._vectors @ parts, predicted
 
     def correction(self, gradient: Vector) -> Vector:
-        """Return the Newton step in the stiff directions."""
         stiff = np.abs(self._values) > STIFF * self._norm
         parts = self._vectors[:, stiff]
         return np.asarray(-parts @ ((parts.T @ gradient) / self._values[stiff]))

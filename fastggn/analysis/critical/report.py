@@ -9,14 +9,9 @@ from fastggn.analysis.critical.surface import Vector
 from fastggn.analysis.plain import plain
 
 Label = Literal[
-    "global_minimum",
-    "local_minimum",
-    "strict_saddle",
-    "saddle",
-    "degenerate",
-    "diverging",
+    "global_minimum", "local_minimum", "strict_saddle", "saddle", "degenerate", "diverging",
     "not_critical",
-]
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,12 +101,8 @@ class CriticalPointReport:
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the table, (name, text)."""
         rows = [("label", self.label), ("reason", self.reason), ("loss", f"{self.loss:.10g}")]
-        rows += [
-            (
-                "gradient norm",
-                f"{self.gradient_norm:.3e} (counts as zero up to {self.gradient_tolerance:.1e})",
-            )
-        ]
+        zero = f"counts as zero up to {self.gradient_tolerance:.1e}"
+        rows.append(("gradient norm", f"{self.gradient_norm:.3e} ({zero})"))
         if self.polished is not None:
             rows.append(("polished", self.polished))
         if self.distance > 0.0:
@@ -133,32 +124,22 @@ class CriticalPointReport:
             p, z, n = self.inertia_estimate
             rows.append(("estimate", f"{p} positive, {z} zero, {n} negative (by quadrature)"))
         sign = "<= " if lanczos else ""
-        rows.append(
-            (
-                "lowest",
-                f"{sign}{self.lowest_eigenvalue:.6e}, error bound {self.eigenvalue_bound:.1e} "
-                "(eigenvalues within theirs count as zero)",
-            )
-        )
+        bound = f"error bound {self.eigenvalue_bound:.1e} (eigenvalues within theirs count as zero)"
+        rows.append(("lowest", f"{sign}{self.lowest_eigenvalue:.6e}, {bound}"))
         return rows
 
     def _descent_rows(self) -> list[tuple[str, str]]:
         rows = []
         if self.decrease is not None:
-            rows.append(
-                (
-                    "descent",
-                    f"the loss fell by {self.decrease:.3e}, like the power "
-                    f"{self.descent_order:.2f} of the distance",
-                )
-            )
+            power = f"like the power {self.descent_order:.2f} of the distance"
+            rows.append(("descent", f"the loss fell by {self.decrease:.3e}, {power}"))
         for name, pair in (("third", self.third_derivative), ("fourth", self.fourth_derivative)):
             if pair is not None:
                 rows.append((f"{name} derivative", f"{pair[0]:.6e} +- {pair[1]:.0e}"))
         return rows
 
     def plot(self) -> Any:
-        """Return a matplotlib figure of the eigenvalues, those that count as zero marked."""
+        """Return a matplotlib figure of the eigenvalues, with the zero ones marked."""
         from fastggn.figures.critical import plot_eigenvalues
 
         return plot_eigenvalues(self)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.linear.derivatives import as_problem, product
 from fastggn.analysis.linear.measures import (
@@ -18,35 +18,33 @@ from fastggn.analysis.linear.measures import (
     layer_ranges,
     numerical_rank,
 )
-from fastggn.analysis.linear.regression import Hypothesis, Regression, check_weights
+from fastggn.analysis.linear.regression import FloatArray, Hypothesis, Regression, check_weights
 from fastggn.runtime.errors import check_positive
 from fastggn.training.control.escape import lowest_eigenpair
 
-FloatArray = NDArray[np.float64]
 Label = Literal["global_minimum", "strict_saddle", "bad_saddle", "not_critical"]
-# An eigenvalue above minus this share of the largest modulus, or of the curvature at layers of
-# the natural size, is not negative but rounding.
+# A negative eigenvalue is rounding up to this share of the largest modulus, or of the curvature
+# at layers of the natural size.
 FLAT = 1e-10
-# A loss above the minimum by less than this share of the loss of the zero map is the minimum.
-LEAST = 1e-10
+LEAST = 1e-10  # distance from the minimum that is rounding, over the loss of the zero map
 
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """What a point is, and why.
+    """The kind of a point, and the reason.
 
     Attributes
     ----------
     label : {"global_minimum", "strict_saddle", "bad_saddle", "not_critical"}
-        A bad saddle is one whose Hessian has no negative eigenvalue.
+        The Hessian at a bad saddle has no negative eigenvalue.
     reason : str
     hypotheses : dict of str to Hypothesis
-        Those of Theorem 2.3, with margins. The labels are computed at the point itself; that a
-        critical point which is no global minimum is a saddle is the theorem.
+        Of Theorem 2.3, with margins. The theorem says that a critical point is a global minimum or
+        a saddle; the label itself is computed at the point.
     loss, minimum : float
         Half sums of squares: here, and the global minimum.
     gradient_share : float
-        Largest gradient of a layer over the product of the sizes that make it (Lemma 4.1).
+        Largest gradient of a layer over the product of the sizes in it (Lemma 4.1).
     lowest_eigenvalue, largest_eigenvalue : float or None
         Of the Hessian of half the sum of squares; the second in modulus. None at a point that is
         not critical.
@@ -55,7 +53,7 @@ class Classification:
     rank : int
         Of ``C = W_{H+1} ... W_2``.
     modes : tuple of int or None
-        Which eigenvectors of Sigma, counted from 0, span the range of C; None where they do not.
+        Eigenvectors of Sigma, from 0, that span the range of C; None if none do.
     descent_direction : list of ndarray or None
         A direction of negative curvature, layer by layer.
     """
@@ -75,7 +73,7 @@ class Classification:
     descent_direction: list[FloatArray] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, the direction left out."""
+        """Return plain values without the direction."""
         skipped = ("descent_direction", "hypotheses")
         plain = {key: value for key, value in vars(self).items() if key not in skipped}
         plain["modes"] = None if self.modes is None else list(self.modes)
@@ -101,7 +99,7 @@ class Classification:
 def classify(
     weights: Sequence[ArrayLike], X: ArrayLike, Y: ArrayLike, *, tol: float = 1e-7
 ) -> Classification:
-    """Tell what a point of a deep linear network is (Kawaguchi 2016, Theorem 2.3).
+    """Classify a point of a deep linear network (Kawaguchi 2016, Theorem 2.3).
 
     Parameters
     ----------
@@ -147,14 +145,14 @@ def classify(
         label = "global_minimum"
         reason = f"a critical point at the least value, which keeps {min(p, data.d_y)} modes"
     else:
-        lowest, largest, direction = _curvature(matrices, data)
+        lowest, largest, direction = curvature(matrices, data)
         H = len(matrices) - 1
-        # At layers that are zero but for rounding the Hessian's own size would be rounding.
+        # Where the layers are rounding, so is the Hessian's own size.
         size = data.natural_curvature(H + 1)
         flat = FLAT
         if H > 1 and inner_rank < p and found.lemma_4_6 and _layers_allow(matrices, data, fine):
-            # No lemma asks for negative curvature: what the distance to the exact critical point
-            # explains is none.
+            # No lemma asks for negative curvature, so the distance to the critical point may
+            # explain it.
             flat = max(FLAT, coarseness(share))
         negative = lowest < -flat * max(largest, size)
         label, reason = _saddle(found, lowest, negative, inner_rank, p, H)
@@ -182,9 +180,10 @@ def _layers_allow(matrices: Sequence[FloatArray], data: Regression, tol: float) 
     return all(layer.lemma_4_4 and layer.corollary_4_5 for layer in ranges)
 
 
-def _curvature(
+def curvature(
     matrices: Sequence[FloatArray], data: Regression
 ) -> tuple[float, float, list[FloatArray]]:
+    """Return the lowest eigenvalue, the largest modulus, and the lowest one's eigenvector."""
     problem, theta = as_problem(matrices, data)
     value, vector, scale = lowest_eigenpair(problem, theta, np.random.default_rng(0))
     count = problem.n_samples  # the problem takes the mean, the paper the sum
@@ -194,7 +193,7 @@ def _curvature(
 def _saddle(
     found: Kept, lowest: float, negative: bool, inner_rank: int, p: int, H: int
 ) -> tuple[Label, str]:
-    """Return the label of a critical point above the minimum, and the lemma that explains it."""
+    """Return the label of a critical point above the minimum, and the lemma behind it."""
     modes = "no modes" if not found.modes else f"modes {[i + 1 for i in found.modes]} of Sigma"
     where = f"above the global minimum, keeping {modes}"
     if negative:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastggn.analysis.linear.regression import Regression, check_weights
+from fastggn.analysis.linear.regression import FloatArray, Regression, check_weights
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
-
-FloatArray = NDArray[np.float64]
 
 
 def product(matrices: Sequence[FloatArray], size: int) -> FloatArray:
@@ -45,9 +43,9 @@ def gradients(weights: Sequence[FloatArray], data: Regression) -> list[FloatArra
 
 
 def gradient_blocks(weights: Sequence[ArrayLike], X: ArrayLike, Y: ArrayLike) -> list[FloatArray]:
-    """Return the gradient of half the sum of squares in every layer.
+    """Return the gradient of half the sum of squares in every layer, zero at critical points only.
 
-    All vanish exactly at the critical points (Kawaguchi 2016, Lemma 4.1).
+    Each has the shape of its weights. Source: Kawaguchi 2016, Lemma 4.1.
 
     Parameters
     ----------
@@ -55,11 +53,6 @@ def gradient_blocks(weights: Sequence[ArrayLike], X: ArrayLike, Y: ArrayLike) ->
         W_1 to W_{H+1}.
     X : array_like, shape (T, d_x)
     Y : array_like, shape (T, d_y), or (T,)
-
-    Returns
-    -------
-    list of ndarray
-        Of the shapes of the weights.
     """
     data = Regression(X, Y)
     return gradients(check_weights(weights, data), data)
@@ -70,7 +63,7 @@ def hessian(weights: Sequence[ArrayLike], X: ArrayLike, Y: ArrayLike) -> FloatAr
 
     Layers 1 to H+1, each matrix by rows. With ``D = W_{k-1} ... W_{l+1}`` the block of rows l
     and columns k > l is ``A_l^T A_k (x) B_l B_k^T + [D^T (x) B_l r A_k] K^(d_{k-1}, d_k)``: Lemma
-    4.3 of Kawaguchi 2016, which has l = 1 only, extended to all pairs.
+    4.3 of Kawaguchi 2016 for l = 1, extended to all pairs.
     """
     data = Regression(X, Y)
     matrices = check_weights(weights, data)
@@ -90,7 +83,7 @@ def hessian(weights: Sequence[ArrayLike], X: ArrayLike, Y: ArrayLike) -> FloatAr
 
 
 def _commuted(matrix: FloatArray, shape: tuple[int, ...]) -> FloatArray:
-    # matrix @ K^(d_{k-1}, d_k): columns for W_k stacked by columns become columns by rows.
+    # matrix @ K^(d_{k-1}, d_k): columns for W_k by columns become columns for W_k by rows.
     rows, columns = shape
     by_columns = np.arange(rows * columns).reshape(rows, columns, order="F")
     return matrix[:, by_columns.ravel()]
@@ -101,8 +94,8 @@ def layer_curvatures(
 ) -> list[tuple[float, float]]:
     """Return the lowest and the highest eigenvalue of the Hessian in each layer alone.
 
-    None is negative: the loss is convex in each matrix while the others are fixed (Kawaguchi
-    2016, Proposition 2.1 (i) and Conjecture 2.2 (i)).
+    None is negative: the loss is convex in each single matrix (Kawaguchi 2016, Proposition 2.1 (i)
+    and Conjecture 2.2 (i)).
     """
     data = Regression(X, Y)
     matrices = check_weights(weights, data)
@@ -116,10 +109,7 @@ def layer_curvatures(
 
 
 def as_problem(weights: Sequence[FloatArray], data: Regression) -> tuple[Problem, FloatArray]:
-    """Return the network as a problem on the rotated samples, and its theta.
-
-    The problem's objective is the mean of half the squares over r samples, without `data.rest`.
-    """
+    """Return the network as a problem on the rotated samples, without `rest`, and its theta."""
     widths = (data.d_x, *(w.shape[0] for w in weights))
     net = MLP(widths, activation="identity", bias="none")
     return Problem(net, data.inputs.T, data.targets.T), net.pack(weights)

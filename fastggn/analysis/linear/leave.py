@@ -1,4 +1,4 @@
-"""A way out of bad saddles: ranks raised without changing the loss, then descent."""
+"""A way out of bad saddles: raise ranks without a change of the loss, then descend."""
 
 from __future__ import annotations
 
@@ -7,39 +7,34 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastggn.analysis.linear.classification import FLAT
-from fastggn.analysis.linear.derivatives import above, as_problem, gradients, product
+from fastggn.analysis.linear.classification import FLAT, curvature
+from fastggn.analysis.linear.derivatives import above, gradients, product
 from fastggn.analysis.linear.measures import gradient_share, numerical_rank
-from fastggn.analysis.linear.regression import Regression, check_weights
+from fastggn.analysis.linear.regression import FloatArray, Regression, check_weights
 from fastggn.runtime.errors import check_positive
-from fastggn.training.control.escape import lowest_eigenpair
 
-FloatArray = NDArray[np.float64]
-# A gradient above this share of the sizes that make it is one.
-SLOPE = 1e-9
+SLOPE = 1e-9  # largest relative gradient that counts as zero
 RANK_TOLERANCE = 1e-9
 LONGEST, SHORTEST = 40, 60  # doublings and halvings of the line search
 
 
 @dataclass(frozen=True, eq=False)
 class Escape:
-    """A point of the same loss from which there is descent, and a point of lower loss.
+    """A point of the same loss with a way down, and a point of lower loss.
 
     Attributes
     ----------
-    perturbed : list of ndarray
-        The weights after the perturbation.
-    weights : list of ndarray
-        The weights after a line search along the direction.
+    perturbed, weights : list of ndarray
+        The weights after the perturbation, and after a line search from there.
     raised_layers : tuple of int
-        Which matrices were perturbed, from 1.
+        The perturbed matrices, from 1.
     inner_ranks : tuple of int, tuple of int
         Ranks of ``W_k ... W_1`` for k = 1..H+1, before and after.
     loss_before, loss_perturbed, loss_after : float
     way : {"gradient", "negative_curvature", "none"}
-        "none" where neither was found: at a global minimum.
+        "none" at a global minimum.
     slope : float
         Norm of the gradient, or the negative eigenvalue, at the perturbed point.
     """
@@ -55,7 +50,7 @@ class Escape:
     slope: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values, the weights as lists."""
+        """Return plain values with the weights as lists."""
         plain = {k: v for k, v in vars(self).items() if k not in ("perturbed", "weights")}
         plain["perturbed"] = [w.tolist() for w in self.perturbed]
         plain["weights"] = [w.tolist() for w in self.weights]
@@ -80,11 +75,11 @@ def escape(
 ) -> Escape:
     """Leave a saddle by the perturbation of the proof of Theorem 2.3 (ii), Case III.
 
-    For k = 1, 2, ... ``(I - A_k^- A_k) E``, E random, is added to W_k, with
-    ``A_k = W_{H+1} ... W_{k+1}``: the product of all matrices, and with it the loss, stays the
-    same for any size of E, and the rank of ``W_k ... W_1`` grows. By Lemma 4.4 the gradient or a
-    negative eigenvalue shows before the last layer unless the point is a global minimum
-    (Kawaguchi 2016). (The sketch's "min(p, d_x)" must be min(p, d_y).)
+    For k = 1, 2, ... W_k grows by ``(I - A_k^- A_k) E``, E random, with
+    ``A_k = W_{H+1} ... W_{k+1}``. The product of all matrices, and so the loss, stays the same for
+    any size of E, while the rank of ``W_k ... W_1`` grows. By Lemma 4.4 the gradient or a negative
+    eigenvalue appears before the last layer unless the point is a global minimum (Kawaguchi 2016;
+    the sketch's "min(p, d_x)" must be min(p, d_y)).
 
     Parameters
     ----------
@@ -140,18 +135,16 @@ def _way_down(
         slopes = gradients(weights, data)
         length = float(np.sqrt(sum(np.sum(g**2) for g in slopes)))
         return "gradient", length, [-g / length for g in slopes]
-    problem, theta = as_problem(weights, data)
-    value, vector, scale = lowest_eigenpair(problem, theta, np.random.default_rng(0))
-    count = problem.n_samples
-    if value * count < -FLAT * max(scale * count, data.natural_curvature(len(weights))):
-        return "negative_curvature", value * count, problem.network.unpack(vector)
+    lowest, largest, direction = curvature(weights, data)
+    if lowest < -FLAT * max(largest, data.natural_curvature(len(weights))):
+        return "negative_curvature", lowest, direction
     return "none", 0.0, None
 
 
 def _search(
     weights: Sequence[FloatArray], data: Regression, direction: list[FloatArray], natural: float
 ) -> list[FloatArray]:
-    """Return the lowest point met along both senses of a direction."""
+    """Return the lowest point of a search along both senses of a direction."""
     start = data.loss(weights)
 
     def at(t: float) -> list[FloatArray]:

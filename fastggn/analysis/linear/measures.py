@@ -6,15 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastggn.analysis.linear.derivatives import above, gradients, product
-from fastggn.analysis.linear.regression import Regression
+from fastggn.analysis.linear.regression import FloatArray, Regression
 
-FloatArray = NDArray[np.float64]
-# Layers shorter than this share of the natural size count as that short: a layer that is zero
-# up to rounding must not make its own rounding the measure.
-SHORTEST = 1e-4
+SHORTEST = 1e-4  # least size of a layer, over the natural size: rounding is no measure
 
 
 @dataclass(frozen=True)
@@ -41,10 +37,7 @@ class LayerRange:
 
 
 def gradient_share(matrices: Sequence[FloatArray], data: Regression) -> float:
-    """Return the largest layer gradient, relative to the sizes whose product it is.
-
-    A layer counts as at least 1e-4 of the natural size, ``|Y X^T (X X^T)^-|^(1/(H+1))``.
-    """
+    """Return the largest layer gradient, relative to the product of the sizes in it."""
     natural = data.natural_size(len(matrices))
     sizes = [max(float(np.linalg.norm(w, 2)), SHORTEST * natural) for w in matrices]
     x, y = np.linalg.norm(data.inputs, 2), np.sqrt(2.0 * max(data.energy, 1e-300))
@@ -56,22 +49,20 @@ def gradient_share(matrices: Sequence[FloatArray], data: Regression) -> float:
 
 
 def coarseness(share: float) -> float:
-    """Return how far weights may be from a critical point whose gradient is this small.
-
-    Where the Hessian is singular the gradient falls like the square of the distance.
-    """
+    """Return how far weights may be from a critical point, given their gradient share."""
+    # The gradient falls like the square of the distance where the Hessian is singular.
     return float(10.0 * np.sqrt(share))
 
 
 def numerical_rank(matrix: FloatArray, factors: Sequence[FloatArray], tol: float) -> int:
-    """Return the rank of a product, its singular values measured against the factors' sizes."""
+    """Return the rank of a product, with singular values relative to the factors' sizes."""
     scale = float(np.prod([np.linalg.norm(w, 2) for w in factors])) if factors else 1.0
     s = np.linalg.svd(matrix, compute_uv=False)
     return int(np.count_nonzero(s > tol * scale)) if scale > 0.0 else 0
 
 
 def kept(matrices: Sequence[FloatArray], data: Regression, tol: float) -> Kept:
-    """Return what the layers above the first keep, and whether Lemma 4.6 holds."""
+    """Return the range of the layers above the first, and whether Lemma 4.6 holds."""
     C = above(matrices, 1)
     u, _, _ = np.linalg.svd(C)
     rank = numerical_rank(C, matrices[1:], tol)
@@ -115,19 +106,12 @@ def _layer(
     top = matrices[k - 1 :]
     rank_above = numerical_rank(product(top, top[0].shape[1]), top, tol)
     blind = unseen <= tol
-    return LayerRange(
-        k=k,
-        range_distance=distance,
-        unseen=unseen,
-        rank_above=rank_above,
-        rank_below=rank_below,
-        lemma_4_4=bool(blind or distance <= np.sqrt(tol)),
-        corollary_4_5=blind or rank_above >= rank_below,
-    )
+    lemma, corollary = bool(blind or distance <= np.sqrt(tol)), blind or rank_above >= rank_below
+    return LayerRange(k, distance, unseen, rank_above, rank_below, lemma, corollary)
 
 
 def _crossed(matrices: Sequence[FloatArray], data: Regression) -> tuple[FloatArray, float]:
-    """Return ``X r``, and the size of ``X Y^T`` that it is measured against."""
+    """Return ``X r``, and the size of ``X Y^T`` as its unit."""
     crossed = data.inputs @ data.residual(matrices).T
     return crossed, max(float(np.linalg.norm(data.inputs @ data.targets.T)), 1e-300)
 

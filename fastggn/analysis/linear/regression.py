@@ -1,4 +1,4 @@
-"""The data of a linear network: the regression behind it, and the hypotheses of the theorems."""
+"""The regression behind a linear network, and the hypotheses of the theorems."""
 
 from __future__ import annotations
 
@@ -14,22 +14,15 @@ from fastggn.runtime.errors import as_real, check_finite
 
 FloatArray = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
-# A margin below this is no margin: the quantity cannot be told from a degenerate one.
-CLEAR = 1e-10
+CLEAR = 1e-10  # least margin of a quantity that is not degenerate
 
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One hypothesis of Theorem 2.3.
+    """One hypothesis of Theorem 2.3, described in `text` with its numbers.
 
-    Attributes
-    ----------
-    holds : bool
-    margin : float
-        How clearly: a ratio of singular values, a relative gap of eigenvalues, or a difference
-        of dimensions.
-    text : str
-        What is asked for, with the numbers.
+    `margin` is a ratio of singular values, a relative gap of eigenvalues, or a difference of
+    dimensions.
     """
 
     holds: bool
@@ -57,13 +50,11 @@ class Regression:
         Of Sigma, descending.
     U : ndarray, shape (d_y, d_y)
         Its eigenvectors, as columns.
-    energy : float
-        Half the sum of squares of Y.
-    rest : float
-        Half the sum of squares of Y that no linear map of X reaches.
+    energy, rest : float
+        Half the sum of squares of Y, and of the part of Y that no linear map of X reaches.
     inputs, targets : ndarray, shapes (d_x, r), (d_y, r)
-        The data rotated and cut to the r = rank X coordinates that matter: the loss of a linear
-        network on them plus `rest` is its loss on (X, Y), with the same derivatives.
+        The data rotated and cut to r = rank X coordinates: the loss of a linear network on them
+        plus `rest` is its loss on (X, Y), with the same derivatives.
 
     Raises
     ------
@@ -120,7 +111,7 @@ class Regression:
         return float(max(float(np.linalg.norm(self.map, 2)), 1e-300) ** (1.0 / n_layers))
 
     def natural_curvature(self, n_layers: int) -> float:
-        """Return the size of the Hessian of half the sum of squares at layers of that size."""
+        """Return the size of the Hessian of half the sum of squares at layers of natural size."""
         size = self.natural_size(n_layers)
         return float(size ** (2 * (n_layers - 1)) * np.linalg.norm(self.inputs, 2) ** 2)
 
@@ -134,21 +125,16 @@ class Regression:
         xy_margin = float(cross[most - 1] / cross[0]) if clear else 0.0
         gaps = -np.diff(values) / values[0] if values[0] > 0 else np.zeros(self.d_y - 1)
         gap = float(gaps.min(initial=1.0)) if values[0] > 0 else 0.0
+        spare = self.d_x - self.d_y
+        x_text = f"s_min / s_max of X is {x_margin:.2e}"
+        xy_text = f"s_min / s_max of X Y^T is {xy_margin:.2e}"
+        sizes = f"d_y = {self.d_y}, d_x = {self.d_x}"
+        gap_text = f"least gap over the largest eigenvalue of Sigma is {gap:.2e}"
         return {
-            "XX^T full rank": Hypothesis(
-                x_margin > CLEAR, x_margin, f"s_min / s_max of X is {x_margin:.2e}"
-            ),
-            "XY^T full rank": Hypothesis(
-                xy_margin > CLEAR, xy_margin, f"s_min / s_max of X Y^T is {xy_margin:.2e}"
-            ),
-            "d_y <= d_x": Hypothesis(
-                self.d_y <= self.d_x,
-                float(self.d_x - self.d_y),
-                f"d_y = {self.d_y}, d_x = {self.d_x}",
-            ),
-            "distinct eigenvalues": Hypothesis(
-                gap > CLEAR, gap, f"least gap over the largest eigenvalue of Sigma is {gap:.2e}"
-            ),
+            "XX^T full rank": Hypothesis(x_margin > CLEAR, x_margin, x_text),
+            "XY^T full rank": Hypothesis(xy_margin > CLEAR, xy_margin, xy_text),
+            "d_y <= d_x": Hypothesis(spare >= 0, float(spare), sizes),
+            "distinct eigenvalues": Hypothesis(gap > CLEAR, gap, gap_text),
         }
 
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastggn.analysis.linear.regression import Regression, check_widths
-
-FloatArray = NDArray[np.float64]
+from fastggn.analysis.linear.regression import FloatArray, Regression, check_widths
 
 
 def construct(
@@ -21,13 +19,13 @@ def construct(
     order: int | None = None,
     seed: int | None = None,
 ) -> list[FloatArray]:
-    """Return the weights of a critical point that keeps some modes of the data.
+    """Return the weights W_1 to W_{H+1} of a critical point that keeps some modes of the data.
 
-    The network's map is ``U_I U_I^T Y X^T (X X^T)^-``, I the `modes`. Beside the path that
-    carries these, p - |I| further paths lead through the hidden layers and are closed in `order`
-    of the H + 1 layers, by zeros. Opened by t in all of these, a path that carries a mode left
-    out changes the loss like -t^order: with order 2 there is negative curvature, from order 3 on
-    the Hessian has no negative eigenvalue, a bad saddle, if the modes kept are the leading ones.
+    The network's map is ``U_I U_I^T Y X^T (X X^T)^-``, I the `modes`. Besides the path of these
+    modes, p - |I| paths lead through the hidden layers, and zeros close them in `order` of the
+    H + 1 layers. A path with another mode that is opened by t in all of them changes the loss like
+    -t^order. Order 2 gives negative curvature; from order 3 on the point is a bad saddle, without
+    negative eigenvalues of the Hessian, if the modes are the leading ones.
 
     Parameters
     ----------
@@ -36,16 +34,11 @@ def construct(
     widths : sequence of int
         ``(d_x, d_1, ..., d_H, d_y)``.
     modes : sequence of int
-        Eigenvectors of Sigma to be kept, from 0, the largest eigenvalue; at most p of them.
+        At most p eigenvectors of Sigma; 0 has the largest eigenvalue.
     order : int, optional
         From 2 to H + 1; None is H + 1: all layers have the least rank.
     seed : int, optional
         Draws the bases of the hidden layers; None takes unit vectors.
-
-    Returns
-    -------
-    list of ndarray
-        W_1 to W_{H+1}.
 
     Raises
     ------
@@ -72,7 +65,7 @@ def construct(
     q = len(chosen)
     keep, spare = [b[:, :q] for b in bases], [b[:, q:p] for b in bases]
     U = data.U[:, chosen]
-    # The kept modes' sizes are spread evenly over the layers.
+    # Spread the modes' sizes evenly over the layers.
     sizes = np.linalg.norm(U.T @ data.map, axis=1) ** (1.0 / count)
     sizes = np.where(sizes > 0.0, sizes, 1.0)
     weights = [keep[0] @ ((U.T @ data.map) / sizes[:, None] ** (count - 1))]
@@ -82,7 +75,7 @@ def construct(
     for k in range(1, count + 1):
         if k in closed or q == p:
             continue
-        # Inner layers only: the first and the last are closed first.
+        # Only inner layers come here: the first and the last are always closed.
         weights[k - 1] = weights[k - 1] + spare[k - 1] @ spare[k - 2].T
     return weights
 

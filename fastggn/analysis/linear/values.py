@@ -7,31 +7,27 @@ from collections.abc import Iterator, Sequence
 from math import comb
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastggn.analysis.linear.regression import Regression, check_widths
+from fastggn.analysis.linear.regression import FloatArray, Regression, check_widths
 
-FloatArray = NDArray[np.float64]
 MOST_SETS = 1_000_000
-# Values closer than this, relative to the loss of the zero map, are one.
-SAME = 1e-13
+SAME = 1e-13  # distance of equal values, over the loss of the zero map
 
 
 def index_sets(d_y: int, p: int) -> Iterator[tuple[int, ...]]:
-    """Yield the subsets of 0..d_y-1 of at most min(p, d_y) elements, the empty one included.
-
-    The paper's "i <= min(d_y, p)" must be "i <= d_y", and the rank of C may be 0.
-    """
+    """Yield the subsets of 0..d_y-1 of at most min(p, d_y) elements, with the empty one."""
+    # The paper's "i <= min(d_y, p)" must be "i <= d_y", and the rank of C may be 0.
     for size in range(min(p, d_y) + 1):
         yield from itertools.combinations(range(d_y), size)
 
 
 def critical_values(X: ArrayLike, Y: ArrayLike, widths: Sequence[int]) -> FloatArray:
-    """Return the losses of all critical points of a deep linear network, ascending.
+    """Return the different losses of all critical points of a deep linear network, ascending.
 
-    Each is ``(tr Y Y^T - sum_{i in I} Lambda_i) / 2`` for a set I of at most min(p, d_y) of the
-    eigenvalues of Sigma, p the smallest hidden width; all of them are attained, and the first is
-    the global minimum (Kawaguchi 2016, Lemma 4.2 with corrected index sets).
+    These half sums of squares are ``(tr Y Y^T - sum_{i in I} Lambda_i) / 2`` for all sets I of at
+    most min(p, d_y) eigenvalues of Sigma, with p the smallest hidden width. The first is the global
+    minimum (Kawaguchi 2016, Lemma 4.2 with corrected index sets).
 
     Parameters
     ----------
@@ -39,11 +35,6 @@ def critical_values(X: ArrayLike, Y: ArrayLike, widths: Sequence[int]) -> FloatA
     Y : array_like, shape (T, d_y), or (T,)
     widths : sequence of int
         ``(d_x, d_1, ..., d_H, d_y)``.
-
-    Returns
-    -------
-    ndarray, shape (n,)
-        Half sums of squares; equal ones once.
 
     Raises
     ------
@@ -66,7 +57,7 @@ def critical_values(X: ArrayLike, Y: ArrayLike, widths: Sequence[int]) -> FloatA
             f"Y has {data.d_y} columns and the narrowest layer {p} units: {count:,} critical "
             f"values, more than {MOST_SETS:,}"
         )
-    # Summed over what is left out, so that an exact fit comes out as zero.
+    # Sum over the complement of each set, so that an exact fit gives zero.
     left = [
         data.rest + 0.5 * float(np.delete(data.eigenvalues, chosen).sum())
         for chosen in index_sets(data.d_y, p)
@@ -77,11 +68,11 @@ def critical_values(X: ArrayLike, Y: ArrayLike, widths: Sequence[int]) -> FloatA
 
 
 def best_map(X: ArrayLike, Y: ArrayLike, rank: int) -> tuple[FloatArray, float]:
-    """Return the linear map of at most this rank with the least loss, and the loss.
+    """Return the linear map (d_y, d_x) of at most this rank with the least loss, and its loss.
 
-    ``P Y X^T (X X^T)^-``, P the projector on the leading eigenvectors of Sigma. Eq. 2 of
-    O'Leary-Roseberry and Ghattas 2020, the truncated SVD of the least-squares map, is right only
-    where X X^T is a multiple of the identity.
+    The loss is half the sum of squares. The map is ``P Y X^T (X X^T)^-``, P the projector on the
+    leading eigenvectors of Sigma. Eq. 2 of O'Leary-Roseberry and Ghattas 2020, the truncated SVD of
+    the least-squares map, is right only where X X^T is a multiple of the identity.
 
     Parameters
     ----------
@@ -89,12 +80,6 @@ def best_map(X: ArrayLike, Y: ArrayLike, rank: int) -> tuple[FloatArray, float]:
     Y : array_like, shape (T, d_y), or (T,)
     rank : int
         At least 0.
-
-    Returns
-    -------
-    ndarray, shape (d_y, d_x)
-    float
-        Half the sum of squares.
     """
     data = Regression(X, Y)
     if rank < 0:

@@ -1,4 +1,4 @@
-"""The Laplace approximation of the posterior of a network: what its predictions are worth."""
+"""The Laplace approximation of the posterior of a network."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def laplace(
     problem : Problem
         Samples and loss: "squared", "softmax_cross_entropy" or "logistic".
     theta : array_like, shape (N,)
-        A minimum of the loss with weight decay; that it is one is not tested.
+        A minimum of the loss with weight decay, without a test.
     evidence : Evidence, optional
         ``result.evidence`` of a run with ``regularization="bayesian"``: gives alpha and beta.
     alpha, beta : float, optional
         In place of `evidence`: precisions of the prior, and of the noise in the units of the
-        targets (for classes it is 1 and not given). Where nothing is given, alpha is what the
-        problem's l2 amounts to, and beta is estimated from the residuals with
-        ``T n_L - gamma`` degrees of freedom; with l2 = 0 the curvature must have rank N.
+        targets (always 1 for classes). By default alpha follows from the problem's l2, and beta
+        from the residuals with ``T n_L - gamma`` degrees of freedom; with l2 = 0 the curvature must
+        have rank N.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def _precisions(
     alpha: float | None,
     beta: float | None,
 ) -> tuple[float | None, float | None]:
-    """Return alpha and beta as far as they are given."""
+    """Return alpha and beta, each None where it is not given."""
     if evidence is not None:
         if alpha is not None or beta is not None:
             raise ValueError("give evidence, or alpha and beta, not both")
@@ -174,13 +174,13 @@ def _evidence(
 class LaplacePosterior:
     """A Gaussian posterior around theta; make one with `laplace`.
 
-    The network is linearised in theta, ``F(x) + J(x) (theta' - theta)``, so that outputs are
+    The network is linear in theta here, ``F(x) + J(x) (theta' - theta)``, so that outputs are
     Gaussian with the covariance ``J(x) H^-1 J(x)^T``.
 
     Attributes
     ----------
     theta : ndarray, shape (N,)
-        Its mean.
+        The mean.
     evidence : Evidence
         alpha, beta, the effective number of parameters and the log evidence, for this theta.
     """
@@ -202,20 +202,16 @@ class LaplacePosterior:
         self._share = 1.0 / (evidence.beta * likelihood.unit)
 
     def predict(self, X: Any, *, noise: bool = True) -> tuple[FloatArray, FloatArray]:
-        """Return the mean and the standard deviation of the predictions.
+        """Return the mean and the standard deviation of the predictions, shapes (T, n_L).
 
         Parameters
         ----------
         X : array_like, shape (T, n_0)
-            Anything that `Problem` takes.
+            Inputs as for `Problem`.
         noise : bool
-            Whether the noise of the targets, 1 / beta, is part of the deviation, as in
-            scikit-learn's ``return_std``; False leaves that of the network's output. For classes
-            the outputs are those before softmax or sigmoid, and have no noise.
-
-        Returns
-        -------
-        mean, std : ndarray, shape (T, n_L)
+            Whether the deviation includes the noise of the targets, 1 / beta, as in scikit-learn's
+            ``return_std``, or only the uncertainty of the output. Outputs for classes are the ones
+            before softmax or sigmoid, and have no noise.
         """
         mean = self._network.predict(self.theta, X)
         return mean, np.sqrt(self.predictive_variance(X, noise=noise))
@@ -223,7 +219,7 @@ class LaplacePosterior:
     def predictive_variance(self, X: Any, *, noise: bool = True) -> FloatArray:
         """Return the variances of the predictions, shape (T, n_L); see `predict`.
 
-        Memory is a block of rows of the Jacobian, however many samples there are.
+        Memory is one block of rows of the Jacobian for any number of samples.
         """
         out = np.empty((X.shape[0] if hasattr(X, "shape") else len(X), self._network.n_outputs))
         for first, z in self._whitened(X):
@@ -265,17 +261,14 @@ class LaplacePosterior:
     def log_likelihood(self, X: Any, Y: Any) -> float:
         """Return the mean over samples of ``log p(y | x)`` under the predictions.
 
+        For the squared loss p is the density, in the targets' units, of the Gaussian with the mean
+        of `predict` and the `predictive_covariance`.
+
         Parameters
         ----------
         X : array_like, shape (T, n_0)
         Y : array_like
-            Targets, as `Problem` takes them.
-
-        Returns
-        -------
-        float
-            In natural logarithms; for the squared loss the density, in the targets' units, of
-            the Gaussian with `predict`'s mean and `predictive_covariance`.
+            Targets as for `Problem`.
         """
         return float(np.mean(self.log_likelihoods(X, Y)))
 
@@ -300,9 +293,9 @@ class LaplacePosterior:
         return np.asarray(value.sum(axis=1))
 
     def _whitened(self, X: Any) -> Iterator[tuple[int, FloatArray]]:
-        """Yield (first sample, Z (B, n_L, k)), ``Z Z^T`` unscaled covariances, block by block."""
+        """Yield each block's first sample and Z (B, n_L, k); ``Z Z^T`` are unscaled covariances."""
         count, outputs = X.shape[0] if hasattr(X, "shape") else len(X), self._network.n_outputs
-        # A problem with no targets of its own: what is asked of it is the Jacobian at X.
+        # This problem only gives the Jacobian at X; it needs no targets.
         other = Problem(self._network, X, np.zeros((count, outputs)))
         done = 0
         for rows in other.jacobian(self.theta).row_blocks():

@@ -18,10 +18,9 @@ FloatArray = NDArray[np.float64]
 class PosteriorMixture:
     """The even mixture of Laplace posteriors around several minima: a committee of networks.
 
-    The posterior of a network has many maxima. Their evidences, in a Gaussian approximation, are
-    not accurate enough to weigh them: the weights would be those of the one with the highest.
-    The members count alike (MacKay 1995, "Probable networks and plausible predictions";
-    Thodberg 1996).
+    The posterior of a network has many maxima. Gaussian approximations of their evidences are too
+    inaccurate for weights, as the highest one would take all the weight. So all members count
+    alike (MacKay 1995, "Probable networks and plausible predictions"; Thodberg 1996).
 
     Parameters
     ----------
@@ -67,14 +66,14 @@ class PosteriorMixture:
         Parameters
         ----------
         problem : Problem
-            The one that was trained on, or other samples for the same network.
+            The training problem, or other samples for the same network.
         runs : RestartsResult
             The outcome of `train_restarts`.
         """
         return cls([laplace(problem, run.theta, run.evidence) for run in runs.usable])
 
     def predict(self, X: Any, *, noise: bool = True) -> tuple[FloatArray, FloatArray]:
-        """Return the mean and the standard deviation of the predictions of the mixture.
+        """Return the mean and the standard deviation of the predictions, shapes (T, n_L).
 
         The variance is the mean of the members' variances and the variance of their means.
 
@@ -82,11 +81,7 @@ class PosteriorMixture:
         ----------
         X : array_like, shape (T, n_0)
         noise : bool
-            As `LaplacePosterior.predict` takes it.
-
-        Returns
-        -------
-        mean, std : ndarray, shape (T, n_L)
+            See `LaplacePosterior.predict`.
         """
         parts = [member.predict(X, noise=noise) for member in self.members]
         means = np.array([mean for mean, _ in parts])

@@ -1,33 +1,22 @@
-"""From one pass over the samples to the report: certificate, bounds, principles."""
+"""The analysis of ranks at one point: certificate, bounds, principles."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from fastggn.analysis.rank import principles as shen
 from fastggn.analysis.rank.bounds import Facts, Hypothesis, all_bounds
 from fastggn.analysis.rank.duplicates import Duplicates, find_duplicates
 from fastggn.analysis.rank.measure import Measurement, measure
-from fastggn.analysis.rank.principles import (
-    Principle,
-    Principles,
-    judged,
-    principle_1,
-    principle_1a,
-    principle_2,
-    principle_4,
-    principle_5,
-    stationary_is_global,
-)
+from fastggn.analysis.rank.principles import Principle, Principles, judged
 from fastggn.analysis.rank.report import Certificate, RankReport
-from fastggn.analysis.rank.spectrum import RowSpectrum
+from fastggn.analysis.rank.spectrum import FloatArray, RowSpectrum
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive
 from fastggn.runtime.threads import one_pool
 
-FloatArray = NDArray[np.float64]
-
-# |eps| at or below this share of what the outputs and targets could be rounded to is zero.
+# |eps| counts as zero up to this share of the size of outputs and targets.
 _FIT_TOLERANCE = 1e-10
 
 
@@ -38,9 +27,8 @@ def rank_analysis(
 
     One pass over the samples folds the rows of J = P^T, of each layer's block of it and of each
     layer's inputs into streaming QR factorisations; singular values come from their R, never from
-    J^T J. Memory: a few N x N arrays, one block of samples, and a few numbers a sample. Where ranks
-    share the samples, each folds its own, and the factors are merged: all make this call.
-    Time: about 4 T n_L N^2 operations.
+    J^T J. Memory: a few N x N arrays, one block of samples, and a few numbers a sample. Time: about
+    4 T n_L N^2 operations. Where ranks share the samples, all ranks must make this call.
 
     Parameters
     ----------
@@ -77,10 +65,10 @@ def rank_analysis(
         tol = check_positive("tol", tol, zero=True)
     gradient_tol = check_positive("gradient_tol", gradient_tol, zero=True)
     vector = problem.comm.broadcast(as_float_vector("theta", theta, problem.n_params))
-    # A subset can have come to this.
+    # A subset may hold samples of zero weight only.
     if not problem.comm.any(bool(problem.relative_weights.any())):
         raise ValueError("problem must have a sample of non-zero weight")
-    # Rank 0's, should another kind of processor have rounded otherwise.
+    # Use rank 0's numbers: another kind of processor may round differently.
     found = problem.comm.agree(measure(problem, vector, tol))
     extremes = _extremes(problem)
     duplicates = _duplicates(problem)
@@ -108,10 +96,8 @@ def rank_analysis(
 
 
 def _extremes(problem: Problem) -> FloatArray:
-    """Return the smallest and the largest target of all ranks, shape (2, 1).
-
-    All that is asked of the targets below is whether they are positive, and their size.
-    """
+    """Return the smallest and the largest target of all ranks, shape (2, 1)."""
+    # The principles and the fit only need the sign and the size of the targets.
     targets, comm = problem.targets, problem.comm
     low = comm.least(float(targets.min(initial=np.inf)))
     return np.array([[low], [comm.largest(float(targets.max(initial=-np.inf)))]])
@@ -124,7 +110,7 @@ def _certificate(
     norm = float(np.linalg.norm(found.data_gradient))
     full = found.active.rank == columns
     bound = problem.n_samples * norm / found.smallest_active if full else float("inf")
-    enough, why = stationary_is_global(problem.loss_function, extremes)
+    enough, why = shen.stationary_is_global(problem.loss_function, extremes)
     faults = []
     if norm > gradient_tol:
         faults.append(f"the data gradient is {norm:.3g} > {gradient_tol:.3g}")
@@ -154,15 +140,15 @@ def _duplicates(problem: Problem) -> Duplicates:
 
 def _principles(problem: Problem, found: Measurement, extremes: FloatArray) -> Principles:
     net = problem.network
-    first = principle_1(problem.loss_function, extremes)
+    first = shen.principle_1(problem.loss_function, extremes)
     zeros = sum(layer.zero_derivatives for layer in found.layers)
     judgements = {
         "1": first,
-        "1.a": principle_1a(problem.loss_function, first),
-        "2": principle_2(problem.n_params, problem.n_samples * problem.n_outputs),
+        "1.a": shen.principle_1a(problem.loss_function, first),
+        "2": shen.principle_2(problem.n_params, problem.n_samples * problem.n_outputs),
         "3": _principle_3(found),
-        "4": principle_4(net.activations, zeros, problem.gated),
-        "5": principle_5(net.widths),
+        "4": shen.principle_4(net.activations, zeros, problem.gated),
+        "5": shen.principle_5(net.widths),
     }
     return Principles(judgements)
 
@@ -204,11 +190,8 @@ def _facts(
 
 
 def _hessian_rank(problem: Problem, theta: FloatArray) -> int:
-    """Return the rank of P H_E P^T, which is the Hessian where eps = 0, from S^T P^T.
-
-    Each H_E = S S^T is positive semi-definite there; the curvature used in training is H_E at an
-    exact fit.
-    """
+    """Return the rank of P H_E P^T, the Hessian at an exact fit, from S^T P^T with H_E = S S^T."""
+    # At an exact fit H_E is positive semi-definite and equals the curvature of training.
     spectrum = RowSpectrum(problem.n_params)
     for _, rows in problem.at(theta).rows.row_blocks():
         with one_pool():

@@ -1,7 +1,7 @@
-"""Bounds on ranks: Shen's Propositions 2 to 6 as printed, and in forms that are right or sharper.
+"""Bounds on ranks: Shen's Propositions 2 to 6 as printed, and corrected or sharper forms.
 
-Each states its hypotheses and whether they hold at the point in question. Those marked as printed
-may fail even then: that is what the corrected forms are for (see the page on ranks).
+Each bound names its hypotheses and whether the point meets them. Bounds marked as printed may fail
+even then (see the page on ranks).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastggn.network.mlp import MLP
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """One thing that a bound asks for."""
+    """One hypothesis of a bound."""
 
     text: str
     met: bool
@@ -30,19 +30,18 @@ class Bound:
     ----------
     kind : {"lower", "upper"}
     subject : str
-        What is bounded.
+        The matrix of the bound.
     value : int
         The bound; a lower one may be negative.
     actual : int or None
-        The rank that was measured; None where it was not.
+        The measured rank; None without a measurement.
     hypotheses : tuple of Hypothesis
     source : str
         Author, year and number in the paper, or the reason for the bound.
     printed : bool
         Whether this is the paper's statement word for word, errors included.
     clear : bool
-        Whether all ranks that enter are clear-cut: their singular values are not within
-        rounding of the tolerance.
+        Whether the singular values behind all ranks involved stand clear of the tolerance.
     """
 
     kind: Literal["lower", "upper"]
@@ -66,7 +65,7 @@ class Bound:
 
     @property
     def slack(self) -> int | None:
-        """How far the measured rank is from the bound, on the allowed side."""
+        """Distance of the measured rank from the bound, negative where the bound is violated."""
         if self.actual is None:
             return None
         return self.actual - self.value if self.kind == "lower" else self.value - self.actual
@@ -78,7 +77,7 @@ class Bound:
 
     @property
     def verdict(self) -> str:
-        """One word or two for the table."""
+        """A word or two for the table."""
         if not self.applies:
             return "not applicable"
         if self.holds is None:
@@ -95,19 +94,10 @@ class Bound:
 
 @dataclass(frozen=True)
 class Facts:
-    """What the bounds need to know besides the ranks.
+    """The facts behind the bounds, besides the ranks.
 
-    Attributes
-    ----------
-    n_samples : int
-    exact_fit : Hypothesis
-        Whether eps = 0.
-    hessian_rank : int or None
-        Rank of the exact Hessian of the data term; known where eps = 0.
-    principles_134 : Hypothesis
-        Whether Principles 1, 3 and 4 hold, 3 as printed: W_l with its bias column.
-    unique : Hypothesis
-        Whether no two inputs are equal.
+    `hessian_rank` is that of the exact Hessian of the data term, known at an exact fit (eps = 0).
+    `principles_134` takes Principle 3 as printed: W_l with its bias column.
     """
 
     n_samples: int
@@ -128,11 +118,8 @@ def all_bounds(net: MLP, found: Measurement, facts: Facts) -> dict[str, Bound]:
     bounds |= _proposition_4(net, found, facts)
     bounds["proposition_5"] = _proposition_5(net, found, facts.n_samples)
     bounds |= _proposition_6(net, found, facts)
-    lower = [
-        b for b in bounds.values()
-        if b.kind == "lower" and b.subject == "P" and b.applies and not b.printed
-    ]  # fmt: skip
-    best = max(lower, key=lambda b: b.value)
+    lower = [b for b in bounds.values() if (b.kind, b.subject, b.printed) == ("lower", "P", False)]
+    best = max((b for b in lower if b.applies), key=lambda b: b.value)
     bounds["sharp"] = _lower(found, best.value, (), f"the largest of the above: {best.source}")
     return bounds
 
@@ -145,13 +132,12 @@ def _lower(
     *,
     printed: bool = False,
 ) -> Bound:
-    """Return a lower bound on rank P(W)."""
     clear = found.clear and all(layer.clear for layer in found.layers)
     return Bound("lower", "P", value, found.jacobian.rank, hypotheses, source, printed, clear)
 
 
 def _acts(output: LayerRanks) -> bool:
-    """Whether sigma'_L is nonzero everywhere, also beside the other outputs of its sample."""
+    """Return whether sigma'_L is nonzero everywhere, also beside the sample's other outputs."""
     return set(output.psi) == {output.n_units}
 
 
@@ -218,10 +204,8 @@ def _proposition_4(net: MLP, found: Measurement, facts: Facts) -> dict[str, Boun
     columns = facts.n_samples * net.n_outputs
 
     def upper(value: int, source: str, printed: bool = False) -> Bound:
-        hypotheses = (facts.exact_fit,)
-        return Bound(
-            "upper", "Hessian", value, facts.hessian_rank, hypotheses, source, printed, clear
-        )
+        rank, needs = facts.hessian_rank, (facts.exact_fit,)
+        return Bound("upper", "Hessian", value, rank, needs, source, printed, clear)
 
     return {
         "proposition_4": upper(columns, "Shen 2018, Eq. (29), at an exact fit", printed=True),

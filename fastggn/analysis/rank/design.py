@@ -9,15 +9,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from fastggn.analysis.plain import plain
-from fastggn.analysis.rank.principles import (
-    Principle,
-    Principles,
-    principle_1,
-    principle_1a,
-    principle_2,
-    principle_4,
-    principle_5,
-)
+from fastggn.analysis.rank import principles as shen
+from fastggn.analysis.rank.principles import Principle, Principles
 from fastggn.analysis.rank.report import table
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
@@ -27,7 +20,7 @@ from fastggn.network.mlp import MLP
 
 @dataclass(frozen=True)
 class DesignReport:
-    """What can be said of a design without weights.
+    """Shen's principles for a design without weights.
 
     Attributes
     ----------
@@ -37,14 +30,13 @@ class DesignReport:
     principles : dict of str to Principle
         "1", "1.a", "2", "4", "5".
     wide_layer : int or None
-        The first hidden layer l whose outputs can be linearly independent over the samples:
+        The first hidden layer whose outputs can be linearly independent over the samples:
         n_l >= T, or n_l >= T - 1 with a free bias.
     pyramidal : Principle
-        Whether the widths do not grow after the wide layer: with it, the condition of Nguyen and
-        Hein (2017, Theorem 3.8) that Shen's Remark 5 refers to.
+        Whether no width grows after the wide layer, the condition of Nguyen and Hein (2017, Theorem
+        3.8) in Shen's Remark 5.
     exact_fit : Principle
-        Whether n_{L-1} is large enough for `exact_fit` to construct a network through all
-        samples with different inputs.
+        Whether n_{L-1} is large enough for `exact_fit` on samples with different inputs.
     """
 
     network: str
@@ -93,7 +85,7 @@ def check_design(
     T : int
         The number of samples.
     n_L : int, optional
-        The number of outputs, which must be the last of the widths where it is given.
+        The number of outputs, equal to the last width.
     activation, output_activation : str or Activation
         Of the hidden layers (one, or one a layer) and of the output layer.
     loss : str or Loss
@@ -119,22 +111,21 @@ def check_design(
     net = MLP(widths, activation, output_activation, bias)
     if n_L is not None and n_L != net.n_outputs:
         raise ValueError(f"n_L is {n_L}, but the last of the widths is {net.n_outputs}")
-    first = principle_1(get_loss(loss))
+    first = shen.principle_1(get_loss(loss))
+    found = {
+        "1": first,
+        "1.a": shen.principle_1a(get_loss(loss), first),
+        "2": shen.principle_2(net.n_params, T * net.n_outputs),
+        "4": shen.principle_4(net.activations),
+        "5": shen.principle_5(net.widths),
+    }
     wide = _wide_layer(net, T)
     return DesignReport(
         network=f"F({','.join(map(str, net.widths))})",
         n_params=net.n_params,
         n_samples=int(T),
         n_outputs=net.n_outputs,
-        principles=Principles(
-            {
-                "1": first,
-                "1.a": principle_1a(get_loss(loss), first),
-                "2": principle_2(net.n_params, T * net.n_outputs),
-                "4": principle_4(net.activations),
-                "5": principle_5(net.widths),
-            }
-        ),
+        principles=Principles(found),
         wide_layer=wide,
         pyramidal=_pyramidal(net, T, wide),
         exact_fit=_can_fit(net, T),
@@ -160,7 +151,7 @@ def _pyramidal(net: MLP, T: int, wide: int | None) -> Principle:
     if wide is None:
         widest = max(net.widths[1:-1])
         return Principle("fail", f"the widest hidden layer has {widest} units, {needed} are needed")
-    # Any layer that is wide enough will do: the last one leaves the fewest widths to compare.
+    # The last layer that is wide enough leaves the fewest widths to compare.
     wide = max(k for k in range(1, net.n_layers) if net.widths[k] >= needed)
     after = net.widths[wide + 1 :]
     shown = ", ".join(map(str, after))

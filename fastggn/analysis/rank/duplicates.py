@@ -1,4 +1,4 @@
-"""Samples with equal inputs, and the loss below which no network can get because of them."""
+"""Samples with equal inputs, and the least loss that they allow any network."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.plain import plain
+from fastggn.analysis.rank.spectrum import FloatArray
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
 from fastggn.network.losses.separable import SeparableLoss, Squared
 from fastggn.runtime.comm import SERIAL, Comm
 
-FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 Rows = Callable[[int, int], FloatArray]
 
 _BLOCK_BYTES = 8 * 2**20
-_BISECTIONS = 80  # halvings of an interval of floats: its ends then agree to rounding
+_BISECTIONS = 80  # after so many the ends of the interval agree to rounding
 _EXAMPLES = 5
 _SEEDS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)  # of the two fingerprints
 
@@ -38,8 +38,8 @@ class Duplicates:
     conflicting : int
         Sets with more than one target among samples of non-zero weight.
     floor : float or None
-        No weights give a smaller data term of the objective: conflicting targets share one
-        output. None where it is not available.
+        Least data term of the objective for any weights, as conflicting targets share one output.
+        None where it is not available.
     reason : str
         How the floor was found, or why there is none.
     examples : tuple of tuple of int
@@ -67,11 +67,7 @@ def find_duplicates(
     loss: Loss,
     comm: Comm = SERIAL,
 ) -> Duplicates:
-    """Find equal inputs and the loss floor that conflicting targets imply.
-
-    Memory: a few numbers a sample, and one block of inputs. Over ranks each reads its own samples;
-    64 bits of each go to all ranks, and more of those that may have an equal partner.
-    """
+    """Find equal inputs, one block at a time, and the loss floor that conflicting targets imply."""
     order, starts = _equal_runs(inputs, n_samples, width, comm)
     if starts.size == 0:
         return Duplicates(0, 0, 0, 0.0, "no two inputs are equal", ())
@@ -90,7 +86,7 @@ def find_duplicates(
 
 
 def _of_all(rows: FloatArray, wanted: IntArray, comm: Comm) -> FloatArray:
-    """Return the rows of samples of any rank, each of which holds its own."""
+    """Return the wanted rows, each from the rank that holds it."""
     mine = comm.span(rows.shape[0])
     ascending = np.sort(wanted)
     own = ascending[(ascending >= mine.start) & (ascending < mine.stop)] - mine.start
@@ -104,11 +100,9 @@ def _examples(members: IntArray, number: IntArray, count: int) -> tuple[tuple[in
 
 
 def _equal_runs(inputs: Rows, n_samples: int, width: int, comm: Comm) -> tuple[IntArray, IntArray]:
-    """Return the samples with an equal partner, group by group, and where each group starts.
-
-    Inputs with equal fingerprints of 128 bits count as equal: two different ones among a million
-    would agree by chance once in 10^26 cases.
-    """
+    """Return the samples with an equal partner, group by group, and where each group starts."""
+    # Inputs with equal fingerprints of 128 bits count as equal: among a million different inputs
+    # two agree by chance once in 10^26 cases. Ranks share all first halves, and candidates' rest.
     step = max(1, _BLOCK_BYTES // (8 * width))
     marks = np.empty((2, n_samples), dtype=np.uint64)
     for start in range(0, n_samples, step):
@@ -133,7 +127,7 @@ def _equal_runs(inputs: Rows, n_samples: int, width: int, comm: Comm) -> tuple[I
 
 
 def _fingerprints(bits: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
-    """Return 64 bits a row that equal rows share, by the mixing steps of SplitMix64."""
+    """Return 64 bits a row, the same for equal rows, by the mixing steps of SplitMix64."""
     mark = np.full(bits.shape[0], seed, dtype=np.uint64)
     for column in bits.T:
         mark ^= column
@@ -146,7 +140,6 @@ def _fingerprints(bits: NDArray[np.uint64], seed: int) -> NDArray[np.uint64]:
 
 
 def _conflicts(targets: FloatArray, group: IntArray, count: int) -> NDArray[np.bool_]:
-    """Return which groups hold more than one target."""
     out = np.zeros(count, dtype=bool)
     for column in targets.T:
         low, high = np.full(count, np.inf), np.full(count, -np.inf)
@@ -164,7 +157,7 @@ def _floor(
     count: int,
     n_samples: int,
 ) -> tuple[float | None, str]:
-    """Return the least data term over one output a group."""
+    """Return the least data term with one output a group, and how it was found."""
     if count == 0:
         return 0.0, "equal inputs have equal targets"
     total = np.bincount(group, weights, count)

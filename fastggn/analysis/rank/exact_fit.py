@@ -6,30 +6,28 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.rank.duplicates import find_duplicates
+from fastggn.analysis.rank.spectrum import FloatArray
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import check_finite
 
-FloatArray = NDArray[np.float64]
-
-# Factors on the first weights: larger ones make the samples' hidden outputs more independent,
-# until the units saturate.
+# Larger weights make the samples' hidden outputs more independent, until the units saturate.
 _SCALES = (1.0, 3.0, 10.0, 30.0)
 _DRAWS = 3
 _FIT = 1e-8
 
 
 def exact_fit(net: MLP, X: ArrayLike, Y: ArrayLike, seed: int = 0) -> FloatArray:
-    """Return weights with which the network passes through all samples.
+    """Return weights, shape (N,), with which the network passes through all samples.
 
-    The earlier layers are drawn at random, several times at several scales, and the draw with the
-    best conditioned Phi_{L-1} is kept; its rank must be T. The output layer then solves
-    ``W_L phi_{L-1} = sigma_L^{-1}(Y)``, the solution of minimum norm.
+    The earlier layers are the best of several random draws at several scales: the one with the best
+    conditioned Phi_{L-1}, of rank T. The output layer is the solution of minimum norm of
+    ``W_L phi_{L-1} = sigma_L^{-1}(Y)``.
 
     Parameters
     ----------
@@ -41,18 +39,14 @@ def exact_fit(net: MLP, X: ArrayLike, Y: ArrayLike, seed: int = 0) -> FloatArray
         Values of the output activation.
     seed : int
 
-    Returns
-    -------
-    ndarray, shape (N,)
-
     Raises
     ------
     TypeError
         If an array does not hold real numbers.
     ValueError
-        If the last hidden layer is too narrow, two inputs are equal, a target is no value of the
-        output activation or this has no known inverse, or no draw gives rank(Phi_{L-1}) = T (it
-        cannot where all activations are the identity).
+        If the last hidden layer is too narrow, two inputs are equal, a target is outside the range
+        of the output activation, its inverse is unknown, or no draw gives rank(Phi_{L-1}) = T
+        (identity activations never do).
 
     Examples
     --------
@@ -93,20 +87,17 @@ def _check(problem: Problem) -> None:
             f"net must have n_(L-1) >= T{spare} units before the output layer to fit T = {T} "
             f"samples this way, got {net.widths[-2]}"
         )
-    same = find_duplicates(
-        lambda start, stop: problem.read_samples(start, stop)[0],
-        T,
-        net.n_inputs,
-        problem.targets,
-        np.ones(T),
-        problem.loss_function,
-    )
+
+    def read(start: int, stop: int) -> FloatArray:
+        return problem.read_samples(start, stop)[0]
+
+    loss, ones = problem.loss_function, np.ones(T)
+    same = find_duplicates(read, T, net.n_inputs, problem.targets, ones, loss)
     if same.groups:
         raise ValueError(f"X holds {same.groups} sets of equal rows: rank(Phi_(L-1)) cannot be T")
 
 
 def _best_draw(problem: Problem, seed: int) -> FloatArray:
-    """Return random weights with the best conditioned Phi_{L-1}."""
     net, T = problem.network, problem.n_samples
     rng = np.random.default_rng(seed)
     best, best_rcond, best_rank = np.zeros(net.n_params), 0.0, 0
@@ -127,7 +118,7 @@ def _best_draw(problem: Problem, seed: int) -> FloatArray:
     return best
 
 
-# name: (inverse, whether y is a value of the activation, in words)
+# name: (inverse, whether y is in the range, the range in words)
 _INVERSES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
     "identity": (lambda y: y, lambda y: y == y, "any number"),
     "sigmoid": (lambda y: np.log(y) - np.log1p(-y), lambda y: (y > 0) & (y < 1), "in (0, 1)"),
@@ -145,7 +136,6 @@ _INVERSES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any], str]] = {
 
 
 def _inverse(activation: Activation, targets: FloatArray) -> FloatArray:
-    """Return pre-activations whose images are the targets."""
     name = activation.name
     if name == "leaky_relu" and activation.param > 0.0:
         return np.where(targets > 0.0, targets, targets / activation.param)

@@ -5,37 +5,33 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.analysis.rank.spectrum import Rank, RowSpectrum
+from fastggn.analysis.rank.spectrum import FloatArray, Rank, RowSpectrum
 from fastggn.runtime.comm import Comm
-
-FloatArray = NDArray[np.float64]
 
 
 class RankGroups:
-    """Rows phi of one layer, grouped by rank(Psi), for the greedy bound.
-
-    The largest sum of ranks over independent rows is that of the greedy basis (independent sets
-    of vectors are a matroid): ``sum_{r >= 1} rank of the rows with rank(Psi) >= r``.
-    """
+    """Rows phi of one layer, grouped by rank(Psi), for the greedy bound."""
 
     def __init__(self, n_inputs: int) -> None:
         self._n_inputs = n_inputs
         self._by_rank: dict[int, RowSpectrum] = {}
 
     def fold(self, phi: FloatArray, ranks: NDArray[np.int64]) -> None:
-        """Take in the rows phi of some samples, with their rank(Psi)."""
+        """Add the rows phi of some samples with their rank(Psi)."""
         for rank in np.unique(ranks):
             if rank > 0:
                 group = self._by_rank.setdefault(int(rank), RowSpectrum(self._n_inputs))
                 group.fold(phi[ranks == rank])
 
     def unite(self, comm: Comm) -> None:
-        """Take in the rows of the other ranks."""
+        """Add the rows of the other ranks."""
         for rank in sorted(set().union(*comm.gather(set(self._by_rank)))):
             self._by_rank.setdefault(rank, RowSpectrum(self._n_inputs)).unite(comm)
 
     def best_sum(self, whole: Rank, n_samples: int) -> tuple[int, float]:
-        """Return the largest sum, and the smallest gap among the ranks it came from."""
+        """Return the largest sum of ranks over independent rows, and the smallest gap behind it."""
+        # Independent vectors are a matroid, so the greedy basis is the best: the sum over r >= 1
+        # of the rank of the rows with rank(Psi) >= r.
         total, gap = 0, float("inf")
         above = RowSpectrum(self._n_inputs)
         for r in sorted(self._by_rank, reverse=True):

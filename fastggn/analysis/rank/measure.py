@@ -1,4 +1,4 @@
-"""One pass over the samples: every rank that the bounds and the certificate are made of."""
+"""One pass over the samples, which gives every rank of the bounds and the certificate."""
 
 from __future__ import annotations
 
@@ -9,13 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.rank.groups import RankGroups
-from fastggn.analysis.rank.spectrum import Rank, RowSpectrum, rank_of_matrix
+from fastggn.analysis.rank.spectrum import FloatArray, Rank, RowSpectrum, rank_of_matrix
 from fastggn.objective.layer_blocks import LayerBlock
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import Comm
 from fastggn.runtime.threads import one_pool
-
-FloatArray = NDArray[np.float64]
 
 # Ranks whose gap is smaller lie within the rounding errors of the matrix.
 CLEAR_GAP = 100.0
@@ -23,7 +21,7 @@ CLEAR_GAP = 100.0
 
 @dataclass(frozen=True)
 class LayerRanks:
-    """What was measured on layer l.
+    """The ranks of layer l.
 
     Attributes
     ----------
@@ -33,24 +31,19 @@ class LayerRanks:
         n_l and m_l.
     block : Rank
         Of Psi_l (.) Phi_{l-1}, the layer's rows of P(W).
-    phi : Rank
-        Of Phi_{l-1}, with the row of the dummy unit where the bias is free.
-    phi_core : Rank
-        Of Phi_{l-1} without that row.
+    phi, phi_core : Rank
+        Of Phi_{l-1}, with and without the row of the dummy unit of a free bias.
     psi : dict of int to int
-        How many samples have a Psi_l^(i) of this rank.
+        Number of samples for each rank of Psi_l^(i).
     psi_gap : float
-        The smallest gap among the Psi_l^(i); also small where some are within rounding of zero
-        beside the others.
+        The smallest gap among the Psi_l^(i); also small where a singular value is near rounding.
     greedy : int
         Largest sum of rank(Psi_l^(i)) over samples with linearly independent phi_{l-1}^(i): a
         lower bound on ``block``, sharper than Shen (2018, Eq. 23).
     greedy_gap : float
-        The smallest gap among the ranks that it is made of.
-    weights : Rank
-        Of W_l, with the bias column where it is free.
-    weights_core : Rank
-        Of W_l without that column.
+        The smallest gap among its ranks.
+    weights, weights_core : Rank
+        Of W_l, with and without the column of a free bias.
     zero_derivatives : int
         Entries of sigma'(z_l) that are 0, over all samples and units.
     """
@@ -83,30 +76,17 @@ class LayerRanks:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """What one pass over the samples found.
+    """The result of one pass over the samples.
 
     Attributes
     ----------
-    layers : tuple of LayerRanks
-        1..L.
-    outputs : Rank
-        Of Phi_L.
-    singular_values : ndarray
-        Of P(W), descending.
-    jacobian : Rank
-        Of P(W).
-    active : Rank
-        Of the columns of P(W) that belong to samples of non-zero weight.
-    smallest_active : float
-        The smallest singular value of these, 0 where there are fewer parameters than columns.
-    error_norm : float
-        |eps|, sample weights over their mean included.
-    unseen_norm : float
-        |(I - P^+ P) eps|.
-    data_gradient : ndarray, shape (N,)
-        The gradient of the data term.
-    n_active : int
-        Samples of non-zero weight.
+    outputs, jacobian : Rank
+        Of Phi_L and of P(W), whose `singular_values` descend.
+    active, smallest_active : Rank, float
+        Rank and smallest singular value of the columns of the `n_active` samples of non-zero
+        weight; 0 where there are fewer parameters than columns.
+    error_norm, unseen_norm : float
+        |eps|, sample weights over their mean included, and |(I - P^+ P) eps|.
     """
 
     layers: tuple[LayerRanks, ...]
@@ -122,19 +102,15 @@ class Measurement:
 
     @property
     def clear(self) -> bool:
-        """Whether the rank of P(W) is not within rounding errors.
-
-        It also needs what counts in the row blocks to stand above the rounding errors of P(W).
-        """
+        """Whether no rounding error can change the rank of P(W)."""
         if self.jacobian.gap < CLEAR_GAP:
             return False
+        # The row blocks' singular values must stand above the rounding errors of P(W), too.
         rounding = CLEAR_GAP * self.jacobian.tolerance
         return not any(layer.block.smallest < rounding for layer in self.layers)
 
 
 class _LayerSums:
-    """The running factorisations of one layer."""
-
     def __init__(self, number: int, n_units: int, n_inputs: int, n_core: int) -> None:
         self.number, self.n_units, self.n_inputs = number, n_units, n_inputs
         self.n_core = n_core
@@ -156,8 +132,8 @@ class _LayerSums:
         self.zeros += int(np.count_nonzero(part.derivatives[index] == 0.0))
 
     def _psi_ranks(self, psi: FloatArray) -> NDArray[np.int64]:
-        """Return rank(Psi^(i)), shape (B,), and keep their counts."""
-        if min(psi.shape[1:]) == 1:  # a vector a sample: its norm is the singular value
+        """Return rank(Psi^(i)), shape (B,), and count them."""
+        if min(psi.shape[1:]) == 1:  # the norm of a vector is its singular value
             s = np.sqrt(np.einsum("bko,bko->b", psi, psi))[:, None]
         else:
             s = np.linalg.svd(psi, compute_uv=False)
@@ -183,7 +159,6 @@ class _LayerSums:
             self.psi_gap = min(self.psi_gap, gap)
 
     def unite(self, comm: Comm) -> None:
-        """Take in what the other ranks have found at their samples."""
         self.block.unite(comm)
         self.phi.unite(comm)
         self.groups.unite(comm)
@@ -193,13 +168,10 @@ class _LayerSums:
         self.zeros = int(comm.total(self.zeros))
 
     def _gap_of_psi(self, phi: Rank, block: Rank) -> float:
-        """Return the smallest gap; how far the smallest product stands above rounding counts too.
-
-        A singular value of the row block can be as small as the smallest one of a Psi^(i) times
-        the smallest one of Phi.
-        """
+        """Return the smallest gap of the Psi^(i) and of their products with Phi."""
         if self.psi_range[1] == 0.0 or phi.rank == 0:
             return self.psi_gap
+        # The row block can have the product of the smallest values as its singular value.
         rounding = np.finfo(np.float64).eps * max(block.shape) * self.psi_range[1]
         rounding = max(rounding * phi.smallest, block.tolerance)
         return float(min(self.psi_gap, self.psi_range[0] * phi.smallest / rounding))
@@ -231,7 +203,7 @@ class _LayerSums:
 
 
 class _ErrorSums:
-    """The running factorisations of the whole of P, and the error gradient beside it."""
+    """The running factorisations of all of P with the error gradient."""
 
     def __init__(self, n_params: int) -> None:
         self.active = RowSpectrum(n_params, with_rhs=True)
@@ -254,7 +226,6 @@ class _ErrorSums:
         self.idle.fold(rows[~chosen])
 
     def unite(self, comm: Comm) -> None:
-        """Take in the rows of the other ranks."""
         self.active.unite(comm)
         self.idle.unite(comm)
         comm.sum(self.gradient)
@@ -262,7 +233,6 @@ class _ErrorSums:
         self.n_active = int(comm.total(self.n_active))
 
     def whole(self) -> RowSpectrum:
-        """Return the spectrum of all rows."""
         both = RowSpectrum(self.active.n_columns)
         for part in (self.active, self.idle):
             for rows in part.rows():
@@ -299,7 +269,6 @@ def measure(problem: Problem, theta: FloatArray, tol: float | None = None) -> Me
 def _fold(
     part: LayerBlock, layers: list[_LayerSums], outputs: RowSpectrum, total: _ErrorSums
 ) -> None:
-    """Take in a block of samples everywhere."""
     rows = part.jacobian_rows()
     _check_finite(rows, part)
     total.fold(part, rows)

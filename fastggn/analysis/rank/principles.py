@@ -6,15 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastggn.analysis.plain import plain
+from fastggn.analysis.rank.spectrum import FloatArray
 from fastggn.network.activations import Activation
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
 
-FloatArray = NDArray[np.float64]
 Status = Literal["pass", "fail", "not_applicable"]
 
 
@@ -66,11 +63,8 @@ def principle_1(loss: Loss, targets: FloatArray | None = None) -> Principle:
 
 
 def principle_1a(loss: Loss, first: Principle) -> Principle:
-    """Judge the loss's Hessian: nondegenerate at critical points (Shen, Principle 1.a).
-
-    Shen's words ask for it everywhere, which only strictly convex losses satisfy and most of
-    her own examples do not; Morse means at critical points.
-    """
+    """Judge the loss's Hessian: nondegenerate at critical points (Shen, Principle 1.a)."""
+    # Shen's text says everywhere, which only strictly convex losses meet; Morse: critical points.
     if not first.holds:
         return Principle("fail", f"it includes Principle 1, which fails: {first.reason}")
     return judged(*loss.principle_1a)
@@ -102,11 +96,7 @@ def principle_4(
 
 
 def loses_rank(widths: Sequence[int]) -> tuple[int, int, int] | None:
-    """Return layers i < j < k in 1..L with n_j > n_i and n_j > n_k, or None.
-
-    Where there are none, the widths n_1..n_L are valley-shaped, and a product of full-rank
-    matrices through them keeps the smallest width as its rank.
-    """
+    """Return layers i < j < k in 1..L with n_j > n_i and n_j > n_k, or None for a valley shape."""
     n = list(widths)
     last = len(n) - 1
     for j in range(2, last):
@@ -118,13 +108,10 @@ def loses_rank(widths: Sequence[int]) -> tuple[int, int, int] | None:
 
 
 def principle_5(widths: Sequence[int]) -> Principle:
-    """Judge the widths: valley-shaped from n_1 to n_L (Shen, Principle 5, corrected).
-
-    Shen's (25) compares adjacent layers up to L - 2; that neither reaches the last interior layer
-    nor sees plateaus. Full-rank weights and nonzero derivatives give
-    rank(Psi_l^(i)) = min(n_l..n_L) for certain if and only if n_j <= max(n_i, n_k) for all
-    1 <= i < j < k <= L.
-    """
+    """Judge the widths: valley-shaped from n_1 to n_L (Shen, Principle 5, corrected)."""
+    # Shen's (25) compares adjacent layers up to L - 2 only, and misses plateaus. Full-rank weights
+    # and nonzero derivatives give rank(Psi_l^(i)) = min(n_l..n_L) for certain if and only if
+    # n_j <= max(n_i, n_k) for all 1 <= i < j < k <= L.
     if len(widths) < 4:
         return Principle("not_applicable", "fewer than two hidden layers: there is no interior one")
     found = loses_rank(widths)

@@ -1,4 +1,4 @@
-"""What a rank analysis hands back, and how it reads on a terminal."""
+"""The report of a rank analysis and its tables."""
 
 from __future__ import annotations
 
@@ -6,19 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.bounds import Bound
 from fastggn.analysis.rank.duplicates import Duplicates
 from fastggn.analysis.rank.measure import LayerRanks
 from fastggn.analysis.rank.principles import Principles
-from fastggn.analysis.rank.spectrum import Rank
+from fastggn.analysis.rank.spectrum import FloatArray, Rank
 
-FloatArray = NDArray[np.float64]
-
-# What is known of inputs alone.
+# Entries that depend on the inputs alone.
 TARGET_FREE = (
     "network", "n_params", "n_samples", "n_outputs", "rank", "tolerance", "gap",
     "singular_values", "p_norm", "layers", "outputs",
@@ -60,7 +55,7 @@ class Certificate:
 
 @dataclass(frozen=True, eq=False)
 class RankReport:
-    """Ranks of the Jacobian P(W) and of its parts at one theta, and what they imply.
+    """Ranks of the Jacobian P(W) and of its parts at one theta, and their consequences.
 
     Attributes
     ----------
@@ -79,15 +74,15 @@ class RankReport:
     error_norm : float
         |eps|, the error gradient at all samples (sample weights over their mean included).
     unseen_error : float
-        |(I - P^+ P) eps| / |eps|: the part of the error gradient that no change of the weights
-        sees to first order (condition (2) of Theorem 1, at this point); 0 where eps = 0.
+        |(I - P^+ P) eps| / |eps|: the share of the error gradient that no first-order change of the
+        weights reaches (condition (2) of Theorem 1, at this point); 0 where eps = 0.
     layers : tuple of LayerRanks
     outputs : Rank
         Of Phi_L.
     certificate : Certificate
     bounds : dict of str to Bound
     principles : dict of str to Principle
-        "1", "1.a", "2", "3", "4", "5"; integers find theirs too.
+        "1", "1.a", "2", "3", "4", "5"; the integers work too.
     duplicates : Duplicates
     """
 
@@ -153,15 +148,14 @@ class RankReport:
         return plot_spectrum(self)
 
     def __str__(self) -> str:
-        parts = (
-            self._summary(), self._layer_table(), self._bound_table(), self._principle_table()
-        )  # fmt: skip
-        return "\n\n".join("\n".join(lines) for lines in parts)
+        parts = (self._summary(), self._layer_table(), self._bound_table())
+        return "\n\n".join("\n".join(lines) for lines in (*parts, self._principle_table()))
 
     def _summary(self) -> list[str]:
         columns = self.n_samples * self.n_outputs
         c, d = self.certificate, self.duplicates
         floor = "not available" if d.floor is None else f"{d.floor:.6g}"
+        same = f"{d.groups} sets, {d.conflicting} with conflicting targets; loss floor {floor}"
         return table(
             [
                 ("network", f"{self.network}, N = {self.n_params}, T n_L = {columns}"),
@@ -171,21 +165,13 @@ class RankReport:
                 ("loss", f"{self.loss:.6g} (data term)"),
                 ("unseen error", f"{self.unseen_error:.3g} of |eps| = {self.error_norm:.3g}"),
                 ("certificate", f"{'global minimum' if c.holds else 'none'}: {c.reason}"),
-                (
-                    "equal inputs",
-                    f"{d.groups} sets, {d.conflicting} with conflicting targets; "
-                    f"loss floor {floor} ({d.reason})",
-                ),
+                ("equal inputs", f"{same} ({d.reason})"),
             ]
         )
 
     def _layer_table(self) -> list[str]:
-        rows: list[Sequence[str]] = []
-        head = (
-            "layer", "rank of row block", "Phi_(l-1)", "without dummy", "W_l", "core(W_l)",
-            "Psi_l^(i): rank x samples",
-        )  # fmt: skip
-        rows.append(head)
+        head = ("layer", "rank of row block", "Phi_(l-1)", "without dummy", "W_l", "core(W_l)")
+        rows: list[Sequence[str]] = [(*head, "Psi_l^(i): rank x samples")]
         for layer in self.layers:
             psi = ", ".join(f"{rank} x {count}" for rank, count in layer.psi.items())
             ranks = (layer.block, layer.phi, layer.phi_core, layer.weights, layer.weights_core)
@@ -199,30 +185,18 @@ class RankReport:
         for name, b in self.bounds.items():
             sign = ">=" if b.kind == "lower" else "<="
             unmet = "; ".join(h.text for h in b.hypotheses if not h.met)
-            rows.append(
-                (
-                    name + (" (as printed)" if b.printed else ""),
-                    b.subject,
-                    f"{sign} {b.value}",
-                    "" if b.actual is None else str(b.actual),
-                    "" if b.slack is None else str(b.slack),
-                    b.verdict,
-                    unmet,
-                )
-            )
+            found = ("" if count is None else str(count) for count in (b.actual, b.slack))
+            name += " (as printed)" if b.printed else ""
+            rows.append((name, b.subject, f"{sign} {b.value}", *found, b.verdict, unmet))
         return table(rows)
 
     def _principle_table(self) -> list[str]:
-        return table(
-            [
-                (f"principle {number}", p.status.replace("_", " "), p.reason)
-                for number, p in self.principles.items()
-            ]
-        )
+        named = self.principles.items()
+        return table([(f"principle {n}", p.status.replace("_", " "), p.reason) for n, p in named])
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return lines in which the columns of the rows, all of one length, stand below each other."""
+    """Return lines with aligned columns; all rows have one length."""
     widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

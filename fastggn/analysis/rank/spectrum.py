@@ -23,14 +23,14 @@ class Rank:
     Attributes
     ----------
     rank : int
-        Singular values above the tolerance.
+        Number of singular values above the tolerance.
     shape : tuple of int
         Of the matrix.
     tolerance : float
-        ``eps * max(shape) * s_max``, unless another was asked for.
+        ``eps * max(shape) * s_max`` by default.
     gap : float
-        The smallest singular value kept over the largest one dropped: inf where none is dropped
-        or those dropped are 0, nan for rank 0.
+        The smallest singular value kept over the largest one dropped: inf where all dropped values
+        are 0, nan for rank 0.
     smallest : float
         The smallest singular value kept; nan for rank 0.
     """
@@ -52,7 +52,7 @@ class Rank:
 
 
 def rank_of(values: FloatArray, shape: tuple[int, int], tol: float | None = None) -> Rank:
-    """Return the rank that singular values, in descending order, tell."""
+    """Return the rank from singular values in descending order."""
     if tol is None:
         rank, tol, gap = numerical_rank(values, shape)
     else:
@@ -65,7 +65,7 @@ def rank_of(values: FloatArray, shape: tuple[int, int], tol: float | None = None
 
 
 def rank_of_matrix(matrix: FloatArray) -> Rank:
-    """Return the rank of a small matrix held at once."""
+    """Return the rank of a small matrix."""
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
     return rank_of(_singular_values(matrix), shape)
 
@@ -77,8 +77,7 @@ def _singular_values(matrix: FloatArray) -> FloatArray:
 class RowSpectrum:
     """Singular values of a matrix whose rows come in blocks, and the residual of one vector.
 
-    Rows are kept until there are more of them than columns, and go through a streaming QR from
-    then on: memory is O(N^2) and one block.
+    Up to N rows are kept; more go through a streaming QR, in O(N^2) memory and one block.
     """
 
     def __init__(self, n_columns: int, *, with_rhs: bool = False) -> None:
@@ -90,11 +89,11 @@ class RowSpectrum:
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Rows so far, and columns."""
+        """Number of rows so far, and of columns."""
         return self.n_rows, self.n_columns
 
     def fold(self, rows: FloatArray, rhs: FloatArray | None = None) -> None:
-        """Take in rows (r, N), with their part (r,) of the vector."""
+        """Add rows (r, N), with their part (r,) of the vector."""
         if rows.shape[0] == 0:
             return
         self.n_rows += rows.shape[0]
@@ -107,7 +106,7 @@ class RowSpectrum:
         self._qr.fold(rows, rhs)
 
     def unite(self, comm: Comm) -> None:
-        """Take in the rows that the other ranks have folded into theirs; collective."""
+        """Add the rows of the other ranks; collective."""
         if comm.size == 1:
             return
         self.n_rows = int(comm.total(self.n_rows))
@@ -118,7 +117,7 @@ class RowSpectrum:
         comm.unite(self._qr)
 
     def _factored(self) -> StreamingQR:
-        """Return the factor of the rows that were kept, and keep them no longer."""
+        """Move the rows that were kept into a factor and return it."""
         qr = StreamingQR(self.n_columns, 1 if self._with_rhs else 0)
         for held, part in self._held:
             qr.fold(held, part)
@@ -150,11 +149,7 @@ class RowSpectrum:
         return rank_of(self.values(), self.shape, tol)
 
     def decompose(self, tol: float | None = None) -> tuple[FloatArray, Rank, float]:
-        """Return the singular values, the rank, and the norm of the vector's unseen part.
-
-        The unseen part is what is left of the vector f after its projection on the column space:
-        ``min_x |A x - f|``, x restricted to the right singular vectors that count.
-        """
+        """Return singular values, rank, and the norm of the vector outside the column space."""
         if self._qr is not None:
             matrix, rhs, rest = self._qr.r, self._qr.c[:, 0], float(self._qr.rest[0])
         else:
@@ -165,6 +160,6 @@ class RowSpectrum:
         found = rank_of(s, self.shape, tol)
         basis = u[:, : found.rank]
         left = rhs - basis @ (basis.T @ rhs)
-        # Once more: the first difference cancels where the vector is seen almost entirely.
+        # Project twice: the first difference cancels where almost nothing is left.
         left -= basis @ (basis.T @ left)
         return s, found, float(np.sqrt(rest + left @ left))

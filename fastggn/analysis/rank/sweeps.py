@@ -8,14 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.report import table
-from fastggn.analysis.rank.spectrum import Rank, rank_of
+from fastggn.analysis.rank.spectrum import FloatArray, Rank, rank_of
 from fastggn.objective.problem import Problem
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,7 +23,7 @@ class RankSweep:
     Attributes
     ----------
     label : str
-        What the points are: "iteration" or "draw".
+        Kind of the points: "iteration" or "draw".
     points : tuple of int
     ranks : tuple of Rank
     losses : tuple of float
@@ -42,7 +40,7 @@ class RankSweep:
 
     @property
     def counts(self) -> dict[int, int]:
-        """How often each rank was met."""
+        """Number of points with each rank."""
         return dict(sorted(Counter(r.rank for r in self.ranks).items()))
 
     def to_dict(self) -> dict[str, Any]:
@@ -66,7 +64,7 @@ class RankSweep:
 def rank_over_training(
     problem: Problem, thetas: Iterable[ArrayLike], *, iterations: Sequence[int] | None = None
 ) -> RankSweep:
-    """Return the rank of P(W) at each of the weights that a training run went through.
+    """Return the rank of P(W) at each of the weights of a training run.
 
     Parameters
     ----------
@@ -91,16 +89,13 @@ def rank_over_training(
     >>> analysis.rank_over_training(problem, thetas, iterations=[0, 10, 20]).points
     (0, 10, 20)
     """
-    ranks, losses = [], []
-    for theta in thetas:
-        ranks.append(rank_at(problem, np.asarray(theta, dtype=np.float64)))
-        losses.append(problem.loss(theta))
+    ranks, losses = _measured(problem, thetas)
     if not ranks:
         raise ValueError("thetas is empty")
     points = tuple(range(len(ranks))) if iterations is None else tuple(int(k) for k in iterations)
     if len(points) != len(ranks):
         raise ValueError(f"iterations must hold {len(ranks)} numbers, got {len(points)}")
-    return RankSweep("iteration", points, tuple(ranks), tuple(losses), _largest(problem))
+    return RankSweep("iteration", points, ranks, losses, _largest(problem))
 
 
 class RankTrace:
@@ -109,7 +104,7 @@ class RankTrace:
     Parameters
     ----------
     problem : Problem
-        What is trained.
+        The problem in training.
     every : int
         Iterations between two ranks; each costs about 2 T n_L N^2 operations.
 
@@ -148,14 +143,9 @@ class RankTrace:
         self._losses.append(record.loss)
 
     def sweep(self) -> RankSweep:
-        """Return what was measured so far."""
-        return RankSweep(
-            "iteration",
-            tuple(self._points),
-            tuple(self._ranks),
-            tuple(self._losses),
-            _largest(self._problem),
-        )
+        """Return the ranks so far."""
+        points, ranks, losses = tuple(self._points), tuple(self._ranks), tuple(self._losses)
+        return RankSweep("iteration", points, ranks, losses, _largest(self._problem))
 
 
 def rank_over_weights(
@@ -179,13 +169,16 @@ def rank_over_weights(
     if n_draws < 1:
         raise ValueError(f"n_draws must be at least 1, got {n_draws}")
     rng = np.random.default_rng(seed)
-    ranks, losses = [], []
-    for _ in range(n_draws):
-        theta = problem.network.init(rng, scheme, scale)
-        ranks.append(rank_at(problem, theta))
-        losses.append(problem.loss(theta))
-    points = tuple(range(n_draws))
-    return RankSweep("draw", points, tuple(ranks), tuple(losses), _largest(problem))
+    draws = (problem.network.init(rng, scheme, scale) for _ in range(n_draws))
+    ranks, losses = _measured(problem, draws)
+    return RankSweep("draw", tuple(range(n_draws)), ranks, losses, _largest(problem))
+
+
+def _measured(
+    problem: Problem, thetas: Iterable[ArrayLike]
+) -> tuple[tuple[Rank, ...], tuple[float, ...]]:
+    found = [(rank_at(problem, np.asarray(t, np.float64)), problem.loss(t)) for t in thetas]
+    return tuple(rank for rank, _ in found), tuple(loss for _, loss in found)
 
 
 def _largest(problem: Problem) -> int:

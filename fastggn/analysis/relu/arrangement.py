@@ -1,9 +1,9 @@
-"""Activation patterns of one ReLU unit: the regions that the samples cut out of its weights.
+"""Activation patterns of one ReLU unit: the regions of its weights between the samples.
 
 The samples are hyperplanes x_i . w = 0 in the space of the unit's weights w. Every region has a
-ray of the arrangement on its rim, a w on which n - 1 independent samples vanish; around a ray the
-arrangement is that of the samples that vanish there, of one dimension less. So the regions are
-found from C(T, n - 1) rays, by recursion where samples are degenerate, and never from 2^T patterns.
+ray of the arrangement on its rim, a w on which n - 1 independent samples vanish. Around a ray only
+these samples matter, an arrangement of one dimension less. So C(T, n - 1) rays give the regions, by
+recursion where samples are degenerate, without a list of 2^T patterns.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ BoolArray = NDArray[np.bool_]
 SignArray = NDArray[np.int8]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-# Determinants of unit vectors are right to about 1e-15. One below this is taken for zero: samples
-# that are degenerate up to rounding, (0.1 + 0.2, 1) beside (0.3, 1), count as degenerate.
+# Determinants of unit vectors, right to about 1e-15, count as zero up to this, as rounding can hide
+# that samples are degenerate: (0.1 + 0.2, 1) beside (0.3, 1).
 _FLAT = 1e-12
 _MOST_RAYS = 50_000_000
 _BLOCK_ENTRIES = 1 << 22
@@ -33,17 +33,20 @@ _BLOCK_ENTRIES = 1 << 22
 def realisable_patterns(X: ArrayLike, bias: bool = False, strict: bool = True) -> BoolArray:
     """Return the activation patterns of one ReLU unit that some weight vector produces.
 
+    Source: Definition 2.1 of "Understanding local minima in neural networks by loss surface
+    decomposition". A set of n unit samples with a determinant below 1e-12 counts as degenerate.
+
     Parameters
     ----------
     X : array_like, shape (T, n)
         Samples by rows.
     bias : bool
-        Whether the unit has a bias, that is, whether each sample gets a last entry 1.
+        Whether the unit has a bias: a last entry 1 of each sample.
     strict : bool
         True: patterns of the open regions, all w . x_i != 0; there a subglobal minimum is a
-        local minimum. A sample that is zero has a = 0 always and is left out of the test.
-        False: all patterns a_i = 1(w . x_i > 0) of Definition 2.1, with those of boundaries,
-        where equality counts as 0; these are more only where samples are degenerate.
+        local minimum. A sample that is zero always has a = 0 and does not enter the test.
+        False: all patterns a_i = 1(w . x_i > 0) of Definition 2.1, also on boundaries, where
+        equality counts as 0; there are more of them only where samples are degenerate.
 
     Returns
     -------
@@ -57,11 +60,6 @@ def realisable_patterns(X: ArrayLike, bias: bool = False, strict: bool = True) -
         If `X` does not hold real numbers.
     ValueError
         If it is not a matrix, an entry is NaN or infinite, or there are too many rays.
-
-    Notes
-    -----
-    Source: Definition 2.1 of "Understanding local minima in neural networks by loss surface
-    decomposition". A set of n unit samples with a determinant below 1e-12 counts as degenerate.
 
     Examples
     --------
@@ -107,7 +105,7 @@ def sign_vectors(samples: FloatArray, faces: bool) -> SignArray:
 
 
 def unit_rows(samples: FloatArray) -> FloatArray:
-    """Return the rows divided by their lengths, whatever these are; rows of zeros stay."""
+    """Return the rows divided by their lengths; rows of zeros stay."""
     largest = np.abs(samples).max(axis=1, keepdims=True)  # squares might over- or underflow
     scaled = samples / np.where(largest > 0.0, largest, 1.0)
     return np.asarray(
@@ -116,7 +114,6 @@ def unit_rows(samples: FloatArray) -> FloatArray:
 
 
 def _sign_vectors(directions: FloatArray, faces: bool) -> SignArray:
-    """Do the same for unit vectors (T, d)."""
     origin = np.zeros((1, len(directions)), dtype=np.int8)
     if not len(directions):
         return origin
@@ -137,7 +134,7 @@ def _sign_vectors(directions: FloatArray, faces: bool) -> SignArray:
 
 
 def _essential(directions: FloatArray) -> FloatArray:
-    """Return unit vectors in as many coordinates as they span dimensions."""
+    """Return the unit vectors in coordinates of their span."""
     _, s, vt = np.linalg.svd(directions, full_matrices=False)
     rank = int(np.count_nonzero(s > _FLAT * s[0]))
     points = directions @ vt[:rank].T
@@ -145,11 +142,9 @@ def _essential(directions: FloatArray) -> FloatArray:
 
 
 def _rays(points: FloatArray, expansion: int) -> Iterator[tuple[SignArray, BoolArray]]:
-    """Yield blocks of the rays' signs (B, T), with a mark where more than d - 1 samples vanish.
-
-    `expansion` is the number of rows that each will give, which bounds B. A ray is the
-    generalised cross product of d - 1 samples; its products with the others are determinants.
-    """
+    """Yield blocks of the rays' signs (B, T), with a mark where more than d - 1 samples vanish."""
+    # A ray is the generalised cross product of d - 1 samples; its products with the others are
+    # determinants. Each ray gives `expansion` rows, which bounds the block.
     n_samples, d = points.shape
     subsets = itertools.combinations(range(n_samples), d - 1)
     size = max(1, _BLOCK_ENTRIES // (n_samples * max(d * d, expansion)))
@@ -192,7 +187,7 @@ def _unique(rows: NDArray[Scalar]) -> NDArray[Scalar]:
     """Return the different rows, in lexicographic order."""
     if not len(rows):
         return rows
-    # Sorted as bytes, so signs are moved to 0, 1, 2 first; far faster than axis=0.
+    # Sort rows as bytes of 0, 1, 2, far faster than axis=0.
     keys = np.ascontiguousarray(rows.astype(np.int8) + 1, dtype=np.uint8)
     _, first = np.unique(keys.view(f"V{keys.shape[1]}").ravel(), return_index=True)
     return rows[first]

@@ -1,10 +1,10 @@
 """Is a subglobal minimum attained inside its region? By signs, or by linear programmes.
 
 A unit's weight is w_j with v_j w_j = p_j, so p_j must lie in the open cone of the unit's pattern
-(v_j > 0), in its negative (v_j < 0), or be zero (v_j = 0). Two units of one pattern reach every sum
-of theirs, since a cone minus itself is the whole space; a dead unit does not enter at all. What is
-left are the patterns that occur once: signs decide where p is unique. Where it is not, the largest
-margin over the minimisers is a linear programme for each choice of the signs of v.
+(v_j > 0), in its negative (v_j < 0), or be zero (v_j = 0). Two units of one pattern reach every
+sum, since a cone minus itself is the whole space, and dead units do not matter. Patterns that occur
+once remain: signs decide where p is unique. Where it is not, the largest margin over the minimisers
+is a linear programme for each choice of the signs of v.
 """
 
 from __future__ import annotations
@@ -14,36 +14,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import null_space
 from scipy.optimize import linprog
 
-from fastggn.analysis.relu.arrangement import unit_rows
+from fastggn.analysis.relu.arrangement import BoolArray, FloatArray, SignArray, unit_rows
 from fastggn.runtime.errors import as_float_vector
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-SignArray = NDArray[np.int8]
 Bound = tuple[float | None, float | None]
 
-# Margins relative to the largest |p_j|: what is smaller is taken for a boundary.
-MARGIN = 1e-10
-# HiGHS keeps its constraints to 1e-7 only, so a margin that small may be none.
-_LP_MARGIN = 1e-7
+MARGIN = 1e-10  # of points off the boundary, relative to the largest |p_j|
+_LP_MARGIN = 1e-7  # accuracy of the constraints of HiGHS
 
 
 @dataclass(frozen=True, eq=False)
 class Cone:
     """The weights w of a unit with given signs of x_i . w: an open region, or a face of one.
 
-    Attributes
-    ----------
-    basis : ndarray, shape (d, e)
-        Orthonormal, of the w that vanish on the samples of sign 0; the identity for a region.
-    sides : ndarray, shape (m, d)
-        sign_i x_i / |x_i| of the other samples: w is inside where all sides @ w > 0.
-    design : ndarray, shape (T, d)
-        diag(a) X, which maps p = v w to the unit's part of the outputs.
+    `basis` (d, e) is orthonormal, of the w with x_i . w = 0 for samples of sign 0. All `sides`
+    (m, d) @ w > 0 for w inside. `design` (T, d) is diag(a) X, which maps p to the outputs.
     """
 
     basis: FloatArray
@@ -66,17 +54,9 @@ class Cone:
 
 @dataclass(frozen=True, eq=False)
 class Decision:
-    """Whether some minimiser lies inside the region, and which.
+    """Whether some minimiser lies inside the region (`attained`) or only on its boundary.
 
-    Attributes
-    ----------
-    attained : bool
-    boundary : bool
-        Not attained, but a minimiser lies on the region's boundary.
-    parts : list of ndarray, shapes (d,), or None
-        p_j of each cone, for a minimiser inside.
-    constant : float
-        c of that minimiser.
+    `parts` are its p_j of each cone, shapes (d,), and `constant` is its c.
     """
 
     attained: bool
@@ -86,10 +66,7 @@ class Decision:
 
 
 def margin_of(cone: Cone, p: FloatArray, scale: float) -> float:
-    """Return the margin of p inside the cone or its negative, or inf where p is zero.
-
-    Relative to `scale`; below zero outside of both.
-    """
+    """Return the margin over `scale` of p inside the cone or its negative, inf where p is zero."""
     if float(np.abs(p).max()) <= MARGIN * scale:
         return float("inf")
     values = cone.sides @ p
@@ -115,7 +92,7 @@ def interior_point(cone: Cone) -> FloatArray:
 
 
 def decide(cones: list[Cone], single: list[bool], target: FloatArray, constant: bool) -> Decision:
-    """Say whether the least-squares solution of the cones' designs is met inside them."""
+    """Decide whether the least-squares solution of the cones' designs lies inside them."""
     family = _Minimisers(cones, target, constant)
     if family.margin(family.first, single) > MARGIN:
         return family.decision(family.first)
@@ -132,7 +109,7 @@ def decide(cones: list[Cone], single: list[bool], target: FloatArray, constant: 
         touching = True
         if held <= MARGIN:
             break
-        # On the rim of every cone, but perhaps with some p_j = 0, which v_j = 0 allows.
+        # The point is on the rim of every cone, but v_j = 0 allows some p_j = 0.
         for point in itertools.chain([found], family.with_zeros(free, signs, margin)):
             if family.margin(point, single) > MARGIN:
                 return family.decision(point)
@@ -157,7 +134,7 @@ class _Minimisers:
         first = vt[:rank].T @ ((u[:, :rank].T @ target) / s[:rank])
         weights = first[: self._starts[-1]]
         size = float(np.abs(weights).max()) if weights.size else 0.0
-        # A target that the design does not see at all leaves rounding only.
+        # A target outside the range of the design leaves rounding only.
         visible = size * float(s[0] if s.size else 0.0) > 1e-13 * float(np.linalg.norm(target))
         self._scale = size if size > 0.0 and visible else 1.0
         if not visible:
@@ -170,19 +147,14 @@ class _Minimisers:
         return np.asarray(self._cones[j].basis @ z[self._starts[j] : self._starts[j + 1]])
 
     def moves(self, j: int) -> bool:
-        """Whether p_j is not determined."""
         rows = self._null[self._starts[j] : self._starts[j + 1]]
         return rows.size > 0 and float(np.abs(rows).max()) > 1e-10
 
     def margin(self, z: FloatArray, single: list[bool]) -> float:
-        """Return the least margin of the units that are alone with their pattern."""
         weights = z[: self._starts[-1]]
         scale = max(1.0, float(np.abs(weights).max())) if weights.size else 1.0
-        margins = [
-            margin_of(self._cones[j], self.part(z, j), scale)
-            for j in range(len(single))
-            if single[j]
-        ]
+        alone = (j for j in range(len(single)) if single[j])
+        margins = (margin_of(self._cones[j], self.part(z, j), scale) for j in alone)
         return min(margins, default=float("inf"))
 
     def decision(self, z: FloatArray) -> Decision:
@@ -194,10 +166,7 @@ class _Minimisers:
         return Decision(True, False, parts, constant)
 
     def deepest(self, signs: dict[int, float]) -> tuple[FloatArray, float]:
-        """Return the minimiser of largest margin for these signs of v, and that margin.
-
-        A sign 0 asks for p_j = 0; the margin is -inf where no minimiser has that.
-        """
+        """Return the deepest minimiser for these signs of v (0 for p_j = 0), and its margin."""
         n = self._null.shape[1]
         rows, right, equal, equal_right = [], [], [], []
         for j, sign in signs.items():

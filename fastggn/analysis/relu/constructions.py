@@ -1,22 +1,23 @@
-"""Points where training stays: minima of the linear region, and those of a narrower network."""
+"""Local minima where training stays: of the linear region, and of a narrower network."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from fastggn.analysis.relu.arrangement import as_samples
+from fastggn.analysis.relu.arrangement import FloatArray, as_samples
 from fastggn.analysis.relu.subglobal import as_targets, subglobal_minimum
 from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import as_float_vector, check_positive
-
-FloatArray = NDArray[np.float64]
 
 
 def linear_region_minimum(
     X: ArrayLike, y: ArrayLike, h: int, *, margin: float = 1.0, seed: int | None = 0
 ) -> FloatArray:
     """Return a local minimum where every unit is active on every sample: linear regression.
+
+    Source: Section 3.1 and Eq. (5) of "Understanding local minima in neural networks by loss
+    surface decomposition".
 
     Parameters
     ----------
@@ -39,11 +40,6 @@ def linear_region_minimum(
     ------
     TypeError, ValueError
         If an array is not valid, `h` is below 1, or `margin` is not positive.
-
-    Notes
-    -----
-    Source: Section 3.1 and Eq. (5) of "Understanding local minima in neural networks by loss
-    surface decomposition".
 
     Examples
     --------
@@ -82,7 +78,11 @@ def widen_with_dead_unit(
 ) -> tuple[MLP, FloatArray]:
     """Return a network with one more unit that no sample activates, and its parameters.
 
-    A local minimum stays one, of the same loss, whatever the new unit's outgoing weights.
+    A local minimum stays one, of the same loss, for any outgoing weights of the new unit.
+
+    Source: Section 3.2 of "Understanding local minima in neural networks by loss surface
+    decomposition". Its bias b_j = -max_i w_j^T h_i leaves a sample on the boundary of the
+    region; b_j must be lower.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def widen_with_dead_unit(
     X : array_like, shape (T, n_0)
         The samples of the problem.
     layer : int
-        The hidden layer that gets the unit, 1 for the first.
+        The hidden layer of the new unit, 1 for the first.
     margin : float
         The new unit's pre-activations are at most minus this.
     seed : int, optional
@@ -102,12 +102,6 @@ def widen_with_dead_unit(
     ------
     TypeError, ValueError
         If `net` has no such hidden ReLU layer or no free biases, or an array is not valid.
-
-    Notes
-    -----
-    Source: Section 3.2 of "Understanding local minima in neural networks by loss surface
-    decomposition". Its bias b_j = -max_i w_j^T h_i leaves a sample on the boundary of the
-    region; b_j must be below that.
     """
     if not net.has_free_bias:
         raise ValueError("net must have free biases: without, no unit is dead for all samples")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
-import operator
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -16,13 +15,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.plain import plain
-from fastggn.analysis.relu.arrangement import as_samples, pattern_words, with_bias
+from fastggn.analysis.relu.arrangement import (
+    BoolArray,
+    FloatArray,
+    as_samples,
+    pattern_words,
+    with_bias,
+)
 from fastggn.analysis.relu.regions import Solved, UnitChoices, solve_batch
 from fastggn.analysis.relu.subglobal import as_targets
-from fastggn.runtime.errors import unknown_name
+from fastggn.runtime.errors import check_count, unknown_name
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 Progress = Callable[[int, int], object]
 Batch = list[tuple[int, tuple[int, ...]]]
 Which = Literal["all", "realisable", "attained", "boundary"]
@@ -38,15 +41,16 @@ class RegionMinimum:
     Attributes
     ----------
     index : int
-        Position in the enumeration: ``start=index + 1`` goes on behind it.
+        Position in the enumeration, which ``start=index + 1`` continues.
     patterns : ndarray, shape (h, T), bool
     loss : float
         Half the sum of squares.
     attained : bool
         Whether some minimiser lies inside the region: a true local minimum of the network.
     boundary : bool
-        Whether none does, but one lies on the region's boundary; or, for ``which="boundary"``,
-        that the record is of a face: a candidate for a local minimum that is not differentiable.
+        Whether minimisers lie on the region's boundary but not inside. With ``which="boundary"``,
+        whether a face attains its minimum: a candidate for a local minimum that is not
+        differentiable.
     multiplicity : int
         Number of orderings of the patterns.
     theta : ndarray, shape (N,), or None
@@ -78,12 +82,12 @@ class RegionMinimum:
 
 
 class SubglobalMinima:
-    """The records of all regions, computed while they are iterated.
+    """The records of all regions, computed during the iteration.
 
     Attributes
     ----------
     patterns : ndarray, shape (R, T), bool
-        What a unit may have.
+        Of one unit.
     total : int
         Number of multisets of h of them: the enumeration's indices are below it.
     """
@@ -117,13 +121,13 @@ class SubglobalMinima:
             self._progress(self.total, self.total)
 
     def _batches(self) -> Iterator[list[RegionMinimum]]:
-        """Solve batches in order; other processes work ahead while one batch is consumed."""
+        """Solve batches in order, in processes that work ahead if there are several."""
         task = (self._choices, self._y, self._bias)
         if self._n_jobs == 1:
             for batch in self._indices():
                 yield self._records(batch, solve_batch(task[0], _rows(batch), *task[1:]))
             return
-        # Threads would wait for each other: most of the time goes to building linear programmes.
+        # Threads would wait for each other: most of the time builds linear programmes.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(self._n_jobs, context, _adopt, task) as pool:
             running: deque[tuple[Batch, Future[list[Solved]]]] = deque()
@@ -172,7 +176,7 @@ def _rows(batch: Batch) -> NDArray[np.intp]:
     return np.array([row for _, row in batch], dtype=np.intp)
 
 
-# What a process of the pool works on, sent once instead of with every batch.
+# The task of a process of the pool, sent once instead of with every batch.
 _adopted: list[tuple[UnitChoices, FloatArray, bool]] = []
 
 
@@ -205,8 +209,11 @@ def enumerate_subglobal_minima(
 ) -> SubglobalMinima:
     """Enumerate the regions of a one-hidden-layer ReLU network with their subglobal minima.
 
-    One record for each unordered choice of h patterns, computed while they are iterated, so
-    that nothing grows with their number.
+    There is one `RegionMinimum` for each unordered choice of h patterns. Each iteration computes
+    them anew, so that memory does not grow with their number.
+
+    Source: Section 4.1 of "Understanding local minima in neural networks by loss surface
+    decomposition", which goes through all 2^(T h) patterns.
 
     Parameters
     ----------
@@ -218,24 +225,19 @@ def enumerate_subglobal_minima(
     bias : bool
         Whether the hidden units and the output have biases.
     which : {"realisable", "all", "attained", "boundary"}
-        "realisable": the open regions that there are. "all": the 2^(T h) formal patterns, up
+        "realisable": the open regions that exist. "all": the 2^(T h) formal patterns, up
         to order, of at most 20 samples. "attained": the realisable regions whose subglobal
         minimum lies inside them, the differentiable local minima of the network.
         "boundary": the faces between regions, where at least one unit has w . x_i = 0 for some
         sample; the least loss on the face, `attained` where it lies inside the face. Every
         local minimum that is not differentiable has one of these values.
     start : int
-        Index to start at; an enumeration that was cut off goes on at ``record.index + 1``.
+        First index; ``record.index + 1`` continues an enumeration.
     progress : callable, optional
         Called as ``progress(done, total)`` after every few hundred regions.
     n_jobs : int
-        Processes that solve regions. It pays from about 10,000 regions on; a script that asks
-        for more than one needs the usual ``if __name__ == "__main__":``.
-
-    Returns
-    -------
-    SubglobalMinima
-        Iterate it for `RegionMinimum` records; it may be iterated again.
+        Processes that solve regions. More than one pays from about 10,000 regions on, and a script
+        then needs the usual ``if __name__ == "__main__":``.
 
     Raises
     ------
@@ -243,11 +245,6 @@ def enumerate_subglobal_minima(
         If an array does not hold real numbers, or `h`, `start` or `n_jobs` is not an integer.
     ValueError
         If a shape is wrong, an entry is not finite, or an argument is out of range.
-
-    Notes
-    -----
-    Source: Section 4.1 of "Understanding local minima in neural networks by loss surface
-    decomposition", which goes through all 2^(T h) patterns.
 
     Examples
     --------
@@ -272,20 +269,10 @@ def enumerate_subglobal_minima(
     return SubglobalMinima(
         with_bias(samples, bias),
         targets,
-        _integer("h", h, 1),
+        check_count("h", h, 1),
         bool(bias),
         which,
-        _integer("start", start, 0),
+        check_count("start", start, 0),
         progress,
-        _integer("n_jobs", n_jobs, 1),
+        check_count("n_jobs", n_jobs, 1),
     )
-
-
-def _integer(name: str, value: Any, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} must be an integer, not {type(value).__name__}") from None
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}, got {number}")
-    return number

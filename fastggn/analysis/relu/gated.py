@@ -9,19 +9,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.plain import plain
-from fastggn.analysis.relu.arrangement import as_samples, with_bias
+from fastggn.analysis.relu.arrangement import FloatArray, as_samples, with_bias
 from fastggn.analysis.relu.subglobal import as_patterns, as_targets, subglobal_minimum
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive
 
-FloatArray = NDArray[np.float64]
-
 
 def gated_problem(X: ArrayLike, y: ArrayLike, patterns: ArrayLike, bias: bool = False) -> Problem:
     """Return the problem of L_gA: the network whose gates are held at given patterns.
 
-    Its loss is the mean of half the squares, L_gA / T; gradient and Hessian follow.
+    Its loss is the mean of half the squares, L_gA / T.
+
+    Source: Eq. (2) of "Understanding local minima in neural networks by loss surface
+    decomposition".
 
     Parameters
     ----------
@@ -36,11 +37,6 @@ def gated_problem(X: ArrayLike, y: ArrayLike, patterns: ArrayLike, bias: bool = 
     ------
     TypeError, ValueError
         As `subglobal_minimum`.
-
-    Notes
-    -----
-    Source: Eq. (2) of "Understanding local minima in neural networks by loss surface
-    decomposition".
     """
     samples = as_samples(X)
     gates = as_patterns(patterns, len(samples))
@@ -51,7 +47,7 @@ def gated_problem(X: ArrayLike, y: ArrayLike, patterns: ArrayLike, bias: bool = 
 
 @dataclass(frozen=True, eq=False)
 class GatedPoint:
-    """What a point is on the loss surface of a network with fixed gates.
+    """The kind of a point on the loss surface of a network with fixed gates.
 
     Attributes
     ----------
@@ -63,7 +59,7 @@ class GatedPoint:
     gradient_norm : float
         Of half the sum of squares.
     blocked_units : tuple of int
-        Units with v_j = 0 whose p_j the loss would fall along: what makes a saddle.
+        Units with v_j = 0 for which the loss would fall along p_j: they make a saddle.
     direction : ndarray, shape (N,), or None
         For a strict saddle, a unit vector d of negative curvature, in v_j and w_j of one unit.
     curvature : float or None
@@ -100,12 +96,16 @@ def classify_gated(
     *,
     tolerance: float = 1e-7,
 ) -> GatedPoint:
-    """Say what theta is on the loss surface of the network with fixed gates.
+    """Classify theta on the loss surface of the network with fixed gates.
 
-    In p_j = v_j w_j the loss is convex. At a critical point either its gradient by all p_j, q_j
-    and c is zero: a global minimum; or some unit with v_j = 0 hides a gradient g_j by p_j: then
+    In p_j = v_j w_j the loss is convex. A critical point is a global minimum if the gradient by all
+    p_j, q_j and c is zero. Otherwise some unit with v_j = 0 hides a gradient g_j by p_j, and
     (dv_j, dw_j) = (1, -t g_j) has the curvature sum_i a_ij z_ij^2 - 2 t |g_j|^2, below zero for
     large t: a strict saddle.
+
+    Source: Theorem 2.5 of "Understanding local minima in neural networks by loss surface
+    decomposition" and its proof; the entry at the lower left of its Eq. (9) is
+    d^2 L / (db_j dv_j).
 
     Parameters
     ----------
@@ -122,12 +122,6 @@ def classify_gated(
     ------
     TypeError, ValueError
         As `subglobal_minimum`, and if theta has a wrong length or the tolerance is not positive.
-
-    Notes
-    -----
-    Source: Theorem 2.5 of "Understanding local minima in neural networks by loss surface
-    decomposition" and its proof; the entry at the lower left of its Eq. (9) is
-    d^2 L / (db_j dv_j).
 
     Examples
     --------
@@ -185,7 +179,7 @@ def _descent(
     inner = samples @ net.unpack(theta)[0][j]
     a = float(np.sum(gates[j] * inner**2))
     size = float(np.linalg.norm(g))
-    # The Hessian on that plane, by v_j = 0, and its lower eigenvector.
+    # v_j = 0 gives the Hessian on this plane; take its lower eigenvector.
     _, vectors = np.linalg.eigh(np.array([[a, size], [size, 0.0]]))
     dv, along = vectors[:, 0]
     layers = [np.zeros(shape) for shape in net.layer_shapes]

@@ -1,17 +1,21 @@
-"""One-sided derivatives, which tell whether the loss falls from a point on a boundary."""
+"""One-sided derivatives: whether the loss falls from a point on a boundary."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.optimize import linprog
 
-from fastggn.analysis.relu.arrangement import as_samples, sign_vectors, unit_rows, with_bias
+from fastggn.analysis.relu.arrangement import (
+    FloatArray,
+    as_samples,
+    sign_vectors,
+    unit_rows,
+    with_bias,
+)
 from fastggn.analysis.relu.location import network_of, region_of
 from fastggn.analysis.relu.subglobal import as_targets
 from fastggn.runtime.errors import check_positive
-
-FloatArray = NDArray[np.float64]
 
 
 def descent_direction(
@@ -19,10 +23,11 @@ def descent_direction(
 ) -> FloatArray | None:
     """Return a direction along which the loss of a ReLU network falls, to first order, or None.
 
-    At a point where w_j . x_i = 0 for some samples the loss has one-sided derivatives only; by
-    w_j they are linear on each region that these samples cut out, where a linear programme finds
-    the steepest one. None at a candidate of ``enumerate_subglobal_minima(which="boundary")`` says
-    that no direction descends to first order; where a derivative is zero, higher orders decide.
+    At a point with w_j . x_i = 0 for some samples the loss only has one-sided derivatives. By w_j
+    they are linear on each region between these samples, where a linear programme finds the
+    steepest one. None at a candidate of ``enumerate_subglobal_minima(which="boundary")`` says that
+    no direction descends to first order; where a derivative is zero, higher orders decide.
+    The largest entry of the direction is 1.
 
     Parameters
     ----------
@@ -32,13 +37,8 @@ def descent_direction(
         Of ``MLP((n, h, 1), "relu", bias="free" or "none")``.
     bias : bool
     tolerance : float
-        Below this a relative margin counts as zero, and so does a derivative below
+        A relative margin below this counts as zero, and so does a derivative below
         ``tolerance * |X| |y| max(1, |theta|)``.
-
-    Returns
-    -------
-    ndarray, shape (N,), or None
-        Of largest entry 1.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Where a point lies: its region, how far from the boundaries, and the region's minimum."""
+"""The region of a point, its distance from the boundaries, and the region's minimum."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.plain import plain
-from fastggn.analysis.relu.arrangement import as_samples, pattern_words, with_bias
+from fastggn.analysis.relu.arrangement import (
+    BoolArray,
+    FloatArray,
+    as_samples,
+    pattern_words,
+    with_bias,
+)
 from fastggn.analysis.relu.attainment import Cone
 from fastggn.analysis.relu.subglobal import as_targets, subglobal_minimum
 from fastggn.kernels.tsqr import numerical_rank, thin_svd
 from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import as_float_vector, check_positive
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,10 +35,9 @@ class Location:
         Where the pre-activation is zero up to the tolerance; never for a sample that is zero.
     margin : float
         Least |w_j . x_i + b_j| / (|(w_j, b_j)| |(x_i, 1)|), 0 where some w_j is zero.
-    loss : float
-        Half the sum of squares at the point.
-    subglobal_loss : float
-        Its least value on the region or, for a point on a boundary, on the face that holds it.
+    loss, subglobal_loss : float
+        Half the sum of squares at the point, and its least value on the region or, for a point on a
+        boundary, on the face that holds it.
     """
 
     patterns: BoolArray
@@ -68,11 +70,10 @@ class Location:
 def region_of(
     X: ArrayLike, y: ArrayLike, theta: ArrayLike, bias: bool = False, *, tolerance: float = 1e-8
 ) -> Location:
-    """Say in which region of a one-hidden-layer ReLU network a point lies.
+    """Return the region of a one-hidden-layer ReLU network in which a point lies.
 
-    A stationary point inside a region is at the region's subglobal minimum (Corollary 2.7).
-    Inside means that all pre-activations differ from zero: a point on a boundary may well be
-    differentiable, and then the region of its own pattern tells nothing (see the notes).
+    A stationary point inside a region is at the region's subglobal minimum (Corollary 2.7). Inside
+    means that all pre-activations differ from zero.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def region_of(
 
 
 def network_of(X: FloatArray, theta: ArrayLike, bias: bool) -> tuple[MLP, FloatArray]:
-    """Return the network with one hidden layer that parameters of this length belong to."""
+    """Return the one-hidden-layer network for a theta of this length, and theta checked."""
     d = X.shape[1] + int(bias)
     h = max(1, (np.size(theta) - int(bias)) // (d + 1))
     net = MLP((X.shape[1], h, 1), "relu", bias="free" if bias else "none")
@@ -130,7 +131,7 @@ def _least(
     extended: FloatArray, y: FloatArray, patterns: BoolArray, flat: BoolArray, z: FloatArray,
     bias: bool,
 ) -> float:  # fmt: skip
-    """Return the least loss on the face that the signs describe."""
+    """Return the least loss on the face of these signs."""
     if not flat.any():
         return subglobal_minimum(extended, y, patterns, output_bias=bias).loss
     signs = np.where(flat, 0, np.sign(z)).astype(np.int8)

@@ -1,4 +1,4 @@
-"""Batches of regions at once: the subglobal minimum of each, and a point where it is attained."""
+"""Subglobal minima of batches of regions, and a point of each attained one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.analysis.relu.arrangement import sign_vectors, unit_rows
+from fastggn.analysis.relu.arrangement import (
+    BoolArray,
+    FloatArray,
+    SignArray,
+    sign_vectors,
+    unit_rows,
+)
 from fastggn.analysis.relu.attainment import (
     MARGIN,
     Cone,
@@ -18,9 +24,6 @@ from fastggn.analysis.relu.attainment import (
     margin_of,
 )
 
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
-SignArray = NDArray[np.int8]
 IndexArray = NDArray[np.intp]
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -28,7 +31,7 @@ _DEEP = 1e-2
 
 
 class UnitChoices:
-    """The sign vectors that one unit may have, with all that the regions need of each."""
+    """The possible sign vectors of one unit, with cones, interior points and designs."""
 
     def __init__(
         self, samples: FloatArray, signs: SignArray, patterns: BoolArray, realised: BoolArray
@@ -56,7 +59,7 @@ class UnitChoices:
 
     @classmethod
     def formal(cls, samples: FloatArray) -> UnitChoices:
-        """Return all 2^T patterns, whether any weights have them or not."""
+        """Return all 2^T patterns, realisable or not."""
         n_samples = len(samples)
         bits = np.arange(2**n_samples)[:, None] >> np.arange(n_samples)[::-1]
         patterns = (bits & 1).astype(np.bool_)
@@ -109,7 +112,7 @@ class UnitChoices:
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """The subglobal minimum of one region; theta where it is attained inside."""
+    """The subglobal minimum of one region, with theta if the region attains it."""
 
     loss: float
     rank: int
@@ -160,23 +163,15 @@ def solve_batch(
         if decision.parts is not None:
             theta = _point(choices, row, dict(zip(row[keep[b]], decision.parts, strict=True)))
             theta = np.append(theta, decision.constant) if constant else theta
-        out.append(
-            Solved(
-                float(fit.loss[b]),
-                int(fit.rank[b]),
-                bool(fit.unique[b]),
-                decision.attained,
-                decision.boundary,
-                theta,
-            )
-        )
+        loss, rank, unique = float(fit.loss[b]), int(fit.rank[b]), bool(fit.unique[b])
+        out.append(Solved(loss, rank, unique, decision.attained, decision.boundary, theta))
     return out
 
 
 def _fit(
     choices: UnitChoices, index: IndexArray, keep: BoolArray, y: FloatArray, constant: bool
 ) -> _Fit:
-    """Solve the least-squares problems of a batch; columns that are left out are zero."""
+    """Solve the least-squares problems of a batch, with zero columns where a unit drops out."""
     n_batch, h = index.shape
     n_samples, d = choices.samples.shape
     blocks = choices.designs(index) * keep[:, :, None, None]
@@ -192,10 +187,10 @@ def _fit(
     smallest = np.where(counted, s, np.inf).min(axis=1, initial=np.inf)
     wanted = (choices.dimensions[index] * keep).sum(axis=1) + (1 if constant else 0)
     parts = solution[:, : h * d].reshape(n_batch, h, d)
-    # A target that a design does not see leaves rounding only.
+    # A target outside the range of the design leaves rounding only.
     size = np.abs(parts).max(axis=(1, 2)) * s[:, 0]
     parts[size <= 1e-13 * np.linalg.norm(y)] = 0.0
-    # What margins take for zero is zero: v_j = 0.
+    # Set p_j = 0 (v_j = 0) where margins take it for zero.
     limit = MARGIN * np.abs(parts).max(axis=(1, 2))
     parts[np.abs(parts).max(axis=2) <= limit[:, None]] = 0.0
     return _Fit(
@@ -228,7 +223,7 @@ def _point(choices: UnitChoices, row: IndexArray, parts: dict[int, FloatArray]) 
     weights: list[FloatArray] = []
     outer: list[float] = []
     for k, count in zip(*np.unique(row, return_counts=True), strict=True):
-        if k not in parts:  # dead: what v_j is does not matter
+        if k not in parts:  # dead: any v_j will do
             pairs = [(choices.inside(int(k)), 1.0)] * count
         else:
             pairs = _shares(choices.cone(int(k)), choices.inside(int(k)), parts[k], int(count))
@@ -246,7 +241,7 @@ def _shares(
         return [(inside, 0.0)] * count
     values = cone.sides @ total
     side = 1.0 if values.size == 0 or values[0] > 0.0 else -1.0
-    # Several units share a sum that is well inside; else two of them take opposite signs of v.
+    # Units share a sum that is well inside; otherwise two of them take opposite signs of v.
     if count == 1 or margin_of(cone, total, size) > _DEEP:
         return [_balanced(total / count, side)] * count
     far = float(np.max((size - values) / (cone.sides @ inside), initial=size))
@@ -255,6 +250,6 @@ def _shares(
 
 
 def _balanced(p: FloatArray, sign: float) -> tuple[FloatArray, float]:
-    """Return w and v of equal length with v w = p and the sign of v given."""
+    """Return w and v of equal length with v w = p and this sign of v."""
     v = sign * float(np.sqrt(np.linalg.norm(p)))
     return p / v, v

@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from fastggn.analysis.plain import plain
-from fastggn.analysis.relu.arrangement import as_samples, with_bias
+from fastggn.analysis.relu.arrangement import BoolArray, FloatArray, as_samples, with_bias
 from fastggn.kernels.tsqr import numerical_rank, thin_svd
 from fastggn.runtime.errors import as_float_vector
-
-FloatArray = NDArray[np.float64]
-BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,14 +27,12 @@ class SubglobalMinimum:
         q_j, then c where there is an output bias. Of minimum norm where it is not unique.
     theta : ndarray, shape (N,), or None
         Of ``MLP((n, h, 1), bias="free" or "none")`` with v_j = 1, w_j = p_j, b_j = q_j: a
-        minimiser of the gated network. None where units and output differ in having a bias.
-        It lies in the region of the patterns only by chance: see `enumerate_subglobal_minima`.
+        minimiser of the gated network. None if only units or only the output have a bias. It lies
+        in the region of the patterns only by chance: see `enumerate_subglobal_minima`.
     fitted : ndarray, shape (T,)
         Outputs of the gated network.
-    rank : int
-        Of the design matrix, from its singular values.
-    n_columns : int
-        K; the minimiser is unique if the rank equals it.
+    rank, n_columns : int
+        Rank of the design matrix, from its singular values, and K.
     condition : float
         Largest over smallest singular value that counts; inf for rank 0.
     """
@@ -76,11 +71,14 @@ def subglobal_minimum(
     bias: bool = False,
     output_bias: bool | None = None,
 ) -> SubglobalMinimum:
-    """Return the least loss of a one-hidden-layer network whose gates are held fixed.
+    """Return the least loss of a one-hidden-layer network with fixed gates.
 
     With p_j = v_j w_j and q_j = v_j b_j the outputs are linear, so the minimum is a least-squares
-    solution. The normal equations of the source are solved through singular values of the design
-    matrix, which is not squared.
+    solution. It comes from singular values of the design matrix, not from the source's normal
+    equations.
+
+    Source: Eqs. (6)-(7) of "Understanding local minima in neural networks by loss surface
+    decomposition", with the columns of q and c added where there are biases.
 
     Parameters
     ----------
@@ -92,19 +90,14 @@ def subglobal_minimum(
     bias : bool
         Whether hidden units have a bias.
     output_bias : bool, optional
-        Whether the output has one; None: as the hidden units, which is what an `MLP` can hold.
+        Whether the output has one; None: like the hidden units, as in an `MLP`.
 
     Raises
     ------
     TypeError
         If an array does not hold real numbers.
     ValueError
-        If a shape is wrong, an entry is not finite, or a pattern holds anything but 0 and 1.
-
-    Notes
-    -----
-    Source: Eqs. (6)-(7) of "Understanding local minima in neural networks by loss surface
-    decomposition", with the columns of q and c added where there are biases.
+        If a shape is wrong, an entry is not finite, or a pattern has an entry other than 0 and 1.
 
     Examples
     --------
@@ -160,6 +153,6 @@ def design_matrix(samples: FloatArray, patterns: BoolArray, constant: bool) -> F
 
 
 def _theta(parameters: FloatArray, h: int, constant: bool) -> FloatArray:
-    """Return the parameters of the network with v_j = 1; c, where there is one, stays last."""
+    """Return the parameters of the network with v_j = 1; c stays last."""
     size = parameters.size - int(constant)
     return np.concatenate([parameters[:size], np.ones(h), parameters[size:]])

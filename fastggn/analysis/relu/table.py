@@ -1,4 +1,4 @@
-"""How often each subglobal value occurs: all patterns, realisable ones, attained minima."""
+"""Counts of each subglobal value: all patterns, realisable ones, attained minima."""
 
 from __future__ import annotations
 
@@ -16,14 +16,13 @@ from fastggn.analysis.relu.arrangement import as_samples
 from fastggn.analysis.relu.enumeration import Progress, RegionMinimum, enumerate_subglobal_minima
 from fastggn.analysis.relu.subglobal import as_targets
 
-# Values closer than this share of |y|^2 / 2 are one.
-_SAME = 1e-9
+_SAME = 1e-9  # distance of equal values, over |y|^2 / 2
 _MOST_FORMAL = 200_000
 
 
 @dataclass(frozen=True, eq=False)
 class LossTable:
-    """Subglobal values and how many regions have them, orderings of the units counted.
+    """Subglobal values and their numbers of regions, with all orderings of the units.
 
     Attributes
     ----------
@@ -33,8 +32,8 @@ class LossTable:
     formal : ndarray, shape (V,), or None
         Of all 2^(T h) patterns; None where they are too many to be listed.
     realisable, attained, boundary : ndarray, shape (V,)
-        Of the open regions; of those that hold their minimum; of those that have it on their
-        boundary only.
+        Of the open regions; of the regions with a minimum inside; of the regions with a minimum on
+        the boundary only.
     """
 
     n_hidden: int
@@ -80,23 +79,20 @@ def loss_table(
 ) -> LossTable:
     """Count the subglobal values of a one-hidden-layer ReLU network.
 
+    Source: Figure 3 of "Understanding local minima in neural networks by loss surface
+    decomposition", which does not say which of the counts it shows.
+
     Parameters
     ----------
     X, y, h, bias, progress, n_jobs
         As in `enumerate_subglobal_minima`.
     formal : bool, optional
-        Whether to count the 2^(T h) formal patterns too; None: where they are at most 200,000
-        up to order.
+        Whether to count the 2^(T h) formal patterns too; None: up to 200,000 of them, up to order.
 
     Raises
     ------
     TypeError, ValueError
         As `enumerate_subglobal_minima`.
-
-    Notes
-    -----
-    Source: Figure 3 of "Understanding local minima in neural networks by loss surface
-    decomposition", which does not say which of the counts it shows.
 
     Examples
     --------
@@ -134,7 +130,7 @@ def loss_table(
 
 
 class ValueCounts:
-    """A sorted list of different values, and how often each came in each column."""
+    """A sorted list of different values, with a count of each in every column."""
 
     def __init__(self, y: NDArray[np.float64]) -> None:
         self.tolerance = _SAME * 0.5 * float(y @ y)
