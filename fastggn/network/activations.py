@@ -71,21 +71,10 @@ class Activation:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle a custom activation by its functions: an address means nothing elsewhere."""
+        flags = self.smoothness, self.vanishing_derivative
         if self.code == kernels.CUSTOM:
-            return _remake, (
-                self.name,
-                *self._functions,
-                self.smoothness,
-                self.vanishing_derivative,
-            )
-        return Activation, (
-            self.name,
-            self.code,
-            self.param,
-            0,
-            self.smoothness,
-            self.vanishing_derivative,
-        )
+            return _remake, (self.name, *self._functions, *flags)
+        return Activation, (self.name, self.code, self.param, 0, *flags)
 
     @classmethod
     def custom(
@@ -187,21 +176,10 @@ class Activation:
         return get_activation(config.get("name"))
 
 
-def _remake(
-    name: str,
-    sigma: ScalarFunction,
-    derivative: ScalarFunction,
-    second_derivative: ScalarFunction,
-    smoothness: int,
-    vanishing_derivative: bool,
-) -> Activation:
+def _remake(name: str, *given: Any) -> Activation:
+    *functions, smoothness, vanishing = given
     return Activation.custom(
-        name,
-        sigma,
-        derivative,
-        second_derivative,
-        smoothness=smoothness,
-        vanishing_derivative=vanishing_derivative,
+        name, *functions, smoothness=smoothness, vanishing_derivative=vanishing
     )
 
 

@@ -30,11 +30,9 @@ named and OUT stays as it was."""
 @click.argument("data", metavar="DATA")
 @click.argument("out", metavar="OUT")
 @click.option(
-    "--target",
-    type=TARGET,
-    metavar="COLUMNS",
+    "--target", type=TARGET, metavar="COLUMNS",
     help="Target columns by name or number, separated by commas; the last one by default.",
-)
+)  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def convert(data: str, out: str, target: tuple[str | int, ...] | None, quiet: bool) -> int:
     """Convert a text table, with a line of progress."""

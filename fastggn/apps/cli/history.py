@@ -19,16 +19,8 @@ if TYPE_CHECKING:
 
 
 MOST_KEPT = 500  # iterations in a model file
-KEPT = (
-    "iteration",
-    "loss",
-    "validation_loss",
-    "gradient_norm",
-    "damping",
-    "gain_ratio",
-    "accepted",
-    "seconds",
-)
+KEPT = ("iteration", "loss", "validation_loss", "gradient_norm", "damping", "gain_ratio",
+        "accepted", "seconds")  # fmt: skip
 
 
 class HistoryFile:

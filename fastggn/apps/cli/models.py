@@ -91,9 +91,9 @@ def _read(path: str, suffix: str, given: Mapping[str, Any]) -> Model:
     except ModelFileError:
         if not _holds_weights(path):
             raise
-        from fastggn.model.interchange.npz import read_npz
+        from fastggn.model.interchange.npz import from_npz
 
-        net, theta = read_npz(path, names, output)
+        net, theta = from_npz(path, names, output)
         return net, theta, _metadata(net, given["--l2"])
     for name, value in given.items():
         if value is not None:

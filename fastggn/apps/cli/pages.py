@@ -168,12 +168,7 @@ def repeating(ctx: click.Context, settings: Settings, n_ranks: int = 1) -> str:
 def _option(param: click.Parameter, value: Any) -> list[str]:
     name = max(param.opts, key=len)
     if isinstance(value, bool):
-        return (
-            [name if value else max(param.secondary_opts, key=len)] if _flag(param, value) else []
-        )
+        off = max(param.secondary_opts, key=len, default="")
+        return [name if value else off] if value or off else []
     text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
     return [name, text or "none"]  # no hidden layers
-
-
-def _flag(param: click.Parameter, value: bool) -> bool:
-    return value or bool(param.secondary_opts)

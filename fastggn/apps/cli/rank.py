@@ -48,11 +48,9 @@ def _write_json(path: str, content: dict[str, Any]) -> None:
 @click.argument("model")
 @click.argument("data", required=False, metavar="[DATA]")
 @click.option(
-    "--data",
-    "data_file",
-    metavar="FILE",
+    "--data", "data_file", metavar="FILE",
     help="As DATA; or inputs alone, without targets, for the ranks alone.",
-)
+)  # fmt: skip
 @click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
 @click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 @click.option("--tol", type=float, metavar="X", help="Singular values at most X count as zero.")

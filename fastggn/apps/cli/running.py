@@ -24,25 +24,10 @@ if TYPE_CHECKING:
 
 # The arguments of `train` that are options of the same name.
 TRAIN_ARGUMENTS = (
-    "method",
-    "solver",
-    "max_iter",
-    "alpha",
-    "damping",
-    "momentum",
-    "geodesic",
-    "precision",
-    "batch_size",
-    "regularization",
-    "escape",
-    "grad_tol",
-    "loss_tol",
-    "step_tol",
-    "loss_target",
-    "max_time",
-    "patience",
-    "validation_tol",
-)
+    "method", "solver", "max_iter", "alpha", "damping", "momentum", "geodesic", "precision",
+    "batch_size", "regularization", "escape", "grad_tol", "loss_tol", "step_tol", "loss_target",
+    "max_time", "patience", "validation_tol",
+)  # fmt: skip
 
 
 class Runner:

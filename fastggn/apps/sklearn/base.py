@@ -58,6 +58,10 @@ class GGNEstimator(BaseEstimator):
     # Whether "lm" corrects its steps to second order; None leaves that to `train`.
     _geodesic: bool | None = None
 
+    def _set_parameters(self, given: dict[str, Any]) -> None:
+        """Set the arguments of `__init__` as attributes, as scikit-learn wants them."""
+        self.__dict__.update((name, value) for name, value in given.items() if name != "self")
+
     # Hooks of the subclasses for their targets.
 
     def _checked_data(self, X: Any, y: Any, first: bool) -> tuple[FloatArray, NDArray[Any]]:

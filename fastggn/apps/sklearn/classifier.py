@@ -88,26 +88,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         n_threads: int | None = None,
         verbose: bool = False,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.loss = loss
-        self.alpha = alpha
-        self.method = method
-        self.solver = solver
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.max_time = max_time
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.n_restarts = n_restarts
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.regularization = regularization
-        self.standardize_inputs = standardize_inputs
-        self.n_threads = n_threads
-        self.verbose = verbose
+        self._set_parameters(locals())
 
     @available_if(takes_steps)
     def partial_fit(
@@ -178,27 +159,21 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         as_frame : bool
             Return a DataFrame with the index of X.
         """
-        outputs = self._outputs(self._inputs(X))
-        if self.out_activation_ == "softmax":
-            values = softmax(outputs, axis=1)
-        elif self._multilabel:
-            values = _sigmoid(outputs)
-        else:
-            values = np.hstack([_sigmoid(-outputs), _sigmoid(outputs)])
-        return self._by_class(values, X, as_frame)
+        return self._by_class(X, as_frame, softmax, _sigmoid)
 
     def predict_log_proba(self, X: Any, *, as_frame: bool = False) -> Any:
         """Return the logarithms of `predict_proba`, accurate where the probabilities underflow."""
+        return self._by_class(X, as_frame, log_softmax, log_expit)
+
+    def _by_class(self, X: Any, as_frame: bool, several: Any, single: Any) -> Any:
+        """Return a function of all logits (`several`) or of each one (`single`) by class."""
         outputs = self._outputs(self._inputs(X))
         if self.out_activation_ == "softmax":
-            values = log_softmax(outputs, axis=1)
+            values = several(outputs, axis=1)
         elif self._multilabel:
-            values = log_expit(outputs)
+            values = single(outputs)
         else:
-            values = np.hstack([log_expit(-outputs), log_expit(outputs)])
-        return self._by_class(values, X, as_frame)
-
-    def _by_class(self, values: FloatArray, X: Any, as_frame: bool) -> Any:
+            values = np.hstack([single(-outputs), single(outputs)])
         if not as_frame:
             return values
         names = self.classes_

@@ -97,9 +97,7 @@ def fit_network(settings: Settings, task: Task, rng: Any) -> Fitted:
         if limit is not None:
             options["max_time"] = max(limit - (time.monotonic() - began), 1e-9)
         start = task.start if number == 0 else None
-        found = _RUNS[settings.regularization](
-            settings, task, problem, start, draw_seed(rng), options
-        )
+        found = _run(settings, task, problem, start, seed=draw_seed(rng), **options)
         if best is None or found.merit < best.merit:
             best = found
         if found.result.status in ("interrupted", "max_time"):
@@ -115,39 +113,28 @@ def fit_network(settings: Settings, task: Task, rng: Any) -> Fitted:
     return best
 
 
-def _plain(
-    settings: Settings,
-    task: Task,
-    problem: Problem,
-    start: FloatArray | None,
-    seed: int,
-    options: dict[str, Any],
+def _run(
+    settings: Settings, task: Task, problem: Problem, start: FloatArray | None, **options: Any
 ) -> Fitted:
-    if task.held is not None:
-        return _watched(settings, task, problem, start, seed, options)
-    plateau = Plateau(settings.tol, settings.n_iter_no_change)
-    result = train(problem, start, seed=seed, callbacks=[plateau], **options)
-    if plateau.reached and result.status == "interrupted":
-        result = replace(result, status="converged_loss", message=plateau.message)
-    return Fitted(result, problem.l2)
-
-
-def _watched(
-    settings: Settings,
-    task: Task,
-    problem: Problem,
-    start: FloatArray | None,
-    seed: int,
-    options: dict[str, Any],
-) -> Fitted:
-    """Stop early; the theta of the lowest validation loss is restored."""
+    """Train once, with early stopping or the choice of the penalty that the settings ask for."""
+    if settings.regularization == "bayesian":
+        # The objective changes with the penalty: the end is where it stays the same.
+        result = train(problem, start, regularization="bayesian", loss_tol=settings.tol, **options)
+        return Fitted(result, problem.l2 if result.evidence is None else result.evidence.l2)
+    if settings.regularization == "validation":
+        path = select_weight_decay(problem, theta0=start, loss_tol=settings.tol, **options)
+        return Fitted(path.result, path.l2, path=path)
     held = task.held
-    assert held is not None
+    if held is None:
+        plateau = Plateau(settings.tol, settings.n_iter_no_change)
+        result = train(problem, start, callbacks=[plateau], **options)
+        if plateau.reached and result.status == "interrupted":
+            result = replace(result, status="converged_loss", message=plateau.message)
+        return Fitted(result, problem.l2)
     scores = Scores(lambda theta: task.score(task.net.predict(theta, held.X), held))
     result = train(
         problem,
         start,
-        seed=seed,
         callbacks=[scores],
         validation=(held.X, held.Y, *(() if held.weights is None else (held.weights,))),
         patience=settings.patience,
@@ -155,39 +142,3 @@ def _watched(
         **options,
     )
     return Fitted(result, problem.l2, scores.values)
-
-
-def _bayesian(
-    settings: Settings,
-    task: Task,
-    problem: Problem,
-    start: FloatArray | None,
-    seed: int,
-    options: dict[str, Any],
-) -> Fitted:
-    """Choose the penalty by the evidence, anew in every iteration."""
-    # The objective itself changes: that it stays the same is the sign of the end, not its lowest.
-    options |= {"regularization": "bayesian", "loss_tol": settings.tol}
-    result = train(problem, start, seed=seed, **options)
-    return Fitted(result, problem.l2 if result.evidence is None else result.evidence.l2)
-
-
-def _by_validation(
-    settings: Settings,
-    task: Task,
-    problem: Problem,
-    start: FloatArray | None,
-    seed: int,
-    options: dict[str, Any],
-) -> Fitted:
-    """Choose the penalty by the loss on held-out folds."""
-    options["loss_tol"] = settings.tol
-    path = select_weight_decay(problem, theta0=start, seed=seed, **options)
-    return Fitted(path.result, path.l2, path=path)
-
-
-_RUNS: dict[str | None, Callable[..., Fitted]] = {
-    None: _plain,
-    "bayesian": _bayesian,
-    "validation": _by_validation,
-}

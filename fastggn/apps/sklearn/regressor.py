@@ -152,27 +152,7 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
         n_threads: int | None = None,
         verbose: bool = False,
     ) -> None:
-        self.hidden_layer_sizes = hidden_layer_sizes
-        self.activation = activation
-        self.loss = loss
-        self.alpha = alpha
-        self.method = method
-        self.solver = solver
-        self.batch_size = batch_size
-        self.max_iter = max_iter
-        self.max_time = max_time
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
-        self.n_restarts = n_restarts
-        self.random_state = random_state
-        self.warm_start = warm_start
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.regularization = regularization
-        self.standardize_inputs = standardize_inputs
-        self.standardize_outputs = standardize_outputs
-        self.n_threads = n_threads
-        self.verbose = verbose
+        self._set_parameters(locals())
 
     @available_if(takes_steps)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> GGNRegressor:

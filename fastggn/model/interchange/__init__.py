@@ -6,18 +6,13 @@ is an extra that is imported when it is needed; without it a function raises an 
 """
 
 from fastggn.model.interchange.chain import InterchangeWarning, scales
-from fastggn.model.interchange.conversions import (
-    from_npz,
-    from_sklearn,
-    from_torch,
-    to_npz,
-    to_onnx,
-    to_sklearn,
-    to_torch,
-)
+from fastggn.model.interchange.conversions import to_npz, to_onnx, to_sklearn, to_torch
 from fastggn.model.interchange.files import SUFFIXES, export
+from fastggn.model.interchange.npz import from_npz
 from fastggn.model.interchange.onnx import compare_onnx
+from fastggn.model.interchange.sklearn import from_sklearn
 from fastggn.model.interchange.state_dict import read_state_dict, write_state_dict
+from fastggn.model.interchange.torch import from_torch
 
 __all__ = [
     "SUFFIXES",

@@ -35,12 +35,36 @@ def write_npz(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any]) -> 
     write_atomically(path, write)
 
 
-def read_npz(
+def from_npz(
     path: PathLike,
     activation: Names | None = None,
     output_activation: str | Activation | None = None,
 ) -> tuple[MLP, NDArray[np.float64]]:
-    """Read a network from plain arrays."""
+    """Read a network from plain arrays W_1, b_1, W_2, ...; `load_model` reads model files.
+
+    Parameters
+    ----------
+    path : path-like
+        An ``.npz`` file without pickles: W_l of shape (n_l, n_{l-1}), b_l of shape (n_l,) or
+        absent, or arrays under the names of a state dict; optionally ``activations``.
+    activation : str, Activation, or sequence of them, optional
+        Activation of the hidden layers; by default the names in the file.
+    output_activation : str or Activation, optional
+        By default the name in the file, else the identity.
+
+    Returns
+    -------
+    net : MLP
+    theta : ndarray, shape (n_params,), float64
+
+    Raises
+    ------
+    ValueError
+        If there is no such file, it holds other arrays, the shapes do not chain, or the activation
+        is not known.
+    OSError
+        If it cannot be opened.
+    """
     file = require_file(path)
     arrays = read_archive(file)
     named = arrays.pop(ACTIVATIONS, None)

@@ -22,7 +22,30 @@ OUTPUTS = ("identity", "logistic", "softmax")
 
 
 def from_sklearn(estimator: Any) -> tuple[MLP, NDArray[np.float64]]:
-    """Return the network and the parameters of an estimator; see `interchange.from_sklearn`."""
+    """Return the network and the parameters of a fitted scikit-learn perceptron.
+
+    Parameters
+    ----------
+    estimator : MLPRegressor or MLPClassifier
+        For a pipeline, its last step; the caller applies the steps before it.
+
+    Returns
+    -------
+    net : MLP
+        With an identity output: for a classifier, the scores before softmax (loss
+        ``softmax_cross_entropy``) or, for two classes or several labels, before the logistic
+        function (loss ``logistic``).
+    theta : ndarray, shape (n_params,), float64
+
+    Raises
+    ------
+    TypeError
+        If it is another object.
+    ValueError
+        If it is not fitted, or its output is not identity, logistic or softmax.
+    ImportError
+        If scikit-learn is not installed (extra ``sklearn``).
+    """
     module = require("sklearn.neural_network", "sklearn", "interchange.from_sklearn")
     if not isinstance(estimator, (module.MLPRegressor, module.MLPClassifier)):
         raise TypeError(

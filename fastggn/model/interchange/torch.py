@@ -30,9 +30,54 @@ def from_torch(
     model: Any,
     activation: Names | None = None,
     output_activation: str | Activation | None = None,
+    *,
     logits: bool = False,
 ) -> tuple[MLP, NDArray[np.float64]]:
-    """Return the network and the parameters of a torch model; see `interchange.from_torch`."""
+    """Return the network and the parameters of a PyTorch model.
+
+    Parameters
+    ----------
+    model : torch.nn.Sequential or mapping of str to Tensor
+        A chain of Linear and activations (Tanh, Sigmoid, ReLU, LeakyReLU, Softplus, Softsign,
+        Identity), also nested; or the state dict of a model whose layers are all Linear, in
+        their order. Flatten and, as in ``model.eval()``, Dropout change nothing.
+    activation : str, Activation, or sequence of them, optional
+        Activation of the hidden layers; needed with a state dict, and only there.
+    output_activation : str or Activation, optional
+        Activation of the outputs with a state dict; the identity by default.
+    logits : bool
+        Leave out a last Softmax, LogSoftmax or Sigmoid: the losses ``softmax_cross_entropy``
+        and ``logistic`` contain them. Without it a last Sigmoid becomes the output
+        activation, and a last Softmax or LogSoftmax is an error.
+
+    Returns
+    -------
+    net : MLP
+        With free biases, or without biases if no layer has one.
+    theta : ndarray, shape (n_params,), float64
+        The weights, exactly.
+
+    Raises
+    ------
+    TypeError
+        If `model` is no module and no state dict, or a tensor does not hold real numbers.
+    ValueError
+        If a module is not accepted (the message names it), the shapes do not chain, a weight is
+        not finite, or activations are given or missing.
+    ImportError
+        If torch is not installed (extra ``torch``).
+
+    Warns
+    -----
+    InterchangeWarning
+        If a Dropout in training mode is left out, some layers have a bias and others none,
+        or layers share their weights.
+
+    Notes
+    -----
+    Softplus of torch is z above its threshold, by default 20, and there differs from log(1 +
+    e^z) by at most 2.1e-9.
+    """
     torch = require("torch", "torch", "interchange.from_torch")
     if isinstance(model, Mapping):
         if activation is None:

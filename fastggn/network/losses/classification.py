@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,36 @@ from fastggn.network.losses.base import LARGEST_FACTOR, Array, Loss, diagonal, r
 _SUM_TOLERANCE = 1e-5
 
 
-class SoftmaxCrossEntropy(Loss):
+class _LogitLoss(Loss):
+    """A loss with a positive semi-definite Hessian, whose kernel shares the exponentials."""
+
+    _kernel: Callable[[Array, Array, Array, Array], None]  # (F, Y, losses, gradients)
+
+    def value(self, F: Array, Y: Array) -> Array:
+        """Return the losses, shape (B,)."""
+        return self.value_and_gradient(F, Y)[0]
+
+    def gradient(self, F: Array, Y: Array) -> Array:
+        """Return q - y, shape (B, n_L), with q = softmax(F) or sigma(F)."""
+        return self.value_and_gradient(F, Y)[1]
+
+    def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return both, by one exponential of each output."""
+        F, Y = _rows(F, Y)
+        values, gradients = np.empty(F.shape[0]), np.empty(F.shape)
+        type(self)._kernel(F, Y, values, gradients)
+        return values, gradients
+
+    def signed_factor(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return (S, ones): the Hessian is positive semi-definite."""
+        return self.hessian_sqrt(F, Y), np.ones_like(F)
+
+    def to_config(self) -> dict[str, Any]:
+        """Return a dictionary with the name."""
+        return {"name": self.name}
+
+
+class SoftmaxCrossEntropy(_LogitLoss):
     """Softmax cross-entropy on logits, E = sum_c y_c log(y_c / q_c), q = softmax(F).
 
     Targets are integer labels 0..n_L-1, or rows of probabilities y. E is the Kullback-Leibler
@@ -28,27 +58,13 @@ class SoftmaxCrossEntropy(Loss):
     """
 
     name = "softmax_cross_entropy"
+    _kernel = staticmethod(kernels.softmax)
     principle_1 = (
         False,
         "with labels the infimum is not attained, there is no stationary point and no exact "
         "fit; with soft targets inside the simplex every stationary point is an exact fit",
     )
     principle_1a = (False, "the Hessian is singular (H 1 = 0): a minimum is a whole line")
-
-    def value(self, F: Array, Y: Array) -> Array:
-        """Return the losses, shape (B,), by log-sum-exp."""
-        return self.value_and_gradient(F, Y)[0]
-
-    def gradient(self, F: Array, Y: Array) -> Array:
-        """Return q - y, shape (B, n_L)."""
-        return self.value_and_gradient(F, Y)[1]
-
-    def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
-        """Return both, by one exponential of each output."""
-        F, Y = _rows(F, Y)
-        values, gradients = np.empty(F.shape[0]), np.empty(F.shape)
-        kernels.softmax(F, Y, values, gradients)
-        return values, gradients
 
     def hessian(self, F: Array, Y: Array) -> Array:
         """Return diag(q) - q q^T, shape (B, n_L, n_L)."""
@@ -68,10 +84,6 @@ class SoftmaxCrossEntropy(Loss):
         S, b = np.empty((*F.shape, F.shape[1])), np.empty(F.shape)
         beyond = kernels.softmax_factor(F, Y, LARGEST_FACTOR, S, b)
         return S, None if beyond else b
-
-    def signed_factor(self, F: Array, Y: Array) -> tuple[Array, Array]:
-        """Return (S, ones): the Hessian is positive semi-definite."""
-        return self.hessian_sqrt(F, Y), np.ones_like(F)
 
     def decision(self, F: Array) -> NDArray[np.int64]:
         """Return the class of the largest output, shape (B,)."""
@@ -111,12 +123,8 @@ class SoftmaxCrossEntropy(Loss):
             )
         return _probabilities(array)
 
-    def to_config(self) -> dict[str, Any]:
-        """Return ``{"name": "softmax_cross_entropy"}``."""
-        return {"name": self.name}
 
-
-class Logistic(Loss):
+class Logistic(_LogitLoss):
     """Logistic loss on independent logits, E = sum_c log(1 + exp(F_c)) - y_c F_c, y 0 or 1.
 
     Notes
@@ -126,26 +134,12 @@ class Logistic(Loss):
     """
 
     name = "logistic"
+    _kernel = staticmethod(kernels.logistic)
     principle_1 = (
         False,
         "with targets 0 and 1 the infimum is not attained: no stationary point, no exact fit",
     )
     principle_1a = (True, "vacuous: there is no critical point, and E'' > 0 everywhere")
-
-    def value(self, F: Array, Y: Array) -> Array:
-        """Return the losses, shape (B,)."""
-        return self.value_and_gradient(F, Y)[0]
-
-    def gradient(self, F: Array, Y: Array) -> Array:
-        """Return sigma(F) - y, shape (B, n_L), relatively accurate in the tails."""
-        return self.value_and_gradient(F, Y)[1]
-
-    def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
-        """Return both, by one exponential of each output."""
-        F, Y = _rows(F, Y)
-        values, gradients = np.empty(F.shape[0]), np.empty(F.shape)
-        kernels.logistic(F, Y, values, gradients)
-        return values, gradients
 
     def hessian(self, F: Array, Y: Array) -> Array:
         """Return diag(sigma'(F)), shape (B, n_L, n_L)."""
@@ -164,10 +158,6 @@ class Logistic(Loss):
         if (m < -2.0 * np.log(LARGEST_FACTOR)).any():
             return S, None
         return S, (1.0 - 2.0 * Y) * np.exp(-0.5 * m)
-
-    def signed_factor(self, F: Array, Y: Array) -> tuple[Array, Array]:
-        """Return (S, ones): the Hessian is positive semi-definite."""
-        return self.hessian_sqrt(F, Y), np.ones_like(F)
 
     def decision(self, F: Array) -> NDArray[np.int64] | None:
         """Return 1 for a positive output, else 0, shape (B,); None for several outputs."""
@@ -191,10 +181,6 @@ class Logistic(Loss):
                 f"Y[{i}, {c}] is {targets[i, c]}; the targets of the logistic loss are 0 or 1"
             )
         return targets
-
-    def to_config(self) -> dict[str, Any]:
-        """Return ``{"name": "logistic"}``."""
-        return {"name": self.name}
 
 
 def _rows(F: Array, Y: Array) -> tuple[Array, Array]:

@@ -39,41 +39,27 @@ DATA is a table as in fastggn train; its numbers are taken as they are, without 
 )
 @click.argument("data", metavar="DATA")
 @click.option(
-    "--target",
-    type=TARGET,
-    metavar="COLUMN",
+    "--target", type=TARGET, metavar="COLUMN",
     help="The target column, by name or number.  [default: the last; Y]",
-)
+)  # fmt: skip
 @click.option(
-    "--hidden",
-    type=click.IntRange(min=1),
-    required=True,
-    metavar="H",
+    "--hidden", type=click.IntRange(min=1), required=True, metavar="H",
     help="Number of hidden units.",
-)
+)  # fmt: skip
 @click.option("--bias/--no-bias", default=False, help="Biases of hidden units and output.")
 @click.option(
-    "--which",
-    default="realisable",
-    show_default=True,
-    metavar="SET",
+    "--which", default="realisable", show_default=True, metavar="SET",
     help="realisable, all (2^(T h) patterns), attained, or boundary (faces between regions).",
-)
+)  # fmt: skip
 @click.option("--json", "file", metavar="FILE", help="Write the table and all records here.")
 @click.option(
-    "--start",
-    type=click.IntRange(min=0),
-    default=0,
-    metavar="INDEX",
+    "--start", type=click.IntRange(min=0), default=0, metavar="INDEX",
     help="Go on behind an enumeration that was cut off.",
-)
+)  # fmt: skip
 @click.option(
-    "--jobs",
-    type=click.IntRange(min=1),
-    default=1,
-    metavar="N",
+    "--jobs", type=click.IntRange(min=1), default=1, metavar="N",
     help="Processes; more than one pays from some 10,000 regions on.",
-)
+)  # fmt: skip
 def regions(
     data: str,
     target: tuple[str | int, ...] | None,
