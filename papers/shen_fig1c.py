@@ -20,8 +20,8 @@ from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.threads import threads
+from fastggn.training.fallback import Fallback
 from fastggn.training.step import Work
-from fastggn.training.systems import Systems
 from fastggn.training.train import train
 from papers.runs import quiet
 
@@ -140,7 +140,7 @@ def damped_ggn(
         Both held fixed.
     """
     start = time.perf_counter()
-    systems = Systems(
+    systems = Fallback(
         problem, "cholesky", needs_minimum_norm=False, patience=0, work=Work(), mixed=False
     )
     point = problem.at(theta0)

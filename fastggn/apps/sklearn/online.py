@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from fastggn.objective.point import Point
 from fastggn.objective.problem import Problem
 from fastggn.training.control.damping import NielsenDamping
+from fastggn.training.fallback import Fallback
 from fastggn.training.methods.levenberg_marquardt import gradient_curvature
 from fastggn.training.step import Work, is_usable
-from fastggn.training.systems import Systems
 
 FloatArray = NDArray[np.float64]
 
@@ -46,7 +46,7 @@ class OnlineSteps:
             raise ValueError("the loss or its gradient is not finite on this batch")
         if not self.damping.started:
             self.damping.start(gradient_curvature(point))
-        systems = Systems(problem, solver, needs_minimum_norm=False, patience=0, work=Work())
+        systems = Fallback(problem, solver, needs_minimum_norm=False, patience=0, work=Work())
         solution = systems.prepare(point).solve(self.damping.value)
         here = np.array(point.theta)
         if not (solution.ok and np.isfinite(solution.step).all()):

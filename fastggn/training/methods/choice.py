@@ -10,6 +10,7 @@ import numpy as np
 from fastggn.solvers.choice import choose_solver, spares_biases
 from fastggn.training.control.escape import Escape, NegativeCurvature, Noise
 from fastggn.training.control.stopping import StepTest
+from fastggn.training.fallback import Fallback
 from fastggn.training.methods.auto import Alternating, Handover, smaller_side
 from fastggn.training.methods.first_order import Adam, GradientDescent
 from fastggn.training.methods.gauss_newton import GaussNewton
@@ -21,11 +22,10 @@ from fastggn.training.methods.stochastic import (
     StochasticLevenbergMarquardt,
 )
 from fastggn.training.options import Options
-from fastggn.training.regularisation.bayesian import EvidenceControl, KeptSystems
+from fastggn.training.regularisation.bayesian import EvidenceControl, KeptFallback
 from fastggn.training.regularisation.null_space import Renewed
 from fastggn.training.run import Clock
 from fastggn.training.step import Method, Work
-from fastggn.training.systems import Systems
 
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
@@ -81,7 +81,7 @@ def make_method(
         if geodesic is None:
             geodesic = systems.solver.name != "lsqr"
         steps = LevenbergMarquardt(problem, systems, options.damping, geodesic, step_test)
-        if isinstance(systems, KeptSystems):
+        if isinstance(systems, KeptFallback):
             return EvidenceControl(problem, steps, systems, str(options.regularization))
         return steps
     passes = Passes(problem, systems, batch_size, rng, clock)
@@ -99,13 +99,13 @@ def _prefers_newton(problem: Problem, solver: str) -> bool:
     return small and determined and problem.loss_function.name not in CLASSES
 
 
-def _make_systems(problem: Problem, options: Options, work: Work) -> Systems:
+def _make_systems(problem: Problem, options: Options, work: Work) -> Fallback:
     # The solver is chosen for the shape of what it will solve: a batch, or all samples.
     batch_size = options.batch_size
     shape = problem if batch_size is None else problem.subset(np.arange(batch_size))
     undamped = options.method == "ggn"
     minimum_norm = undamped or options.regularizer is not None
-    kind = Systems if options.regularization is None else KeptSystems
+    kind = Fallback if options.regularization is None else KeptFallback
     solver = options.solver
     if options.regularization == "bayesian-units" and solver == "auto":
         # Several weight decays have no dual form.

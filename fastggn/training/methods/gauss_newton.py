@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastggn.runtime.errors import AscentWarning
+from fastggn.training.fallback import Fallback
 from fastggn.training.step import Choice, Iteration, Method, Stop, arrive, norm
-from fastggn.training.systems import Systems
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -31,7 +31,7 @@ class GaussNewton(Method):
 
     _resumes = ("_first_loss", "_warned", "_systems")
 
-    def __init__(self, problem: Problem, systems: Systems, rate: float) -> None:
+    def __init__(self, problem: Problem, systems: Fallback, rate: float) -> None:
         self._problem = problem
         self._systems = systems
         self._rate = rate

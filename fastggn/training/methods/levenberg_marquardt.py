@@ -13,9 +13,9 @@ from fastggn.runtime.threads import pooled
 from fastggn.training.control.acceptance import Acceptance, Trial
 from fastggn.training.control.damping import NielsenDamping
 from fastggn.training.control.stopping import StepTest
+from fastggn.training.fallback import Fallback, System
 from fastggn.training.methods.trials import Proposal, TrialSteps
 from fastggn.training.step import Choice, Stop, norm
-from fastggn.training.systems import System, Systems
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -50,7 +50,7 @@ class LevenbergMarquardt(TrialSteps):
     def __init__(
         self,
         problem: Problem,
-        systems: Systems,
+        systems: Fallback,
         damping: float | None,
         geodesic: bool,
         step_test: StepTest,

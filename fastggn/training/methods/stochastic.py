@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from fastggn.training.control.acceptance import Trial
 from fastggn.training.control.stopping import StepTest
+from fastggn.training.fallback import Fallback
 from fastggn.training.methods.first_order import batches, diverged
 from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardt
 from fastggn.training.resumable import Resumable
 from fastggn.training.run import Clock
 from fastggn.training.step import Choice, Iteration, Method, arrive, norm
-from fastggn.training.systems import Systems
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -53,7 +53,7 @@ class Passes(Resumable):
     def __init__(
         self,
         problem: Problem,
-        systems: Systems,
+        systems: Fallback,
         batch_size: int,
         rng: np.random.Generator,
         clock: Clock,
@@ -141,7 +141,7 @@ class StochasticLevenbergMarquardt(LevenbergMarquardt):
     def __init__(
         self,
         problem: Problem,
-        systems: Systems,
+        systems: Fallback,
         passes: Passes,
         damping: float | None,
         step_test: StepTest,

@@ -16,6 +16,7 @@ import numpy as np
 
 from fastggn.runtime.errors import unknown_name
 from fastggn.training.control.stopping import SETTLED
+from fastggn.training.fallback import Fallback, System
 from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardt
 from fastggn.training.regularisation.evidence import Evidence, likelihood_of
 from fastggn.training.regularisation.priors import (
@@ -25,7 +26,6 @@ from fastggn.training.regularisation.priors import (
 )
 from fastggn.training.resumable import State
 from fastggn.training.step import Iteration, WrappedMethod
-from fastggn.training.systems import System, Systems
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -51,10 +51,10 @@ LEAST_FREE = 1e-7
 REFUSED = ("precision", "batch_size", "regularizer", "escape")
 
 
-class KeptSystems(Systems):
-    """Systems that keep the last one: its matrix serves the evidence, and then the next step."""
+class KeptFallback(Fallback):
+    """A fallback that keeps the last system: its matrix serves the evidence, and then the next step."""
 
-    _resumes = (*Systems._resumes, "_assembled")
+    _resumes = (*Fallback._resumes, "_assembled")
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -88,7 +88,7 @@ class EvidenceControl(WrappedMethod):
         self,
         problem: Problem,
         method: LevenbergMarquardt,
-        systems: KeptSystems,
+        systems: KeptFallback,
         regularization: str = "bayesian",
     ) -> None:
         super().__init__(method)

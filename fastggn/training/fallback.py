@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 SLOW = 2e-3
 
 
-class Systems(Resumable):
-    """The systems of one run: one solver, and QR of the Jacobian to fall back upon."""
+class Fallback(Resumable):
+    """The solvers of one run, in order: the matrix in float32, the solver asked for, QR."""
 
     _resumes: ClassVar[tuple[str, ...]] = ("patience", "reason", "_last_loss", "_warned")
 
@@ -94,7 +94,7 @@ class System:
     that was asked for, and QR.
     """
 
-    def __init__(self, systems: Systems, point: Point) -> None:
+    def __init__(self, systems: Fallback, point: Point) -> None:
         self._systems = systems
         self._point = point
         self._failures = 0
