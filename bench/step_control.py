@@ -1,4 +1,4 @@
-"""Counts behind docs/decisions/0010-step-control.md: ``python -m bench.step_control``.
+"""Counts behind docs/decisions/0009-step-control.md: ``python -m bench.step_control``.
 
 Numbers of iterations, assemblies and evaluations, not times: they repeat on any machine up to
 rounding. About a minute.

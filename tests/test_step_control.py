@@ -1,4 +1,4 @@
-"""What step control must reach: exact fits, order of convergence, kin8nm (docs/decisions/0010)."""
+"""What step control must reach: exact fits, order of convergence, kin8nm (docs/decisions/0009)."""
 
 from pathlib import Path
 

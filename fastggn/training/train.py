@@ -110,7 +110,7 @@ def train(
     geodesic : bool, optional
         For "lm": correct each step to second order (Transtrum and Sethna 2012), one more
         product and one more solve a step for fewer assemblies. None: yes, as it pays
-        (docs/decisions/0010), save with "lsqr", whose every solve is an iteration of its own,
+        (docs/decisions/0009), save with "lsqr", whose every solve is an iteration of its own,
         and with `batch_size`.
     precision : {"float64", "mixed"}
         For "lm" with "cholesky": "mixed" assembles the GGN in float32, and keeps loss, gradient

@@ -6,7 +6,7 @@ import numpy as np
 
 from fastggn.training.resumable import Resumable
 
-# Start at this share of the curvature along the gradient (docs/decisions/0010-step-control.md).
+# Start at this share of the curvature along the gradient (docs/decisions/0009-step-control.md).
 INITIAL_SHARE = 1e-2
 # lambda <= c loss after an accepted step, c at least this: order 2 at an exact fit.
 LOSS_FACTOR = 1.0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 # The work of a second-order iteration in evaluations of loss and gradient: its matrix takes T N^2
 # operations where these take T N (the dual one likewise, of its own side). Measured
-# from 6 to 55 for N from 61 to 760 (docs/decisions/0012-method-auto.md).
+# from 6 to 55 for N from 61 to 760 (docs/decisions/0010-method-auto.md).
 EVALUATIONS_PER_SIDE, LEAST_WORK = 0.05, 10.0
 # Second-order iterations of a trial: their damping has to settle first.
 TRIAL = 3

@@ -100,7 +100,7 @@ def _bend(
     """Return the step corrected to second order, uncorrected where the series is not short.
 
     Transtrum and Sethna reject a step with a long correction; to leave out the correction
-    instead took fewer trials (docs/decisions/0010-step-control.md).
+    instead took fewer trials (docs/decisions/0009-step-control.md).
     """
     acceleration = -0.5 * system.correct(damping, point.curvature_along(velocity)).step
     if 2.0 * norm(acceleration) <= LONGEST_CORRECTION * norm(velocity):

@@ -1,7 +1,7 @@
 """Method "lm" with a weight decay that the evidence chooses (MacKay 1992; Foresee and Hagan 1997).
 
 Each accepted step is followed by one update of alpha and beta with the effective number of
-parameters at the new point (docs/decisions/0060-evidence-updates.md). It uses the matrix that the
+parameters at the new point (docs/decisions/0015-evidence-updates.md). It uses the matrix that the
 next step needs anyway, so a run assembles no more of them than plain Levenberg-Marquardt, and one
 at its end.
 """
@@ -52,7 +52,7 @@ REFUSED = ("precision", "batch_size", "regularizer", "escape")
 
 
 class KeptFallback(Fallback):
-    """A fallback that keeps the last system: its matrix serves the evidence, and then the next step."""
+    """A fallback that keeps the last system, for the evidence and then for the next step."""
 
     _resumes = (*Fallback._resumes, "_assembled")
 
