@@ -540,7 +540,7 @@ def test_a_second_signal_cuts_the_report_short(run, monkeypatch):
     def interrupted(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastggn.apps.report.report", interrupted)
+    monkeypatch.setattr("fastggn.apps.report.writing.report", interrupted)
     result = run("train", *SMALL, "--report", "r.html")
     assert result.exit_code == 0 and Path("model.npz").exists()
     assert "interrupted: the report is not written" in result.stderr
