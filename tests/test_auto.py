@@ -62,6 +62,7 @@ def test_quasi_newton_is_about_as_good_as_scipy():
     assert point.loss < 1.1 * least
 
 
+@pytest.mark.slow
 def test_small_problems_take_second_order_steps_alone():
     result = fg.train(problem_of(), seed=0, method="auto", max_iter=200)
     solvers = [record.solver for record in result.history]

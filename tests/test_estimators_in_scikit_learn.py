@@ -19,6 +19,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 import fastggn as fg
 from fastggn.apps.sklearn.parallelism import threads_to_use
+from fastggn.runtime.threads import max_threads
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 QUICK = {"hidden_layer_sizes": 5, "random_state": 0, "max_iter": 20}
@@ -91,9 +92,15 @@ def test_two_processes_share_the_cores(tmp_path):
     assert processes == 2 and threads == 1
 
 
+@pytest.mark.xdist_group("threads")
 def test_workers_use_their_share(monkeypatch):
-    if fg.threads is not None and allowed()[1] < 2:
+    if max_threads() < 2:
         pytest.skip("needs NUMBA_NUM_THREADS of 2 at least")
+    with fg.threads(max_threads()):
+        _check_shares(monkeypatch)
+
+
+def _check_shares(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     assert threads_to_use(None) is None and threads_to_use(2) == 2
     monkeypatch.setenv("OMP_NUM_THREADS", "1,4")

@@ -400,6 +400,7 @@ print(json.dumps([right, [(w.category.__name__, str(w.message)) for w in caught]
         ("del compiler.CompileResult._reduce", "_reduce"),
     ],
 )
+@pytest.mark.process
 def test_a_numba_whose_private_parts_moved(gone, name, tmp_path):
     """One warning that names the part, and right results of kernels that Numba compiles alone."""
     right, said = json.loads(run(WITHOUT, gone, NUMBA_CACHE_DIR=str(tmp_path)))

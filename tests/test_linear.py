@@ -70,6 +70,7 @@ def expected(modes, order, p, d_y):
 # --- Lemmas 4.1 and 4.3 -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_derivatives_on_1000_instances():
     """Lemma 4.1 and Lemma 4.3, extended to all pairs of layers, against the package's kernels."""
     rng = np.random.default_rng(0)
@@ -90,6 +91,7 @@ def test_derivatives_on_1000_instances():
 # --- Lemmas 4.2, 4.4, 4.6 and Corollary 4.5 ---------------------------------------------------
 
 
+@pytest.mark.slow
 def test_lemmas_on_1000_critical_points():
     rng, semidefinite, zero_rank, larger = np.random.default_rng(1), 0, 0, 0
     singular = 0
@@ -359,6 +361,7 @@ def test_order_of_a_saddle(order):
 
 
 @pytest.mark.filterwarnings("ignore::fastggn.SingularSystemWarning")
+@pytest.mark.slow
 def test_escape_from_bad_saddles():
     rng, bad = np.random.default_rng(13), 0
     for trial in range(60):

@@ -65,6 +65,7 @@ def test_a_failed_factorisation_is_repeated_in_float64(monkeypatch):
     assert result.history[-1].assemblies > expected.history[-1].assemblies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_kin8nm(kin8nm, seed):
     """0.045 in at most 2 more assemblies, and the end of float64 to 1e-3 (no geodesic steps)."""

@@ -145,6 +145,7 @@ def test_a_zero_eigenvalue_without_a_manifold_of_minima():
             assert problem.loss(theta + step) > 0.0
 
 
+@pytest.mark.slow
 def test_dimension_on_300_zero_misfit_problems():
     """N - rank J, any depth and bias; principal angles to the dense SVD below 1e-7."""
     rng, largest, deep, done, trial = np.random.default_rng(3), 0.0, 0, 0, 0

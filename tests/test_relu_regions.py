@@ -188,7 +188,15 @@ def test_points_of_all_attained_minima_of_the_example():
         assert np.linalg.norm(problem.gradient(record.theta)) <= 1e-8
 
 
-@pytest.mark.parametrize(("h", "bias"), [(1, False), (2, False), (3, False), (2, True)])
+@pytest.mark.parametrize(
+    ("h", "bias"),
+    [
+        (1, False),
+        (2, False),
+        pytest.param(3, False, marks=pytest.mark.slow),
+        pytest.param(2, True, marks=pytest.mark.slow),
+    ],
+)
 def test_critical_point_confirms_every_attained_minimum(h, bias):
     """Stationary, and never a saddle: all of the example, and all of a random problem."""
     rng = np.random.default_rng(2)
@@ -256,6 +264,7 @@ def test_boundary_records_lie_on_faces():
 
 
 @pytest.mark.filterwarnings("ignore::fastggn.runtime.errors.SingularSystemWarning")
+@pytest.mark.slow
 def test_twelve_samples_in_seconds():
     """T = 12, n = 3, h = 2 without bias: 134 patterns, 9045 regions, far below a minute."""
     import time

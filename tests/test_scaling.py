@@ -46,6 +46,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize("name", CALLS)
+@pytest.mark.slow
 def test_no_call_allocates_anything_of_order_t_n(problem, small_blocks, name):
     theta = NET.init(seed=0)
     CALLS[name](problem, theta)

@@ -125,6 +125,7 @@ def test_figures_of_a_known_run():
     assert f["rising_share_first_tenth"] == 1.0 and f["rising_share_last_tenth"] == 0.0
 
 
+@pytest.mark.slow
 def test_ggn_rises_first_and_a_touch_of_damping_saves_it():
     result = shen_fig1c.run({**shen_fig1c.QUICK, "iterations": 300}, lambda line: None)
     ggn, damped, bp = (result["starts"][0][name] for name in ("ggn", "damped", "bp"))

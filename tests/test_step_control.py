@@ -93,7 +93,9 @@ def test_lm_ends_quadratically_with_more_parameters_than_equations():
 
 
 @pytest.mark.parametrize(("geodesic", "most"), [(False, 40), (True, 30)])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in range(1, 5))]
+)
 def test_lm_reaches_the_loss_of_kin8nm(kin8nm, seed, geodesic, most):
     """A training mean squared error of 0.045 in at most 40 assemblies of G."""
     result = fg.train(kin8nm, seed=seed, geodesic=geodesic, loss_target=0.0225)

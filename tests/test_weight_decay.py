@@ -31,6 +31,7 @@ def test_ridge_regression():
     assert np.isnan(path.validation_errors).all()
 
 
+@pytest.mark.slow
 def test_folds_and_refit():
     problem = sine_problem(T=50, hidden=10, noise=0.3)
     path = fg.select_weight_decay(problem, 3, grid=GRID, seed=0, max_iter=80)
