@@ -1,1 +1,1 @@
-"""From theta0 to theta: the loop, its methods, step control, regularisation, checkpoints."""
+"""Training: the loop, its methods, step control, regularisation, checkpoints."""

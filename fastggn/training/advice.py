@@ -1,7 +1,7 @@
 """Common faults of a training run, from a few samples, and advice against them.
 
-Every threshold is far from where trouble begins to be felt: a warning that fires on a healthy
-problem is soon switched off.
+Every threshold is far beyond the first signs of trouble: a user soon switches off a warning that
+fires on a healthy problem.
 """
 
 from __future__ import annotations
@@ -24,37 +24,31 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-MOST_OUTPUTS = 1_000_000  # numbers held at once
+MOST_OUTPUTS = 1_000_000  # outputs held in memory at once
 RUNS = 64  # pieces of a file that are read instead of single rows
-# Fewer samples say nothing: the four of XOR are fitted by saturated units, as they should be.
+# Fewer samples prove nothing: saturated units rightly fit the four samples of XOR.
 FEWEST = 10
 SPREAD = 1e3  # largest over smallest deviation of the columns
 OFFSET = 100.0  # mean over deviation of a column
 CONSTANT = 1e-13  # deviation over mean: rounding of one repeated value
-ROUNDING = 1e-9  # of the other columns: a value that is as good as zero
-# The outputs within which a unit is not saturated.
+ROUNDING = 1e-9  # share of the largest deviation: a smaller mean counts as zero
+# A unit is not saturated while its output lies in this range.
 RANGES = {"tanh": (-0.999, 0.999), "sigmoid": (0.0005, 0.9995), "softsign": (-0.999, 0.999)}
-NEARLY_ALL = 0.99  # of the samples at which a unit is saturated
-MANY = 0.5  # of the units of a layer
-FITTED = 1e-3  # the share of the first loss at which a run needs no advice
+NEARLY_ALL = 0.99  # share of the samples at which a unit counts as saturated
+MANY = 0.5  # share of the units of a layer
+FITTED = 1e-3  # a run that reaches this share of the first loss needs no advice
 LABELS = ("softmax_cross_entropy", "logistic")
 STANDARDISE = "standardise them (fastggn.data.Standardised; --standardise on the command line)"
 
 
 def scaling_advice(problem: Problem) -> list[str]:
-    """Return a sentence with advice for each bad scale; none where all is well.
-
-    It looks at about 10,000 samples at most, evenly spread. The deviations of the columns, those
-    of constant columns aside, must not be more than a factor of 1000 apart, and no mean more than
-    100 deviations from zero. With a free bias, no input may have the same value, not zero, at all
-    samples: it repeats the bias. (Columns of zeros, which images have, only waste weights.)
-    Targets are looked at where they are numbers; their constant columns are a matter of taste.
-    """
-    if not isinstance(problem, Problem):  # not made of samples
+    """Return a sentence of advice for each badly scaled column of a sample of rows."""
+    if not isinstance(problem, Problem):  # another objective, without samples
         return []
     scales = column_scales(problem)
     if scales is None or scales[0].count < FEWEST:
         return []
+    # A constant input repeats a free bias; a column of zeros (as in images) only wastes weights.
     repeats_the_bias = problem.network.to_config()["bias"] == "free"
     found = list(_complaints("inputs", "X", scales[0], constant=repeats_the_bias))
     if problem.loss_function.name not in LABELS:
@@ -82,7 +76,7 @@ def _complaints(what: str, name: str, scales: Scales, constant: bool) -> Iterato
                 f"{scales.mean[far]:.3g} and a standard deviation of only {deviation[far]:.3g} "
                 f"({looked}): {STANDARDISE}"
             )
-    # What is left of a standardised constant is rounding.
+    # A standardised constant column holds only rounding errors.
     level = flat & (mean > ROUNDING * deviation.max(initial=0.0))
     if constant and level.any():
         column = int(np.argmax(level))
@@ -94,16 +88,7 @@ def _complaints(what: str, name: str, scales: Scales, constant: bool) -> Iterato
 
 
 def unit_advice(problem: Problem, result: TrainResult) -> list[str]:
-    """Return the layers with many units that are of no use, and the advice.
-
-    It looks at about 10,000 samples at most, evenly spread, at the theta where the run has ended:
-    one forward pass over these (of samples in files, a further reading of these). A unit of tanh
-    or softsign is saturated where its output is beyond 0.999 in absolute value at 99 % of the
-    samples, one of sigmoid likewise with outputs below 0.0005 or above 0.9995; a unit of relu is
-    dead where its output is zero at all of them. A layer is named where this is so of half of its
-    units. Runs that have lowered the loss to a thousandth, or diverge (a warning of its own),
-    and problems of fewer than 10 samples need no advice; other activations get none.
-    """
+    """Return advice for each layer where half of the units are saturated or dead after a run."""
     if not isinstance(problem, Problem) or problem.gated or problem.n_samples < FEWEST:
         return []
     names = [activation.name for activation in problem.network.activations[:-1]]
@@ -152,17 +137,13 @@ class Scales:
 
 
 def column_scales(problem: Problem) -> tuple[Scales, Scales] | None:
-    """Return the scales of the inputs and of the targets, None where they are not known.
-
-    Arrays in memory are looked at by the first call; of rows in files those are taken that the
-    first pass over them, which checks them, has seen. All ranks must call it.
-    """
+    """Return the scales of inputs and targets, or None before any pass over a file (collective)."""
     inputs, targets = (_united(problem.comm, part) for part in problem.columns.moments())
     return None if inputs is None or targets is None else (inputs, targets)
 
 
 def _united(comm: Comm, own: Moments | None) -> Scales | None:
-    """Return the scales of the columns of all ranks; of none, if no rank has any."""
+    """Return the scales of the columns over all ranks, or None if no rank has rows."""
     packed = None
     if own is not None and own.count:
         packed = own.count, own.mean, own.deviation
@@ -188,10 +169,7 @@ class Units:
 def unit_outputs(
     problem: Problem, theta: FloatArray, limits: list[tuple[float, float]]
 ) -> list[Units]:
-    """Return the outputs of the hidden units at some of the samples, by one forward pass.
-
-    All ranks must call it.
-    """
+    """Return the saturation of each hidden layer at a sample of rows (collective)."""
     widths = problem.network.widths[1:-1]
     own = problem.columns.n_rows
     counts = [np.zeros(1 + 2 * n) for n in widths]
@@ -220,7 +198,7 @@ def _most_rows(problem: Problem) -> int:
 
 
 def _some_rows(problem: Problem, n_rows: int) -> NDArray[np.intp]:
-    """Return all rows, or some of them, evenly spread; of files in a few runs of neighbours."""
+    """Return the indices of all rows, or of evenly spread rows (runs of neighbours in files)."""
     most = _most_rows(problem)
     if n_rows <= 2 * most:
         return np.arange(n_rows)

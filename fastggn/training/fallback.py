@@ -1,4 +1,4 @@
-"""Solve a run's Newton systems, and retreat where one is singular or indefinite."""
+"""Solve a run's Newton systems, and fall back where one is singular or indefinite."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from fastggn.solvers.base import CurvatureSums, Solution, Solver
 
 
-# A gain of less than this share of the loss begins the last phase, in float64.
+# An iteration that lowers the loss by less than this share begins the last phase, in float64.
 SLOW = 2e-3
 
 
 class Fallback(Resumable):
-    """The solvers of one run, in order: the matrix in float32, the solver asked for, QR."""
+    """The solvers of one run, in order: the matrix in float32, the requested solver, QR."""
 
     _resumes: ClassVar[tuple[str, ...]] = ("patience", "reason", "_last_loss", "_warned")
 
@@ -57,11 +57,11 @@ class Fallback(Resumable):
 
     @property
     def choice(self) -> Choice:
-        """The solver, and why it was chosen."""
+        """The solver, and the reason for its choice."""
         return Choice(self.solver.name, self.reason)
 
     def prepare(self, point: Point) -> System:
-        """Assemble (and factor, where the solver does) the system at `point`."""
+        """Assemble the system at `point`, and factor it if the solver does so."""
         if self.mixed is not None:
             last, self._last_loss = self._last_loss, float(point.loss)
             if last is not None and not last - point.loss > SLOW * last:
@@ -69,30 +69,26 @@ class Fallback(Resumable):
         return System(self, point)
 
     def state(self) -> State:
-        """Return the solver chosen, and the retreats made."""
+        """Return the chosen solver, and the fallbacks so far."""
         retreats = {"solver": self.solver.name, "mixed": self.mixed is not None}
         return {**super().state(), **retreats}
 
     def restore(self, state: State) -> None:
-        """Restore the retreats, and the solver that the memory allowed in the first part."""
+        """Restore the fallbacks, and the solver that the first part of the run chose."""
         super().restore(state)
         self.solver = get_solver(state["solver"])
         if not state["mixed"]:
             self.mixed = None
 
     def warn(self, message: str) -> None:
-        """Issue the run's one `SingularSystemWarning`."""
+        """Issue a `SingularSystemWarning`, once in a run."""
         if not self._warned:
             self._warned = True
             warnings.warn(message, SingularSystemWarning, stacklevel=2)
 
 
 class System:
-    """The system at one point, solved for as many dampings as asked.
-
-    Three solvers are tried in this order: the matrix in float32 (if the run has it), the solver
-    that was asked for, and QR.
-    """
+    """The system at one point, solved for any number of dampings by the solvers of `Fallback`."""
 
     def __init__(self, systems: Fallback, point: Point) -> None:
         self._systems = systems
@@ -107,12 +103,14 @@ class System:
         self.name = solver.name
 
     def solve(self, damping: float) -> Solution:
-        """Return the step for `damping`, by QR once the solver has failed too often."""
+        """Return the step for `damping`, by QR after too many failures of the solver."""
         systems, shift = self._systems, Shift(damping, self._point.decay)
         systems.work.factorisations += 1
         if self._mixed:
             if damping < self._state.least_damping:
-                systems.mixed = None  # the last phase: the damping is the rounding of the matrix
+                systems.mixed = (
+                    None  # the last phase: the damping is within the rounding of the matrix
+                )
             else:
                 solution = self._state.solve(shift)
                 if solution.ok:
@@ -128,8 +126,8 @@ class System:
         return _step(solution)
 
     def _needs_qr(self, solution: Solution, damping: float) -> bool:
-        # In an indefinite curvature, damping above its lowest eigenvalue is the method itself, and
-        # there is no least-squares form.
+        # An indefinite curvature has no least-squares form, and needs damping beyond its lowest
+        # eigenvalue in any case.
         if self.name == "qr" or self._point.signs is not None:
             return False
         if solution.message:
@@ -137,12 +135,12 @@ class System:
         self._failures += not solution.ok
         if solution.ok or self._failures <= self._systems.patience:
             return False
-        # Where damping did not help once it will not help at the next point either.
+        # If damping did not help here, it will not help at the next point.
         self._systems.patience = 0
         return True
 
     def sums(self) -> CurvatureSums:
-        """Return the sums over the eigenvalues at ``mu = l2``, by QR where the factor is poor."""
+        """Return the sums over the eigenvalues at ``mu = l2``, by QR if the factor is poor."""
         self._systems.work.factorisations += 1
         found = self._state.sums(self._point.decay)
         if found is None and self.name != "qr":
@@ -153,11 +151,11 @@ class System:
         return found
 
     def correct(self, damping: float, c: NDArray[np.float64]) -> Solution:
-        """Return ``(A^T D A + mu I)^-1 A^T D c`` as a solution's step."""
+        """Return the solution ``(A^T D A + mu I)^-1 A^T D c``."""
         return self._state.solve(Shift(damping, self._point.decay), c)
 
 
 def _step(solution: Solution) -> Solution:
-    """Return the step ``-x``, in place: the array was made for this solution."""
+    """Return the step ``-x``, in place."""
     np.negative(solution.step, out=solution.step)
     return solution

@@ -1,4 +1,4 @@
-"""The history of a run: written, shown to the callbacks, and kept as columns of numbers."""
+"""The history of a run: its records, its callbacks, and its columns in a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fastggn.training.step import Iteration, Work
 
 
 class HistoryWriter:
-    """Writes one record an iteration."""
+    """Writes one record after each iteration."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class HistoryWriter:
         self.records = History()
 
     def write(self, iteration: Iteration) -> bool:
-        """Record an iteration; return whether a callback asks to stop."""
+        """Record an iteration, and return whether a callback asks to stop."""
         record = Record(
             iteration=len(self.records) + 1,
             loss=iteration.point.loss,
@@ -63,16 +63,16 @@ class HistoryWriter:
         return self._comm.any(any(answer is True for answer in answers))
 
     def columns(self, count: int) -> State:
-        """Return the first `count` records, as columns."""
+        """Return the first `count` records as columns."""
         return to_columns(self.records[:count])
 
     def restore(self, columns: State) -> None:
-        """Begin with the records of an earlier part of the run; no callback sees them again."""
+        """Restore the records of the earlier part of the run, without the callbacks."""
         self.records[:] = from_columns(columns)
 
 
 def to_columns(records: Sequence[Record]) -> State:
-    """Return one array a field; a second one, where entries are None, says which are not."""
+    """Return one array for each field, with a mask of the entries that are not None."""
     columns: State = {}
     for field in fields(Record):
         values = [getattr(record, field.name) for record in records]
@@ -99,7 +99,7 @@ def _array(values: list[Any]) -> np.ndarray:
 
 
 def _column(values: list[Any]) -> Any:
-    """Return numbers as an array, and texts, which repeat, as the different ones and an index."""
+    """Return numbers as an array, and texts as their distinct values and an index."""
     if not values or not isinstance(values[0], str):
         return _array(values)
     words = list(dict.fromkeys(values))

@@ -1,1 +1,1 @@
-"""A run as a file from which it can go on."""
+"""The files from which a run can be resumed."""

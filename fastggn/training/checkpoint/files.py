@@ -1,6 +1,6 @@
-"""Checkpoints as files: two generations of a sealed archive, each whole or not there.
+"""Checkpoints as files: two generations of a sealed archive, each complete or absent.
 
-This module needs NumPy only, so that a writer can import it alone.
+This module needs only NumPy, so that a writer can import it alone.
 """
 
 from __future__ import annotations
@@ -19,24 +19,23 @@ from fastggn.runtime.locks import FileLock, LockedError
 
 
 class CheckpointError(ArchiveError):
-    """A file that is no whole checkpoint, or one of another run."""
+    """The file is not a complete checkpoint, or it belongs to another run."""
 
 
 class CheckpointFile:
-    """The checkpoint of a run: a file, and the one before it under ``NAME.previous``.
+    """The checkpoint of a run: a file, and the older generation ``NAME.previous``.
 
-    Each save is written beside the file, synced, and renamed; the file that was there before
-    becomes the older generation. A crash at any moment leaves at least one whole file, and damage
-    to one of them costs one save.
+    Each save writes and syncs a file beside the checkpoint, and then renames both generations.
+    A crash at any moment leaves at least one complete file.
     """
 
     def __init__(self, path: PathLike) -> None:
         self.path = Path(os.path.realpath(path))
         self.previous = self.path.with_name(f"{self.path.name}.previous")
-        self._whole: bool | None = None  # whether the file is a whole checkpoint, if known
+        self._whole: bool | None = None  # whether the file is a complete checkpoint, if known
 
     def prepare(self, n_bytes: int, *, replace: bool) -> None:
-        """Check that a file of `n_bytes` could be written, and remove what killed writers left."""
+        """Check that `n_bytes` can be written, and remove the leftovers of killed writers."""
         check_writable(self.path, n_bytes)
         if replace:
             try:
@@ -50,7 +49,7 @@ class CheckpointFile:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other runs from these files for as long as the block or the process lasts."""
+        """Lock these files against other runs until the block or the process ends."""
         check_writable(self.path)
         lock = FileLock(self.path)
         try:
@@ -63,7 +62,7 @@ class CheckpointFile:
             lock.release()
 
     def save(self, content: Mapping[str, Any]) -> None:
-        """Write a checkpoint; the present one becomes the older generation, if it is whole."""
+        """Write a checkpoint; a complete present file becomes the older generation."""
         if self._whole is None:
             with contextlib.suppress(CheckpointError):
                 self._whole = self._read(self.path) is not None
@@ -72,11 +71,7 @@ class CheckpointFile:
         self._whole = True
 
     def load(self) -> Tree | None:
-        """Return the newest whole content, or None where there is no file.
-
-        Where the newer generation is damaged or missing the older one is taken, with a
-        `CheckpointWarning`.
-        """
+        """Return the newest complete content, or None if there is no file."""
         faults: list[str] = []
         for file in (self.path, self.previous):
             try:
@@ -103,7 +98,7 @@ class CheckpointFile:
         self._whole = False
 
     def _read(self, file: Path) -> Tree | None:
-        """Return the content of a generation, None where there is none."""
+        """Return the content of a generation, or None if its file is missing."""
         try:
             return read_sealed(file, "checkpoint")
         except MissingFileError:

@@ -1,4 +1,4 @@
-"""What must be the same where a run is resumed: samples, network, options, seed."""
+"""The identity of a run, which a resumed run must share: samples, network, options, seed."""
 
 from __future__ import annotations
 
@@ -27,11 +27,9 @@ READ_BYTES = 8 * 2**20
 
 
 def problem_fingerprint(problem: Problem) -> dict[str, Any]:
-    """Return digests of the samples of all ranks, and network, loss and penalty in words.
-
-    Of custom activations and losses only the names are known: their code is not compared.
-    """
-    objective = problem._objective  # the parts themselves, which nothing else needs
+    """Return digests of the samples of all ranks, and the network, loss and penalty in words."""
+    # Custom activations and losses have only their names here: their code is not compared.
+    objective = problem._objective  # no public member gives these parts
     samples, targets, weights = objective.samples, objective.targets, objective.weights
 
     def digest(read: Callable[[int, int], NDArray[Any]]) -> str:
@@ -53,7 +51,7 @@ def problem_fingerprint(problem: Problem) -> dict[str, Any]:
 
 
 def _digest(comm: Comm, read: Callable[[int, int], NDArray[Any]], n_rows: int, width: int) -> str:
-    """Return the SHA-256 of the rows; of several ranks, that of their digests."""
+    """Return the SHA-256 of the rows; over ranks, the SHA-256 of the digests of all ranks."""
     sha = hashlib.sha256()
     step = max(1, READ_BYTES // (8 * width))
     for start in range(0, n_rows, step):
@@ -66,10 +64,7 @@ def _digest(comm: Comm, read: Callable[[int, int], NDArray[Any]], n_rows: int, w
 def run_identity(
     problem: Problem, options: Options, seed: Any, theta0: FloatArray | None
 ) -> dict[str, Any]:
-    """Return what must be the same where a run is resumed, as JSON types.
-
-    A call may change the callbacks and the limits `max_iter` and `max_time`, and nothing else.
-    """
+    """Return the identity of a run as JSON types: all but callbacks, `max_iter` and `max_time`."""
     given = asdict(replace(options, callbacks=(), max_time=None, validation=None))
     given["tolerances"].pop("max_iter")
     given["seed"] = int(seed) if hasattr(seed, "__index__") else seed
@@ -84,7 +79,7 @@ def run_identity(
 
 
 def compare_identities(path: str | os.PathLike[str], there: State, here: State) -> None:
-    """Compare the identity in a checkpoint with that of the run."""
+    """Raise `CheckpointError` if the identity in a checkpoint is not that of the run."""
     differing = _differences(there, here)
     if differing:
         raise CheckpointError(

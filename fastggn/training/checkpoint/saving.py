@@ -1,4 +1,4 @@
-"""Checkpoints of a run: when they are written, and how a run goes on from one."""
+"""Checkpoints of a run: when they are written, and how a run resumes from one."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ if TYPE_CHECKING:
 
 DEFAULT_EVERY = "5min"
 UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
-# The loss at the checkpoint's theta is recomputed: beyond this it is another function.
+# The loss at the saved theta is recomputed: a larger change means another function.
 SAME_LOSS = 1e-6
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The least distance between two checkpoints: iterations, or seconds."""
+    """The least distance between two checkpoints, in iterations or in seconds."""
 
     iterations: int | None = None
     seconds: float | None = None
 
     @classmethod
     def parse(cls, value: int | str | None) -> Interval:
-        """Return the interval that an integer (iterations) or a text such as "5min" names."""
+        """Return the interval of an integer (iterations) or of a text such as "5min"."""
         valid = "an integer (iterations) or a time such as '30s', '5min' or '2h'"
         if value is None:
             value = DEFAULT_EVERY
@@ -82,7 +82,7 @@ def check_checkpoint(
     checkpoint_every: int | str | None,
     resume: bool,
 ) -> Checkpointing | None:
-    """Return the arguments checked, None without a checkpoint; the file is that of rank 0."""
+    """Return the checked arguments (the file is on rank 0), or None without a checkpoint."""
     if checkpoint is None:
         for name, given in (("checkpoint_every", checkpoint_every is not None), ("resume", resume)):
             if given:
@@ -93,16 +93,16 @@ def check_checkpoint(
     comm = comm_of(problem)
     with comm.raise_on_all():
         if comm.rank == 0:
-            # Before a file of another run is touched; `locked` takes the lock again.
+            # The lock protects the file of another run; `locked` takes it again later.
             with file.locked():
-                # theta, up to three vectors of a method, and the history.
+                # Theta, at most three vectors of a method, and the history.
                 file.prepare(32 * problem.n_params + 65536, replace=not resume)
     return Checkpointing(file, every, bool(resume), problem.n_params)
 
 
 @contextlib.contextmanager
 def locked(plan: Checkpointing | None, comm: Comm) -> Iterator[None]:
-    """Keep other runs from the checkpoint for as long as the block lasts."""
+    """Lock the checkpoint against other runs inside the block."""
     if plan is None:
         yield
         return
@@ -115,7 +115,7 @@ def locked(plan: Checkpointing | None, comm: Comm) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Start:
-    """Where a run begins, or goes on: theta, and for a resumed run what the loop knew there."""
+    """The start of a run: theta, and for a resumed run the state of the loop there."""
 
     theta: NDArray[np.float64]
     resumed: bool = False
@@ -133,7 +133,7 @@ def make_saver(
     parts: Mapping[str, Resumable],
     history: HistoryWriter,
 ) -> Saver:
-    """Return what saves a run; see `FileSaver` and `run_identity`."""
+    """Return the saver of a run; without a checkpoint it saves nothing."""
     if plan is None:
         return Saver()
     identity = run_identity(problem, options, seed, theta0)
@@ -141,35 +141,32 @@ def make_saver(
 
 
 class Saver:
-    """Keeps the state between two iterations, so that the run can go on from there: here, not."""
+    """The interface of a saver; this one saves nothing."""
 
     unsaved = ""
 
     def resume(self) -> Start | None:
-        """Restore the parts of the run, and return where it goes on; None for a fresh one."""
+        """Restore the parts of the run, and return its start; None for a new run."""
         return None
 
     def begin(self, point: Point, initial_loss: float) -> None:
-        """Take the loss at theta0, and compare the one at a resumed point with that of then."""
+        """Keep the loss at theta0, and compare the loss at a resumed point with the saved one."""
 
     def note(self, point: Point, stop: Stop | None) -> None:
-        """Keep the state at the end of an iteration; write it where that is due."""
+        """Keep the state at the end of an iteration, and write it if a save is due."""
 
     def settle(self) -> None:
-        """Take note that the last stop is final: there is no way to a lower loss."""
+        """Mark the last stop as final: no escape to a lower loss was found."""
 
     def finish(self, stop: Stop | None) -> None:
-        """Write what has not been written; `stop` is None where an exception ends the run."""
+        """Write the state if it is not saved yet; `stop` is None after an exception."""
 
 
 class FileSaver(Saver):
-    """Saves a run to its checkpoint file.
+    """Saves a run to its checkpoint file, on rank 0.
 
-    The state is taken between two iterations, where it costs a few references; what is written,
-    at the end and after an interrupt too, is always the state of such a moment. A save that
-    fails is a `CheckpointWarning`: the run goes on, and the next save is tried.
-
-    Of several ranks, which all hold this state, rank 0 reads and writes.
+    The saver keeps references to the state between two iterations, and writes only such a state,
+    also after an interrupt. A failed save is a `CheckpointWarning`, and the run continues.
     """
 
     def __init__(
@@ -191,13 +188,13 @@ class FileSaver(Saver):
         self._initial_loss = np.nan
         self._expected: float | None = None
         self._snapshot: State | None = None
-        self._stale = False  # whether the snapshot is not in the file
+        self._stale = False  # whether the snapshot is newer than the file
         self._written_at = time.monotonic()
         self._written_count = 0
         self.unsaved = ""
 
     def resume(self) -> Start | None:
-        """Restore the parts of the run, and return where it goes on; None for a fresh one."""
+        """Restore the parts of the run, and return its start; None for a new run."""
         content = None
         with self._comm.raise_on_all(), self._complete():
             if self._resume and self._comm.rank == 0:
@@ -214,7 +211,7 @@ class FileSaver(Saver):
 
     @contextlib.contextmanager
     def _complete(self) -> Iterator[None]:
-        """Say of which file a part is missing or wrong."""
+        """Turn a missing or wrong part into a `CheckpointError` that names the file."""
         try:
             yield
         except CheckpointError:
@@ -243,7 +240,7 @@ class FileSaver(Saver):
         )
 
     def begin(self, point: Point, initial_loss: float) -> None:
-        """Take the loss at theta0, and compare the one at a resumed point with that of then."""
+        """Keep the loss at theta0, and compare the loss at a resumed point with the saved one."""
         self._initial_loss = initial_loss
         expected, loss = self._expected, float(point.loss)
         if expected is None or loss == expected or not (np.isfinite(expected) or np.isfinite(loss)):
@@ -262,7 +259,7 @@ class FileSaver(Saver):
         )
 
     def note(self, point: Point, stop: Stop | None) -> None:
-        """Keep the state at the end of an iteration; write it where that is due."""
+        """Keep the state at the end of an iteration, and write it if a save is due."""
         self._snapshot = {
             "theta": point.theta,
             "loss": float(point.loss),
@@ -277,7 +274,7 @@ class FileSaver(Saver):
             self._write()
 
     def settle(self) -> None:
-        """Take note that the last stop is final: there is no way to a lower loss."""
+        """Mark the last stop as final: no escape to a lower loss was found."""
         if self._snapshot is not None:
             self._snapshot["settled"] = self._stale = True
 
@@ -307,10 +304,10 @@ class FileSaver(Saver):
             warnings.warn(self.unsaved, CheckpointWarning, stacklevel=5)
 
     def finish(self, stop: Stop | None) -> None:
-        """Write what has not been written; `stop` is None where an exception ends the run."""
+        """Write the state if it is not saved yet; `stop` is None after an exception."""
         try:
             self._write()
-        except KeyboardInterrupt:  # held off until the file was there
+        except KeyboardInterrupt:  # the signal was deferred until the file was complete
             if stop is None or stop.status != "interrupted":
                 raise
 

@@ -1,1 +1,1 @@
-"""What accepts a step, adapts the damping or the radius, and ends a run."""
+"""Control of a run: acceptance of steps, damping, trust radius, termination."""

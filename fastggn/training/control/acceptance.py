@@ -1,4 +1,4 @@
-"""Accept or reject a trial step: by the loss, and below its rounding by the gradients."""
+"""Accept or reject a trial step by the loss, or by the gradients below the loss's rounding."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 EPS = float(np.finfo(float).eps)
 # A smaller gain ratio is a rejected step.
 LEAST_GAIN = 1e-4
-# Relative decreases below this many roundings cannot be told from noise.
+# A relative decrease below this many roundings is noise.
 NOISE = 1e3 * EPS
-# Near a stationary point the first step promises no more than this multiple of the noise.
+# Near a stationary point the first step promises at most this multiple of the noise. A step that
+# is short because longer steps raised the loss is rejected (a kink, a wrong gradient).
 NEAR = 1e2
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A step after the test: `point` is None where it was rejected."""
+    """A step after the test; `point` is None for a rejected step."""
 
     point: Point | None
     gain: float
@@ -41,16 +42,11 @@ class Trial:
 class Acceptance(Resumable):
     """Accepts or rejects trial steps of one run.
 
-    A step is accepted if the loss falls by more than `LEAST_GAIN` of what the quadratic model
-    predicts. Where the prediction is below the rounding of the loss itself (|g| about 1e-8),
-    the loss cannot decide. Its decrease is then taken from the gradients at both ends,
-    ``-(g + g_new) . step / 2``, which is exact for a quadratic and rounds far less; the step is
-    accepted if that is enough, or if the norm of the gradient falls. This holds near a
-    stationary point only: a step that has become so short because longer ones from the same
-    point raised the loss is rejected (a kink of the loss, a wrong gradient).
+    A step is accepted if the loss falls by more than `LEAST_GAIN` of the predicted decrease.
+    Below the rounding of the loss, near a stationary point, the gradients at both ends decide.
     """
 
-    _resumes = ("_largest",)  # the rest belongs to one point and ends with it
+    _resumes = ("_largest",)  # the other attributes belong to one point
 
     def __init__(self, problem: Problem, work: Work) -> None:
         self._problem = problem
@@ -61,7 +57,7 @@ class Acceptance(Resumable):
 
     def __call__(self, point: Point, step: NDArray[np.float64], predicted: float) -> Trial:
         """Test ``point.theta + step``, which promises a `predicted` decrease of the loss."""
-        if not predicted > 0.0:  # also a NaN: not a descent step of a finite model
+        if not predicted > 0.0:  # a NaN included: not a descent step of a finite model
             return Trial(None, -np.inf)
         if point is not self._point:
             self._point, self._first_promise = point, predicted
@@ -76,12 +72,12 @@ class Acceptance(Resumable):
             return self._by_gradients(point, step, predicted, rounding)
         new = self._problem.at(theta)
         gain = (point.loss - new.loss) / predicted if np.isfinite(new.loss) else -np.inf
-        # The gradient comes last: it is computed for accepted steps only.
+        # The gradient is tested last, so that only accepted steps compute it.
         return Trial(new if gain > LEAST_GAIN and is_usable(new) else None, gain)
 
     def _rounding(self, loss: float) -> float:
-        # Residuals r of outputs of size F round to eps F, so that the loss rounds to about
-        # eps F r: the geometric mean of the loss and of the largest one met, which stands for F.
+        # Outputs of size F round to eps F, so the loss of residuals r rounds to about eps F r. The
+        # largest loss so far stands for F^2, the loss for r^2.
         self._largest = max(self._largest, loss)
         return NOISE * loss + 10.0 * EPS * float(np.sqrt(loss) * np.sqrt(self._largest))
 
@@ -95,6 +91,7 @@ class Acceptance(Resumable):
         new = arrive(self._problem, point.theta + step)
         if new is None or new.loss > point.loss + rounding:
             return Trial(None, -np.inf)
+        # The trapezoid rule is exact for a quadratic, and its rounding is far smaller.
         gain = -0.5 * float((point.gradient + new.gradient) @ step) / predicted
         accepted = gain > LEAST_GAIN or norm(new.gradient) < norm(point.gradient)
         return Trial(new if accepted else None, max(gain, 0.0) if accepted else gain)

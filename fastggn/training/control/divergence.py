@@ -1,4 +1,4 @@
-"""Tell a minimum at infinity: the gradient tends to zero, the weights do not settle."""
+"""Detect a minimum at infinity: the gradient tends to zero, but the weights do not settle."""
 
 from __future__ import annotations
 
@@ -11,49 +11,35 @@ from fastggn.training.resumable import Resumable, State
 # Loss, and the norms of gradient, theta and step.
 Norms = tuple[float, float, float, float]
 
-# The gradient falls by this factor in the window that is looked at ...
+# Towards an infimum at infinity (separable classes, saturated units) the gradient falls
+# exponentially while each step lengthens theta by about the same amount. At a finite minimum the
+# steps shrink with the gradient. So the gradient falls by this factor in the window ...
 GRADIENT_FALL = 1e-3
 # ... of at least so many accepted steps, each of which lengthened theta ...
 SHORTEST_WINDOW = 3
 LONGEST_WINDOW = 200
-# ... while the steps did not shrink below this share of the window's first one,
+# ... while the steps do not shrink below this share of the window's first step,
 STEADY = 0.5
-# and theta grew by this factor.
+# and theta grows by this factor.
 GROWTH = 1.01
-# Without a convergence test to confirm it, the gradient must also be this far below its peak,
-# and from one iteration to the next no step may shrink to this share, nor the gradient grow by
-# its inverse.
+# As long as no convergence test holds, the gradient must also be this far below its peak, and
+# between two iterations neither the step may shrink to this share nor the gradient grow by its
+# inverse (the zigzag along a valley).
 FAR_BELOW_PEAK = 1e-6
 SMOOTH = 0.15
-# With it, so many iterations at a small gradient also tell.
+# When a convergence test holds, so many iterations at a small gradient are enough.
 FLAT_WINDOW = 6
-# Theta that has grown by this factor has run away, unless it fits exactly: the loss is below
-# this share of the first one.
+# An undamped method can leap to saturated units: theta has run away if it has grown by the first
+# factor, unless the loss is below the second share of the first loss (an exact fit).
 RUN_AWAY = 1e6
 EXACT_FIT = 1e-12
 
 
 class DivergenceTest(Resumable):
-    """Watches the norms of gradient, theta and step from one accepted iteration to the next.
+    """Detects divergence from the norms of gradient, theta and step of accepted iterations.
 
-    At a finite minimum the steps shrink with the gradient: in proportion where the Hessian is
-    regular, and like its (2k-1)-th root where the loss is flat of order 2k. Towards an infimum
-    that is only approached (separable classes, saturated units) the gradient falls
-    exponentially while every step lengthens theta by about as much as the one before. The test
-    takes the shortest run of last iterations in which the gradient fell by a factor of 1000;
-    the run diverges if it has at least 3 of them, theta grew and the loss did not rise in each
-    of them, theta grew by a hundredth over all of them, and the last step is at least half as
-    long as the first. As long as no convergence test says that the run is over, the gradient
-    must also be far below its peak, and neither step nor gradient may have jumped, as they do
-    in the zigzag along a valley.
-
-    A run that a convergence test calls converged diverges, too, if the same holds of its last 6
-    iterations and the gradient was below a thousandth of its peak in all of them: it zigzags
-    towards infinity.
-
-    An undamped method can also leap to where all units are saturated and find a tiny gradient
-    there: a run that would count as converged diverges, too, if theta is a million times longer
-    than at the start and the loss is no exact fit.
+    The test looks at the shortest window of last iterations in which the gradient fell by
+    `GRADIENT_FALL`: a run diverges if theta grew steadily there while the loss did not rise.
     """
 
     _resumes = ("_peak", "_first_loss", "_first_norm")
@@ -62,19 +48,19 @@ class DivergenceTest(Resumable):
         self._records: deque[Norms] = deque(maxlen=LONGEST_WINDOW)
         self._peak = 0.0
         self._first_loss: float | None = None
-        self._first_norm = 0.0  # of theta
+        self._first_norm = 0.0  # of the first theta
 
     def observe(
         self, loss: float, gradient_norm: float, theta_norm: float, step_norm: float
     ) -> None:
-        """Take note of an accepted iteration (the starting point has a step of 0)."""
+        """Record an accepted iteration (the starting point has a step of 0)."""
         self._records.append((loss, gradient_norm, theta_norm, step_norm))
         self._peak = max(self._peak, gradient_norm)
         if self._first_loss is None:
             self._first_loss, self._first_norm = loss, theta_norm
 
     def holds(self, *, converged: bool) -> bool:
-        """Whether the run diverges; `converged` if a convergence test says that it is over."""
+        """Whether the run diverges; `converged` says whether a convergence test holds."""
         if converged and self._has_run_away():
             return True
         if converged:
@@ -85,7 +71,7 @@ class DivergenceTest(Resumable):
         return self._is_growing(window) and self._is_calm(window)
 
     def state(self) -> State:
-        """Return the norms kept, the peak of the gradient, and loss and norm at the start."""
+        """Return the recorded norms, the peak of the gradient, and loss and norm at the start."""
         records = np.array(self._records, dtype=np.float64).reshape(-1, 4)
         return {**super().state(), "records": records}
 
@@ -112,7 +98,7 @@ class DivergenceTest(Resumable):
         return gradients and all(b[3] >= SMOOTH * a[3] for a, b in pairs[1:])
 
     def _flat(self) -> list[Norms]:
-        # The last iterations, where the gradient was small throughout.
+        # The last iterations, if the gradient was small in all of them.
         window = list(self._records)[-FLAT_WINDOW - 1 :]
         small = all(record[1] <= GRADIENT_FALL * self._peak for record in window)
         return window if small and len(window) > FLAT_WINDOW else []

@@ -1,4 +1,4 @@
-"""Leave a strict saddle at which a method has settled: by negative curvature, or by noise."""
+"""Leave a strict saddle, at which a method has settled, by negative curvature or by noise."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 Vector = NDArray[np.float64]
-# An eigenvalue above minus this share of the largest is not negative but rounding.
+# An eigenvalue above minus this share of the largest one is rounding, not negative.
 FLAT = 1e-10
-# A loss below this share of the first one is an exact fit: there is nothing to leave for.
+# A loss below this share of the first loss is an exact fit: no lower loss exists.
 EXACT_FIT = 1e-12
-# Along d the loss must fall by this share of what the curvature promises, |v| t^2 / 2.
+# Along d the loss must fall by this share of the promised decrease, |eigenvalue| t^2 / 2.
 SUFFICIENT = 0.1
 FIRST_LENGTH = 1e-2
-# Noise: length of the perturbation over 1 + |theta|, tries, gradient steps a try, and the
-# relative decrease of the loss that proves the point was no minimum.
+# Noise: length of the perturbation over 1 + |theta|, tries, gradient steps of a try, and the
+# relative decrease of the loss that proves that the point was not a minimum.
 NOISE_LENGTH = 1e-2
 NOISE_TRIES = 3
 NOISE_STEPS = 200
@@ -35,7 +35,7 @@ NOISE_DECREASE = 1e-6
 
 
 class Escape(ABC):
-    """A way out of a stationary point that is no minimum."""
+    """A way to leave a stationary point that is not a minimum."""
 
     def __init__(
         self, problem: Problem, first_loss: float, rng: np.random.Generator, work: Work
@@ -46,16 +46,16 @@ class Escape(ABC):
         self._work = work
 
     def leave(self, point: Point) -> Iteration | None:
-        """Return an iteration to a lower loss, or None where none was found."""
+        """Return an iteration to a lower loss, or None if none was found."""
         return None if point.loss <= self._floor else self._search(point)
 
     @abstractmethod
     def _search(self, point: Point) -> Iteration | None:
-        """Return an iteration to a lower loss from a point that is no exact fit."""
+        """Return an iteration to a lower loss from a point that is not an exact fit."""
 
 
 class Leaving(WrappedMethod):
-    """A method that leaves the saddles at which it has settled; not where that has been tried."""
+    """A method that leaves each saddle at which it has settled, with one try for each point."""
 
     def __init__(self, method: Method, escape: Escape, stopping: Stopping, tried: bool) -> None:
         super().__init__(method)
@@ -65,7 +65,7 @@ class Leaving(WrappedMethod):
         self._way_out: Iteration | None = None
 
     def step(self, point: Point) -> Iteration:
-        """Take the way out that `leaves` has found, else do one iteration of the method."""
+        """Return the iteration that `leaves` found, or do one iteration of the method."""
         self._tried = False
         found, self._way_out = self._way_out, None
         return self._method.step(point) if found is None else found
@@ -75,7 +75,7 @@ class Leaving(WrappedMethod):
         return not self._tried and not self._stopping.exhausted and stop.status in SETTLED
 
     def leaves(self, point: Point, stop: Stop) -> bool:
-        """Look for a way to a lower loss."""
+        """Whether an escape to a lower loss was found."""
         self._way_out = self._escape.leave(point) if self.may_leave(stop) else None
         return self._way_out is not None
 
@@ -83,10 +83,7 @@ class Leaving(WrappedMethod):
 def lowest_eigenpair(
     problem: Problem, theta: Vector, rng: np.random.Generator
 ) -> tuple[float, Vector, float]:
-    """Return the lowest Hessian eigenvalue, its unit vector, and the largest modulus.
-
-    Dense up to `DENSE_LIMIT` parameters, by Lanczos iteration on Hessian products above.
-    """
+    """Return the lowest Hessian eigenvalue, its unit vector, and the largest modulus."""
     if problem.n_params <= DENSE_LIMIT:
         values, vectors = np.linalg.eigh(problem.hessian(theta))
         return float(values[0]), vectors[:, 0], float(np.max(np.abs(values)))
@@ -103,7 +100,7 @@ def lanczos_ends(
     tol: float = 1e-4,
     basis: int | None = None,
 ) -> tuple[Vector, Vector, float]:
-    """Return the lowest Ritz values that converged, their vectors, and the largest modulus."""
+    """Return the converged lowest Ritz values, their vectors, and the largest modulus."""
     start = rng.standard_normal(operator.shape[0])
     largest = eigsh(operator, k=1, which="LM", v0=start, tol=1e-2, return_eigenvectors=False)
     try:
@@ -114,11 +111,10 @@ def lanczos_ends(
 
 
 class NegativeCurvature(Escape):
-    """Goes along the eigenvector of the lowest Hessian eigenvalue, if that is negative.
+    """Searches along the eigenvector of the lowest Hessian eigenvalue, if that is negative.
 
-    The step length is searched for, first backwards until the loss falls by a tenth of
-    ``|eigenvalue| t^2 / 2`` and then forwards while it goes on falling; the direction is that
-    of the falling gradient, and its opposite where that fails.
+    The step length shrinks until the loss falls sufficiently, and then grows while the loss falls
+    further. If the descent direction fails, its opposite is tried.
     """
 
     def _search(self, point: Point) -> Iteration | None:
@@ -160,8 +156,7 @@ class Noise(Escape):
     """Adds Gaussian noise and descends from there (perturbed gradient descent, Jin et al. 2017).
 
     From a strict saddle the descent falls below the saddle's loss with high probability; from
-    a minimum it cannot. A try is accepted only if at most 200 gradient steps with line search
-    bring the loss below that of the point left by a millionth part; otherwise theta stays.
+    a minimum it cannot.
     """
 
     def _search(self, point: Point) -> Iteration | None:

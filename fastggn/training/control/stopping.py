@@ -1,4 +1,4 @@
-"""When a run ends, and with which status."""
+"""The tests that end a run, and the status that they give it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Point
 
 
-# A change of the loss below this share is rounding; a fall of the gradient to this share is
-# progress; and so many iterations without either are enough.
+# A change of the loss below the first share is rounding, and a fall of the gradient to the second
+# share is progress. The run ends after so many iterations without either.
 IDLE_CHANGE, IDLE_GRADIENT, IDLE_ITERATIONS = 2e-13, 0.9, 30
-# Statuses of a run that has settled, at a saddle perhaps.
+# Statuses of a run that has settled, perhaps at a saddle.
 SETTLED = ("converged_gradient", "converged_loss", "converged_step", "damping_limit")
-# Statuses that a call with other limits does not share.
+# Statuses that depend on the limits of the call.
 LIMITS = ("max_iter", "max_time")
 
 
@@ -33,16 +33,15 @@ class StepTest:
     tolerance: float
 
     def __call__(self, theta: NDArray[np.float64], length: float) -> bool:
-        """Whether a step of this length is too short to matter at `theta`."""
+        """Whether a step of this length is negligible at `theta`."""
         return length <= self.tolerance * (norm(theta) + self.tolerance)
 
 
 class Stagnation(Resumable):
-    """Tells a run that only moves inside the rounding of its loss.
+    """Detects a run that moves only inside the rounding of its loss.
 
-    It holds after 30 accepted iterations in a row that changed the loss by rounding only and
-    in which the gradient did not fall to 0.9 of its lowest norm: at a kink of the loss (ReLU),
-    or where arithmetic gives no smaller gradient.
+    Such runs end at a kink of the loss (ReLU), or at the smallest gradient that the arithmetic
+    allows.
     """
 
     _resumes = ("_lowest", "_idle")
@@ -52,7 +51,7 @@ class Stagnation(Resumable):
         self._idle = 0
 
     def observe(self, before: float, after: float, gradient_norm: float) -> None:
-        """Take note of an accepted iteration: its losses and the gradient it ends with."""
+        """Record the losses and the final gradient of an accepted iteration."""
         moved = abs(before - after) > IDLE_CHANGE * abs(before)
         if moved or gradient_norm < IDLE_GRADIENT * self._lowest:
             self._idle = 0
@@ -68,7 +67,7 @@ class Stagnation(Resumable):
 
 @dataclass(frozen=True)
 class Tolerances:
-    """The limits of a run, as `train` takes them."""
+    """The limits of a run, as arguments of `train`."""
 
     gradient: float
     loss: float
@@ -78,11 +77,10 @@ class Tolerances:
 
 
 class Stopping(Resumable):
-    """The tests between two iterations, in this order.
+    """The tests between two iterations.
 
-    The method's own stop (failed, damping_limit, converged_step), target, gradient, loss
-    change, step length, divergence, validation loss, iterations, time. A run that would count as
-    converged is diverging if its weights do not settle (`DivergenceTest`).
+    The order is: the method's own stop (failed, damping_limit, converged_step), target, gradient,
+    loss change, step length, divergence, validation loss, iterations, time.
     """
 
     _resumes = ("iteration", "_divergence", "_stagnation")
@@ -97,7 +95,7 @@ class Stopping(Resumable):
 
     @property
     def exhausted(self) -> bool:
-        """Whether no further iteration is allowed."""
+        """Whether the limit of iterations is reached."""
         return self.iteration >= self._limits.max_iter or self._clock.expired
 
     def at_start(self, point: Point) -> Stop | None:
@@ -110,13 +108,13 @@ class Stopping(Resumable):
         return self._reached(point, size) or self._used_up()
 
     def again(self, stop: Stop | None) -> Stop | None:
-        """Return the stop of a resumed run: its own, or the limits of this call."""
+        """Return the stop of a resumed run: the saved one, or a limit of this call."""
         if stop is None or stop.status in LIMITS:
             return self._used_up()
         return stop
 
     def after(self, before: float, iteration: Iteration) -> Stop | None:
-        """Test the end of an iteration that began with the loss `before`."""
+        """Test the point after an iteration that began with the loss `before`."""
         self.iteration += 1
         if iteration.accepted:
             self._observe(iteration.point, iteration.gradient_norm, iteration.step_norm)
@@ -130,7 +128,7 @@ class Stopping(Resumable):
         self._divergence.observe(point.loss, size, norm(point.theta), step_norm)
 
     def _reached(self, point: Point, size: float) -> Stop | None:
-        """Test the loss, and the norm `size` of the gradient."""
+        """Test the loss, and the norm `size` of the gradient, against their limits."""
         target = self._limits.target
         if target is not None and point.loss <= target:
             return Stop("target_reached", f"loss {point.loss:.6g} <= {target:.6g}")

@@ -1,8 +1,7 @@
 """Symmetric tridiagonal matrices T by LAPACK: eigenvalues, and steps of bounded length.
 
-A symmetric matrix becomes tridiagonal at a fifth of the cost of its eigenvectors; then each
-solution with T + shift I takes O(N) operations. `d` is the diagonal (N,), `e` the entries beside
-it (N - 1,).
+The reduction of a symmetric matrix to T costs a fifth of its eigenvectors; then each solution with
+T + shift I takes O(N) operations. `d` is the diagonal (N,), `e` the entries beside it (N - 1,).
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ Vector = NDArray[np.float64]
 
 
 def eigenvalues(d: Vector, e: Vector) -> Vector | None:
-    """Return the eigenvalues (N,) in increasing order, None where the iteration fails."""
+    """Return the eigenvalues (N,) in increasing order, or None if the iteration fails."""
     values, info = lapack.dsterf(d, _beside(e))
     return values if info == 0 else None
 
 
 def step_at(d: Vector, e: Vector, slopes: Vector, shift: float) -> Vector | None:
-    """Return -(T + shift I)^-1 slopes, None where T + shift I is not positive definite."""
+    """Return -(T + shift I)^-1 slopes, or None if T + shift I is not positive definite."""
     factors = _factor(d, e, shift)
     return None if factors is None else _solve(factors, -slopes)
 
@@ -33,12 +32,9 @@ def step_at(d: Vector, e: Vector, slopes: Vector, shift: float) -> Vector | None
 def shift_of_length(
     d: Vector, e: Vector, slopes: Vector, lowest: float, radius: float
 ) -> tuple[float, Vector] | None:
-    """Return the shift whose step has the length `radius`, and this step; None without success.
-
-    The length falls from beyond the radius at `lowest`, where T + shift I ceases to be positive
-    definite, or at 0, to below it; Newton's iteration on 1/|p| - 1/radius, which is nearly linear,
-    is kept inside the bracket (More and Sorensen 1983).
-    """
+    """Return the shift whose step has the length `radius`, and this step, or None on failure."""
+    # Newton's iteration on 1/|p| - 1/radius, which is nearly linear, inside a bracket (More and
+    # Sorensen 1983). `lowest` is 0, or the shift where T + shift I ceases to be positive definite.
     low, high = lowest, lowest + norm(slopes) / radius
     shift = high
     for _ in range(100):
@@ -62,7 +58,7 @@ def shift_of_length(
 
 
 def _factor(d: Vector, e: Vector, shift: float) -> tuple[Vector, Vector] | None:
-    """Return the factors of T + shift I = L D L^T, None where it is not positive definite."""
+    """Return the factors of T + shift I = L D L^T, or None if it is not positive definite."""
     pivots, ratios, info = lapack.dpttrf(d + shift, _beside(e))
     return (pivots, ratios) if info == 0 else None
 
@@ -73,5 +69,5 @@ def _solve(factors: tuple[Vector, Vector], right: Vector) -> Vector:
 
 
 def _beside(e: Vector) -> Vector:
-    # SciPy's wrappers ask for one entry at N = 1, and do not read it.
+    # SciPy's wrappers require one entry at N = 1, but do not read it.
     return e if e.size else np.zeros(1)

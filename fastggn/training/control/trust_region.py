@@ -1,4 +1,4 @@
-"""Minimise a quadratic model in a ball: exactly (dense), or by conjugate gradients."""
+"""Minimise a quadratic model in a ball, exactly (dense) or by conjugate gradients."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from fastggn.training.step import norm
 
 Vector = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
-# A shift no farther from a singular matrix than this share of its scale is near the hard case.
+# A shift within this share of its scale from a singular matrix is near the hard case.
 NEAR_SINGULAR = 1e-9
 FIRST_RADIUS = 1.0
-# Times (1 + |theta|): beyond it every bounded step has been tried.
+# Times (1 + |theta|): a larger radius bounds no step.
 LARGEST_RADIUS = 1e8
 
 
 class TrustRadius(Resumable):
-    """The radius of a run, and the rule that changes it by the gain ratio."""
+    """The trust radius of a run, and the rule that changes it by the gain ratio."""
 
     _resumes = ("value",)
 
@@ -32,7 +32,7 @@ class TrustRadius(Resumable):
         self.value = FIRST_RADIUS
 
     def adapt(self, gain: float, length: float, on_boundary: bool, theta_norm: float) -> None:
-        """Shrink the radius after a poor step of this length, double it where it held back."""
+        """Shrink the radius after a poor step; double it if it bounded a good step."""
         if not gain >= 0.25:
             self.value = 0.25 * length
         elif gain > 0.75 and on_boundary:
@@ -41,7 +41,7 @@ class TrustRadius(Resumable):
 
 @dataclass(frozen=True)
 class BallStep:
-    """A step of the model: its predicted decrease, and whether the radius bounds it."""
+    """A step of the model, its predicted decrease, and whether the radius bounds it."""
 
     step: Vector
     predicted: float
@@ -51,8 +51,8 @@ class BallStep:
 class DenseModel:
     """The exact solution of the trust-region subproblem (More and Sorensen 1983).
 
-    The Hessian is made tridiagonal, which serves every radius. Where that is not enough, in the
-    hard case and at flat directions, its eigenvectors are computed as well: `SpectralModel`.
+    One reduction of the Hessian to tridiagonal form serves every radius. The hard case and flat
+    directions need its eigenvectors: `SpectralModel`.
     """
 
     name = "trust_region"
@@ -71,7 +71,7 @@ class DenseModel:
         return self._tridiagonal.rank if self._tridiagonal.usable else self._spectral.rank
 
     def step(self, radius: float) -> BallStep:
-        """Return the minimiser within `radius`, the shortest where there are several."""
+        """Return the shortest minimiser within `radius`."""
         found = self._tridiagonal.step(radius)
         if found is None or (found.on_boundary and found.predicted > self._loss):
             return self._spectral.step(radius)
@@ -83,7 +83,7 @@ class _Tridiagonal:
 
     def __init__(self, gradient: Vector, hessian: NDArray[np.float64]) -> None:
         n = gradient.size
-        # In Fortran's order the transpose of a symmetric matrix is the matrix.
+        # The transpose of a C-ordered symmetric matrix is the same matrix in Fortran's order.
         a, self._d, self._e, self._tau, _ = lapack.dsytrd(hessian.T, lower=1, lwork=32 * n)
         self._reflectors = np.asfortranarray(a[1:, :-1])
         self._slopes = self._turned(gradient, "T")
@@ -101,7 +101,7 @@ class _Tridiagonal:
         return int(np.count_nonzero(np.abs(self._values) > self._rounding))
 
     def step(self, radius: float) -> BallStep | None:
-        """Return the minimiser within `radius`; None in the hard case and at flat directions."""
+        """Return the minimiser within `radius`, or None in the hard case and at flat directions."""
         if not self.usable:
             return None
         system = self._d, self._e, self._slopes
@@ -118,7 +118,7 @@ class _Tridiagonal:
         return BallStep(self._turned(p, "N"), predicted, not inside)
 
     def _turned(self, vector: Vector, how: str) -> Vector:
-        """Return Q v ("N") or Q^T v ("T"); Q leaves the first entry alone."""
+        """Return Q v ("N") or Q^T v ("T"); Q does not change the first entry."""
         out = np.array(vector)
         if vector.size > 1:
             tail = np.asfortranarray(vector[1:, None])
@@ -128,35 +128,32 @@ class _Tridiagonal:
 
 
 class SpectralModel:
-    """The same by an eigendecomposition, the hard case included.
-
-    Where the gradient has no part along the lowest eigenvector, that vector completes the step to
-    the boundary.
+    """The exact solution by an eigendecomposition, the hard case included.
 
     Near an exact fit with more parameters than equations the Hessian has small negative
-    eigenvalues, of the size of the residuals, along which the exact solution would run to the
-    boundary, promising a loss below zero. Where it promises that, and the largest eigenvalues
-    alone answer the gradient as well as Steihaug's method would, their step is taken instead.
+    eigenvalues, along which the exact step promises a loss below zero. Then the step in the span
+    of the largest eigenvalues replaces it, if that step reduces the gradient enough.
     """
 
     def __init__(self, loss: float, gradient: Vector, hessian: NDArray[np.float64]) -> None:
         self._loss = loss
         values, self._basis = np.linalg.eigh(hessian)
         scale = float(np.max(np.abs(values), initial=0.0))
-        # Eigenvalues at rounding are zero, or the step along them would be rounding too.
+        # Eigenvalues at rounding count as zero: a step along them would be rounding.
         self._values = np.where(np.abs(values) <= values.size * EPS * scale, 0.0, values)
         self._slopes = self._basis.T @ gradient
         self.rank: int | None = int(np.count_nonzero(self._values))
 
     def step(self, radius: float) -> BallStep:
-        """Return the minimiser within `radius`, the shortest where there are several."""
+        """Return the shortest minimiser within `radius`."""
         shift_least = max(0.0, -float(self._values[0]))
         p = self._shifted(shift_least)
         inside = norm(p) <= radius
         if not inside:
             p = self._shifted(self._find_shift(shift_least, radius))
         if shift_least > 0.0 and norm(p) < radius:
-            # The hard case (or nearly): either sign completes the step, by the lowest vector.
+            # In the hard case the lowest eigenvector, with either sign, completes the step to the
+            # boundary.
             p[0] = np.copysign(np.sqrt(max(radius**2 - norm(p[1:]) ** 2, 0.0)), p[0])
         on_boundary = not (inside and shift_least == 0.0)
         if on_boundary and self._decrease(p) > self._loss:
@@ -169,8 +166,8 @@ class SpectralModel:
         return -float(self._slopes @ p + 0.5 * (self._values @ p**2))
 
     def _truncated(self) -> Vector | None:
-        # The Newton step in the span of the highest eigenvectors, as few of them as leave no
-        # more of the gradient than the forcing term allows; None if negative ones are needed.
+        # The Newton step in the span of the fewest highest eigenvectors that reduce the gradient
+        # to the forcing term, or None if negative eigenvalues are needed.
         left = np.sqrt(np.concatenate([[0.0], np.cumsum(self._slopes**2)]))
         first = int(np.searchsorted(left, forcing(left[-1]), side="right")) - 1
         if first == self._values.size or self._values[first] <= 0.0:
@@ -180,18 +177,18 @@ class SpectralModel:
         return p
 
     def _shifted(self, shift: float) -> Vector:
-        # -slopes / (values + shift), without the part that both rounding and theory call zero.
+        # -slopes / (values + shift), without 0 / 0, which is zero in theory.
         denominator = self._values + shift
         p = np.zeros_like(denominator)
         np.divide(-self._slopes, denominator, out=p, where=denominator > 0.0)
         lost = np.abs(self._slopes[denominator <= 0.0])
         if np.max(lost, initial=0.0) > EPS * self._slopes.size * norm(self._slopes):
-            p[:] = np.inf  # unbounded along a flat direction: the radius decides
+            p[:] = np.inf  # unbounded along a flat direction: the radius bounds the step
         return p
 
     def _find_shift(self, low: float, radius: float) -> float:
-        # |p(shift)| falls from beyond the radius at `low` to within it at `high`; Newton's
-        # iteration on 1/|p| - 1/radius, which is nearly linear, kept inside the bracket.
+        # |p(shift)| exceeds the radius at `low` and not at `high`. Newton's iteration on
+        # 1/|p| - 1/radius, which is nearly linear, stays inside this bracket.
         high = low + norm(self._slopes) / radius
         shift = high
         for _ in range(100):
@@ -224,7 +221,7 @@ class KrylovModel:
         self._limit = max(50, min(2 * gradient.size, 1000))
 
     def step(self, radius: float) -> BallStep:
-        """Return the step of the last iterate within `radius`, or on it where the path leaves."""
+        """Return the last iterate within `radius`, or the point where the path leaves the ball."""
         s = np.zeros_like(self._gradient)
         hs = np.zeros_like(s)
         residual = self._gradient.copy()
@@ -252,15 +249,13 @@ class KrylovModel:
 
 
 def forcing(length: float) -> float:
-    """Return the residual allowed for a gradient of this norm.
-
-    Its ratio to the norm tends to zero, which keeps the convergence superlinear.
-    """
+    """Return the residual allowed for a gradient of this norm."""
+    # Its ratio to the norm tends to zero, so that the convergence is superlinear.
     return float(length * min(0.1, np.sqrt(length)))
 
 
 def _to_boundary(s: Vector, direction: Vector, radius: float) -> float:
-    # The positive root of |s + t d| = radius, in the form that does not cancel.
+    # The positive root of |s + t d| = radius, in the form without cancellation.
     a = float(direction @ direction)
     b = float(s @ direction)
     c = radius**2 - float(s @ s)

@@ -1,4 +1,4 @@
-"""Samples held out of the training: their loss an iteration, the best theta, early stopping."""
+"""Validation samples: their loss after each iteration, the best theta, early stopping."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class HeldOut:
 def check_validation(
     problem: Any, validation: Any, patience: int | None, validation_tol: float
 ) -> HeldOut | None:
-    """Return the arguments checked, None without validation samples."""
+    """Return the checked arguments, or None without validation samples."""
     tolerance = check_positive("validation_tol", validation_tol, zero=True)
     if validation is None:
         for name, given in (("patience", patience is not None), ("validation_tol", tolerance > 0)):
@@ -58,7 +58,7 @@ def check_validation(
 
 
 def _problem_of(problem: Problem, validation: Any) -> Problem:
-    """Return the problem of held-out arrays, of the loss that is trained and without l2."""
+    """Return the problem of the held-out arrays, with the loss of the training and without l2."""
     if not isinstance(validation, (tuple, list)):
         raise TypeError(f"validation must be {ACCEPTED}, not {type(validation).__name__}")
     if len(validation) not in (2, 3):
@@ -85,11 +85,9 @@ def _problem_of(problem: Problem, validation: Any) -> Problem:
 
 
 class Validation(Resumable):
-    """Follows the mean loss, without l2, of samples that the training does not see.
+    """Follows the mean loss, without l2, of the validation samples, and keeps the best theta.
 
-    It is computed at theta0 and wherever theta has moved; the theta of the lowest value is kept.
-    Iterations count since the loss fell by more than the tolerance, relative to its value at the
-    last such fall; the run ends when they reach the patience. A loss that is not finite is no fall.
+    The run ends after `patience` iterations without a relative fall of more than the tolerance.
     """
 
     _resumes = (
@@ -107,22 +105,22 @@ class Validation(Resumable):
         self._patience = held_out.patience
         self._tolerance = held_out.tolerance
         self._iteration = 0
-        self._loss = np.nan  # at the present theta
-        self._reference = np.inf  # the loss after its last fall that counted
+        self._loss = np.nan  # at the current theta
+        self._reference = np.inf  # the loss after its last sufficient fall
         self._waited = 0
         self._best_theta = np.zeros(held_out.problem.n_params)
         self._best_loss = np.nan
         self._best_iteration = 0
 
     def begin(self, point: Point) -> None:
-        """Take note of theta0."""
+        """Measure the loss at theta0."""
         self._loss = self._best_loss = self._measure(point)
         self._best_theta = point.theta
         if np.isfinite(self._loss):
             self._reference = self._loss
 
     def watch(self, iteration: Iteration) -> Iteration:
-        """Return the iteration with its validation loss, and whether the run ends here."""
+        """Return the iteration with its validation loss and, at the end, with a stop."""
         loss = self._measure(iteration.point) if iteration.accepted else self._loss
         self._iteration += 1
         self._loss = loss
@@ -134,18 +132,18 @@ class Validation(Resumable):
             self._reference, self._waited = loss, 0
         else:
             self._waited += 1
-        # A pass that was cut is done again on resuming.
+        # A resumed run repeats a cut pass.
         early = None if iteration.cut else self._stop()
         return replace(iteration, validation_loss=loss, early_stop=early)
 
     def results(self) -> dict[str, Any]:
-        """Return the fields of a `TrainResult` that tell the lowest loss."""
+        """Return the fields of a `TrainResult` for the lowest loss."""
         theta, loss = np.array(self._best_theta), self._best_loss
         found = {"best_theta": theta, "best_validation_loss": loss}
         return {**found, "best_iter": self._best_iteration}
 
     def restored(self) -> tuple[NDArray[np.float64], int] | None:
-        """Return theta and iteration to take the run back to at its end, None where it stays."""
+        """Return the best theta and its iteration with early stopping, else None."""
         return None if self._patience is None else (self._best_theta, self._best_iteration)
 
     def _measure(self, point: Point) -> float:
@@ -163,12 +161,12 @@ class Validation(Resumable):
 
 
 class Watched(WrappedMethod):
-    """A method with a look at the validation loss after each iteration."""
+    """A method that measures the validation loss after each iteration."""
 
     def __init__(self, method: Method, validation: Validation) -> None:
         super().__init__(method)
         self._validation = validation
 
     def step(self, point: Point) -> Iteration:
-        """Do one iteration, and measure the loss at its end."""
+        """Do one iteration, and measure the validation loss after it."""
         return self._validation.watch(self._method.step(point))

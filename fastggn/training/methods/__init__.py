@@ -1,1 +1,1 @@
-"""The training methods: each makes one iteration from a point."""
+"""The training methods: each does one iteration from a point."""

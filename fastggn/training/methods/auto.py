@@ -1,4 +1,4 @@
-"""Method "auto": quasi-Newton steps and second-order ones, whichever lower the loss for less."""
+"""Method "auto": quasi-Newton or second-order steps, whichever lower the loss at less cost."""
 
 from __future__ import annotations
 
@@ -13,24 +13,23 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
 
-# The work of a second-order iteration in evaluations of loss and gradient: its matrix takes T N^2
-# operations where these take T N (the dual one likewise, of its own side). Measured
-# from 6 to 55 for N from 61 to 760 (docs/decisions/0010-method-auto.md).
+# The work of a second-order iteration in evaluations of loss and gradient. Its matrix takes T N^2
+# operations, an evaluation T N (the dual matrix has T n_L in place of N). The measured work is 6 to
+# 55 for N from 61 to 760 (docs/decisions/0010-method-auto.md).
 EVALUATIONS_PER_SIDE, LEAST_WORK = 0.05, 10.0
-# Second-order iterations of a trial: their damping has to settle first.
+# Second-order iterations of a trial: their damping must settle first.
 TRIAL = 3
-# A trial comes after so many of its own works, and after each that failed, twice as late.
+# A trial begins after this multiple of its own work; each failed trial doubles the wait.
 PATIENCE = 2.0
-# So many iterations in a row that lower the loss by less than this share hand over to Newton.
+# Newton's method takes over after so many successive iterations with a fall below this share.
 SLOW, SLOW_ITERATIONS = 0.01, 3
 
 
 class Alternating(Method):
-    """L-BFGS at first; after a while a trial of the second-order method, which stays if it pays.
+    """L-BFGS, with trials of the second-order method; the better of the two stays.
 
-    A method pays by the fall of the loss, as a share of it, for the work done, counted in
-    evaluations: never by the clock, so that a run can be repeated. Where the other method was
-    better when last seen, it takes over again.
+    The measure is the relative fall of the loss for each evaluation, not for each second, so that
+    a run can be repeated. A method that becomes worse than the last rate of the other gives way.
     """
 
     _resumes = (
@@ -52,25 +51,25 @@ class Alternating(Method):
         self._cost = max(LEAST_WORK, EVALUATIONS_PER_SIDE * smaller_side(problem))
         self._second_order = False
         self._patience = PATIENCE * TRIAL * self._cost
-        self._spent = 0.0  # by the method at hand since it took over
-        self._left = 0  # iterations of the trial still to come
-        self._first_loss = 0.0  # at its beginning
-        self._rate = 0.0  # of the method at hand
+        self._spent = 0.0  # evaluations of the current method since it took over
+        self._left = 0  # remaining iterations of the trial
+        self._first_loss = 0.0  # the loss at the start of the trial
+        self._rate = 0.0  # of the current method
         self._other_rate = 0.0
 
     @property
     def solver(self) -> Choice:
-        """The solver of the method at hand, and both."""
+        """The solver of the current method, and the reasons of both methods."""
         name, reason = self._method.solver
         return Choice(name if self._second_order else "lbfgs", f"lbfgs, then {name}: {reason}")
 
     def step(self, point: Point) -> Iteration:
-        """Do one iteration of the method at hand, and see whether the other is due."""
+        """Do one iteration of the current method, and change to the other one if that is due."""
         if self._second_order:
             return self._curved(point)
         before = self._work.evaluations
         iteration = self._quasi.step(point)
-        # One at least: without a direction of descent nothing is evaluated.
+        # At least one: without a direction of descent there is no evaluation.
         evaluations = float(max(1, self._work.evaluations - before))
         self._spent += evaluations
         self._rate = _mean(self._rate, _fall(point, iteration) / evaluations)
@@ -79,7 +78,7 @@ class Alternating(Method):
         elif self._spent < self._patience:
             return iteration
         self._change(trial=True)
-        # Where nothing was won, an iteration is one that tried both.
+        # If the first method found no step, the iteration tries the other one too.
         return iteration if iteration.accepted else self._curved(point)
 
     def _curved(self, point: Point) -> Iteration:
@@ -115,7 +114,7 @@ def smaller_side(problem: Problem) -> int:
 
 
 class Handover(Method):
-    """One method while it lowers the loss quickly, another for the rest of the run."""
+    """One method while it lowers the loss quickly, then another for the rest of the run."""
 
     _resumes = ("_slow", "_first", "_second")
 
@@ -126,7 +125,7 @@ class Handover(Method):
 
     @property
     def solver(self) -> Choice:
-        """The solver of the method at hand, and both."""
+        """The solver of the current method, and the reasons of both methods."""
         both = (": ".join(method.solver) for method in (self._first, self._second))
         return Choice(self._at_hand.solver.name, "; later ".join(both))
 
@@ -135,7 +134,7 @@ class Handover(Method):
         return self._first if self._slow < SLOW_ITERATIONS else self._second
 
     def step(self, point: Point) -> Iteration:
-        """Do one iteration of the method at hand."""
+        """Do one iteration of the current method."""
         iteration = self._at_hand.step(point)
         if self._slow >= SLOW_ITERATIONS:
             return iteration
@@ -147,11 +146,11 @@ class Handover(Method):
 
 
 def _mean(rate: float, latest: float) -> float:
-    """Return the mean with a rate that has been seen before; 0 stands for none."""
+    """Return the mean of the latest rate and an earlier one (0 stands for none)."""
     return latest if rate == 0.0 else 0.5 * (rate + latest)
 
 
 def _fall(point: Point, iteration: Iteration) -> float:
-    """Return by which share of itself the loss has fallen."""
+    """Return the relative fall of the loss."""
     before = float(point.loss)
     return (before - float(iteration.point.loss)) / abs(before) if before else 0.0

@@ -1,4 +1,4 @@
-"""Make the objects that a run's options ask for: one strategy a method, one a way to escape."""
+"""Make the method, the solvers and the escape that the options of a run name."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
 
-# Up to so many parameters or equations "auto" has no use for gradients alone.
+# Up to so many parameters or equations "auto" takes no first-order steps.
 SMALL = 400
-# Up to so many it ends with Newton's method for losses of other kinds than these.
+# Up to so many parameters "auto" ends with Newton's method for other losses.
 NEWTON_LIMIT = 300
 CLASSES = ("softmax_cross_entropy", "logistic")
 
@@ -89,18 +89,16 @@ def make_method(
 
 
 def _prefers_newton(problem: Problem, solver: str) -> bool:
-    """Whether "auto" takes Newton's method: residuals stay, and its matrix costs little.
-
-    Noise leaves residuals whose second derivatives the Gauss-Newton matrix leaves out; with more
-    parameters than equations there is an exact fit.
-    """
+    """Whether "auto" ends with Newton's method: the residuals stay, and its matrix is cheap."""
+    # Noisy samples leave residuals, whose second derivatives the Gauss-Newton matrix omits; with
+    # more parameters than equations the fit is exact.
     small = problem.n_params <= NEWTON_LIMIT and solver in ("auto", "cholesky")
     determined = problem.n_samples * problem.n_outputs > problem.n_params
     return small and determined and problem.loss_function.name not in CLASSES
 
 
 def _make_systems(problem: Problem, options: Options, work: Work) -> Fallback:
-    # The solver is chosen for the shape of what it will solve: a batch, or all samples.
+    # The shape of the systems, of a batch or of all samples, decides the solver.
     batch_size = options.batch_size
     shape = problem if batch_size is None else problem.subset(np.arange(batch_size))
     undamped = options.method == "ggn"
@@ -115,7 +113,7 @@ def _make_systems(problem: Problem, options: Options, work: Work) -> Fallback:
         shape,
         solver,
         needs_minimum_norm=minimum_norm and (problem.l2 == 0.0 or spares_biases(problem)),
-        # More damping first, where the method has one to raise within an iteration.
+        # Methods that can raise the damping within an iteration do so before QR.
         patience=0 if undamped or batch_size is not None else PATIENCE,
         work=work,
         mixed=options.precision == "mixed",
@@ -125,6 +123,6 @@ def _make_systems(problem: Problem, options: Options, work: Work) -> Fallback:
 def make_escape(
     problem: Problem, name: str, first_loss: float, rng: np.random.Generator, work: Work
 ) -> Escape:
-    """Return the way out of saddles called `name`."""
+    """Return the escape called `name`."""
     kind = NegativeCurvature if name == "negative_curvature" else Noise
     return kind(problem, first_loss, rng, work)

@@ -23,14 +23,14 @@ ADAM_FIRST, ADAM_SECOND, ADAM_EPSILON = 0.9, 0.999, 1e-8
 def batches(
     n_samples: int, batch_size: int, rng: np.random.Generator
 ) -> Iterator[NDArray[np.intp]]:
-    """Yield the rows of one pass over the samples in a new random order, sorted in a batch."""
+    """Yield the sorted rows of each batch of one pass over the samples in a new random order."""
     order = rng.permutation(n_samples)
     for start in range(0, n_samples, batch_size):
         yield np.sort(order[start : start + batch_size])
 
 
 def diverged(point: Point, step: NDArray[np.float64], solver: str) -> Iteration:
-    """Return the outcome of an iteration that left the finite numbers: theta stays at `point`."""
+    """Return the outcome of an iteration with a non-finite theta: theta stays at `point`."""
     return Iteration(
         point,
         norm(step),
@@ -111,7 +111,7 @@ class Adam(Method):
         return Iteration(new, norm(step), "adam", cut=cut)
 
     def _parts(self) -> Iterator[Problem]:
-        """Yield the problem on each batch of a pass; the problem itself, where it is one batch."""
+        """Yield the problem on each batch of a pass, or the problem itself for a single batch."""
         if self._batch_size >= self._problem.n_samples:
             yield self._problem
             return

@@ -1,4 +1,4 @@
-"""Method "ggn": Shen's generalised Gauss-Newton iteration, fixed step length, no damping."""
+"""Method "ggn": Shen's generalised Gauss-Newton iteration, with fixed step length, undamped."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
 
-# An increase of the loss below these is rounding: relative to the loss, and to the first loss
-# (the squared rounding of outputs, where a fit is exact).
+# An increase of the loss below these shares is rounding: of the loss, and of the first loss (at an
+# exact fit the loss is the squared rounding of the outputs).
 ROUNDING_RELATIVE = 1e-12
 ROUNDING_ABSOLUTE = 1e-27
 
@@ -25,8 +25,8 @@ ROUNDING_ABSOLUTE = 1e-27
 class GaussNewton(Method):
     """``theta <- theta - rate G^+ g`` (Shen 2018, Eqs. 38-40).
 
-    The step is the minimum-norm one where the system is singular, as it always is for
-    N > T n_L. Every finite step is taken; a step that raises the loss is warned of once.
+    A singular system, as for N > T n_L, has the minimum-norm step. Every finite step is accepted;
+    the first step that raises the loss issues a warning.
     """
 
     _resumes = ("_first_loss", "_warned", "_systems")
@@ -44,7 +44,7 @@ class GaussNewton(Method):
         return self._systems.choice
 
     def step(self, point: Point) -> Iteration:
-        """Take the step of one system."""
+        """Do one step."""
         system = self._systems.prepare(point)
         solution = system.solve(0.0)
         step = self._rate * solution.step

@@ -1,4 +1,4 @@
-"""Limited-memory BFGS steps on all samples: a gradient each, cheap and many."""
+"""Limited-memory BFGS steps on all samples: cheap steps, one gradient each."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ FloatArray = NDArray[np.float64]
 PAIRS = 10
 # Steps of one iteration.
 BURST = 5
-# The weak Wolfe conditions, and the trials that they get.
+# The constants of the weak Wolfe conditions, and the trials of a line search.
 DECREASE, SLOPE, TRIALS = 1e-4, 0.9, 20
-# A pair of less curvature, relative to |y|^2, is left out.
+# Pairs with less curvature, relative to |y|^2, are omitted.
 LEAST_CURVATURE = 2.2e-16
 
 
 class _LastRows:
-    """The last rows of those appended, contiguous: a part of a buffer, moved once in a while."""
+    """The last rows appended, contiguous in a buffer that is copied from time to time."""
 
     def __init__(self, rows: FloatArray) -> None:
         self._buffer = np.empty((2 * PAIRS, rows.shape[1]))
@@ -37,11 +37,11 @@ class _LastRows:
 
     @property
     def rows(self) -> FloatArray:
-        """The rows (k, N), k at most `PAIRS`; to be read before the next is appended."""
+        """The rows (k, N), k at most `PAIRS`, valid until the next `append`."""
         return self._buffer[self._first : self._end]
 
     def append(self, row: FloatArray) -> None:
-        """Take a row; of `PAIRS` rows the first one goes."""
+        """Append a row, in place of the first of `PAIRS` rows."""
         if self._end - self._first == PAIRS:
             self._first += 1
         if self._end == self._buffer.shape[0]:
@@ -53,10 +53,10 @@ class _LastRows:
 
 
 class Memory(Resumable):
-    """The last pairs of steps and changes of the gradient, and the matrix they stand for.
+    """The last pairs of steps and changes of the gradient, and their inverse Hessian.
 
-    The product with the inverse Hessian is the compact form of Byrd, Nocedal and Schnabel
-    (1994, Eq. 2.6): four products with thin matrices instead of a loop over the pairs.
+    Its product is the compact form of Byrd, Nocedal and Schnabel (1994, Eq. 2.6): four products
+    with thin matrices instead of a loop over the pairs.
     """
 
     def __init__(self, n_params: int) -> None:
@@ -64,18 +64,18 @@ class Memory(Resumable):
         self.clear()
 
     def clear(self) -> None:
-        """Forget all pairs."""
+        """Remove all pairs."""
         self._s, self._y = (_LastRows(np.empty((0, self._n_params))) for _ in "sy")
         self._r = np.zeros((0, 0))
         self._yy = np.zeros((0, 0))
 
     @property
     def empty(self) -> bool:
-        """Whether there is no pair."""
+        """Whether the memory has no pair."""
         return self._r.shape[0] == 0
 
     def add(self, s: FloatArray, y: FloatArray) -> None:
-        """Take a step (N,) and the change of the gradient along it, where it curves upwards."""
+        """Add a step (N,) and its change of the gradient, if the curvature is positive."""
         if not float(s @ y) > LEAST_CURVATURE * float(y @ y):
             return
         first = 1 if self._r.shape[0] == PAIRS else 0
@@ -86,7 +86,7 @@ class Memory(Resumable):
         self._yy[-1] = self._yy[:, -1]
 
     def times(self, g: FloatArray) -> FloatArray:
-        """Return the inverse Hessian times g (N,); g itself without pairs."""
+        """Return the inverse Hessian times g (N,), or g without pairs."""
         if self.empty:
             return np.array(g)
         s, y, curvature = self._s.rows, self._y.rows, self._r.diagonal()
@@ -101,7 +101,7 @@ class Memory(Resumable):
         return {"s": self._s.rows.copy(), "y": self._y.rows.copy(), "r": self._r, "yy": self._yy}
 
     def restore(self, state: State) -> None:
-        """Take the pairs over."""
+        """Restore the pairs."""
         s, y, r, yy = (np.asarray(state[name], np.float64) for name in ("s", "y", "r", "yy"))
         if s.ndim != 2 or s.shape[1] != self._n_params or s.shape != y.shape:
             raise ValueError("the pairs are of another number of parameters")
@@ -109,13 +109,13 @@ class Memory(Resumable):
             raise ValueError(f"there are {s.shape[0]} pairs, more than {PAIRS}")
         if r.shape != 2 * s.shape[:1] or yy.shape != r.shape:
             raise ValueError("the products of the pairs are of another number of pairs")
-        # The order in memory decides the bits of products.
+        # The memory order decides the bits of products.
         self._s, self._y = _LastRows(s), _LastRows(y)
         self._r, self._yy = np.asfortranarray(r), np.asfortranarray(yy)
 
 
 class QuasiNewton(Method):
-    """L-BFGS (Nocedal 1980; Liu and Nocedal 1989): five steps an iteration."""
+    """L-BFGS (Nocedal 1980; Liu and Nocedal 1989), with five steps in an iteration."""
 
     _resumes = ("memory",)
 
@@ -127,7 +127,7 @@ class QuasiNewton(Method):
         self.memory = Memory(problem.n_params)
 
     def step(self, point: Point) -> Iteration:
-        """Take some steps; fewer where none is found that lowers the loss."""
+        """Do up to `BURST` steps, until no step lowers the loss."""
         start, gradient = point, point.gradient
         for _ in range(BURST):
             found = self._step(point, gradient)
@@ -143,7 +143,7 @@ class QuasiNewton(Method):
         return Iteration(point, length, "lbfgs", accepted=point is not start)
 
     def _step(self, point: Point, gradient: FloatArray) -> Any:
-        """Return the next point and its gradient; None where no step lowers the loss."""
+        """Return the next point and its gradient, or None if no step lowers the loss."""
         direction = -self.memory.times(gradient)
         slope = float(direction @ gradient)
         if not (slope < 0.0 and np.isfinite(slope)):
@@ -152,7 +152,7 @@ class QuasiNewton(Method):
         return self._search(point, direction, slope, length)
 
     def _search(self, point: Point, direction: FloatArray, slope: float, length: float) -> Any:
-        """Return a point on the ray that meets the weak Wolfe conditions, or the first only."""
+        """Return a point on the ray that satisfies the weak Wolfe conditions, or at least the first."""
         low, high, best = 0.0, np.inf, None
         loss = float(point.loss)
         for _ in range(TRIALS):
@@ -161,7 +161,7 @@ class QuasiNewton(Method):
             if not np.isfinite(theta).all():
                 return best
             new = self._problem.at(theta)
-            if not new.loss <= loss + DECREASE * length * slope:  # also where it is NaN
+            if not new.loss <= loss + DECREASE * length * slope:  # a NaN included
                 high = length
                 length = _shorter(low, length, loss, slope, float(new.loss))
                 continue
@@ -179,7 +179,7 @@ class QuasiNewton(Method):
 
 
 def _shorter(low: float, length: float, loss: float, slope: float, new: float) -> float:
-    """Return the minimiser of the parabola through the trial, kept within the bracket."""
+    """Return the minimiser of the parabola through the trial, limited to the bracket."""
     width = length - low
     if low > 0.0 or not np.isfinite(new):
         return low + 0.5 * width
@@ -188,7 +188,7 @@ def _shorter(low: float, length: float, loss: float, slope: float, new: float) -
 
 
 def _bordered(matrix: FloatArray, column: FloatArray) -> FloatArray:
-    """Return the matrix with one more column, and a row of zeros but for its end."""
+    """Return the matrix with one more column and a zero row below its other columns."""
     k = column.size
     out = np.zeros((k, k), order="F")
     out[:-1, :-1] = matrix

@@ -1,4 +1,4 @@
-"""Method "lm": generalised Gauss-Newton steps, damped by the gain ratio."""
+"""Method "lm": generalised Gauss-Newton steps with damping by the gain ratio."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
 
-# Failed factorisations at one point, each with more damping, before QR takes over.
+# QR takes over after so many failed factorisations at one point, each with more damping.
 PATIENCE = 2
 # Longest second-order correction: 2 |a| / |v|, alpha of Transtrum and Sethna 2012.
 LONGEST_CORRECTION = 0.75
@@ -41,7 +41,7 @@ def gradient_curvature(point: Point) -> float:
 
 
 class LevenbergMarquardt(TrialSteps):
-    """Levenberg-Marquardt with Nielsen's rule and, on request, geodesic acceleration."""
+    """Levenberg-Marquardt with Nielsen's rule and optional geodesic acceleration."""
 
     _resumes = (*TrialSteps._resumes, "_damping", "_geodesic", "_systems")
     short = "no step longer than {:.3g} lowers the loss: it is at its rounding"
@@ -97,11 +97,9 @@ class LevenbergMarquardt(TrialSteps):
 def _bend(
     system: System, point: Point, velocity: NDArray[np.float64], damping: float
 ) -> NDArray[np.float64]:
-    """Return the step corrected to second order, uncorrected where the series is not short.
-
-    Transtrum and Sethna reject a step with a long correction; to leave out the correction
-    instead took fewer trials (docs/decisions/0009-step-control.md).
-    """
+    """Return the step with its second-order correction, unless the correction is too long."""
+    # Transtrum and Sethna reject a step with a long correction; the step without its correction
+    # needs fewer trials (docs/decisions/0009-step-control.md).
     acceleration = -0.5 * system.correct(damping, point.curvature_along(velocity)).step
     if 2.0 * norm(acceleration) <= LONGEST_CORRECTION * norm(velocity):
         return velocity + acceleration

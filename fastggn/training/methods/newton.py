@@ -1,4 +1,4 @@
-"""Method "newton": the exact Hessian in a trust region, dense or matrix-free."""
+"""Method "newton": the exact Hessian in a trust region, stored or matrix-free."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
 
-# Above this many parameters "auto" is matrix-free: the tridiagonal form costs 4/3 N^3 operations,
-# most of them bound by memory, and the eigenvectors of the hard case some 10 N^3.
+# Above so many parameters "auto" is matrix-free: the tridiagonal form costs 4/3 N^3 operations,
+# mostly bound by memory, and the eigenvectors of the hard case about 10 N^3.
 DENSE_LIMIT = 1000
 
 Model = DenseModel | KrylovModel
 
 
 def is_dense(n_params: int, solver: str) -> bool:
-    """Whether N x N matrices are stored: not with "lsqr", nor with "auto" for many parameters."""
+    """Whether the method stores N x N matrices, as `solver` and the size decide."""
     return solver != "lsqr" and (solver != "auto" or n_params <= DENSE_LIMIT)
 
 
 class ExactHessian(Resumable):
-    """Builds the models of the iterations from the Hessian: the matrix, or products with it."""
+    """Builds the model of each iteration from the Hessian, as a matrix or by its products."""
 
     def __init__(self, problem: Problem, dense: bool) -> None:
         self._problem = problem
@@ -73,7 +73,7 @@ class Newton(TrialSteps):
 
     @property
     def solver(self) -> Choice:
-        """The model of the loss, and why it was chosen."""
+        """The model of the loss, and the reason for its choice."""
         return self._choice
 
     def _build(self, point: Point) -> Model:

@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
 
-# A pass of twice as many batches or more is broken off where the last so many have, in the mean, so
-# many times the loss that all samples had at its start.
+# A pass of at least 2 RECENT batches ends early if the mean loss of the last RECENT batches exceeds
+# this multiple of the loss of all samples at its start.
 RECENT = 10
 WORSE = 1.5
 
 
 @dataclass(frozen=True)
 class Pass:
-    """The end of a pass: theta, the decrease its batches predicted, and the steps refused.
+    """The end of a pass: theta, the predicted decrease of its batches, the rejected steps.
 
-    `cut` tells that the time limit, or a theta that is not finite, ended it early.
+    `cut` says that the time limit or a non-finite theta ended it early.
     """
 
     theta: NDArray[np.float64]
@@ -42,10 +42,9 @@ class Pass:
 
 
 class Passes(Resumable):
-    """Passes over the samples in batches, each batch with a step of its own system.
+    """Passes over the samples in batches, with one step for each batch.
 
-    A batch is a problem of its own, whose system has B n_L rows: the dual solves it where that is
-    no more than N.
+    The system of a batch has B n_L rows; the dual solves it if that is at most N.
     """
 
     _resumes = ("_systems",)
@@ -75,7 +74,7 @@ class Passes(Resumable):
     def __call__(
         self, theta: NDArray[np.float64], damping: float, limit: float | None = None
     ) -> Pass:
-        """Return the end of a pass; beyond `limit` the losses of the batches break it off."""
+        """Return the end of a pass, which ends early if the batch losses exceed `limit`."""
         predicted, refused, cut = 0.0, 0, False
         losses: list[float] = []
         for rows in batches(self._problem.n_samples, self._batch_size, self._rng):
@@ -97,13 +96,13 @@ class Passes(Resumable):
         return Pass(theta, predicted, refused, cut)
 
     def arrive(self, theta: NDArray[np.float64]) -> Point | None:
-        """Return the point of all samples at the end of a pass, None where it is not finite."""
+        """Return the point of all samples after a pass, or None if it is not finite."""
         self._systems.work.evaluations += 1
         return arrive(self._problem, theta)
 
 
 class StochasticGaussNewton(Method):
-    """Undamped minimum-norm steps of a fixed length, one a mini-batch; an iteration is a pass."""
+    """Undamped minimum-norm steps of fixed length, one for each batch; an iteration is a pass."""
 
     _resumes = ("_passes",)
 
@@ -126,13 +125,11 @@ class StochasticGaussNewton(Method):
 
 
 class StochasticLevenbergMarquardt(LevenbergMarquardt):
-    """Damped steps, one a mini-batch; a pass is accepted if the loss of all samples falls.
+    """Damped steps, one for each batch; a pass is accepted if the loss of all samples falls.
 
-    The damping is fixed during a pass and follows Nielsen's rule between passes, on the ratio
-    of the decrease of the whole loss to the sum of those that the batches predicted. Steps
-    that fit their own batch only make that ratio small, so that the damping grows and the
-    steps shorten as a falling learning rate would make them. A pass whose batches, before their
-    own steps, have become clearly worse than all samples were at its start is broken off.
+    The damping is fixed during a pass and follows Nielsen's rule between passes, with the ratio of
+    the decrease of the whole loss to the predicted decreases of the batches. Steps that fit only
+    their own batch make this ratio small, so that the damping grows and the steps get shorter.
     """
 
     short = "a pass moves theta by {:.3g} only"
@@ -155,7 +152,7 @@ class StochasticLevenbergMarquardt(LevenbergMarquardt):
         return self._passes.solver
 
     def step(self, point: Point) -> Iteration:
-        """Do one pass over the samples; a pass that does not lower the loss is undone."""
+        """Do one pass over the samples, and undo it if the loss does not fall."""
         self._start(point)
         damping = self._damping.value
         end = self._passes(point.theta, damping, WORSE * float(point.loss))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Proposal:
-    """A step to be tried, the decrease of the loss that its model predicts, and its origin."""
+    """A trial step, its predicted decrease of the loss, and its origin."""
 
     step: NDArray[np.float64]
     predicted: float
@@ -31,10 +31,10 @@ class Proposal:
 
 
 class TrialSteps(Method):
-    """Build a model once; until a step is accepted or none can be: propose, accept, adapt."""
+    """Builds one model, then proposes steps and adapts until a step is accepted or none can be."""
 
     _resumes: ClassVar[tuple[str, ...]] = ("_acceptance",)
-    # Message of a run that ends because steps of this length change nothing.
+    # The message of a run whose steps have become too short.
     short = "no step longer than {:.3g} lowers the loss"
 
     def __init__(self, acceptance: Acceptance, step_test: StepTest) -> None:
@@ -76,8 +76,8 @@ class TrialSteps(Method):
 
     @abstractmethod
     def _propose(self, point: Point, model: Any) -> Proposal:
-        """Return the step of the model for the present damping or radius."""
+        """Return the step of the model for the current damping or radius."""
 
     @abstractmethod
     def _adapt(self, point: Point, trial: Trial, length: float, on_boundary: bool) -> Stop | None:
-        """Change the damping or the radius; return why no further step is tried."""
+        """Change the damping or the radius, and return a stop if no further step is useful."""
