@@ -109,7 +109,7 @@ class System:
         if self._mixed:
             if damping < self._state.least_damping:
                 systems.mixed = (
-                    None  # the last phase: the damping is within the rounding of the matrix
+                    None  # the last phase: the matrix rounds to the damping
                 )
             else:
                 solution = self._state.solve(shift)
