@@ -135,7 +135,7 @@ class History(list[Record]):
     """The records of a run: a list."""
 
     def to_frame(self) -> Any:
-        """Return a pandas ``DataFrame`` with one row for each iteration and one column for each field.
+        """Return a pandas ``DataFrame`` with a row for each iteration and a column for each field.
 
         Returns
         -------

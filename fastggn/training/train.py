@@ -99,8 +99,8 @@ def train(
     seed : int, optional
         The seed of theta0, the mini-batches and the noise of `escape`.
     max_iter : int
-        The largest number of iterations. With `batch_size`, and for "adam", an iteration is one pass over
-        the samples.
+        The largest number of iterations. With `batch_size`, and for "adam", an iteration is one
+        pass over the samples.
     alpha : float, optional
         Step length of "ggn" and learning rate of "bp" (None: 1), step size of "adam"
         (None: 1e-3).
