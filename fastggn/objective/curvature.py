@@ -19,7 +19,7 @@ _PANEL_BYTES = 64 * 2**20  # the largest size of the stored pair panels of the e
 
 
 class GGNOperator(LinearOperator):  # type: ignore[misc]
-    """v -> (1/T) J^T H_E J v + l2 v, shape (N, N), by a tangent and a backward sweep in one pass."""
+    """v -> (1/T) J^T H_E J v + l2 v, shape (N, N), by a tangent and a backward sweep in a pass."""
 
     def __init__(self, lin: Point) -> None:
         self._lin = lin

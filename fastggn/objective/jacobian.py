@@ -148,9 +148,7 @@ class FactoredJacobian:
         fresh = lend((tiling.n_lanes, tiling.size), dtype)
         lanes = self._lanes_of_gram(tiling, by_rows, signs, fresh)
         out = lend((plan.n_params, plan.n_params), np.float64)
-        with workers_for(
-            self._gram_operations(tiling)
-        ):  # the workers of the assembly are still awake
+        with workers_for(self._gram_operations(tiling)):  # the assembly has woken the workers
             if by_rows:
                 rows.expand_rows(tiling.tiles, lanes, self.weight, out)
                 ggn_expand.mirror(out)

@@ -32,7 +32,7 @@ class Penalty:
 
 
 def weights_of(net: MLP) -> NDArray[np.bool_] | None:
-    """Return the flags of the parameters that are weights, shape (N,), or None without free biases."""
+    """Return which parameters are weights, shape (N,), or None without free biases."""
     if not net.has_free_bias:
         return None
     layers = []

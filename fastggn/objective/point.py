@@ -49,7 +49,7 @@ class Objective:
 
     @cached_property
     def gathered(self) -> Objective:
-        """The objective with the samples of all ranks in this process, for the dual (collective)."""
+        """The objective with the samples of all ranks in this process (collective)."""
         if self.comm.size == 1:
             return self
         together, plan = self.comm.concatenate, self.plan
@@ -253,7 +253,7 @@ class Point:
             yield rows, None if b is None else b[first : first + rows.shape[0]]
 
     def kronecker_factors(self) -> list[tuple[FloatArray, FloatArray]]:
-        """Return (U_l (n_l, n_l), V_l (m_l, m_l)), with A^T A of layer l close to kron(U_l, V_l)."""
+        """Return (U_l (n_l, n_l), V_l (m_l, m_l)): kron(U_l, V_l) approximates A^T A of layer l."""
         return self.rows.kronecker_factors()
 
     @pooled

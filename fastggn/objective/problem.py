@@ -54,8 +54,8 @@ class Problem:
         Samples by rows: an array, ``np.memmap``, or any object with shape, dtype and row slices.
         Every pass reads the rows of a file (a map, h5py, Zarr, `fastggn.data.open_npy`).
     Y : array_like
-        Targets, of the same kinds: shape (T, n_L); (T,) when n_L = 1; or integer labels 0..n_L-1 of shape
-        (T,) for softmax cross-entropy.
+        Targets, of the same kinds: shape (T, n_L); (T,) if n_L = 1; or integer labels 0..n_L-1 of
+        shape (T,) for softmax cross-entropy.
     loss : str or object
         A name (squared, softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp,
         huber), a loss object, or an object with value, gradient, hessian and hessian_sqrt.
@@ -361,7 +361,7 @@ class Problem:
         return HessianOperator(self._objective, self.at(theta))
 
     def read_samples(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
-        """Return the inputs (B, n_0) and gates (B, hidden units), or (0, 0), of a range of samples."""
+        """Return inputs (B, n_0) and gates (B, hidden units), or (0, 0), of a range of samples."""
         return self._objective.samples.read(start, stop)
 
     def layer_blocks(self, theta: ArrayLike) -> Iterator[LayerBlock]:
