@@ -1,4 +1,4 @@
-"""Data: built-in sample sets, tables read from files, and files written safely."""
+"""Data: built-in sample sets, and samples from files."""
 
 from fastggn.data.builtin import (
     DATASETS,

@@ -1,4 +1,4 @@
-"""Built-in sample sets: four regions, XOR, and two regressions. All need nothing but NumPy."""
+"""Built-in sample sets, with NumPy only: four regions, XOR, and two regressions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def four_regions(T: int = 400, seed: int = 0, one_hot: bool = False) -> Samples:
     seed : int
         Seed of the random numbers, at least 0.
     one_hot : bool
-        Give the classes as unit vectors instead of the scalars 1 to 4.
+        Return the classes as unit vectors instead of the scalars 1 to 4.
 
     Returns
     -------
@@ -50,8 +50,8 @@ def four_regions(T: int = 400, seed: int = 0, one_hot: bool = False) -> Samples:
 
     Notes
     -----
-    Source: Shen 2018, Section 6, after Singhal and Wu (1989). The text is read as the annuli
-    of three circles in the square; Singhal and Wu's own layout was not available.
+    Source: Shen 2018, Section 6, after Singhal and Wu (1989). The regions are the annuli of
+    three circles in the square; the original layout of Singhal and Wu was not available.
     """
     X = _generator(seed).uniform(-HALF_SIDE, HALF_SIDE, size=(_count(T), 2))
     labels = four_regions_class(X)
@@ -114,7 +114,7 @@ def sine(T: int = 200, seed: int = 0, noise: float = 0.0) -> Samples:
     seed : int
         Seed of the random numbers, at least 0.
     noise : float
-        Standard deviation of the normal noise that is added to y.
+        Standard deviation of the normal noise in y.
 
     Returns
     -------
@@ -153,18 +153,18 @@ def friedman1(T: int = 500, seed: int = 0, noise: float = 0.0) -> Samples:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A built-in sample set, as the command line lists it.
+    """A built-in sample set in the list of the command line.
 
     Attributes
     ----------
     make : callable
         The function that returns ``(X, Y)``.
     summary : str
-        One line for the help page.
+        One line of the help page.
     classes : tuple of float
-        The values of a scalar target that stand for classes; empty for a regression.
+        The values of a scalar target that are classes; empty for a regression.
     options : tuple of str
-        The keyword arguments that `make` takes.
+        The keyword arguments of `make`.
     """
 
     make: Callable[..., Samples]
@@ -187,7 +187,7 @@ DATASETS: dict[str, Dataset] = {
 
 
 def _count(T: Any) -> int:
-    """Return the number of samples as an int, or say what is wrong with it."""
+    """Return the number of samples as an int, or raise an error."""
     n_samples = _integer("T", T)
     if n_samples < 1:
         raise ValueError(f"T must be at least 1, got {n_samples}")

@@ -1,4 +1,4 @@
-"""A text table turned into ``.npy`` in a stream: memory does not grow with the file."""
+"""Conversion of a text table to ``.npy`` in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,13 +22,9 @@ Progress = Callable[[int, float], None]
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was written.
+    """The rows and columns of a written file.
 
-    Attributes
-    ----------
-    n_rows : int
-    inputs, targets : tuple of str
-        Names of the columns, or their numbers in the text file from 0.
+    `inputs` and `targets` are the names of the columns, or their numbers in the text file from 0.
     """
 
     n_rows: int
@@ -42,33 +38,33 @@ def convert_table(
     target: Target = None,
     progress: Progress = lambda rows, share: None,
 ) -> Conversion:
-    """Write the numbers of a text file to ``.npy``, a part at a time.
+    """Write the numbers of a text file to ``.npy``, in parts.
 
     Parameters
     ----------
     path : path-like
-        ``.csv``, ``.tsv`` or ``.txt``: rows of numbers, under a line of column names or without.
+        ``.csv``, ``.tsv`` or ``.txt``: rows of numbers, with or without a line of column names.
     out : path-like
-        ``.npy``: one array, the target columns last. Replaced in one step, when all has been
-        written.
+        ``.npy``: one array, with the target columns last. The file is replaced atomically, after
+        everything is written.
     target : str, int or sequence of them, optional
-        The target columns by name or number, by default the last one.
+        The target columns by name or number; by default the last column.
     progress : callable, optional
-        Called with the rows so far and the share of the file, 0 to 1.
+        A function of the rows so far and the share of the file, 0 to 1.
 
     Returns
     -------
     Conversion
-        Rows and columns.
+        The rows and columns.
 
     Raises
     ------
     ValueError
         If the file is missing, empty, not text or of an unknown kind, if a row has another
-        number of columns, a cell is not a finite number (the line is named), or there is no such
-        target column. `out` is then as it was.
+        number of columns, a cell is not a finite number (the message names the line), or a target
+        column is missing. `out` is then unchanged.
     OSError
-        If the file cannot be read, or `out` cannot be written: the disk is full.
+        If the file cannot be read, or if `out` cannot be written (a full disk).
     """
     source, sink = require_file(path), Path(out)
     if source.suffix.lower() not in TEXT_SUFFIXES:
@@ -93,7 +89,7 @@ def convert_table(
 
 
 class _Columns:
-    """Which columns are inputs and which are targets."""
+    """The input columns and the target columns."""
 
     def __init__(self, source: Path, text: TextReader, target: Target) -> None:
         self.targets = target_columns(source, target, text.names, text.n_columns)
@@ -104,7 +100,7 @@ class _Columns:
 
 
 def _write_npy(file: BinaryIO, parts: Iterator[FloatArray], columns: _Columns) -> None:
-    """Write the array; the number of rows goes into the header when it is known."""
+    """Write the array, and at the end the number of rows into the header."""
     order = [*columns.inputs, *columns.targets]
 
     def write_header(n_rows: int) -> int:
@@ -114,7 +110,7 @@ def _write_npy(file: BinaryIO, parts: Iterator[FloatArray], columns: _Columns) -
             "fortran_order": False,
             "shape": (n_rows, len(order)),
         }
-        # It leaves room for a longer number of rows: the data need not move.
+        # The header has room for a longer number of rows, so that the data need not move.
         np.lib.format.write_array_header_1_0(file, header)
         return file.tell()
 

@@ -33,9 +33,9 @@ class Table:
     Y : ndarray, shape (T, n_L), float64
         The targets.
     inputs : tuple of str
-        Names of the columns of `X`.
+        The column names of `X`.
     targets : tuple of str
-        Names of the columns of `Y`.
+        The column names of `Y`.
     """
 
     X: NDArray[np.float64]
@@ -51,12 +51,12 @@ def load_table(path: str | os.PathLike[str], target: Target = None) -> Table:
     ----------
     path : path-like
         ``.npz`` or ``.h5`` with arrays X and Y; ``.npy`` with one two-dimensional array; ``.csv``,
-        ``.tsv`` or ``.txt`` with rows of numbers, under a line of column names or without.
+        ``.tsv`` or ``.txt`` with rows of numbers, with or without a line of column names.
         ``.h5`` needs the extra ``io``.
     target : str, int or sequence of them, optional
-        In tables: the target columns, by name or by number (0 is the first, -1 the last);
-        by default the last one. In ``.npz`` and ``.h5``: the name of the array of targets,
-        by default Y.
+        In tables: the target columns, by name or by number (0 is the first, -1 the last); by
+        default the last column. In ``.npz`` and ``.h5``: the name of the target array, by
+        default Y.
 
     Returns
     -------
@@ -67,12 +67,12 @@ def load_table(path: str | os.PathLike[str], target: Target = None) -> Table:
     ------
     ValueError
         If the file is missing, empty, of an unknown kind or not readable; if it holds text,
-        missing values, NaN, infinities or Python objects; if rows differ in length; or if there
-        is no such target. The message names the place.
+        missing values, NaN, infinities or Python objects; if rows differ in length; or if a
+        target is missing. The message names the place.
     OSError
         If the file cannot be opened.
     ImportError
-        If an ``.h5`` file is given and h5py is not installed.
+        If the file is ``.h5`` and h5py is not installed.
     """
     file = require_file(path)
     suffix = file.suffix.lower()
@@ -89,7 +89,7 @@ def load_table(path: str | os.PathLike[str], target: Target = None) -> Table:
 
 
 def load_inputs(path: str | os.PathLike[str], n_inputs: int) -> NDArray[np.float64] | None:
-    """Read the inputs from a file that holds no targets."""
+    """Read the inputs from a file without targets, or return None if it has targets."""
     file = require_file(path)
     suffix = file.suffix.lower()
     if suffix == ".npz":
@@ -113,15 +113,7 @@ def load_inputs(path: str | os.PathLike[str], n_inputs: int) -> NDArray[np.float
 
 @dataclass(frozen=True)
 class StreamedTable:
-    """Samples that stay in their file.
-
-    Attributes
-    ----------
-    X, Y : object
-        Inputs (T, n_0) and targets (T, n_L), with shape, dtype and row slices.
-    inputs, targets : tuple of str
-        Names of the columns.
-    """
+    """Inputs (T, n_0) and targets (T, n_L) that stay in their file, with the column names."""
 
     X: Any
     Y: Any
@@ -130,7 +122,7 @@ class StreamedTable:
 
 
 def stream_table(path: str | os.PathLike[str], target: Target = None) -> StreamedTable | None:
-    """Open what `load_table` would read, without reading it; None where it has to be read."""
+    """Open the samples of a file without reading them, or return None if this is impossible."""
     file = require_file(path)
     if file.suffix.lower() == ".npy":
         rows = open_npy(file)
@@ -147,11 +139,11 @@ def stream_table(path: str | os.PathLike[str], target: Target = None) -> Streame
 
 
 def _stream_hdf5(file: Path, target: Target) -> StreamedTable | None:
-    """Open the data sets of an HDF5 file; None where they are not two matrices of equal length."""
+    """Open the data sets of an HDF5 file, or return None unless they are two fitting matrices."""
     try:
         import h5py
     except ImportError:
-        return None  # reading it says what is missing
+        return None  # `load_table` names the fault
     wanted = _as_list(target, default="Y")
     try:
         archive = h5py.File(file, "r")
@@ -168,7 +160,7 @@ def _stream_hdf5(file: Path, target: Target) -> StreamedTable | None:
 def _from_columns(
     file: Path, values: NDArray[Any], names: tuple[str, ...], target: Target
 ) -> Table:
-    """Split one two-dimensional array into inputs and target columns."""
+    """Split a two-dimensional array into input and target columns."""
     if values.ndim != 2:
         raise ValueError(f"{file}: the array must be two-dimensional, got shape {values.shape}")
     n_columns = values.shape[1]
@@ -185,7 +177,7 @@ def _from_columns(
 
 
 def target_columns(file: Path, target: Target, names: tuple[str, ...], n_columns: int) -> list[int]:
-    """Return the numbers of the target columns of a table, by default the last one."""
+    """Return the numbers of the target columns of a table, by default the last column."""
     if n_columns < 2:
         raise ValueError(f"{file}: {n_columns} column; inputs and a target need at least 2")
     chosen = [_column(file, item, names, n_columns) for item in _as_list(target, default=-1)]
@@ -197,7 +189,7 @@ def target_columns(file: Path, target: Target, names: tuple[str, ...], n_columns
 
 
 def _column(file: Path, item: str | int, names: tuple[str, ...], n_columns: int) -> int:
-    """Return the number of the column that a name or a number means."""
+    """Return the number of the column with this name or number."""
     if item in names:
         if names.count(str(item)) > 1:
             raise ValueError(f"{file}: several columns are named {item!r}; give the number")
@@ -218,7 +210,7 @@ def _column(file: Path, item: str | int, names: tuple[str, ...], n_columns: int)
 
 
 def _from_arrays(file: Path, arrays: Mapping[str, Any], target: Target) -> Table:
-    """Take the inputs and the targets out of a file of named arrays."""
+    """Return the inputs and the targets of a file of named arrays."""
     wanted = _as_list(target, default="Y")
     if len(wanted) != 1:
         raise ValueError(f"{file}: give one array of targets, not {len(wanted)}")
@@ -249,7 +241,7 @@ def _as_samples(file: Path, name: str, array: NDArray[Any]) -> NDArray[np.float6
 
 
 def _as_numbers(file: Path, name: str, array: NDArray[Any]) -> NDArray[np.float64]:
-    """Return the array as C-ordered float64 with finite entries, at least one."""
+    """Return a non-empty array of finite numbers as C-ordered float64."""
     if array.dtype.kind not in "fiub":
         raise ValueError(f"{file}: {name} must hold real numbers, got dtype {array.dtype}")
     if array.size == 0:

@@ -1,4 +1,4 @@
-"""Rows of an ``.npy`` file read by ranges, without mapping it: mapped pages count as resident."""
+"""Rows of an ``.npy`` file by ranges, without a map, whose pages count as resident memory."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from fastggn.runtime.buffers import lend
 def open_npy(path: str | os.PathLike[str]) -> NpyFile:
     """Open an ``.npy`` file for reading by rows.
 
-    Resident memory stays at what is read at a time, where a mapped file (``np.load`` with
-    ``mmap_mode``) fills it with pages.
+    Resident memory holds only the rows of one read, while the pages of a mapped file (``np.load``
+    with ``mmap_mode``) fill the memory.
 
     Parameters
     ----------
@@ -28,21 +28,21 @@ def open_npy(path: str | os.PathLike[str]) -> NpyFile:
     Returns
     -------
     NpyFile
-        An object with shape, dtype and row slices, as `Problem` takes it for X or Y.
+        An object with shape, dtype and row slices, for X or Y of a `Problem`.
 
     Raises
     ------
     ValueError
-        If the file is missing, is no such file, holds objects, is in Fortran order, has another
-        number of dimensions, or is not as long as its header says.
+        If the file is missing, is not an ``.npy`` file, holds objects, is in Fortran order, has
+        another number of dimensions, or does not have the length in its header.
     OSError
-        If it cannot be opened.
+        If the file cannot be opened.
     """
     return NpyFile(path)
 
 
 class NpyFile:
-    """The rows of an ``.npy`` file; made by `open_npy`.
+    """The rows of an ``.npy`` file, from `open_npy`.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class NpyFile:
         self._row_bytes = self.dtype.itemsize * math.prod(self.shape[1:])
 
     def _header(self) -> tuple[tuple[int, ...], np.dtype[Any], int]:
-        """Read the header, and check it against the length of the file."""
+        """Read the header, and compare it with the length of the file."""
         with open(self._descriptor, "rb", closefd=False) as stream:
             try:
                 version = np.lib.format.read_magic(stream)
@@ -101,7 +101,7 @@ class NpyFile:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """Return a range of rows, in the file's own dtype."""
+        """Return a range of rows in the dtype of the file."""
         if not isinstance(rows, slice):
             raise TypeError(f"{type(self).__name__} takes slices of rows, not {rows!r}")
         start, stop, step = rows.indices(self.shape[0])
@@ -113,7 +113,7 @@ class NpyFile:
         return out[::step]
 
     def _fill(self, buffer: memoryview, start: int) -> None:
-        """Read into the buffer from row `start` on; any number of threads may be here."""
+        """Read into the buffer from row `start` (thread-safe)."""
         position = self._offset + start * self._row_bytes
         if not self._close.alive:
             raise ValueError(f"{self.path} is closed")
@@ -125,7 +125,7 @@ class NpyFile:
             buffer = buffer[count:]
 
     def close(self) -> None:
-        """Close the file; it is closed anyway when the last reference is gone."""
+        """Close the file; the end of the last reference also closes it."""
         self._close()
 
     def __enter__(self) -> NpyFile:

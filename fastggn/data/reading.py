@@ -1,4 +1,4 @@
-"""Parts of a file read ahead by a thread, while the caller works on the part before."""
+"""A thread that reads the next part of a file while the caller works on the present one."""
 
 from __future__ import annotations
 
@@ -13,15 +13,12 @@ Part = TypeVar("Part")
 def read_ahead(
     read: Callable[[int, int], Part], n_rows: int, step: int
 ) -> Iterator[tuple[int, Part]]:
-    """Yield ``(start, read(start, stop))`` for consecutive ranges of at most `step` rows.
-
-    While the caller works on a part, a thread reads the next one: beside the part in work at most
-    two are alive, the one that was read and, while the caller still holds the last one, the one
-    under way. The thread ends with the pass, also with one that is given up.
-    """
+    """Yield ``(start, read(start, stop))`` for ranges of at most `step` rows, read ahead."""
+    # At most two parts are alive besides the part of the caller. The thread ends with the pass,
+    # also if the caller abandons it.
     if n_rows <= 0:
         return
-    part = [read(0, min(step, n_rows))]  # the list is emptied: nothing here keeps a part alive
+    part = [read(0, min(step, n_rows))]  # emptied below, so that no reference keeps a part alive
     if n_rows <= step:
         yield 0, part.pop()
         return
@@ -38,16 +35,16 @@ def read_ahead(
 
 
 class _Reader(Generic[Part]):
-    """A thread that reads the ranges it is asked for.
+    """A thread that reads ranges on request.
 
-    One for a whole pass: to start one for each part costs as much as to read a megabyte.
+    One thread serves a whole pass, because its start costs as much as to read a megabyte.
     """
 
     def __init__(self, read: Callable[[int, int], Part]) -> None:
         self._read = read
         self._asked: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
         self._found: queue.SimpleQueue[list[Part] | BaseException] = queue.SimpleQueue()
-        # A daemon: a pass that is neither finished nor given up must not keep the interpreter.
+        # A daemon, so that an unfinished pass does not keep the interpreter alive.
         self._thread = threading.Thread(target=self._run, name="fastggn-reader", daemon=True)
         self._thread.start()
 
@@ -59,17 +56,17 @@ class _Reader(Generic[Part]):
                 self._found.put(error)
 
     def ask(self, start: int, stop: int) -> None:
-        """Let a range be read."""
+        """Request a range."""
         self._asked.put((start, stop))
 
     def result(self) -> Part:
-        """Return what was asked for, once; raise what the reading raised."""
+        """Return the requested part once, or raise the error of its reading."""
         found = self._found.get()
         if isinstance(found, BaseException):
             raise found
         return found.pop()
 
     def end(self) -> None:
-        """Wait for the end of the thread."""
+        """End the thread, and wait for it."""
         self._asked.put(None)
         self._thread.join()

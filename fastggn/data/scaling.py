@@ -1,4 +1,4 @@
-"""Views of rows in a file: scaled columns, chosen columns; computed anew at each read."""
+"""Views of rows in a file, computed at each read: scaled columns, selected columns."""
 
 from __future__ import annotations
 
@@ -16,21 +16,15 @@ from fastggn.runtime.errors import as_float_vector, check_finite
 
 FloatArray = NDArray[np.float64]
 
-MOST_BYTES = 32 * 2**20  # of a table, read at a time
-STEP_BYTES = 2**19  # of a table that is split as it is read: within a core's cache
+MOST_BYTES = 32 * 2**20  # the largest range of a table that is read
+STEP_BYTES = 2**19  # the step of a table that is split while it is read, within a core's cache
 
 
 class Moments:
     """Mean and deviation of columns whose rows come in parts.
 
-    Each part is merged by the update of Chan, Golub and LeVeque (1979): it never subtracts two
-    large sums, so that columns far from zero keep their deviation.
-
-    Attributes
-    ----------
-    count : int
-        The rows so far.
-    mean : ndarray, shape (n,)
+    The update of Chan, Golub and LeVeque (1979) never subtracts two large sums, so that columns
+    far from zero keep their deviation.
     """
 
     def __init__(self, n_columns: int) -> None:
@@ -62,28 +56,29 @@ class Moments:
 
     @property
     def deviation(self) -> FloatArray:
-        """The standard deviation of each column, shape (n,), divided by the number of rows."""
+        """The standard deviation of each column, shape (n,), with the number of rows as divisor."""
         return np.asarray(np.sqrt(self._squares / max(1, self.count)))
 
     def scale(self) -> FloatArray:
-        """Return what the columns are divided by: the deviation, and 1 for a constant column."""
+        """Return the deviation of each column, or 1 for a constant column."""
         deviation = self.deviation
         if not (np.isfinite(self.mean).all() and np.isfinite(deviation).all()):
             raise ValueError("the values are too large to be scaled")
-        # A column of one repeated value has a deviation of rounding errors, or of 0.
+        # A constant column has a deviation of 0 or of rounding errors.
         return np.where(deviation <= 1e-13 * np.abs(self.mean), 1.0, deviation)
 
 
 class Standardised:
-    """Samples scaled to ``(column - mean) / scale`` as they are read.
+    """Samples that every read scales to ``(column - mean) / scale``.
 
     Parameters
     ----------
     samples : array_like
         Shape (T, n): an array, ``np.memmap``, `open_npy`, an h5py or Zarr data set, or any object
-        with shape, dtype and row slices. Without `mean` and `scale` it is read once, in parts.
+        with shape, dtype and row slices. Without `mean` and `scale` all rows are read once, in
+        parts.
     mean, scale : array_like, shape (n,), optional
-        Of other samples, to scale new ones like those; both or none.
+        The mean and scale of other samples, to scale new samples in the same way; both or none.
 
     Attributes
     ----------
@@ -98,9 +93,9 @@ class Standardised:
     TypeError
         If the samples are not real numbers.
     ValueError
-        If they are not two-dimensional, are empty, or hold NaN or infinity (the first one is
-        named); if the values overflow; if only one of mean and scale is given, or a scale is not
-        positive.
+        If the samples are not two-dimensional, are empty, or hold NaN or infinity (the message
+        names the first one); if the values overflow; if only one of mean and scale is given, or a
+        scale is not positive.
 
     Examples
     --------
@@ -137,7 +132,7 @@ class Standardised:
         return self.shape[0]
 
     def __getitem__(self, rows: slice) -> FloatArray:
-        """Return a range of rows, scaled."""
+        """Return a range of scaled rows."""
         if not isinstance(rows, slice):
             raise TypeError(f"Standardised takes slices of rows, not {rows!r}")
         start, stop, step = rows.indices(self.shape[0])
@@ -145,7 +140,9 @@ class Standardised:
             raise ValueError(f"the step of a slice must be positive, got {step}")
         found = self._source.rows(start, max(start, stop))
         part: FloatArray = lend(found.shape, np.float64)
-        few = max(1, STEP_BYTES // (8 * self.shape[1]))  # the quotient meets the cache
+        few = max(
+            1, STEP_BYTES // (8 * self.shape[1])
+        )  # small steps, so that the division finds the rows in the cache
         for first in range(0, found.shape[0], few):
             here = slice(first, first + few)
             np.subtract(found[here], self.mean, out=part[here])
@@ -153,12 +150,12 @@ class Standardised:
         return part[::step]
 
     def undo(self, rows: ArrayLike) -> FloatArray:
-        """Return scaled rows in their own units."""
+        """Return scaled rows in the original units."""
         return np.asarray(np.asarray(rows) * self.scale + self.mean)
 
 
 class Columns:
-    """Some columns of a table, as samples of their own; made by `split_columns`."""
+    """Some columns of a table as separate samples, from `split_columns`."""
 
     def __init__(self, table: _Table, number: int) -> None:
         self._table = table
@@ -178,7 +175,7 @@ class Columns:
         most = self._table.most_rows
         if stop - start <= most:
             return self._table.rows(start, stop, self._number)[::step]
-        # All of a few columns may fit into memory where all of the table does not.
+        # A few columns may fit into memory even if the table does not.
         out = np.empty((stop - start, self.shape[1]))
         for first in range(start, stop, most):
             last = min(stop, first + most)
@@ -187,10 +184,10 @@ class Columns:
 
 
 class _Table:
-    """A table read once for inputs and targets, which are asked for one after the other.
+    """A table that is read once for inputs and targets.
 
-    A range is read in small steps where that costs nothing: a step is then split while it is in
-    the processor's cache, and the table itself is never held.
+    NumPy arrays and ``.npy`` files are read in small steps, so that the columns are split in the
+    processor's cache and no complete range of the table is in memory.
     """
 
     def __init__(self, table: Any, parts: Sequence[Sequence[int]]) -> None:
@@ -200,18 +197,18 @@ class _Table:
         self.n_rows = int(table.shape[0])
         row_bytes = 8 * int(table.shape[1])
         self.most_rows = max(1, MOST_BYTES // row_bytes)
-        # Other objects may decompress a whole chunk for each step.
+        # Other objects may decompress a complete chunk for each step.
         stepwise = isinstance(table, (NpyFile, np.ndarray))
         self._step = max(1, STEP_BYTES // row_bytes) if stepwise else self.most_rows
         self._lock = threading.Lock()
         self._waiting: tuple[int, int, dict[int, FloatArray]] | None = None
 
     def rows(self, start: int, stop: int, number: int) -> FloatArray:
-        """Return the columns of one part; those of the others wait until they are asked for."""
+        """Return the columns of one part, and keep the columns of the other part for its request."""
         with self._lock:
             waiting = self._waiting
             if waiting is None or waiting[:2] != (start, stop) or number not in waiting[2]:
-                self._waiting = None  # before the next one is read: one range at a time
+                self._waiting = None  # free the range before the next read
                 waiting = self._waiting = (start, stop, self._read(start, stop))
             return waiting[2].pop(number)
 
@@ -229,7 +226,7 @@ class _Table:
 
 
 def _selection(columns: Sequence[int]) -> slice | NDArray[np.intp]:
-    """Return an index of columns: a slice, copied row by row, where they are neighbours."""
+    """Return an index of columns: a slice (faster to copy) if they are neighbours."""
     index = np.asarray(columns, dtype=np.intp)
     if (np.diff(index) == 1).all():
         return slice(int(index[0]), int(index[-1]) + 1)
@@ -237,19 +234,19 @@ def _selection(columns: Sequence[int]) -> slice | NDArray[np.intp]:
 
 
 def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, Columns]:
-    """Return inputs and targets that read the columns of one table in a file.
+    """Return inputs and targets from the columns of one table in a file.
 
     Parameters
     ----------
     table : object
         Shape (T, n), with shape, dtype and row slices.
     targets : sequence of int
-        The target columns; all others are inputs, in order.
+        The target columns; all other columns are inputs, in order.
 
     Returns
     -------
     X, Y : Columns
-        As `Problem` takes them. A range that both ask for is read once.
+        The arguments of `Problem`. One read of a range serves both.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Samples by rows: anything with shape, dtype and row slices, read in blocks as float64."""
+"""Samples by rows: any object with shape, dtype and row slices, read in blocks as float64."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from fastggn.runtime.errors import check_finite
 FloatArray = NDArray[np.float64]
 
 BYTES_PER_READ = 8 * 2**20
-# Rows between two wanted ones that are read rather than skipped.
+# A gap of at most so many unwanted rows is read, not skipped.
 SHORT_GAP = 16
 
 
 class SampleSource(Protocol):
-    """Two-dimensional samples that can be read by ranges of rows."""
+    """Two-dimensional samples by ranges of rows."""
 
     shape: tuple[int, int]
     streamed: bool
@@ -34,22 +34,18 @@ class SampleSource(Protocol):
         ...
 
     def take(self, index: NDArray[np.intp]) -> FloatArray:
-        """Return the rows of an index, in its order, as a C-ordered float64 array."""
+        """Return the rows of an index, in the order of the index, as a C-ordered float64 array."""
         ...
 
     def block_rows(self) -> int:
-        """Return how many rows a pass should read at a time."""
+        """Return the number of rows for one read of a pass."""
         ...
 
 
 class ArraySource:
-    """A source over an array-like object, in memory, mapped or in a file.
+    """A source over an array-like object in memory, in a map or in a file.
 
-    Attributes
-    ----------
-    shape : tuple of int
-    streamed : bool
-        Whether rows are read each time they are asked for: a thread may then read ahead.
+    `streamed` says whether each request reads the file; then a thread may read ahead.
     """
 
     def __init__(self, name: str, array: Any) -> None:
@@ -59,11 +55,11 @@ class ArraySource:
         self.streamed = is_streamed(array)
 
     def rows(self, start: int, stop: int) -> FloatArray:
-        """Return the rows start..stop; a view where the array is float64 in memory."""
+        """Return the rows start..stop, as a view of an array of float64 in memory."""
         return as_doubles(read_rows(self._name, self._array, start, stop))
 
     def take(self, index: NDArray[np.intp]) -> FloatArray:
-        """Return the rows of `index`; files are read in increasing order, each row once."""
+        """Return the rows of `index`; a file is read in increasing order, each row once."""
         if isinstance(self._array, np.ndarray):
             return as_doubles(np.asarray(self._array[index]))
         return take_rows(self.rows, index, self.shape[1:], self.block_rows())
@@ -74,7 +70,7 @@ class ArraySource:
 
 
 class RowRange:
-    """Consecutive rows of an array in a file, as samples of their own; made by `row_range`."""
+    """Consecutive rows of an array in a file as separate samples, from `row_range`."""
 
     def __init__(self, array: Any, start: int, stop: int) -> None:
         self._array = array
@@ -83,24 +79,24 @@ class RowRange:
         self.dtype = array.dtype
 
     def __getitem__(self, rows: slice) -> NDArray[Any]:
-        """Return some of them."""
+        """Return some of the rows."""
         start, stop, step = rows.indices(self.shape[0])
         found: NDArray[Any] = self._array[self._start + start : self._start + stop : step]
         return found
 
 
 def row_range(array: Any, start: int, stop: int) -> Any:
-    """Return the rows start..stop of an array; they stay in the file that they are in."""
+    """Return the rows start..stop of an array; rows of a file stay there."""
     return RowRange(array, start, stop) if is_streamed(array) else array[start:stop]
 
 
 class StreamedTargets:
-    """Targets that stay in their file; indexing returns them as the loss wants them, float64.
+    """Targets that stay in their file; indexing returns them prepared for the loss, as float64.
 
-    The two parts read last are kept: the functions of the loss ask for the same one several times.
+    The last two parts stay in memory, because the loss needs the same part several times.
     """
 
-    KEPT = 2  # the part in work and the one read ahead
+    KEPT = 2  # the present part and the next part
 
     def __init__(self, array: Any, prepare: Callable[[Any, int], FloatArray]) -> None:
         self._array = array
@@ -123,7 +119,9 @@ class StreamedTargets:
             raise ValueError("targets are read by ranges of consecutive samples")
         with self._lock:
             part = self._parts.get((start, stop))
-            while part is None and len(self._parts) >= self.KEPT:  # before the next one is read
+            while (
+                part is None and len(self._parts) >= self.KEPT
+            ):  # free a part before the next read
                 del self._parts[next(iter(self._parts))]
         if part is None:
             part = self._read(start, stop)
@@ -139,7 +137,7 @@ class StreamedTargets:
         return max(1, BYTES_PER_READ // (8 * max(1, self.shape[1])))
 
     def check(self, also: Callable[[int, NDArray[Any]], None] | None = None) -> None:
-        """Read all targets once, and name the first bad one; `also` sees every part."""
+        """Read all targets once with `also`, and raise an error for the first bad target."""
         for start, raw in read_ahead(
             lambda a, b: read_rows("Y", self._array, a, b), self._n_rows, self.block_rows()
         ):
@@ -153,17 +151,17 @@ class StreamedTargets:
 
 
 def _shifted(message: str, offset: int) -> str:
-    """Count the sample that a message about a part names from the beginning of the file."""
+    """Return the message about a part with the sample's number in the whole file."""
     return re.sub(r"\bY\[(\d+)", lambda found: f"Y[{int(found[1]) + offset}", message)
 
 
 def is_streamed(array: Any) -> bool:
-    """Return whether an object with shape and dtype holds its rows in a file, not in memory."""
+    """Return whether the rows of an object with shape and dtype are in a file."""
     if isinstance(array, np.ndarray):
         return isinstance(array, np.memmap)
     if not (hasattr(array, "shape") and hasattr(array, "dtype")):
         return False
-    # Arrays of other libraries are in memory; they are converted once.
+    # Arrays of other libraries are in memory and are converted once.
     marks = ("__array_interface__", "__dlpack__", "to_numpy")
     return not any(hasattr(array, mark) for mark in marks)
 
@@ -174,7 +172,7 @@ def as_doubles(rows: NDArray[Any]) -> FloatArray:
 
 
 def read_rows(name: str, array: Any, start: int, stop: int) -> NDArray[Any]:
-    """Return rows of an array in its own dtype; a copy where they come from a file."""
+    """Return rows of an array in its own dtype; rows of a file are copied."""
     rows = array[start:stop]
     if isinstance(rows, np.memmap):
         _check_map(name, rows)
@@ -192,7 +190,7 @@ def read_rows(name: str, array: Any, start: int, stop: int) -> NDArray[Any]:
 
 
 def _check_map(name: str, rows: np.memmap[Any, Any]) -> None:
-    """Raise if the file has become shorter than its map: to read beyond its end is a SIGBUS."""
+    """Raise if the file is shorter than its map: a read beyond its end is a SIGBUS."""
     mapping = getattr(rows, "_mmap", None)
     if mapping is None or mapping.closed:
         return
@@ -202,10 +200,8 @@ def _check_map(name: str, rows: np.memmap[Any, Any]) -> None:
 
 
 def _give_pages_back(rows: np.memmap[Any, Any]) -> None:
-    """Take the pages of these rows out of this process's memory; the page cache keeps them.
-
-    Private maps (mode "c") are left alone: their changes are in memory only.
-    """
+    """Release the pages of these rows from this process; the page cache keeps them."""
+    # The changes of private maps (mode "c") exist in memory only: their pages stay.
     mapping = getattr(rows, "_mmap", None)
     backwards = any(stride < 0 for stride in rows.strides)
     if sys.platform != "linux" or mapping is None or rows.mode == "c" or not rows.size:
@@ -226,7 +222,7 @@ def take_rows(
     row_shape: tuple[int, ...],
     most: int,
 ) -> FloatArray:
-    """Return the rows of an index by slices alone: neighbours together, each row once."""
+    """Return the rows of an index by slices only: neighbours together, each row once."""
     wanted, inverse = np.unique(index, return_inverse=True)
     out = np.empty((wanted.size, *row_shape))
     for first, last in _runs(wanted, most):
@@ -237,7 +233,7 @@ def take_rows(
 
 
 def _runs(wanted: NDArray[np.intp], most: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of a sorted index whose rows lie close together, `most` rows at a time."""
+    """Yield ranges of at most `most` rows in which the rows of a sorted index lie close together."""
     far = np.flatnonzero(np.diff(wanted) > SHORT_GAP) + 1
     for first, last in zip([0, *far.tolist()], [*far.tolist(), wanted.size], strict=True):
         while first < last:
@@ -247,7 +243,7 @@ def _runs(wanted: NDArray[np.intp], most: int) -> Iterator[tuple[int, int]]:
 
 
 def in_parts(source: SampleSource) -> Iterator[tuple[int, FloatArray]]:
-    """Yield (first row, rows) of a source in parts of bounded size, files read ahead."""
+    """Yield (first row, rows) of a source in parts of bounded size, with files read ahead."""
     if source.streamed:
         yield from read_ahead(source.rows, source.shape[0], source.block_rows())
         return
@@ -258,10 +254,7 @@ def in_parts(source: SampleSource) -> Iterator[tuple[int, FloatArray]]:
 def check_rows(
     name: str, source: SampleSource, also: Callable[[int, FloatArray], None] | None = None
 ) -> None:
-    """Read a source once, and raise for the first NaN or infinite entry.
-
-    `also` sees the first row's number and the rows of every part that comes from a file.
-    """
+    """Read a source once, with `also` for parts of a file, and raise for the first NaN or inf."""
     for start, rows in in_parts(source):
         check_finite(name, rows, start)
         if also is not None and source.streamed:
@@ -269,7 +262,7 @@ def check_rows(
 
 
 def as_source(name: str, samples: Any, width: int | None = None, *, least: int = 1) -> ArraySource:
-    """Return `samples` as a source of float64 rows, after checks of its type and shape."""
+    """Return `samples` as a source of float64 rows, after checks of type and shape."""
     array = samples
     if not is_streamed(samples):
         array = np.asarray(samples)

@@ -1,4 +1,4 @@
-"""Numbers in text files (CSV, TSV, white space), with errors that name the line and the column."""
+"""Numbers in text files (CSV, TSV, white space); errors name the line and the column."""
 
 from __future__ import annotations
 
@@ -24,33 +24,21 @@ NO_TABLE = "the file cannot be read as a table of numbers (are there line breaks
 
 @dataclass(frozen=True)
 class TextTable:
-    """The numbers of a text file.
-
-    Attributes
-    ----------
-    values : ndarray, shape (rows, columns), float64
-        The cells, all finite.
-    names : tuple of str
-        The column names of the header line; empty where there is none.
-    """
+    """The finite cells (rows, columns) of a text file, and its column names (empty without header)."""
 
     values: NDArray[np.float64]
     names: tuple[str, ...]
 
 
 def read_text(path: Path) -> TextTable:
-    """Read a rectangular table of finite numbers.
-
-    The separator is a comma, a semicolon or a tab, whichever the first line has most of, or else
-    white space. The first line is a header if none of its cells is a number.
-    """
+    """Read a rectangular table of finite numbers."""
     with open_text(path) as reader:
         return TextTable(np.concatenate(list(reader.parts())), reader.names)
 
 
 @contextmanager
 def open_text(path: Path) -> Iterator[TextReader]:
-    """Open a table for reading part by part; what is no table is a `ValueError`."""
+    """Open a table for reading in parts, or raise `ValueError`."""
     try:
         with path.open("rb") as stream:
             yield TextReader(stream, path)
@@ -61,19 +49,16 @@ def open_text(path: Path) -> Iterator[TextReader]:
 
 
 class TextReader:
-    """A table read from an open text file part by part; see `read_text` for what it accepts.
+    """A table that is read from an open text file in parts.
 
-    Attributes
-    ----------
-    names : tuple of str
-        The column names; empty where the file has none.
-    n_columns : int
+    The separator is a comma, a semicolon or a tab, whichever is most frequent in the first line, or
+    else white space. The first line is a header if none of its cells is a number.
     """
 
     def __init__(self, stream: BinaryIO, path: Path) -> None:
         self._stream = stream
         self._path = path
-        # Held, for it closes the stream when it is gone.
+        # The reference keeps the stream open.
         self._text = io.TextIOWrapper(stream, "utf-8-sig", newline="")
         self._lines: Iterator[tuple[int, str]] = (
             (number, line) for number, line in enumerate(self._text, start=1) if line.strip()
@@ -92,11 +77,11 @@ class TextReader:
 
     @property
     def position(self) -> int:
-        """How many bytes of the file were taken so far."""
+        """The bytes of the file that were read so far."""
         return self._stream.tell()
 
     def parts(self) -> Iterator[NDArray[np.float64]]:
-        """Yield the rows in order, some thousands at a time."""
+        """Yield the rows in order, in parts of some thousands."""
         count = max(1, min(ROWS_PER_PART, CELLS_PER_PART // self.n_columns))
         empty = True
         while lines := list(itertools.islice(self._lines, count)):
@@ -114,7 +99,7 @@ class TextReader:
 
 
 def _numbers(lines: Iterable[str], separator: str | None) -> NDArray[np.float64] | None:
-    """Return the lines as an array, or None where some cell or row is at fault."""
+    """Return the lines as an array, or None if a cell or a row is wrong."""
     try:
         return np.loadtxt(lines, delimiter=separator, comments=None, quotechar='"', ndmin=2)
     except ValueError:
@@ -124,7 +109,7 @@ def _numbers(lines: Iterable[str], separator: str | None) -> NDArray[np.float64]
 def _fault_of(
     number: int, line: str, separator: str | None, names: tuple[str, ...], n_columns: int
 ) -> str:
-    """Say what is wrong with a line that is not blank; an empty string where nothing is."""
+    """Return the fault of a line that is not blank, or an empty string."""
     cells = _split(line, separator)
     if len(cells) != n_columns:
         return f"line {number} has {len(cells)} columns where the first line has {n_columns}"
@@ -139,7 +124,7 @@ def _column(names: tuple[str, ...], index: int) -> str:
 
 
 def _reason(cell: str) -> str:
-    """Return what is wrong with a cell, or an empty string."""
+    """Return the fault of a cell, or an empty string."""
     text = cell.strip()
     if not text:
         return "is empty; missing values are not filled in: remove the row or fill it"
@@ -157,7 +142,7 @@ def _is_number(cell: str) -> bool:
         float(text)
     except ValueError:
         return False
-    # Python reads 1_000 and digits of other scripts as numbers; a data file hardly means them.
+    # Python accepts 1_000 and digits of other scripts, which a data file does not mean as numbers.
     return "_" not in text and text.isascii()
 
 

@@ -8,19 +8,19 @@ from numpy.typing import NDArray
 from fastggn.data.scaling import Moments
 from fastggn.data.sources import SampleSource, StreamedTargets
 
-# Samples that count, evenly spread; all of them where there are no more than twice as many.
+# The least number of evenly spread samples; up to twice this number all samples count.
 ENOUGH = 10_000
 
 
 class ColumnMoments:
-    """Takes every k-th of `n_rows` rows."""
+    """The moments of every k-th of `n_rows` rows."""
 
     def __init__(self, n_rows: int) -> None:
         self._stride = max(1, n_rows // ENOUGH)
         self.moments: Moments | None = None
 
     def see(self, start: int, rows: NDArray[np.generic]) -> None:
-        """Take some of the rows that begin with row `start`."""
+        """Add every k-th of some rows that begin with row `start`."""
         some = rows[-start % self._stride :: self._stride]
         if not some.shape[0]:
             return
@@ -31,7 +31,7 @@ class ColumnMoments:
 
 
 class SampleColumns:
-    """The columns of a problem's inputs and targets, of this process."""
+    """The columns of the inputs and targets of this process."""
 
     def __init__(
         self, source: SampleSource, targets: NDArray[np.float64] | StreamedTargets
@@ -43,11 +43,11 @@ class SampleColumns:
         self._outputs: Moments | None = None
 
     def take(self, inputs: ColumnMoments, targets: ColumnMoments) -> None:
-        """Keep the moments from a first pass over samples in files."""
+        """Set the moments from a first pass over samples in files."""
         self._inputs, self._outputs = inputs.moments, targets.moments
 
     def moments(self) -> tuple[Moments | None, Moments | None]:
-        """Return those of the inputs and of the targets; None in files that no pass has read."""
+        """Return the moments of inputs and targets, or None for files before the first pass."""
         if self._inputs is None and not self.streamed:
             self._inputs = _of(self._source.rows(0, self.n_rows))
         if self._outputs is None and isinstance(self._targets, np.ndarray):

@@ -15,11 +15,11 @@ from fastggn.runtime.threads import pooled, workers_for
 
 FloatArray = NDArray[np.float64]
 
-_PANEL_BYTES = 64 * 2**20  # stored pair panels of the exact Hessian, at a time
+_PANEL_BYTES = 64 * 2**20  # the largest size of the stored pair panels of the exact Hessian
 
 
 class GGNOperator(LinearOperator):  # type: ignore[misc]
-    """v -> (1/T) J^T H_E J v + l2 v, shape (N, N): a tangent and a backward sweep, in one pass."""
+    """v -> (1/T) J^T H_E J v + l2 v, shape (N, N), by a tangent and a backward sweep in a pass."""
 
     def __init__(self, lin: Point) -> None:
         self._lin = lin
@@ -31,7 +31,7 @@ class GGNOperator(LinearOperator):  # type: ignore[misc]
         signs = lin.signs
 
         def cotangents(block: Block) -> FloatArray:
-            """Return S D S^T J v of a block, so that one pass over the samples is enough."""
+            """Return S D S^T J v of a block; so one pass over the samples is enough."""
             images = rows.by_factor("bos,pbo->pbs", block, block.tangents(directions))
             if signs is not None:
                 columns = rows.n_columns
@@ -108,7 +108,7 @@ def _add_panels(
     hessians: FloatArray,
     lanes: FloatArray,
 ) -> None:
-    """Add the tiles of a block to the lanes, a bounded number of chunks at a time."""
+    """Add the tiles of a block to the lanes, in bounded numbers of chunks."""
     plan = block.plan
     d2 = block.second_derivatives
     per_step = max(1, _PANEL_BYTES // (8 * plan.chunk * tiling.n_stored))

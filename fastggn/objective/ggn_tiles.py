@@ -1,4 +1,4 @@
-"""Cutting the curvature matrix into tiles: ranges of unit pairs times ranges of input pairs."""
+"""The tiles of the curvature matrix: ranges of unit pairs times ranges of input pairs."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from fastggn.network.workspace import lane_count
 
 IntArray = NDArray[np.int64]
 
-_UNIT_PAIRS = 288  # rows of a tile, at most: a panel of 288 x 256 doubles stays in the L2 cache
-_INPUT_PAIRS = 4096  # columns of a tile, at most
-_SQUARE = 192  # rows and columns of a tile of the other route, at most
+_UNIT_PAIRS = 288  # most rows of a tile: a panel of 288 x 256 doubles fits in the L2 cache
+_INPUT_PAIRS = 4096  # most columns of a tile
+_SQUARE = 192  # most rows and columns of a tile of `RowTiling`
 
-# Cost of one entry of a panel over one multiplication and addition of a large product, fitted to
-# 22 networks (docs/performance.md): unit pairs and the columns summed in them, input pairs.
+# The cost of one panel entry over one multiplication and addition of a large product, fitted to 22
+# networks (docs/performance.md): unit pairs, the columns summed in them, input pairs, row products.
 _UNIT_ENTRY = 18.0
 _FACTOR_ENTRY = 0.7
 _INPUT_ENTRY = 9.4
 _ROW_PRODUCT = 1.1
 
-_TASKS = 64  # tasks wanted, so that up to 16 workers have an even share
+_TASKS = 64  # the wanted number of tasks, so that up to 16 workers have equal shares
 _BINS = 16
 _BIN_ORDER = [int(f"{i:04b}"[::-1], 2) for i in range(_BINS)]
 
@@ -36,7 +36,7 @@ def _triangle(n: int) -> int:
 
 
 def _shares(size: int, most: int) -> Iterator[tuple[int, int]]:
-    """Yield the fewest even ranges of 0..size that hold at most `most` each."""
+    """Yield the fewest equal ranges of 0..size with at most `most` entries each."""
     count = -(-size // most)
     edges = [size * i // count for i in range(count + 1)]
     return itertools.pairwise(edges)
@@ -59,11 +59,7 @@ def blocks_of_pairs(net: Layers, plain_output: bool) -> Iterator[tuple[int, int,
 
 
 def panel_costs(net: Layers, n_columns: int, *, plain_output: bool = False) -> tuple[float, float]:
-    """Return the cost a sample of assembly by panels of pairs, and by rows of the Jacobian.
-
-    The unit is one multiplication and addition inside a large product. The price of an entry of
-    a panel, and of products with few rows or columns, is measured: see docs/performance.md.
-    """
+    """Return the costs of assembly for one sample, by panels of pairs and by Jacobian rows."""
     pairs_cost = 0.0
     for _, _, pairs, inputs, _ in blocks_of_pairs(net, plain_output):
         strips = -(-pairs // _UNIT_PAIRS)
@@ -75,7 +71,7 @@ def panel_costs(net: Layers, n_columns: int, *, plain_output: bool = False) -> t
 
 
 def prefers_rows(net: Layers, n_columns: int, *, plain_output: bool = False) -> bool:
-    """Whether rows of the Jacobian are the cheaper way: a function of the network alone."""
+    """Whether assembly by Jacobian rows is cheaper; this depends only on the network."""
     pairs, rows = panel_costs(net, n_columns, plain_output=plain_output)
     return rows < pairs
 
@@ -93,7 +89,7 @@ class Tiling:
         wanted = -(-_TASKS // len(self.tiles))
         most = min(wanted, lane_count(n_chunks, self.size))
         share = max(1, -(-n_chunks // most))
-        self.n_lanes = max(1, -(-n_chunks // share))  # as few as have no more chunks each
+        self.n_lanes = max(1, -(-n_chunks // share))  # the fewest lanes with at most `share` chunks
         self.order = self._balanced_tasks()
 
     def _add(self, upper: int, lower: int, pairs: int, inputs: int, stored: int, kind: int) -> None:
@@ -113,11 +109,9 @@ class Tiling:
         return 0
 
     def _balanced_tasks(self) -> IntArray:
-        """Deal (lane, tile) by falling cost to bins, so that equal ranges hold equal work.
-
-        The bins stand in the order of their reversed binary digits: the largest tasks go to
-        both halves of the range in turns, to its quarters, and so on.
-        """
+        """Return the tasks (lane, tile) in an order in which equal ranges hold equal work."""
+        # The tasks go by falling cost into bins in the order of their reversed binary digits: so
+        # both halves of the range, its quarters and so on get the largest tasks in turn.
         tiles = self.tiles
         cost = (tiles[:, ggn_pairs.P1] - tiles[:, ggn_pairs.P0]) * (
             tiles[:, ggn_pairs.Q1] - tiles[:, ggn_pairs.Q0]
@@ -147,26 +141,19 @@ class RowTiling(Tiling):
 def gram_tiling(
     net: Layers, n_chunks: int, n_columns: int, *, plain_output: bool = False
 ) -> Tiling:
-    """Return the tiles of a GGN by the cheaper route; the last ones are remembered.
-
-    A training asks for the same tiles each iteration, and for small networks to lay them out
-    again would be a tenth of it.
-    """
+    """Return the tiles of a GGN for the cheaper way of assembly, from a cache if possible."""
+    # Every iteration of a training needs the same tiles. Without the cache their layout would be a
+    # tenth of an iteration for small networks.
     if prefers_rows(net, n_columns, plain_output=plain_output):
         return RowTiling(net, n_chunks)
     return Tiling(net, n_chunks, plain_output=plain_output)
 
 
 class HessianTiling(Tiling):
-    """The tiles of the exact Hessian: pair panels that lie ready, and the mixed second summand.
+    """The tiles of the exact Hessian: `n_stored` rows of pair panels, and the mixed second term.
 
-    Attributes
-    ----------
-    tables : ndarray of int64, shape (2, L, L, 3)
-        For the curvature and the mixed panels of (upper, lower) layer: first stored row, and the
-        strides of the lower and of the upper unit.
-    n_stored : int
-        Rows of the stored panels.
+    `tables` (2, L, L, 3) holds, for the curvature and the mixed panels of (upper, lower) layer,
+    the first stored row and the strides of the lower and of the upper unit.
     """
 
     def __init__(self, net: Layers, n_chunks: int) -> None:

@@ -1,4 +1,4 @@
-"""The Khatri-Rao Jacobian as an operator: products, Gram matrices, rank, never stored."""
+"""The Khatri-Rao Jacobian as an operator, never stored: products, Gram matrices, rank."""
 
 from __future__ import annotations
 
@@ -29,16 +29,15 @@ from fastggn.runtime.threads import one_pool, pooled, workers_for
 
 FloatArray = NDArray[np.float64]
 
-_ROW_BLOCK_BYTES = 32 * 2**20  # dense rows handed out at a time
+_ROW_BLOCK_BYTES = 32 * 2**20  # the size of a block of dense rows
 
 
 class FactoredJacobian:
     """A = sqrt(weight) S^T J at one theta, S block-diagonal over samples, blocks (n_L, n_S).
 
     With S = I this is the Jacobian; with H_i = S_i S_i^T and the weight 1/T it is the matrix of
-    the Newton systems. The common weight stands apart: sums of S S^T = I are then exact. Each
-    method passes once over the samples; if they fit into one block, its forward sweep is done
-    once.
+    the Newton systems. Each method passes once over the samples, and a single block keeps its
+    forward sweep.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class FactoredJacobian:
         self._per_block = plan.chunks_per_block(plan.n_units * n_columns)
 
     def blocks(self, *, whole: bool = False) -> Iterator[Block]:
-        """Yield the samples in blocks after a forward sweep; all in one block if `whole`."""
+        """Yield the samples in blocks after a forward sweep, or in one block if `whole`."""
         plan = self.plan
         if whole or self._per_block >= plan.n_chunks:
             if self._kept is None or self._kept.size < plan.n_samples:
@@ -83,7 +82,7 @@ class FactoredJacobian:
         step = self._per_block * plan.chunk
         for start, (part, gates) in self._samples.parts(step):
             block = Block(plan, self.theta, start, part, gates, self._workspace)
-            del part, gates  # the block holds copies, and the next ones are being read
+            del part, gates  # the block has copies, and the next part is being read
             yield block
 
     def _factors_of(self, block: Block) -> FloatArray:
@@ -93,7 +92,7 @@ class FactoredJacobian:
         return self._factors(block)
 
     def by_factor(self, indices: str, block: Block, vectors: FloatArray) -> FloatArray:
-        """Return S or its transpose times vectors (p, B, .), which may be these themselves."""
+        """Return S or its transpose times vectors (p, B, .), or the vectors themselves if S = I."""
         if self._factors is None:
             return vectors
         factors = self._factors(block)
@@ -106,7 +105,7 @@ class FactoredJacobian:
 
     @pooled
     def products(self, directions: FloatArray) -> FloatArray:
-        """Return A v for p directions, shape (p, N): shape (p, M)."""
+        """Return A v, shape (p, M), for p directions of shape (p, N)."""
         out = np.empty((directions.shape[0], self.n_rows))
         for block in self.blocks():
             tangent = block.tangents(np.ascontiguousarray(directions))
@@ -117,7 +116,7 @@ class FactoredJacobian:
 
     @pooled
     def transposed_products(self, cotangents: FloatArray) -> FloatArray:
-        """Return A^T u for p vectors, shape (p, M): shape (p, N)."""
+        """Return A^T u, shape (p, N), for p vectors of shape (p, M)."""
         p = cotangents.shape[0]
 
         def outer(block: Block) -> FloatArray:
@@ -140,11 +139,7 @@ class FactoredJacobian:
 
     @pooled
     def gram(self, signs: FloatArray | None = None, *, mixed: bool = False) -> FloatArray:
-        """Return A^T D A, shape (N, N), D = diag(signs) or I, without A.
-
-        By panels of pairs, or by panels of rows where the first are thin (`prefers_rows`). With
-        `mixed` the panels, their products and the sums over a block are in float32.
-        """
+        """Return A^T D A, shape (N, N), D = diag(signs) or I, without A, in float32 if `mixed`."""
         plan = self.plan
         plain = self._isotropic and plan.n_outputs > 1 and plan.plain_output
         tiling = gram_tiling(plan.net, plan.n_chunks, self.n_columns, plain_output=plain)
@@ -153,7 +148,7 @@ class FactoredJacobian:
         fresh = lend((tiling.n_lanes, tiling.size), dtype)
         lanes = self._lanes_of_gram(tiling, by_rows, signs, fresh)
         out = lend((plan.n_params, plan.n_params), np.float64)
-        with workers_for(self._gram_operations(tiling)):  # the workers of the assembly are awake
+        with workers_for(self._gram_operations(tiling)):  # the assembly has woken the workers
             if by_rows:
                 rows.expand_rows(tiling.tiles, lanes, self.weight, out)
                 ggn_expand.mirror(out)
@@ -167,10 +162,7 @@ class FactoredJacobian:
     def _lanes_of_gram(
         self, tiling: Tiling, by_rows: bool, signs: FloatArray | None, lanes: NDArray[Any]
     ) -> NDArray[Any]:
-        """Return the accumulated tiles; the sums over several blocks are always in float64.
-
-        `lanes` (lanes, entries) takes them, or the sums over one block if it is in float32.
-        """
+        """Return the accumulated tiles, with sums over several blocks in float64."""
         assemble = rows.assemble_rows if by_rows else ggn_pairs.assemble
         single = lanes.dtype == np.float32
         total: NDArray[Any] | None = None
@@ -192,7 +184,7 @@ class FactoredJacobian:
                     lanes,
                 )
             if total is None:
-                # In one block the sums may stay where they are.
+                # The sums of a single block need no copy in float64.
                 whole = not single or block.size == self.plan.n_samples
                 total = lanes if whole else lanes.astype(np.float64)
             elif single:
@@ -201,7 +193,7 @@ class FactoredJacobian:
         return self.comm.sum_partials(total)
 
     def _signs_of(self, block: Block, signs: FloatArray) -> FloatArray:
-        """Return the signs of a block in the order of the sensitivities' columns."""
+        """Return the signs of a block in the column order of the sensitivities."""
         shape = (block.n_chunks * self.plan.chunk, self.n_columns)
         padded = np.zeros(shape)
         padded[: block.size] = signs[self._rows(block)].reshape(block.size, self.n_columns)
@@ -210,10 +202,7 @@ class FactoredJacobian:
 
     @pooled
     def dual_gram(self) -> FloatArray:
-        """Return A A^T, shape (M, M), without A; all samples must be in this process.
-
-        Others that hold them too (`helpers`) have a share of the tiles each: the bits are the same.
-        """
+        """Return A A^T, shape (M, M), without A; all samples must be in this process."""
         require_serial(self.comm, "the dual matrix of a Jacobian (but Problem.dual_gram does not)")
         (block,) = self.blocks(whole=True)
         psi = block.sensitivities(self._factors_of(block))
@@ -227,10 +216,8 @@ class FactoredJacobian:
         return out
 
     def row_blocks(self) -> Iterator[tuple[int, FloatArray]]:
-        """Yield (first row, dense rows (r, N)) in order, r bounded.
-
-        No other method may be called before the last block is consumed: the workspace is shared.
-        """
+        """Yield (first row, dense rows (r, N)) in order, with bounded r."""
+        # The blocks share the workspace: call no other method before the last block.
         per_sample = self.n_columns * self.plan.n_params
         step = max(1, _ROW_BLOCK_BYTES // (8 * per_sample))
         for block in self.blocks():
@@ -246,11 +233,9 @@ class FactoredJacobian:
 
     @pooled
     def kronecker_factors(self) -> list[tuple[FloatArray, FloatArray]]:
-        """Return (sum psi psi^T, weighted mean of phi phi^T) of every layer.
-
-        The Kronecker product of a layer's pair approximates its diagonal block of A^T A; each
-        sample's phi phi^T is weighted by its share of |S|^2.
-        """
+        """Return (sum psi psi^T, weighted mean of phi phi^T) of every layer."""
+        # Their Kronecker product approximates the layer's diagonal block of A^T A; the weight of a
+        # sample's phi phi^T is its share of |S|^2.
         shapes = self.plan.net.layer_shapes
         units = [np.zeros((n, n)) for n, _ in shapes]
         inputs = [np.zeros((m, m)) for _, m in shapes]
@@ -288,7 +273,7 @@ class FactoredJacobian:
 
 
 def sum_of_lanes(lanes: FloatArray) -> FloatArray:
-    """Return the fixed-order sum over the first axis."""
+    """Return the sum over the first axis, in a fixed order."""
     flat = lanes.reshape(lanes.shape[0], -1)
     with workers_for(float(lanes.size)):
         products.reduce_lanes(flat)
@@ -299,11 +284,11 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
     """The Jacobian J of the outputs at all samples, a scipy ``LinearOperator`` of shape (T n_L, N).
 
     Row i n_L + o is d F_o(x_i) / d theta. Shen's P(W) (2018, Eqs. 21-22) is its transpose with
-    the layer blocks reversed, see `shen_matrix`. Sample weights and l2 do not enter it. Only
+    the layer blocks reversed, see `shen_matrix`. J does not contain sample weights and l2. Only
     `to_dense` and `shen_matrix` allocate O(T N).
 
-    Where the samples are spread over processes it has the rows of this one, and its products
-    with the transpose, its Gram matrix and its singular values are those of all.
+    If several processes share the samples, J has the rows of this process. Its products with the
+    transpose, its Gram matrix and its singular values include the rows of all processes.
     """
 
     def __init__(self, factored: FactoredJacobian) -> None:
@@ -373,7 +358,7 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
         Parameters
         ----------
         tol : float, optional
-            Singular values at most `tol` count as zero; by default
+            Singular values up to `tol` count as zero; by default
             ``eps * max(shape) * s_max``, as in ``numpy.linalg.matrix_rank``.
         """
         values = self.singular_values()

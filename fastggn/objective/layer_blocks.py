@@ -1,4 +1,4 @@
-"""Inputs, derivatives and sensitivities of the layers, a bounded number of samples at a time."""
+"""Inputs, derivatives and sensitivities of the layers, in blocks of samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fastggn.runtime.threads import one_pool
 
 FloatArray = NDArray[np.float64]
 
-_BYTES = 8 * 2**20  # of Jacobian rows that belong to the samples of one LayerBlock
+_BYTES = 8 * 2**20  # the size of the Jacobian rows of one LayerBlock
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +29,11 @@ class LayerBlock:
     derivatives: list[FloatArray]  # sigma'(z_l), (B, n_l), or the gates
     sensitivities: list[FloatArray]  # Psi_l, (B, n_l, n_L), transposed (Shen 2018, Eq. 20)
     outputs: FloatArray  # (B, n_L)
-    errors: FloatArray  # gradients of the loss by the outputs, times the weights
-    weights: FloatArray  # (B,), over their mean
+    errors: FloatArray  # weighted gradients of the loss by the outputs
+    weights: FloatArray  # (B,), the weights over their mean
 
     def jacobian_rows(self) -> FloatArray:
-        """Return d F_o(x_i) / d theta for the samples of this block, shape (B n_L, N).
-
-        Infinite or NaN where the products overflow.
-        """
+        """Return d F_o(x_i) / d theta for the samples of this block, shape (B n_L, N)."""
         size, n_outputs = self.outputs.shape
         widths = [
             phi.shape[1] * psi.shape[1]
@@ -53,13 +50,13 @@ class LayerBlock:
 
 
 def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[LayerBlock]:
-    """Yield the layers at this process's samples, block by block, in order; memory is bounded."""
+    """Yield the layers at the samples of this process, in order, in blocks of bounded size."""
     plan = objective.plan
     terms = objective.terms
     step = max(1, _BYTES // (8 * plan.n_params * plan.n_outputs))
     blocks = rows.blocks()
     while True:
-        with one_pool():  # not held while the caller works on a block
+        with one_pool():  # released while the caller works on a block
             block = next(blocks, None)
             if block is None:
                 return
@@ -73,7 +70,7 @@ def layer_blocks(objective: Objective, rows: FactoredJacobian) -> Iterator[Layer
 def _part(
     objective: Objective, block: Block, psi: FloatArray, errors: FloatArray, part: slice
 ) -> LayerBlock:
-    """Copy the parts of a block that belong to the samples `part`."""
+    """Copy the entries of a block for the samples `part`."""
     plan = objective.plan
     shapes = plan.net.layer_shapes
     start, stop = block.start + part.start, block.start + part.stop
@@ -95,7 +92,7 @@ def _part(
 def _sensitivities(
     block: Block, psi: FloatArray, first_row: int, count: int, part: slice
 ) -> FloatArray:
-    """Return Psi of `count` units, shape (B, count, n_L), from the sweep's layout."""
+    """Return Psi of `count` units, shape (B, count, n_L), from the layout of the sweep."""
     chunk, n_outputs = block.plan.chunk, block.plan.n_outputs
     chunks, inside = block.chunks_of(part)
     rows = psi[chunks, first_row : first_row + count].reshape(-1, count, n_outputs, chunk)
@@ -104,7 +101,7 @@ def _sensitivities(
 
 
 def layer_outputs(rows: FactoredJacobian) -> list[FloatArray]:
-    """Return Phi_0..Phi_L, samples as columns: one more forward sweep, all of it kept."""
+    """Return Phi_0..Phi_L, with samples as columns, from one more forward sweep."""
     plan = rows.plan
     heights = [m for _, m in plan.net.layer_shapes] + [plan.n_outputs]
     starts = [int(row[PHI_IN]) for row in plan.layers]

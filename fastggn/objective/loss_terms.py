@@ -15,19 +15,14 @@ FloatArray = NDArray[np.float64]
 Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 
-# The weights of samples without weights, by the axes of the array that they multiply.
+# Unit weights, by the number of axes of the array that they multiply.
 _ONES: dict[int, FloatArray] = {axes: np.ones((1,) * axes) for axes in (1, 2, 3)}
 
 
 class LossTerms:
-    """Value, gradient and curvature of the loss on a block, with the weights put in.
+    """Weighted value, gradient and curvature of the loss on a block.
 
-    Attributes
-    ----------
-    signed : bool
-        Whether the curvature has signs.
-    identity : bool
-        Whether the factor S of every sample is the identity.
+    `signed` says whether the curvature has signs, `identity` whether every factor S is I.
     """
 
     def __init__(
@@ -48,7 +43,7 @@ class LossTerms:
         return block.outputs, self._targets[block.start : block.stop]
 
     def _weights_of(self, block: Block, n_axes: int) -> FloatArray:
-        """Return the weights of a block along the first of so many axes."""
+        """Return the weights of a block along the first of `n_axes` axes."""
         if self._weights is None:
             return _ONES[n_axes]
         return self._weights[block.start : block.stop].reshape(-1, *(1,) * (n_axes - 1))
@@ -56,8 +51,8 @@ class LossTerms:
     def value(self, block: Block) -> float:
         """Return the weighted sum of the losses; inf or nan where the outputs overflow."""
         with np.errstate(all="ignore"):
-            # An accepted point needs its gradient next: the exponentials of a loss on classes
-            # serve both.
+            # An accepted point needs its gradient next; both share the exponentials of a loss on
+            # classes.
             losses, block.loss_gradient = self._loss.value_and_gradient(*self._at(block))
             if self._weights is not None:
                 losses = self._weights_of(block, 1) * losses
@@ -81,10 +76,8 @@ class LossTerms:
             return np.asarray(share * self._loss.hessian(*self._at(block)))
 
     def factor(self, block: Block) -> Factor:
-        """Return (S, b, signs): (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None.
-
-        With the square roots of the weights, but not of 1/T, in S and b.
-        """
+        """Return (S, b, signs): (B, n_L, n_S), (B, n_S) or None, (B, n_S) or None."""
+        # S and b contain the square roots of the weights, but not of 1/T.
         outputs, targets = self._at(block)
         with np.errstate(all="ignore"):
             root = np.sqrt(self._weights_of(block, 3))
@@ -99,7 +92,7 @@ class LossTerms:
             return root * factors, None if b is None else root.reshape(-1, 1) * b, None
 
     def b(self, block: Block) -> FloatArray:
-        """Return b where S is the identity: the gradients."""
+        """Return b for S = I, which is the gradients."""
         with np.errstate(all="ignore"):
             return self._gradient(block)
 

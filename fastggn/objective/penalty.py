@@ -1,4 +1,4 @@
-"""The L2 penalty of a problem: its weight, and the parameters that it counts."""
+"""The L2 penalty of a problem: its weight and its parameters."""
 
 from __future__ import annotations
 
@@ -15,13 +15,9 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Penalty:
-    """``l2 / 2`` times the sum of the squares of some parameters.
+    """``l2 / 2`` times the weighted sum of the squares of the parameters.
 
-    Attributes
-    ----------
-    l2 : float
-    counted : ndarray, shape (N,), or None
-        Which parameters are counted (bool), or how much each of them; None for all alike.
+    `counted`, shape (N,), holds flags or weights of the parameters; None means that all count.
     """
 
     l2: float
@@ -29,14 +25,14 @@ class Penalty:
 
     @cached_property
     def each(self) -> FloatArray | float:
-        """The weight of each parameter, shape (N,), or the one of all."""
+        """The weight of each parameter, shape (N,), or one weight for all."""
         if self.counted is None or self.l2 == 0.0:
             return self.l2
         return np.asarray(self.l2 * self.counted, dtype=np.float64)
 
 
 def weights_of(net: MLP) -> NDArray[np.bool_] | None:
-    """Return which parameters are no biases, shape (N,); None where no biases are free."""
+    """Return which parameters are weights, shape (N,), or None without free biases."""
     if not net.has_free_bias:
         return None
     layers = []

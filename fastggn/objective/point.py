@@ -1,4 +1,4 @@
-"""The objective at one theta: loss, gradient, and the matrix of its Newton system."""
+"""The objective at one theta: loss, gradient, and Newton system."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FloatArray = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Objective:
-    """The objective: (1/sum w) sum_i w_i E(F(x_i), y_i) + l2/2 |theta|^2, its parts checked.
+    """The checked parts of (1/sum w) sum_i w_i E(F(x_i), y_i) + l2/2 |theta|^2.
 
-    Where processes share the samples, plan, samples, targets and weights are those of this one.
+    Plan, samples, targets and weights belong to this process.
     """
 
     plan: Plan
@@ -38,8 +38,8 @@ class Objective:
     curvature: str
     penalty: Penalty
     comm: Comm
-    n_samples: int  # T, of all processes
-    helpers: Comm = SERIAL  # holders of the same samples, which divide the work of the dual
+    n_samples: int  # T, over all processes
+    helpers: Comm = SERIAL  # processes with the same samples, which share the work of the dual
 
     @cached_property
     def terms(self) -> LossTerms:
@@ -49,10 +49,7 @@ class Objective:
 
     @cached_property
     def gathered(self) -> Objective:
-        """The same with the samples of all ranks in this process; itself in a single one.
-
-        For the dual, whose matrix has a row for each pair of them; collective.
-        """
+        """The objective with the samples of all ranks in this process (collective)."""
         if self.comm.size == 1:
             return self
         together, plan = self.comm.concatenate, self.plan
@@ -72,10 +69,10 @@ class Objective:
 
 
 class _KeptFactor:
-    """The loss's factor of the block that was asked for last, and its b.
+    """The loss's factor of the last block, and its b.
 
-    An object of its own: a closure over the linearisation would be a reference cycle, and its
-    workspace would come back only with the next garbage collection.
+    This is a separate object because a closure over the point would be a reference cycle, which
+    holds the workspace until the next garbage collection.
     """
 
     def __init__(self, terms: LossTerms) -> None:
@@ -94,30 +91,19 @@ class _KeptFactor:
         return self.of(block)[0]
 
     def b(self, block: Block) -> FloatArray | None:
-        """Return b of the block, shape (B, n_S), None where no finite one exists."""
+        """Return b of the block, shape (B, n_S), or None if no finite b exists."""
         return self._terms.b(block) if self._terms.identity else self.of(block)[1]
 
 
 class Point:
-    """The one weighted, damped, l2-regularised system that every solver answers.
+    """The weighted, damped, l2-regularised system that every solver solves.
 
     With A = sqrt(w_i) S_i^T J_i stacked over the samples and D = diag(signs) or I, the system is
-    (A^T D A + mu I) s = A^T b + l2 theta with mu = l2 + damping, and the step is -s. Where the
-    penalty spares the biases, l2 in it is 0 for these: `decay`.
-
-    Attributes
-    ----------
-    theta : ndarray, shape (N,)
-    n_rows, n_params : int
-        M = T n_S and N.
-    own_rows : int
-        The rows of this process, of which vectors over the rows consist.
-    comm : Comm
-    l2 : float
-    decay : float or ndarray, shape (N,)
+    (A^T D A + mu I) s = A^T b + l2 theta with mu = l2 + damping, and the step is -s. A has
+    M = `n_rows` rows, of which `own_rows` belong to this process, and N = `n_params` columns.
     """
 
-    shared_rows = 0  # every row is of one process
+    shared_rows = 0  # every row belongs to one process
 
     def __init__(self, objective: Objective, theta: FloatArray, spaces: WorkspacePool) -> None:
         self.theta = theta
@@ -145,7 +131,7 @@ class Point:
         self.n_rows = objective.n_samples * self.rows.n_columns
 
     def gathered(self) -> Point:
-        """Return the system with the rows of all ranks in this process; collective."""
+        """Return the system with the rows of all ranks in this process (collective)."""
         if self.comm.size == 1:
             return self
         whole = Point(self._objective.gathered, self.theta, self._spaces)
@@ -160,7 +146,7 @@ class Point:
 
     @cached_property
     def loss(self) -> float:
-        """The objective: `data_loss` and l2/2 |theta|^2."""
+        """The objective: `data_loss` plus l2/2 |theta|^2."""
         with np.errstate(over="ignore"):
             return self.data_loss + 0.5 * self._decayed(self.theta)
 
@@ -171,7 +157,7 @@ class Point:
 
     @property
     def decay(self) -> FloatArray | float:
-        """l2 of each parameter, shape (N,), where not all count in the penalty; else l2."""
+        """l2, or the l2 of each parameter, shape (N,), if they differ."""
         return self._penalty.each
 
     def _decayed(self, v: FloatArray) -> float:
@@ -182,10 +168,7 @@ class Point:
         return float(v @ (each * v))
 
     def reweigh(self, l2: float, relative: FloatArray | None = None) -> None:
-        """Change the weight of |theta|^2 / 2; loss, gradient and system follow, A and b stay.
-
-        `relative`, shape (N,), multiplies it for each parameter.
-        """
+        """Change l2 of loss, gradient and system, times `relative` (N,) if given; keep A and b."""
         self._penalty = replace(self._penalty, l2=l2)
         if relative is not None:
             self._penalty = replace(self._penalty, counted=relative)
@@ -198,13 +181,13 @@ class Point:
 
     @property
     def gradient(self) -> FloatArray:
-        """The gradient of `loss`, shape (N,): a new array."""
+        """The gradient of `loss`, shape (N,), as a new array."""
         return self.data_gradient + self.decay * self.theta
 
     @cached_property
     @pooled
     def b(self) -> FloatArray | None:
-        """A vector (M,) with A^T b = `data_gradient`; None where no finite one exists."""
+        """A vector (M,) with A^T b = `data_gradient`, or None if no finite b exists."""
         out = np.empty(self.own_rows)
         missing = False
         for block in self.rows.blocks():
@@ -221,7 +204,7 @@ class Point:
     @cached_property
     @pooled
     def signs(self) -> FloatArray | None:
-        """The diagonal of D (M,): -1, 0 or 1; None for a positive semi-definite curvature."""
+        """The diagonal of D (M,) of -1, 0 and 1; None for a positive semi-definite curvature."""
         if not self._terms.signed:
             return None
         out = np.empty(self.own_rows)
@@ -244,19 +227,16 @@ class Point:
         return np.asarray(self.rows.transposed_products(np.reshape(u, (1, -1)))[0])
 
     def gram(self, *, mixed: bool = False) -> FloatArray:
-        """Return A^T D A, shape (N, N): a new symmetric array.
-
-        With `mixed` it is assembled in float32, to about 1e-7 of its largest entries.
-        """
+        """Return A^T D A, shape (N, N), as a new array, assembled in float32 if `mixed`."""
         return self.rows.gram(self.signs, mixed=mixed)
 
     def dual_gram(self) -> FloatArray:
-        """Return A A^T, shape (M, M): a new symmetric array; over ranks, of `gathered`."""
+        """Return A A^T, shape (M, M), as a new array; over ranks, call it on `gathered`."""
         return self.rows.dual_gram()
 
     @pooled
     def bias_columns(self) -> FloatArray:
-        """Return the columns of A that belong to the free biases, shape (M, units)."""
+        """Return the columns of A of the free biases, shape (M, units)."""
         parts = []
         for block in self.rows.blocks():
             psi = block.sensitivities(self._factors(block))
@@ -266,24 +246,20 @@ class Point:
         return np.concatenate(parts)
 
     def row_blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
-        """Yield (rows of A (r, N), entries of b (r,) or None) in order, r bounded.
-
-        Nothing else may be asked of this object before the last block is consumed.
-        """
+        """Yield (rows of A (r, N), entries of b (r,) or None) in order, with bounded r."""
+        # The blocks share the workspace: call no other method before the last block.
         b = self.b
         for first, rows in self.rows.row_blocks():
             yield rows, None if b is None else b[first : first + rows.shape[0]]
 
     def kronecker_factors(self) -> list[tuple[FloatArray, FloatArray]]:
-        """Return (U_l (n_l, n_l), V_l (m_l, m_l)): A^T A of layer l is close to kron(U_l, V_l)."""
+        """Return (U_l (n_l, n_l), V_l (m_l, m_l)): kron(U_l, V_l) approximates A^T A of layer l."""
         return self.rows.kronecker_factors()
 
     @pooled
     def curvature_along(self, v: FloatArray) -> FloatArray:
-        """Return S^T d^2 F(theta + t v) / dt^2 with A's weights, shape (M,).
-
-        The right-hand side of geodesic acceleration (Transtrum and Sethna 2012).
-        """
+        """Return S^T d^2 F(theta + t v) / dt^2 with A's weights, shape (M,)."""
+        # The right-hand side of geodesic acceleration (Transtrum and Sethna 2012).
         out = np.empty(self.own_rows)
         for block in self.rows.blocks():
             second = block.second_tangent(np.ascontiguousarray(v))
@@ -293,11 +269,9 @@ class Point:
         return out
 
     def data_residual(self, x: FloatArray) -> FloatArray | None:
-        """Return A^T (b - A x), shape (N,), in one pass; None where no finite b exists.
-
-        Nothing that grows with the samples is held: the residual of a block's rows goes back
-        through the network at once.
-        """
+        """Return A^T (b - A x), shape (N,), in one pass, or None if no finite b exists."""
+        # The residual of each block goes back through the network at once, so that the memory does
+        # not grow with the samples.
         direction = np.ascontiguousarray(x).reshape(1, -1)
         missing = False
 
@@ -327,7 +301,7 @@ class Point:
         return self.comm.total(own)
 
     def images(self, v: FloatArray) -> Iterator[FloatArray]:
-        """Yield A v, of this process, in parts; see `fastggn.runtime.threads.pooled`."""
+        """Yield A v, with the rows of this process, in parts."""
         direction = np.ascontiguousarray(v).reshape(1, -1)
         for block in self.rows.blocks():
             image = self.rows.by_factor("bos,pbo->pbs", block, block.tangents(direction))
@@ -335,7 +309,7 @@ class Point:
             yield image.ravel()
 
     def predicted_decrease(self, step: FloatArray) -> float:
-        """Return the decrease of the quadratic model along `step` (N,), at the cost of one J v."""
+        """Return the decrease of the quadratic model along `step` (N,), by one product J v."""
         promised = -float(self.gradient @ step)
         return promised - 0.5 * (self._curvature(step) + self._decayed(step))
 
@@ -343,7 +317,7 @@ class Point:
 def unweighted_rows(
     objective: Objective, theta: FloatArray, spaces: WorkspacePool
 ) -> FactoredJacobian:
-    """Return the Jacobian of the outputs: neither the loss nor weights enter it."""
+    """Return the Jacobian of the outputs, without loss and weights."""
     return FactoredJacobian(
         objective.plan,
         objective.samples,

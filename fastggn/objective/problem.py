@@ -51,11 +51,11 @@ class Problem:
     net : MLP
         The network F.
     X : array_like, shape (T, n_0)
-        Samples by rows: an array, ``np.memmap``, or anything with shape, dtype and row slices.
-        Rows of a file (a map, h5py, Zarr, `fastggn.data.open_npy`) are read in every pass.
+        Samples by rows: an array, ``np.memmap``, or any object with shape, dtype and row slices.
+        Every pass reads the rows of a file (a map, h5py, Zarr, `fastggn.data.open_npy`).
     Y : array_like
-        Targets, likewise: shape (T, n_L); (T,) when n_L = 1; or integer labels 0..n_L-1 of shape
-        (T,) for softmax cross-entropy.
+        Targets, of the same kinds: shape (T, n_L); (T,) if n_L = 1; or integer labels 0..n_L-1 of
+        shape (T,) for softmax cross-entropy.
     loss : str or object
         A name (squared, softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp,
         huber), a loss object, or an object with value, gradient, hessian and hessian_sqrt.
@@ -64,37 +64,37 @@ class Problem:
     l2 : float
         Weight of |theta|^2 / 2.
     penalize_biases : bool
-        False leaves the free biases out of that penalty, as scikit-learn does.
+        False excludes the free biases from the penalty, as in scikit-learn.
     gates : sequence of array_like, shapes (T, n_l), optional
-        0 or 1 for each sample and hidden unit, in place of the hidden activations: phi = a z.
+        0 or 1 for each sample and hidden unit, instead of the hidden activations: phi = a z.
     curvature : {"psd", "exact"}
-        The loss's curvature in the GGN: positive semi-definite (iteratively reweighted least
-        squares for robust losses), or its own Hessian.
+        The curvature of the loss in the GGN: positive semi-definite (iteratively reweighted least
+        squares for robust losses), or the exact Hessian of the loss.
     comm : mpi4py.MPI.Intracomm, optional
-        The processes that share the samples: each gives its own rows of X, Y, weights and gates
-        (any number, none too), and the same of all else. What is summed over the samples is
-        summed over all ranks, and theta is rank 0's. Arrays by samples (outputs, J v) hold this
-        rank's rows. Every rank must make the same calls.
+        The processes that share the samples. Each process gives its own rows of X, Y, weights and
+        gates (any number, also none), and the same other arguments. Sums over the samples include
+        all ranks, and theta comes from rank 0. Arrays by samples (outputs, J v) have the rows of
+        this rank. Every rank must make the same calls.
 
     Attributes
     ----------
     network : MLP
     loss_function : Loss
     n_samples, n_outputs, n_params : int
-        T, of all ranks, n_L and N.
+        T over all ranks, n_L and N.
     l2 : float
     curvature : str
     comm : Comm
-        The processes that share the samples; one, unless `comm` was given.
+        The processes that share the samples; a single process without `comm`.
 
     Raises
     ------
     TypeError
         If an array does not hold real numbers, or `net` is not an MLP.
     ValueError
-        If a shape is wrong, an entry is NaN or infinite (the first one is named), a label is out
-        of range, a weight is negative, all are zero, or a name is unknown. With `comm`, every
-        rank raises where one does.
+        If a shape is wrong, an entry is NaN or infinite (the message names the first one), a label
+        is out of range, a weight is negative, all weights are zero, or a name is unknown. With
+        `comm`, all ranks raise if one does.
 
     Examples
     --------
@@ -179,7 +179,7 @@ class Problem:
         plan = Plan(net, source.shape[0], gated=gates is not None, chunk=chunk)
         relative: FloatArray = np.broadcast_to(np.float64(1.0), (source.shape[0],))
         if weights is not None:
-            # A batch whose weights are all zero contributes nothing.
+            # A batch with zero weights only contributes nothing.
             relative = weights / (comm.total(weights.sum()) / self.n_samples or 1.0)
         samples = Samples(source, gates, targets)
         held = (plan, samples, targets, relative, weights is not None)
@@ -191,29 +191,30 @@ class Problem:
     def targets(self) -> FloatArray:
         """The targets as an array (T, n_L) of float64; one-hot rows for labels.
 
-        Those of a file are read at each access, all of them.
+        Each access reads all targets of a file.
         """
         return self._targets if isinstance(self._targets, np.ndarray) else self._targets[:]
 
     @property
     def relative_weights(self) -> FloatArray:
-        """The sample weights over their mean, shape (T,): ones where none were given."""
+        """The sample weights over their mean, shape (T,); ones by default."""
         return self._objective.weights
 
     @property
     def penalize_biases(self) -> bool:
-        """Whether l2 counts all parameters; False where there are free biases that it spares."""
+        """Whether l2 counts all parameters; False if it excludes free biases."""
         return self._objective.penalty.counted is None
 
     @property
     def gated(self) -> bool:
-        """Whether 0/1 gates stand in place of the hidden activations."""
+        """Whether 0/1 gates replace the hidden activations."""
         return self._gates is not None
 
     def subset(self, rows: ArrayLike) -> Problem:
-        """Return the problem restricted to some samples, its mean taken over these.
+        """Return the problem of some samples, with the mean over these samples.
 
-        Over ranks, samples count in the ranks' order, and all ranks give the same rows.
+        Over ranks, the indices count the samples in the order of the ranks, and all ranks give the
+        same rows.
 
         Parameters
         ----------
@@ -225,7 +226,7 @@ class Problem:
         TypeError
             If `rows` holds neither integers nor booleans.
         ValueError
-            If it is empty, or an index is out of range.
+            If `rows` is empty, or an index is out of range.
         """
         index = checked_rows(rows, self.n_samples)
         if self.comm.size > 1:
@@ -234,7 +235,7 @@ class Problem:
         return self.restricted(index, self.comm)
 
     def restricted(self, index: NDArray[np.intp], comm: Comm) -> Problem:
-        """Return the problem of some of this process's samples."""
+        """Return the problem of some samples of this process (internal)."""
         part = object.__new__(Problem)
         source = as_source("X", self._source.take(index), least=0)
         part._assemble(
@@ -252,7 +253,7 @@ class Problem:
         return part
 
     def with_l2(self, l2: float) -> Problem:
-        """Return the same problem with another weight of |theta|^2 / 2; the samples are shared.
+        """Return the same problem with another weight of |theta|^2 / 2 and the same sample arrays.
 
         Parameters
         ----------
@@ -261,17 +262,17 @@ class Problem:
         Raises
         ------
         ValueError
-            If it is negative or not finite.
+            If `l2` is negative or not finite.
         """
         twin = copy.copy(self)
         twin.reweigh(l2)
         return twin
 
     def reweigh(self, l2: float, relative: FloatArray | None = None) -> None:
-        """Change the weight of |theta|^2 / 2 in place, for linearisations made from now on.
+        """Change the weight of |theta|^2 / 2 in place, for later points.
 
-        For a run that chooses the weight; `with_l2` leaves the problem as it is. `relative`, shape
-        (N,), multiplies it for each parameter.
+        A run that chooses the weight uses this method; `with_l2` does not change the problem.
+        `relative`, shape (N,), multiplies the weight of each parameter.
         """
         self.l2 = check_positive("l2", l2, zero=True)
         penalty = replace(self._objective.penalty, l2=self.l2)
@@ -283,7 +284,7 @@ class Problem:
         return self.comm.broadcast(as_float_vector("theta", theta, self.n_params))
 
     def at(self, theta: ArrayLike) -> Point:
-        """Return the objective at theta: loss, gradient and Newton system, each when asked for.
+        """Return the objective at theta: loss, gradient and Newton system, each computed on demand.
 
         Parameters
         ----------
@@ -306,7 +307,7 @@ class Problem:
         Returns
         -------
         float
-            inf or nan where the outputs overflow.
+            inf or nan if the outputs overflow.
         """
         return self.at(theta).loss
 
@@ -325,8 +326,8 @@ class Problem:
     def jacobian(self, theta: ArrayLike) -> KhatriRaoJacobian:
         """Return the Jacobian of the outputs, an operator of shape (T n_L, N).
 
-        Its transpose with the layer blocks reversed is Shen's P(W) (2018, Eqs. 21-22). Sample
-        weights and l2 do not enter it.
+        Its transpose with the layer blocks reversed is Shen's P(W) (2018, Eqs. 21-22). It does
+        not contain sample weights and l2.
         """
         return KhatriRaoJacobian(self._unweighted(theta))
 
@@ -336,8 +337,8 @@ class Problem:
     def ggn(self, theta: ArrayLike) -> FloatArray:
         """Return the generalised Gauss-Newton matrix (1/T) J^T H_E J + l2 I, shape (N, N).
 
-        Weighted as the objective is; H_E is the curvature chosen for the problem (Shen 2018,
-        Eq. 37). Assembled in structured form, without J.
+        It has the weights of the objective; H_E is the curvature of the problem (Shen 2018,
+        Eq. 37). The assembly does not form J.
         """
         out = self.at(theta).gram()
         out.flat[:: self.n_params + 1] += self._objective.penalty.each
@@ -352,19 +353,19 @@ class Problem:
         return dense_hessian(self._objective, self.at(theta))
 
     def ggn_operator(self, theta: ArrayLike) -> GGNOperator:
-        """Return the GGN as a scipy ``LinearOperator``; nothing N x N is stored."""
+        """Return the GGN as a scipy ``LinearOperator``, without an N x N matrix."""
         return GGNOperator(self.at(theta))
 
     def hessian_operator(self, theta: ArrayLike) -> HessianOperator:
-        """Return the exact Hessian as a scipy ``LinearOperator``; nothing N x N is stored."""
+        """Return the exact Hessian as a scipy ``LinearOperator``, without an N x N matrix."""
         return HessianOperator(self._objective, self.at(theta))
 
     def read_samples(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
-        """Return inputs (B, n_0) and gates (B, hidden units), or (0, 0), of samples in a range."""
+        """Return inputs (B, n_0) and gates (B, hidden units), or (0, 0), of a range of samples."""
         return self._objective.samples.read(start, stop)
 
     def layer_blocks(self, theta: ArrayLike) -> Iterator[LayerBlock]:
-        """Yield what the layers hold at all samples, block by block, in bounded memory.
+        """Yield inputs, derivatives and sensitivities of the layers in blocks of samples.
 
         See `fastggn.objective.layer_blocks.LayerBlock`.
         """
@@ -372,13 +373,13 @@ class Problem:
 
     @pooled
     def layer_outputs(self, theta: ArrayLike) -> list[FloatArray]:
-        """Return Phi_0..Phi_L, samples as columns (Shen 2018, Section 3).
+        """Return Phi_0..Phi_L, with samples as columns (Shen 2018, Section 3).
 
         Returns
         -------
         list of ndarray
             Phi_l of shape (n_l, T), with a last row of ones (the dummy unit) below the output
-            layer where the bias is free.
+            layer if the bias is free.
         """
         return layer_outputs(self.at(theta).rows)
 

@@ -1,4 +1,4 @@
-"""Checks of what goes with the samples, and of what all ranks must agree on."""
+"""Checks of targets, weights, gates and row indices, and of the agreement of all ranks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def prepared_targets(
     n_outputs: int,
     also: Callable[[int, NDArray[Any]], None] | None = None,
 ) -> FloatArray | StreamedTargets:
-    """Return checked targets: an array, or rows of a file after one pass, which `also` sees."""
+    """Return checked targets: an array, or rows of a file after one pass with `also`."""
     if not is_streamed(Y):
         return loss.prepare_targets(Y, n_samples, n_outputs)
     if np.dtype(Y.dtype).kind not in "fiub":
@@ -51,7 +51,7 @@ def checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | N
 
 
 def checked_rows(rows: ArrayLike, n_samples: int) -> NDArray[np.intp]:
-    """Return indices of samples, given as such or as a mask."""
+    """Return the indices of samples from indices or a mask."""
     array = np.asarray(rows)
     if array.dtype == np.bool_ and array.shape == (n_samples,):
         array = np.flatnonzero(array)
@@ -95,7 +95,7 @@ def check_shared(
     gates: BoolArray | None,
     **numbers: object,
 ) -> None:
-    """Check what only all ranks together can tell."""
+    """Check that all ranks agree, and that the sum of all weights is valid."""
     described = {"net": net.to_config(), "loss": loss.to_config(), **numbers}
     described |= {"sample_weight": weights is not None, "gates": gates is not None}
     every = comm.gather({name: repr(value) for name, value in described.items()})

@@ -1,4 +1,4 @@
-"""The samples of a problem by ranges: inputs and gates, with targets of a file read beside them."""
+"""The samples of a problem by ranges: inputs and gates, together with the targets of a file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Part = tuple[FloatArray, BoolArray]
 
 
 class Samples:
-    """Inputs and fixed gates, read together by ranges of samples, with the targets of a file."""
+    """Inputs and fixed gates by ranges of samples, together with the targets of a file."""
 
     def __init__(self, inputs: SampleSource, gates: BoolArray | None, targets: Any = None) -> None:
         self._inputs = inputs
@@ -27,16 +27,16 @@ class Samples:
 
     @property
     def gated(self) -> bool:
-        """Whether 0/1 gates stand in place of the hidden activations."""
+        """Whether 0/1 gates replace the hidden activations."""
         return self._gates is not None
 
     def read(self, start: int, stop: int) -> Part:
-        """Return the inputs (B, n_0) and the gates (B, hidden units) or (0, 0)."""
+        """Return the inputs (B, n_0) and the gates (B, hidden units), or (0, 0)."""
         gates = NO_GATES if self._gates is None else self._gates[start:stop]
         return self._inputs.rows(start, stop), gates
 
     def parts(self, step: int) -> Iterator[tuple[int, Part]]:
-        """Yield (start, (inputs, gates)) for `step` samples at a time, files read ahead."""
+        """Yield (start, (inputs, gates)) of `step` samples each, with files read ahead."""
         n_samples = self._inputs.shape[0]
         if self._inputs.streamed or self._targets is not None:
             yield from read_ahead(self.part, n_samples, step)
@@ -45,7 +45,7 @@ class Samples:
             yield start, self.read(start, min(n_samples, start + step))
 
     def part(self, start: int, stop: int) -> Part:
-        """Return what `read` does, after the targets, which wait in their place for the loss."""
+        """Read the targets of a file, which keep them for the loss, and return `read`."""
         if self._targets is not None:
             self._targets[start:stop]
         return self.read(start, stop)

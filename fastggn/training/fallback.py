@@ -108,9 +108,7 @@ class System:
         systems.work.factorisations += 1
         if self._mixed:
             if damping < self._state.least_damping:
-                systems.mixed = (
-                    None  # the last phase: the damping is within the rounding of the matrix
-                )
+                systems.mixed = None  # the last phase: the matrix rounds to the damping
             else:
                 solution = self._state.solve(shift)
                 if solution.ok:

@@ -1,4 +1,4 @@
-"""Check the arguments of `train` before any work, and name both of two that do not fit."""
+"""Check the arguments of `train` before any work, and name both arguments of a conflict."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ SOLVERS = ("auto", "cholesky", "dual", "lsqr", "qr")
 ESCAPES = ("negative_curvature", "noise")
 PRECISIONS = ("float64", "mixed")
 ADAM_RATE = 1e-3
-# The largest N for which a basis of the null space is stored on request.
+# The largest N for which a requested basis of the null space is stored.
 MOST_STORED = 20_000
-# Which methods listen to an option that has been moved from its default.
+# The methods that use an option; other methods refuse a value that is not the default.
 LISTENERS = {
     "alpha": ("ggn", "bp", "adam"),
     "damping": ("lm",),
@@ -92,7 +92,7 @@ def check_options(
     validation_tol: float = 0.0,
     callbacks: Iterable[Callback],
 ) -> Options:
-    """Return the arguments of `train` checked, one by one and against each other."""
+    """Return the checked arguments of `train`."""
     if method not in METHODS:
         raise unknown_name("method", method, METHODS)
     if solver not in SOLVERS:

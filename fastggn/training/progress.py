@@ -1,4 +1,4 @@
-"""What a training run shows while it goes on: one line that changes, or plain lines in a log."""
+"""The progress of a training run: one line that changes, or plain lines in a log."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ if TYPE_CHECKING:
     from fastggn.training.result import Record
 
 
-PLAIN_INTERVAL = 0.5  # seconds between two plain lines: a fast run must not flood a log
-RECENT = 20  # iterations from which the next ones' time is guessed
-WIDE = 100  # columns of a terminal with room for a spinner and a bar
+PLAIN_INTERVAL = 0.5  # seconds between two plain lines, so that a fast run does not fill a log
+RECENT = 20  # last iterations that predict the time of the next ones
+WIDE = 100  # terminal columns that a spinner and a bar need
 BAR = 10
 
 
 class ProgressLine:
-    """One line that changes on a terminal, plain lines elsewhere; a callback of `train`.
+    """A callback of `train` that shows one line on a terminal, or plain lines elsewhere.
 
-    The time left is an upper bound, from the last iterations' pace: a run that converges ends
-    earlier.
+    The time left is an upper bound from the speed of the last iterations.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class ProgressLine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Stop the display; the last iteration is shown in any case."""
+        """Show the last iteration, and stop the display."""
         if self._bar is not None:
             self._bar.stop()
         if self._last is not None:
@@ -102,12 +101,12 @@ class ProgressLine:
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the display was started."""
+        """Seconds since the start of the display."""
         return time.monotonic() - self._began
 
     @property
     def left(self) -> float | None:
-        """Seconds that the run goes on at most; None where there is nothing to guess them from."""
+        """An upper bound of the seconds left, or None if it is unknown."""
         bounds = []
         if self._max_time is not None:
             bounds.append(self._max_time - self.elapsed)
@@ -130,7 +129,7 @@ class ProgressLine:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _fitting(self, record: Record) -> str:
-        """Return as many numbers about an iteration as the terminal has room for."""
+        """Return as many numbers of an iteration as fit into the terminal."""
         taken = 1 + len(clock(self.elapsed, self.left))
         if self._console.width >= WIDE:
             taken += 2 + BAR + 1
@@ -150,7 +149,7 @@ class ProgressLine:
 
 
 class _Clock(ProgressColumn):
-    """The time that has passed, and the time left."""
+    """The elapsed time and the time left."""
 
     max_refresh = 0.2
 
@@ -159,7 +158,7 @@ class _Clock(ProgressColumn):
         self._line = line
 
     def render(self, task: Task) -> Text:
-        """Return it as text."""
+        """Return both times as text."""
         return Text(clock(self._line.elapsed, self._line.left), style="progress.elapsed")
 
 
@@ -179,7 +178,7 @@ def _minutes(seconds: float) -> str:
 
 
 def describe(record: Record, max_iter: int, full: bool) -> str:
-    """Return one line about an iteration; `full` names everything that was counted."""
+    """Return one line about an iteration; `full` includes all counts."""
     parts = [
         f"iteration {record.iteration:>{len(str(max_iter))}}/{max_iter}",
         f"loss {record.loss:.6e}",

@@ -1,4 +1,4 @@
-"""Runs from several seeds that share samples and compiled kernels; the best one is kept."""
+"""Runs from several seeds, which share samples and compiled kernels, and the best run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 STOPPED = ("interrupted", "max_time")
 
-# One run: from its seed, checkpoint and seconds left.
+# One run, from its seed, its checkpoint and the seconds left.
 Run = Callable[[int, str | None, float | None], TrainResult]
 
 
@@ -36,17 +36,17 @@ class RestartsResult:
     Attributes
     ----------
     best : TrainResult
-        The run of the lowest validation loss; without validation samples that of the lowest loss,
-        and with ``regularization="bayesian"`` that of the highest log evidence.
+        The run with the lowest validation loss. Without validation samples it is the run with the
+        lowest loss, or with ``regularization="bayesian"`` with the highest log evidence.
     best_seed : int
-        Its seed.
+        The seed of the best run.
     results : dict of int to TrainResult
-        All runs by their seeds.
+        All runs, by seed.
     status : str
-        "done", or why the last run, and all of them with it, was stopped: "interrupted" or
+        "done", or the reason that stopped the last run, and with it all runs: "interrupted" or
         "max_time".
     message : str
-        The same in words.
+        The status in words.
     """
 
     best: TrainResult
@@ -61,7 +61,7 @@ class RestartsResult:
         Parameters
         ----------
         path : str, optional
-            Where to write the figure.
+            The file for the figure.
         """
         from fastggn.figures.curves import compare_curves
 
@@ -82,7 +82,7 @@ class RestartsResult:
         return {"best_seed": self.best_seed, "status": self.status, "runs": rows}
 
     def __str__(self) -> str:
-        """Return a table, a line a run, the best one marked."""
+        """Return a table with one line for each run and a mark at the best run."""
         watched = self.best.best_validation_loss is not None
         head = f"{'seed':>6}  {'loss':>13}" + f"  {'validation':>13}" * watched
         lines = [f"{head}  {'iterations':>10}  {'seconds':>8}  status"]
@@ -109,30 +109,31 @@ def train_restarts(
 ) -> RestartsResult:
     """Train from several first weights, and return the best run and all of them.
 
-    The runs follow one another and share the samples and the compiled kernels; each is the one
-    that ``train(problem, problem.network.init(s, scheme=init), seed=s)`` makes, to the bit.
+    The runs follow one another and share the samples and the compiled kernels. Each run has the
+    same bits as ``train(problem, problem.network.init(s, scheme=init), seed=s)``.
 
     Parameters
     ----------
     problem : Problem
-        What is minimised.
+        The problem to minimise.
     n_starts : int
-        How many runs.
+        The number of runs.
     seed : int
         The runs have the seeds ``seed, seed + 1, ...``.
     init : str
-        The scheme of the first weights, as `MLP.init` takes it.
+        The scheme of the first weights, as in `MLP.init`.
     max_time : float, optional
         Seconds for all runs together.
     checkpoint : path-like, optional
-        The run of the seed N has the checkpoint ``NAME.seedN``. Over MPI ranks, rank 0 reads and
-        writes them.
+        The run with seed N has the checkpoint ``NAME.seedN``. Over MPI ranks, rank 0 reads and
+        writes the files.
     checkpoint_every, resume
-        As in `train`; a finished run is not done again, it is read in two passes over the samples.
+        As in `train`. A finished run is not repeated; its restoration takes two passes over the
+        samples.
     **options
-        Any other argument of `train` but `theta0`. A callback is called in all runs; with
-        `validation` the best run is the one of the lowest validation loss. A run that is
-        interrupted (Ctrl-C, a signal, a callback) is the last one.
+        Any other argument of `train`, except `theta0`. A callback is called in all runs. With
+        `validation` the best run has the lowest validation loss. An interrupted run (Ctrl-C, a
+        signal, a callback) is the last run.
 
     Returns
     -------
@@ -141,8 +142,8 @@ def train_restarts(
     Raises
     ------
     TypeError, ValueError
-        As `train` does, before any work; if `theta0` is given; if `checkpoint` belongs to other
-        runs.
+        As in `train`, before any work; also if `theta0` is given, or if `checkpoint` belongs to
+        other runs.
 
     Examples
     --------
@@ -158,8 +159,8 @@ def train_restarts(
         raise TypeError("theta0 does not go with train_restarts, which draws it: use train")
     n_starts, seed = check_count("n_starts", n_starts, 1), check_count("seed", seed, 0)
     checked = _checked(problem, {**options, "max_time": max_time})
-    problem.network.init(0, scheme=init)  # an unknown scheme is refused here
-    if checked.validation is not None:  # its samples are checked once
+    problem.network.init(0, scheme=init)  # raises for an unknown scheme
+    if checked.validation is not None:  # check the validation samples once
         options["validation"] = checked.validation.problem
     starts = Restarts(
         problem,
@@ -182,7 +183,7 @@ def train_restarts(
 
 
 def _checked(problem: Problem, given: Mapping[str, Any]) -> Options:
-    """Return the options of `train` with its own defaults, checked."""
+    """Return the checked options of `train`, with its own defaults."""
     known = inspect.signature(check_options).parameters
     defaults = {
         name: parameter.default
@@ -193,7 +194,7 @@ def _checked(problem: Problem, given: Mapping[str, Any]) -> Options:
 
 
 class Restarts:
-    """Makes the runs from the seeds ``seed .. seed + n_starts - 1``, one after the other."""
+    """Does the runs with the seeds ``seed .. seed + n_starts - 1``, one after another."""
 
     def __init__(
         self,
@@ -210,7 +211,7 @@ class Restarts:
         self._max_time = max_time
         self._path = None if checkpoint is None else os.fspath(checkpoint)
         self._comm = comm_of(problem)
-        # Its file is never written: the lock beside it is that of all runs.
+        # This file is never written: the lock beside it serves all runs.
         self._plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
         with locked(self._plan, self._comm), self._comm.raise_on_all():
             if self._plan is not None and self._comm.rank == 0:
@@ -223,7 +224,7 @@ class Restarts:
     def run(
         self, run: Run, tell: Callable[[int, int, TrainResult], None] | None = None
     ) -> RestartsResult:
-        """Make all runs; one that its checkpoint knows as finished ends at once."""
+        """Do all runs; a run that is finished in its checkpoint ends at once."""
         results: dict[int, TrainResult] = {}
         left, began = self._max_time, time.monotonic()
         with locked(self._plan, self._comm):
@@ -239,7 +240,7 @@ class Restarts:
         return self._outcome(results, result)
 
     def _outcome(self, results: dict[int, TrainResult], last: TrainResult) -> RestartsResult:
-        seed = min(results, key=lambda s: _merit(results[s]))  # the first of equal ones
+        seed = min(results, key=lambda s: _merit(results[s]))  # the first of equal runs
         if last.status not in STOPPED:
             message = f"the best of {len(results)} starts, seed {seed}"
             return RestartsResult(results[seed], seed, results, "done", message)
@@ -256,6 +257,6 @@ def _merit(result: TrainResult) -> float:
     watched = result.best_validation_loss
     loss = result.loss if watched is None else watched
     if watched is None and result.evidence is not None:
-        # Losses with a weight decay of their own do not compare; evidences do.
+        # Runs with different weight decays compare by evidence, not by loss.
         loss = -result.evidence.log_evidence
     return loss if result.status != "failed" and np.isfinite(loss) else np.inf

@@ -1,4 +1,4 @@
-"""What a training run hands back: one record an iteration, and the result."""
+"""The outcome of a training run: one record for each iteration, and the result."""
 
 from __future__ import annotations
 
@@ -30,48 +30,48 @@ STATUSES: tuple[str, ...] = get_args(Status)
 
 @dataclass(frozen=True)
 class Record:
-    """One iteration of a training run; its fields also answer to ``record["loss"]``.
+    """One iteration of a training run; ``record["loss"]`` also reads a field.
 
-    Callbacks can read the parameters, too, as ``record.theta``.
+    Callbacks can also read the parameters, as ``record.theta``.
 
     Attributes
     ----------
     iteration : int
         1 for the first iteration.
     loss : float
-        The objective after the iteration, over all samples, l2 included.
+        The objective after the iteration, over all samples, with l2.
     gradient_norm : float
         2-norm of the gradient after the iteration.
     step_norm : float
-        2-norm of the change of theta; where nothing was accepted, of the last step tried.
+        2-norm of the change of theta, or of the last trial step if none was accepted.
     damping : float or None
-        The lambda of the last step tried (method "lm").
+        The lambda of the last trial step (method "lm").
     gain_ratio : float or None
-        Actual over predicted decrease of the loss; the actual one is taken from the gradients
-        at both ends of the step where it is below the rounding of the loss.
+        Actual over predicted decrease of the loss. Below the rounding of the loss, the gradients
+        at both ends of the step give the actual decrease.
     solver : str
-        What made the step: a solver's name, "trust_region", "steihaug", "gradient", "adam",
+        The source of the step: a solver's name, "trust_region", "steihaug", "gradient", "adam",
         "negative_curvature" or "noise".
     rank : int or None
-        Numerical rank of the system, where the solver reveals it.
+        Numerical rank of the system, if the solver computes it.
     rcond : float or None
-        Reciprocal condition number of the system, where the solver estimates it; a lower bound
-        where the damping alone makes it large (above 1e-8).
+        Reciprocal condition number of the system, if the solver estimates it. If the damping alone
+        makes it large (above 1e-8), it is a lower bound.
     seconds : float
         Time since the start of the run.
     accepted : bool
-        False where theta did not iteration.
+        False if theta did not change.
     rejections : int
-        Trial steps refused in this iteration.
+        Rejected trial steps of this iteration.
     assemblies, factorisations, evaluations : int
-        Since the start of the run: curvature systems prepared, systems solved, and losses
-        evaluated at trial points.
+        Since the start of the run: assembled curvature systems, solved systems, and evaluations of
+        the loss at trial points.
     alpha, beta, effective_parameters : float or None
         With ``regularization="bayesian"``: the precisions of prior and noise after the
-        iteration, and the gamma that they were updated with.
+        iteration, and the gamma of their update.
     validation_loss : float or None
-        The mean loss of the validation samples after the iteration, without l2; None where there
-        are none.
+        The mean loss of the validation samples after the iteration, without l2; None without
+        validation samples.
     """
 
     iteration: int
@@ -96,12 +96,12 @@ class Record:
 
     @property
     def theta(self) -> NDArray[np.float64]:
-        """The parameters after the iteration, shape (N,), read-only; of no use after the callback.
+        """The parameters after the iteration, shape (N,), read-only, valid inside the callback.
 
         Raises
         ------
         AttributeError
-            Where no callback runs: a history does not keep the parameters of every iteration.
+            Outside a callback: a history does not keep the parameters of every iteration.
         """
         theta: NDArray[np.float64] | None = self.__dict__.get("_theta")
         if theta is None:
@@ -110,7 +110,7 @@ class Record:
 
     @contextlib.contextmanager
     def showing(self, theta: NDArray[np.float64]) -> Iterator[None]:
-        """Let `theta` be read inside the block."""
+        """Make `theta` readable inside the block."""
         shown = theta.view()
         shown.flags.writeable = False
         self.__dict__["_theta"] = shown
@@ -135,18 +135,18 @@ class History(list[Record]):
     """The records of a run: a list."""
 
     def to_frame(self) -> Any:
-        """Return a pandas ``DataFrame``: a row an iteration, a column a field.
+        """Return a pandas ``DataFrame`` with a row for each iteration and a column for each field.
 
         Returns
         -------
         pandas.DataFrame
-            Its index is the iteration. What a method does not have (None) is NaN, and missing in
-            the column of integers `rank`.
+            The index is the iteration. A value that the method does not have (None) is NaN, or
+            missing in the integer column `rank`.
 
         Raises
         ------
         ImportError
-            If pandas is not installed: it comes with the extra ``sklearn``.
+            If pandas is not installed; the extra ``sklearn`` includes it.
 
         Examples
         --------
@@ -178,43 +178,45 @@ class TrainResult:
     Attributes
     ----------
     theta : (N,) ndarray
-        The last accepted parameters; `theta0` itself where no step was accepted. With early
-        stopping (`patience`) `best_theta`, whatever ended the run.
+        The last accepted parameters, or `theta0` if no step was accepted. With early stopping
+        (`patience`) it is `best_theta`, for every status.
     loss : float
-        The objective at `theta`, l2 included.
+        The objective at `theta`, with l2.
     gradient_norm : float
         2-norm of the gradient at `theta`.
     n_iter : int
-        Iterations done, a last one without an accepted step included.
+        The number of iterations, including a last one without an accepted step.
     status : str
-        Why the run ended: "converged_gradient", "converged_loss", "converged_step",
+        The reason for the end of the run: "converged_gradient", "converged_loss", "converged_step",
         "target_reached", "max_iter", "max_time", "interrupted", "damping_limit", "diverging",
         "early_stopped" or "failed".
     message : str
-        The same in words, with the numbers that decided.
+        The status in words, with the numbers behind it.
     history : History
-        A list of one record an iteration; ``history.to_frame()`` is a pandas frame.
+        A list with one record for each iteration; ``history.to_frame()`` is a pandas frame.
     initial_loss : float
         The objective at `theta0`.
     solver : str
-        What solves the method's systems: "cholesky", "dual", "qr" or "lsqr", "trust_region" or
-        "steihaug" (Newton), "gradient", "adam" or "lbfgs"; with "auto" that of the last method.
+        The solver of the method's systems: "cholesky", "dual", "qr" or "lsqr", "trust_region" or
+        "steihaug" (Newton), "gradient", "adam" or "lbfgs"; with "auto" the solver of the last
+        method.
     solver_reason : str
-        Why it was chosen.
+        The reason for the choice of the solver.
     seconds : float
-        Time the run took, its parts before a checkpoint included.
+        The time of the run, with its parts before a checkpoint.
     unsaved : str
-        Why the last state is not in the checkpoint; empty where it is, or none was asked for.
+        The reason why the last state is not in the checkpoint; empty if it is there, or without
+        checkpoint.
     evidence : Evidence or None
         With ``regularization="bayesian"``: alpha, beta, the effective number of parameters and
-        the log evidence at `theta`; None where no iteration was made.
+        the log evidence at `theta`; None without an iteration.
     best_theta : (N,) ndarray or None
-        The parameters of the lowest validation loss; None without validation samples, as the two
-        below.
+        The parameters with the lowest validation loss. This field and the next two are None
+        without validation samples.
     best_validation_loss : float or None
         The lowest validation loss.
     best_iter : int or None
-        The iteration after which it was found; 0 for `theta0`.
+        The iteration of `best_theta`; 0 for `theta0`.
     """
 
     theta: NDArray[np.float64]
@@ -245,7 +247,7 @@ class TrainResult:
         Parameters
         ----------
         path : str, optional
-            Where to write the figure.
+            The file for the figure.
         """
         from fastggn.figures.curves import plot_curves
 

@@ -13,21 +13,20 @@ State = dict[str, Any]
 
 
 class Resumable:
-    """A part of a run that carries something from one iteration to the next.
+    """A part of a run with a state between two iterations.
 
-    `_resumes` names the attributes of which the next iteration depends: parts that are resumable
-    themselves, vectors, and plain values. A new object with the same options goes on bit for bit
-    after `restore`.
+    `_resumes` names the attributes of this state: resumable parts, vectors, and plain values. A
+    new object with the same options continues bit for bit after `restore`.
     """
 
     _resumes: ClassVar[tuple[str, ...]] = ()
 
     def state(self) -> State:
-        """Return the named attributes; nothing writes to the arrays of a state afterwards."""
+        """Return the named attributes, with arrays that nobody changes afterwards."""
         return {name.lstrip("_"): _copied(getattr(self, name)) for name in self._resumes}
 
     def restore(self, state: State) -> None:
-        """Set the named attributes; LookupError, TypeError or ValueError where one is wrong."""
+        """Set the named attributes, or raise LookupError, TypeError or ValueError."""
         for name in self._resumes:
             own, value = getattr(self, name), state[name.lstrip("_")]
             if isinstance(own, Resumable):
@@ -47,7 +46,7 @@ def _copied(value: Any) -> Any:
 
 
 class Random(Resumable):
-    """A random generator as a part of the run: every part that draws shares it."""
+    """The random generator that all parts of a run share."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -57,5 +56,5 @@ class Random(Resumable):
         return dict(self._rng.bit_generator.state)
 
     def restore(self, state: State) -> None:
-        """Continue the stream of numbers where the state was taken."""
+        """Continue the random numbers from the state."""
         self._rng.bit_generator.state = state

@@ -1,4 +1,4 @@
-"""Surroundings of a run: its clock and seed, the signals that end it, its display, its advice."""
+"""The environment of a run: clock, seed, stop signals, display, warnings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Clock(Resumable):
-    """Seconds since its making, and whether a limit has passed."""
+    """The seconds of a run, and its time limit."""
 
     def __init__(self, limit: float | None = None, comm: Comm = SERIAL) -> None:
         self._comm = comm
@@ -30,7 +30,7 @@ class Clock(Resumable):
 
     @property
     def seconds(self) -> float:
-        """Seconds since the clock was made, with those of the earlier parts of a resumed run."""
+        """Seconds since the start, with the earlier parts of a resumed run."""
         return self._earlier + time.perf_counter() - self._start
 
     @property
@@ -41,36 +41,36 @@ class Clock(Resumable):
         return self._comm.agree(self.seconds - self._earlier >= self._limit)
 
     def state(self) -> State:
-        """Return the seconds taken so far."""
+        """Return the seconds so far."""
         return {"seconds": self.seconds}
 
     def restore(self, state: State) -> None:
-        """Count the seconds of the earlier part too; the limit is for this part alone."""
+        """Add the seconds of the earlier part, which the limit does not count."""
         self._earlier = float(state["seconds"])
 
 
 def warn(comm: Comm, kind: type[FastGGNWarning], messages: list[str]) -> None:
-    """Warn whoever called `train`, once of several ranks."""
+    """Warn the caller of `train`, on one rank only."""
     for message in messages if comm.rank == 0 else []:
         warnings.warn(message, kind, stacklevel=3)
 
 
 def shared_seed(comm: Comm, seed: Any) -> Any:
-    """Return the seed, one for all ranks also where none was given."""
+    """Return one seed for all ranks, drawn if none is given."""
     if comm.size == 1:
         return seed
     return comm.agree(np.random.SeedSequence().entropy if seed is None else seed)
 
 
 def stop_signals(saved: bool) -> StopSignals:
-    """Return the handler of signals that would end the process without a save."""
+    """Return the handler of the signals that ask a run to stop."""
     return StopSignals(("SIGTERM", "SIGUSR1") if saved else (), unclaimed=True)
 
 
 def shown(
     progress: bool, max_iter: int, max_time: float | None, comm: Comm
 ) -> AbstractContextManager[ProgressLine | None]:
-    """Return the display of the run, on one of the ranks, or nothing."""
+    """Return the display of the run on one rank, or an empty context."""
     if not progress or comm.rank > 0:
         return contextlib.nullcontext()
     from fastggn.training.progress import ProgressLine

@@ -1,4 +1,4 @@
-"""The vocabulary of the loop: a method makes iterations, and a stop ends the run."""
+"""The types of the training loop: methods, iterations, and the stop that ends a run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Stop:
-    """Why the run ends."""
+    """The reason for the end of a run."""
 
     status: Status
     message: str
@@ -30,11 +30,10 @@ class Stop:
 
 @dataclass(frozen=True)
 class Iteration:
-    """The outcome of one iteration: the point at its end, and the road to it.
+    """The outcome of one iteration; without an accepted step `point` is the point it started from.
 
-    `point` is the very object the iteration started from where nothing was accepted. `cut` tells
-    a pass over the samples that the time limit ended early: a resumed run does it again. Where the
-    objective itself still moves it is not `settled`: a change of the loss then says nothing.
+    `cut` marks a pass over the samples that the time limit ended early: a resumed run repeats it.
+    While the objective itself changes, the iteration is not `settled`, and losses do not compare.
     """
 
     point: Point
@@ -73,14 +72,14 @@ class Work(Resumable):
 
 
 class Choice(NamedTuple):
-    """The name of a solver, and why it was chosen."""
+    """The name of a solver, and the reason for its choice."""
 
     name: str
     reason: str
 
 
 class Method(Resumable, ABC):
-    """A training method: from one point to the next."""
+    """A training method: its `step` leads from one point to the next."""
 
     @property
     @abstractmethod
@@ -92,20 +91,20 @@ class Method(Resumable, ABC):
         """Do one iteration from `point`."""
 
     def may_leave(self, stop: Stop) -> bool:
-        """Whether the method has a way to go on where the run would stop."""
+        """Whether the method may continue at this stop."""
         return False
 
     def leaves(self, point: Point, stop: Stop) -> bool:
-        """Look for a way to go on from `point`, which the next `step` then takes."""
+        """Whether the method continues from `point`, by its next `step`."""
         return False
 
     def evidence(self, point: Point) -> Evidence | None:
-        """Return the evidence at the end of a run, None for a method without one."""
+        """Return the evidence at the end of a run, or None for other methods."""
         return None
 
 
 class WrappedMethod(Method):
-    """A method around another one: whatever it does not change is that of the inner one."""
+    """A method around an inner method, which does everything that a subclass does not change."""
 
     _resumes: ClassVar[tuple[str, ...]] = ("_method",)
 
@@ -118,11 +117,11 @@ class WrappedMethod(Method):
         return self._method.solver
 
     def may_leave(self, stop: Stop) -> bool:
-        """Whether the inner method has a way to go on."""
+        """Whether the inner method may continue at this stop."""
         return self._method.may_leave(stop)
 
     def leaves(self, point: Point, stop: Stop) -> bool:
-        """Look for the inner method's way to go on."""
+        """Whether the inner method continues from `point`."""
         return self._method.leaves(point, stop)
 
     def evidence(self, point: Point) -> Evidence | None:
@@ -146,7 +145,7 @@ def is_usable(point: Point) -> bool:
 
 
 def arrive(problem: Problem, theta: NDArray[np.float64]) -> Point | None:
-    """Return the point at `theta`, None where theta, loss or gradient is not finite."""
+    """Return the point at `theta`, or None if theta, loss or gradient is not finite."""
     if not np.isfinite(theta).all():
         return None
     point = problem.at(theta)

@@ -78,123 +78,120 @@ def train(
     Parameters
     ----------
     problem : Problem
-        Network, samples, loss.
+        The network, the samples and the loss.
     theta0 : (N,) array_like, optional
-        Where to start; None draws ``problem.network.init(seed)``. It is not changed.
+        The start; None draws ``problem.network.init(seed)``. The array is not changed.
     method : {"lm", "ggn", "newton", "auto", "bp", "adam"}
-        "lm": Levenberg-Marquardt, damping on the gain ratio (Nielsen 1999).
-        "ggn": generalised Gauss-Newton with a fixed step length and no damping; the
-        minimum-norm step where the system is singular (Shen 2018, Eqs. 38-40). It takes every
-        finite step and warns when the loss rises.
+        "lm": Levenberg-Marquardt with damping by the gain ratio (Nielsen 1999).
+        "ggn": generalised Gauss-Newton with a fixed step length and no damping; a singular system
+        has the minimum-norm step (Shen 2018, Eqs. 38-40). It accepts every finite step and warns
+        when the loss rises.
         "newton": the exact Hessian in a trust region, dense up to 1000 parameters (More and
         Sorensen 1983), matrix-free above (Steihaug 1983).
-        "auto": "lm" for up to 400 parameters or equations (T n_L), then "newton", up to 300, where
-        it gets slow and the loss is not one on classes; beyond, L-BFGS, five steps an iteration
-        (Liu and Nocedal 1989), with trials of "lm", which stays while it pays more.
+        "auto": "lm" for up to 400 parameters or equations (T n_L). With up to 300 parameters and a
+        loss that is not for classes, "newton" follows once "lm" gets slow. For larger problems
+        L-BFGS with five steps in an iteration (Liu and Nocedal 1989), and trials of "lm", which
+        continues while it lowers the loss at less cost.
         "bp": gradient descent on all samples. "adam": Kingma and Ba 2015.
     solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
-        Solves the systems of "lm" and "ggn"; for "newton", "cholesky" is dense and "lsqr"
-        matrix-free. "auto" chooses by shape and memory; `TrainResult.solver` says what.
+        The solver of the systems of "lm" and "ggn"; for "newton", "cholesky" is dense and "lsqr"
+        matrix-free. "auto" chooses by shape and memory; `TrainResult.solver` is the choice.
     seed : int, optional
-        Draws theta0, the mini-batches and the noise of `escape`.
+        The seed of theta0, the mini-batches and the noise of `escape`.
     max_iter : int
-        Iterations at most. With `batch_size`, and for "adam", an iteration is one pass over
-        the samples.
+        The largest number of iterations. With `batch_size`, and for "adam", an iteration is one
+        pass over the samples.
     alpha : float, optional
         Step length of "ggn" and learning rate of "bp" (None: 1), step size of "adam"
         (None: 1e-3).
     damping : float, optional
-        The first lambda of "lm"; None takes it from the curvature along the gradient.
+        The first lambda of "lm"; None computes it from the curvature along the gradient.
     momentum : float
-        Of "bp", in [0, 1).
+        The momentum of "bp", in [0, 1).
     geodesic : bool, optional
-        For "lm": correct each step to second order (Transtrum and Sethna 2012), one more
-        product and one more solve a step for fewer assemblies. None: yes, as it pays
-        (docs/decisions/0009), save with "lsqr", whose every solve is an iteration of its own,
-        and with `batch_size`.
+        For "lm": correct each step to second order (Transtrum and Sethna 2012). One more product
+        and one more solve for each step save assemblies. None: yes (docs/decisions/0009), except
+        with "lsqr", where each solve is a complete iteration, and with `batch_size`.
     precision : {"float64", "mixed"}
         For "lm" with "cholesky": "mixed" assembles the GGN in float32, and keeps loss, gradient
-        and solution in float64; float64 takes over where Cholesky fails, and for the last phase.
+        and solution in float64. If Cholesky fails, and in the last phase, all is in float64.
     batch_size : int, optional
-        Mini-batches for "lm", "ggn" and "adam".
+        The size of mini-batches, for "lm", "ggn" and "adam".
     regularizer : NullSpace, optional
         Makes a singular problem well-posed without moving its minimum: `fastggn.NullSpace`.
     regularization : {"bayesian", "bayesian-units"}, optional
-        For "lm": choose the weight decay by the evidence, anew after every step, as MATLAB's
-        trainbr does (MacKay 1992; Foresee and Hagan 1997). The loss and the gradient of the run
-        are those with the l2 of the moment; `TrainResult.evidence` has what came out. Losses
-        "squared", "softmax_cross_entropy" and "logistic"; solvers "cholesky", "dual" and "qr".
+        For "lm": choose the weight decay by the evidence after every step, as MATLAB's trainbr
+        does (MacKay 1992; Foresee and Hagan 1997). The loss and the gradient of the run use the
+        current l2; `TrainResult.evidence` is the final estimate. Losses "squared",
+        "softmax_cross_entropy" and "logistic"; solvers "cholesky", "dual" and "qr".
         "bayesian-units" has a weight decay for each hidden unit (not with "dual").
     escape : {"negative_curvature", "noise"}, optional
-        Where the run has settled, try to leave a strict saddle: along the lowest eigenvector
-        of the Hessian, or by Gaussian noise and descent; the run goes on where the loss fell.
+        When the run has settled, try to leave a strict saddle: along the lowest eigenvector of the
+        Hessian, or by Gaussian noise and descent. The run continues if the loss falls.
     grad_tol : float
-        Stop at a gradient of 2-norm at most this.
+        Stop if the 2-norm of the gradient is at most this value.
     loss_tol : float
-        Stop when an iteration changes the loss by at most this share; 0 disables the test.
+        Stop if an iteration changes the loss by at most this share; 0 disables the test.
     step_tol : float
         Stop at ``|step| <= step_tol (|theta| + step_tol)``.
     loss_target : float, optional
-        Stop at a loss of at most this.
+        Stop if the loss is at most this value.
     max_time : float, optional
-        Seconds; the iteration under way is finished.
+        Seconds; the current iteration is completed.
     validation : tuple or Problem, optional
-        Samples that the training does not see: ``(X, Y)`` or ``(X, Y, sample_weight)``, of which
-        the mean of the problem's loss, without l2, is recorded after every iteration (a pass over
-        the samples, with `batch_size`), or a problem of the same network with a loss of its own.
-        Where ranks share the samples, they share these too: each gives its own rows. The lowest
-        loss and its theta are kept: `TrainResult.best_theta`.
+        Samples that the training does not use: ``(X, Y)`` or ``(X, Y, sample_weight)``, with the
+        loss of the problem and without l2, or a problem of the same network with its own loss. The
+        mean loss is recorded after every iteration (with `batch_size`, after every pass). If ranks
+        share the training samples, each rank gives its own rows here too. The result keeps the
+        lowest loss and its theta: `TrainResult.best_theta`.
     patience : int, optional
-        Early stopping: end the run with the status "early_stopped" when so many iterations in a
-        row have not lowered the validation loss, and return, **whatever ends the run, the theta
-        of the lowest validation loss** as `TrainResult.theta`, with its loss and gradient. MATLAB's
-        trainlm does this with 6 (``max_fail``). None: the validation loss is followed and nothing
-        else; `theta` is the last one.
+        Early stopping: end the run with the status "early_stopped" after so many successive
+        iterations without a lower validation loss. For every status, `TrainResult.theta` is then
+        **the theta with the lowest validation loss**, with its loss and gradient. MATLAB's trainlm
+        uses 6 (``max_fail``). None: the validation loss is only recorded; `theta` is the last one.
     validation_tol : float
-        A fall of the validation loss by no more than this share of it does not count for
-        `patience`.
+        A fall of the validation loss by at most this share does not count for `patience`.
     callbacks : iterable of callable
-        Each is called with the `Record` of every iteration, in order; while it runs,
-        ``record.theta`` are the parameters, read-only. One that returns True (not just something
-        true) stops the run with the status "interrupted"; an exception ends it. Over ranks, all
-        of them call theirs.
+        Each callback gets the `Record` of every iteration, in order; inside it ``record.theta`` is
+        the read-only theta. A callback that returns True (not just a true value) stops the run with
+        the status "interrupted"; an exception ends the run. Every rank calls its own callbacks.
     checkpoint : path-like, optional
-        A file from which the run can go on: written every `checkpoint_every`, at the end, and
-        where the run is interrupted or an exception ends it, in one step, beside the one before
-        it (``NAME.previous``). SIGTERM and SIGUSR1, where nothing else handles them, then end
-        the run after the iteration under way with the status "interrupted", and a second one at
-        once. A save that fails is a `CheckpointWarning`; the run goes on.
+        A file from which the run can be resumed. It is written atomically every
+        `checkpoint_every`, at the end, and after an interrupt or an exception; the older file is
+        ``NAME.previous``. SIGTERM and SIGUSR1, unless something else handles them, end the run
+        after the current iteration with the status "interrupted", and a second signal ends it at
+        once. A failed save is a `CheckpointWarning`; the run continues.
     checkpoint_every : int or str, optional
         Iterations (10), or a time ("30s", "5min", "2h"); None for "5min".
     resume : bool
-        Go on from `checkpoint` where there is one, else start afresh. The outcome has the bits
-        of an uninterrupted run, for any number of threads. `max_iter` counts the iterations of
-        all parts and may differ, as may `max_time`, which is for this part alone, and
-        `callbacks`; everything else must be the same, the number of MPI ranks too.
+        Resume from `checkpoint` if the file exists, else start a new run. The outcome has the bits
+        of an uninterrupted run, for any number of threads. `max_iter` (for all parts together),
+        `max_time` (for this part alone) and `callbacks` may differ; everything else must be the
+        same, including the number of MPI ranks.
     progress : bool
-        Show iteration, loss, validation loss, damping, gain ratio and the time left at most on
-        the standard error stream: on one line that changes on a terminal, on plain lines
-        elsewhere, two a second at most.
+        Show iteration, loss, validation loss, damping, gain ratio and a bound of the time left on
+        the standard error stream: on one changing line on a terminal, on at most two plain lines
+        a second elsewhere.
     n_threads : int, optional
-        Threads of the kernels for this run; None leaves the setting as it is.
+        Threads of the kernels for this run; None keeps the setting.
 
     Returns
     -------
     TrainResult
-        Theta, loss, status and history. Numerical trouble is a status or a
-        `FastGGNWarning`, not an exception (`ScalingWarning`: badly scaled samples,
-        `UnitsWarning`: saturated or dead units, both with advice); theta moves by accepted finite
-        steps only, and Ctrl-C returns the last accepted one with the status "interrupted".
+        Theta, loss, status and history. A numerical problem is a status or a `FastGGNWarning`, not
+        an exception (`ScalingWarning`: badly scaled samples, `UnitsWarning`: saturated or dead
+        units, both with advice). Theta changes only by accepted finite steps, and Ctrl-C returns
+        the last accepted theta with the status "interrupted".
 
     Raises
     ------
     TypeError, ValueError
-        If an argument is not valid, or two exclude each other; before any work.
+        If an argument is not valid, or two arguments exclude each other; before any work.
     CheckpointError
-        If the checkpoint to resume from is damaged in both generations or of another run, or a
-        file that is no checkpoint would be replaced (a ``ValueError``).
+        If both generations of the checkpoint are damaged, if it belongs to another run, or if a
+        file that is not a checkpoint would be replaced (a ``ValueError``).
     OSError
-        If the checkpoint could not be written; before any work.
+        If the checkpoint cannot be written; before any work.
 
     Examples
     --------
@@ -259,7 +256,7 @@ def _run(
     seed: int | None,
     plan: Checkpointing | None,
 ) -> TrainResult:
-    """Build the parts of a run, wrap the method, and return where the loop ends."""
+    """Build the parts of a run, wrap the method, and return the result of the loop."""
     comm, work = comm_of(problem), Work()
     drawn = shared_seed(comm, seed)
     rng, clock = np.random.default_rng(drawn), Clock(options.max_time, comm)
@@ -273,7 +270,7 @@ def _run(
         parts["validation"] = validation
     saver = make_saver(problem, options, plan, seed, theta0, parts, history)
     start = saver.resume() or Start(problem.network.init(drawn) if theta0 is None else theta0)
-    # Handed over to the loop: kept here, it would hold a workspace for the whole run.
+    # The loop takes this point: a reference here would hold a workspace for the whole run.
     first = [problem.at(start.theta)]
     initial_loss = float(first[0].loss) if start.initial_loss is None else start.initial_loss
     saver.begin(first[0], initial_loss)
@@ -318,7 +315,7 @@ def _iterate(
     stopping: Stopping,
     saver: Saver,
 ) -> tuple[Point, Stop]:
-    """Move from point to point until a stop; `point` changes by accepted steps only."""
+    """Iterate until a stop; `point` changes only by accepted steps."""
     try:
         stop = stopping.again(start.stop) if start.resumed else stopping.at_start(point)
         if not start.resumed:
@@ -344,7 +341,7 @@ def _iterate(
 def _restored(
     problem: Problem, point: Point, stop: Stop, validation: Validation, n_iter: int
 ) -> tuple[Point, Stop]:
-    """Return the point of the lowest validation loss, where early stopping asks for it."""
+    """Return the point with the lowest validation loss if early stopping is on."""
     best = validation.restored()
     if best is None or best[1] == n_iter:
         return point, stop

@@ -1,4 +1,4 @@
-"""Compile the kernels, or load them from the disk, before they are needed."""
+"""Compile the kernels, or load them from the disk, before their first use."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from fastggn.training.train import train
 
 @dataclass(frozen=True)
 class WarmupReport:
-    """What `warmup` did.
+    """The result of `warmup`.
 
     Attributes
     ----------
     seconds : float
         Wall-clock time.
     compiled : int
-        Functions that were compiled; 0 where all came from the disk or were there already.
+        The number of compiled functions; 0 if all were on the disk or in memory.
     threading_layer : str or None
-        Numba's layer, known from now on.
+        Numba's threading layer.
     cache_folder : str
-        The first folder that is searched for compiled kernels.
+        The first folder of the search for compiled kernels.
     """
 
     seconds: float
@@ -53,23 +53,23 @@ class WarmupReport:
 
 
 def warmup() -> WarmupReport:
-    """Make every kernel of a training run ready, in float64 and in mixed precision.
+    """Compile or load every kernel of a training run, in float64 and in mixed precision.
 
-    Without it the first call of `train` in a process compiles what it needs, or loads it from
-    the disk. In a batch job call it once before anything is timed; to fill a shared cache, call
+    Without `warmup`, the first call of `train` in a process compiles its kernels or loads them from
+    the disk. A batch job calls `warmup` once before it measures times. To fill a shared cache, call
     it in one process with NUMBA_CACHE_DIR set (``fastggn warmup``).
 
     Returns
     -------
     WarmupReport
-        Seconds, and how many functions were compiled.
+        The seconds and the number of compiled functions.
     """
     from numba.core import event
 
     start = time.perf_counter()
     with event.install_recorder("numba:compile") as recorder:
         with warnings.catch_warnings():
-            # The problems are toys: a singular system among them is no news.
+            # The problems are tiny, so that singular systems are normal.
             warnings.simplefilter("ignore", FastGGNWarning)
             _use_everything()
     compiled = sum(1 for _, e in recorder.buffer if e.is_start)
@@ -101,7 +101,7 @@ def _use_everything() -> None:
     gates = [np.ones((40, 3))]
     gated = Problem(MLP((2, 3, 2), bias="none"), X, Y, gates=gates)
     gated.gradient(gated.network.init(seed=0))
-    # Wide layers are assembled by rows, narrow ones by pairs.
+    # Wide layers use assembly by rows, narrow layers assembly by pairs.
     wide = Problem(MLP((2, 24, 24, 1)), X, Y[:, :1])
     theta = wide.network.init(seed=0)
     wide.ggn(theta)

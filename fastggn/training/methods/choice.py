@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # Up to so many parameters or equations "auto" takes no first-order steps.
 SMALL = 400
-# Up to so many parameters "auto" ends with Newton's method for other losses.
+# Up to so many parameters "auto" ends with Newton's method, except for the losses on classes.
 NEWTON_LIMIT = 300
 CLASSES = ("softmax_cross_entropy", "logistic")
 

@@ -152,7 +152,7 @@ class QuasiNewton(Method):
         return self._search(point, direction, slope, length)
 
     def _search(self, point: Point, direction: FloatArray, slope: float, length: float) -> Any:
-        """Return a point on the ray that satisfies the weak Wolfe conditions, or at least the first."""
+        """Return a point on the ray that meets the weak Wolfe conditions, or at least the first."""
         low, high, best = 0.0, np.inf, None
         loss = float(point.loss)
         for _ in range(TRIALS):

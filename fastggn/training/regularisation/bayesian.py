@@ -1,9 +1,8 @@
 """Method "lm" with a weight decay that the evidence chooses (MacKay 1992; Foresee and Hagan 1997).
 
-Each accepted step is followed by one update of alpha and beta with the effective number of
-parameters at the new point (docs/decisions/0015-evidence-updates.md). It uses the matrix that the
-next step needs anyway, so a run assembles no more of them than plain Levenberg-Marquardt, and one
-at its end.
+After each accepted step, one update of alpha and beta uses the effective number of parameters at
+the new point (docs/decisions/0015-evidence-updates.md). The update shares the matrix of the next
+step, so that a run assembles only one more matrix than plain Levenberg-Marquardt, at its end.
 """
 
 from __future__ import annotations
@@ -34,25 +33,25 @@ if TYPE_CHECKING:
 
 
 EPS = float(np.finfo(float).eps)
-# alpha and beta have settled where an update changes l2 by less than this share.
+# alpha and beta have settled if an update changes l2 by less than this share.
 SETTLED_SHARE = 1e-6
-# Losses for two values of l2 further apart than this do not compare: their change, a fall by the
-# step and a rise by l2, can be nil by chance.
+# Losses for two values of l2 with a larger relative difference are not compared: the fall by the
+# step and the rise by l2 can cancel.
 STEADY_SHARE = 1e-3
-# Below so many effective parameters the samples say nothing: theta tends to 0, and alpha to
-# infinity. It is held there.
+# Below so many effective parameters the samples determine nothing: theta tends to 0, and alpha
+# would tend to infinity. Then alpha is fixed.
 LEAST_EFFECTIVE = 1e-6
-# The same of one class of several: a unit that the samples do not need is switched off long before.
+# The same limit for one of several classes; an unnecessary unit is switched off long before.
 LEAST_OF_CLASS = 1e-3
-# The least number of observations left for the noise, as a share: gamma has six digits.
+# The least share of observations for the noise: gamma has six digits.
 LEAST_FREE = 1e-7
-# Arguments of `train` that do not go with it: a matrix in float32 or of a batch counts no
-# parameters, and the others change the objective, or the point, behind its back.
+# Arguments of `train` that the evidence excludes: a matrix in float32 or of a batch gives no
+# effective number of parameters, and the others change the objective or the point.
 REFUSED = ("precision", "batch_size", "regularizer", "escape")
 
 
 class KeptFallback(Fallback):
-    """A fallback that keeps the last system, for the evidence and then for the next step."""
+    """A fallback that keeps the last system for the evidence and for the next step."""
 
     _resumes = (*Fallback._resumes, "_assembled")
 
@@ -65,13 +64,13 @@ class KeptFallback(Fallback):
             )
         self._kept: System | None = None
         self._kept_for: Point | None = None
-        self._assembled = False  # whether the assembly at the present point is counted
+        self._assembled = False  # whether the assembly at the current point is counted
 
     def prepare(self, point: Point) -> System:
-        """Return the system at `point`, the kept one where it is that of this very object."""
+        """Return the system at `point`: the kept system if it belongs to the same object."""
         if self._kept is None or self._kept_for is not point:
-            counted = self._assembled and self._kept is None  # before the run was resumed
-            self._kept = None  # before the next is assembled: one matrix at a time
+            counted = self._assembled and self._kept is None  # before the resumption
+            self._kept = None  # free the matrix before the next assembly
             self._kept = super().prepare(point)
             self._kept_for = point
             self._assembled = True
@@ -80,7 +79,7 @@ class KeptFallback(Fallback):
 
 
 class EvidenceControl(WrappedMethod):
-    """Levenberg-Marquardt on ``data_loss + l2/2 |theta|^2``, l2 = alpha / (beta unit) moving."""
+    """Levenberg-Marquardt on ``data_loss + l2/2 |theta|^2``, with l2 = alpha / (beta unit)."""
 
     _resumes = ("_alpha", "_beta", "_least_error", "_alphas", *WrappedMethod._resumes)
 
@@ -95,7 +94,7 @@ class EvidenceControl(WrappedMethod):
         self._problem = problem
         self._regularization = regularization
         self._classes = prior_classes(problem.network, regularization)
-        self._alphas: np.ndarray | None = None  # of each class, where there are several
+        self._alphas: np.ndarray | None = None  # the alpha of each of several classes
         if self._classes is not None:
             self._sizes = np.bincount(self._classes)
             self._alphas = np.zeros(self._sizes.size)
@@ -106,14 +105,14 @@ class EvidenceControl(WrappedMethod):
         self._least_error = 0.0
 
     def step(self, point: Point) -> Iteration:
-        """Do one iteration of the inner method, and update alpha and beta where it ends."""
+        """Do one iteration of the inner method, and update alpha and beta after it."""
         if self._alpha is None:
             self._begin(point)
         iteration = self._method.step(point)
         gamma, change = self._update(iteration.point)
         stop = iteration.stop
         if stop is not None and stop.status in SETTLED and change > SETTLED_SHARE:
-            stop = None  # settled for the old l2 only
+            stop = None  # converged for the old l2 only
         return replace(
             iteration,
             stop=stop,
@@ -124,7 +123,7 @@ class EvidenceControl(WrappedMethod):
         )
 
     def evidence(self, point: Point) -> Evidence | None:
-        """Return the evidence at the end of a run, None where it made no iteration."""
+        """Return the evidence at the end of a run, or None without an iteration."""
         if self._alpha is None:
             return None
         sums = self._systems.prepare(point).sums()
@@ -143,13 +142,13 @@ class EvidenceControl(WrappedMethod):
         )
 
     def restore(self, state: State) -> None:
-        """Restore the precisions and the inner method, and give the problem its l2."""
+        """Restore the precisions, the inner method and the l2 of the problem."""
         super().restore(state)
         if self._alpha is not None:
             self._problem.reweigh(self._likelihood.l2(self._alpha, self._beta), self._relative())
 
     def _begin(self, point: Point) -> None:
-        """Set the first alpha and beta as if every parameter, and all the error, counted."""
+        """Set the first alpha and beta as if all parameters were effective."""
         likelihood = self._likelihood
         error = likelihood.unit * float(point.data_loss)
         self._least_error = EPS**2 * error
@@ -163,7 +162,7 @@ class EvidenceControl(WrappedMethod):
         self._set(point, alpha, beta)
 
     def _update(self, point: Point) -> tuple[float, float]:
-        """Update alpha and beta at a point; return gamma, and the relative change of l2."""
+        """Update alpha and beta at a point, and return gamma and the relative change of l2."""
         likelihood, before = self._likelihood, float(point.l2)
         sums = self._systems.prepare(point).sums()
         gamma = sums.effective
@@ -182,11 +181,9 @@ class EvidenceControl(WrappedMethod):
         return gamma, abs(point.l2 - before) / before
 
     def _update_classes(self, point: Point, sums: CurvatureSums, beta: float) -> float:
-        """Update the alpha of each class and beta; return the largest change of an l2.
-
-        Of a class that has all but left the network only its share counts: its alpha grows
-        without limit, and changes nothing.
-        """
+        """Update the alpha of each class and beta, and return the largest change of an l2."""
+        # The alpha of a class that is nearly switched off grows without limit and has no effect:
+        # its change is weighted with its share.
         assert self._alphas is not None
         assert self._classes is not None
         assert sums.held is not None
@@ -195,7 +192,7 @@ class EvidenceControl(WrappedMethod):
         alphas, before = self._alphas.copy(), self._alphas / self._beta
         counted = (gammas > LEAST_OF_CLASS) & (lengths > 0.0)
         alphas[counted] = gammas[counted] / lengths[counted]
-        alphas[~counted] *= beta / self._beta  # their l2 is held
+        alphas[~counted] *= beta / self._beta  # their l2 stays fixed
         changes = np.abs(alphas / beta - before) / before
         self._alphas = alphas
         self._set(point, relative_precisions(self._classes, alphas)[0], beta)
@@ -216,7 +213,7 @@ class EvidenceControl(WrappedMethod):
 def check_regularization(
     problem: Problem, value: Any, method: str, solver: str, given: Mapping[str, bool]
 ) -> None:
-    """Check the argument `regularization` of `train`, by itself and against the others."""
+    """Check the argument `regularization` of `train` and its conflicts with other arguments."""
     if value is None:
         return
     if value not in REGULARIZATIONS:
@@ -245,5 +242,5 @@ def check_regularization(
 
 
 def with_own_l2(problem: Problem, regularization: str | None) -> Problem:
-    """Return the problem, a copy where the run will change its l2."""
+    """Return the problem, or a copy if the run will change its l2."""
     return problem if regularization is None else problem.with_l2(0.0)

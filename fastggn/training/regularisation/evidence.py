@@ -1,7 +1,7 @@
-"""The evidence of a regularised network: MacKay's Gaussian approximation, in the units of a loss.
+"""The evidence of a regularised network by MacKay's Gaussian approximation.
 
 A `Problem` minimises a mean, ``data_loss + l2/2 |theta|^2``; the Bayesian objective is a sum,
-``beta E_D + alpha E_W``. `Likelihood` holds what stands between the two.
+``beta E_D + alpha E_W``. `Likelihood` converts between the two.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 
 @dataclass(frozen=True)
 class Evidence:
-    """The hyperparameters of a Bayesian network and what they were estimated from.
+    """The hyperparameters of a Bayesian network, and the estimates behind them.
 
-    The posterior is proportional to ``exp(-beta E_D - alpha E_W)`` with ``E_W = |theta|^2 / 2``
-    and E_D the sum over the samples of half the squared errors (of the loss, for classes).
+    The posterior is proportional to ``exp(-beta E_D - alpha E_W)`` with ``E_W = |theta|^2 / 2``.
+    E_D is the sum over the samples of half the squared errors, or of the loss for classes.
 
     Attributes
     ----------
@@ -41,14 +41,14 @@ class Evidence:
     log_evidence : float
         The logarithm of the probability of the targets under the model (natural logarithm).
     l2 : float
-        The weight of ``|theta|^2 / 2`` beside the mean loss that alpha and beta amount to.
+        The weight of ``|theta|^2 / 2`` in the mean objective, from alpha and beta.
     n_params, n_observations : int
-        N, and T n_L (samples of weight zero left out).
+        N, and T n_L (without samples of weight zero).
     regularization : str
         "bayesian", one alpha for all parameters, or "bayesian-units".
     alphas : tuple of float, or None
-        With several: that of each class (`priors.prior_classes`). Then `alpha`
-        is their geometric mean over the parameters, and `l2` goes with that.
+        The alpha of each of several classes (`priors.prior_classes`). Then `alpha` is their
+        geometric mean over the parameters, and `l2` belongs to that mean.
     """
 
     alpha: float
@@ -62,7 +62,7 @@ class Evidence:
     alphas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Take a list of alphas, as a file has it."""
+        """Convert a list of alphas, as read from a file, to a tuple."""
         if self.alphas is not None:
             object.__setattr__(self, "alphas", tuple(float(alpha) for alpha in self.alphas))
 
@@ -94,13 +94,13 @@ class Evidence:
 class Likelihood:
     """The mean loss of a problem as a log-likelihood."""
 
-    gaussian: bool  # the squared loss, whose noise beta is estimated; else beta is 1
-    unit: float  # E_D = unit * data_loss: samples times the square of the loss's scale
+    gaussian: bool  # whether the loss is squared, with an estimated beta; else beta is 1
+    unit: float  # E_D = unit * data_loss: samples times the squared scale of the loss
     n_observations: int  # T n_L
-    log_weights: float  # logarithms of the relative weights, once for each observation
+    log_weights: float  # sum over the observations of the logarithms of the relative weights
 
     def l2(self, alpha: float, beta: float) -> float:
-        """Return the weight beside the mean loss: ``(beta E_D + alpha E_W) / (beta unit)``."""
+        """Return l2 of the mean objective ``(beta E_D + alpha E_W) / (beta unit)``."""
         return alpha / (beta * self.unit)
 
     def evidence(
@@ -111,11 +111,9 @@ class Likelihood:
         data_loss: float,
         theta: np.ndarray,
     ) -> Evidence:
-        """Return the evidence of alpha and beta at a minimum theta (MacKay 1992).
-
-        ``log p(D) = -beta E_D - alpha E_W - (1/2) log|H| + (N/2) log alpha`` with
-        ``H = beta unit (G + l2 I)``, and for Gaussian noise ``(n/2) log(beta / 2 pi)``.
-        """
+        """Return the evidence of alpha and beta at a minimum theta (MacKay 1992)."""
+        # log p(D) = -beta E_D - alpha E_W - (1/2) log|H| + (N/2) log alpha with
+        # H = beta unit (G + l2 I), and for Gaussian noise also (n/2) log(beta / 2 pi).
         n = theta.size
         log_det = n * float(np.log(beta * self.unit)) + sums.log_determinant
         value = -beta * self.unit * data_loss - 0.5 * alpha * float(theta @ theta)
@@ -135,11 +133,9 @@ class Likelihood:
 
 
 def likelihood_of(problem: Problem) -> Likelihood:
-    """Return the likelihood behind a problem's loss.
-
-    Sample weights are relative precisions of the noise, scaled to mean one over the samples of
-    non-zero weight; samples of weight zero are as good as absent.
-    """
+    """Return the likelihood that belongs to a problem's loss."""
+    # Sample weights are relative precisions of the noise, with mean one over the samples of
+    # non-zero weight; samples of weight zero do not count.
     if not problem.penalize_biases:
         raise ValueError(
             "problem has penalize_biases=False, but regularization='bayesian' and the Laplace "
@@ -158,7 +154,7 @@ def likelihood_of(problem: Problem) -> Likelihood:
     positive = relative[relative > 0.0]
     count = comm.total(float(positive.size))
     logs = float(np.sum(np.log(positive))) if positive.size else 0.0
-    # Their mean over all T samples is one; over those of non-zero weight it is T / count.
+    # The mean weight is one over all T samples, and T / count over those of non-zero weight.
     logs = comm.total(logs) - count * float(np.log(problem.n_samples / count))
     scale = loss.scale if isinstance(loss, Squared) else 1.0
     return Likelihood(

@@ -1,4 +1,4 @@
-"""A regulariser that acts on the null space of the GGN only (O'Leary-Roseberry, Ghattas 2020)."""
+"""A regulariser that acts only on the null space of the GGN (O'Leary-Roseberry, Ghattas 2020)."""
 
 from __future__ import annotations
 
@@ -39,20 +39,21 @@ class NullSpace:
     Parameters
     ----------
     gamma : float
-        The curvature given to the null space. With mode "step" and method "newton" inf truncates:
-        steps have no part in it at all. "lm" and "ggn" with mode "step" do not depend on it.
+        The curvature in the null space. With mode "step" and method "newton", inf means
+        truncation: steps have no component there. "lm" and "ggn" with mode "step" do not depend
+        on gamma.
     mode : {"step", "objective"}
-        "step" changes steps only. Methods "ggn" and "lm" take minimum-norm solutions with a rank
-        cut: ``(G + gamma N N^T)^-1 g = G^+ g``, N a basis of null(G), since the gradient g has
-        no part in it. Method "newton" takes ``H + gamma N N^T`` for the Hessian H, or at
-        gamma = inf H on the range of G.
+        "step" changes only the steps. Methods "ggn" and "lm" use minimum-norm solutions with a
+        rank cut: ``(G + gamma N N^T)^-1 g = G^+ g`` for a basis N of null(G), because the gradient
+        g has no component in null(G). Method "newton" replaces the Hessian H by
+        ``H + gamma N N^T``, or for gamma = inf by H on the range of G.
         "objective" adds ``(gamma / 2) |Pi (theta - theta_ref)|^2``, Pi the projector on
         null(J(theta_ref)); methods "newton", "lm", "ggn" and "bp".
     refresh : int or None
-        N, or theta_ref and Pi, are taken anew from theta at the start of every `refresh`-th
-        iteration; None keeps those of theta0. Right after a refresh the added term and its
-        gradient vanish. An exact fit is a minimum of the sum for any theta_ref near it; at a
-        minimum that is no exact fit None keeps a bias.
+        N, or theta_ref and Pi, are computed again from theta at the start of every `refresh`-th
+        iteration; None keeps their values at theta0. Just after a refresh the added term and its
+        gradient are zero. An exact fit is a minimum of the sum for any theta_ref near it; at
+        another minimum None keeps a bias.
 
     Raises
     ------
@@ -62,10 +63,11 @@ class NullSpace:
     Notes
     -----
     The loss, gradient and history of the run are those of the problem, without the added term.
-    Up to 1000 parameters N comes from a streaming QR of the Jacobian and the SVD of its R; above,
-    or with ``solver="lsqr"``, products with Pi by LSQR and nothing N x N is stored. It is meant
-    for exact fits, and for null spaces that come from a symmetry: elsewhere the misfit itself gives
-    curvature to null(G), also negative, which is altered and may cost the order of convergence.
+    Up to 1000 parameters N comes from a streaming QR of the Jacobian and the SVD of its R. Above
+    that, or with ``solver="lsqr"``, LSQR computes products with Pi, and no N x N matrix is stored.
+    The regulariser is meant for exact fits, and for null spaces of a symmetry. Elsewhere the misfit
+    itself adds curvature, also negative, in null(G): the regulariser changes this curvature, and
+    the order of convergence may be lower.
 
     Examples
     --------
@@ -98,12 +100,12 @@ class NullSpace:
             raise ValueError(f"refresh must be at least 1, got {count}")
 
     def due(self, iteration: int) -> bool:
-        """Whether the null space is taken anew at this iteration, counted from 0."""
+        """Whether the null space is computed again at this iteration, counted from 0."""
         return iteration == 0 or (self.refresh is not None and iteration % self.refresh == 0)
 
 
 class RegularisedHessian(Resumable):
-    """Builds the models of Newton's method with mode "step": the Hessian, null(G) lifted or cut."""
+    """Builds Newton's models with mode "step": the Hessian with null(G) lifted or removed."""
 
     _resumes = ("_iteration", "_reference")
 
@@ -129,7 +131,7 @@ class RegularisedHessian(Resumable):
         self._space = _space_at(self._problem, theta, self._dense)
 
     def restore(self, state: State) -> None:
-        """Restore the reference, and compute the null space there again."""
+        """Restore the reference, and compute its null space again."""
         super().restore(state)
         if self._iteration:
             self._refer_to(self._reference)
@@ -152,19 +154,19 @@ class RegularisedHessian(Resumable):
         def cut(v: Vector) -> Vector:
             return np.asarray(v - space.project(v))
 
-        # The iterates stay in the row space: the gradient is in it, and so are the images.
+        # The gradient and the images lie in the row space, and so do all iterates.
         return KrylovModel(cut(gradient), lambda v: cut(hessian.matvec(v)))
 
 
 def _space_at(problem: Problem, theta: Vector, dense: bool) -> Any:
     """Return the null space of the GGN at theta."""
-    # Kept longer than a point of the run, so it must not share the point's workspace.
+    # The null space outlives a point of the run, so it must not share the point's workspace.
     fresh = problem.at(theta)
     return DenseNullSpace(fresh) if dense else IteratedNullSpace(fresh)
 
 
 class _Lifted:
-    """A model of fewer variables, its steps given in theta."""
+    """A model in fewer variables, with steps in theta."""
 
     def __init__(self, inner: DenseModel, basis: Vector) -> None:
         self._inner = inner
@@ -173,13 +175,13 @@ class _Lifted:
         self.rank = inner.rank
 
     def step(self, radius: float) -> BallStep:
-        """Return the minimiser within `radius` and within the span of the basis."""
+        """Return the minimiser within `radius` in the span of the basis."""
         inner = self._inner.step(radius)
         return replace(inner, step=self._basis @ inner.step)
 
 
 class Renewed(WrappedMethod):
-    """A method on the penalised objective, whose reference is renewed by the stated rule.
+    """A method on the penalised objective, with a new reference every `refresh` iterations.
 
     The loop sees points, losses and gradients of the problem itself.
     """
@@ -210,7 +212,7 @@ class Renewed(WrappedMethod):
         self._penalised.refer_to(theta, _space_at(self._problem, theta, self._dense))
 
     def restore(self, state: State) -> None:
-        """Restore the reference, and compute the null space there again."""
+        """Restore the reference, and compute its null space again."""
         super().restore(state)
         if self._iteration:
             self._refer_to(self._penalised.reference)

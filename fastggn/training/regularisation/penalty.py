@@ -44,7 +44,7 @@ class Penalised(Resumable):
         self.space: Any = None
 
     def refer_to(self, theta: Vector, space: NullSpaceOf) -> None:
-        """Penalise from now on the part in `space` of the distance from `theta`."""
+        """Set the reference `theta` and the null space of the penalty."""
         self.reference, self.space = np.array(theta), space
 
     def at(self, theta: Vector) -> Any:
@@ -52,7 +52,7 @@ class Penalised(Resumable):
         return self.around(self.plain.at(theta))
 
     def around(self, point: Point) -> Any:
-        """Return the penalised objective where the problem's own is known already."""
+        """Return the penalised objective at a known point of the problem."""
         return PenalisedPoint(point, self.gamma, self.space, self.reference)
 
     def hessian(self, theta: Vector) -> Vector:
@@ -73,7 +73,7 @@ class Penalised(Resumable):
 
 
 class PenalisedPoint(StackedRows):
-    """The penalised objective at one theta: the rows ``sqrt(gamma) C`` stand below those of A."""
+    """The penalised objective at one theta, with the rows ``sqrt(gamma) C`` below A."""
 
     def __init__(self, plain: Point, gamma: float, space: NullSpaceOf, reference: Vector) -> None:
         super().__init__(plain, space, plain.theta - reference, float(np.sqrt(gamma)))
@@ -91,14 +91,14 @@ class PenalisedPoint(StackedRows):
         return self.plain.gradient + self._factor * self._below.combine(self._excess)
 
     def images(self, v: Vector) -> Iterator[Vector]:
-        """Yield A v in parts, the penalty's rows on rank 0 only."""
+        """Yield A v in parts, with the rows of the penalty on rank 0 only."""
         part = self._image(v)
         yield self.plain.matvec(v)
         if self.comm.rank == 0:
             yield part
 
     def curvature_along(self, v: Vector) -> Vector:
-        """Return the second derivative of the rows along v; the penalty's are linear."""
+        """Return the second derivative of the rows along v (zero for the penalty)."""
         return np.concatenate([self.plain.curvature_along(v), np.zeros(self._below.n_rows)])
 
     def predicted_decrease(self, step: Vector) -> float:

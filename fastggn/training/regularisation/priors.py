@@ -18,14 +18,10 @@ REGULARIZATIONS = ("bayesian", "bayesian-units")
 
 
 def prior_classes(net: MLP, regularization: str) -> NDArray[np.intp] | None:
-    """Return the class of each parameter, shape (N,), from 0; None where all are of one.
-
-    With "bayesian-units" a class is a hidden unit: the weights and the bias into it and, for the
-    last hidden layer, the weights out of it. The biases of the outputs are one class more. So the
-    class of a weight does not depend on the scale of another unit, and a unit that the samples do
-    not need is switched off as a whole. A network without hidden layer has a class for each
-    input.
-    """
+    """Return the class of each parameter, shape (N,), from 0, or None for a single class."""
+    # With "bayesian-units" the class of a hidden unit holds the weights and the bias into it and,
+    # for the last hidden layer, the weights out of it; the output biases form one more class. So an
+    # unnecessary unit is switched off as a whole. Without hidden layer each input has a class.
     if regularization == "bayesian":
         return None
     parts, count, before = [], 0, np.arange(net.widths[0])
@@ -42,7 +38,7 @@ def prior_classes(net: MLP, regularization: str) -> NDArray[np.intp] | None:
 def relative_precisions(
     classes: NDArray[np.intp], alphas: Sequence[float] | NDArray[np.float64]
 ) -> tuple[float, NDArray[np.float64]]:
-    """Return the geometric mean of the parameters' precisions, and each over it, shape (N,)."""
+    """Return the geometric mean of the precisions, and their ratios to it, shape (N,)."""
     logs = np.log(np.asarray(alphas, dtype=np.float64))[classes]
     middle = float(logs.mean())
     return float(np.exp(middle)), np.exp(logs - middle)

@@ -1,4 +1,4 @@
-"""The weight decay that predicts held-out samples best, along a path of decreasing values."""
+"""The weight decay with the best validation loss, along a path of decreasing values."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-# Weights beside the mean loss, two a decade, for standardised samples.
+# Weights of |theta|^2 / 2 in the mean objective, two for each decade, for standardised samples.
 GRID = np.logspace(0.0, -8.0, 17)
-# Arguments of `train` that make no sense for many runs, or that choose the decay themselves.
+# Arguments of `train` that exclude several runs, or that choose the decay themselves.
 REFUSED = (
     "regularization",
     "regularizer",
@@ -38,20 +38,20 @@ REFUSED = (
 
 @dataclass(frozen=True, eq=False)
 class WeightDecayPath:
-    """What `select_weight_decay` found.
+    """The result of `select_weight_decay`.
 
     Attributes
     ----------
     l2 : float
         The chosen weight of ``|theta|^2 / 2``.
     grid : ndarray, shape (K,)
-        The weights tried, decreasing.
+        The weights, decreasing.
     training_losses, validation_losses : ndarray, shape (K,)
-        Mean losses without the decay, averaged over the folds; inf where a run failed.
+        Mean losses without the decay, averaged over the folds; inf after a failed run.
     validation_errors : ndarray, shape (K,)
-        Standard errors of the mean over the folds; nan where there is one split only.
+        Standard errors of the mean over the folds; nan for a single split.
     result : TrainResult
-        The run at the chosen weight: on the problem's samples, all of them with folds.
+        The run at the chosen weight; with folds, on all samples of the problem.
     problem : Problem
         The problem with the chosen weight, which `result` minimises.
     """
@@ -66,11 +66,11 @@ class WeightDecayPath:
 
     @property
     def at_edge(self) -> bool:
-        """Whether the chosen weight is the first or the last of the grid: widen it."""
+        """Whether the chosen weight is the first or the last one of a too narrow grid."""
         return self.grid.size > 1 and self.l2 in (self.grid[0], self.grid[-1])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the table and the choice as plain values; a loss that is not finite as None."""
+        """Return the table and the choice as plain values, with None for a non-finite loss."""
         return {
             "l2": self.l2,
             "at_edge": self.at_edge,
@@ -116,26 +116,26 @@ def select_weight_decay(
 ) -> WeightDecayPath:
     """Choose l2 by the loss on held-out samples.
 
-    From the largest weight to the smallest, each run starts where the one before it ended, and a
-    second one starts at theta0: a large weight can end at theta = 0, which no smaller one leaves.
-    The run of the lower objective counts.
+    From the largest weight to the smallest, one run starts at the end of the previous run, and a
+    second run starts at theta0: a large weight can end at theta = 0, which no smaller weight
+    leaves. The run with the lower objective counts.
 
     Parameters
     ----------
     problem : Problem
         Training samples; its l2 must be 0.
     validation : int, (X, Y), (X, Y, sample_weight) or Problem
-        The number of folds into which the problem's own samples are divided at random, or samples
-        held out already. With folds the mean over them decides, and the result is a run on all
-        samples, along the path down to the chosen weight.
+        The number of random folds of the problem's own samples, or separate samples. With folds,
+        the mean over the folds decides, and the result is a run on all samples along the path down
+        to the chosen weight.
     grid : array_like, shape (K,), optional
-        Positive weights; None for two a decade from 1 to 1e-8, meant for standardised samples.
+        Positive weights; None means two for each decade from 1 to 1e-8, for standardised samples.
     theta0 : array_like, shape (N,), optional
-        Where to start; None draws ``problem.network.init(seed)``.
+        The start; None draws ``problem.network.init(seed)``.
     seed : int, optional
         Draws theta0 and the folds.
     **options
-        Of `train`, for all runs: `method`, `max_iter`, `loss_tol` and so on.
+        Arguments of `train` for all runs: `method`, `max_iter`, `loss_tol` and so on.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def select_weight_decay(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not valid, or two do not go with each other; before any work.
+        If an argument is not valid, or two arguments exclude each other; before any work.
 
     Examples
     --------
@@ -201,7 +201,7 @@ def select_weight_decay(
 
 
 def _checked_grid(grid: ArrayLike | None) -> FloatArray:
-    """Return the weights, decreasing."""
+    """Return the weights in decreasing order."""
     if grid is None:
         return GRID
     values = as_float_vector("grid", grid, np.size(grid))
@@ -215,7 +215,7 @@ def _checked_grid(grid: ArrayLike | None) -> FloatArray:
 def _splits(
     problem: Problem, validation: Any, seed: int | None
 ) -> Sequence[tuple[Problem, Problem]]:
-    """Return pairs of a problem to train on and one to compare on."""
+    """Return pairs of a training problem and a validation problem."""
     if not isinstance(validation, (int, np.integer)) or isinstance(validation, bool):
         checked = check_validation(problem, validation, None, 0.0)
         if checked is None:
@@ -236,14 +236,14 @@ def _splits(
 def _path(
     problem: Problem, weights: FloatArray, start: FloatArray, options: dict[str, Any]
 ) -> Iterable[TrainResult]:
-    """Yield the better of the warm and of the fresh run, weight by weight."""
+    """Yield for each weight the better of the warm and the fresh run."""
     last: FloatArray | None = None
     for l2 in weights:
         regularised = problem.with_l2(float(l2))
         result = train(regularised, start, **options)
         if last is not None:
             warm = train(regularised, last, **options)
-            if not result.loss <= warm.loss:  # also where it is not finite
+            if not result.loss <= warm.loss:  # a NaN included
                 result = warm
         last = result.theta
         yield result
