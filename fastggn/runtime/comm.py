@@ -89,7 +89,7 @@ class Comm:
         return cores
 
     def raise_on_all(self) -> AbstractContextManager[None]:
-        """Return a context that raises on all ranks if its block, without messages, raises on one."""
+        """Return a context that raises on all ranks if one raises; its block must not communicate."""
         return contextlib.nullcontext()
 
 

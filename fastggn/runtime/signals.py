@@ -95,7 +95,7 @@ def deferred_signals() -> Iterator[None]:
 def deferred_stops() -> Iterator[None]:
     """Defer also the stop signals whose default effect ends the process."""
     stops = {number: signal.getsignal(number) for number in _numbers(SIGNALS)}
-    # None means a handler of another language, which stays
+    # None means a handler of another language, which stays in place.
     defaults = {n: handler for n, handler in stops.items() if handler in _NOT_CALLED}
     with _held(defaults), deferred_signals():
         yield
@@ -139,7 +139,7 @@ def _deliver(arrived: list[tuple[int, FrameType | None]], handlers: dict[int, An
         while arrived:
             number, frame = arrived.pop(0)
             if callable(handlers[number]):
-                # The signal is not raised again: a listener by `signal.set_wakeup_fd` already has it.
+                # Not raised again: a listener by `signal.set_wakeup_fd` already has it.
                 handlers[number](number, frame)
             else:
                 signal.raise_signal(number)

@@ -23,8 +23,8 @@ import threadpoolctl
 from fastggn.runtime.cores import FreeCores
 from fastggn.runtime.errors import FastGGNWarning
 
-# Below so many operations, about 40 microseconds, a pass runs on the calling thread: it takes as long
-# to wake the workers, and on a shared machine a barrier can take a time slice.
+# Below so many operations, about 40 microseconds, a pass runs on the calling thread: waking the
+# workers takes as long, and on a shared machine a barrier can take a time slice.
 _WORTH_SHARING = 4e6
 
 P = ParamSpec("P")
@@ -172,7 +172,7 @@ class _AtMost:
 def workers_for(operations: float) -> AbstractContextManager[None]:
     """Use a worker for each free core inside the block, or a single worker for little work."""
     # A worker that shares its core with another program delays all others at the end of each
-    # kernel. The partition of the work, and so the result, does not depend on the number of workers.
+    # kernel. The partition of the work, and so the result, does not depend on their number.
     return _AtMost(_free_cores.count() if operations >= _WORTH_SHARING else 1)
 
 
