@@ -89,7 +89,7 @@ class Comm:
         return cores
 
     def raise_on_all(self) -> AbstractContextManager[None]:
-        """Return a context that raises on all ranks if one raises; its block must not communicate."""
+        """Return a context that raises on all ranks if one does; its block must not communicate."""
         return contextlib.nullcontext()
 
 
