@@ -1,8 +1,8 @@
 """The processes that share a problem's samples: one alone, or the ranks of an MPI communicator.
 
 Every rank runs the same program on its own rows. Sums over the samples are reduced to rank 0 and
-broadcast from there, so that every rank has the same bits. One rank decides by a clock, a signal
-or the free memory for all ranks.
+broadcast from there, so that every rank has the same bits. All ranks share one decision by a clock,
+a signal or the free memory.
 """
 
 from __future__ import annotations

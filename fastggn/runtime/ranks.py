@@ -39,7 +39,7 @@ def abort_on_error(
     """End all ranks when one rank leaves the block by an exception.
 
     Without this block the other ranks wait for a failed rank. After the first `Problem` with
-    ``comm=``, an uncaught exception also ends all ranks. The block adds earlier errors, and
+    ``comm=``, an uncaught exception also ends all ranks. The block also covers earlier errors and
     ``sys.exit`` with a code other than 0.
 
     Parameters
