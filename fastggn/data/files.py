@@ -89,7 +89,7 @@ def load_table(path: str | os.PathLike[str], target: Target = None) -> Table:
 
 
 def load_inputs(path: str | os.PathLike[str], n_inputs: int) -> NDArray[np.float64] | None:
-    """Read the inputs from a file without targets, or return None if it has targets."""
+    """Return the inputs of a file without targets, or None for any other file."""
     file = require_file(path)
     suffix = file.suffix.lower()
     if suffix == ".npz":

@@ -140,9 +140,7 @@ class Standardised:
             raise ValueError(f"the step of a slice must be positive, got {step}")
         found = self._source.rows(start, max(start, stop))
         part: FloatArray = lend(found.shape, np.float64)
-        few = max(
-            1, STEP_BYTES // (8 * self.shape[1])
-        )  # small steps, so that the division finds the rows in the cache
+        few = max(1, STEP_BYTES // (8 * self.shape[1]))  # steps that fit the cache
         for first in range(0, found.shape[0], few):
             here = slice(first, first + few)
             np.subtract(found[here], self.mean, out=part[here])
@@ -204,7 +202,7 @@ class _Table:
         self._waiting: tuple[int, int, dict[int, FloatArray]] | None = None
 
     def rows(self, start: int, stop: int, number: int) -> FloatArray:
-        """Return the columns of one part, and keep the columns of the other part for its request."""
+        """Return the columns of one part, and keep the other columns for their request."""
         with self._lock:
             waiting = self._waiting
             if waiting is None or waiting[:2] != (start, stop) or number not in waiting[2]:

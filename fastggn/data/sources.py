@@ -119,9 +119,7 @@ class StreamedTargets:
             raise ValueError("targets are read by ranges of consecutive samples")
         with self._lock:
             part = self._parts.get((start, stop))
-            while (
-                part is None and len(self._parts) >= self.KEPT
-            ):  # free a part before the next read
+            while part is None and len(self._parts) >= self.KEPT:  # room for the next part
                 del self._parts[next(iter(self._parts))]
         if part is None:
             part = self._read(start, stop)
@@ -233,7 +231,7 @@ def take_rows(
 
 
 def _runs(wanted: NDArray[np.intp], most: int) -> Iterator[tuple[int, int]]:
-    """Yield ranges of at most `most` rows in which the rows of a sorted index lie close together."""
+    """Yield ranges of at most `most` rows that hold neighbours of a sorted index."""
     far = np.flatnonzero(np.diff(wanted) > SHORT_GAP) + 1
     for first, last in zip([0, *far.tolist()], [*far.tolist(), wanted.size], strict=True):
         while first < last:

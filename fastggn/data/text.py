@@ -24,7 +24,7 @@ NO_TABLE = "the file cannot be read as a table of numbers (are there line breaks
 
 @dataclass(frozen=True)
 class TextTable:
-    """The finite cells (rows, columns) of a text file, and its column names (empty without header)."""
+    """The finite cells of a text file, (rows, columns), and its column names, () without header."""
 
     values: NDArray[np.float64]
     names: tuple[str, ...]

@@ -45,7 +45,7 @@ class Samples:
             yield start, self.read(start, min(n_samples, start + step))
 
     def part(self, start: int, stop: int) -> Part:
-        """Read the targets of a file, which keep them for the loss, and return `read`."""
+        """Read the targets of a file, so that the loss finds them, and return inputs and gates."""
         if self._targets is not None:
             self._targets[start:stop]
         return self.read(start, stop)

@@ -1,8 +1,8 @@
-"""Sealed archives, the files of models and checkpoints, and a wary reader of others' archives.
+"""Sealed archives for models and checkpoints, and a careful reader of foreign archives.
 
-A sealed archive is a NumPy ``.npz`` file: the arrays of a tree, the rest of the tree as JSON, and
-in the zip comment a SHA-256 over all bytes before it. So any byte that is cut, flipped or added is
-found before a single header is believed.
+A sealed archive is a NumPy ``.npz`` file with the arrays of a tree, the rest of the tree as JSON,
+and in the zip comment a SHA-256 over all bytes before it. So the reader finds any lost, changed or
+added byte before it uses a header.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ Tree = dict[str, Any]
 
 
 class ArchiveError(ValueError):
-    """A file that is not what it should be: cut, altered, foreign, pickled or oversized."""
+    """The file is not a valid archive: cut, altered, foreign, pickled or too large."""
 
 
 class MissingFileError(FileNotFoundError, ValueError):
-    """The file that was asked for does not exist."""
+    """The requested file does not exist."""
 
 
 def require_file(path: PathLike) -> Path:
-    """Return `path` as a Path, or say that there is no such file."""
+    """Return `path` as a Path, or raise `MissingFileError`."""
     file = Path(path)
     if file.is_dir():
         raise ValueError(f"{file}: this is a folder, not a file")
@@ -59,7 +59,7 @@ def require_file(path: PathLike) -> Path:
 def write_sealed(
     path: PathLike, kind: str, content: Mapping[str, Any], keep: PathLike | None = None
 ) -> None:
-    """Write a tree as a sealed archive, replacing the file; `keep` names the older generation."""
+    """Replace a file by a sealed archive of a tree; `keep` names the older generation."""
     arrays: dict[str, NDArray[Any]] = {}
     header = {
         "format": f"fastggn-{kind}",
@@ -86,7 +86,7 @@ def write_sealed(
 
 
 def read_sealed(path: PathLike, kind: str) -> Tree:
-    """Read the tree of a sealed archive, after a check of its seal and of every header."""
+    """Read the tree of a sealed archive, after checks of its seal and of every header."""
     file = require_file(path)
     with open(file, "rb") as stream:
         size = stream.seek(0, os.SEEK_END)
@@ -100,7 +100,7 @@ def read_sealed(path: PathLike, kind: str) -> Tree:
             )
         if _digest(stream, size - 64) != seal[len(SEAL) :]:
             raise ArchiveError(f"{file}: damaged: the checksum does not match the content")
-        # Sealed archives are not compressed: together the arrays cannot exceed the file.
+        # Sealed archives are not compressed, so the arrays cannot be larger than the file.
         arrays = _read_members(stream, file, size)
     try:
         header = json.loads(arrays.pop(HEADER).tobytes())
@@ -126,7 +126,7 @@ def plain(value: object) -> object:
 
 
 def read_archive(path: PathLike) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an ``.npz`` file; every header is checked before its data are read."""
+    """Read the arrays of an ``.npz`` file, each after a check of its header."""
     with open(path, "rb") as stream:
         size = stream.seek(0, os.SEEK_END)
         return _read_members(stream, path, DEFLATE_LIMIT * size)
@@ -148,7 +148,7 @@ def read_array(path: PathLike) -> NDArray[Any]:
 
 
 def _without_arrays(tree: Mapping[str, Any], folder: str, arrays: dict[str, NDArray[Any]]) -> Tree:
-    """Return the tree without its arrays, which are collected by their places in it."""
+    """Return the tree without its arrays, and collect the arrays by their places."""
     rest: Tree = {}
     for key, value in tree.items():
         if isinstance(value, Mapping):
@@ -161,7 +161,7 @@ def _without_arrays(tree: Mapping[str, Any], folder: str, arrays: dict[str, NDAr
 
 
 def _with_arrays(tree: Tree, arrays: Mapping[str, NDArray[Any]]) -> Tree:
-    """Put the arrays back to their places in the tree."""
+    """Return the tree with the arrays at their places."""
     if not isinstance(tree, dict):
         raise TypeError("its content is no tree")
     for place, array in arrays.items():
@@ -174,7 +174,7 @@ def _with_arrays(tree: Tree, arrays: Mapping[str, NDArray[Any]]) -> Tree:
 
 
 def _read_members(stream: BinaryIO, path: PathLike, limit: int) -> dict[str, NDArray[Any]]:
-    """Read all arrays of an open zip file; together they may have `limit` bytes."""
+    """Read all arrays of an open zip file, with at most `limit` bytes together."""
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(stream) as archive:
@@ -191,7 +191,7 @@ def _read_members(stream: BinaryIO, path: PathLike, limit: int) -> dict[str, NDA
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        # A damaged offset sends the reader to a place before the file's start.
+        # A damaged offset points before the start of the file.
         raise ArchiveError(f"{path}: not a readable .npz file (an offset is wrong)") from None
     return arrays
 
@@ -204,14 +204,14 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) ->
         raise ArchiveError(f"array {name!r} is compressed by an unknown method")
     with archive.open(info) as stream:
         _check_header(stream, f"array {name!r}", info.file_size, limit)
-    # The sizes are now known to be honest: NumPy may allocate and read.
+    # The checked sizes are true, so that NumPy can allocate and read.
     with archive.open(info) as stream:
         array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array
 
 
 def _check_header(stream: Any, what: str, size: int, limit: int) -> None:
-    """Read an array's header and check it against the `size` of its file and the `limit`."""
+    """Compare the header of an array with the `size` of its file and with the `limit`."""
     version = np.lib.format.read_magic(stream)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,

@@ -1,4 +1,4 @@
-"""Write files so that a crash at any moment leaves the old or the whole new one."""
+"""Atomic writes: a crash at any moment leaves the old file or the complete new file."""
 
 from __future__ import annotations
 
@@ -16,19 +16,14 @@ from typing import BinaryIO, TypeAlias
 PathLike: TypeAlias = str | os.PathLike[str]
 
 BLOCK = 1 << 20
-LEFTOVER_AGE = 900.0  # seconds without a write after which a temporary file is nobody's
+LEFTOVER_AGE = 900.0  # seconds without a write after which a temporary file is abandoned
 
 
 def write_atomically(
     path: PathLike, write: Callable[[BinaryIO], None], keep: PathLike | None = None
 ) -> None:
-    """Write a file so that `path` holds the old or the whole new content at any moment.
-
-    The bytes go to a unique name in the same folder, are synced to the disk, and take the name
-    `path` in one step; the folder is synced after it. The temporary file is removed on failure.
-    The old file gets the name `keep` first, where it is given: between the two renames the old
-    content has that name alone.
-    """
+    """Write a file atomically, after the old file gets the name `keep` if given."""
+    # Between the two renames the old content exists only under the name `keep`.
     target = _target(path)
     with _naming(target), _beside(target) as (stream, temporary):
         write(stream)
@@ -42,7 +37,7 @@ def write_atomically(
 
 
 def check_writable(path: PathLike, n_bytes: int = 0) -> None:
-    """Check that `path` could be written with `n_bytes` bytes, by writing them beside it."""
+    """Check that `n_bytes` bytes can be written to `path`, by a trial file beside it."""
     target = _target(path)
     with _naming(target), _beside(target) as (stream, _):
         block = bytes(min(n_bytes, BLOCK))
@@ -52,11 +47,8 @@ def check_writable(path: PathLike, n_bytes: int = 0) -> None:
 
 
 def remove_leftovers(path: PathLike) -> None:
-    """Remove the temporary files of writers of `path` that were killed.
-
-    A file that was touched in the last quarter of an hour may be of a writer at work, on this
-    machine or another, and stays.
-    """
+    """Remove the temporary files of killed writers of `path`."""
+    # A recent file can belong to an active writer, on this machine or another, and stays.
     target = Path(os.path.realpath(path))
     pattern = re.compile(re.escape(f".{target.name[:100]}.") + r"\d+\.[0-9a-f]{12}\.tmp")
     for name in os.listdir(target.parent):
@@ -81,7 +73,7 @@ def _target(path: PathLike) -> Path:
 
 @contextlib.contextmanager
 def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
-    """Open a new file with a unique name in the folder of `target`; it is gone afterwards."""
+    """Open a new file with a unique name in the folder of `target`, and remove it at the end."""
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "the folder does not exist", str(target.parent))
     temporary = _temporary(target)
@@ -90,7 +82,7 @@ def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
         with os.fdopen(descriptor, "w+b") as stream:
             yield stream, temporary
     finally:
-        # After a rename there is nothing left to remove.
+        # After a rename this file no longer exists.
         with contextlib.suppress(OSError):
             os.unlink(temporary)
 
@@ -101,7 +93,7 @@ def _temporary(target: Path) -> Path:
 
 @contextlib.contextmanager
 def _naming(target: Path) -> Iterator[None]:
-    """Let an operating system error name the file that was asked for, not the temporary one."""
+    """Replace the temporary file by the requested file in operating system errors."""
     try:
         yield
     except OSError as error:
@@ -117,6 +109,6 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise  # some file systems cannot sync a folder, which is not a failure to write
+            raise  # some file systems cannot sync a folder: the write is still complete
     finally:
         os.close(descriptor)

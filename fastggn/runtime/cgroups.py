@@ -1,4 +1,4 @@
-"""Where the limits of this process's control groups stand, of version 1 and 2."""
+"""The folders of this process's control groups (versions 1 and 2), which hold their limits."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def group_folders(base: Path, controller: str) -> Iterator[tuple[int, Path]]:
-    """Yield (version, folder) of each group with this controller, and of all those around it."""
+    """Yield (version, folder) of each group with this controller and of its ancestors."""
     for line in read_text(base / "proc/self/cgroup").splitlines():
-        # hierarchy:controllers:path, where version 2 has the hierarchy 0 and no controllers
+        # hierarchy:controllers:path; version 2 has the hierarchy 0 and no controllers
         hierarchy, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         mounts: list[tuple[int, Path]] = []
@@ -23,18 +23,16 @@ def group_folders(base: Path, controller: str) -> Iterator[tuple[int, Path]]:
 
 
 def _ancestors(mount: Path, path: str) -> Iterator[Path]:
-    """Yield the folders of a group and of all those around it.
-
-    In a container the path may be the host's, which is not to be seen inside: its folders then
-    do not exist, and the mount point is the container's own group.
-    """
+    """Yield the folders of a group and of its ancestors."""
+    # A container may show a path of the host, whose folders do not exist inside; the mount point is
+    # then the container's own group.
     parts = [part for part in path.split("/") if part not in ("", ".", "..")]
     for count in range(len(parts), -1, -1):
         yield mount.joinpath(*parts[:count])
 
 
 def read_text(path: Path) -> str:
-    """Return the text of a file, nothing where it cannot be read."""
+    """Return the text of a file, or an empty string if it cannot be read."""
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError):

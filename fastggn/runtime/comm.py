@@ -1,8 +1,8 @@
 """The processes that share a problem's samples: one alone, or the ranks of an MPI communicator.
 
 Every rank runs the same program on its own rows. Sums over the samples are reduced to rank 0 and
-broadcast from there, so that every rank holds the same bits; decisions by a clock, a signal or
-the free memory are made once for all.
+broadcast from there, so that every rank has the same bits. All ranks share one decision by a clock,
+a signal or the free memory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Number = TypeVar("Number", float, FloatArray)
 
 
 class Comm:
-    """The processes that share the samples: here one that holds them all.
+    """The processes that share the samples; here a single process.
 
     Every operation is the identity; `fastggn.runtime.mpi.MpiComm` overrides them for several
     ranks.
@@ -30,11 +30,11 @@ class Comm:
     size = 1
 
     def sum(self, array: FloatArray) -> FloatArray:
-        """Add the arrays of all ranks, in place; every rank gets the same bits."""
+        """Add the arrays of all ranks in place, with the same bits on every rank."""
         return array
 
     def sum_partials(self, lanes: NDArray[Any]) -> NDArray[Any]:
-        """Return partial sums (k, n) whose sum over k is that of all ranks' lanes."""
+        """Return partial sums (k, n) whose sum over k is the sum of the lanes of all ranks."""
         return lanes
 
     def total(self, value: float) -> float:
@@ -42,7 +42,7 @@ class Comm:
         return value
 
     def norm(self, own: float) -> float:
-        """Return the 2-norm of a vector from the norms of the ranks' parts of it."""
+        """Return the 2-norm of a vector from the norms of its parts on the ranks."""
         return own
 
     def any(self, flag: bool) -> bool:
@@ -50,7 +50,7 @@ class Comm:
         return flag
 
     def broadcast(self, array: FloatArray) -> FloatArray:
-        """Overwrite a contiguous array with that of rank 0, and return it."""
+        """Overwrite a contiguous array with the array of rank 0, and return it."""
         return array
 
     def agree(self, value: T) -> T:
@@ -58,41 +58,38 @@ class Comm:
         return value
 
     def gather(self, value: T) -> list[T]:
-        """Return the values of all ranks, in the order of the ranks, on each of them."""
+        """Return the values of all ranks, in rank order, on every rank."""
         return [value]
 
     def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
-        """Return the rows of all ranks, in the order of the ranks, on each of them."""
+        """Return the rows of all ranks, in rank order, on every rank."""
         return own
 
     def span(self, count: int) -> slice:
-        """Return the place of this rank's rows, `count` of them, among the rows of all ranks."""
+        """Return the place of this rank's `count` rows among the rows of all ranks."""
         return slice(0, count)
 
     def least(self, value: Number) -> Number:
-        """Return the smallest over the ranks, of each entry of an array; NaN if one is NaN."""
+        """Return the minimum over the ranks, by entries; NaN if one rank has NaN."""
         return value
 
     def largest(self, value: Number) -> Number:
-        """Return the largest over the ranks, of each entry of an array; NaN if one is NaN."""
+        """Return the maximum over the ranks, by entries; NaN if one rank has NaN."""
         return value
 
     def unite(self, factor: Any) -> None:
-        """Merge one factor a rank (a `StreamingQR`) into one that all of them hold."""
+        """Merge the factors of all ranks (`StreamingQR`) into one factor on every rank."""
 
     def memory_share(self, available: int) -> int:
-        """Return the bytes that every rank may take, `available` being free on this one."""
+        """Return the bytes that every rank may use, if `available` are free on this rank."""
         return available
 
     def thread_share(self, cores: int) -> int:
-        """Return the threads that this rank may use of `cores` that it sees."""
+        """Return the number of threads for this rank, which sees `cores` cores."""
         return cores
 
     def raise_on_all(self) -> AbstractContextManager[None]:
-        """Return a context that raises on every rank where the block raises on one.
-
-        The block must not communicate: it checks arguments or writes files.
-        """
+        """Return a context that raises on all ranks if one does; its block must not communicate."""
         return contextlib.nullcontext()
 
 
@@ -100,7 +97,7 @@ SERIAL = Comm()
 
 
 def comm_of(holder: Any) -> Comm:
-    """Return the communicator of a problem or of a system; a holder without one is serial."""
+    """Return the communicator of a problem or a system, by default `SERIAL`."""
     comm: Comm = getattr(holder, "comm", SERIAL)
     return comm
 

@@ -1,7 +1,7 @@
-"""How many cores this process may use, in pure Python.
+"""The number of cores that this process may use, in pure Python.
 
-A container or a batch job sees all cores of the machine; what it may use stands in its CPU
-affinity, in the quota of its control groups, and in the scheduler's variables.
+A container or a batch job sees all cores of the machine. Its CPU affinity, the quota of its control
+groups, and the variables of the scheduler limit their use.
 """
 
 from __future__ import annotations
@@ -16,19 +16,14 @@ from typing import NamedTuple
 
 from fastggn.runtime.cgroups import group_folders, read_text
 
-# Seconds between two readings: the idle time of a core is shown in steps of 0.01 s.
+# Seconds between two readings: the system counts the idle time in steps of 0.01 s.
 _PERIOD = 0.1
-# Cores that other programs may keep busy unnoticed: the steps above, and the system's own work.
+# Busy cores to ignore: the error of these steps, and the work of the system.
 _UNNOTICED = 0.3
 
 
 def available_cores(root: str | Path = "/", environment: Mapping[str, str] | None = None) -> int:
-    """Return the number of threads that can run at the same time.
-
-    The smallest of the cores that the process is bound to (or the machine has), the CPU quota
-    of every control group (version 1 or 2) that it is in, rounded up, and the variable
-    SLURM_CPUS_PER_TASK.
-    """
+    """Return the least of the bound cores, the CPU quotas (rounded up) and SLURM_CPUS_PER_TASK."""
     variables = os.environ if environment is None else environment
     counts = [_bound(), *_quotas(Path(root))]
     asked = variables.get("SLURM_CPUS_PER_TASK", "")
@@ -38,12 +33,9 @@ def available_cores(root: str | Path = "/", environment: Mapping[str, str] | Non
 
 
 def limit_numba() -> None:
-    """Let Numba start no more threads than the process may use, if that is not settled yet.
-
-    Numba itself looks at the affinity only. It reads the variable NUMBA_NUM_THREADS when it is
-    imported, so that this must come first; where the variable is set, or Numba is there already,
-    nothing is changed.
-    """
+    """Limit Numba's threads to the available cores, unless the user has set their number."""
+    # Numba itself looks only at the affinity. It reads NUMBA_NUM_THREADS at its import, so this
+    # function must come first.
     if "NUMBA_NUM_THREADS" in os.environ or "numba" in sys.modules:
         return
     count = available_cores()
@@ -70,7 +62,7 @@ def _quotas(base: Path) -> Iterator[int]:
 
 
 class Reading(NamedTuple):
-    """Times in seconds: of the clock, unused by the cores, used by this process; and the cores."""
+    """Seconds of the clock, idle seconds of the cores, seconds of this process; and the cores."""
 
     clock: float
     idle: float
@@ -79,23 +71,23 @@ class Reading(NamedTuple):
 
 
 def read_processors(root: str | Path = "/") -> Reading | None:
-    """Return how busy the cores of this process have been; None where the system does not tell."""
+    """Return the use of the cores of this process, or None if the system does not show it."""
     if not hasattr(os, "sched_getaffinity"):
         return None
     bound = {f"cpu{core}" for core in os.sched_getaffinity(0)}
     lines = [line.split() for line in read_text(Path(root, "proc/stat")).splitlines()]
     # Columns: user, nice, system, idle, waiting for a disk.
     idle = [int(line[4]) + int(line[5]) for line in lines if line and line[0] in bound]
-    if not any(idle):  # some containers show zeros
+    if not any(idle):  # some containers show only zeros
         return None
     seconds = sum(idle) / os.sysconf("SC_CLK_TCK")
     return Reading(time.monotonic(), seconds, time.process_time(), len(idle))
 
 
 class FreeCores:
-    """The cores that other programs leave to this process, as it was a moment ago.
+    """The cores that other programs left to this process a moment ago.
 
-    A core was busy with another program when it was neither idle nor at work for this process.
+    A core that was neither idle nor at work for this process was busy with another program.
     """
 
     def __init__(
@@ -110,8 +102,8 @@ class FreeCores:
         self._count = sys.maxsize
 
     def count(self) -> int:
-        """Return the number of free cores, at least 1; a huge one where nothing is known."""
-        # Without a lock: two threads that come at once measure the same.
+        """Return the number of free cores, at least 1, or a huge number if it is unknown."""
+        # No lock is needed: two simultaneous threads measure the same.
         now = self._clock()
         if now >= self._next:
             self._next = now + _PERIOD
@@ -124,5 +116,5 @@ class FreeCores:
         seconds = after.clock - before.clock
         used = after.idle - before.idle + after.own - before.own
         others = after.cores - used / seconds
-        # Rounded up: programs that share cores with our workers get less than they want.
+        # Rounded up, because programs that share cores with our workers get less than they want.
         return max(1, after.cores - max(0, math.ceil(others - _UNNOTICED)))

@@ -1,4 +1,4 @@
-"""Typed warnings, and the checks that turn bad input into one clear error before any work."""
+"""Warning classes, and the checks that raise a clear error for bad input before any work."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class FastGGNWarning(UserWarning):
 
 
 class SingularSystemWarning(FastGGNWarning):
-    """A Newton system was singular or indefinite, and another route was taken."""
+    """A Newton system was singular or indefinite, and another solver replaced it."""
 
 
 class AscentWarning(FastGGNWarning):
@@ -25,7 +25,7 @@ class AscentWarning(FastGGNWarning):
 
 
 class CheckpointWarning(FastGGNWarning):
-    """A checkpoint could not be written, or was damaged and an older one was used."""
+    """A checkpoint could not be written, or an older one replaced a damaged one."""
 
 
 class DivergenceWarning(FastGGNWarning):
@@ -37,7 +37,7 @@ class ScalingWarning(FastGGNWarning):
 
 
 class UnitsWarning(FastGGNWarning):
-    """Many hidden units are saturated or dead where a run has ended."""
+    """Many hidden units are saturated or dead at the end of a run."""
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
@@ -47,7 +47,7 @@ def suggest(name: str, valid: Iterable[str]) -> str:
 
 
 def unknown_name(argument: str, name: object, valid: Iterable[str]) -> ValueError:
-    """Return the error for an unknown name, with the valid ones and the nearest of them."""
+    """Return the error for an unknown name, with the valid names and the nearest one."""
     names = list(valid)
     return ValueError(
         f"{argument} {name!r} is unknown{suggest(str(name), names)} (valid: {', '.join(names)})"
@@ -80,14 +80,14 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> float:
 
 
 def checked_flag(name: str, value: Any) -> bool:
-    """Return `value` as True or False."""
+    """Return `value` as a bool, or raise an error."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, not {value!r}")
     return bool(value)
 
 
 def check_count(name: str, value: Any, least: int) -> int:
-    """Return `value` as an integer of at least `least`."""
+    """Return `value` as an integer of at least `least`, or raise an error."""
     try:
         count = operator.index(value)
     except TypeError:
@@ -98,7 +98,7 @@ def check_count(name: str, value: Any, least: int) -> int:
 
 
 def as_real(name: str, value: Any) -> NDArray[np.float64]:
-    """Return `value` as a float64 array, itself where it is one already."""
+    """Return `value` as a float64 array, without a copy if possible."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{name} must hold real numbers, got dtype {array.dtype}")

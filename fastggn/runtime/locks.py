@@ -1,8 +1,8 @@
-"""One writer for a file: a lock beside it, which no dead process holds.
+"""A lock beside a file, for one writer, which ends with its process.
 
-The lock is the kernel's (``flock``): it goes with the process that holds it, however that ends, so
-that a file left behind by a killed job locks nobody out. On a file system without such locks the
-name of the holder in the file decides.
+The kernel holds the lock (``flock``) and releases it when the process ends in any way, so that the
+file of a killed job locks nobody out. On a file system without such locks the name of the holder in
+the file decides.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-# The errors of a file system that knows no locks, or of its absent lock server.
+# The errors of a file system without locks, or without its lock server.
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
-# A scheduler gives every job, and each job of an array, a number; a requeued one keeps it.
+# The job numbers of schedulers: each job of an array has its own; a requeued job keeps it.
 JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
 
 class LockedError(ValueError):
-    """Another process that is alive holds the lock."""
+    """Another live process holds the lock."""
 
 
 class FileLock:
-    """The lock of a file, in ``NAME.lock`` beside it; not held until `acquire`."""
+    """The lock of a file in ``NAME.lock`` beside it, held after `acquire`."""
 
     def __init__(self, path: Path) -> None:
         self._guarded = path
@@ -36,7 +36,7 @@ class FileLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock; do nothing where it is held already by this object."""
+        """Take the lock, unless this object already holds it."""
         while self._descriptor is None:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
             try:
@@ -47,10 +47,10 @@ class FileLock:
                     os.close(descriptor)
 
     def release(self) -> None:
-        """Give the lock back, and remove its file."""
+        """Release the lock, and remove its file."""
         if self._descriptor is None:
             return
-        # Before the lock is gone: after that the name may be another's.
+        # Remove the file first: after the release the name may belong to another process.
         with contextlib.suppress(OSError):
             if os.fstat(self._descriptor).st_ino == os.stat(self.path).st_ino:
                 os.unlink(self.path)
@@ -58,7 +58,7 @@ class FileLock:
         self._descriptor = None
 
     def _take(self, descriptor: int) -> bool:
-        """Lock an open file; whether it is still the one that has the name."""
+        """Lock an open file, and return whether the name still belongs to this file."""
         holder = _read(descriptor)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -74,9 +74,9 @@ class FileLock:
         try:
             if os.fstat(descriptor).st_ino != os.stat(self.path).st_ino:
                 return False
-        except FileNotFoundError:  # its holder has just removed it
+        except FileNotFoundError:  # the holder has just removed the file
             return False
-        # Only a text for others, and for file systems without locks: a full disk is no reason.
+        # The text only informs others, or serves file systems without locks: ignore a full disk.
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
@@ -108,7 +108,7 @@ def _job() -> str:
 
 
 def _read(descriptor: int) -> dict[str, Any]:
-    """Return who is named in a lock file; nobody where it is empty or damaged."""
+    """Return the holder in a lock file, or an empty one for an empty or damaged file."""
     try:
         found = json.loads(os.pread(descriptor, 4096, 0))
     except ValueError:
@@ -117,10 +117,8 @@ def _read(descriptor: int) -> dict[str, Any]:
 
 
 def _may_live(holder: dict[str, Any]) -> bool:
-    """Whether the process that is named may be at work: asked where locks do not tell.
-
-    A requeued job has the number of its earlier part, which has ended.
-    """
+    """Whether the named process may be alive, on a file system without locks."""
+    # A requeued job has the number of its earlier part, which has ended.
     pid = holder.get("pid")
     if not isinstance(pid, int) or (holder.get("job") and holder["job"] == _job()):
         return False
@@ -130,6 +128,6 @@ def _may_live(holder: dict[str, Any]) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # of another user
+    except PermissionError:  # a process of another user
         return True
     return True

@@ -1,7 +1,7 @@
-"""How much memory this process may still take, in pure Python.
+"""The memory that this process may still take, in pure Python.
 
-A container or a batch job sees the memory of the whole machine in ``/proc/meminfo``; its own
-limit stands in the control groups, of version 1 or 2, its own or an ancestor's.
+A container or a batch job sees the memory of the complete machine in ``/proc/meminfo``; its control
+groups (version 1 or 2) and their ancestors hold its own limit.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from fastggn.runtime.cgroups import group_folders, read_text
 
-# Where nothing can be found out (no /proc, no sysconf): what any current machine has.
+# The value without /proc and sysconf: any current machine has this memory.
 FALLBACK_BYTES = 2 * 1024**3
 
-# By version of the groups: limit, usage, reclaimable entry of memory.stat.
+# By version of the control groups: limit, usage, reclaimable entry of memory.stat.
 FILES = {
     1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     2: ("memory.max", "memory.current", "inactive_file"),
@@ -25,14 +25,13 @@ FILES = {
 def available_memory(root: str | Path = "/") -> int:
     """Return the bytes that can be allocated without swapping or being killed.
 
-    The smallest of what the machine has free and what is left below the memory limit of every
-    control group (version 1 or 2) that this process is in; page cache that the kernel would
-    give back counts as free.
+    The result is the least of the free memory of the machine and of the rest below the memory limit
+    of every control group (version 1 or 2) of this process. Reclaimable page cache counts as free.
 
     Parameters
     ----------
     root : str or Path
-        Where ``proc`` and ``sys`` are found; another than "/" serves tests.
+        The folder of ``proc`` and ``sys``; tests use another one than "/".
 
     Returns
     -------
@@ -59,13 +58,13 @@ def _machine(base: Path) -> int:
         except (AttributeError, OSError, ValueError):
             continue
         if pages > 0 and size > 0:
-            # Of the total, where only that is known, half is taken as free.
+            # If only the total is known, half of it counts as free.
             return pages * size // (1 if name == "SC_AVPHYS_PAGES" else 2)
     return FALLBACK_BYTES
 
 
 def _group_rooms(base: Path) -> Iterator[int]:
-    """Yield what is left below the limit of each group, from the process's own to the root."""
+    """Yield the rest below the limit of each control group, from the process to the root."""
     for version, folder in group_folders(base, "memory"):
         room = _room(folder, *FILES[version])
         if room is not None:
@@ -77,14 +76,14 @@ def _room(folder: Path, limit_file: str, usage_file: str, reclaimable: str) -> i
         limit = int(read_text(folder / limit_file))
         usage = int(read_text(folder / usage_file))
     except ValueError:
-        # No such file, or "max": no limit here. (Version 1 writes a huge number instead.)
+        # A missing file or "max" means no limit. (Version 1 writes a huge number instead.)
         return None
     cache = _entries(folder / "memory.stat").get(reclaimable, 0)
     return limit - usage + min(cache, usage)
 
 
 def _entries(path: Path) -> dict[str, int]:
-    """Read lines of ``name: number [unit]`` or ``name number``."""
+    """Return the entries of lines ``name: number [unit]`` or ``name number``."""
     entries = {}
     for line in read_text(path).splitlines():
         words = line.replace(":", " ").split()

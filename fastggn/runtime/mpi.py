@@ -19,18 +19,17 @@ from fastggn.runtime.comm import Comm, Number
 FloatArray = NDArray[np.float64]
 T = TypeVar("T")
 
-# Elements of one message: counts of MPI are C ints, and some libraries multiply them by 8.
+# Most elements of one message: MPI counts are C ints, which some libraries multiply by 8.
 PIECE = 2**28 - 1
-# Seconds that mpiexec is given to pass on the last words of a rank: its end cuts them off.
+# Seconds in which mpiexec can print the last output of a rank before its end.
 LINGER = 1.0
 _TAG = 2718
 
 
 class MpiComm(Comm):
-    """The ranks of an mpi4py communicator; buffers only, in pieces below 2^28 elements.
+    """The ranks of an mpi4py communicator, with messages below 2^28 elements.
 
-    An exception that nobody catches, on any rank, ends all of them: the interpreter's hook for
-    uncaught exceptions is extended by ``MPI_Abort``.
+    An uncaught exception on any rank ends all ranks: it calls ``MPI_Abort``.
     """
 
     def __init__(self, comm: Any) -> None:
@@ -49,7 +48,7 @@ class MpiComm(Comm):
         _extend_excepthook(self)
 
     def sum(self, array: FloatArray) -> FloatArray:
-        """Reduce to rank 0 and broadcast: MPI does not promise equal bits of an Allreduce."""
+        """Reduce to rank 0 and broadcast, because an Allreduce may give different bits."""
         flat = np.ascontiguousarray(array).reshape(-1)
         for piece in _pieces(flat):
             if self.rank == 0:
@@ -62,7 +61,7 @@ class MpiComm(Comm):
         return array
 
     def sum_partials(self, lanes: NDArray[Any]) -> NDArray[Any]:
-        """Return the sum over lanes and ranks in float64, shape (1, n): one lane is sent."""
+        """Return the sum over lanes and ranks in float64, shape (1, n), from one lane a rank."""
         return self.sum(lanes.sum(axis=0, dtype=np.float64, keepdims=True))
 
     def total(self, value: float) -> float:
@@ -96,11 +95,11 @@ class MpiComm(Comm):
         if self.rank != 0:
             content = np.empty(int(size[0]), dtype=np.uint8)
         self._comm.Bcast(content, root=0)
-        agreed: T = pickle.loads(content.tobytes())  # of this very job
+        agreed: T = pickle.loads(content.tobytes())  # bytes of this job only
         return agreed
 
     def gather(self, value: T) -> list[T]:
-        """Return the values of all ranks: small ones, sent as bytes."""
+        """Return the small values of all ranks, sent as bytes."""
         content = np.frombuffer(pickle.dumps(value), dtype=np.uint8)
         sizes = np.empty(self.size, dtype=np.int64)
         self._comm.Allgather(np.array([content.size]), sizes)
@@ -110,7 +109,7 @@ class MpiComm(Comm):
         return [pickle.loads(part.tobytes()) for part in parts]
 
     def concatenate(self, own: NDArray[Any]) -> NDArray[Any]:
-        """Broadcast the rows of each rank in turn: of any size, in pieces."""
+        """Broadcast the rows of each rank in turn, in pieces."""
         counts = self.gather(own.shape[0])
         out = np.empty((sum(counts), *own.shape[1:]), dtype=own.dtype)
         first = sum(counts[: self.rank])
@@ -138,7 +137,7 @@ class MpiComm(Comm):
         return float(found) if isinstance(value, float) else np.asarray(found)
 
     def unite(self, factor: Any) -> None:
-        """Merge by a binary tree, in the order of the ranks, and broadcast from rank 0."""
+        """Merge by a binary tree in rank order, and broadcast from rank 0."""
         step = 1
         merged = factor.packed()
         while step < self.size:
@@ -155,16 +154,16 @@ class MpiComm(Comm):
         factor.load(self.broadcast(merged))
 
     def memory_share(self, available: int) -> int:
-        """Return the least of all ranks' free bytes, over the ranks that share a node."""
+        """Return the least free bytes of all ranks, over the number of ranks on a node."""
         return min(self.gather(available)) // self._on_node
 
     def thread_share(self, cores: int) -> int:
-        """Return `cores` over the ranks that may run on the same ones: all, if each has its own."""
+        """Return `cores` over the number of ranks that may run on the same cores."""
         return max(1, cores // self._on_cores)
 
     @contextlib.contextmanager
     def raise_on_all(self) -> Iterator[None]:
-        """Gather the errors; a rank without one names the first of the others'."""
+        """Gather the errors; a rank without an error raises the first error of the others."""
         error: Exception | None = None
         try:
             yield
@@ -178,7 +177,7 @@ class MpiComm(Comm):
                 raise ValueError(f"rank {rank}: {message}")
 
     def abort(self, code: int) -> None:
-        """End all ranks, with this exit code."""
+        """End all ranks with this exit code."""
         sys.stdout.flush()
         sys.stderr.flush()
         time.sleep(LINGER)
@@ -191,7 +190,7 @@ def _pieces(flat: NDArray[Any]) -> Iterator[NDArray[Any]]:
 
 
 def _extend_excepthook(comm: MpiComm) -> None:
-    """Let an uncaught exception end all ranks, once it has been reported as ever."""
+    """Make an uncaught exception end all ranks after its usual report."""
     before = sys.excepthook
     if getattr(before, "ends_all_ranks", False):
         return

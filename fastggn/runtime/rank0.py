@@ -1,8 +1,8 @@
-"""Rank 0 decides alone, and calls on the others for sums over the samples.
+"""Rank 0 decides alone, and calls the other ranks for sums over the samples.
 
-An analysis of many small decisions (eigenvalues, searches, certificates) is the same program in
-one process and over ranks: work on the samples is a task, which all ranks carry out together
-when rank 0 comes to it.
+An analysis with many small decisions (eigenvalues, searches, certificates) is the same program in
+one process and over ranks. Work on the samples is a task, which all ranks do together when rank 0
+calls it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class _Message:
-    """A message of rank 0 to the others: a task, the result, or the reason why there is none."""
+    """A message of rank 0 to the others: a task, a result, or an error."""
 
     task: Callable[..., Any] | None = None
     args: tuple[Any, ...] = ()
@@ -30,7 +30,7 @@ class _Message:
 
 
 class Led(Protocol):
-    """The subject of the tasks: it knows its team, and is the same on every rank."""
+    """The object of the tasks, the same on every rank, with its team."""
 
     @property
     def team(self) -> Team: ...  # noqa: D102
@@ -44,10 +44,10 @@ class Team:
 
     def __init__(self, comm: Comm) -> None:
         self._comm = comm
-        self._leading = False  # whether this is rank 0, and the others wait for a task
+        self._leading = False  # whether this is rank 0 while the others wait for a task
 
     def lead(self, led: L, decide: Callable[[], R]) -> R:
-        """Return the result of `decide` on rank 0; the other ranks take part in its tasks."""
+        """Return the result of `decide` on rank 0; the other ranks share its tasks."""
         if self._comm.size == 1:
             return decide()
         if self._comm.rank > 0:
@@ -57,7 +57,7 @@ class Team:
         try:
             result = decide()
         except Exception as error:
-            if self._leading:  # else the others are inside a task, and fail or are ended
+            if self._leading:  # otherwise the others are inside a task, and end too
                 self._leading = False
                 self._comm.agree(_Message(error=f"{type(error).__name__}: {error}"))
             raise
@@ -66,7 +66,7 @@ class Team:
         return result
 
     def _follow(self, led: Any) -> Any:
-        """Carry out the tasks of rank 0, until it has its result."""
+        """Do the tasks of rank 0, until it sends its result."""
         while True:
             message = self._comm.agree(_Message())
             if message.error is not None:
@@ -78,10 +78,10 @@ class Team:
     def call(
         self, task: Callable[..., R], named: Callable[..., R], *args: Any, **keywords: Any
     ) -> R:
-        """Carry out a task on all ranks; `named` is the function that can be pickled."""
+        """Do a task on all ranks; `named` is the function that can be pickled."""
         if not self._leading:
             return task(*args, **keywords)
-        self._leading = False  # tasks inside this one are part of it
+        self._leading = False  # nested tasks are part of this task
         self._comm.agree(_Message(named, args[1:], keywords))
         result = task(*args, **keywords)
         self._leading = True
@@ -89,7 +89,7 @@ class Team:
 
 
 def everywhere(task: Callable[Concatenate[L, P], R]) -> Callable[Concatenate[L, P], R]:
-    """Make a task of a function of the module or of a method: all ranks carry it out together."""
+    """Make a function or a method a task, which all ranks do together."""
 
     @functools.wraps(task)
     def call(led: L, /, *args: P.args, **keywords: P.kwargs) -> R:

@@ -1,4 +1,4 @@
-"""The communicator that ``comm=`` names, and a block whose errors end all its ranks."""
+"""The communicator of an argument ``comm``, and a block whose errors end all ranks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastggn.runtime.mpi import MpiComm
 
 
 def as_comm(comm: Any) -> Comm:
-    """Return the communicator for an argument ``comm``: None, a `Comm`, or one of mpi4py."""
+    """Return the communicator for None, a `Comm`, or an mpi4py communicator."""
     if comm is None:
         return SERIAL
     if isinstance(comm, Comm):
@@ -36,17 +36,18 @@ def as_comm(comm: Any) -> Comm:
 def abort_on_error(
     comm: Any, report: Callable[[BaseException], int] | None = None
 ) -> Iterator[None]:
-    """End all ranks when one of them leaves the block by an exception.
+    """End all ranks when one rank leaves the block by an exception.
 
-    Without it a rank that fails leaves the others waiting for it. An exception that nobody
-    catches has the same effect once a `Problem` was made with ``comm=``; this also covers errors
-    before that, and ``sys.exit`` with a code other than 0.
+    Without this block the other ranks wait for a failed rank. After the first `Problem` with
+    ``comm=``, an uncaught exception also ends all ranks. The block also covers earlier errors and
+    ``sys.exit`` with a code other than 0.
 
     Parameters
     ----------
     comm : mpi4py.MPI.Intracomm or Comm
     report : callable, optional
-        Prints the exception and returns the exit code; by default a traceback, and 1.
+        A function that prints the exception and returns the exit code; by default it prints a
+        traceback and returns 1.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted by a flag, and held off while a file is written."""
+"""Signals that ask a run to stop: recorded by a flag, and deferred while a file is written."""
 
 from __future__ import annotations
 
@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-# What a terminal, a scheduler at the time limit, and `sbatch --signal=USR1` send.
+# The signals of a terminal, a scheduler at the time limit, and `sbatch --signal=USR1`.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 _EVERY = tuple(sorted(signal.valid_signals()))
 _NOT_CALLED = (signal.SIG_DFL, signal.SIG_IGN)
 
 
 class StopSignals:
-    """Lets the first signal stop a run after the iteration under way, the second at once.
+    """A callback of `train` that returns True after a stop signal.
 
-    Used as a callback of `train`: it returns True once a signal has come. The handler only sets
-    a flag; at the second signal it raises `KeyboardInterrupt`. Only the main thread can take
-    over signals; elsewhere this does nothing.
+    The first signal sets a flag, and the second one raises `KeyboardInterrupt`. Only the main
+    thread can handle signals; in other threads this does nothing.
     """
 
     def __init__(
@@ -38,11 +37,11 @@ class StopSignals:
         self._saving = False
 
     def __call__(self, record: object) -> bool:
-        """Return whether the run should stop."""
+        """Return whether a signal asks the run to stop."""
         return self.signal is not None
 
     def __enter__(self) -> StopSignals:
-        """Take over the signals."""
+        """Install the handlers."""
         if threading.current_thread() is threading.main_thread():
             for number in _numbers(self._names):
                 if not self._unclaimed or signal.getsignal(number) is signal.SIG_DFL:
@@ -55,22 +54,22 @@ class StopSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Give the signals back."""
+        """Restore the earlier handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
     def hold(self) -> None:
-        """Let no further signal interrupt: the last file is being written."""
+        """Ignore further signals while the last file is written."""
         self._saving = True
 
     def release(self) -> None:
-        """Let every signal raise `KeyboardInterrupt` from here on: all is saved."""
+        """Make every signal raise `KeyboardInterrupt`, after everything is saved."""
         self._saving, self.signal = False, self.signal or ""
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._saving:
             return
-        if self.signal is not None:  # also after `release`
+        if self.signal is not None:  # a second signal, or any signal after `release`
             raise KeyboardInterrupt
         self.signal = signal.Signals(number).name
         if self._announce is not None:
@@ -78,7 +77,7 @@ class StopSignals:
 
 
 def ignore_signals() -> None:
-    """Let the stop signals have no effect any more: the process ends with the code it has."""
+    """Ignore the stop signals from now on, so that the process keeps its exit code."""
     if threading.current_thread() is threading.main_thread():
         for number in _numbers(SIGNALS):
             signal.signal(number, signal.SIG_IGN)
@@ -86,10 +85,7 @@ def ignore_signals() -> None:
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Hold off, inside the block, the signals that functions of Python handle: these may raise.
-
-    Their handlers run at the end of the block. Only the main thread has any.
-    """
+    """Defer the signals with Python handlers, which may raise, to the end of the block."""
     handlers = {number: signal.getsignal(number) for number in _EVERY}
     with _held({number: handler for number, handler in handlers.items() if callable(handler)}):
         yield
@@ -97,9 +93,9 @@ def deferred_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def deferred_stops() -> Iterator[None]:
-    """Hold off the stop signals too that have their default effect, which is to end the process."""
+    """Defer also the stop signals whose default effect ends the process."""
     stops = {number: signal.getsignal(number) for number in _numbers(SIGNALS)}
-    # None: of another language, not ours to replace
+    # None means a handler of another language, which stays in place.
     defaults = {n: handler for n, handler in stops.items() if handler in _NOT_CALLED}
     with _held(defaults), deferred_signals():
         yield
@@ -107,7 +103,7 @@ def deferred_stops() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held(handlers: dict[int, Any]) -> Iterator[None]:
-    """Note signals inside the block, and hand them to these handlers at its end."""
+    """Record signals inside the block, and call these handlers at its end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -126,7 +122,7 @@ def _held(handlers: dict[int, Any]) -> Iterator[None]:
 
 
 def _give_back(taken: dict[int, Any]) -> None:
-    """Install all handlers again, also when one that is back already raises meanwhile."""
+    """Restore all handlers, even if a restored one raises meanwhile."""
     try:
         while taken:
             number, handler = next(iter(taken.items()))
@@ -138,12 +134,12 @@ def _give_back(taken: dict[int, Any]) -> None:
 
 
 def _deliver(arrived: list[tuple[int, FrameType | None]], handlers: dict[int, Any]) -> None:
-    """Call the handlers in the order of arrival, all of them, also when one raises."""
+    """Call all handlers in the order of arrival, even if one raises."""
     try:
         while arrived:
             number, frame = arrived.pop(0)
             if callable(handlers[number]):
-                # Not raised anew: who listens by `signal.set_wakeup_fd` has heard it already.
+                # Not raised again: a listener by `signal.set_wakeup_fd` already has it.
                 handlers[number](number, frame)
             else:
                 signal.raise_signal(number)

@@ -1,7 +1,7 @@
-"""One budget of threads for the compiled kernels and for BLAS.
+"""One limit of threads for the compiled kernels and for BLAS.
 
-The only pool is Numba's. BLAS runs at one thread, inside Numba's workers or beside them: two
-pools that alternate spin on each other's cores (see ``docs/decisions``).
+The only pool is Numba's. BLAS uses one thread, inside Numba's workers and outside: two alternating
+pools would spin on the same cores (see ``docs/decisions``).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any, ParamSpec, TypeVar
 
 import numba
 
-# SciPy's BLAS, which the kernels call, must be loaded before the libraries are listed.
+# SciPy's BLAS, which the kernels call, must be loaded before the list of the libraries.
 import scipy.linalg.cython_blas  # noqa: F401
 import threadpoolctl
 
 from fastggn.runtime.cores import FreeCores
 from fastggn.runtime.errors import FastGGNWarning
 
-# Operations below which a pass runs on the calling thread, some 40 microseconds: waking the workers
-# costs as much, and on a shared machine a barrier can cost a time slice.
+# Below so many operations, about 40 microseconds, a pass runs on the calling thread: waking the
+# workers takes as long, and on a shared machine a barrier can take a time slice.
 _WORTH_SHARING = 4e6
 
 P = ParamSpec("P")
@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 
 class _SingleThreadedBlas:
-    """Limits BLAS to one thread while at least one caller is inside; counts its callers."""
+    """Limits BLAS to one thread while at least one caller is inside."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -57,12 +57,9 @@ class _SingleThreadedBlas:
                 self._set(self._saved)
 
     def _set(self, counts: list[int]) -> None:
-        """Set the threads of each library; called under the lock.
-
-        From release 3.7 on, threadpoolctl lets only the Python thread that set a limit first
-        change it, and ignores all others in silence. Here the last caller to leave restores
-        what the first one set, whichever threads they are, so control is taken each time.
-        """
+        """Set the number of threads of each library, under the lock."""
+        # Since release 3.7 threadpoolctl lets only the Python thread of the first limit change it.
+        # Here the last caller restores the numbers from any thread, so each call takes control.
         for library, count in zip(self._libraries or [], counts, strict=True):
             release = getattr(library, "clear_controlling_thread", None)
             if release is not None:
@@ -90,7 +87,7 @@ _free_cores = FreeCores()
 
 
 def threading_layer() -> str | None:
-    """Return Numba's threading layer (``"omp"``, ``"tbb"``, ``"workqueue"``), None before use."""
+    """Return Numba's threading layer ("omp", "tbb", "workqueue"), or None before its use."""
     try:
         return str(numba.threading_layer())
     except ValueError:
@@ -98,7 +95,7 @@ def threading_layer() -> str | None:
 
 
 def _settle_layer() -> str | None:
-    """Return the threading layer, chosen now: any other one where that asked for is absent."""
+    """Start and return the threading layer, or another one if the requested layer is absent."""
     layer = threading_layer()
     if layer is None and not numba.config.DISABLE_JIT:
         wanted = numba.config.THREADING_LAYER
@@ -106,7 +103,7 @@ def _settle_layer() -> str | None:
             numba.get_num_threads()
         except ValueError as error:
             if str(wanted).lower() not in ("tbb", "omp", "safe", "threadsafe", "forksafe"):
-                raise  # no layer at all, or a name that is none
+                raise  # no layer at all, or an unknown name
             numba.config.THREADING_LAYER = "default"
             numba.get_num_threads()
             reason = str(error).splitlines()[0]
@@ -122,11 +119,10 @@ def _settle_layer() -> str | None:
 
 @contextlib.contextmanager
 def one_pool() -> Iterator[None]:
-    """Hold BLAS at one thread, and keep other Python threads out where the layer demands it.
+    """Limit BLAS to one thread inside the block, and exclude other Python threads if necessary.
 
     Numba's ``workqueue`` layer aborts the process when two Python threads enter kernels at the
-    same time, so calls take turns there, and until the layer is known. A Python thread that is
-    inside already has all of it.
+    same time. With this layer, or an unknown one, the threads take turns.
     """
     if _inside.pool:
         yield
@@ -143,7 +139,7 @@ def one_pool() -> Iterator[None]:
 
 
 def pooled(method: Callable[P, R]) -> Callable[P, R]:
-    """Run a function inside `one_pool`."""
+    """Make a function run inside `one_pool`."""
 
     @functools.wraps(method)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -156,7 +152,7 @@ def pooled(method: Callable[P, R]) -> Callable[P, R]:
 
 
 class _AtMost:
-    """A context in which the kernels run on no more than so many workers."""
+    """A context in which the kernels use at most `most` workers."""
 
     __slots__ = ("_before", "_most")
 
@@ -174,26 +170,24 @@ class _AtMost:
 
 
 def workers_for(operations: float) -> AbstractContextManager[None]:
-    """Use a worker for each free core inside the block, or one alone where the work is small.
-
-    A worker that shares its core with another program makes all others wait at the end of each
-    kernel. The results do not depend on the number: the partition of the work does not.
-    """
+    """Use a worker for each free core inside the block, or a single worker for little work."""
+    # A worker that shares its core with another program delays all others at the end of each
+    # kernel. The partition of the work, and so the result, does not depend on their number.
     return _AtMost(_free_cores.count() if operations >= _WORTH_SHARING else 1)
 
 
 def workers() -> int:
-    """Return how many workers a kernel that is called now runs on."""
+    """Return the number of workers of the next kernel."""
     return int(numba.get_num_threads())
 
 
 def max_threads() -> int:
-    """Return the largest thread count that `threads` accepts (NUMBA_NUM_THREADS)."""
+    """Return the largest number that `threads` accepts (NUMBA_NUM_THREADS)."""
     return int(numba.config.NUMBA_NUM_THREADS)
 
 
 def thread_count() -> int:
-    """Return the number of threads that the kernels use in this Python thread."""
+    """Return the number of kernel threads of this Python thread."""
     _settle_layer()
     return int(numba.get_num_threads())
 
@@ -202,13 +196,13 @@ def thread_count() -> int:
 def threads(n: int | None = None) -> Iterator[None]:
     """Use `n` threads inside the block, and restore the setting on exit.
 
-    The kernels run on `n` workers of Numba's pool; BLAS runs at one thread. The setting holds
-    for the calling Python thread, as ``numba.set_num_threads`` does.
+    The kernels use `n` workers of Numba's pool, and BLAS one thread. As with
+    ``numba.set_num_threads``, the setting belongs to the calling Python thread.
 
     Parameters
     ----------
     n : int or None
-        The number of threads, 1 to ``NUMBA_NUM_THREADS``; None keeps the present number.
+        The number of threads, 1 to ``NUMBA_NUM_THREADS``; None keeps the current number.
 
     Raises
     ------

@@ -89,9 +89,9 @@ def train(
         "newton": the exact Hessian in a trust region, dense up to 1000 parameters (More and
         Sorensen 1983), matrix-free above (Steihaug 1983).
         "auto": "lm" for up to 400 parameters or equations (T n_L). With up to 300 parameters and a
-        loss that is not for classes, "newton" follows once "lm" gets slow. For larger problems
-        L-BFGS with five steps in an iteration (Liu and Nocedal 1989), and trials of "lm", which
-        continues while it lowers the loss at less cost.
+        loss that is not for classes, "newton" follows once "lm" gets slow. Larger
+        problems use L-BFGS with five steps in an iteration (Liu and Nocedal 1989), and trials of
+        "lm", which continues while it lowers the loss at less cost.
         "bp": gradient descent on all samples. "adam": Kingma and Ba 2015.
     solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
         The solver of the systems of "lm" and "ggn"; for "newton", "cholesky" is dense and "lsqr"

@@ -48,7 +48,7 @@ class NielsenDamping(Resumable):
         self._ceiling = CEILING * max(scale, self.value)
 
     def accept(self, gain: float, before: float, after: float) -> None:
-        """Change the damping after an accepted step, by a factor from 1/3 to 2."""
+        """Change the damping after an accepted step, upwards by at most a factor of 2."""
         value = self.value * max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)
         if gain < POOR_GAIN and after > 0.0:
             self._loss_factor = max(self._loss_factor, value / after)

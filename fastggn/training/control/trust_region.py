@@ -177,7 +177,7 @@ class SpectralModel:
         return p
 
     def _shifted(self, shift: float) -> Vector:
-        # -slopes / (values + shift), without 0 / 0, which is zero in theory.
+        # -slopes / (values + shift), with 0 for 0 / 0.
         denominator = self._values + shift
         p = np.zeros_like(denominator)
         np.divide(-self._slopes, denominator, out=p, where=denominator > 0.0)

@@ -148,7 +148,7 @@ class EvidenceControl(WrappedMethod):
             self._problem.reweigh(self._likelihood.l2(self._alpha, self._beta), self._relative())
 
     def _begin(self, point: Point) -> None:
-        """Set the first alpha and beta as if all parameters were effective."""
+        """Set the first alpha from all parameters, and the first beta from all observations."""
         likelihood = self._likelihood
         error = likelihood.unit * float(point.data_loss)
         self._least_error = EPS**2 * error
@@ -183,7 +183,7 @@ class EvidenceControl(WrappedMethod):
     def _update_classes(self, point: Point, sums: CurvatureSums, beta: float) -> float:
         """Update the alpha of each class and beta, and return the largest change of an l2."""
         # The alpha of a class that is nearly switched off grows without limit and has no effect:
-        # its change is weighted with its share.
+        # so its gamma, at most 1, weights its change.
         assert self._alphas is not None
         assert self._classes is not None
         assert sums.held is not None
