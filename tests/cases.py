@@ -364,9 +364,15 @@ def tiny_cases() -> tuple[Case, ...]:
     return tuple(out)
 
 
-def each_case(cases: Any) -> Any:
-    """Run a test on each case; one worker has all tests of a case and its reference."""
-    group = pytest.mark.xdist_group
-    return pytest.mark.parametrize(
-        "case", [pytest.param(case, id=case.id, marks=group(case.id)) for case in cases]
-    )
+def each_case(cases: Any, every: int = 1) -> Any:
+    """Run a test on each case, by default on one of `every`, and on the others in the tier slow.
+
+    One worker has all tests of a case and its reference.
+    """
+    params = []
+    for number, case in enumerate(cases):
+        marks = [pytest.mark.xdist_group(case.id)]
+        if number % every:
+            marks.append(pytest.mark.slow)
+        params.append(pytest.param(case, id=case.id, marks=marks))
+    return pytest.mark.parametrize("case", params)

@@ -80,6 +80,7 @@ def test_row_keys_are_unique_and_selected_by_their_beginning():
         rows.select("nonsense")
 
 
+@pytest.mark.slow
 def test_absent_peers_are_named(monkeypatch):
     load = importlib.import_module
 
@@ -142,6 +143,7 @@ def test_one_command_writes_the_report(tmp_path):
         assert os.uname().nodename not in text
 
 
+@pytest.mark.slow
 def test_pictures(tmp_path):
     pytest.importorskip("matplotlib")
     from bench import plots

@@ -29,6 +29,7 @@ AFTER_COMMANDS = "train-on-a-csv.md"
 
 
 @each_page([p for p in PAGES if p.name != AFTER_COMMANDS], lambda page: page.name)
+@pytest.mark.slow
 def test_python_on_the_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     net = fg.MLP((2, 3, 1))

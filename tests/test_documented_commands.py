@@ -67,6 +67,7 @@ def run(command):
 
 
 @each_page([p for p in PAGES if OURS[p] and p not in FOLLOWED] + [None], page_name)
+@pytest.mark.slow
 def test_commands_run(page, folder):
     for command in OURS[page] if page else EXAMPLES:
         if absent(str(command)):  # torch is no part of the extra `test`

@@ -21,7 +21,8 @@ pytest.importorskip("jax", reason="needs the package jax (extra 'test')")
 import jax_reference  # noqa: E402  (after the check for jax)
 
 CASES = (*random_cases(), *user_cases())
-each = each_case(CASES)
+# JAX compiles a reference in three seconds.
+each = each_case(CASES, every=3)
 
 
 @functools.cache

@@ -38,6 +38,7 @@ def exact_targets(problem, theta):
     return fg.Problem(problem.network, X, problem.outputs(theta))
 
 
+@pytest.mark.slow
 def test_bounds_hold_on_a_thousand_networks():
     tally, sharper, decided, index = {}, 0, 0, 0
     while decided < 1000:

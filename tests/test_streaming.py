@@ -97,7 +97,9 @@ def everything(problem, theta):
     return [np.asarray(p).tobytes() for p in [*parts, part.loss(theta), part.targets]]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(k, marks=pytest.mark.slow) if k is from_zarr else k for k in KINDS]
+)
 def test_every_kind_of_file_gives_the_bits_of_the_array(kind, table, small_blocks, tmp_path):
     X, Y = table
     theta = small_blocks.init(seed=0)
