@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.analysis.posterior.factors import CurvatureFactor, factor_curvature
+from fastggn.analysis.posterior.factors import (
+    CurvatureFactor,
+    StoredCurvature,
+    factor_curvature,
+)
+from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import SoftmaxCrossEntropy
+from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
 from fastggn.training.regularisation.evidence import LOG_2PI, Evidence, Likelihood, likelihood_of
@@ -200,6 +206,29 @@ class LaplacePosterior:
         self._gaussian = likelihood.gaussian
         self._factor = factor
         self._share = 1.0 / (evidence.beta * likelihood.unit)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a square root of the posterior covariance, N x N, and the evidence, for a file."""
+        root = self._factor.whiten(np.eye(self.theta.size))
+        if root.shape[1] > root.shape[0]:
+            root = np.ascontiguousarray(np.linalg.qr(root.T, mode="r").T)
+        kept = {"root": root, "share": self._share, "gaussian": self._gaussian}
+        return {**kept, "evidence": self.evidence.to_dict()}
+
+    @classmethod
+    def from_dict(
+        cls, kept: Mapping[str, Any], network: MLP, loss: Loss, theta: FloatArray
+    ) -> LaplacePosterior:
+        """Return the posterior of `to_dict` around theta."""
+        root = np.asarray(kept["root"], dtype=np.float64)
+        if root.shape != (network.n_params, network.n_params):
+            raise ValueError(f"the posterior has shape {root.shape}, N is {network.n_params}")
+        found = cls.__new__(cls)
+        found.theta, found.evidence = theta, Evidence(**kept["evidence"])
+        found._network, found._loss = network, loss
+        found._gaussian, found._share = bool(kept["gaussian"]), float(kept["share"])
+        found._factor = StoredCurvature(root)
+        return found
 
     def predict(self, X: Any, *, noise: bool = True) -> tuple[FloatArray, FloatArray]:
         """Return the mean and the standard deviation of the predictions, shapes (T, n_L).
