@@ -15,6 +15,9 @@ from fastggn.network.activations import Activation, get_activation, leaky_relu
 
 Names = str | Activation | Sequence[str | Activation]
 
+ACTIVATIONS = "activations"  # an array of names in an .npz file
+# An attribute of a state dict, which load_state_dict of torch does not see.
+KEPT = "fastggn"
 PLAIN = re.compile(r"([Wb])_?(\d+)")
 
 
