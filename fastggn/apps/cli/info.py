@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from fastggn.apps.cli.files import INPUT
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.summary import network_name, print_rows
 
@@ -22,7 +23,7 @@ Examples:
     short_help="Show the installation, or what MODEL holds.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("model", required=False, metavar="[MODEL]")
+@click.argument("model", type=INPUT, required=False, metavar="[MODEL]")
 def info(model: str | None) -> int:
     """Print the configuration, or the content of a model file."""
     if model is None:

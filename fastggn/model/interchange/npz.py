@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
@@ -12,7 +13,7 @@ from fastggn.model.interchange.chain import Dense, cast, network_of
 from fastggn.model.interchange.names import Names, layers_of, text_of
 from fastggn.network.activations import Activation
 from fastggn.network.mlp import MLP
-from fastggn.runtime.archive import ArchiveError, read_archive, require_file
+from fastggn.runtime.archive import EXPORTED, ArchiveError, read_archive, require_file
 from fastggn.runtime.atomic_files import PathLike, write_atomically
 
 ACTIVATIONS = "activations"
@@ -31,6 +32,8 @@ def write_npz(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any]) -> 
 
     def write(stream: BinaryIO) -> None:
         save(stream, **arrays)
+        with zipfile.ZipFile(stream, "a") as archive:
+            archive.comment = EXPORTED
 
     write_atomically(path, write)
 
