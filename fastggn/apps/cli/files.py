@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +30,14 @@ class OutputFile(InputFile):
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the path as text."""
+        path = str(value)
+        if self.kind == "picture" and not os.path.splitext(path)[1]:
+            words = "the name of a picture needs a suffix, which says its format: .png, .pdf, .svg"
+            self.fail(f"{path}: {words}", param, ctx)
+        return path
 
 
 INPUT = InputFile()

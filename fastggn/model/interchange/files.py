@@ -72,10 +72,7 @@ def export(
     file = Path(path)
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(
-            f"{file}: unknown kind of file {suffix!r}{suggest(suffix, SUFFIXES)} "
-            f"(known: {', '.join(SUFFIXES)})"
-        )
+        raise ValueError(f"{file}: {_fault(suffix)} (known: {', '.join(SUFFIXES)})")
     known = metadata or {}
     kind = as_dtype(dtype)
     scaling = scales(known)
@@ -108,3 +105,9 @@ def _properties(metadata: Mapping[str, Any]) -> dict[str, str]:
     known = samples if isinstance(samples, Mapping) else {}
     kept = {key: known.get(key) for key in ("inputs", "targets", "classes")}
     return {key: json.dumps(value) for key, value in kept.items() if value is not None}
+
+
+def _fault(suffix: str) -> str:
+    if not suffix:
+        return "the name needs a suffix, which says what is written"
+    return f"unknown kind of file {suffix!r}{suggest(suffix, SUFFIXES)}"

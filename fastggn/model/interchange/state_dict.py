@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fastggn.model.interchange.chain import Dense, cast, network_of
 from fastggn.model.interchange.extras import require
-from fastggn.model.interchange.names import Names, layers_of
+from fastggn.model.interchange.names import Names, layers_of, refuse_normalisation
 from fastggn.network.activations import Activation
 from fastggn.network.mlp import MLP
 from fastggn.runtime.archive import ArchiveError, require_file
@@ -122,6 +122,7 @@ def arrays_of(
         raise TypeError(
             f"expected a state dict, a mapping of names to tensors, got {type(content).__name__}"
         )
+    refuse_normalisation(content)
     arrays = {}
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
