@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
+from fastggn.apps.cli.files import checked_outputs
 from fastggn.apps.cli.options import GroupedCommand, Settings, train_options
 from fastggn.apps.cli.outcome import STOPPED_EARLY, BadInput, SaveError, bad_input, exit_code
 from fastggn.apps.cli.pages import Pages
@@ -60,6 +61,7 @@ the checkpoint where there is one."""
 @train_options
 @click.pass_context
 @ended_together
+@checked_outputs
 def train(ctx: click.Context, /, **options: Any) -> int:
     """Fit a multilayer perceptron to DATA, or to built-in samples where DATA is left out.
 

@@ -9,6 +9,8 @@ import base64
 import html
 from collections.abc import Iterable, Sequence
 
+from fastggn.runtime.version import __version__
+
 # A browser that obeys this policy could not send a request even if the page held an address.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
@@ -126,6 +128,7 @@ def document(title: str, parts: Iterable[str]) -> bytes:
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="generator" content="fastggn {__version__}">
 <meta http-equiv="Content-Security-Policy" content="{POLICY}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{text(title)}</title>
