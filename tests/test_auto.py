@@ -75,7 +75,7 @@ def test_larger_ones_begin_with_gradients_and_end_with_what_pays(monkeypatch):
     monkeypatch.setattr("fastggn.training.methods.choice.SMALL", 0)
     monkeypatch.setattr("fastggn.training.methods.auto.LEAST_WORK", 1.0)
     problem = problem_of(hidden=12, T=200, noise=0.0).with_l2(0.0)
-    result = fg.train(problem, seed=0, method="auto", max_iter=400, loss_target=1e-9)
+    result = fg.train(problem, seed=0, method="auto", max_iter=400, stop=fg.Stop(target=1e-9))
     solvers = [record.solver for record in result.history]
     assert solvers[0] == "lbfgs" and "cholesky" in solvers
     assert result.status == "target_reached"
@@ -92,16 +92,20 @@ def test_resumes_bit_for_bit(tmp_path, monkeypatch, small):
     path = tmp_path / "run.ckpt"
     for count in (3, 9, 17, 30, 40):
         part = fg.train(
-            problem, seed=0, method="auto", max_iter=count, checkpoint=path, resume=True
+            problem,
+            seed=0,
+            method="auto",
+            max_iter=count,
+            checkpoint=fg.Checkpoint(path, resume=True),
         )
     np.testing.assert_array_equal(part.theta, whole.theta)
 
 
 def test_what_auto_refuses():
     with pytest.raises(ValueError, match="batch_size does not go with method 'auto'"):
-        fg.train(problem_of(), method="auto", batch_size=10)
+        fg.train(problem_of(), method=fg.Auto(batch_size=10))
     with pytest.raises(ValueError, match="goes with method 'lm', not 'auto'"):
-        fg.train(problem_of(), method="auto", regularization="bayesian")
+        fg.train(problem_of(), method="auto", regularize=fg.Evidence())
 
 
 @pytest.mark.parametrize("name", ["softmax_cross_entropy", "logistic", "squared"])

@@ -11,7 +11,7 @@ import fastggn as fg
 from fastggn.solvers.choice import get_solver
 from fastggn.training.regularisation.priors import prior_classes, relative_precisions
 
-UNITS = {"regularization": "bayesian-units"}
+UNITS = {"regularize": fg.Evidence(per="unit")}
 
 
 def test_classes():
@@ -80,7 +80,12 @@ def dense(A, y, alphas, beta):
 def test_linear_regression_with_a_decay_for_each_input(solver):
     problem, A = linear_problem()
     result = fg.train(
-        problem, seed=0, solver=solver, grad_tol=1e-13, step_tol=0.0, max_iter=500, **UNITS
+        problem,
+        seed=0,
+        method=fg.LevenbergMarquardt(solver=solver),
+        stop=fg.Stop(gradient=1e-13, step=0.0),
+        max_iter=500,
+        **UNITS,
     )
     y = problem.targets[:, 0]
     alphas, beta = np.ones(5), 1.0
@@ -108,7 +113,9 @@ def test_linear_regression_with_a_decay_for_each_input(solver):
 def test_the_evidence_is_stationary_in_the_alpha_of_each_unit():
     """Central differences of the dense log evidence, curvature held; see also its value."""
     problem = sine_problem(hidden=4)
-    result = fg.train(problem, seed=0, max_iter=3000, grad_tol=1e-10, step_tol=0.0, **UNITS)
+    result = fg.train(
+        problem, seed=0, max_iter=3000, stop=fg.Stop(gradient=1e-10, step=0.0), **UNITS
+    )
     assert result.converged
     found, theta = result.evidence, result.theta
     classes = prior_classes(problem.network, "bayesian-units")
@@ -151,7 +158,7 @@ def test_units_without_use_are_switched_off_and_the_evidence_is_higher():
     problem = sine_problem(T=60, hidden=10)
     one, units = (
         max(
-            (fg.train(problem, seed=seed, max_iter=150, regularization=how) for seed in range(2)),
+            (fg.train(problem, seed=seed, max_iter=150, regularize=how) for seed in range(2)),
             key=lambda run: run.evidence.log_evidence,
         )
         for how in ("bayesian", "bayesian-units")
@@ -166,7 +173,11 @@ def test_resumed_to_the_bit_and_kept(tmp_path):
     whole = fg.train(problem, seed=0, max_iter=8, **UNITS)
     fg.train(problem, seed=0, max_iter=3, checkpoint=tmp_path / "run", **UNITS)
     result = fg.train(
-        problem, seed=0, max_iter=8, checkpoint=tmp_path / "run", resume=True, **UNITS
+        problem,
+        seed=0,
+        max_iter=8,
+        checkpoint=fg.Checkpoint(tmp_path / "run", resume=True),
+        **UNITS,
     )
     np.testing.assert_array_equal(result.theta, whole.theta)
     assert result.evidence == whole.evidence
@@ -199,7 +210,7 @@ def test_more_parameters_than_observations():
 def test_refusals():
     problem = sine_problem(T=10)
     with pytest.raises(ValueError, match="solver 'dual' does not go"):
-        fg.train(problem, solver="dual", **UNITS)
+        fg.train(problem, method=fg.LevenbergMarquardt(solver="dual"), **UNITS)
     with pytest.raises(ValueError, match="regularization='bayesian-units' goes with method 'lm'"):
         fg.train(problem, method="newton", **UNITS)
     evidence = fg.train(problem, seed=0, max_iter=3, **UNITS).evidence

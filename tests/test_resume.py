@@ -30,39 +30,35 @@ VALIDATION = (fg.data.four_regions(40, seed=1)[0], fg.data.four_regions(40, seed
 # Every method and every part that remembers something.
 CASES = {
     "lm": {},
-    "lm mixed": {"solver": "cholesky", "precision": "mixed"},
-    "lm lsqr": {"solver": "lsqr"},
-    "lm geodesic off": {"geodesic": False, "damping": 1.0},
-    "lm batches": {"batch_size": 30},
-    "lm bayesian": {"regularization": "bayesian"},
-    "lm bayesian qr": {"regularization": "bayesian", "solver": "qr"},
-    "ggn": {"method": "ggn", "alpha": 0.1},
-    "ggn batches": {"method": "ggn", "alpha": 0.1, "batch_size": 30},
+    "lm mixed": {"method": fg.LevenbergMarquardt(solver="cholesky", precision="mixed")},
+    "lm lsqr": {"method": fg.LevenbergMarquardt(solver="lsqr")},
+    "lm geodesic off": {"method": fg.LevenbergMarquardt(geodesic=False, damping=1.0)},
+    "lm batches": {"method": fg.LevenbergMarquardt(batch_size=30)},
+    "lm bayesian": {"regularize": fg.Evidence()},
+    "lm bayesian qr": {"regularize": fg.Evidence(), "method": fg.LevenbergMarquardt(solver="qr")},
+    "ggn": {"method": fg.GaussNewton(step=0.1)},
+    "ggn batches": {"method": fg.GaussNewton(step=0.1, batch_size=30)},
     "newton": {"method": "newton"},
-    "newton matrix-free": {"method": "newton", "solver": "lsqr"},
-    "bp momentum": {"method": "bp", "alpha": 0.01, "momentum": 0.9},
-    "adam": {"method": "adam", "alpha": 0.01},
-    "adam batches": {"method": "adam", "alpha": 0.01, "batch_size": 16},
-    "newton null space": {"method": "newton", "regularizer": fg.NullSpace(refresh=3)},
+    "newton matrix-free": {"method": fg.Newton(solver="lsqr")},
+    "bp momentum": {"method": fg.GradientDescent(rate=0.01, momentum=0.9)},
+    "adam": {"method": fg.Adam(rate=0.01)},
+    "adam batches": {"method": fg.Adam(rate=0.01, batch_size=16)},
+    "newton null space": {"method": "newton", "regularize": fg.NullSpace(refresh=3)},
     "newton iterated null space": {
-        "method": "newton",
-        "solver": "lsqr",
-        "regularizer": fg.NullSpace(refresh=None),
+        "method": fg.Newton(solver="lsqr"),
+        "regularize": fg.NullSpace(refresh=None),
     },
-    "lm null space": {"regularizer": fg.NullSpace(mode="objective", refresh=3)},
+    "lm null space": {"regularize": fg.NullSpace(mode="objective", refresh=3)},
     "early stopping": {
-        "damping": 1e-3,
-        "validation": (VALIDATION[0], VALIDATION[1], np.linspace(0.5, 1.0, 40)),
-        "patience": 9,
+        "method": fg.LevenbergMarquardt(damping=1e-3),
+        "held_out": fg.HeldOut(VALIDATION[0], VALIDATION[1], np.linspace(0.5, 1.0, 40), patience=9),
     },
     "early stopping with batches": {
-        "batch_size": 30,
-        "validation": VALIDATION,
-        "patience": 9,
-        "validation_tol": 1e-3,
+        "method": fg.LevenbergMarquardt(batch_size=30),
+        "held_out": fg.HeldOut(VALIDATION, patience=9, tol=1e-3),
     },
-    "escape by noise": {"escape": "noise", "grad_tol": 0.01},
-    "escape by curvature": {"escape": "negative_curvature", "grad_tol": 0.01},
+    "escape by noise": {"leave_saddles": "noise", "stop": fg.Stop(gradient=0.01)},
+    "escape by curvature": {"leave_saddles": "negative_curvature", "stop": fg.Stop(gradient=0.01)},
 }
 
 
@@ -150,7 +146,7 @@ def test_samples_in_files(problem, tmp_path):
     np.save(tmp_path / "Y.npy", Y)
     rows = [np.load(tmp_path / name, mmap_mode="r") for name in ("X.npy", "Y.npy")]
     in_files = fg.Problem(fg.MLP((2, 5, 1)), *rows)
-    keywords = {"seed": 3, "checkpoint": tmp_path / "run.ckpt", "resume": True}
+    keywords = {"seed": 3, "checkpoint": fg.Checkpoint(tmp_path / "run.ckpt", resume=True)}
     quiet_train(in_files, max_iter=4, **keywords)
     quiet_train(problem, max_iter=8, **keywords)
     result = quiet_train(in_files, max_iter=12, **keywords)
@@ -164,7 +160,7 @@ def test_a_larger_problem_on_other_threads(tmp_path):
     X, Y = fg.data.friedman1(3000, seed=0)
     problem = fg.Problem(fg.MLP((X.shape[1], 30, 1)), X, Y)
     whole = fg.train(problem, seed=0, max_iter=6, n_threads=2)
-    keywords = {"seed": 0, "checkpoint": tmp_path / "a.ckpt", "resume": True}
+    keywords = {"seed": 0, "checkpoint": fg.Checkpoint(tmp_path / "a.ckpt", resume=True)}
     fg.train(problem, max_iter=2, n_threads=1, **keywords)
     fg.train(problem, max_iter=4, n_threads=2, **keywords)
     result = fg.train(problem, max_iter=6, n_threads=1, **keywords)
@@ -178,13 +174,21 @@ def test_more_iterations_than_at_first(problem, tmp_path):
         whole = fg.train(problem, seed=3, max_iter=ITERATIONS, **options)
         for limit in (*range(0, ITERATIONS, 3), ITERATIONS):
             result = fg.train(
-                problem, seed=3, max_iter=limit, checkpoint=path, resume=True, **options
+                problem,
+                seed=3,
+                max_iter=limit,
+                checkpoint=fg.Checkpoint(path, resume=True),
+                **options,
             )
         assert facts(result) == facts(whole)
 
 
 def test_the_time_of_all_parts_and_the_limit_of_each(problem, tmp_path):
-    keywords = {"seed": 0, "checkpoint": tmp_path / "a.ckpt", "resume": True, "grad_tol": 0.0}
+    keywords = {
+        "seed": 0,
+        "checkpoint": fg.Checkpoint(tmp_path / "a.ckpt", resume=True),
+        "stop": fg.Stop(gradient=0.0),
+    }
     first = fg.train(problem, max_iter=5, callbacks=[lambda r: time.sleep(0.55)], **keywords)
     second = fg.train(problem, max_iter=8, max_time=60, **keywords)
     # Not first.seconds: the last save is part of that, and of no checkpoint.
@@ -197,7 +201,7 @@ def test_the_time_of_all_parts_and_the_limit_of_each(problem, tmp_path):
 @pytest.mark.parametrize("method", ["adam", "lm"])
 def test_a_pass_cut_by_the_time_limit_is_done_again(problem, tmp_path, method, monkeypatch):
     keywords = {"seed": 0, "method": method, "batch_size": 20, "max_iter": 6}
-    keywords |= {"validation": VALIDATION, "patience": 20}
+    keywords |= {"held_out": fg.HeldOut(VALIDATION, patience=20)}
     whole = quiet_train(problem, **keywords)
     path = tmp_path / "a.ckpt"
     real, calls = fg.Problem.subset, [0]
@@ -217,7 +221,7 @@ def test_a_pass_cut_by_the_time_limit_is_done_again(problem, tmp_path, method, m
 
 
 def test_an_unseeded_run_goes_on(problem, tmp_path):
-    keywords = {"method": "adam", "batch_size": 16, "checkpoint": tmp_path / "a.ckpt"}
+    keywords = {"method": fg.Adam(batch_size=16), "checkpoint": tmp_path / "a.ckpt"}
     first = fg.train(problem, max_iter=3, **keywords)
     second = fg.train(problem, max_iter=6, resume=True, **keywords)
     assert second.initial_loss == first.initial_loss
@@ -235,7 +239,7 @@ def test_without_resume_a_run_starts_afresh(problem, tmp_path):
 
 def test_a_damaged_checkpoint_costs_one_generation(problem, tmp_path):
     path = tmp_path / "a.ckpt"
-    keywords = {"seed": 0, "max_iter": 8, "checkpoint": path, "checkpoint_every": 2}
+    keywords = {"seed": 0, "max_iter": 8, "checkpoint": fg.Checkpoint(path, every=2)}
     whole = fg.train(problem, **keywords)
     path.write_bytes(path.read_bytes()[:-10])
     seen = []
@@ -286,11 +290,11 @@ def test_interval_is_parsed(value, iterations, seconds):
     [
         ({"checkpoint_every": 5}, ValueError, "checkpoint_every goes with checkpoint"),
         ({"resume": True}, ValueError, "resume goes with checkpoint"),
-        ({"checkpoint": "a", "checkpoint_every": 0}, ValueError, "at least 1 iteration, got 0"),
-        ({"checkpoint": "a", "checkpoint_every": 2.5}, TypeError, "checkpoint_every must be an"),
-        ({"checkpoint": "a", "checkpoint_every": True}, TypeError, "checkpoint_every must be an"),
-        ({"checkpoint": "a", "checkpoint_every": "5 days"}, ValueError, "got '5 days'"),
-        ({"checkpoint": "a", "checkpoint_every": "2.5"}, ValueError, "such as '30s', '5min'"),
+        ({"checkpoint": fg.Checkpoint("a", every=0)}, ValueError, "at least 1 iteration, got 0"),
+        ({"checkpoint": fg.Checkpoint("a", every=2.5)}, TypeError, "checkpoint_every must be an"),
+        ({"checkpoint": fg.Checkpoint("a", every=True)}, TypeError, "checkpoint_every must be an"),
+        ({"checkpoint": fg.Checkpoint("a", every="5 days")}, ValueError, "got '5 days'"),
+        ({"checkpoint": fg.Checkpoint("a", every="2.5")}, ValueError, "such as '30s', '5min'"),
         ({"checkpoint": "no/a"}, FileNotFoundError, "the folder does not exist"),
         ({"checkpoint": "."}, ValueError, "it is a folder"),
         ({"checkpoint": "/dev/full"}, ValueError, "not a regular file"),
@@ -329,18 +333,15 @@ def variants():
     yield "seed was 0 and is 1", same, {"seed": 1}
     yield "theta0 differs", same, {"seed": 0, "theta0": net.init(5)}
     for name, value in {
-        "solver": "qr",
-        "damping": 0.5,
-        "geodesic": False,
-        "batch_size": 20,
-        "escape": "noise",
-        "loss_target": 1e-3,
-        "regularizer": fg.NullSpace(),
+        "method": fg.LevenbergMarquardt(solver="qr", damping=0.5, geodesic=False, batch_size=20),
+        "leave_saddles": "noise",
+        "stop": fg.Stop(target=1e-3),
+        "regularize": fg.NullSpace(),
     }.items():
         yield f"{name.removeprefix('loss_')} was", same, {"seed": 0, name: value}
-    held_out = {"seed": 0, "validation": VALIDATION}
+    held_out = {"seed": 0, "held_out": fg.HeldOut(VALIDATION, patience=None)}
     yield "validation differs", same, held_out
-    yield "gradient was 1e-10 and is 0.01", same, {"seed": 0, "grad_tol": 0.01}
+    yield "gradient was 1e-10 and is 0.01", same, {"seed": 0, "stop": fg.Stop(gradient=0.01)}
     yield "method was 'lm' and is 'newton'", same, {"seed": 0, "method": "newton"}
 
 
@@ -350,10 +351,10 @@ def test_a_checkpoint_of_another_run_is_refused(problem, tmp_path, monkeypatch):
     before = path.read_bytes()
     for words, other, options in variants():
         with pytest.raises(CheckpointError, match="checkpoint of another run") as refusal:
-            fg.train(other, max_iter=5, checkpoint=path, resume=True, **options)
+            fg.train(other, max_iter=5, checkpoint=fg.Checkpoint(path, resume=True), **options)
         assert words in str(refusal.value)
         assert path.read_bytes() == before
-    fg.train(problem, seed=0, max_iter=5, checkpoint=path, resume=True)
+    fg.train(problem, seed=0, max_iter=5, checkpoint=fg.Checkpoint(path, resume=True))
 
 
 class Changing:
@@ -382,10 +383,10 @@ def test_a_changed_function_is_noticed(tmp_path):
     fg.train(problem, seed=0, max_iter=2, checkpoint=path)
     Changing.scale = 1.0 + 1e-12
     with pytest.warns(fg.CheckpointWarning, match="not bit for bit"):
-        fg.train(problem, seed=0, max_iter=3, checkpoint=path, resume=True)
+        fg.train(problem, seed=0, max_iter=3, checkpoint=fg.Checkpoint(path, resume=True))
     Changing.scale = 2.0
     with pytest.raises(CheckpointError, match="the code of the network or of the loss has changed"):
-        fg.train(problem, seed=0, max_iter=4, checkpoint=path, resume=True)
+        fg.train(problem, seed=0, max_iter=4, checkpoint=fg.Checkpoint(path, resume=True))
     Changing.scale = 1.0
 
 
@@ -406,8 +407,8 @@ def paths(tree, before=()):
 
 def test_a_whole_file_with_a_missing_or_wrong_part(problem, tmp_path):
     path = tmp_path / "a.ckpt"
-    keywords = {"seed": 0, "max_iter": 4, "method": "bp", "alpha": 0.01, "momentum": 0.5}
-    keywords |= {"validation": VALIDATION, "patience": 20}
+    keywords = {"seed": 0, "max_iter": 4, "method": fg.GradientDescent(rate=0.01, momentum=0.5)}
+    keywords |= {"held_out": fg.HeldOut(VALIDATION, patience=20)}
     fg.train(problem, checkpoint=path, **keywords)
     content = CheckpointFile(path).load()
     needed = [p for p in paths(content) if p[0] != "versions" and p[0] != "identity"]
@@ -424,12 +425,12 @@ def test_a_whole_file_with_a_missing_or_wrong_part(problem, tmp_path):
     for tree in changed:
         CheckpointFile(path).save(tree)
         with pytest.raises(CheckpointError, match=r"a\.ckpt"):
-            fg.train(problem, checkpoint=path, resume=True, **keywords)
+            fg.train(problem, checkpoint=fg.Checkpoint(path, resume=True), **keywords)
 
 
 def test_history_columns_are_exact(problem):
     records = fg.train(problem, seed=0, max_iter=3).history
-    records += fg.train(problem, seed=0, max_iter=3, method="bp", alpha=0.01).history
+    records += fg.train(problem, seed=0, max_iter=3, method=fg.GradientDescent(rate=0.01)).history
     assert from_columns(to_columns(records)) == records
     assert [type(v) for r in from_columns(to_columns(records)) for v in r.to_dict().values()] == [
         type(v) for r in records for v in r.to_dict().values()
@@ -452,7 +453,7 @@ def test_a_full_disk_does_not_end_the_run(problem, tmp_path, monkeypatch):
         real(self, content)
 
     monkeypatch.setattr(CheckpointFile, "save", save)
-    keywords = {"seed": 0, "checkpoint": path, "checkpoint_every": 2}
+    keywords = {"seed": 0, "checkpoint": fg.Checkpoint(path, every=2)}
     with pytest.warns(fg.CheckpointWarning, match="could not be written.*No space left"):
         result = fg.train(problem, max_iter=6, **keywords)
     assert sha(result.theta) == sha(whole.theta)
@@ -493,7 +494,7 @@ def test_a_disk_that_fills_up(problem, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", LIMITED, str(path)], env=environment, check=True)
     assert sorted(os.listdir(tmp_path)) == ["a.ckpt", "a.ckpt.previous"]
-    result = fg.train(problem, seed=0, max_iter=6, checkpoint=path, resume=True)
+    result = fg.train(problem, seed=0, max_iter=6, checkpoint=fg.Checkpoint(path, resume=True))
     assert facts(result) == facts(fg.train(problem, seed=0, max_iter=6))
 
 
@@ -510,8 +511,7 @@ def test_a_folder_that_vanishes(problem, tmp_path):
         result = fg.train(
             problem,
             callbacks=[remove],
-            checkpoint=folder / "a.ckpt",
-            checkpoint_every=2,
+            checkpoint=fg.Checkpoint(folder / "a.ckpt", every=2),
             **keywords,
         )
     assert "the folder does not exist" in result.unsaved
@@ -582,7 +582,7 @@ def test_a_signal_during_a_save_waits_for_its_end(problem, tmp_path, monkeypatch
 
     monkeypatch.setattr(CheckpointFile, "save", save)
     every = 1 if iteration < 4 else 1000
-    keywords = {"seed": 0, "max_iter": 4, "checkpoint": path, "checkpoint_every": every}
+    keywords = {"seed": 0, "max_iter": 4, "checkpoint": fg.Checkpoint(path, every=every)}
     if iteration == 4:
         with pytest.raises(KeyboardInterrupt):
             fg.train(problem, **keywords)
@@ -608,13 +608,13 @@ def test_outside_the_main_thread(problem, tmp_path):
 def test_other_validation_samples_are_another_run(problem, tmp_path):
     path, (X, Y) = tmp_path / "a.ckpt", VALIDATION
     keywords = {"seed": 0, "checkpoint": path}
-    early = {"validation": (X, Y), "patience": 5}
+    early = {"held_out": fg.HeldOut(X, Y, patience=5)}
     fg.train(problem, max_iter=2, **early, **keywords)
     for words, changed in (
         ("patience was 5 and is 6", {"patience": 6}),
         ("validation_tol was 0.0 and is 0.1", {"validation_tol": 0.1}),
-        ("validation targets Y differs", {"validation": (X, Y + 1.0)}),
-        ("validation differs", {"validation": None, "patience": None}),
+        ("validation targets Y differs", {"held_out": fg.HeldOut(X, Y + 1.0, patience=None)}),
+        ("validation differs", {"held_out": fg.HeldOut(None, patience=None)}),
     ):
         with pytest.raises(CheckpointError, match=words):
             fg.train(problem, max_iter=4, resume=True, **{**early, **changed}, **keywords)

@@ -99,7 +99,7 @@ def test_refusals():
         fg.select_weight_decay(problem, None)
     with pytest.raises(ValueError, match="l2 = 0.5"):
         fg.select_weight_decay(problem.with_l2(0.5))
-    for option in ({"regularization": "bayesian"}, {"checkpoint": "x"}, {"patience": 3}):
+    for option in ({"regularize": fg.Evidence()}, {"checkpoint": "x"}, {"patience": 3}):
         with pytest.raises(ValueError, match=next(iter(option))):
             fg.select_weight_decay(problem, **option)
     with pytest.raises(ValueError, match="max_iter"):

@@ -40,11 +40,10 @@ problem = fg.Problem(net, X[train], Y[train])
 theta = net.init(seed=0, scheme="nguyen_widrow")  # initnw
 result = fg.train(
     problem,
-    theta,  # the weights are a vector of their own, not inside net
-    max_iter=1000,  # net.trainParam.epochs
-    grad_tol=1e-7,  # net.trainParam.min_grad
-    validation=(X[hold], Y[hold]),  # divideFcn, valRatio
-    patience=6,  # net.trainParam.max_fail
+    theta,
+    max_iter=1000,
+    stop=fg.Stop(gradient=1e-7),
+    held_out=fg.HeldOut(X[hold], Y[hold], patience=6),
 )
 print(f"{result.status}: {result.message}")
 
@@ -106,7 +105,11 @@ print(f"R2 {model.score(X, t):.3f} after {model.n_iter_} iterations")
 # determine (MacKay 1992; Foresee and Hagan 1997).
 
 bayes = fg.train(
-    problem, theta, regularization="bayesian", max_iter=1000, grad_tol=1e-7
+    problem,
+    theta,
+    regularize=fg.Evidence(),
+    max_iter=1000,
+    stop=fg.Stop(gradient=1e-7),
 )
 print(f"{bayes.status}, {bayes.n_iter} iterations")
 effective = bayes.evidence.effective_parameters

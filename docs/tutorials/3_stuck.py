@@ -106,7 +106,9 @@ figure = point.plot()
 # **Remedy.** The direction is known, so go there: ``escape`` follows the lowest
 # eigenvector out of every strict saddle that a run settles at.
 
-out = fg.train(centred, start, escape="negative_curvature", seed=0, max_iter=300)
+out = fg.train(
+    centred, start, leave_saddles="negative_curvature", seed=0, max_iter=300
+)
 print(f"{out.status}, loss {out.loss:.1e}, {out.n_iter} iterations")
 
 # %%

@@ -92,7 +92,7 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("validation", "validation_data", "early_stopping", "val"), ("held_out",)),
     **dict.fromkeys(("optimizer", "optimiser", "trainfcn", "algorithm"), ("method",)),
     **dict.fromkeys(("performfcn", "criterion", "loss_fn"), ("loss", "fg.Problem(..., loss=...)")),
-    **dict.fromkeys(("weight_decay", "l2", "kernel_regularizer"), ("l2", "fg.Problem(..., l2=...)")),
+    **dict.fromkeys(("weight_decay", "l2"), ("l2", "fg.Problem(..., l2=...)")),
     **dict.fromkeys(("regularization", "regularisation", "regularizer"), ("regularize",)),
     **dict.fromkeys(("escape", "perturb"), ("leave_saddles",)),
     **dict.fromkeys(("hidden_layer_sizes", "hiddensizes", "layers", "units"), ("hidden",)),

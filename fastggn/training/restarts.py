@@ -177,7 +177,8 @@ def train_restarts(
 def _checked(problem: Problem, given: Mapping[str, Any]) -> Options:
     """Return the checked options of `train`, with its own defaults."""
     arguments = inspect.signature(train).parameters
-    refuse_unknown("train_restarts", given, [*inspect.signature(train_restarts).parameters, *arguments])
+    own = inspect.signature(train_restarts).parameters
+    refuse_unknown("train_restarts", given, {**own, **arguments})
     known = inspect.signature(check_options).parameters
     defaults = {
         name: parameter.default

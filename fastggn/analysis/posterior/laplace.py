@@ -13,7 +13,12 @@ from fastggn.analysis.posterior.factors import CurvatureFactor, factor_curvature
 from fastggn.network.losses.classification import SoftmaxCrossEntropy
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
-from fastggn.training.regularisation.evidence import LOG_2PI, EvidenceEstimate, Likelihood, likelihood_of
+from fastggn.training.regularisation.evidence import (
+    LOG_2PI,
+    EvidenceEstimate,
+    Likelihood,
+    likelihood_of,
+)
 from fastggn.training.regularisation.priors import (
     PER,
     prior_classes,

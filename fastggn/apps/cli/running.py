@@ -86,10 +86,12 @@ def checkpoint_of(settings: Settings) -> Checkpoint | None:
     """Return the checkpoint that the options name."""
     from fastggn.training.checkpoint.saving import Checkpoint
 
-    given = {} if settings.checkpoint_every is None else {"every": settings.checkpoint_every}
+    every, resume = settings.checkpoint_every, settings.resume
     if settings.checkpoint is not None:
-        return Checkpoint(settings.checkpoint, resume=settings.resume, **given)
-    for name in [*(["checkpoint_every"] if given else []), *(["resume"] if settings.resume else [])]:
+        given = {} if every is None else {"every": every}
+        return Checkpoint(settings.checkpoint, resume=resume, **given)
+    if every is not None or resume:
+        name = "resume" if every is None else "checkpoint_every"
         raise ValueError(f"{name} goes with checkpoint: name the file")
     return None
 

@@ -11,7 +11,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from fastggn.training.control.stopping import SETTLED, Stopping
 from fastggn.training.methods.newton import DENSE_LIMIT
-from fastggn.training.step import Iteration, Method, Ending, Work, WrappedMethod, norm
+from fastggn.training.step import Ending, Iteration, Method, Work, WrappedMethod, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point

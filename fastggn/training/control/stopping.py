@@ -12,7 +12,7 @@ from fastggn.runtime.errors import check_positive, hinted_fields
 from fastggn.training.control.divergence import DivergenceTest
 from fastggn.training.resumable import Resumable
 from fastggn.training.run import Clock
-from fastggn.training.step import Iteration, Ending, is_usable, norm
+from fastggn.training.step import Ending, Iteration, is_usable, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point

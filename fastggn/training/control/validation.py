@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import check_count, check_positive, hinted_fields
 from fastggn.training.resumable import Resumable
-from fastggn.training.step import Iteration, Method, Ending, WrappedMethod
+from fastggn.training.step import Ending, Iteration, Method, WrappedMethod
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point

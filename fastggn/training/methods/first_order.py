@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.training.run import Clock
-from fastggn.training.step import Choice, Iteration, Method, Ending, Work, arrive, norm
+from fastggn.training.step import Choice, Ending, Iteration, Method, Work, arrive, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastggn.runtime.errors import AscentWarning
 from fastggn.training.fallback import Fallback
-from fastggn.training.step import Choice, Iteration, Method, Ending, arrive, norm
+from fastggn.training.step import Choice, Ending, Iteration, Method, arrive, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point

@@ -246,8 +246,10 @@ def get_method(method: Any) -> AnyMethod:
         return method  # type: ignore[no-any-return]
     if isinstance(method, type) and method in METHODS.values():
         raise TypeError(f"method is the class {method.__name__}: write {method.__name__}()")
-    kind = type(method).__name__
-    raise TypeError(f"method must be a name or an object such as fg.LevenbergMarquardt(), not {kind}")
+    raise TypeError(
+        "method must be a name or an object such as fg.LevenbergMarquardt(), not "
+        f"{type(method).__name__}"
+    )
 
 
 def make_method(name: str, given: Mapping[str, Any]) -> AnyMethod:

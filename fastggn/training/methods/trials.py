@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastggn.training.control.acceptance import Acceptance, Trial
 from fastggn.training.control.stopping import StepTest
-from fastggn.training.step import Iteration, Method, Ending, norm
+from fastggn.training.step import Ending, Iteration, Method, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point

@@ -203,9 +203,7 @@ def _checked_grid(grid: ArrayLike | None) -> FloatArray:
     return np.unique(values)[::-1]
 
 
-def _splits(
-    problem: Problem, held_out: Any, seed: int | None
-) -> Sequence[tuple[Problem, Problem]]:
+def _splits(problem: Problem, held_out: Any, seed: int | None) -> Sequence[tuple[Problem, Problem]]:
     """Return pairs of a training problem and a validation problem."""
     if not isinstance(held_out, (int, np.integer)) or isinstance(held_out, bool):
         checked = check_held_out(problem, held_out)
