@@ -3,7 +3,8 @@
 ``python -m bench.bits --json FILE`` stores of each run the SHA-256 of theta after 20 iterations,
 theta after the first step, and the loss after 20. ``--against FILE`` compares a run with such a
 file: equal bits, or the differences of these two numbers. The script calls public names only, so
-that it measures another checkout of the same interface too: ``PYTHONPATH=OTHER python bench/bits.py --against FILE``.
+that it measures another checkout of the same interface too:
+``PYTHONPATH=OTHER python bench/bits.py --against FILE``.
 Bits are those of one machine and one set of libraries.
 """
 

@@ -113,9 +113,9 @@ def points():
             of(wide, X[:12], fits),
             12,
             wide.init(seed=6) + 1e-9,
-            {"stop": fg.Stop(gradient=1e-6)},
+            {"grad_tol": 1e-6},
         ),
-        "linear": (of(linear, X, Y), T, flattest, {"stop": fg.Stop(gradient=1e-6)}),
+        "linear": (of(linear, X, Y), T, flattest, {"grad_tol": 1e-6}),
         "equal inputs": (of(small, X[:3].repeat(10, axis=0), Y[:30]), 30, noisy.theta, {}),
     }
 
@@ -192,7 +192,7 @@ def compared(comm, make, count, kind, options):
     return {
         "loss": abs(many.loss - one.loss) / scale,
         "iterations": [one.n_iter, many.n_iter],
-        "method": fg.LevenbergMarquardt(solver=[one.solver, many.solver]),
+        "solver": [one.solver, many.solver],
         "status": [one.status, many.status],
         "fell": one.loss < one.initial_loss,
         "bits": digests(comm, many.theta),

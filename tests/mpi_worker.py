@@ -127,7 +127,7 @@ def training(comm, X, Y):
         "steihaug": {"method": fg.Newton(solver="lsqr"), "max_iter": 10},
         "bp": {"method": fg.GradientDescent(rate=0.1), "max_iter": 20},
         "adam": {"method": fg.Adam(rate=0.01), "max_iter": 20},
-        "early stopping": {"solver": "cholesky", "patience": 3},
+        "early stopping": {"method": fg.LevenbergMarquardt(solver="cholesky")},
         "bayesian": {
             "method": fg.LevenbergMarquardt(solver="cholesky"),
             "regularize": fg.Evidence(),
@@ -142,13 +142,13 @@ def training(comm, X, Y):
     V = np.random.default_rng(9).permutation(Y)  # held out: no fit of Y comes near
     for name, options in runs.items():
         held_out = {}, {}
-        if "patience" in options:
+        if name == "early stopping":
             held_out = (
-                {"held_out": fg.HeldOut(X, V, patience=None)},
-                {"held_out": fg.HeldOut(X[rows], V[rows], patience=None)},
+                {"held_out": fg.HeldOut(X, V, patience=3)},
+                {"held_out": fg.HeldOut(X[rows], V[rows], patience=3)},
             )
         plain, shared = serial, problem
-        if "regularization" in options:  # which chooses l2 itself
+        if "regularize" in options:  # which chooses l2 itself
             plain, shared = serial.with_l2(0.0), problem.with_l2(0.0)
         one = fg.train(plain, theta, **options, **held_out[0])
         many = fg.train(shared, theta, **options, **held_out[1])
@@ -268,13 +268,8 @@ def refusals(comm, X, Y):
         "weights": lambda: fg.Problem(
             net, X[rows], Y[rows], sample_weight=np.zeros(len(X[rows])), comm=comm
         ),
-        "held_out": fg.HeldOut(
-            lambda: fg.train(problem, theta, held_out=fg.HeldOut(bad, Y[rows], patience=None)),
-            patience=None,
-        ),
-        "validation alone": lambda: fg.train(
-            problem, theta, held_out=fg.HeldOut(fg.Problem(net, X, Y), patience=None)
-        ),
+        "held_out": lambda: fg.train(problem, theta, held_out=(bad, Y[rows])),
+        "held_out alone": lambda: fg.train(problem, theta, held_out=fg.Problem(net, X, Y)),
         "stationarity": lambda: fg.analysis.stationarity_split(problem, theta),
         "overflow": lambda: fg.critical_point(problem, np.full(net.n_params, 1e200)),
         "ranks": lambda: fg.rank_analysis(problem, np.full(net.n_params, 1e308)),
@@ -320,9 +315,8 @@ RESUMED = {
     "newton": {"method": "newton"},
     "bayesian": {"method": fg.LevenbergMarquardt(solver="cholesky"), "regularize": fg.Evidence()},
     "batches": {"method": fg.LevenbergMarquardt(batch_size=12)},
-    "method": fg.LevenbergMarquardt(
-        momentum={"method": fg.GradientDescent(rate=0.01, momentum=0.9)}
-    ),
+    "momentum": {"method": fg.GradientDescent(rate=0.01, momentum=0.9)},
+    "lbfgs": {"method": "lbfgs"},
     "adam": {"method": fg.Adam(rate=0.01)},
 }
 
@@ -330,10 +324,10 @@ RESUMED = {
 def in_parts(comm, problem, path, options):
     """Compare a run that is stopped at every second iteration with an uninterrupted one."""
     keywords = {"seed": 3, "max_iter": 8, **options}
-    if "regularization" in options:
+    if "regularize" in options:
         problem = problem.with_l2(0.0)
     whole = fg.train(problem, **keywords)
-    keywords.update(checkpoint=path, checkpoint_every=1000, resume=True)
+    keywords["checkpoint"] = fg.Checkpoint(path, every=1000, resume=True)
     parts, status = 0, "interrupted"
     while status == "interrupted" and parts < 8:
         calls = []

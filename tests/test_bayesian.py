@@ -1,4 +1,4 @@
-"""Training with regularization="bayesian": against linear regression, and by its own conditions."""
+"""Training with regularize=Evidence(): against linear regression, and by its own conditions."""
 
 import warnings
 
@@ -244,7 +244,7 @@ def test_resumed_from_before_the_first_iteration(tmp_path, monkeypatch):
         return real(self, theta)
 
     monkeypatch.setattr(fg.Problem, "at", at)
-    keywords.update(checkpoint=tmp_path / "run", resume=True)
+    keywords["checkpoint"] = fg.Checkpoint(tmp_path / "run", resume=True)
     first = fg.train(problem, **keywords)
     assert (first.status, first.n_iter) == ("interrupted", 0)
     result = fg.train(problem, **keywords)
@@ -296,7 +296,7 @@ def test_with_validation_samples():
         problem,
         seed=0,
         regularize=fg.Evidence(),
-        held_out=fg.HeldOut(held, patience=5),
+        held_out=fg.HeldOut(*held, patience=5),
         max_iter=200,
     )
     np.testing.assert_array_equal(result.theta, result.best_theta)
@@ -309,11 +309,11 @@ def test_less_overfitting_than_without():
     problem = sine_problem(T=25, hidden=12, noise=0.2)
     X = np.linspace(-2, 2, 200)[:, None]
     errors = {}
-    for regularization in (None, "bayesian"):
-        result = fg.train(problem, seed=0, regularize=regularization, max_iter=300)
+    for how in (None, fg.Evidence()):
+        result = fg.train(problem, seed=0, regularize=how, max_iter=300)
         prediction = problem.network.predict(result.theta, X)
-        errors[regularization] = np.sqrt(np.mean((prediction - np.sin(2 * X)) ** 2))
-    assert errors["bayesian"] < 0.5 * errors[None]
+        errors[how] = np.sqrt(np.mean((prediction - np.sin(2 * X)) ** 2))
+    assert errors[fg.Evidence()] < 0.5 * errors[None]
 
 
 def test_in_chunks_and_from_files(tmp_path):
@@ -328,13 +328,11 @@ def test_in_chunks_and_from_files(tmp_path):
 
 
 REFUSED = {
-    "unknown": ({"regularize": "bayes"}, "did you mean 'bayesian'"),
     "method": ({"method": "newton"}, "method 'lm', not 'newton'"),
     "solver": ({"method": fg.LevenbergMarquardt(solver="lsqr")}, "solver 'lsqr'"),
     "mixed": ({"method": fg.LevenbergMarquardt(solver="cholesky", precision="mixed")}, "precision"),
     "batches": ({"method": fg.LevenbergMarquardt(batch_size=10)}, "batch_size"),
-    "regularizer": ({"regularize": fg.NullSpace()}, "regularizer"),
-    "escape": ({"leave_saddles": "noise"}, "escape"),
+    "saddles": ({"leave_saddles": "noise"}, "leave_saddles"),
 }
 
 

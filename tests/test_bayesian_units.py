@@ -16,23 +16,13 @@ UNITS = {"regularize": fg.Evidence(per="unit")}
 
 def test_classes():
     # Two hidden units with (w1, w2, b) each; the output's weights belong to the units.
-    assert prior_classes(fg.MLP((2, 2, 1)), "bayesian-units").tolist() == [
-        0,
-        0,
-        0,
-        1,
-        1,
-        1,
-        0,
-        1,
-        2,
-    ]
+    assert prior_classes(fg.MLP((2, 2, 1)), "unit").tolist() == [0, 0, 0, 1, 1, 1, 0, 1, 2]
     # In a deep network a weight between hidden units belongs to the one that it enters.
-    deep = prior_classes(fg.MLP((1, 2, 2, 1)), "bayesian-units")
+    deep = prior_classes(fg.MLP((1, 2, 2, 1)), "unit")
     assert deep.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 2, 3, 4]
     # Without hidden layer: inputs. Without a free bias: none of it.
-    assert prior_classes(fg.MLP((2, 1)), "bayesian-units").tolist() == [0, 1, 2]
-    assert prior_classes(fg.MLP((2, 2, 1)), "bayesian") is None
+    assert prior_classes(fg.MLP((2, 1)), "unit").tolist() == [0, 1, 2]
+    assert prior_classes(fg.MLP((2, 2, 1)), "network") is None
     middle, relative = relative_precisions(np.array([0, 0, 1]), [2.0, 16.0])
     assert middle == pytest.approx(4.0)
     np.testing.assert_allclose(relative, [0.5, 0.5, 4.0])
@@ -43,9 +33,7 @@ def test_classes():
 def test_sums_with_several_decays_are_those_of_dense_algebra(T, l2):
     problem = sine_problem(T=T)
     point = problem.at(problem.network.init(seed=2))
-    relative = relative_precisions(
-        prior_classes(problem.network, "bayesian-units"), np.logspace(-2, 2, 7)
-    )[1]
+    relative = relative_precisions(prior_classes(problem.network, "unit"), np.logspace(-2, 2, 7))[1]
     point.reweigh(l2, relative)
     H = point.gram() + np.diag(l2 * relative)
     held = l2 * relative * np.diag(np.linalg.inv(H))
@@ -118,7 +106,7 @@ def test_the_evidence_is_stationary_in_the_alpha_of_each_unit():
     )
     assert result.converged
     found, theta = result.evidence, result.theta
-    classes = prior_classes(problem.network, "bayesian-units")
+    classes = prior_classes(problem.network, "unit")
     J = np.asarray(problem.jacobian(theta) @ np.eye(theta.size))
     residual = problem.outputs(theta) - problem.targets
 
@@ -161,7 +149,7 @@ def test_units_without_use_are_switched_off_and_the_evidence_is_higher():
             (fg.train(problem, seed=seed, max_iter=150, regularize=how) for seed in range(2)),
             key=lambda run: run.evidence.log_evidence,
         )
-        for how in ("bayesian", "bayesian-units")
+        for how in (fg.Evidence(), fg.Evidence(per="unit"))
     )
     assert units.evidence.log_evidence > one.evidence.log_evidence
     assert max(units.evidence.alphas) > 100.0 * min(units.evidence.alphas)
@@ -181,10 +169,11 @@ def test_resumed_to_the_bit_and_kept(tmp_path):
     )
     np.testing.assert_array_equal(result.theta, whole.theta)
     assert result.evidence == whole.evidence
-    assert fg.Evidence(**json.loads(json.dumps(whole.evidence.to_dict()))) == whole.evidence
-    keywords = {**UNITS, "max_iter": 5, "checkpoint": tmp_path / "starts"}
+    assert fg.EvidenceEstimate(**json.loads(json.dumps(whole.evidence.to_dict()))) == whole.evidence
+    checkpoint = fg.Checkpoint(tmp_path / "starts", resume=True)
+    keywords = {**UNITS, "max_iter": 5, "checkpoint": checkpoint}
     found = fg.train_restarts(problem, 2, **keywords)
-    again = fg.train_restarts(problem, 3, resume=True, **keywords)
+    again = fg.train_restarts(problem, 3, **keywords)
     assert again.results[1].evidence == found.results[1].evidence
 
 
@@ -196,7 +185,7 @@ def test_more_parameters_than_observations():
     J = np.asarray(problem.jacobian(result.theta) @ np.eye(problem.n_params))
     other = fg.Problem(problem.network, X, np.zeros((5, 1)))
     rows = np.asarray(other.jacobian(result.theta) @ np.eye(problem.n_params))
-    each = np.asarray(result.evidence.alphas)[prior_classes(problem.network, "bayesian-units")]
+    each = np.asarray(result.evidence.alphas)[prior_classes(problem.network, "unit")]
     # By the rows: the inverse of H itself would lose digits.
     S = rows / each
     K = np.eye(12) / result.evidence.beta + (J / each) @ J.T
@@ -211,7 +200,7 @@ def test_refusals():
     problem = sine_problem(T=10)
     with pytest.raises(ValueError, match="solver 'dual' does not go"):
         fg.train(problem, method=fg.LevenbergMarquardt(solver="dual"), **UNITS)
-    with pytest.raises(ValueError, match="regularization='bayesian-units' goes with method 'lm'"):
+    with pytest.raises(ValueError, match="goes with method 'lm'"):
         fg.train(problem, method="newton", **UNITS)
     evidence = fg.train(problem, seed=0, max_iter=3, **UNITS).evidence
     other = sine_problem(hidden=3)

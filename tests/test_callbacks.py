@@ -101,7 +101,7 @@ def test_a_frame_of_what_a_method_does_not_have(problem):
         seed=0,
         max_iter=2,
         method=fg.GradientDescent(rate=0.01),
-        held_out=fg.HeldOut(held_out, patience=None),
+        held_out=fg.HeldOut(*held_out, patience=None),
     ).history
     frame = history.to_frame()
     assert frame[["damping", "gain_ratio", "rank", "rcond"]].isna().all().all()

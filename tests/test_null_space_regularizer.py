@@ -1,4 +1,4 @@
-"""train(regularizer=fg.NullSpace(...)): fast convergence on a manifold of minima, no bias."""
+"""train(regularize=fg.NullSpace(...)): fast convergence on a manifold of minima, no bias."""
 
 import numpy as np
 import pytest
@@ -152,11 +152,11 @@ def test_fixed_l2_damping_is_linear_and_l2_is_biased():
 
 
 @pytest.mark.parametrize("regularizer", READINGS, ids=NAMES)
-@pytest.mark.parametrize("method", ["lm", "ggn"])
+@pytest.mark.parametrize("kind", [fg.LevenbergMarquardt, fg.GaussNewton])
 @pytest.mark.parametrize("solver", ["auto", "lsqr"])
-def test_gauss_newton_keeps_its_fit(regularizer, method, solver):
+def test_gauss_newton_keeps_its_fit(regularizer, kind, solver):
     problem, theta = exact_fit(4)
-    result = fg.train(problem, theta, method, solver, regularizer=regularizer)
+    result = fg.train(problem, theta, kind(solver=solver), regularize=regularizer)
     assert np.abs(problem.outputs(result.theta) - problem.targets).max() < 1e-8
     assert result.n_iter <= 10
 
@@ -231,18 +231,21 @@ def test_a_minimum_with_a_misfit():
 
 def test_gradient_descent_with_the_penalty():
     problem, theta = exact_fit(6)
-    plain = fg.train(problem, theta, method=fg.GradientDescent(rate=0.05), max_iter=50)
-    same = fg.train(problem, theta, method=fg.GradientDescent(rate=0.05), max_iter=50, regularize=fg.NullSpace(mode="objective"))  # fmt: skip
+    keywords = {"method": fg.GradientDescent(rate=0.05), "max_iter": 50}
+    plain = fg.train(problem, theta, **keywords)
+    same = fg.train(problem, theta, **keywords, regularize=fg.NullSpace(mode="objective"))
     # Renewed at every iteration, the penalty has no gradient where it is asked for.
     np.testing.assert_allclose(same.theta, plain.theta, atol=1e-14)
-    kept = fg.train(problem, theta, method=fg.GradientDescent(rate=0.05), max_iter=50, regularize=fg.NullSpace(mode="objective", refresh=None))  # fmt: skip
+    fixed = fg.NullSpace(mode="objective", refresh=None)
+    kept = fg.train(problem, theta, **keywords, regularize=fixed)
     assert kept.loss < kept.initial_loss
     assert np.linalg.norm(kept.theta - plain.theta) > 1e-6
 
 
 def test_records_hold_the_loss_of_the_problem():
     problem, theta = exact_fit(7)
-    result = fg.train(problem, theta, method="newton", max_iter=3, regularize=fg.NullSpace(10.0, "objective", None))  # fmt: skip
+    fixed = fg.NullSpace(10.0, "objective", None)
+    result = fg.train(problem, theta, method="newton", max_iter=3, regularize=fixed)
     assert result.loss == pytest.approx(problem.loss(result.theta), rel=1e-12)
     assert result.gradient_norm == pytest.approx(
         np.linalg.norm(problem.gradient(result.theta)), rel=1e-9
@@ -308,7 +311,8 @@ def test_l2_and_exact_curvature_are_refused():
     problem, _ = exact_fit(0)
     X = problem.layer_outputs(np.zeros(problem.n_params))[0][:-1].T
     with pytest.raises(ValueError, match="l2"):
-        fg.train(fg.Problem(problem.network, X, problem.targets, l2=0.1), seed=0, regularize=fg.NullSpace())  # fmt: skip
+        decayed = fg.Problem(problem.network, X, problem.targets, l2=0.1)
+        fg.train(decayed, seed=0, regularize=fg.NullSpace())
     exact = fg.Problem(problem.network, X, problem.targets, loss="cauchy", curvature="exact")
     with pytest.raises(ValueError, match="exact"):
         fg.train(exact, seed=0, regularize=fg.NullSpace())

@@ -236,7 +236,8 @@ def test_response_is_what_training_again_gives(gamma):
     np.testing.assert_allclose(response.theta_response, np.linalg.pinv(J), atol=1e-6)
     np.testing.assert_allclose(response.prediction_response, np.eye(8), atol=1e-8)
     dY = 1e-5 * rng.standard_normal((8, 1))
-    again = fg.train(fg.Problem(net, X, problem.targets + dY), theta, method="newton", regularize=regularizer, stop=fg.Stop(gradient=1e-14))  # fmt: skip
+    moved, stop = fg.Problem(net, X, problem.targets + dY), fg.Stop(gradient=1e-14)
+    again = fg.train(moved, theta, method="newton", regularize=regularizer, stop=stop)
     want = response.theta_response @ dY.ravel()
     assert np.linalg.norm(again.theta - theta - want) < 1e-2 * np.linalg.norm(want)
 

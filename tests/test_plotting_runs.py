@@ -106,7 +106,7 @@ def test_the_lowest_validation_loss_is_marked():
     net = fg.MLP((2, 6, 1))
     held_out = (X[40:], Y[40:])
     problem = fg.Problem(net, X[:40], Y[:40])
-    result = fg.train(problem, seed=0, max_iter=10, held_out=fg.HeldOut(held_out, patience=None))
+    result = fg.train(problem, seed=0, max_iter=10, held_out=fg.HeldOut(*held_out, patience=None))
     figure = drawn(result.plot())
     assert set(line(figure.axes[0], "lowest validation")[0]) == {result.best_iter}
     _, y = line(figure.axes[0], "validation")

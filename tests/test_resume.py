@@ -40,6 +40,7 @@ CASES = {
     "ggn batches": {"method": fg.GaussNewton(step=0.1, batch_size=30)},
     "newton": {"method": "newton"},
     "newton matrix-free": {"method": fg.Newton(solver="lsqr")},
+    "lbfgs": {"method": fg.LBFGS(memory=3)},
     "bp momentum": {"method": fg.GradientDescent(rate=0.01, momentum=0.9)},
     "adam": {"method": fg.Adam(rate=0.01)},
     "adam batches": {"method": fg.Adam(rate=0.01, batch_size=16)},
@@ -55,7 +56,7 @@ CASES = {
     },
     "early stopping with batches": {
         "method": fg.LevenbergMarquardt(batch_size=30),
-        "held_out": fg.HeldOut(VALIDATION, patience=9, tol=1e-3),
+        "held_out": fg.HeldOut(*VALIDATION, patience=9, tol=1e-3),
     },
     "escape by noise": {"leave_saddles": "noise", "stop": fg.Stop(gradient=0.01)},
     "escape by curvature": {"leave_saddles": "negative_curvature", "stop": fg.Stop(gradient=0.01)},
@@ -100,10 +101,11 @@ def test_interrupted_early_late_and_at_the_end(problem, tmp_path, options):
     keywords = {"seed": 3, "max_iter": ITERATIONS, **options}
     whole = quiet_train(problem, **keywords)
     assert whole.n_iter >= 10
-    keywords.update(checkpoint=tmp_path / "run.ckpt", checkpoint_every=1000, resume=True)
+    keywords["checkpoint"] = fg.Checkpoint(tmp_path / "run.ckpt", every=1000, resume=True)
     for part, last in enumerate((1, 2, 7, whole.n_iter)):
         threads = 1 + part % min(2, max_threads())
-        result = quiet_train(problem, callbacks=[stop_after(last)], n_threads=threads, **keywords)
+        with fg.threads(threads):
+            result = quiet_train(problem, callbacks=[stop_after(last)], **keywords)
         assert result.n_iter == last
         assert result.status == "interrupted" or last == whole.n_iter
     for _ in range(2):  # a run that is over stays as it is
@@ -115,7 +117,7 @@ def test_interrupted_inside_an_iteration(problem, tmp_path, options, monkeypatch
     """Ctrl-C in the midst of the work: the state is that of the last whole iteration."""
     keywords = {"seed": 3, "max_iter": 8, **options}
     whole = quiet_train(problem, **keywords)
-    keywords.update(checkpoint=tmp_path / "run.ckpt", resume=True)
+    keywords["checkpoint"] = fg.Checkpoint(tmp_path / "run.ckpt", resume=True)
     real, calls = fg.Problem.at, [0]
 
     def at(self, theta):
@@ -159,11 +161,12 @@ def test_a_larger_problem_on_other_threads(tmp_path):
     """Large enough that the kernels share the work."""
     X, Y = fg.data.friedman1(3000, seed=0)
     problem = fg.Problem(fg.MLP((X.shape[1], 30, 1)), X, Y)
-    whole = fg.train(problem, seed=0, max_iter=6, n_threads=2)
-    keywords = {"seed": 0, "checkpoint": fg.Checkpoint(tmp_path / "a.ckpt", resume=True)}
-    fg.train(problem, max_iter=2, n_threads=1, **keywords)
-    fg.train(problem, max_iter=4, n_threads=2, **keywords)
-    result = fg.train(problem, max_iter=6, n_threads=1, **keywords)
+    with fg.threads(2):
+        whole = fg.train(problem, seed=0, max_iter=6)
+    checkpoint = fg.Checkpoint(tmp_path / "a.ckpt", resume=True)
+    for threads, max_iter in ((1, 2), (2, 4), (1, 6)):
+        with fg.threads(threads):
+            result = fg.train(problem, seed=0, max_iter=max_iter, checkpoint=checkpoint)
     assert facts(result) == facts(whole)
 
 
@@ -198,10 +201,10 @@ def test_the_time_of_all_parts_and_the_limit_of_each(problem, tmp_path):
     assert third.status == "max_iter" and third.n_iter == 10
 
 
-@pytest.mark.parametrize("method", ["adam", "lm"])
-def test_a_pass_cut_by_the_time_limit_is_done_again(problem, tmp_path, method, monkeypatch):
-    keywords = {"seed": 0, "method": method, "batch_size": 20, "max_iter": 6}
-    keywords |= {"held_out": fg.HeldOut(VALIDATION, patience=20)}
+@pytest.mark.parametrize("kind", [fg.Adam, fg.LevenbergMarquardt])
+def test_a_pass_cut_by_the_time_limit_is_done_again(problem, tmp_path, kind, monkeypatch):
+    keywords = {"seed": 0, "method": kind(batch_size=20), "max_iter": 6}
+    keywords |= {"held_out": fg.HeldOut(*VALIDATION, patience=20)}
     whole = quiet_train(problem, **keywords)
     path = tmp_path / "a.ckpt"
     real, calls = fg.Problem.subset, [0]
@@ -216,14 +219,15 @@ def test_a_pass_cut_by_the_time_limit_is_done_again(problem, tmp_path, method, m
     cut = quiet_train(problem, checkpoint=path, max_time=0.25, **keywords)
     monkeypatch.undo()
     assert cut.status == "max_time" and 1 <= cut.n_iter < 6
-    result = quiet_train(problem, checkpoint=path, resume=True, **keywords)
+    result = quiet_train(problem, checkpoint=fg.Checkpoint(path, resume=True), **keywords)
     assert facts(result) == facts(whole)
 
 
 def test_an_unseeded_run_goes_on(problem, tmp_path):
-    keywords = {"method": fg.Adam(batch_size=16), "checkpoint": tmp_path / "a.ckpt"}
+    checkpoint = fg.Checkpoint(tmp_path / "a.ckpt", resume=True)
+    keywords = {"method": fg.Adam(batch_size=16), "checkpoint": checkpoint}
     first = fg.train(problem, max_iter=3, **keywords)
-    second = fg.train(problem, max_iter=6, resume=True, **keywords)
+    second = fg.train(problem, max_iter=6, **keywords)
     assert second.initial_loss == first.initial_loss
     assert [r.loss for r in second.history[:3]] == [r.loss for r in first.history]
 
@@ -239,12 +243,12 @@ def test_without_resume_a_run_starts_afresh(problem, tmp_path):
 
 def test_a_damaged_checkpoint_costs_one_generation(problem, tmp_path):
     path = tmp_path / "a.ckpt"
-    keywords = {"seed": 0, "max_iter": 8, "checkpoint": fg.Checkpoint(path, every=2)}
+    keywords = {"seed": 0, "max_iter": 8, "checkpoint": fg.Checkpoint(path, every=2, resume=True)}
     whole = fg.train(problem, **keywords)
     path.write_bytes(path.read_bytes()[:-10])
     seen = []
     with pytest.warns(fg.CheckpointWarning, match="going on from the older generation"):
-        result = fg.train(problem, resume=True, callbacks=[seen.append], **keywords)
+        result = fg.train(problem, callbacks=[seen.append], **keywords)
     assert len(seen) == 2  # iterations 7 and 8
     assert facts(result) == facts(whole)
 
@@ -258,14 +262,15 @@ def test_intervals(problem, tmp_path, monkeypatch):
         real(self, content)
 
     monkeypatch.setattr(CheckpointFile, "save", save)
-    keywords = {"seed": 0, "max_iter": 7, "checkpoint": tmp_path / "a.ckpt"}
-    fg.train(problem, checkpoint_every=3, **keywords)
+    path, keywords = tmp_path / "a.ckpt", {"seed": 0, "max_iter": 7}
+    fg.train(problem, checkpoint=fg.Checkpoint(path, every=3), **keywords)
     assert written == [3, 6, 7]
     written.clear()
-    fg.train(problem, **keywords)  # five minutes are not over: the end alone
+    fg.train(problem, checkpoint=path, **keywords)  # five minutes are not over: the end alone
     assert written == [7]
     written.clear()
-    fg.train(problem, checkpoint_every="0.05s", callbacks=[lambda r: time.sleep(0.03)], **keywords)
+    keywords["callbacks"] = [lambda r: time.sleep(0.03)]
+    fg.train(problem, checkpoint=fg.Checkpoint(path, every="0.05s"), **keywords)
     assert 3 <= len(written) <= 8  # sleep may take longer than it was told
 
 
@@ -278,7 +283,6 @@ def test_intervals(problem, tmp_path, monkeypatch):
         ("30s", None, 30.0),
         (" 5 min", None, 300.0),
         ("1.5h", None, 5400.0),
-        (None, None, 300.0),
     ],
 )
 def test_interval_is_parsed(value, iterations, seconds):
@@ -286,25 +290,27 @@ def test_interval_is_parsed(value, iterations, seconds):
 
 
 @pytest.mark.parametrize(
-    ("keywords", "error", "match"),
+    ("make", "error", "match"),
     [
-        ({"checkpoint_every": 5}, ValueError, "checkpoint_every goes with checkpoint"),
-        ({"resume": True}, ValueError, "resume goes with checkpoint"),
-        ({"checkpoint": fg.Checkpoint("a", every=0)}, ValueError, "at least 1 iteration, got 0"),
-        ({"checkpoint": fg.Checkpoint("a", every=2.5)}, TypeError, "checkpoint_every must be an"),
-        ({"checkpoint": fg.Checkpoint("a", every=True)}, TypeError, "checkpoint_every must be an"),
-        ({"checkpoint": fg.Checkpoint("a", every="5 days")}, ValueError, "got '5 days'"),
-        ({"checkpoint": fg.Checkpoint("a", every="2.5")}, ValueError, "such as '30s', '5min'"),
-        ({"checkpoint": "no/a"}, FileNotFoundError, "the folder does not exist"),
-        ({"checkpoint": "."}, ValueError, "it is a folder"),
-        ({"checkpoint": "/dev/full"}, ValueError, "not a regular file"),
+        (lambda: fg.Checkpoint("a", every=0), ValueError, "at least 1 iteration, got 0"),
+        (lambda: fg.Checkpoint("a", every=2.5), TypeError, "every must be an"),
+        (lambda: fg.Checkpoint("a", every=True), TypeError, "every must be an"),
+        (lambda: fg.Checkpoint("a", every=None), TypeError, "every must be an"),
+        (lambda: fg.Checkpoint("a", every="5 days"), ValueError, "got '5 days'"),
+        (lambda: fg.Checkpoint("a", every="2.5"), ValueError, "such as '30s', '5min'"),
+        (lambda: fg.Checkpoint("a", resume="yes"), TypeError, "resume must be True or False"),
+        (lambda: fg.Checkpoint(3), TypeError, "must be a path or a fastggn.Checkpoint, not int"),
+        (lambda: 3, TypeError, "must be a path or a fastggn.Checkpoint, not int"),
+        (lambda: "no/a", FileNotFoundError, "the folder does not exist"),
+        (lambda: ".", ValueError, "it is a folder"),
+        (lambda: "/dev/full", ValueError, "not a regular file"),
     ],
 )
-def test_bad_arguments_before_any_work(problem, tmp_path, monkeypatch, keywords, error, match):
+def test_bad_arguments_before_any_work(problem, tmp_path, monkeypatch, make, error, match):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fg.Problem, "at", None)
     with pytest.raises(error, match=match):
-        fg.train(problem, seed=0, **keywords)
+        fg.train(problem, seed=0, checkpoint=make())
     assert os.listdir(tmp_path) == []
 
 
@@ -332,15 +338,18 @@ def variants():
     same = fg.Problem(net, X, Y)
     yield "seed was 0 and is 1", same, {"seed": 1}
     yield "theta0 differs", same, {"seed": 0, "theta0": net.init(5)}
-    for name, value in {
-        "method": fg.LevenbergMarquardt(solver="qr", damping=0.5, geodesic=False, batch_size=20),
-        "leave_saddles": "noise",
-        "stop": fg.Stop(target=1e-3),
-        "regularize": fg.NullSpace(),
+    for option, value in {
+        "solver": "qr",
+        "damping": 0.5,
+        "geodesic": False,
+        "batch_size": 20,
     }.items():
-        yield f"{name.removeprefix('loss_')} was", same, {"seed": 0, name: value}
-    held_out = {"seed": 0, "held_out": fg.HeldOut(VALIDATION, patience=None)}
-    yield "validation differs", same, held_out
+        method = fg.LevenbergMarquardt(**{option: value})
+        yield f"{option} was", same, {"seed": 0, "method": method}
+    yield "leave_saddles was", same, {"seed": 0, "leave_saddles": "noise"}
+    yield "target was", same, {"seed": 0, "stop": fg.Stop(target=1e-3)}
+    yield "regularize was", same, {"seed": 0, "regularize": fg.NullSpace()}
+    yield "held_out differs", same, {"seed": 0, "held_out": VALIDATION}
     yield "gradient was 1e-10 and is 0.01", same, {"seed": 0, "stop": fg.Stop(gradient=0.01)}
     yield "method was 'lm' and is 'newton'", same, {"seed": 0, "method": "newton"}
 
@@ -408,7 +417,7 @@ def paths(tree, before=()):
 def test_a_whole_file_with_a_missing_or_wrong_part(problem, tmp_path):
     path = tmp_path / "a.ckpt"
     keywords = {"seed": 0, "max_iter": 4, "method": fg.GradientDescent(rate=0.01, momentum=0.5)}
-    keywords |= {"held_out": fg.HeldOut(VALIDATION, patience=20)}
+    keywords |= {"held_out": fg.HeldOut(*VALIDATION, patience=20)}
     fg.train(problem, checkpoint=path, **keywords)
     content = CheckpointFile(path).load()
     needed = [p for p in paths(content) if p[0] != "versions" and p[0] != "identity"]
@@ -479,8 +488,8 @@ def fill(record):  # from here on the disk is "full"
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    result = fg.train(problem, seed=0, max_iter=6, callbacks=[fill], checkpoint=sys.argv[1],
-                      checkpoint_every=1)
+    result = fg.train(problem, seed=0, max_iter=6, callbacks=[fill],
+                      checkpoint=fg.Checkpoint(sys.argv[1], every=1))
 assert result.n_iter == 6 and result.loss < result.initial_loss
 assert "File too large" in result.unsaved, result.unsaved
 assert {w.category for w in caught} == {fg.CheckpointWarning}
@@ -523,11 +532,12 @@ def test_an_exception_of_a_callback_keeps_the_work(problem, tmp_path):
         if record.iteration == 5:
             raise ZeroDivisionError("a callback's own fault")
 
-    keywords = {"seed": 0, "max_iter": 8, "checkpoint": tmp_path / "a.ckpt"}
+    checkpoint = fg.Checkpoint(tmp_path / "a.ckpt", resume=True)
+    keywords = {"seed": 0, "max_iter": 8, "checkpoint": checkpoint}
     with pytest.raises(ZeroDivisionError):
         fg.train(problem, callbacks=[fail], **keywords)
     seen = []
-    fg.train(problem, callbacks=[seen.append], resume=True, **keywords)
+    fg.train(problem, callbacks=[seen.append], **keywords)
     assert seen[0].iteration == 5
 
 
@@ -540,13 +550,14 @@ def test_a_signal_saves_and_stops(problem, tmp_path, name):
 
     number = getattr(signal, name)
     before = signal.getsignal(number)
-    keywords = {"seed": 0, "max_iter": 9, "checkpoint": tmp_path / "a.ckpt"}
+    checkpoint = fg.Checkpoint(tmp_path / "a.ckpt", resume=True)
+    keywords = {"seed": 0, "max_iter": 9, "checkpoint": checkpoint}
     result = fg.train(problem, callbacks=[send], **keywords)
     assert signal.getsignal(number) is before
     assert result.status == "interrupted" and result.n_iter == 4
     if name != "SIGINT":
         assert result.message == f"stopped by {name}"
-    again = fg.train(problem, resume=True, **keywords)
+    again = fg.train(problem, **keywords)
     assert facts(again) == facts(fg.train(problem, seed=0, max_iter=9))
 
 
@@ -605,22 +616,22 @@ def test_outside_the_main_thread(problem, tmp_path):
     assert results[0].unsaved == "" and (tmp_path / "a.ckpt").exists()
 
 
-def test_other_validation_samples_are_another_run(problem, tmp_path):
-    path, (X, Y) = tmp_path / "a.ckpt", VALIDATION
-    keywords = {"seed": 0, "checkpoint": path}
-    early = {"held_out": fg.HeldOut(X, Y, patience=5)}
-    fg.train(problem, max_iter=2, **early, **keywords)
+def test_other_held_out_samples_are_another_run(problem, tmp_path):
+    (X, Y), checkpoint = VALIDATION, fg.Checkpoint(tmp_path / "a.ckpt", resume=True)
+    keywords = {"seed": 0, "checkpoint": checkpoint}
+    early = fg.HeldOut(X, Y, patience=5)
+    fg.train(problem, max_iter=2, held_out=early, **keywords)
     for words, changed in (
-        ("patience was 5 and is 6", {"patience": 6}),
-        ("validation_tol was 0.0 and is 0.1", {"validation_tol": 0.1}),
-        ("validation targets Y differs", {"held_out": fg.HeldOut(X, Y + 1.0, patience=None)}),
-        ("validation differs", {"held_out": fg.HeldOut(None, patience=None)}),
+        ("patience was 5 and is 6", fg.HeldOut(X, Y, patience=6)),
+        ("tol was 0.0 and is 0.1", fg.HeldOut(X, Y, patience=5, tol=0.1)),
+        ("held_out targets Y differs", fg.HeldOut(X, Y + 1.0, patience=5)),
+        ("held_out differs", None),
     ):
         with pytest.raises(CheckpointError, match=words):
-            fg.train(problem, max_iter=4, resume=True, **{**early, **changed}, **keywords)
+            fg.train(problem, max_iter=4, held_out=changed, **keywords)
     # A limit that comes together with the end of the patience does not hide it.
-    whole = fg.train(problem, **early, **{**keywords, "checkpoint": None})
+    whole = fg.train(problem, seed=0, held_out=early)
     assert whole.status == "early_stopped"
-    fg.train(problem, max_iter=whole.n_iter, **early, **keywords)
-    again = fg.train(problem, resume=True, **early, **keywords)
+    fg.train(problem, max_iter=whole.n_iter, held_out=early, **keywords)
+    again = fg.train(problem, held_out=early, **keywords)
     assert facts(again) == facts(whole)

@@ -117,17 +117,19 @@ def test_what_does_not_go_with_it():
     ):
         with pytest.raises(ValueError, match="penalize_biases=False"):
             call()
-    for options, arguments in (
-        ({}, {"method": "ggn"}),
-        ({"loss": "cauchy", "curvature": "exact"}, {}),
+    for options, kind in (
+        ({}, fg.GaussNewton),
+        ({"loss": "cauchy", "curvature": "exact"}, fg.LevenbergMarquardt),
     ):
         Y = np.zeros((6, 2))
         hard = fg.Problem(
             problem.network, np.eye(6, 3), Y, l2=0.1, penalize_biases=False, **options
         )
         with pytest.raises(ValueError, match="solver 'dual'"):
-            fg.train(hard, theta, method=fg.LevenbergMarquardt(solver="dual"), **arguments)
-        assert choose_solver("auto", hard, needs_minimum_norm=bool(arguments))[0].name != "dual"
+            fg.train(hard, theta, method=kind(solver="dual"))
+        assert (
+            choose_solver("auto", hard, needs_minimum_norm=kind is fg.GaussNewton)[0].name != "dual"
+        )
     with pytest.raises(TypeError, match="penalize_biases must be True or False"):
         made(6, penalize_biases=0)
 

@@ -11,7 +11,7 @@ import fastggn as fg
 from fastggn.training.result import Record
 
 START = [-1.2, 1.0]
-METHODS = ("lm", "ggn", "newton", "bp", "adam")
+METHODS = ("lm", "ggn", "newton", "lbfgs", "bp", "adam", "auto")
 
 
 @pytest.fixture
@@ -25,15 +25,12 @@ def problem():
 
 
 def test_signature():
-    """The names of the interface, in its order; what later stages add is absent."""
+    """The 13 names of the interface, in its order."""
     names = list(inspect.signature(fg.train).parameters)
-    assert names[:4] == ["problem", "theta0", "method", "solver"]
-    assert set(names[4:]) == {
-        "seed", "max_iter", "alpha", "damping", "momentum", "geodesic", "precision",
-        "batch_size", "regularizer", "regularization", "escape", "grad_tol", "loss_tol",
-        "step_tol", "loss_target", "max_time", "validation", "patience", "validation_tol",
-        "callbacks", "checkpoint", "checkpoint_every", "resume", "progress", "n_threads",
-    }  # fmt: skip
+    assert names == [
+        "problem", "theta0", "method", "seed", "max_iter", "max_time", "stop", "held_out",
+        "regularize", "leave_saddles", "checkpoint", "callbacks", "progress",
+    ]  # fmt: skip
 
 
 def test_theta0_by_seed(problem):
@@ -43,10 +40,11 @@ def test_theta0_by_seed(problem):
 
 
 @pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [*METHODS, fg.LevenbergMarquardt(batch_size=7), fg.Adam(batch_size=7)], ids=str
+)
 def test_same_seed_same_bits(problem, method):
-    kwargs = {"method": fg.LevenbergMarquardt(batch_size=7)} if method in ("lm", "adam") else {}
-    a, b = (fg.train(problem, seed=1, method=method, max_iter=4, **kwargs) for _ in range(2))
+    a, b = (fg.train(problem, seed=1, method=method, max_iter=4) for _ in range(2))
     np.testing.assert_array_equal(a.theta, b.theta)
 
 
@@ -113,55 +111,59 @@ def test_progress_prints_lines(problem, capsys):
     assert lines[0].startswith("iteration 1/3") and lines[-1].startswith("iteration 3/3")
 
 
-def test_threads_are_restored(problem):
-    from fastggn.runtime.threads import thread_count
-
-    before = thread_count()
-    inside = []
-    fg.train(problem, max_iter=1, n_threads=1, callbacks=[lambda r: inside.append(thread_count())])
-    assert inside == [1]
-    assert thread_count() == before
-
-
 # --- bad arguments ----------------------------------------------------------------------------
+
+# Options that their object refuses.
+BAD_OPTIONS = [
+    (lambda: fg.LevenbergMarquardt(solver="choleski"), "did you mean 'cholesky'"),
+    (lambda: fg.LevenbergMarquardt(damping=0.0), "damping must be > 0"),
+    (lambda: fg.LevenbergMarquardt(precision="float16"), "did you mean 'float64'"),
+    (lambda: fg.LevenbergMarquardt(batch_size=0), "batch_size must be at least 1"),
+    (lambda: fg.LevenbergMarquardt(geodesic=True, batch_size=5), "geodesic=True does not go with"),
+    (lambda: fg.LevenbergMarquardt(precision="mixed", batch_size=5), "'mixed' does not go with"),
+    (lambda: fg.GaussNewton(step=0.0), "step must be > 0"),
+    (lambda: fg.Newton(solver="qr"), "solver 'qr' does not go with method 'newton'"),
+    (lambda: fg.LBFGS(memory=0), "memory must be at least 1"),
+    (lambda: fg.GradientDescent(momentum=1.0), r"momentum must be in \[0, 1\)"),
+    (lambda: fg.GradientDescent(momentum=-0.1), "momentum must be >= 0"),
+    (lambda: fg.Adam(rate=np.inf), "rate must be > 0 and finite"),
+    (lambda: fg.Stop(gradient=-1.0), "gradient must be >= 0"),
+    (lambda: fg.Stop(gradient=np.nan), "gradient must be >= 0"),
+    (lambda: fg.Stop(loss=-1.0), "loss must be >= 0"),
+    (lambda: fg.Stop(step=-1.0), "step must be >= 0"),
+    (lambda: fg.Stop(target=-1.0), "target must be >= 0"),
+    (lambda: fg.Evidence(per="layer"), "per 'layer' is unknown"),
+]
+BAD_KINDS = [
+    (lambda: fg.LevenbergMarquardt(batch_size="all"), "batch_size must be an integer"),
+    (lambda: fg.LevenbergMarquardt(geodesic="yes"), "geodesic must be True or False"),
+    (lambda: fg.Stop(gradient="small"), "gradient must be a real number"),
+    (lambda: fg.Stop(gradient=None), "gradient must be a real number"),
+]
+
+
+@pytest.mark.parametrize(("make", "match"), BAD_OPTIONS)
+def test_bad_option(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
+@pytest.mark.parametrize(("make", "match"), BAD_KINDS)
+def test_option_of_another_kind(make, match):
+    with pytest.raises(TypeError, match=match):
+        make()
 
 
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
         ({"method": "lmm"}, "method 'lmm' is unknown; did you mean 'lm'"),
-        ({"method": fg.LevenbergMarquardt(solver="choleski")}, "did you mean 'cholesky'"),
         ({"leave_saddles": "negative"}, "did you mean 'negative_curvature'"),
         ({"max_iter": -1}, "max_iter must be at least 0"),
-        ({"stop": fg.Stop(gradient=-1.0)}, "grad_tol must be >= 0"),
-        ({"stop": fg.Stop(gradient=np.nan)}, "grad_tol"),
-        ({"stop": fg.Stop(loss=-1.0)}, "loss_tol"),
-        ({"stop": fg.Stop(step=-1.0)}, "step_tol"),
-        ({"stop": fg.Stop(target=-1.0)}, "loss_target"),
         ({"max_time": 0.0}, "max_time"),
-        ({"method": fg.LevenbergMarquardt(damping=0.0)}, "damping must be > 0"),
-        ({"method": fg.GaussNewton(step=0.0)}, "alpha must be > 0"),
-        ({"method": fg.GradientDescent(momentum=1.0)}, r"momentum must be in \[0, 1\)"),
-        ({"method": fg.GradientDescent(momentum=-0.1)}, "momentum must be >= 0"),
-        ({"method": fg.LevenbergMarquardt(batch_size=0)}, "batch_size must be at least 1"),
         ({"method": fg.LevenbergMarquardt(batch_size=31)}, "31, but the problem has 30 samples"),
         ({"theta0": np.zeros(3)}, r"theta0 must have shape \(25,\), got \(3,\)"),
         ({"theta0": np.full(25, np.nan)}, r"theta0\[0\] is nan"),
-        ({"n_threads": 0}, "number of threads"),
-        # two that exclude each other: both are named
-        ({"method": fg.LevenbergMarquardt(alpha=0.5)}, "alpha does not go with method 'lm'"),
-        ({"method": fg.Newton(alpha=0.5)}, "alpha does not go with method 'newton'"),
-        ({"method": fg.GaussNewton(damping=1.0)}, "damping does not go with method 'ggn'"),
-        ({"method": fg.LevenbergMarquardt(momentum=0.9)}, "momentum does not go with method 'lm'"),
-        ({"method": fg.GradientDescent(geodesic=True)}, "geodesic does not go with method 'bp'"),
-        ({"method": fg.Newton(batch_size=5)}, "batch_size does not go with method 'newton'"),
-        ({"method": fg.GradientDescent(batch_size=5)}, "batch_size does not go with method 'bp'"),
-        (
-            {"method": fg.LevenbergMarquardt(geodesic=True, batch_size=5)},
-            "geodesic=True does not go with batch_size",
-        ),
-        ({"method": fg.Newton(solver="qr")}, "solver 'qr' does not go with method 'newton'"),
-        ({"method": fg.Adam(solver="qr")}, "solver 'qr' does not go with method 'adam'"),
         ({"method": fg.LevenbergMarquardt(solver="dual")}, "solver 'dual' needs T n_L <= N"),
     ],
 )
@@ -174,8 +176,10 @@ def test_bad_value(problem, kwargs, match):
     ("kwargs", "match"),
     [
         ({"max_iter": 2.5}, "max_iter must be an integer"),
-        ({"method": fg.LevenbergMarquardt(batch_size="all")}, "batch_size must be an integer"),
-        ({"stop": fg.Stop(gradient="small")}, "grad_tol must be a real number"),
+        ({"method": fg.Adam}, r"the class Adam: write Adam\(\)"),
+        ({"method": 3}, "method must be a name or an object"),
+        ({"stop": 1e-3}, "stop must be a fastggn.Stop"),
+        ({"regularize": "bayesian"}, "fastggn.Evidence, a fastggn.NullSpace or None, not str"),
         ({"callbacks": 5}, "callbacks must be a sequence of callables, not int"),
         ({"callbacks": print}, r"write callbacks=\[callback\]"),
         ({"callbacks": [print, 3]}, r"callbacks\[1\] is not callable"),
@@ -193,12 +197,20 @@ def test_not_a_problem():
 
 
 @pytest.mark.parametrize("solver", ["lsqr", "qr"])
-@pytest.mark.parametrize("method", ["lm", "ggn"])
-def test_exact_curvature_refuses_least_squares(problem, solver, method):
+@pytest.mark.parametrize("kind", [fg.LevenbergMarquardt, fg.GaussNewton])
+def test_exact_curvature_refuses_least_squares(problem, solver, kind):
     X, Y = fg.data.four_regions(30, seed=3)
     exact = fg.Problem(problem.network, X, Y, loss="cauchy", curvature="exact")
     with pytest.raises(ValueError, match=f"solver '{solver}'.*curvature 'exact'"):
-        fg.train(exact, method=method, solver=solver)
+        fg.train(exact, method=kind(solver=solver))
+
+
+def test_a_method_is_its_name_with_its_defaults(problem):
+    named = fg.train(problem, seed=0, method="lm", max_iter=5)
+    given = fg.train(problem, seed=0, method=fg.LevenbergMarquardt(), max_iter=5)
+    np.testing.assert_array_equal(named.theta, given.theta)
+    with pytest.raises(AttributeError):
+        fg.Adam().rate = 2.0
 
 
 # --- methods ----------------------------------------------------------------------------------

@@ -40,10 +40,10 @@ problem = fg.Problem(net, X[train], Y[train])
 theta = net.init(seed=0, scheme="nguyen_widrow")  # initnw
 result = fg.train(
     problem,
-    theta,
-    max_iter=1000,
-    stop=fg.Stop(gradient=1e-7),
-    held_out=fg.HeldOut(X[hold], Y[hold], patience=6),
+    theta,  # the weights are a vector of their own, not inside net
+    max_iter=1000,  # net.trainParam.epochs
+    stop=fg.Stop(gradient=1e-7),  # net.trainParam.min_grad
+    held_out=fg.HeldOut(X[hold], Y[hold], patience=6),  # divideFcn, max_fail
 )
 print(f"{result.status}: {result.message}")
 
@@ -157,28 +157,28 @@ plt.show()
 #      - ``method="lm"``
 #      - the default
 #    * - ``trainbr``
-#      - ``regularization="bayesian"``
+#      - ``regularize=fg.Evidence()``
 #      -
 #    * - ``traingd``, ``traingdm``
-#      - ``method="bp"``, ``momentum=``
+#      - ``method=fg.GradientDescent(rate=, momentum=)``
 #      - on all samples
 #    * - ``net.trainParam.epochs`` (1000)
 #      - ``max_iter`` (100)
 #      -
 #    * - ``.goal`` (0)
-#      - ``loss_target``
+#      - ``stop=fg.Stop(target=)``
 #      - half the mean squared error
 #    * - ``.min_grad`` (1e-7)
-#      - ``grad_tol`` (1e-10)
+#      - ``stop=fg.Stop(gradient=)`` (1e-10)
 #      -
 #    * - ``.max_fail`` (6)
-#      - ``patience``
-#      - with ``validation=``
+#      - ``held_out=fg.HeldOut(X, Y, patience=)`` (20)
+#      -
 #    * - ``.time`` (inf)
 #      - ``max_time``
 #      - seconds
 #    * - ``.mu`` (0.001)
-#      - ``damping``
+#      - ``method=fg.LevenbergMarquardt(damping=)``
 #      - the first one; by default from the curvature
 #    * - ``.mu_dec`` (0.1), ``.mu_inc`` (10)
 #      - none
@@ -196,7 +196,7 @@ plt.show()
 #      - ``scheme="nguyen_widrow"``
 #      - the default is Glorot's
 #    * - ``dividerand``, ``divideind``
-#      - ``validation=(X, Y)``
+#      - ``held_out=fg.HeldOut(X, Y)``
 #      - ``--validation-fraction`` on the command line
 #    * - ``getwb(net)``, ``setwb``
 #      - ``result.theta``, ``net.unpack``

@@ -171,7 +171,7 @@ print(fg.critical_point(decayed, minimum.theta).label)
 #      - ``method="lm"``, other first weights, another activation
 #    * - ``strict_saddle``
 #      - a saddle
-#      - ``escape="negative_curvature"``
+#      - ``leave_saddles="negative_curvature"``
 #    * - the loss is ``duplicates.floor``
 #      - samples that contradict each other
 #      - look at the data

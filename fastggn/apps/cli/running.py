@@ -13,7 +13,7 @@ from rich.console import Console
 from fastggn.apps.cli.history import HistoryFile
 from fastggn.apps.cli.options import Settings
 from fastggn.apps.cli.outcome import BadInput
-from fastggn.runtime.errors import unknown_name
+from fastggn.runtime.errors import check_positive, unknown_name
 from fastggn.runtime.signals import StopSignals
 from fastggn.training.progress import ProgressLine
 
@@ -31,6 +31,7 @@ METHOD_OPTIONS = {
     "batch_size": None,
 }  # fmt: skip
 ALPHA = {"ggn": "step", "bp": "rate", "adam": "rate"}
+LIMITS = {"gradient": "grad_tol", "loss": "loss_tol", "step": "step_tol", "target": "loss_target"}
 EVIDENCE = {"bayesian": "network", "bayesian-units": "unit"}
 
 
@@ -41,17 +42,16 @@ def train_arguments(settings: Settings, held_out: Problem | None) -> dict[str, A
 
     if held_out is None and settings.validation_tol > 0.0:
         raise ValueError("validation_tol goes with validation: give --validation-fraction 0.2")
+    limits = {field: getattr(settings, option) for field, option in LIMITS.items()}
+    for field, option in LIMITS.items():
+        if limits[field] is not None:
+            check_positive(option, limits[field], zero=True)
     watched = {"patience": settings.patience, "tol": settings.validation_tol}
     return {
         "method": _method(settings),
         "max_iter": settings.max_iter,
         "max_time": settings.max_time,
-        "stop": Stop(
-            gradient=settings.grad_tol,
-            loss=settings.loss_tol,
-            step=settings.step_tol,
-            target=settings.loss_target,
-        ),
+        "stop": Stop(**limits),
         "held_out": None if held_out is None else HeldOut(held_out, **watched),
         "regularize": _evidence(settings.regularization),
         "leave_saddles": settings.escape,
@@ -68,7 +68,7 @@ def _method(settings: Settings) -> AnyMethod:
         if name not in ALPHA:
             takers = ", ".join(repr(taker) for taker in ALPHA)
             raise ValueError(f"alpha does not go with method {name!r}: only with {takers}")
-        given[ALPHA[name]] = settings.alpha
+        given[ALPHA[name]] = check_positive("alpha", settings.alpha)
     return make_method(settings.method, given)
 
 

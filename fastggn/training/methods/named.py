@@ -140,8 +140,13 @@ class Newton(NamedMethod):
     solver: Literal["auto", "cholesky", "lsqr"] = "auto"
 
     def __post_init__(self) -> None:
-        if self.solver not in NEWTON_SOLVERS:
+        if self.solver not in SOLVERS:
             raise unknown_name("solver", self.solver, NEWTON_SOLVERS)
+        if self.solver not in NEWTON_SOLVERS:
+            valid = ", ".join(repr(name) for name in NEWTON_SOLVERS)
+            raise ValueError(
+                f"solver {self.solver!r} does not go with method 'newton': only {valid}"
+            )
 
 
 @hinted_fields

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.runtime.comm import require_serial
-from fastggn.runtime.errors import as_float_vector, check_count, check_positive
+from fastggn.runtime.errors import as_float_vector, check_count, check_positive, refuse_unknown
 from fastggn.training.control.validation import check_held_out
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
@@ -151,6 +152,8 @@ def select_weight_decay(
     """
     if not hasattr(problem, "with_l2"):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
+    own = inspect.signature(select_weight_decay).parameters
+    refuse_unknown("select_weight_decay", options, {**own, **inspect.signature(train).parameters})
     for name in REFUSED:
         if options.get(name) not in (None, False):
             raise ValueError(f"{name} does not go with select_weight_decay")
