@@ -98,14 +98,12 @@ def test_methods(problem, word, hint):
     ],
 )
 def test_arguments_of_train(problem, word, hint):
-    with pytest.raises(TypeError, match=rf"train has no argument '{word}'.*{hint}|.*{hint}"):
+    with pytest.raises(TypeError, match=hint):
         fg.train(problem, **{word: 5})
 
 
 def test_every_unknown_argument_is_named(problem):
-    with pytest.raises(
-        TypeError, match="'epochs'; did you mean 'max_iter'.*and no argument 'goal'"
-    ):
+    with pytest.raises(TypeError, match="'epochs'; did you mean 'max_iter'.* no argument 'goal'"):
         fg.train(problem, epochs=5, goal=0.0)
 
 
@@ -114,7 +112,7 @@ def test_every_unknown_argument_is_named(problem):
     [
         (
             lambda: fg.LevenbergMarquardt(mu=1.0),
-            "LevenbergMarquardt has no.*did you mean 'damping'",
+            "Marquardt has no argument 'mu'; did you mean 'damping'",
         ),
         (lambda: fg.LevenbergMarquardt(mu_max=1e10), "no such option: the gain ratio"),
         (

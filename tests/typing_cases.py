@@ -1,4 +1,4 @@
-"""Calls of `train` for the type checker: the lines with the mark are refused, the others are not."""
+"""Calls of `train` for the type checker: those with the mark are refused, the others are not."""
 
 import fastggn as fg
 

@@ -298,7 +298,7 @@ def _momentum(name: str, value: Any) -> float:
 
 
 # The check of each option; the same name has the same check in all methods.
-_CHECKS = {
+_CHECKS: dict[str, Any] = {
     "damping": _optional(check_positive),
     "geodesic": lambda name, value: value if value == "auto" else checked_flag(name, value),
     "solver": _one_of(SOLVERS),
