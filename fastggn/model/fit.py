@@ -27,6 +27,8 @@ from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import FastGGNWarning, check_count
+from fastggn.training.control.validation import HeldOut
+from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.restarts import train_restarts
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
@@ -166,12 +168,12 @@ def fit(
 
 def held_out_options(problem: Problem) -> dict[str, Any]:
     """Return the arguments of `train` that stop a run by held-out rows."""
-    return {"validation": problem, "patience": PATIENCE}
+    return {"held_out": HeldOut(problem, patience=PATIENCE)}
 
 
 def evidence_options() -> dict[str, Any]:
     """Return the arguments of `train` that choose the weight decay by the evidence."""
-    return {"regularization": "bayesian"}
+    return {"regularize": Evidence()}
 
 
 def _widths(hidden: Any) -> tuple[int, ...]:
