@@ -175,7 +175,7 @@ def _losses(ax: Any, runs: Mapping[str, _Run]) -> None:
             name = (
                 None if named is None else "validation" + ("" if len(runs) == 1 else f", {label}")
             )
-            style = {"linestyle": "--", "marker": "s", "markerfacecolor": "white"}
+            style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markerfacecolor": "white"}
             _curve(ax, *run.validation, number, label=name, **style)
             everything.append(run.validation[1])
         if run.idle[0].size:

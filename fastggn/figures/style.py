@@ -74,12 +74,13 @@ def legend_outside(figure: Any, ax: Any = None, **style: Any) -> None:
     if not found:
         return
     names = list(found)
-    place = {"loc": "best"}
+    place: dict[str, Any] = {"loc": "best"}
     if ax is None:
         letters = max(4, int(13 * figure.get_figwidth()))  # in a line of the legend
         columns = next(n for n in range(len(names), 0, -1) if n == 1 or _width(names, n) <= letters)
         place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
-    (figure if ax is None else ax).legend(found.values(), names, **{"fontsize": 9, **place, **style})
+    owner = figure if ax is None else ax
+    owner.legend(found.values(), names, **{"fontsize": 9, **place, **style})
 
 
 def _width(names: list[str], columns: int) -> int:

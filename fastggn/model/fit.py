@@ -15,7 +15,7 @@ from fastggn.data.recipe import TableError
 from fastggn.data.scaler import Scaler
 from fastggn.data.split import Split
 from fastggn.data.table import Table
-from fastggn.model.history import kept_history
+from fastggn.model.history import kept_history, run_facts
 from fastggn.model.model import LINKS, MOST_POSTERIOR, Model
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
@@ -268,23 +268,12 @@ def finished(
             )
         found = laplace(problem, result.theta, result.evidence)
     outcome = {
+        **run_facts(result),
         "method": method if isinstance(method, str) else method.name,
-        "solver": result.solver,
-        "solver_reason": result.solver_reason,
         "seed": seed,
-        "status": result.status,
-        "message": result.message,
-        "loss": result.loss,
-        "initial_loss": result.initial_loss,
-        "gradient_norm": result.gradient_norm,
-        "n_iter": result.n_iter,
-        "seconds": result.seconds,
-        "validation_loss": result.best_validation_loss,
-        "best_iter": result.best_iter,
         "n_rows": samples.n_rows,
         "n_training": problem.n_samples,
         "source": samples.source,
-        "evidence": None if result.evidence is None else result.evidence.to_dict(),
     }
     return replace(
         model,
