@@ -18,7 +18,7 @@ from fastggn.data.scaler import Scaler
 from fastggn.data.split import Split
 from fastggn.data.table import Table
 from fastggn.model.decision import LINKS, Decision
-from fastggn.model.history import kept_history
+from fastggn.model.history import kept_history, run_facts
 from fastggn.model.model import Model
 from fastggn.model.saving import MOST_POSTERIOR
 from fastggn.network.activations import Activation
@@ -374,24 +374,13 @@ def finished(
     """Return the model with the outcome of a run."""
     found = laplace(problem, result.theta, result.evidence) if posterior else None
     outcome = {
+        **run_facts(result),
         "method": method if isinstance(method, str) else method.name,
-        "solver": result.solver,
-        "solver_reason": result.solver_reason,
         "seed": seed,
-        "status": result.status,
-        "message": result.message,
-        "loss": result.loss,
-        "initial_loss": result.initial_loss,
-        "gradient_norm": result.gradient_norm,
-        "n_iter": result.n_iter,
-        "seconds": result.seconds,
-        "validation_loss": result.best_validation_loss,
-        "best_iter": result.best_iter,
         "n_rows": samples.n_rows,
         "n_training": problem.n_samples,
         "source": samples.source,
         "notes": list(model.training.get("notes", ())),
-        "evidence": None if result.evidence is None else result.evidence.to_dict(),
     }
     return replace(
         model,

@@ -197,7 +197,7 @@ def _save(
 ) -> None:
     """Write the model, or write it to a temporary folder and say so."""
     from fastggn.model.files import save_model
-    from fastggn.model.history import kept_history
+    from fastggn.model.history import kept_history, run_facts
 
     metadata: dict[str, Any] = {
         "samples": samples.to_dict(),
@@ -206,21 +206,11 @@ def _save(
         "evidence": None if result.evidence is None else result.evidence.to_dict(),
         "training": {
             "method": settings.method,
-            "solver": result.solver,
-            "solver_reason": result.solver_reason,
+            **run_facts(result),
             "seed": settings.seed,
             "start_seed": start_seed,
             "init": settings.init,
-            "status": result.status,
-            "message": result.message,
-            "loss": result.loss,
-            "initial_loss": result.initial_loss,
-            "gradient_norm": result.gradient_norm,
             "accuracy": accuracy,
-            "n_iter": result.n_iter,
-            "seconds": result.seconds,
-            "validation_loss": result.best_validation_loss,
-            "best_iter": result.best_iter,
             "history": kept_history(result.history),
         },
     }
