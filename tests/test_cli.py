@@ -368,7 +368,7 @@ def test_missing_config(run):
         (["--out", "nowhere/model.npz"], ["nowhere", "folder does not exist"]),
         (["--out", "."], ["it is a folder"]),
         (["--out", os.devnull], ["not a regular file"]),
-        (["nan.csv"], ["column 'a' (number): 1 missing value", "row 2", "impute"]),
+        (["nan.csv"], ["column 'a' (number): 1 missing value", "line 2", "impute"]),
         (["text.csv"], ["'b'"]),
         (["ragged.csv"], ["line 3 has 3"]),
         (["empty.csv"], ["the file is empty"]),
