@@ -379,7 +379,7 @@ def test_sheets(tmp_path):
         fg.read_table(write(tmp_path / "b.parquet", b"PAR1 nonsense"))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=200) | st.text(alphabet='ab01.,;\t |"\n\r-e%#/', max_size=120))
 def test_any_bytes_give_a_table_or_a_value_error(tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "any.csv"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -147,6 +147,8 @@ class _Plan:
                 notes.append(f"{int(lost.sum())} of {lost.size} rows are left out: values are "
                              "missing")  # fmt: skip
                 readings = {name: found.take(rows) for name, found in readings.items()}
+                columns = {name: _with_levels(column, readings[name])
+                           for name, column in columns.items()}  # fmt: skip
         for name, column in columns.items():
             self.faults += column_faults(column, readings[name], raw, rows)
         kept = tuple(c for n, c in columns.items() if n not in self.targets)
@@ -210,6 +212,12 @@ class _Plan:
             self.faults.append("no row is left")
         if self.faults:
             raise TableError(self.raw.source, self.faults)
+
+
+def _with_levels(column: Column, reading: Reading) -> Column:
+    """Return a category with the levels of the rows that are left."""
+    present = set(reading.values.tolist()) if column.kind == "category" else set()
+    return replace(column, levels=tuple(level for level in column.levels if level in present))
 
 
 def _target_faults(column: Column, n_targets: int, n_rows: int) -> list[str]:
