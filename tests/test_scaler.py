@@ -87,15 +87,16 @@ def test_a_part_of_zeros_keeps_small_values():
     moments.add(np.zeros((4, 1)))
     moments.add(column([1e-170, 3e-170]))
     assert not moments.scaler().constant[0]
-    np.testing.assert_allclose(
-        moments.deviation, np.std([0, 0, 0, 0, 1, 3]) * 1e-170, rtol=1e-12
-    )
+    np.testing.assert_allclose(moments.deviation, np.std([0, 0, 0, 0, 1, 3]) * 1e-170, rtol=1e-12)
 
 
 def test_weights_count_rows():
     rows = RNG.normal(size=(6, 2))
     weights = np.array([1.0, 2, 0, 3, 1, 1])
-    found, repeated = Scaler.of(rows, weights), Scaler.of(np.repeat(rows, weights.astype(int), axis=0))
+    found, repeated = (
+        Scaler.of(rows, weights),
+        Scaler.of(np.repeat(rows, weights.astype(int), axis=0)),
+    )
     np.testing.assert_allclose(found.mean, repeated.mean, rtol=1e-14)
     np.testing.assert_allclose(found.scale, repeated.scale, rtol=1e-13)
 

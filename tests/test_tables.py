@@ -301,8 +301,8 @@ def test_frames_of_pandas():
 
 def test_frames_of_polars_and_arrow():
     polars = pytest.importorskip("polars")
-    frame = polars.DataFrame({"x": [1, None, 3, 2], "k": ["a", "b", "a", "a"],
-                              "b": [True, None, False, True], "y": [1.0, 2.0, 3.0, 4.0]})  # fmt: skip
+    columns = {"x": [1, None, 3, 2], "k": ["a", "b", "a", "a"], "b": [True, None, False, True]}
+    frame = polars.DataFrame({**columns, "y": [1.0, 2.0, 3.0, 4.0]})
     found = fg.read_table(frame, "y", missing="impute")
     assert [c.kind for c in found.recipe.inputs] == ["number", "category", "category"]
     np.testing.assert_array_equal(found.X[:, 0], [1, 2, 3, 2])

@@ -24,11 +24,11 @@ class UnusableColumn(TypeError):
     """A column that holds neither numbers, nor dates, nor text."""
 
 
-def raw_of(
-    columns: Iterable[tuple[str, Callable[[], Any]]], source: str, **about: Any
-) -> Raw:
+def raw_of(columns: Iterable[tuple[str, Callable[[], Any]]], source: str, **about: Any) -> Raw:
     """Return columns by name; a column that cannot be used keeps the reason."""
-    names, values, faulty = [], [], {}
+    names: list[str] = []
+    values: list[Array | None] = []
+    faulty: dict[str, str] = {}
     for name, read in columns:
         names.append(name)
         try:
@@ -125,7 +125,7 @@ def from_array(array: Array, name: str, letter: str = "x") -> Raw:
         raise ValueError(f"{name} must have shape (T, n) and not be empty, got {array.shape}")
     if array.dtype.kind == "b":
         array = array.astype(np.float64)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if array.shape[1] > 10 * array.shape[0]:
         notes = (f"{array.shape[0]} rows of {array.shape[1]} columns: {TRANSPOSED}",)
     parts = [(f"{letter}{j}", lambda j=j: array[:, j]) for j in range(array.shape[1])]
@@ -223,7 +223,8 @@ def from_named(arrays: Mapping[str, Any], source: str) -> Raw:
 def _inputs_and_others(arrays: Mapping[str, Any], key: str, source: str) -> Raw:
     """Return the array X, and the other arrays with as many rows as groups of columns."""
     raw = from_array(np.asarray(arrays[key]), source)
-    groups, targets, notes = {"x": raw.names}, (), list(raw.notes)
+    groups, notes = {"x": raw.names}, list(raw.notes)
+    targets: tuple[str, ...] = ()
     for other, value in arrays.items():
         if other == key:
             continue

@@ -38,7 +38,9 @@ def read_mat(file: Path) -> Raw:
             f"{file}: {listed(structures)} is a structure: save its fields, "
             f"save('t.mat', '-struct', '{structures[0]}')"
         )
-    return from_named({key: _plain(value, key, file) for key, value in variables.items()}, str(file))
+    return from_named(
+        {key: _plain(value, key, file) for key, value in variables.items()}, str(file)
+    )
 
 
 def _is_object(value: Any) -> bool:

@@ -44,9 +44,9 @@ def read_table(
     Parameters
     ----------
     source : path-like, frame, mapping or arrays
-        A file (.csv, .tsv, .txt, each also .gz; .parquet, .xlsx, .mat, .npy, .npz, .h5), ``"-"`` for
-        the standard input, a pandas or polars frame, a mapping of columns, an array (T, n), or a
-        pair (X, Y). Parquet and Excel need the extra ``table``, HDF5 the extra ``io``.
+        A file (.csv, .tsv, .txt, each also .gz; .parquet, .xlsx, .mat, .npy, .npz, .h5), ``"-"``
+        for the standard input, a pandas or polars frame, a mapping of columns, an array (T, n), or
+        a pair (X, Y). Parquet and Excel need the extra ``table``, HDF5 the extra ``io``.
     target : str, int or sequence of them, optional
         The target columns by name (its unit may be left out) or position (-1 is the last); by
         default the last column, or the array Y. A single target of text holds classes.
@@ -252,8 +252,11 @@ def _targets(raw: Raw, target: Names) -> list[str]:
         return list(raw.targets)
     if len(raw.names) < 2:
         raise TableError(raw.source, ["1 column; inputs and a target need at least 2"])
-    filled = [n for n, v in zip(raw.names, raw.columns, strict=True)
-              if v.dtype.kind != "O" or any(c is not None and str(c).strip() for c in v)]  # fmt: skip
+    filled = [
+        name
+        for name, values in zip(raw.names, raw.columns, strict=True)
+        if values.dtype.kind != "O" or any(c is not None and str(c).strip() for c in values)
+    ]
     return filled[-1:] or [raw.names[-1]]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ def read_raw(source: Any, reading: Reading) -> Raw:
 def _from_object(source: Any, letter: str) -> Raw:
     """Return the columns of an object in memory; columns without a name get a letter."""
     if isinstance(source, Mapping):
-        return raw_of([(str(k), lambda v=v: v) for k, v in source.items()], "the mapping")
+        return raw_of([(str(k), partial(np.asarray, v)) for k, v in source.items()], "the mapping")
     if hasattr(source, "to_frame") and not hasattr(source, "columns"):  # a series
         source = source.to_frame()
     if hasattr(source, "to_pandas") and hasattr(source, "column_names"):  # a table of Arrow

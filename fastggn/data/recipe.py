@@ -168,7 +168,9 @@ class Recipe:
             rows = np.flatnonzero(~np.any([r.missing for r in readings.values()], axis=0))
         if rows.size < raw.n_rows:
             readings = {name: reading.take(rows) for name, reading in readings.items()}
-        faults = [f for c in wanted for f in column_faults(c, readings[c.name], raw, rows)]
+        faults = [
+            f for c in wanted for f in column_faults(c, readings[c.name], raw, rows, new=True)
+        ]
         if rows.size == 0:
             faults.append("no row is left")
         if faults:
@@ -253,7 +255,9 @@ class Recipe:
         return cls(inputs, tuple(Column(f"y{j}", "number") for j in range(n_targets)), named=False)
 
 
-def column_faults(column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp]) -> list[str]:
+def column_faults(
+    column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp], *, new: bool = False
+) -> list[str]:
     """Return the faults of a column of known kind, one sentence each."""
     if column.name in raw.faulty:
         return [f"column {column.name!r}: {raw.faulty[column.name]}{_drop(column)}"]
@@ -261,9 +265,12 @@ def column_faults(column: Column, reading: Reading, raw: Raw, rows: NDArray[np.i
     n_missing = int(reading.missing.sum())
     if n_missing and column.fill is None:
         place = raw.place(rows[np.argmax(reading.missing)])
+        remedy = "missing='drop' leaves these rows out, missing='impute' fills them in inputs"
+        if new:
+            remedy = "fill them, or train with missing='impute'"
         faults.append(
             f"{name}: {n_missing} missing value{'s' * (n_missing > 1)}, the first in {place}; "
-            "missing='drop' leaves these rows out, missing='impute' fills them in inputs"
+            f"{remedy}"
         )
     if reading.misfits.size:
         faults.append(f"{name}: {_misfits(column, reading, raw, rows)}")

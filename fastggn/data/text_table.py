@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.columns import Raw, listed
-from fastggn.data.layout import SAMPLE, Layout, find_layout, is_blank
+from fastggn.data.layout import SAMPLE, find_layout, is_blank
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".tab", ".data")
 SEPARATORS = ("\t", ";", "|", ",")  # the first of those that split the lines equally well
@@ -101,8 +101,8 @@ class TextFile:
     def _numeric_parts(self, most_rows: int) -> Iterator[Raw]:
         """Yield the rows as numbers, which NumPy reads, or raise `_OnlyText`."""
         with self._lines() as lines:
-            kept = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
-            kept = itertools.islice(kept, self._layout.first, None)
+            filled = ((n, line) for n, line in enumerate(lines, start=1) if line.strip())
+            kept = itertools.islice(filled, self._layout.first, None)
             while part := list(itertools.islice(kept, most_rows)):
                 try:
                     values = np.loadtxt(

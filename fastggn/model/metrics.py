@@ -149,7 +149,8 @@ def class_metrics(
 
 
 def _title(target: dict[str, Any]) -> str:
-    return f"{target['name']} [{target['unit']}]" if target["unit"] else str(target["name"])
+    name, unit = str(target["name"]), str(target["unit"])
+    return name if not unit or unit in name else f"{name} [{unit}]"
 
 
 def _plain(value: Any) -> Any:
