@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,17 @@ Array = NDArray[Any]
 NUMBERS = (int, float, decimal.Decimal)
 SPARSE = "it is sparse: convert it to a dense column"
 TRANSPOSED = "samples are rows: pass x.T"
+
+
+@contextmanager
+def foreign_file(file: Path, kind: str) -> Iterator[None]:
+    """Turn the errors of other libraries, which are of many types, into one that names the file."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{file}: not a readable {kind} file ({error!r:.300})") from None
 
 
 class UnusableColumn(TypeError):

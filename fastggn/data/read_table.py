@@ -155,8 +155,10 @@ class _Plan:
         self._check(columns, kept, rows)
         chosen = tuple(columns[name] for name in self.targets)
         text = any(c.kind == "category" for c in columns.values())
+        # New files have names as this one, whatever their first rows look like.
+        header = True if raw.named and raw.lines is not None else reading["header"]
         recipe = Recipe(kept, chosen, tuple(self.left_out.items()), raw.named,
-                        {**reading, "text": text}, raw.names)  # fmt: skip
+                        {**reading, "text": text, "header": header}, raw.names)  # fmt: skip
         X, Y = recipe.numbers(readings, targets=True)
         return Table(X, Y, recipe, rows, raw, raw.source, tuple(notes))
 

@@ -143,7 +143,7 @@ def read_parts(source: Any, reading: Mapping[str, Any], most_rows: int) -> Itera
 
 
 def _parts(source: Any, reading: Mapping[str, Any], most_rows: int) -> Iterator[Raw]:
-    if str(source) == "-":
+    if isinstance(source, str) and source == "-":
         yield from TextFile("-", reading).parts(most_rows)
         return
     if isinstance(source, (str, os.PathLike)):
