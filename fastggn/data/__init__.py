@@ -14,7 +14,7 @@ from fastggn.data.files import Table, load_table
 from fastggn.data.lagged import lagged
 from fastggn.data.npy import NpyFile, open_npy
 from fastggn.data.scaling import Standardised, split_columns
-from fastggn.data.stream import read_parts, stream_table
+from fastggn.data.stream import stream_table
 
 __all__ = [
     "DATASETS",
@@ -29,7 +29,6 @@ __all__ = [
     "lagged",
     "load_table",
     "open_npy",
-    "read_parts",
     "sine",
     "split_columns",
     "stream_table",
