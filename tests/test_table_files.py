@@ -298,3 +298,34 @@ def test_the_errors_name_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
     text = b"x,k,y\n1,a,2\n3,b,4\n5,a,6\n2,a,1\n"
     assert fg.read_table(save_bytes(tmp_path / "a.csv", text)).inputs == ("x", "k=b")
+
+
+@pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "digits", "diabetes"])
+def test_known_tables_are_the_same_from_every_kind_of_file(tmp_path, name):
+    """Must show: classes as text, from CSV, Parquet, Excel and MATLAB."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("openpyxl")
+    savemat = pytest.importorskip("scipy.io").savemat
+    data = getattr(datasets, f"load_{name}")(as_frame=True)
+    frame = data.frame.iloc[::5]
+    labels = getattr(data, "target_names", None)
+    if labels is not None and name != "diabetes":
+        frame = frame.assign(target=np.array([f"k{n}" for n in labels])[frame["target"]])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_excel(tmp_path / "a.xlsx", index=False)
+    target = np.asarray(frame["target"], dtype=object if labels is not None else float)
+    savemat(
+        tmp_path / "a.mat", {"x": frame.drop(columns="target").to_numpy(), "y": target[:, None]}
+    )
+    found = {kind: fg.read_table(tmp_path / f"a.{kind}") for kind in ("csv", "parquet", "xlsx")}
+    assert found["csv"].digest == found["parquet"].digest
+    np.testing.assert_allclose(found["xlsx"].X, found["csv"].X, rtol=1e-15)  # 16 digits in a cell
+    np.testing.assert_array_equal(found["xlsx"].Y, found["csv"].Y)
+    assert len({table.inputs for table in found.values()}) == 1
+    assert fg.read_table(tmp_path / "a.mat").digest == found["csv"].digest
+    classes = found["csv"].classes
+    assert (classes is None) == (name == "diabetes")
+    assert classes is None or classes == tuple(sorted(f"k{n}" for n in labels))
+    np.testing.assert_array_equal(found["csv"].X, frame.drop(columns="target").to_numpy(float))
