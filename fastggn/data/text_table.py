@@ -208,7 +208,7 @@ class _Records:
         self.lines.__exit__(*error)
 
     def _found(self, lines: Lines) -> Iterator[tuple[int, list[str]]]:
-        reader = _split(lines, self.separator)
+        reader = _split(lines, self.separator, strict=True)
         number = 1
         try:
             for record in reader:
@@ -217,16 +217,16 @@ class _Records:
                     yield start, record
         except csv.Error as error:
             raise ValueError(
-                f"{self.name}: line {number}: {error} (is there a quote that never ends?)"
+                f"{self.name}: line {number}: {error}: a quoted cell must end, and quotes in it are doubled"
             ) from None
 
 
-def _split(lines: Iterable[str], separator: str | None) -> Any:
+def _split(lines: Iterable[str], separator: str | None, *, strict: bool = False) -> Any:
     """Return a reader of records; white space separates them if there is no separator."""
     if separator is not None:
-        return csv.reader(lines, delimiter=separator, skipinitialspace=True)
+        return csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=strict)
     spaced = (" ".join(line.split()) + "\n" for line in lines)
-    return csv.reader(spaced, delimiter=" ", skipinitialspace=True)
+    return csv.reader(spaced, delimiter=" ", skipinitialspace=True, strict=strict)
 
 
 def find_separator(lines: Sequence[str], decimal: str, source: str) -> str | None:
