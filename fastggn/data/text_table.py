@@ -217,7 +217,8 @@ class _Records:
                     yield start, record
         except csv.Error as error:
             raise ValueError(
-                f"{self.name}: line {number}: {error}: a quoted cell must end, and quotes in it are doubled"
+                f"{self.name}: line {number}: {error}: a quoted cell must end, and quotes in it "
+                "are doubled"
             ) from None
 
 
