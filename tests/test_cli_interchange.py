@@ -153,7 +153,7 @@ def test_other_commands_take_weights_from_elsewhere(folder, tmp_path):
     path = tmp_path / "report.json"
     good("critical-point", plain, folder / "houses.csv", "--l2", "0.5", "--json", path)
     net, theta = fg.interchange.from_npz(plain)
-    table = fg.data.load_table(folder / "houses.csv")
+    table = fg.read_table(folder / "houses.csv")
     problem = fg.Problem(net, table.X, table.Y, l2=0.5)
     assert json.loads(path.read_text())["loss"] == pytest.approx(problem.loss(theta), rel=1e-12)
     good("landscape", "null-space", plain, folder / "houses.csv", "--loss", "huber", "--json", path)

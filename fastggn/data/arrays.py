@@ -34,7 +34,9 @@ def foreign_file(file: Path, kind: str) -> Iterator[None]:
 
 
 class UnusableColumn(TypeError):
-    """A column that holds neither numbers, nor dates, nor text."""
+    """A column that holds neither numbers, nor dates, nor text; `rows` is its length."""
+
+    rows = 0
 
 
 def raw_of(columns: Iterable[tuple[str, Callable[[], Any]]], source: str, **about: Any) -> Raw:
@@ -48,7 +50,7 @@ def raw_of(columns: Iterable[tuple[str, Callable[[], Any]]], source: str, **abou
             values.append(column_of(read()))
         except UnusableColumn as error:
             faulty[name] = str(error)
-            values.append(None)
+            values.append(np.full(error.rows, None) if error.rows else None)
     sizes = {n: v.shape[0] for n, v in zip(names, values, strict=True) if v is not None}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"{source}: the columns have different lengths: {sizes}")
@@ -64,6 +66,15 @@ def column_of(values: Any) -> Array:
     array = np.asarray(values)
     if array.ndim != 1:
         raise UnusableColumn(f"a column must have shape (T,), got {array.shape}")
+    try:
+        return _converted(array)
+    except UnusableColumn as error:
+        error.rows = array.shape[0]
+        raise
+
+
+def _converted(array: Array) -> Array:
+    """Return a vector of any type as a column."""
     kind = array.dtype.kind
     if kind in "fiu":
         return array

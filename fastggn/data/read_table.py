@@ -262,6 +262,8 @@ def _targets(raw: Raw, chosen: list[str], target: Names) -> list[str]:
         return chosen
     if raw.targets:
         return list(raw.targets)
+    if raw.groups:
+        raise TableError(raw.source, ["there is no array 'Y' of targets"], _columns_of(raw))
     if len(raw.names) < 2:
         raise TableError(raw.source, ["1 column; inputs and a target need at least 2"])
     filled = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -93,7 +93,8 @@ class Moments:
             raise ValueError("the values are too large to be scaled")
         constant = (self.largest <= self.least) | (self._spread() <= ROUNDING_UNITS)
         constant |= deviation == 0.0
-        return Scaler(self.mean, np.where(constant, 1.0, deviation), constant)
+        scale = np.where(constant, 1.0, deviation)
+        return Scaler(self.mean, scale, constant, self.least, self.largest)
 
     def _spread(self) -> FloatArray:
         """Return the largest difference of two values, in units of the last place as stored."""
@@ -115,11 +116,15 @@ class Scaler:
     ----------
     mean, scale : ndarray, shape (n,), float64
     constant : ndarray, shape (n,), bool
+    least, largest : ndarray, shape (n,), float64
+        The range of each column.
     """
 
     mean: FloatArray
     scale: FloatArray
     constant: NDArray[np.bool_]
+    least: FloatArray
+    largest: FloatArray
 
     @classmethod
     def of(
@@ -162,6 +167,26 @@ class Scaler:
             merged.merge(other)
         return merged.scaler()
 
+    @classmethod
+    def at(cls, mean: ArrayLike, scale: ArrayLike) -> Scaler:
+        """Return the scaling of known means and scales, with a range of three scales around.
+
+        Parameters
+        ----------
+        mean, scale : array_like, shape (n,)
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ, an entry is not finite, or a scale is not positive.
+        """
+        middle = as_float_vector("mean", mean, len(np.atleast_1d(mean)))
+        unit = as_float_vector("scale", scale, middle.size)
+        if (unit <= 0.0).any():
+            raise ValueError(f"scale must be positive, got {unit.min()}")
+        nothing = np.zeros(middle.size, dtype=bool)
+        return cls(middle, unit, nothing, middle - 3.0 * unit, middle + 3.0 * unit)
+
     def apply(self, rows: ArrayLike) -> FloatArray:
         """Return rows in scaled units, shape (T, n)."""
         return np.ascontiguousarray((np.asarray(rows) - self.mean) / self.scale)
@@ -172,17 +197,19 @@ class Scaler:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arrays for a file."""
-        return {"mean": self.mean, "scale": self.scale, "constant": self.constant}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Scaler:
         """Return the scaling of `to_dict`, after checks."""
         mean = as_float_vector("mean", kept["mean"], len(kept["mean"]))
-        scale = as_float_vector("scale", kept["scale"], mean.size)
+        scale, least, largest = (
+            as_float_vector(name, kept[name], mean.size) for name in ("scale", "least", "largest")
+        )
         constant = np.asarray(kept["constant"], dtype=bool)
         if (scale <= 0.0).any() or constant.shape != mean.shape:
             raise ValueError("the scales must be positive, one for each column")
-        return cls(mean, scale, constant)
+        return cls(mean, scale, constant, least, largest)
 
 
 def _unit(value: float, stored: Any) -> float:
