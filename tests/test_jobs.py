@@ -173,7 +173,7 @@ def test_the_requeue_template_of_the_pages(tmp_path):
     for name, text in STUBS.items():
         (binaries / name).write_text(text)
         (binaries / name).chmod(0o755)
-    X, Y = fg.data.four_regions(40, seed=0)
+    X, Y = fg.data.four_regions(60, seed=0)
     np.savez(tmp_path / "data.npz", X=X, Y=Y)
     environment = {
         **os.environ,
@@ -184,7 +184,11 @@ def test_the_requeue_template_of_the_pages(tmp_path):
         # Its own folder would be compiled into anew.
         "SLURM_TMPDIR": str(tmp_path),
     }
-    (tmp_path / "job.sh").write_text(re.sub(r"export NUMBA_CACHE_DIR=.*", "", script))
+    for name, seed in (("test", 1), ("new", 2)):
+        X, Y = fg.data.four_regions(10, seed=seed)
+        np.savez(tmp_path / f"{name}.npz", **({"X": X, "Y": Y} if name == "test" else {"X": X}))
+    script = re.sub(r"export NUMBA_CACHE_DIR=.*", "", script)
+    (tmp_path / "job.sh").write_text(script)
     for part in (1, 2):
         job = subprocess.Popen(
             ["bash", "job.sh"], cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL,
@@ -202,6 +206,14 @@ def test_the_requeue_template_of_the_pages(tmp_path):
         assert any("going on after" in line for line in lines) == (part == 2)
     history = [line["iteration"] for line in lines_of(tmp_path / "run.jsonl")]
     assert history == list(range(1, len(history) + 1))
+    (tmp_path / "job.sh").write_text(script.replace("1000000", str(len(history) + 2)))
+    done = subprocess.run(["bash", "job.sh"], cwd=tmp_path, env=environment, timeout=100)
+    assert done.returncode == 0
+    assert json.loads((tmp_path / "errors.json").read_text())["n_rows"] == 10
+    lines = (tmp_path / "predictions.csv").read_text().splitlines()
+    found = np.array(lines[1:], dtype=float)
+    model = fg.Model.load(tmp_path / "model.npz")
+    np.testing.assert_array_equal(found, model.predict(fg.data.four_regions(10, seed=2)[0]))
 
 
 # --- options ------------------------------------------------------------------------------------
