@@ -57,9 +57,9 @@ def write_files(folder, n=600):
     write_csv(folder / "new-houses.csv", ["age", "area"], houses[:20, [1, 0]].tolist())
     savemat(folder / "houses.mat", {"X": houses[:, :2], "Y": houses[:, 2:]})
     a, b = rng.random((2, n)).round(3)
-    kinds = np.array(["daisy", "iris", "rose"])[(a > b).astype(int) + (a + b > 1.3)]
-    flowers = [row for row in zip(a, b, kinds, strict=True)]
-    write_csv(folder / "flowers.csv", ["a", "b", "kind"], flowers)
+    seen = a + 0.05 * rng.standard_normal(n)  # the classes overlap
+    kinds = np.array(["daisy", "iris", "rose"])[(seen > b).astype(int) + (seen + b > 1.3)]
+    write_csv(folder / "flowers.csv", ["a", "b", "kind"], zip(a, b, kinds, strict=True))
     towns = rng.choice(["Lund", "Malmö", "Visby"], n)
     days = (np.datetime64("2021-03-14") + rng.integers(0, 700, n)).astype(str)
     discounts = [f"{k} %" if k else "" for k in rng.integers(0, 9, n)]
