@@ -46,13 +46,14 @@ def train_arguments(settings: Settings, held_out: Problem | None) -> dict[str, A
     for field, option in LIMITS.items():
         if limits[field] is not None:
             check_positive(option, limits[field], zero=True)
-    watched = {"patience": settings.patience, "tol": settings.validation_tol}
     return {
         "method": _method(settings),
         "max_iter": settings.max_iter,
         "max_time": settings.max_time,
         "stop": Stop(**limits),
-        "held_out": None if held_out is None else HeldOut(held_out, **watched),
+        "held_out": None
+        if held_out is None
+        else HeldOut(held_out, patience=settings.patience, tol=settings.validation_tol),
         "regularize": _evidence(settings.regularization),
         "leave_saddles": settings.escape,
     }
