@@ -17,7 +17,6 @@ import pytest
 from click.testing import CliRunner
 from documented import FOLLOWED, commands, fenced, write_files
 
-import fastggn as fg
 from fastggn.apps.cli import main
 
 README, PAGE = FOLLOWED
@@ -76,7 +75,7 @@ def test_what_the_page_promises_is_there(houses):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     page = (folder / "houses.html").read_text("utf-8")
     assert "price" in page and not re.search(r"""(src|href)=["']?https?:""", page)
-    assert "held out" in printed[0]
+    assert "held-out" in printed[0]
 
 
 def test_the_model_of_the_page_predicts(houses):
@@ -87,10 +86,9 @@ def test_the_model_of_the_page_predicts(houses):
 
 
 def test_the_command_predicts_the_same(houses):
-    folder, rows, _, _ = houses
-    model = fg.Model.load(folder / "houses.npz")
-    written = fg.read_table(folder / "prices.csv").raw
-    np.testing.assert_allclose(written.column("price"), model.predict(rows[:20, :2]), rtol=1e-12)
+    folder, _, _, names = houses
+    written = np.loadtxt(folder / "prices.csv", skiprows=1)
+    np.testing.assert_allclose(written, names["prices"], rtol=1e-12)
 
 
 def test_the_exported_model_says_the_same(houses):
