@@ -102,7 +102,6 @@ def test_the_exported_model_says_the_same(houses):
 
 
 def test_readme_commands_work_on_the_same_table(tmp_path, monkeypatch):
-    pytest.importorskip("onnxruntime", reason="the extra onnx is absent")
     monkeypatch.chdir(tmp_path)
     write_files(tmp_path)
     follow(README)
