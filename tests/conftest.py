@@ -36,6 +36,19 @@ def pytest_configure(config):
         config.pluginmanager.register(KernelLocks())
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config, items):
+    """Write a test's group into its id, where the scheduler of pytest-xdist reads it.
+
+    Its release 3.8 writes it to an attribute that pytest 9.2 does not have.
+    """
+    if config.getoption("loadgroup", False):
+        for item in items:
+            mark = item.get_closest_marker("xdist_group")
+            if mark and not item.nodeid.endswith(f"@{mark.args[0]}"):
+                item._id = type(item._id).parse(f"{item.nodeid}@{mark.args[0]}")
+
+
 def pytest_collection_finish(session):
     # Modules stay: the garbage collector need not look at their objects hundreds of times.
     gc.freeze()
