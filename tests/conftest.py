@@ -20,6 +20,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import fastggn as fg  # noqa: E402
 from fastggn.runtime.cores import available_cores  # noqa: E402
 
+gc.disable()  # until all is collected
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = {"process", "slow", "weekly"}
 # Seconds that a test of the default tier may take.
@@ -52,6 +53,7 @@ def pytest_collection_modifyitems(config, items):
 def pytest_collection_finish(session):
     # Modules stay: the garbage collector need not look at their objects hundreds of times.
     gc.freeze()
+    gc.enable()
 
 
 class KernelLocks:
