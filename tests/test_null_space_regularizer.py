@@ -148,7 +148,7 @@ def test_fixed_l2_damping_is_linear_and_l2_is_biased():
 
 @pytest.mark.parametrize("regularizer", READINGS, ids=NAMES)
 @pytest.mark.parametrize("method", ["lm", "ggn"])
-@pytest.mark.parametrize("solver", ["auto", "lsqr"])
+@pytest.mark.parametrize("solver", ["auto", pytest.param("lsqr", marks=pytest.mark.slow)])
 def test_gauss_newton_keeps_its_fit(regularizer, method, solver):
     problem, theta = exact_fit(4)
     result = fg.train(problem, theta, method, solver, regularizer=regularizer)
