@@ -157,8 +157,8 @@ def test_from_a_model_file(tmp_path):
     path = tmp_path / "model.npz"
     fg.save_model(path, problem.network, result.theta, evidence=result.evidence.to_dict())
     net, theta, metadata = fg.load_model(path)
-    assert fg.Evidence(**metadata["evidence"]) == result.evidence
-    posterior = fg.laplace(problem, theta, fg.Evidence(**metadata["evidence"]))
+    assert fg.EvidenceEstimate(**metadata["evidence"]) == result.evidence
+    posterior = fg.laplace(problem, theta, fg.EvidenceEstimate(**metadata["evidence"]))
     np.testing.assert_array_equal(
         posterior.predict(np.ones((1, 1)))[1],
         fg.laplace(problem, result.theta, result.evidence).predict(np.ones((1, 1)))[1],
