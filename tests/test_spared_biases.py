@@ -81,28 +81,30 @@ def test_steps(solver, T, l2, loss):
 
 
 @pytest.mark.parametrize(
-    "options",
+    "method",
     [
-        {},
-        {"solver": "dual"},
-        {"solver": "qr"},
-        {"solver": "lsqr"},
-        {"precision": "mixed", "solver": "cholesky"},
-        {"method": "newton"},
+        "lm",
+        fg.LevenbergMarquardt(solver="dual"),
+        fg.LevenbergMarquardt(solver="qr"),
+        fg.LevenbergMarquardt(solver="lsqr"),
+        fg.LevenbergMarquardt(precision="mixed", solver="cholesky"),
+        "newton",
     ],
-    ids=lambda options: "-".join(options.values()) or "lm",
+    ids=str,
 )
-def test_all_methods_end_at_the_same_minimum(options):
+def test_all_methods_end_at_the_same_minimum(method):
     problem, theta = made(6, l2=1e-3)
     reference = fg.train(problem, 0.1 * theta, method="newton", max_iter=300)
     assert reference.gradient_norm < 1e-9
-    result = fg.train(problem, reference.theta + 0.02, max_iter=150, **options)
+    result = fg.train(problem, reference.theta + 0.02, method, max_iter=150)
     assert result.loss == pytest.approx(reference.loss, rel=1e-6)
 
 
 def test_mini_batches():
     problem, theta = made(40, l2=1e-3)
-    result = fg.train(problem, theta, batch_size=5, seed=0, max_iter=20)
+    result = fg.train(
+        problem, theta, method=fg.LevenbergMarquardt(batch_size=5), seed=0, max_iter=20
+    )
     assert result.solver == "dual"
     assert result.loss < 0.9 * result.initial_loss
 
@@ -110,22 +112,24 @@ def test_mini_batches():
 def test_what_does_not_go_with_it():
     problem, theta = made(6, l2=0.0)
     for call in (
-        lambda: fg.train(problem, regularization="bayesian"),
+        lambda: fg.train(problem, regularize=fg.Evidence()),
         lambda: fg.laplace(problem, theta),
     ):
         with pytest.raises(ValueError, match="penalize_biases=False"):
             call()
-    for options, arguments in (
-        ({}, {"method": "ggn"}),
-        ({"loss": "cauchy", "curvature": "exact"}, {}),
+    for options, kind in (
+        ({}, fg.GaussNewton),
+        ({"loss": "cauchy", "curvature": "exact"}, fg.LevenbergMarquardt),
     ):
         Y = np.zeros((6, 2))
         hard = fg.Problem(
             problem.network, np.eye(6, 3), Y, l2=0.1, penalize_biases=False, **options
         )
         with pytest.raises(ValueError, match="solver 'dual'"):
-            fg.train(hard, theta, solver="dual", **arguments)
-        assert choose_solver("auto", hard, needs_minimum_norm=bool(arguments))[0].name != "dual"
+            fg.train(hard, theta, method=kind(solver="dual"))
+        assert (
+            choose_solver("auto", hard, needs_minimum_norm=kind is fg.GaussNewton)[0].name != "dual"
+        )
     with pytest.raises(TypeError, match="penalize_biases must be True or False"):
         made(6, penalize_biases=0)
 
