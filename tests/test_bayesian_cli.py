@@ -47,7 +47,7 @@ def test_train(run):
     for row in ("effective parameters", "alpha, beta", "weight decay", "log evidence"):
         assert row in result.stdout
     metadata = fg.load_model("model.npz")[2]
-    evidence = fg.Evidence(**metadata["evidence"])
+    evidence = fg.EvidenceEstimate(**metadata["evidence"])
     assert 0.0 < evidence.effective_parameters < evidence.n_params
     assert metadata["l2"] == evidence.l2
     assert f"{evidence.alpha:.4g} (prior)" in result.stdout

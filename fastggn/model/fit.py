@@ -22,13 +22,13 @@ from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.restarts import train_restarts
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
 
 HELD_OUT = 0.15
 LEAST_ROWS = 50  # a smaller table holds nothing out by default
-PATIENCE = 20
 
 
 def fit(
@@ -140,12 +140,12 @@ def fit(
 
 def held_out_options(problem: Problem) -> dict[str, Any]:
     """Return the arguments of `train` that stop a run by held-out rows."""
-    return {"validation": problem, "patience": PATIENCE}
+    return {"held_out": problem}
 
 
 def evidence_options() -> dict[str, Any]:
     """Return the arguments of `train` that choose the weight decay by the evidence."""
-    return {"regularization": "bayesian"}
+    return {"regularize": Evidence()}
 
 
 def _read(table: Any, target: Names) -> Table:

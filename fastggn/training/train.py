@@ -184,7 +184,7 @@ def _run(
     comm, work = comm_of(problem), Work()
     drawn = shared_seed(comm, seed)
     rng, clock = np.random.default_rng(drawn), Clock(options.max_time, comm)
-    stopping = Stopping(options.stop, options.max_iter, clock)
+    stopping = Stopping(options.stop, options.max_iter, clock, problem)
     history = HistoryWriter(options.callbacks, clock, work, comm)
     method = make_steps(problem, options, rng, clock, work)
     parts: dict[str, Resumable] = {"method": method, "stopping": stopping, "work": work}
