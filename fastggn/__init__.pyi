@@ -9,12 +9,19 @@ from .analysis.rank.report import RankReport as RankReport
 from .apps.info import show_config as show_config
 from .apps.report.writing import report as report
 from .apps.sklearn import GGNClassifier as GGNClassifier, GGNRegressor as GGNRegressor
+from .data.read_table import read_table as read_table
+from .data.recipe import TableError as TableError
+from .data.split import Split as Split
+from .data.table import Table as Table
 from .model import interchange as interchange
 from .model.files import (
     ModelFileError as ModelFileError,
     load_model as load_model,
     save_model as save_model,
 )
+from .model.fit import fit as fit
+from .model.metrics import Metrics as Metrics
+from .model.model import Model as Model
 from .network import activations as activations, losses as losses
 from .network.activations import Activation as Activation
 from .network.mlp import MLP as MLP

@@ -84,6 +84,19 @@ class DecomposedCurvature:
         return np.hstack([inside / self._width, rest / self._root])
 
 
+class StoredCurvature:
+    """A square root R of C^-1, from a file."""
+
+    def __init__(self, root: FloatArray) -> None:
+        self._root = root
+        # The eigenvalues of the curvature are not kept: only rows are whitened from here on.
+        self.sums = CurvatureSums(float("nan"), float("nan"))
+
+    def whiten(self, rows: FloatArray) -> FloatArray:
+        """Return ``rows R``."""
+        return np.asarray(rows @ self._root)
+
+
 class ScaledCurvature:
     """``A^T A + l2 diag(w)`` by the factor of ``S A^T A S + l2 I``, S = diag(w^-1/2)."""
 

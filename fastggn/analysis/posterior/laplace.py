@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.analysis.posterior.factors import CurvatureFactor, factor_curvature
+from fastggn.analysis.posterior.factors import (
+    CurvatureFactor,
+    StoredCurvature,
+    factor_curvature,
+)
+from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import SoftmaxCrossEntropy
+from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
 from fastggn.training.regularisation.evidence import (
@@ -51,9 +57,9 @@ def laplace(
         ``result.evidence`` of a run with ``regularize=Evidence()``: gives alpha and beta.
     alpha, beta : float, optional
         In place of `evidence`: precisions of the prior, and of the noise in the units of the
-        targets (always 1 for classes). By default alpha follows from the problem's l2, and beta
-        from the residuals with ``T n_L - gamma`` degrees of freedom; with l2 = 0 the curvature must
-        have rank N.
+        targets (always 1 for classes). Without alpha it follows from the problem's l2; with l2 = 0
+        there is no prior, and the curvature must have rank N. Without beta it follows from the
+        residuals with ``T n_L - gamma`` degrees of freedom.
 
     Raises
     ------
@@ -116,12 +122,12 @@ def _precisions(
         if beta not in (None, 1.0):
             raise ValueError(f"beta is 1 for the loss {problem.loss_function.name!r}, got {beta}")
         beta = 1.0
-    elif (alpha is None) != (beta is None):
-        raise ValueError("give alpha and beta, both or neither")
+    beta = None if beta is None else check_positive("beta", beta)
     if alpha is None:
-        return None, beta if not likelihood.gaussian else None
-    assert beta is not None
-    return check_positive("alpha", alpha), check_positive("beta", beta)
+        return None, beta
+    if beta is None:
+        raise ValueError("alpha needs beta: give both, or beta alone")
+    return check_positive("alpha", alpha), beta
 
 
 def _relative(problem: Problem, evidence: EvidenceEstimate) -> FloatArray | None:
@@ -205,6 +211,29 @@ class LaplacePosterior:
         self._gaussian = likelihood.gaussian
         self._factor = factor
         self._share = 1.0 / (evidence.beta * likelihood.unit)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a square root of the posterior covariance, N x N, and the evidence, for a file."""
+        root = self._factor.whiten(np.eye(self.theta.size))
+        if root.shape[1] > root.shape[0]:
+            root = np.ascontiguousarray(np.linalg.qr(root.T, mode="r").T)
+        kept = {"root": root, "share": self._share, "gaussian": self._gaussian}
+        return {**kept, "evidence": self.evidence.to_dict()}
+
+    @classmethod
+    def from_dict(
+        cls, kept: Mapping[str, Any], network: MLP, loss: Loss, theta: FloatArray
+    ) -> LaplacePosterior:
+        """Return the posterior of `to_dict` around theta."""
+        root = np.asarray(kept["root"], dtype=np.float64)
+        if root.shape != (network.n_params, network.n_params):
+            raise ValueError(f"the posterior has shape {root.shape}, N is {network.n_params}")
+        found = cls.__new__(cls)
+        found.theta, found.evidence = theta, Evidence(**kept["evidence"])
+        found._network, found._loss = network, loss
+        found._gaussian, found._share = bool(kept["gaussian"]), float(kept["share"])
+        found._factor = StoredCurvature(root)
+        return found
 
     def predict(self, X: Any, *, noise: bool = True) -> tuple[FloatArray, FloatArray]:
         """Return the mean and the standard deviation of the predictions, shapes (T, n_L).

@@ -13,7 +13,6 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
-from fastggn.apps.cli.history import kept_history
 from fastggn.apps.cli.options import GroupedCommand, Settings, train_options
 from fastggn.apps.cli.outcome import STOPPED_EARLY, BadInput, SaveError, bad_input, exit_code
 from fastggn.apps.cli.pages import Pages
@@ -196,6 +195,7 @@ def _save(
 ) -> None:
     """Write the model, or write it to a temporary folder and say so."""
     from fastggn.model.files import save_model
+    from fastggn.model.history import kept_history
 
     metadata: dict[str, Any] = {
         "samples": samples.to_dict(),

@@ -1,0 +1,173 @@
+"""One scaling of columns for tables, models, estimators and exports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.data.sources import as_source, in_parts
+from fastggn.runtime.comm import SERIAL, Comm
+from fastggn.runtime.errors import as_float_vector, check_finite
+
+FloatArray = NDArray[np.float64]
+
+# A column whose values differ by at most so many units in the last place holds no information
+# beyond the rounding with which it is stored.
+ROUNDING_UNITS = 4.0
+
+
+class Moments:
+    """Mean, deviation and range of columns whose rows come in parts, with weights or without.
+
+    The update of Chan, Golub and LeVeque (1979) never subtracts two large sums, so that columns
+    far from zero keep their deviation. The squares are sums of columns divided by an exact power
+    of two, so that values near 1e-165 or 1e160 neither vanish nor overflow.
+    """
+
+    def __init__(self, n_columns: int, dtype: np.dtype[Any] = np.dtype(np.float64)) -> None:
+        self.count = 0.0  # the sum of the weights
+        self.mean: FloatArray = np.zeros(n_columns)
+        self.least: FloatArray = np.full(n_columns, np.inf)
+        self.largest: FloatArray = np.full(n_columns, -np.inf)
+        self._squares: FloatArray = np.zeros(n_columns)  # of columns over 2**exponent
+        self._exponent: NDArray[np.int64] = np.full(n_columns, -2000)
+        self._dtype = dtype  # the type in which the values are stored
+
+    def add(self, rows: FloatArray, weights: FloatArray | None = None) -> None:
+        """Merge rows, shape (B, n), with weights of shape (B,)."""
+        if rows.shape[0] == 0:
+            return
+        part = Moments(rows.shape[1], self._dtype)
+        part.least, part.largest = rows.min(axis=0), rows.max(axis=0)
+        part._exponent = _exponents(np.maximum(abs(part.least), abs(part.largest)))
+        small = np.ldexp(rows, -part._exponent)
+        total = float(rows.shape[0] if weights is None else weights.sum())
+        if total > 0.0:
+            share = np.full(rows.shape[0], 1.0) if weights is None else weights
+            mean = share @ small / total
+            # The second term corrects the rounding of the mean.
+            mean += share @ (small - mean) / total
+            part.count, part.mean = total, np.ldexp(mean, part._exponent)
+            part._squares = share @ np.square(small - mean)
+        self.merge(part)
+
+    def merge(self, other: Moments) -> None:
+        """Merge the rows of another part."""
+        self.least = np.minimum(self.least, other.least)
+        self.largest = np.maximum(self.largest, other.largest)
+        total = self.count + other.count
+        if other.count == 0.0:
+            return
+        exponent = np.maximum(self._exponent, other._exponent)
+        delta = np.ldexp(other.mean, -exponent) - np.ldexp(self.mean, -exponent)
+        self.mean = self.mean + np.ldexp(delta, exponent) * (other.count / total)
+        self._squares = (
+            np.ldexp(self._squares, 2 * (self._exponent - exponent))
+            + np.ldexp(other._squares, 2 * (other._exponent - exponent))
+            + np.square(delta) * (self.count * (other.count / total))
+        )
+        self._exponent, self.count = exponent, total
+
+    @property
+    def deviation(self) -> FloatArray:
+        """The standard deviation of each column, with the sum of the weights as divisor."""
+        spread = np.sqrt(self._squares / max(self.count, np.finfo(float).tiny))
+        return np.asarray(np.ldexp(spread, self._exponent))
+
+    def scaler(self) -> Scaler:
+        """Return the scaling that these columns define."""
+        deviation = self.deviation
+        if not (np.isfinite(self.mean).all() and np.isfinite(deviation).all()):
+            raise ValueError("the values are too large to be scaled")
+        constant = (self.largest <= self.least) | (self._spread() <= ROUNDING_UNITS)
+        constant |= deviation == 0.0
+        return Scaler(self.mean, np.where(constant, 1.0, deviation), constant)
+
+    def _spread(self) -> FloatArray:
+        """Return the largest difference of two values, in units of the last place as stored."""
+        peak = np.maximum(abs(self.least), abs(self.largest))
+        kind = self._dtype if self._dtype.kind == "f" else np.dtype(np.float64)
+        unit = np.spacing(peak.astype(kind)).astype(np.float64)
+        with np.errstate(over="ignore"):
+            return np.asarray((self.largest / 2 - self.least / 2) / unit * 2)
+
+
+@dataclass(frozen=True, eq=False)
+class Scaler:
+    """Columns as ``(column - mean) / scale``.
+
+    A column is constant if its values differ by at most four units in the last place of the
+    largest one, in the type in which they are stored; its scale is 1.
+
+    Attributes
+    ----------
+    mean, scale : ndarray, shape (n,), float64
+    constant : ndarray, shape (n,), bool
+    """
+
+    mean: FloatArray
+    scale: FloatArray
+    constant: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, columns: Any, weights: ArrayLike | None = None, comm: Comm = SERIAL) -> Scaler:
+        """Return the scaling that standardises columns.
+
+        Parameters
+        ----------
+        columns : array_like, shape (T, n)
+            An array, or rows of a file, which are read once in parts.
+        weights : array_like, shape (T,), optional
+            Weights of the rows.
+        comm : Comm
+            The processes that share the rows.
+
+        Raises
+        ------
+        ValueError
+            If an entry is NaN or infinite, or a deviation overflows.
+        """
+        kept = np.dtype(getattr(columns, "dtype", np.float64))
+        source = as_source("samples", columns, least=0)
+        found = Moments(source.shape[1], kept)
+        shares = None if weights is None else as_float_vector("weights", weights, source.shape[0])
+        first = comm.span(source.shape[0]).start
+        with comm.raise_on_all():
+            for start, rows in in_parts(source):
+                check_finite("samples", rows, first + start)
+                found.add(rows, None if shares is None else shares[start : start + len(rows)])
+        merged, *others = comm.gather(found)
+        for other in others:
+            merged.merge(other)
+        return merged.scaler()
+
+    def apply(self, rows: ArrayLike) -> FloatArray:
+        """Return rows in scaled units, shape (T, n)."""
+        return np.ascontiguousarray((np.asarray(rows) - self.mean) / self.scale)
+
+    def undo(self, rows: ArrayLike) -> FloatArray:
+        """Return scaled rows in their own units, shape (T, n)."""
+        return np.asarray(np.asarray(rows) * self.scale + self.mean)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arrays for a file."""
+        return {"mean": self.mean, "scale": self.scale, "constant": self.constant}
+
+    @classmethod
+    def from_dict(cls, kept: Mapping[str, Any]) -> Scaler:
+        """Return the scaling of `to_dict`, after checks."""
+        mean = as_float_vector("mean", kept["mean"], len(kept["mean"]))
+        scale = as_float_vector("scale", kept["scale"], mean.size)
+        constant = np.asarray(kept["constant"], dtype=bool)
+        if (scale <= 0.0).any() or constant.shape != mean.shape:
+            raise ValueError("the scales must be positive, one for each column")
+        return cls(mean, scale, constant)
+
+
+def _exponents(peak: FloatArray) -> NDArray[np.int64]:
+    """Return the exponents of the powers of two above these magnitudes."""
+    return np.asarray(np.frexp(peak)[1], dtype=np.int64)
