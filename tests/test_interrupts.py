@@ -169,3 +169,29 @@ def test_durations():
     assert [duration(s) for s in (3.2, 150.0, 7300.0, 1e6, 3e11)] == [
         "3 s", "2 min", "2 h", "12 days", "9,506 years"
     ]  # fmt: skip
+
+
+BLOCKED = """
+import hashlib
+from fastggn.apps.cli.watch import Watch
+with Watch():
+    print("blocked", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+"""
+
+
+@pytest.mark.process
+@pytest.mark.parametrize(("signals", "most"), [(1, 1.5), (2, 0.6)])
+def test_a_watch_ends_what_python_cannot_interrupt(signals, most):
+    with subprocess.Popen(
+        [sys.executable, "-c", BLOCKED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.readline()
+        time.sleep(0.3)
+        began = time.monotonic()
+        for _ in range(signals):
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+        assert process.wait(timeout=30) == 130
+        assert time.monotonic() - began < most
+        assert "nothing is saved" in process.stderr.read()

@@ -84,7 +84,8 @@ def test_no_output_is_an_input(folder, path, command, taken, given, way):
             (folder / "other").mkdir()
     else:
         read = folder / "read.npz"
-        out = {"same": "read.npz", "symbolic": "link", "hard": "hard", "spelling": "./../"}[way]
+        links = {"symbolic": "link.png", "hard": "hard.png"}
+        out = {"same": "read.npz", "spelling": "./../", **links}[way]
         out += f"{folder.name}/read.npz" if way == "spelling" else ""
     # An empty TOML file is a whole one.
     content = b"" if word(taken) == "--config" else b"1,2\n3,4\n"

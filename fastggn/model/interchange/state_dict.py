@@ -17,7 +17,7 @@ from fastggn.model.interchange.extras import require
 from fastggn.model.interchange.names import Names, layers_of, refuse_normalisation
 from fastggn.network.activations import Activation
 from fastggn.network.mlp import MLP
-from fastggn.runtime.archive import ArchiveError, require_file
+from fastggn.runtime.archive import EXPORTED, ArchiveError, require_file
 from fastggn.runtime.atomic_files import PathLike, write_atomically
 
 # Where training scripts put the state dict inside a larger dictionary.
@@ -178,5 +178,7 @@ def write_state_dict(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[An
 
     def write(stream: BinaryIO) -> None:
         torch.save(tensors, stream)
+        with zipfile.ZipFile(stream, "a") as archive:
+            archive.comment = EXPORTED
 
     write_atomically(path, write)
