@@ -205,7 +205,7 @@ def test_a_linear_network_from_torch(folder, tmp_path):
         (["rank", "plain.npz", "houses.csv", "--activation", "tan"], "did you mean 'tanh'"),
         (["rank", "plain.npz", "houses.csv", "--activation", "tanh,relu"], "one a hidden layer"),
         (["rank", "none.npz", "houses.csv"], "no such file"),
-        (["export", "houses.npz", "houses.npz"], "is MODEL itself"),
+        (["export", "houses.npz", "houses.npz"], "would replace MODEL houses.npz, which is read"),
         (["export", "houses.npz", "houses.txt"], "unknown kind of file '.txt'"),
         (["export", "houses.npz", "absent/houses.npz"], "the folder does not exist"),
         (["export", "houses.npz", "h.onnx", "--probabilities"], "not of squared"),

@@ -59,15 +59,9 @@ def _rows(path: str) -> list[tuple[str, str]]:
 
 
 def _of_onnx(path: str) -> list[tuple[str, str]]:
-    from fastggn.model.interchange.extras import require
-    from fastggn.runtime.archive import require_file
+    from fastggn.model.interchange.onnx import read_onnx
 
-    onnx = require("onnx", "onnx", f"{path}: reading it")
-    content = require_file(path).read_bytes()
-    try:
-        model = onnx.load_model_from_string(content)
-    except require("google.protobuf.message", "onnx", path).DecodeError as error:
-        raise ValueError(f"{path}: not an ONNX model ({error})") from None
+    model = read_onnx(path)
     writer = f"{model.producer_name} {model.producer_version}".strip() or "an unknown program"
     rows = [("file", f"an ONNX model, written by {writer}")]
     for label, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
