@@ -10,62 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.data.npy import NpyFile
-from fastggn.data.sources import as_source, in_parts, read_rows
+from fastggn.data.scaler import Scaler
+from fastggn.data.sources import as_source, is_streamed, read_rows
 from fastggn.runtime.buffers import lend
-from fastggn.runtime.errors import as_float_vector, check_finite
+from fastggn.runtime.errors import as_float_vector
 
 FloatArray = NDArray[np.float64]
 
 MOST_BYTES = 32 * 2**20  # the largest range of a table that is read
 STEP_BYTES = 2**19  # the step of a table that is split while it is read, within a core's cache
-
-
-class Moments:
-    """Mean and deviation of columns whose rows come in parts.
-
-    The update of Chan, Golub and LeVeque (1979) never subtracts two large sums, so that columns
-    far from zero keep their deviation.
-    """
-
-    def __init__(self, n_columns: int) -> None:
-        self.count = 0
-        self.mean: FloatArray = np.zeros(n_columns)
-        self._squares: FloatArray = np.zeros(n_columns)
-
-    def add(self, rows: FloatArray) -> None:
-        """Merge rows, shape (B, n)."""
-        if rows.shape[0] == 0:
-            return
-        part = Moments(rows.shape[1])
-        with np.errstate(over="ignore", invalid="ignore"):
-            part.count, part.mean = rows.shape[0], rows.mean(axis=0)
-            part._squares = np.square(rows - part.mean).sum(axis=0)
-        self.merge(part)
-
-    def merge(self, other: Moments) -> None:
-        """Merge the rows of another part."""
-        total = self.count + other.count
-        if other.count == 0:
-            return
-        with np.errstate(over="ignore", invalid="ignore"):
-            delta = other.mean - self.mean
-            self.mean = self.mean + delta * (other.count / total)
-            between = np.square(delta) * (self.count * (other.count / total))
-            self._squares = self._squares + other._squares + between
-        self.count = total
-
-    @property
-    def deviation(self) -> FloatArray:
-        """The standard deviation of each column, shape (n,), with the number of rows as divisor."""
-        return np.asarray(np.sqrt(self._squares / max(1, self.count)))
-
-    def scale(self) -> FloatArray:
-        """Return the deviation of each column, or 1 for a constant column."""
-        deviation = self.deviation
-        if not (np.isfinite(self.mean).all() and np.isfinite(deviation).all()):
-            raise ValueError("the values are too large to be scaled")
-        # A constant column has a deviation of 0 or of rounding errors.
-        return np.where(deviation <= 1e-13 * np.abs(self.mean), 1.0, deviation)
 
 
 class Standardised:
@@ -117,11 +70,8 @@ class Standardised:
         if (mean is None) != (scale is None):
             raise ValueError("mean and scale go together: give both or none")
         if mean is None:
-            moments = Moments(self.shape[1])
-            for start, rows in in_parts(self._source):
-                check_finite("samples", rows, start)
-                moments.add(rows)
-            self.mean, self.scale = moments.mean, moments.scale()
+            found = Scaler.of(samples)
+            self.mean, self.scale = found.mean, found.scale
             return
         self.mean = as_float_vector("mean", mean, self.shape[1])
         self.scale = as_float_vector("scale", scale, self.shape[1])
@@ -150,6 +100,13 @@ class Standardised:
     def undo(self, rows: ArrayLike) -> FloatArray:
         """Return scaled rows in the original units."""
         return np.asarray(np.asarray(rows) * self.scale + self.mean)
+
+
+def scaled(samples: Any, scaler: Scaler) -> Any:
+    """Return samples in scaled units: an array, or rows of a file that every read scales."""
+    if not is_streamed(samples):
+        return scaler.apply(samples)
+    return Standardised(samples, scaler.mean, scaler.scale)
 
 
 class Columns:
@@ -231,7 +188,9 @@ def _selection(columns: Sequence[int]) -> slice | NDArray[np.intp]:
     return index
 
 
-def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, Columns]:
+def split_columns(
+    table: Any, targets: Sequence[int] = (-1,), inputs: Sequence[int] | None = None
+) -> tuple[Columns, Columns]:
     """Return inputs and targets from the columns of one table in a file.
 
     Parameters
@@ -239,7 +198,9 @@ def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, 
     table : object
         Shape (T, n), with shape, dtype and row slices.
     targets : sequence of int
-        The target columns; all other columns are inputs, in order.
+        The target columns.
+    inputs : sequence of int, optional
+        The input columns; by default all others, in order.
 
     Returns
     -------
@@ -255,11 +216,14 @@ def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, 
     if len(table.shape) != 2:
         raise ValueError(f"the table must have shape (T, n), got {tuple(table.shape)}")
     n = int(table.shape[1])
-    for column in targets:
+    for column in (*targets, *(inputs or ())):
         if not -n <= column < n:
-            raise ValueError(f"there is no target column {column} among {n} columns")
+            kind = "target" if column in targets else "input"
+            raise ValueError(f"there is no {kind} column {column} among {n} columns")
     chosen = [column % n for column in targets]
     rest = [j for j in range(n) if j not in chosen]
+    if inputs is not None:
+        rest = [column % n for column in inputs if column % n not in chosen]
     if len(set(chosen)) < len(chosen) or not chosen:
         raise ValueError(f"targets must name columns, each once, got {list(targets)}")
     if not rest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.data.scaling import Moments
+from fastggn.data.scaler import Moments
 from fastggn.data.sources import SampleSource, StreamedTargets
 
 # The least number of evenly spread samples; up to twice this number all samples count.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.data.scaling import Moments
+from fastggn.data.scaler import Moments
 from fastggn.objective import column_moments
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import SERIAL, Comm

@@ -66,7 +66,7 @@ class DecomposedCurvature:
             raise ValueError(
                 f"the curvature has rank {spectrum.s.size} for N = {n_params} and l2 = 0: the "
                 "posterior is not proper. Give the problem an l2 > 0, or train with "
-                "regularization='bayesian' and pass its evidence"
+                "regularize=fg.Evidence() and pass its evidence"
             )
         self.sums = (
             sums_of_eigenvalues(spectrum.s**2, n_params, mu)
@@ -82,6 +82,19 @@ class DecomposedCurvature:
         # Formed before it is divided: the difference of two squares would cancel.
         rest = rows - inside @ self._vt
         return np.hstack([inside / self._width, rest / self._root])
+
+
+class StoredCurvature:
+    """A square root R of C^-1, from a file."""
+
+    def __init__(self, root: FloatArray) -> None:
+        self._root = root
+        # The eigenvalues of the curvature are not kept: only rows are whitened from here on.
+        self.sums = CurvatureSums(float("nan"), float("nan"))
+
+    def whiten(self, rows: FloatArray) -> FloatArray:
+        """Return ``rows R``."""
+        return np.asarray(rows @ self._root)
 
 
 class ScaledCurvature:

@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.analysis.posterior.factors import CurvatureFactor, factor_curvature
+from fastggn.analysis.posterior.factors import (
+    CurvatureFactor,
+    StoredCurvature,
+    factor_curvature,
+)
+from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import SoftmaxCrossEntropy
+from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
-from fastggn.training.regularisation.evidence import LOG_2PI, Evidence, Likelihood, likelihood_of
+from fastggn.training.regularisation.evidence import (
+    LOG_2PI,
+    EvidenceEstimate,
+    Likelihood,
+    likelihood_of,
+)
 from fastggn.training.regularisation.priors import (
-    REGULARIZATIONS,
+    PER,
     prior_classes,
     relative_precisions,
 )
@@ -26,7 +37,7 @@ FloatArray = NDArray[np.float64]
 def laplace(
     problem: Problem,
     theta: ArrayLike,
-    evidence: Evidence | None = None,
+    evidence: EvidenceEstimate | None = None,
     *,
     alpha: float | None = None,
     beta: float | None = None,
@@ -42,8 +53,8 @@ def laplace(
         Samples and loss: "squared", "softmax_cross_entropy" or "logistic".
     theta : array_like, shape (N,)
         A minimum of the loss with weight decay, without a test.
-    evidence : Evidence, optional
-        ``result.evidence`` of a run with ``regularization="bayesian"``: gives alpha and beta.
+    evidence : EvidenceEstimate, optional
+        ``result.evidence`` of a run with ``regularize=Evidence()``: gives alpha and beta.
     alpha, beta : float, optional
         In place of `evidence`: precisions of the prior, and of the noise in the units of the
         targets (always 1 for classes). By default alpha follows from the problem's l2, and beta
@@ -65,7 +76,7 @@ def laplace(
     >>> X = np.linspace(-1, 1, 40)[:, None]
     >>> Y = np.sin(3 * X) + 0.1 * np.random.default_rng(0).standard_normal((40, 1))
     >>> problem = fg.Problem(fg.MLP((1, 8, 1)), X, Y)
-    >>> result = fg.train(problem, seed=0, regularization="bayesian")
+    >>> result = fg.train(problem, seed=0, regularize=fg.Evidence())
     >>> posterior = fg.laplace(problem, result.theta, result.evidence)
     >>> mean, std = posterior.predict(X)
     >>> mean.shape, std.shape, bool(0.06 < std.mean() < 0.1)
@@ -89,14 +100,14 @@ def laplace(
     own = vector if relative is None else np.sqrt(relative) * vector
     found = _evidence(likelihood, factor, point.l2, beta, float(point.data_loss), own)
     if evidence is not None:
-        found = replace(found, regularization=evidence.regularization, alphas=evidence.alphas)
+        found = replace(found, per=evidence.per, alphas=evidence.alphas)
     return LaplacePosterior(problem, vector, found, likelihood, factor)
 
 
 def _precisions(
     problem: Problem,
     likelihood: Likelihood,
-    evidence: Evidence | None,
+    evidence: EvidenceEstimate | None,
     alpha: float | None,
     beta: float | None,
 ) -> tuple[float | None, float | None]:
@@ -104,8 +115,8 @@ def _precisions(
     if evidence is not None:
         if alpha is not None or beta is not None:
             raise ValueError("give evidence, or alpha and beta, not both")
-        if not isinstance(evidence, Evidence):
-            raise TypeError(f"evidence must be an Evidence, not {type(evidence).__name__}")
+        if not isinstance(evidence, EvidenceEstimate):
+            raise TypeError(f"evidence must be an EvidenceEstimate, not {type(evidence).__name__}")
         alpha, beta = evidence.alpha, evidence.beta
     if not likelihood.gaussian:
         if beta not in (None, 1.0):
@@ -119,18 +130,18 @@ def _precisions(
     return check_positive("alpha", alpha), check_positive("beta", beta)
 
 
-def _relative(problem: Problem, evidence: Evidence) -> FloatArray | None:
+def _relative(problem: Problem, evidence: EvidenceEstimate) -> FloatArray | None:
     """Return the precision of each parameter over their geometric mean, None for one alpha."""
     if evidence.alphas is None:
         return None
-    if evidence.regularization not in REGULARIZATIONS:
-        raise unknown_name("evidence.regularization", evidence.regularization, REGULARIZATIONS)
-    classes = prior_classes(problem.network, evidence.regularization)
+    if evidence.per not in PER:
+        raise unknown_name("evidence.per", evidence.per, PER)
+    classes = prior_classes(problem.network, evidence.per)
     count = 1 if classes is None else int(classes.max()) + 1
     if classes is None or count != len(evidence.alphas):
         raise ValueError(
-            f"evidence has {len(evidence.alphas)} alphas, but {evidence.regularization!r} has "
-            f"{count} for this network"
+            f"evidence has {len(evidence.alphas)} alphas, but per={evidence.per!r} has {count} for "
+            "this network"
         )
     return relative_precisions(classes, evidence.alphas)[1]
 
@@ -155,12 +166,12 @@ def _evidence(
     beta: float,
     data_loss: float,
     theta: FloatArray,
-) -> Evidence:
+) -> EvidenceEstimate:
     alpha = l2 * beta * likelihood.unit
     if alpha > 0.0:
         return likelihood.evidence(alpha, beta, factor.sums, data_loss, theta)
     # A flat prior is not normalised: there is no evidence.
-    return Evidence(
+    return EvidenceEstimate(
         alpha=0.0,
         beta=beta,
         effective_parameters=factor.sums.effective,
@@ -181,7 +192,7 @@ class LaplacePosterior:
     ----------
     theta : ndarray, shape (N,)
         The mean.
-    evidence : Evidence
+    evidence : EvidenceEstimate
         alpha, beta, the effective number of parameters and the log evidence, for this theta.
     """
 
@@ -189,7 +200,7 @@ class LaplacePosterior:
         self,
         problem: Problem,
         theta: FloatArray,
-        evidence: Evidence,
+        evidence: EvidenceEstimate,
         likelihood: Likelihood,
         factor: CurvatureFactor,
     ) -> None:
@@ -200,6 +211,29 @@ class LaplacePosterior:
         self._gaussian = likelihood.gaussian
         self._factor = factor
         self._share = 1.0 / (evidence.beta * likelihood.unit)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a square root of the posterior covariance, N x N, and the evidence, for a file."""
+        root = self._factor.whiten(np.eye(self.theta.size))
+        if root.shape[1] > root.shape[0]:
+            root = np.ascontiguousarray(np.linalg.qr(root.T, mode="r").T)
+        kept = {"root": root, "share": self._share, "gaussian": self._gaussian}
+        return {**kept, "evidence": self.evidence.to_dict()}
+
+    @classmethod
+    def from_dict(
+        cls, kept: Mapping[str, Any], network: MLP, loss: Loss, theta: FloatArray
+    ) -> LaplacePosterior:
+        """Return the posterior of `to_dict` around theta."""
+        root = np.asarray(kept["root"], dtype=np.float64)
+        if root.shape != (network.n_params, network.n_params):
+            raise ValueError(f"the posterior has shape {root.shape}, N is {network.n_params}")
+        found = cls.__new__(cls)
+        found.theta, found.evidence = theta, Evidence(**kept["evidence"])
+        found._network, found._loss = network, loss
+        found._gaussian, found._share = bool(kept["gaussian"]), float(kept["share"])
+        found._factor = StoredCurvature(root)
+        return found
 
     def predict(self, X: Any, *, noise: bool = True) -> tuple[FloatArray, FloatArray]:
         """Return the mean and the standard deviation of the predictions, shapes (T, n_L).

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TextIO
 
@@ -16,11 +16,6 @@ from fastggn.runtime.errors import FastGGNWarning
 
 if TYPE_CHECKING:
     from fastggn.training.result import Record
-
-
-MOST_KEPT = 500  # iterations in a model file
-KEPT = ("iteration", "loss", "validation_loss", "gradient_norm", "damping", "gain_ratio",
-        "accepted", "seconds")  # fmt: skip
 
 
 class HistoryFile:
@@ -100,16 +95,6 @@ class HistoryFile:
         except (ValueError, LookupError, TypeError):
             return False
         return not again
-
-
-def kept_history(records: Sequence[Record]) -> dict[str, list[Any]]:
-    """Return the columns of a history for a model file, of at most 500 evenly spaced iterations."""
-    count = len(records)
-    last = min(count, MOST_KEPT) - 1
-    places = sorted({round(k * (count - 1) / max(last, 1)) for k in range(last + 1)})
-    rows = [records[place].to_dict() for place in places]
-    columns = {name: [row.get(name) for row in rows] for name in KEPT}
-    return {name: column for name, column in columns.items() if any(v is not None for v in column)}
 
 
 def read_history(path: str) -> dict[int, list[dict[str, Any]]]:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastggn.apps.cli.files import INPUT
-from fastggn.apps.cli.models import TORCH, read_model
+from fastggn.apps.cli.models import TORCH, holds_weights
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.summary import network_name, print_rows
+from fastggn.runtime.archive import ArchiveError
+
+if TYPE_CHECKING:
+    from fastggn.model.model import Model
 
 HELP = """Show versions, threads, BLAS and cache folder; or the network and training of MODEL.
 
@@ -43,19 +48,36 @@ def info(model: str | None) -> int:
 
 def _rows(path: str) -> list[tuple[str, str]]:
     """Return the rows of the table about a model file of any kind."""
+    from fastggn.model.interchange.npz import from_npz
+    from fastggn.model.interchange.state_dict import read_state_dict
+    from fastggn.model.model import Model
+    from fastggn.model.saving import ModelFileError
+
     suffix = Path(path).suffix.lower()
     if suffix == ".onnx":
         return _of_onnx(path)
     if suffix in TORCH:
-        from fastggn.model.interchange.state_dict import read_state_dict
+        return [("file", "a state dict of torch"), *_of_weights(read_state_dict, path)]
+    try:
+        return _of_model(Model.load(path))
+    except ModelFileError:
+        if not holds_weights(path):
+            raise
+    return [("file", "plain arrays"), *_of_weights(from_npz, path)]
 
-        net, theta = read_state_dict(path, "identity")
-        bare = f"F({','.join(map(str, net.widths))}) ({net.n_params} parameters)"
-        unnamed = "not in the file: --activation names it where the model is used"
-        rows = [("file", "a state dict of torch"), ("network", bare), ("activations", unnamed)]
-        return rows + _of_network(net, theta)[1:3]
-    net, theta, metadata = read_model(path)
-    return _describe(net, metadata, theta)
+
+def _of_weights(read: Callable[..., Model], path: str) -> list[tuple[str, str]]:
+    """Return the rows about weights whose file may not name the activation."""
+    try:
+        return _of_model(read(path))
+    except ArchiveError as error:
+        if "the activation: give it" not in str(error):
+            raise
+    net = read(path, "identity").network
+    return [
+        ("network", f"F({','.join(map(str, net.widths))}) ({net.n_params} parameters)"),
+        ("activation", "not in the file: --activation names it where the model is used"),
+    ]
 
 
 def _of_onnx(path: str) -> list[tuple[str, str]]:
@@ -75,59 +97,28 @@ def _tensor(value: Any) -> str:
     return f"{value.name} ({', '.join(sizes)})"
 
 
-# Metadata of `fastggn train`, in the order of the table.
-KNOWN = {
-    "samples": ("samples", "name"),
-    "number of samples": ("samples", "n_samples"),
-    "inputs": ("samples", "inputs"),
-    "targets": ("samples", "targets"),
-    "classes": ("samples", "classes"),
-    "loss function": ("loss", "name"),
-    "l2": ("l2",),
-    "method": ("training", "method"),
-    "solver": ("training", "solver"),
-    "reason for the solver": ("training", "solver_reason"),
-    "seed": ("training", "seed"),
-    "best start, seed": ("training", "start_seed"),
-    "loss": ("training", "loss"),
-    "validation loss": ("training", "validation_loss"),
-    "gradient norm": ("training", "gradient_norm"),
-    "accuracy": ("training", "accuracy"),
-    "iterations": ("training", "n_iter"),
-    "seconds": ("training", "seconds"),
-    "status": ("training", "status"),
-    "message": ("training", "message"),
-}
-
-
-def _describe(net: Any, metadata: dict[str, Any], theta: Any) -> list[tuple[str, str]]:
-    """Return the rows of the table; a file written by hand may lack any of the metadata."""
-    rows = _of_network(net, theta)
-    for label, path in KNOWN.items():
-        value: Any = metadata
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            rows.append((label, _text(value)))
-    scaled = isinstance(metadata.get("samples"), dict) and metadata["samples"].get("scale_inputs")
-    if scaled:
-        rows.append(("scales", "kept in the file: the network takes scaled inputs"))
-    sections = {path[0] for path in KNOWN.values()}
-    rows += [
-        (key, _text(value))
-        for key, value in metadata.items()
-        if key not in sections and value is not None
-    ]
-    return rows
-
-
-def _of_network(net: Any, theta: Any) -> list[tuple[str, str]]:
-    return [
-        ("network", f"{network_name(net)} ({net.n_params} parameters)"),
-        ("bias", net.bias if isinstance(net.bias, str) else "fixed"),
-        ("largest weight", f"{abs(theta).max():.4g}"),
-        ("output activation", net.activations[-1].name),
-    ]
+def _of_model(model: Model) -> list[tuple[str, str]]:
+    """Return the rows about a model; weights from elsewhere lack most of them."""
+    net, recipe = model.network, model.recipe
+    facts: dict[str, Any] = {
+        "network": f"{network_name(net)} ({net.n_params} parameters)",
+        "output activation": net.activations[-1].name,
+        "bias": net.bias if isinstance(net.bias, str) else "fixed",
+        "largest weight": abs(model.theta).max(),
+        "inputs": [column.name for column in recipe.inputs],
+        "left out": [f"{name} ({why})" for name, why in recipe.left_out.items()],
+        "targets": list(recipe.target_names),
+        "classes": None if model.classes is None else model.classes.tolist(),
+        "loss function": model.loss.name,
+        "l2": model.l2,
+        "scales": "of inputs and targets, in the file" if model.target_scaler else None,
+        **{name.replace("_", " "): value for name, value in model.training.items()},
+        "held out": None if model.split is None else f"{model.split.held_out:.0%}",
+        "posterior": None if model.posterior is None else "in the file: predict gives deviations",
+        "SHA-256 of the table": model.digest,
+        "versions": [f"{name} {version}" for name, version in model.versions.items()],
+    }
+    return [(name, _text(value)) for name, value in facts.items() if value not in (None, "", [])]
 
 
 def _text(value: Any) -> str:

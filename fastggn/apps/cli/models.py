@@ -89,7 +89,7 @@ def _read(path: str, suffix: str, given: Mapping[str, Any]) -> Model:
     try:
         model = load_model(path)
     except ModelFileError:
-        if not _holds_weights(path):
+        if not holds_weights(path):
             raise
         from fastggn.model.interchange.npz import from_npz
 
@@ -106,7 +106,7 @@ def _metadata(net: MLP, l2: float | None) -> dict[str, Any]:
     return {"samples": {"classes": classes}, "l2": l2 or 0.0}
 
 
-def _holds_weights(path: str) -> bool:
+def holds_weights(path: str) -> bool:
     """Whether a file is an archive of plain arrays with weights among them."""
     from fastggn.runtime.archive import ArchiveError, read_archive
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from fastggn.runtime.atomic_files import check_writable
 if TYPE_CHECKING:
     from fastggn.apps.cli.sample_set import Samples
     from fastggn.apps.report.findings import Spectrum
-    from fastggn.apps.report.notes import SampleNotes
+    from fastggn.model.model import Model
     from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 
@@ -92,14 +92,13 @@ class Pages:
         from fastggn.apps.report.writing import report
 
         report(
-            self._problem,
-            result,
+            self._model(result),
+            self._parts(),
             path,
             title=f"fastggn train: {self._samples.name}",
-            notes=self._notes(),
             options=asdict(self._settings),
             command=self._command,
-            validation=self._validation,
+            facts=self._facts(),
             spectrum=self.spectrum,
         )
         self.written.append(("report", path))
@@ -108,7 +107,7 @@ class Pages:
         from fastggn.apps.report.writing import make_pictures
         from fastggn.figures.style import save
 
-        pictures = make_pictures(self._problem, result, self._notes(), spectrum=self.spectrum)
+        pictures = make_pictures(self._model(result), self._parts(), spectrum=self.spectrum)
         if self._problem.comm.rank > 0:
             return
         names = []
@@ -118,14 +117,23 @@ class Pages:
                 names.append(f"{picture.name}.png")
         self.written.append(("pictures", f"{folder}: {', '.join(names)}"))
 
-    def _notes(self) -> SampleNotes:
-        from fastggn.apps.report.notes import SampleNotes
+    def _model(self, result: TrainResult) -> Model:
+        from fastggn.apps.cli.described import described_model
+        from fastggn.model.history import kept_history, run_facts
 
-        notes = SampleNotes.from_dict(self._samples.to_dict())
+        run = {**run_facts(result), "history": kept_history(result.history)}
+        net, loss = self._problem.network, self._problem.loss_function
+        return described_model(net, result.theta, loss, self._samples.to_dict(), run)
+
+    def _parts(self) -> dict[str, Problem]:
+        held_out = {} if self._validation is None else {"held-out": self._validation}
+        return {"training": self._problem, **held_out}
+
+    def _facts(self) -> dict[str, str]:
         data = self._settings.data
         if data is None or self._problem.comm.rank > 0:
-            return notes
-        return replace(notes, facts={"SHA-256 of the file": _file_digest(data)})
+            return {}
+        return {"SHA-256 of the file": _file_digest(data)}
 
 
 def _file_digest(path: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,6 +14,9 @@ from fastggn.apps.cli.watch import Watch, watched
 
 if TYPE_CHECKING:
     from fastggn.apps.report.pictures import Picture
+    from fastggn.model.model import Model
+    from fastggn.network.losses.base import Loss
+    from fastggn.network.mlp import MLP
     from fastggn.objective.problem import Problem
 
 
@@ -99,7 +100,7 @@ def plot(model: str, data: str | None, kind: str, out: str, watch: Watch, **opti
             if kind in ("line", "plane", "eigenvalues"):
                 figure = _surface(problem, theta, kind, options, watch)
             else:
-                figure = _picture(problem, theta, kind, metadata, data)
+                figure = _picture(problem, _described(net, theta, loss, metadata), kind)
         save(figure, out)
     click.echo(f"{out}: {kind}")
     return DONE
@@ -111,13 +112,14 @@ def _curve(metadata: dict[str, Any], history: str | None) -> Any:
 
     kept = metadata.get("training")
     kept = kept if isinstance(kept, dict) else {}
+    begin = {name: kept.get(name) for name in ("initial_loss", "initial_validation_loss")}
     if history is None:
         if not kept.get("history"):
             raise BadInput("the model file keeps no history: give --history FILE")
-        return plot_curves(kept["history"], initial_loss=kept.get("initial_loss"))
+        return plot_curves(kept["history"], **begin, best_iter=kept.get("best_iter"))
     runs = read_history(history)
     if len(runs) == 1:
-        return plot_curves(next(iter(runs.values())), initial_loss=kept.get("initial_loss"))
+        return plot_curves(next(iter(runs.values())), **begin)
     return compare_curves({f"seed {seed}": records for seed, records in runs.items()})
 
 
@@ -147,26 +149,26 @@ def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any], w
     return loss_plane(problem, theta, pair, **keywords).plot()
 
 
-def _picture(
-    problem: Problem, theta: Any, kind: str, metadata: dict[str, Any], data: str | None
-) -> Any:
+def _described(net: MLP, theta: Any, loss: Loss, metadata: dict[str, Any]) -> Model:
+    from fastggn.apps.cli.described import described_model
+
+    known = metadata.get("samples") or {}
+    return described_model(net, theta, loss, known, metadata.get("training") or {})
+
+
+def _picture(problem: Problem, model: Model, kind: str) -> Any:
     from fastggn.apps.report import pictures
     from fastggn.apps.report.findings import findings, spectrum_of
-    from fastggn.apps.report.notes import SampleNotes
 
-    notes = SampleNotes.from_dict(metadata.get("samples") or {})
-    if data is not None:
-        notes = replace(notes, name=Path(data).name)
-    notes = notes.completed(problem)
     drawn: Picture
     if kind == "spectrum":
-        drawn = pictures.spectrum(problem, spectrum_of(problem, theta))
+        drawn = pictures.spectrum(problem, spectrum_of(problem, model.theta))
     else:
-        found = findings(problem, theta, notes)
+        parts = {"training": findings(problem, model)}
         if kind == "residuals":
-            drawn = pictures.residuals(problem, notes, found)
+            drawn = pictures.residuals(model, parts)
         else:
-            drawn = pictures.regions(problem, theta, notes, found)
+            drawn = pictures.regions(model, parts, problem.gated)
     if drawn.figure is None:
         raise BadInput(f"{kind}: {drawn.note}")
     return drawn.figure

@@ -14,7 +14,8 @@ from fastggn.apps.cli.options import DATASET, Settings
 from fastggn.apps.cli.sample_set import Samples, Scaling
 from fastggn.data.builtin import DATASETS
 from fastggn.data.files import StreamedTable, Table, load_table, stream_table
-from fastggn.data.scaling import Moments, Standardised
+from fastggn.data.scaler import Moments
+from fastggn.data.scaling import Standardised
 from fastggn.data.sources import as_source, in_parts, is_streamed, row_range
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import check_finite, unknown_name
@@ -194,7 +195,7 @@ def _scaled(columns: Any, comm: Comm) -> tuple[Any, Scaling]:
     """Scale columns; columns in a file are scaled when they are read."""
     if is_streamed(columns):
         moments = _moments(columns, comm)
-        rows = Standardised(columns, moments.mean, moments.scale())
+        rows = Standardised(columns, moments.mean, moments.scaler().scale)
         return rows, Scaling(rows.mean, rows.scale)
     scaling = Scaling.of(columns)
     return scaling.apply(columns), scaling

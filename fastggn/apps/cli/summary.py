@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastggn.apps.report.findings import Spectrum
     from fastggn.network.mlp import MLP
     from fastggn.objective.problem import Problem
-    from fastggn.training.regularisation.evidence import Evidence
+    from fastggn.training.regularisation.evidence import EvidenceEstimate
     from fastggn.training.result import TrainResult
 
     Array = NDArray[np.float64]
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # A QR of all rows of J takes about 2 T n_L N^2 operations: here a few seconds.
 MOST_RANK_OPERATIONS = 5e10
+MOST_LISTED = 6  # errors
 
 
 def network_name(net: MLP) -> str:
@@ -102,12 +103,15 @@ def _validation(held_out: Samples, result: TrainResult, outputs: Array) -> list[
 
 
 def _listed(samples: Samples, errors: Array) -> str:
-    from fastggn.apps.report.notes import listed_errors
+    """List the error of each output; their units differ, so a mean would mean nothing."""
+    if errors.size == 1:
+        return f"{errors[0]:.6g}"
+    pairs = [f"{name} {error:.6g}" for name, error in zip(samples.targets, errors, strict=True)]
+    more = len(pairs) - MOST_LISTED
+    return ", ".join(pairs[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
 
-    return listed_errors(samples.targets, errors)
 
-
-def _evidence(found: Evidence, samples: Samples) -> list[tuple[str, str]]:
+def _evidence(found: EvidenceEstimate, samples: Samples) -> list[tuple[str, str]]:
     """Return the rows about the evidence, with beta in the units of the network."""
     scaled = "" if samples.scale_Y is None else ", scaled targets"
     return [

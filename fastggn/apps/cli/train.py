@@ -14,13 +14,12 @@ from click.core import ParameterSource
 from rich.console import Console
 
 from fastggn.apps.cli.files import checked_outputs
-from fastggn.apps.cli.history import kept_history
 from fastggn.apps.cli.options import GroupedCommand, Settings, train_options
 from fastggn.apps.cli.outcome import STOPPED_EARLY, BadInput, SaveError, bad_input, exit_code
 from fastggn.apps.cli.pages import Pages
 from fastggn.apps.cli.progress import announce_stop, plain_warnings
 from fastggn.apps.cli.ranks import ended_together
-from fastggn.apps.cli.running import Runner
+from fastggn.apps.cli.running import Runner, checkpoint_of
 from fastggn.apps.cli.starts import Starts
 from fastggn.apps.cli.summary import opening, print_summary
 from fastggn.runtime.atomic_files import check_writable
@@ -113,11 +112,12 @@ def _one_or_several(
 
     if settings.starts > 1:
         return Starts(settings, problem, runner, console).run
-    check_checkpoint(problem, settings.checkpoint, settings.checkpoint_every, settings.resume)
+    checkpoint = checkpoint_of(settings)
+    check_checkpoint(problem, checkpoint)
 
     def run(stop: StopSignals) -> tuple[TrainResult, int]:
         seed = settings.seed
-        return runner.run(stop, seed, settings.checkpoint, settings.max_time), seed
+        return runner.run(stop, seed, checkpoint, settings.max_time), seed
 
     return run
 
@@ -197,6 +197,7 @@ def _save(
 ) -> None:
     """Write the model, or write it to a temporary folder and say so."""
     from fastggn.model.files import save_model
+    from fastggn.model.history import kept_history, run_facts
 
     metadata: dict[str, Any] = {
         "samples": samples.to_dict(),
@@ -205,21 +206,11 @@ def _save(
         "evidence": None if result.evidence is None else result.evidence.to_dict(),
         "training": {
             "method": settings.method,
-            "solver": result.solver,
-            "solver_reason": result.solver_reason,
+            **run_facts(result),
             "seed": settings.seed,
             "start_seed": start_seed,
             "init": settings.init,
-            "status": result.status,
-            "message": result.message,
-            "loss": result.loss,
-            "initial_loss": result.initial_loss,
-            "gradient_norm": result.gradient_norm,
             "accuracy": accuracy,
-            "n_iter": result.n_iter,
-            "seconds": result.seconds,
-            "validation_loss": result.best_validation_loss,
-            "best_iter": result.best_iter,
             "history": kept_history(result.history),
         },
     }

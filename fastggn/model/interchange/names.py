@@ -15,6 +15,9 @@ from fastggn.network.activations import Activation, get_activation, leaky_relu
 
 Names = str | Activation | Sequence[str | Activation]
 
+ACTIVATIONS = "activations"  # an array of names in an .npz file
+# An attribute of a state dict, which load_state_dict of torch does not see.
+KEPT = "fastggn"
 PLAIN = re.compile(r"([Wb])_?(\d+)")
 
 
@@ -79,9 +82,9 @@ def refuse_normalisation(names: Iterable[object]) -> None:
         place, _, kind = name.rpartition(".")
         if kind in ("running_mean", "running_var", "num_batches_tracked"):
             raise ValueError(
-                f"{place or 'the layer'} is a BatchNorm, not a linear layer: after model.eval(), fold it "
-                "into the layer before it by torch.nn.utils.fusion.fuse_linear_bn_eval, and save "
-                "again"
+                f"{place or 'the layer'} is a BatchNorm, not a linear layer: after model.eval(), "
+                "fold it into the layer before it by torch.nn.utils.fusion.fuse_linear_bn_eval, "
+                "and save again"
             )
 
 
