@@ -246,18 +246,6 @@ def test_info(run):
     result = run("info")
     assert result.exit_code == 0
     assert "numba" in result.stdout and "threads" in result.stdout
-    run("train", *SMALL)
-    result = run("info", "model.npz")
-    assert result.exit_code == 0
-    for words in ("F(2,4,1), tanh", "four_regions", "max_iter", "gradient norm", "method"):
-        assert words in result.stdout
-
-
-def test_info_of_a_model_without_metadata(run):
-    net = fg.MLP((2, 1), bias=[[0.5]])
-    fg.save_model("bare.npz", net, net.init(seed=0), note="by hand")
-    result = run("info", "bare.npz")
-    assert result.exit_code == 0 and "by hand" in result.stdout
 
 
 def test_version_and_help(run):

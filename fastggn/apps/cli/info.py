@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import numpy as np
 
 from fastggn.apps.cli.files import INPUT
 from fastggn.apps.cli.models import TORCH, holds_weights
@@ -106,7 +107,7 @@ def _of_model(model: Model) -> list[tuple[str, str]]:
         "bias": net.bias if isinstance(net.bias, str) else "fixed",
         "largest weight": abs(model.theta).max(),
         "inputs": [column.name for column in recipe.inputs],
-        "left out": [f"{name} ({why})" for name, why in recipe.left_out.items()],
+        "left out": [f"{name} ({why})" for name, why in recipe.left_out],
         "targets": list(recipe.target_names),
         "classes": None if model.classes is None else model.classes.tolist(),
         "loss function": model.loss.name,
@@ -118,12 +119,15 @@ def _of_model(model: Model) -> list[tuple[str, str]]:
         "SHA-256 of the table": model.digest,
         "versions": [f"{name} {version}" for name, version in model.versions.items()],
     }
-    return [(name, _text(value)) for name, value in facts.items() if value not in (None, "", [])]
+    rows = [(name, _text(value)) for name, value in facts.items() if value is not None]
+    return [row for row in rows if row[1]]
 
 
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
-    if isinstance(value, list):
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
         return ", ".join(_text(item) for item in value)
     return str(value)
