@@ -86,10 +86,19 @@ def check_files(folder, name, code):
 
 
 @pytest.mark.process
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", list(LONG))
-def test_ctrl_c_at_random_moments(folder, name, count):
+def test_ctrl_c_at_random_moments(folder, name):
+    check_moments(folder, name, 5)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("name", list(LONG))
+def test_ctrl_c_at_twenty_moments(folder, name):
+    check_moments(folder, name, 20)
+
+
+def check_moments(folder, name, count):
     for moment in random.Random(name).choices(np.linspace(0.3, 8.0, 200), k=count):
         code, seconds, text = interrupted(folder, LONG[name], moment)
         # Before the program is imported, the interpreter itself ends by the signal.
