@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from fastggn.apps.cli.files import INPUT
-from fastggn.apps.cli.models import TORCH, holds_weights
+from fastggn.apps.cli.models import TORCH, own_model
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.summary import network_name, print_rows
 from fastggn.runtime.archive import ArchiveError
 
 if TYPE_CHECKING:
     from fastggn.model.model import Model
+
 
 HELP = """Show versions, threads, BLAS and cache folder; or the network and training of MODEL.
 
@@ -49,28 +49,24 @@ def info(model: str | None) -> int:
 
 def _rows(path: str) -> list[tuple[str, str]]:
     """Return the rows of the table about a model file of any kind."""
-    from fastggn.model.interchange.npz import from_npz
-    from fastggn.model.interchange.state_dict import read_state_dict
-    from fastggn.model.model import Model
-    from fastggn.model.saving import ModelFileError
-
     suffix = Path(path).suffix.lower()
     if suffix == ".onnx":
         return _of_onnx(path)
     if suffix in TORCH:
+        from fastggn.model.interchange.state_dict import read_state_dict
+
         return [("file", "a state dict of torch"), *_of_weights(read_state_dict, path)]
-    try:
-        return _of_model(Model.load(path))
-    except ModelFileError:
-        if not holds_weights(path):
-            raise
+    if (model := own_model(path)) is not None:
+        return _describe(model)
+    from fastggn.model.interchange.npz import from_npz
+
     return [("file", "plain arrays"), *_of_weights(from_npz, path)]
 
 
 def _of_weights(read: Callable[..., Model], path: str) -> list[tuple[str, str]]:
     """Return the rows about weights whose file may not name the activation."""
     try:
-        return _of_model(read(path))
+        return _describe(read(path))
     except ArchiveError as error:
         if "the activation: give it" not in str(error):
             raise
@@ -98,36 +94,53 @@ def _tensor(value: Any) -> str:
     return f"{value.name} ({', '.join(sizes)})"
 
 
-def _of_model(model: Model) -> list[tuple[str, str]]:
-    """Return the rows about a model; weights from elsewhere lack most of them."""
-    net, recipe = model.network, model.recipe
-    facts: dict[str, Any] = {
-        "network": f"{network_name(net)} ({net.n_params} parameters)",
-        "output activation": net.activations[-1].name,
-        "bias": net.bias if isinstance(net.bias, str) else "fixed",
-        "largest weight": abs(model.theta).max(),
-        "inputs": [column.name for column in recipe.inputs],
-        "left out": [f"{name} ({why})" for name, why in recipe.left_out],
-        "targets": list(recipe.target_names),
-        "classes": None if model.classes is None else model.classes.tolist(),
-        "loss function": model.loss.name,
-        "l2": model.l2,
-        "scales": "of inputs and targets, in the file" if model.target_scaler else None,
-        **{name.replace("_", " "): value for name, value in model.training.items()},
-        "held out": None if model.split is None else f"{model.split.held_out:.0%}",
-        "posterior": None if model.posterior is None else "in the file: predict gives deviations",
-        "SHA-256 of the table": model.digest,
-        "versions": [f"{name} {version}" for name, version in model.versions.items()],
-    }
-    rows = [(name, _text(value)) for name, value in facts.items() if value is not None]
+# Facts of the run, in the order of the table.
+RUN = {
+    "source": "samples",
+    "n_rows": "number of rows",
+    "n_training": "rows of the training",
+    "method": "method",
+    "solver": "solver",
+    "solver_reason": "reason for the solver",
+    "seed": "seed",
+    "start_seed": "best start, seed",
+    "loss": "loss",
+    "validation_loss": "held-out loss",
+    "gradient_norm": "gradient norm",
+    "n_iter": "iterations",
+    "seconds": "seconds",
+    "status": "status",
+    "message": "message",
+}
+
+
+def _describe(model: Model) -> list[tuple[str, str]]:
+    """Return the rows of the table about a model."""
+    net, recipe, run = model.network, model.recipe, model.training
+    rows = [
+        ("network", f"{network_name(net)} ({net.n_params} parameters)"),
+        ("output activation", net.activations[-1].name),
+        ("bias", net.bias if isinstance(net.bias, str) else "fixed"),
+        ("largest weight", f"{abs(model.theta).max():.4g}"),
+        ("inputs", ", ".join(recipe.input_names)),
+        ("targets", ", ".join(recipe.target_names)),
+        ("classes", ", ".join(recipe.classes or ())),
+        ("left out", "; ".join(f"{name}: {reason}" for name, reason in recipe.left_out)),
+        ("loss function", model.loss.name),
+        ("l2", f"{model.l2:.6g}"),
+    ]
+    scaled = {"inputs": model.input_scaler, "targets": model.target_scaler}
+    rows.append(("scaled", " and ".join(name for name, own in scaled.items() if own is not None)))
+    if model.posterior is not None:
+        rows.append(("posterior", "kept: fastggn predict --std"))
+    rows += [(label, _text(run[key])) for key, label in RUN.items() if run.get(key) is not None]
+    notes = [("note", str(note)) for note in run.get("notes", ())]
+    known = {*RUN, "notes", "initial_loss", "initial_validation_loss", "best_iter", "evidence"}
+    rest = [(key, _text(value)) for key, value in run.items() if key not in known]
+    rows += notes + [row for row in rest if row[1] != "None"]
+    rows += [(name, version) for name, version in model.versions.items()]
     return [row for row in rows if row[1]]
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, (list, tuple)):
-        return ", ".join(_text(item) for item in value)
-    return str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
