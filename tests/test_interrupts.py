@@ -15,6 +15,8 @@ import fastggn as fg
 from fastggn.apps.cli.outcome import BadInput, OutOfTime
 from fastggn.apps.cli.watch import Watch, duration
 
+# Seconds of an answer, with the end of the interpreter on a busy machine.
+MOST = 4.0
 COMMAND = "import sys; from fastggn.apps.cli import main; main(sys.argv[1:])"
 
 
@@ -33,7 +35,8 @@ def folder(tmp_path_factory):
 
 
 LONG = {
-    "train": ("train", "long.npz", "--hidden", "30,30", "--max-iter", "100000", "--out", "out"),
+    "train": ("train", "--samples", "2000", "--max-iter", "1000000", "--grad-tol", "0",
+              "--step-tol", "0", "--no-held-out", "--out", "out"),
     "rank": ("rank", "model.npz", "long.npz", "--json", "out"),
     "critical-point": ("critical-point", "model.npz", "long.npz", "--polish", "--json", "out"),
     "null-space": ("landscape", "null-space", "model.npz", "long.npz", "--json", "out"),
@@ -104,7 +107,7 @@ def check_moments(folder, name, count):
         # Before the program is imported, the interpreter itself ends by the signal.
         expected = {0, 130, -signal.SIGINT} | ({3} if name in ("train", "regions") else set())
         assert code in expected, f"at {moment:.2f} s: {code}\n{text}"
-        assert seconds < 3.0, f"at {moment:.2f} s: {seconds:.2f} s\n{text}"
+        assert seconds < MOST, f"at {moment:.2f} s: {seconds:.2f} s\n{text}"
         assert "Traceback" not in text or code == -signal.SIGINT, f"at {moment:.2f} s\n{text}"
         check_files(folder, name, code)
 
@@ -124,7 +127,7 @@ def test_the_time_limit_ends_a_command(folder, name):
 @pytest.mark.process
 def test_an_enumeration_goes_on_where_it_was_cut_off(folder):
     words = ("landscape", "regions", "short.csv", "--hidden", "3", "--json", "part.json")
-    process = start(folder, *words, "--max-time", "3")
+    process = start(folder, *words, "--max-time", "12")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 3, out + err
     part = json.loads((folder / "part.json").read_text())
