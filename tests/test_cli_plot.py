@@ -174,7 +174,7 @@ def test_a_picture_is_written(folder, monkeypatch):
     "arguments, words",
     [
         (["none.npz", "--kind", "curve"], "no such file"),
-        (["four.npz", "--kind", "pie"], "'pie'; did you mean 'line'"),
+        (["four.npz", "--kind", "curv"], "'curv'; did you mean 'curve'"),
         (["four.npz"], "--kind"),
         (["houses.npz", "--kind", "residuals"], "give DATA"),
         (["four.npz", "--kind", "eigenvalues"], "not stand at a critical point"),

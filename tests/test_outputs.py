@@ -219,6 +219,7 @@ def test_every_fault_is_in_one_message(folder):
     assert error.count("x.csv") >= 2 and "no HTML page" in error and "the same file" in error
 
 
+@pytest.mark.slow
 def test_a_run_repeats_over_its_own_files(folder):
     pytest.importorskip("matplotlib")
     words = ["train", "--max-iter", "2", "--samples", "20", "--hidden", "2", "--report", "r.html",
