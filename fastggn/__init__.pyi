@@ -14,14 +14,11 @@ from .data.recipe import TableError as TableError
 from .data.split import Split as Split
 from .data.table import Table as Table
 from .model import interchange as interchange
-from .model.files import (
-    ModelFileError as ModelFileError,
-    load_model as load_model,
-    save_model as save_model,
-)
+from .model.files import load_model as load_model, save_model as save_model
 from .model.fit import fit as fit
 from .model.metrics import Metrics as Metrics
 from .model.model import Model as Model
+from .model.saving import ModelFileError as ModelFileError
 from .network import activations as activations, losses as losses
 from .network.activations import Activation as Activation
 from .network.mlp import MLP as MLP

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,18 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.posterior.laplace import laplace
+from fastggn.data.columns import find_kind, listed
 from fastggn.data.read_table import Names, read_table
 from fastggn.data.recipe import TableError
 from fastggn.data.scaler import Scaler
 from fastggn.data.split import Split
 from fastggn.data.table import Table
-from fastggn.model.history import kept_history
-from fastggn.model.model import LINKS, MOST_POSTERIOR, Model
+from fastggn.model.decision import LINKS, Decision
+from fastggn.model.history import kept_history, run_facts
+from fastggn.model.model import Model
+from fastggn.model.saving import MOST_POSTERIOR
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.runtime.comm import SERIAL, Comm
+from fastggn.runtime.errors import FastGGNWarning, check_count
+from fastggn.training.control.validation import HeldOut
 from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.restarts import train_restarts
 from fastggn.training.result import TrainResult
@@ -29,7 +36,17 @@ from fastggn.training.train import train
 
 HELD_OUT = 0.15
 LEAST_ROWS = 50  # a smaller table holds nothing out by default
-
+PATIENCE = 20
+FEW = 10  # different whole numbers of a target that may be classes,
+ADVISED = 5  # in a table of so many rows for each
+RANGES = {
+    "sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "relu": (0.0, np.inf),
+    "softplus": (0.0, np.inf),
+    "square": (0.0, np.inf),
+}
 
 def fit(
     table: Any,
@@ -108,39 +125,52 @@ def fit(
     >>> bool(abs(model.predict({"rooms": [2], "size": [100]})[0] - 120_000) < 500)
     True
     """
-    samples = _read(table, target)
+    widths, starts = _widths(hidden), check_count("starts", starts, 1)
+    samples = _read(table, target, held_out)
     drawn = int(np.random.default_rng(seed).integers(2**31)) if seed is None else int(seed)
+    if posterior and isinstance(held_out, str) and held_out == "auto":
+        held_out = 0.0
     model, split, rows = prepare(
         samples,
-        hidden,
+        widths,
         activation=activation,
         output_activation=output_activation,
         loss=loss,
         l2=l2,
-        held_out=0.0
-        if posterior and isinstance(held_out, str) and held_out == "auto"
-        else held_out,
+        held_out=held_out,
         test=test,
         seed=drawn,
     )
+    if posterior and model.network.n_params > MOST_POSTERIOR:
+        raise ValueError(
+            f"a posterior is kept for up to {MOST_POSTERIOR} parameters, the network has "
+            f"{model.network.n_params}"
+        )
     training, held = rows[0], rows[1]
     problem = model.problem(samples.take(training))
-    if held.size and "held_out" not in options:
-        watched = model.problem(samples.take(held), l2=0.0)
-        options |= held_out_options(watched)
+    told = part_notes(model, *(part.size for part in rows))
+    model = replace(model, training={"notes": [*model.training["notes"], *told]})
+    equations = problem.n_samples * problem.n_outputs
+    if not (held.size or posterior or l2) and "regularize" not in options:
+        if problem.n_params > equations:
+            warnings.warn(FastGGNWarning(told[0]), stacklevel=2)
+    if held.size:
+        options |= held_out_options(model.problem(samples.take(held), l2=0.0))
     if posterior and l2 == 0.0 and "regularize" not in options:
         options |= evidence_options()
     if starts > 1:
         result = train_restarts(problem, starts, seed=drawn, method=method, **options).best
     else:
         result = train(problem, method=method, seed=drawn, **options)
-    return finished(model, problem, result, split, samples, seed=drawn, method=method,
-                    posterior=posterior), result  # fmt: skip
+    model = finished(
+        model, problem, result, split, samples, seed=drawn, method=method, posterior=posterior
+    )
+    return model, result
 
 
 def held_out_options(problem: Problem) -> dict[str, Any]:
     """Return the arguments of `train` that stop a run by held-out rows."""
-    return {"held_out": problem}
+    return {"held_out": HeldOut(problem, patience=PATIENCE)}
 
 
 def evidence_options() -> dict[str, Any]:
@@ -148,11 +178,33 @@ def evidence_options() -> dict[str, Any]:
     return {"regularize": Evidence()}
 
 
-def _read(table: Any, target: Names) -> Table:
-    samples = table if isinstance(table, Table) and target is None else read_table(table, target)
-    if samples.Y is None:
-        raise TableError(samples.source, ["there is no target column"])
-    return samples
+def _widths(hidden: Any) -> tuple[int, ...]:
+    """Return the widths of the hidden layers."""
+    if isinstance(hidden, (int, np.integer)) and not isinstance(hidden, bool):
+        hidden = (hidden,)
+    if not isinstance(hidden, (tuple, list)):
+        hint = f"target={hidden!r}" if isinstance(hidden, str) else "fg.fit((X, y))"
+        raise TypeError(
+            f"hidden must be the widths of the hidden layers, such as (20, 20), not "
+            f"{type(hidden).__name__}; the targets are a part of the table: {hint}"
+        )
+    return tuple(check_count(f"hidden[{k}]", width, 1) for k, width in enumerate(hidden))
+
+
+def _read(table: Any, target: Names, held_out: Any) -> Table:
+    """Return the samples, without the column that chooses the held-out rows."""
+    column = held_out if isinstance(held_out, str) and held_out != "auto" else None
+    if not isinstance(table, Table):
+        return read_table(table, target, drop=() if column is None else [column])
+    if target is not None:
+        raise ValueError("the table has its target: give target= to read_table")
+    if column is not None and column in (c.name for c in table.recipe.inputs):
+        raise ValueError(
+            f"held_out={column!r} is an input too: read the table with drop=[{column!r}]"
+        )
+    if table.Y is None:
+        raise TableError(table.source, ["there is no target column"])
+    return table
 
 
 def prepare(
@@ -167,36 +219,106 @@ def prepare(
     test: float,
     seed: int,
     bias: Any = "free",
+    scale: bool = True,
+    comm: Comm = SERIAL,
 ) -> tuple[Model, Split | None, tuple[NDArray[np.intp], ...]]:
-    """Return an untrained model with the scales of the training rows, the split, and its rows."""
+    """Return an untrained model with the scales of the training rows, the split, and its rows.
+
+    All ranks of `comm` have the whole table, and each one reads its share of the training rows.
+    """
     chosen = get_loss(_loss_name(loss, samples))
+    _check_samples(samples, chosen)
     classes = samples.classes
-    if chosen.name in LINKS and classes is None:
-        raise ValueError(
-            f"the loss {chosen.name} needs classes: read the table with "
-            f"categorical={list(samples.targets)!r}"
-        )
-    if chosen.name == "logistic" and len(classes or ()) != 2:
-        raise ValueError(f"the loss logistic needs two classes, got {len(classes or ())}")
-    n_outputs = len(samples.targets) if classes is None else len(classes)
-    if chosen.name == "logistic":
-        n_outputs = 1
-    widths = (hidden,) if isinstance(hidden, (int, np.integer)) else tuple(hidden)
-    network = MLP((len(samples.inputs), *widths, n_outputs), activation, output_activation, bias)
+    decision = Decision.of(chosen, classes, len(samples.targets))
+    n_outputs = len(samples.targets) if decision is None else decision.n_outputs
+    network = MLP(
+        (len(samples.inputs), *_widths(hidden), n_outputs), activation, output_activation, bias
+    )
+    output = network.activations[-1].name
+    if classes is None and output in RANGES:
+        _check_range(samples, output)
     split, rows = split_rows(samples, held_out, test, seed)
-    part = samples.take(rows[0])
-    bounded = network.activations[-1].name != "identity"
+    part = samples.take(rows[0][comm.share(rows[0].size)])
+    inputs, targets = part.stored
+    scales = scale and classes is None and output == "identity"
     model = Model(
         network,
         np.zeros(network.n_params),
         chosen,
         samples.recipe,
-        Scaler.of(part.X),
-        None if classes is not None or bounded else Scaler.of(part.Y),
+        Scaler.of(part.X, comm=comm, stored=inputs) if scale else None,
+        Scaler.of(part.Y, comm=comm, stored=targets) if scales else None,
         l2=l2,
         split=split,
     )
-    return model, split, rows
+    return replace(model, training={"notes": _notes(model, samples)}), split, rows
+
+
+def _check_samples(samples: Table, loss: Loss) -> None:
+    """Raise unless the samples can be fitted with this loss."""
+    classes = samples.classes
+    if samples.n_rows < 2:
+        raise TableError(samples.source, [f"{samples.n_rows} row; a fit needs at least 2"])
+    if classes is not None and len(classes) < 2:
+        raise TableError(
+            samples.source,
+            [f"target {samples.targets[0]!r} holds one class, {listed(classes)}; at least 2"],
+        )
+    if loss.name in LINKS and classes is None:
+        raise ValueError(
+            f"the loss {loss.name} needs classes: read the table with "
+            f"categorical={list(samples.targets)!r}"
+        )
+    if loss.name == "logistic" and len(classes or ()) != 2:
+        raise ValueError(f"the loss logistic needs two classes, got {len(classes or ())}")
+
+
+def _check_range(samples: Table, output: str) -> None:
+    """Raise if a target lies outside the range of the output activation."""
+    low, high = RANGES[output]
+    found = Scaler.of(samples.Y)
+    faults = [
+        f"target {name!r} runs from {least:.6g} to {largest:.6g}, and the output activation "
+        f"{output!r} from {low:g} to {high:g}; 'identity' has no bounds"
+        for name, least, largest in zip(
+            samples.targets, found.least, found.largest, strict=True
+        )
+        if least < low or largest > high
+    ]
+    if faults:
+        raise TableError(samples.source, faults)
+
+
+def _notes(model: Model, samples: Table) -> list[str]:
+    """Return the facts about the samples that a user should know, one sentence each."""
+    notes = list(samples.notes)
+    scalers = ((model.input_scaler, "input", samples.inputs),
+               (model.target_scaler, "target", samples.targets))  # fmt: skip
+    for scaler, kind, names in scalers:
+        for name, constant in zip(names, () if scaler is None else scaler.constant, strict=False):
+            if constant:
+                notes.append(f"{kind} {name!r} is constant in the training rows")
+    in_memory = isinstance(samples.Y, np.ndarray)
+    if in_memory and model.target_scaler is not None and samples.n_rows >= ADVISED * FEW:
+        for j, name in enumerate(samples.targets):
+            values = np.unique(samples.Y[:, j])
+            if 1 < values.size <= FEW and (values == np.round(values)).all():
+                notes.append(
+                    f"target {name!r} holds {values.size} different whole numbers: if they are "
+                    f"classes, read the table with categorical=[{name!r}]"
+                )
+    return notes
+
+
+def part_notes(model: Model, n_training: int, n_held: int, n_test: int = 0) -> list[str]:
+    """Return a sentence on held-out rows, and one on test rows where there are any."""
+    notes = [f"{n_held} of {n_training + n_held + n_test} rows are held out"]
+    if not n_held:
+        notes = [
+            f"nothing is held out; {model.network.n_params} parameters face "
+            f"{n_training * model.network.n_outputs} equations"
+        ]
+    return [*notes, f"{n_test} rows are kept for the test"] if n_test else notes
 
 
 def split_rows(
@@ -228,10 +350,10 @@ def _chosen_rows(samples: Table, held_out: Any) -> NDArray[np.intp]:
     if isinstance(held_out, str):
         if samples.raw is None or held_out not in samples.raw.names:
             raise ValueError(f"held_out: there is no column {held_out!r}")
-        mask = samples.raw.column(held_out)[samples.rows]
-        if mask.dtype.kind != "f":
+        mask = find_kind(samples.raw.column(held_out), samples.raw.decimal)
+        if mask.kind != "number" or mask.missing.any() or mask.misfits.size:
             raise ValueError(f"held_out: column {held_out!r} must hold 0 or 1")
-        return np.flatnonzero(mask != 0.0)
+        return np.flatnonzero(mask.values[samples.rows] != 0.0)
     chosen = np.asarray(held_out)
     if chosen.dtype == bool and chosen.shape == (total,):
         return np.flatnonzero(chosen)
@@ -258,33 +380,18 @@ def finished(
     seed: int,
     method: Any,
     posterior: bool = False,
+    digest: str | None = None,
 ) -> Model:
-    """Return the model with the outcome of a run."""
-    found = None
-    if posterior:
-        if problem.n_params > MOST_POSTERIOR:
-            raise ValueError(
-                f"a posterior is kept for up to {MOST_POSTERIOR} parameters, not {problem.n_params}"
-            )
-        found = laplace(problem, result.theta, result.evidence)
+    """Return the model with the outcome of a run; `digest` is that of the samples, if known."""
+    found = laplace(problem, result.theta, result.evidence) if posterior else None
     outcome = {
+        **run_facts(result),
         "method": method if isinstance(method, str) else method.name,
-        "solver": result.solver,
-        "solver_reason": result.solver_reason,
         "seed": seed,
-        "status": result.status,
-        "message": result.message,
-        "loss": result.loss,
-        "initial_loss": result.initial_loss,
-        "gradient_norm": result.gradient_norm,
-        "n_iter": result.n_iter,
-        "seconds": result.seconds,
-        "validation_loss": result.best_validation_loss,
-        "best_iter": result.best_iter,
         "n_rows": samples.n_rows,
         "n_training": problem.n_samples,
         "source": samples.source,
-        "evidence": None if result.evidence is None else result.evidence.to_dict(),
+        "notes": list(model.training.get("notes", ())),
     }
     return replace(
         model,
@@ -293,6 +400,6 @@ def finished(
         training=outcome,
         history=kept_history(result.history),
         split=split,
-        digest=samples.digest,
+        digest=samples.digest if digest is None else digest,
         posterior=found,
     )
