@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 import fastggn as fg
-from fastggn.apps.cli import main, samples
+from fastggn.apps.cli import main, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -175,7 +175,7 @@ def test_the_rate_of_a_file_in_the_page_cache(tmp_path):
 @pytest.fixture
 def little_memory(monkeypatch):
     """A machine on which every file is large."""
-    monkeypatch.setattr(samples, "available_memory", lambda: 1000)
+    monkeypatch.setattr(tables, "available_memory", lambda: 1000)
 
 
 @pytest.mark.parametrize("options", [[], ["--no-standardise"], ["--loss", "logistic"]])
@@ -192,20 +192,19 @@ def test_the_command_trains_in_a_stream(tmp_path, monkeypatch, kind, options):
         h5py = pytest.importorskip("h5py")
         with h5py.File(path, "w") as file:
             file["X"], file["Y"] = X, y
-    losses, tables = [], []
+    losses, errors = [], []
     for memory in (10**12, 1000):
-        monkeypatch.setattr(samples, "available_memory", lambda memory=memory: memory)
+        monkeypatch.setattr(tables, "available_memory", lambda memory=memory: memory)
         out = tmp_path / f"{memory}.npz"
         command = ["train", str(path), "--hidden", "4", "--max-iter", "5", "--out", str(out)]
         run = CliRunner().invoke(main, [*command, *options])
         assert run.exit_code == 0, run.output
-        metadata = fg.load_model(out)[2]
-        losses.append(metadata["training"]["loss"])
-        tables.append(
+        losses.append(fg.Model.load(out).training["loss"])
+        errors.append(
             [line for line in run.stdout.splitlines() if "rms" in line or "accur" in line]
         )
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
-    assert tables[0] == tables[1] and tables[0]
+    assert errors[0] == errors[1] and errors[0]
 
 
 def test_a_bad_entry_of_a_large_file_is_bad_input(tmp_path, little_memory):
@@ -215,4 +214,4 @@ def test_a_bad_entry_of_a_large_file_is_bad_input(tmp_path, little_memory):
     run = CliRunner().invoke(main, ["train", str(tmp_path / "data.npy")])
     assert run.exit_code == 2 and "[41, 1] is nan" in run.output
     run = CliRunner().invoke(main, ["train", str(tmp_path / "data.npy"), "--target", "7"])
-    assert run.exit_code == 2 and "no target column 7" in run.output
+    assert run.exit_code == 2 and "there is no column" in run.output

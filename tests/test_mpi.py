@@ -4,6 +4,7 @@ import functools
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -268,7 +269,7 @@ def test_a_killed_rank_ends_all(rank):
 @needs_mpi
 def test_command_line(tmp_path):
     options = ("--samples", 60, "--hidden", "6", "--max-iter", 15, "--solver", "cholesky")
-    options += ("--validation-fraction", 0.2)
+    options += ("--held-out", 0.2)
     many, _ = launch(3, "train", "--mpi", *options, "--out", tmp_path / "many.npz", module=True)
     assert many.returncode == 0, many.stderr
     assert many.stdout.count("rank of the Jacobian") == 1
@@ -282,15 +283,13 @@ def test_command_line(tmp_path):
         timeout=120,
         check=True,
     )
-    _, theta, metadata = fg.load_model(tmp_path / "many.npz")
-    _, expected, reference = fg.load_model(tmp_path / "one.npz")
-    np.testing.assert_allclose(theta, expected, rtol=1e-6, atol=1e-9)
-    assert metadata["samples"] == reference["samples"]
-    assert metadata["training"]["accuracy"] == reference["training"]["accuracy"]
-    held_out = [found["training"]["validation_loss"] for found in (metadata, reference)]
-    assert abs(held_out[0] - held_out[1]) <= 1e-8 * held_out[1]
-    loss = metadata["training"]["loss"]
-    assert abs(loss - reference["training"]["loss"]) <= 1e-8 * loss
+    shared, alone = (fg.Model.load(tmp_path / name) for name in ("many.npz", "one.npz"))
+    np.testing.assert_allclose(shared.theta, alone.theta, rtol=1e-6, atol=1e-9)
+    assert (shared.recipe, shared.split, shared.digest) == (alone.recipe, alone.split, alone.digest)
+    for key in ("loss", "validation_loss"):
+        assert shared.training[key] == pytest.approx(alone.training[key], rel=1e-8)
+    accuracies = [re.findall(r"accuracy .*", done.stdout) for done in (many, one)]
+    assert accuracies[0] == accuracies[1] and len(accuracies[0]) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["many.npz", "one.npz"]
     summary = [line for line in one.stdout.splitlines() if line.startswith("rank of the")]
     assert summary[0] in many.stdout
@@ -361,8 +360,8 @@ def test_command_line_resumes(tmp_path):
     ):
         done, _ = launch(2, *options, *arguments, module=True)
         assert done.returncode == 0, done.stderr
-    _, theta, _ = fg.load_model(tmp_path / "parts.npz")
-    np.testing.assert_array_equal(theta, fg.load_model(tmp_path / "whole.npz")[1])
+    parts, whole = (fg.Model.load(tmp_path / f"{name}.npz") for name in ("parts", "whole"))
+    np.testing.assert_array_equal(parts.theta, whole.theta)
     lines = [json.loads(line) for line in (tmp_path / "run.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == list(range(1, 9))
 
@@ -378,7 +377,7 @@ def test_command_line_with_several_starts(tmp_path):
         for line in done.stderr.splitlines()
         if line.startswith("start ")
     ]
-    kept = fg.load_model(tmp_path / "m.npz")[2]["training"]["loss"]
+    kept = fg.Model.load(tmp_path / "m.npz").training["loss"]
     assert kept == pytest.approx(min(losses), rel=1e-5)
 
 
@@ -392,7 +391,7 @@ def test_command_line_does_not_repeat_finished_starts(tmp_path):
         assert done.returncode == 0, done.stderr
     begun = [line.split(",")[0] for line in done.stderr.splitlines() if line.startswith("start ")]
     assert begun == ["start 3/3"]
-    theta, expected = (fg.load_model(tmp_path / name)[1] for name in ("n.npz", "m.npz"))
+    theta, expected = (fg.Model.load(tmp_path / name).theta for name in ("n.npz", "m.npz"))
     np.testing.assert_array_equal(theta, expected)
     names = sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".npz")
     assert [name for name in names if not name.endswith(".previous")] == [
@@ -454,7 +453,7 @@ def test_command_line_reads_the_rows_of_a_rank_only(tmp_path, monkeypatch):
     kinds[0] = 5.0  # of the three classes, the first rank sees two
     np.save(tmp_path / "kinds.npy", np.column_stack([X, kinds]))
     (tmp_path / "job.py").write_text(STREAMED)
-    options = ["--hidden", "4", "--max-iter", "3"]
+    options = ["--hidden", "4", "--max-iter", "3", "--test-fraction", "0.1"]
     labelled = ["--loss", "softmax_cross_entropy", *options]
     commands = {"big": ["train", "big.npy", *options], "kinds": ["train", "kinds.npy", *labelled]}
     over_ranks = [
@@ -465,23 +464,25 @@ def test_command_line_reads_the_rows_of_a_rank_only(tmp_path, monkeypatch):
                      folder=tmp_path)  # fmt: skip
     assert many.returncode == 0, many.stderr
     reports = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2)]
-    for report, rows in zip(reports, ([0, 10_000], [10_000, 20_001]), strict=True):
-        assert [part["rows"] for part in report] == [rows, rows]
+    # The rows of each part are shared in order; the digest is taken over blocks of 4096 rows.
+    for report in zip(*reports, strict=True):
+        assert report[0]["rows"][0] == 0 and report[0]["rows"][1] < 10_500
+        assert report[1]["rows"][0] >= 8_192 and report[1]["rows"][1] == 20_001
     monkeypatch.chdir(tmp_path)
     for name, command in commands.items():
         one = CliRunner().invoke(main, [*command, "--out", f"{name}-one.npz"])
         assert one.exit_code == 0, one.output
-        models = fg.load_model(f"{name}-many.npz"), fg.load_model(f"{name}-one.npz")
-        (_, _, shared), (_, _, alone) = models
-        assert shared["training"]["loss"] == pytest.approx(alone["training"]["loss"], rel=1e-8)
-        for key, values in alone["samples"].items():
-            if key.startswith("scale") and values is not None:
-                for part in values:
-                    np.testing.assert_allclose(shared["samples"][key][part], values[part], 1e-12)
-            else:
-                assert shared["samples"][key] == values, key
-        assert shared["training"]["accuracy"] == alone["training"]["accuracy"]
-    assert alone["samples"]["classes"] == [2.0, 3.0, 5.0]
+        shared, alone = (fg.Model.load(f"{name}-{kind}.npz") for kind in ("many", "one"))
+        for key in ("loss", "validation_loss", "n_rows", "n_training"):
+            assert shared.training[key] == pytest.approx(alone.training[key], rel=1e-8)
+        assert (shared.split, shared.digest) == (alone.split, alone.digest)
+        assert shared.classes is None or shared.classes.tolist() == alone.classes.tolist()
+        for scaler, other in ((shared.input_scaler, alone.input_scaler),
+                              (shared.target_scaler, alone.target_scaler)):  # fmt: skip
+            if scaler is not None:
+                np.testing.assert_allclose(scaler.mean, other.mean, rtol=1e-12)
+                np.testing.assert_allclose(scaler.scale, other.scale, rtol=1e-12)
+    assert alone.classes.tolist() == [2, 3, 5]
     rank_of_a_model(tmp_path)
 
 
@@ -497,24 +498,27 @@ def rank_of_a_model(folder):
     assert many.returncode == 0, many.stderr
     one = CliRunner().invoke(main, ["rank", model, data], standalone_mode=False)
     assert many.stdout == one.stdout
-    assert json.loads((folder / "r.json").read_text())["n_samples"] == 20_001
+    report = json.loads((folder / "r.json").read_text())
+    assert report["n_samples"] == fg.Model.load(model).training["n_training"]
 
 
 def test_the_rows_of_a_rank_stay_in_their_file(tmp_path):
-    from types import SimpleNamespace
-
-    from fastggn.apps.cli.samples import Samples, _share
+    from fastggn.apps.cli.tables import own_rows
     from fastggn.data.sources import is_streamed
+    from fastggn.data.stream import stream_table
+    from fastggn.runtime.comm import Comm
 
-    table = np.random.default_rng(0).standard_normal((11, 3))
-    np.save(tmp_path / "table.npy", table)
-    file = np.load(tmp_path / "table.npy", mmap_mode="r")
-    samples = Samples("table", file, table[:, :1], 1, ("a", "b", "c"), ("d",))
-    shares = [_share(samples, SimpleNamespace(rank=rank, size=3)) for rank in range(3)]
-    assert all(is_streamed(share.X) and not is_streamed(share.Y) for share in shares)
-    assert all(share.n_samples == 11 for share in shares)
-    np.testing.assert_array_equal(np.concatenate([share.X[:] for share in shares]), table)
-    np.testing.assert_array_equal(shares[1].X[1:3], table[4:6])
+    rows = np.random.default_rng(0).standard_normal((11, 3))
+    np.save(tmp_path / "table.npy", rows)
+    table = stream_table(tmp_path / "table.npy")
+    shares = []
+    for rank in range(3):
+        comm = Comm()
+        comm.rank, comm.size = rank, 3
+        shares.append(own_rows(table, comm))
+    assert all(is_streamed(share.X) for share in shares)
+    np.testing.assert_array_equal(np.concatenate([s.X[0:] for s in shares]), rows[:, :2])
+    np.testing.assert_array_equal(shares[1].X[1:3], rows[4:6, :2])
 
 
 class OneProcess:

@@ -310,7 +310,9 @@ def label_of(value: Any) -> str:
     """Return the text of a label: 3.0 and 3 are one label."""
     if isinstance(value, str):
         text = value.strip()
-        return text.partition(".")[0] if re.fullmatch(r"-?[1-9]\d*\.0*", text) else text
+        if re.fullmatch(r"-?\d+\.\d*([eE][+-]?\d+)?", text) and float(text).is_integer():
+            return str(int(float(text)))  # but "01" and "1e3" are codes
+        return text
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)

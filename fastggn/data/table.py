@@ -12,7 +12,11 @@ from numpy.typing import NDArray
 
 from fastggn.data.columns import Raw
 from fastggn.data.recipe import Recipe
-from fastggn.data.sources import as_source, in_parts, picked_rows
+from fastggn.data.sources import as_source, picked_rows
+from fastggn.runtime.comm import SERIAL, Comm
+from fastggn.runtime.errors import check_finite
+
+DIGEST_ROWS = 4096  # of a block
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,15 +80,33 @@ class Table:
 
     @cached_property
     def digest(self) -> str:
-        """The SHA-256 of the encoded numbers, in hex digits."""
-        found = hashlib.sha256()
-        for part in (self.X, self.Y):
-            if part is None:
-                continue
-            array = part[:, None] if len(part.shape) == 1 else part
-            for _, rows in in_parts(as_source("samples", array)):
-                found.update(np.ascontiguousarray(rows, dtype="<f8").tobytes())
-        return found.hexdigest()
+        """The SHA-256 of the SHA-256 of each block of encoded rows, in hex digits."""
+        return self.digest_over(SERIAL)
+
+    def digest_over(self, comm: Comm) -> str:
+        """Return the digest; each rank reads its share of the blocks.
+
+        Raises
+        ------
+        ValueError
+            If a row of a file holds NaN or infinity; it has the number of the row.
+        """
+        own = comm.share(-(-self.n_rows // DIGEST_ROWS))
+        parts = [part for part in (self.X, self.Y) if part is not None]
+        sources = [as_source("rows", part[:, None] if len(part.shape) == 1 else part)
+                   for part in parts]  # fmt: skip
+        digests = []
+        with comm.raise_on_all():
+            for start in range(own.start * DIGEST_ROWS, own.stop * DIGEST_ROWS, DIGEST_ROWS):
+                block = hashlib.sha256()
+                for source in sources:
+                    rows = source.rows(start, min(self.n_rows, start + DIGEST_ROWS))
+                    if source.streamed:
+                        check_finite(f"{self.source}: rows", rows, start)
+                    block.update(np.ascontiguousarray(rows, dtype="<f8").tobytes())
+                digests.append(block.digest())
+        whole = b"".join(digest for part in comm.gather(digests) for digest in part)
+        return hashlib.sha256(whole).hexdigest()
 
     def take(self, index: NDArray[np.intp]) -> Table:
         """Return some samples, in the order of the index; those of a file stay there."""

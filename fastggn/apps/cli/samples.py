@@ -64,10 +64,12 @@ def prepare_run(settings: Settings, given: frozenset[str]) -> Prepared:
     if settings.start is None:
         theta0 = None
         samples = _table(settings, comm)
+        digest = samples.digest_over(comm)
         model, split, rows = _new(settings, samples, comm)
     else:
         model, samples, theta0 = _begun(settings, given, comm)
-        split, rows = _split_again(settings, samples, model)
+        digest = samples.digest_over(comm)
+        split, rows = _split_again(settings, samples, model, digest)
     tables = {k: samples.take(own) for k, own in zip(PARTS, rows, strict=True) if own.size}
     for name, path in (("held-out", settings.held_out_file), ("test", settings.test)):
         if path is not None:
@@ -80,10 +82,7 @@ def prepare_run(settings: Settings, given: frozenset[str]) -> Prepared:
         terms = {} if name == "training" else {"l2": 0.0}
         own = own_rows(table, comm)
         problems[name] = model.problem(own, curvature=settings.curvature, comm=comm, **terms)
-    with comm.raise_on_all():
-        digest = samples.digest if comm.rank == 0 else ""
-    test = tables.get("test")
-    return Prepared(model, samples, split, problems, test, comm.agree(digest), theta0)
+    return Prepared(model, samples, split, problems, tables.get("test"), digest, theta0)
 
 
 def _new(settings: Settings, samples: Table, comm: Comm) -> tuple[Model, Split | None, Rows]:
@@ -144,12 +143,12 @@ def _begun(
 
 
 def _split_again(
-    settings: Settings, samples: Table, model: Model
+    settings: Settings, samples: Table, model: Model, digest: str
 ) -> tuple[Split | None, Rows]:
     """Return the split of the options; by default that of the model, if it is of this table."""
     asked = _held_out(settings)
     if asked == "auto" and not settings.test_fraction and model.split is not None:
-        if samples.digest == model.digest:
+        if digest == model.digest:
             labels = samples.Y if samples.classes is not None else None
             return model.split, model.split.rows(samples.n_rows, labels)
     return split_rows(samples, asked, settings.test_fraction, settings.seed)
@@ -162,7 +161,7 @@ def _table(settings: Settings, comm: Comm) -> Table:
         return _builtin(settings, settings.one_hot or label_loss)
     if stays(path, settings.stream, comm):
         table = _streamed(path, settings)
-        return labelled(table) if label_loss and len(table.targets) == 1 else table
+        return labelled(table, comm) if label_loss and len(table.targets) == 1 else table
     reading = {name: getattr(settings, name) for name in READING if name != "target"}
     reading["header"] = "auto" if settings.header is None else settings.header
     if isinstance(settings.held_out, str):

@@ -46,7 +46,7 @@ def rows_of(
 ) -> Table:
     """Return the rows of DATA as a model takes them; columns of numbers may stay in the file."""
     if stays(data, stream, comm) and (stream or _numeric(model)):
-        return _in_file(model, data)
+        return _in_file(model, data, comm)
     return model.encode(data, targets=targets)
 
 
@@ -56,7 +56,7 @@ def _numeric(model: Model) -> bool:
     return all(c.kind == "number" and c.fill is None for c in columns)
 
 
-def _in_file(model: Model, path: str) -> Table:
+def _in_file(model: Model, path: str, comm: Comm) -> Table:
     """Return the rows of a file that stays where it is."""
     recipe = model.recipe
     if not _numeric(model):
@@ -73,14 +73,19 @@ def _in_file(model: Model, path: str) -> Table:
         raise TableError(path, [f"{widths[0]} inputs and {widths[1]} targets, where the model "
                                 f"takes {len(wanted)} and {len(given)}"])  # fmt: skip
     if recipe.classes is not None:
-        table = labelled(table, recipe.classes)
+        table = labelled(table, comm, recipe.classes)
     return replace(table, recipe=recipe)
 
 
-def labelled(table: Table, levels: Sequence[str] = ()) -> Table:
-    """Return a table in a file with its labels in memory, as the numbers of these classes."""
-    name = table.targets[0]
-    values, codes = np.unique(np.asarray(table.Y[0 : table.n_rows])[:, 0], return_inverse=True)
+def labelled(table: Table, comm: Comm, levels: Sequence[str] = ()) -> Table:
+    """Return a table in a file with all its labels in memory, as the numbers of these classes.
+
+    Each rank reads its share of them.
+    """
+    name, own = table.targets[0], comm.share(table.n_rows)
+    with comm.raise_on_all():
+        labels = np.asarray(table.Y[own], dtype=np.float64)[:, 0]
+    values, codes = np.unique(comm.concatenate(labels), return_inverse=True)
     if values.size > MOST_CLASSES or not np.isfinite(values).all():
         raise TableError(
             table.source, [f"target {name!r} has {values.size} different values: no class labels"]
@@ -122,9 +127,7 @@ def training_rows(model: Model, samples: Table, comm: Comm = SERIAL) -> Table:
     """Return the rows that a model was trained on, all rows of another table than its own."""
     if model.split is None:
         return samples
-    with comm.raise_on_all():
-        same = comm.rank == 0 and samples.digest == model.digest
-    if not comm.agree(same):
+    if samples.digest_over(comm) != model.digest:
         return samples
     labels = samples.Y if model.classes is not None else None
     return samples.take(model.split.rows(samples.n_rows, labels)[0])
