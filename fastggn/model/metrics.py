@@ -189,7 +189,7 @@ class Evaluation:
         """Take samples with targets, with weights (T,) or without."""
         model, decision = self._model, self._decision
         shares = np.ones(samples.n_rows) if weights is None else weights
-        for start, X in in_parts(as_source("rows", samples.X)):
+        for start, X in in_parts(as_source("rows", samples.X, least=0)):
             stop = start + X.shape[0]
             Y, F, w = samples.Y[start:stop], model.outputs_of(X), shares[start:stop]
             scaled_F = F if model.target_scaler is None else model.target_scaler.apply(F)

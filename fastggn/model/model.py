@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.posterior.laplace import LaplacePosterior
+from fastggn.data.columns import Raw
 from fastggn.data.readers import read_raw
 from fastggn.data.recipe import Recipe
 from fastggn.data.scaler import Scaler
@@ -154,7 +155,8 @@ class Model:
             raw = rows.raw
         else:
             raw = read_raw(rows, self.recipe.reading or {})
-        X, Y, kept = self.recipe.encode(raw, targets=targets)
+        whole = not isinstance(rows, Raw)  # a part of a file may have no complete row
+        X, Y, kept = self.recipe.encode(raw, targets=targets, whole=whole)
         return Table(X, Y, self.recipe, kept, raw, raw.source)
 
     def outputs(self, rows: Any) -> FloatArray:
