@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import fastggn as fg
 from fastggn.apps.cli import history, main
+from fastggn.model.history import kept_history
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_residuals_are_in_the_units_of_the_file(figure, folder):
     drawn = figure("houses.npz", "houses.csv", "--kind", "residuals", "-o", "a.png")
     assert axis(drawn.axes[0]) == (r"price (\$)", "prediction")
     table = np.loadtxt(folder / "houses.csv", delimiter=",", skiprows=1)
-    dots = drawn.axes[0].get_lines()[0]
+    dots = drawn.axes[0].get_lines()[1]
     np.testing.assert_allclose(dots.get_xdata(), table[:, 2], rtol=1e-12)
     net, theta, metadata = fg.load_model(folder / "houses.npz")
     scale = {k: np.array(v) for k, v in metadata["samples"]["scale_inputs"].items()}
@@ -158,7 +159,7 @@ def test_weights_from_elsewhere(figure, folder):
     np.savez(folder / "regions_data.npz", X=X, Y=Y)
     drawn = figure("plain.npz", "regions_data.npz", "--activation", "tanh", "--kind", "residuals",
                    "--out", "a.png")  # fmt: skip
-    dots = drawn.axes[0].get_lines()[0]
+    dots = drawn.axes[0].get_lines()[1]
     np.testing.assert_allclose(dots.get_ydata(), net.predict(theta, X)[:, 0], rtol=1e-12)
 
 
@@ -213,12 +214,12 @@ def test_bad_pictures_are_refused_before_the_work(folder, monkeypatch, name, wor
 def test_a_long_history_is_thinned():
     problem = fg.Problem(fg.MLP((1, 1)), np.ones((2, 1)), np.ones((2, 1)))
     records = fg.train(problem, method="bp", alpha=1e-6, max_iter=1203, step_tol=0.0).history
-    kept = history.kept_history(records)
+    kept = kept_history(records)
     assert len(kept["loss"]) == 500
     assert kept["iteration"][0] == 1 and kept["iteration"][-1] == 1203
     assert {b - a for a, b in zip(kept["iteration"], kept["iteration"][1:], strict=False)} <= {2, 3}
     assert "damping" not in kept and "validation_loss" not in kept
-    assert history.kept_history([]) == {} and len(history.kept_history(records[:1])["loss"]) == 1
+    assert kept_history([]) == {} and len(kept_history(records[:1])["loss"]) == 1
 
 
 def test_a_torn_last_line_of_a_history(tmp_path):
