@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ FloatArray = NDArray[np.float64]
 # A column whose values differ by at most so many units in the last place holds no information
 # beyond the rounding with which it is stored.
 ROUNDING_UNITS = 4.0
+SAFE_EXPONENT = 200  # squares of columns within these powers of two are exact without scaling
+NO_EXPONENT = -2000  # of a column of zeros
 
 
 class Moments:
@@ -28,31 +30,35 @@ class Moments:
     of two, so that values near 1e-165 or 1e160 neither vanish nor overflow.
     """
 
-    def __init__(self, n_columns: int, dtype: np.dtype[Any] = np.dtype(np.float64)) -> None:
+    def __init__(self, n_columns: int, stored: Any = np.float64) -> None:
         self.count = 0.0  # the sum of the weights
         self.mean: FloatArray = np.zeros(n_columns)
         self.least: FloatArray = np.full(n_columns, np.inf)
         self.largest: FloatArray = np.full(n_columns, -np.inf)
         self._squares: FloatArray = np.zeros(n_columns)  # of columns over 2**exponent
-        self._exponent: NDArray[np.int64] = np.full(n_columns, -2000)
-        self._dtype = dtype  # the type in which the values are stored
+        self._exponent: NDArray[np.int64] = np.full(n_columns, NO_EXPONENT)
+        self._stored = stored  # the type of the stored values, or one for each column
 
     def add(self, rows: FloatArray, weights: FloatArray | None = None) -> None:
         """Merge rows, shape (B, n), with weights of shape (B,)."""
         if rows.shape[0] == 0:
             return
-        part = Moments(rows.shape[1], self._dtype)
+        part = Moments(rows.shape[1], self._stored)
         part.least, part.largest = rows.min(axis=0), rows.max(axis=0)
-        part._exponent = _exponents(np.maximum(abs(part.least), abs(part.largest)))
-        small = np.ldexp(rows, -part._exponent)
-        total = float(rows.shape[0] if weights is None else weights.sum())
+        exponent = _exponents(np.maximum(abs(part.least), abs(part.largest)))
+        if ((abs(exponent) > SAFE_EXPONENT) & (exponent > NO_EXPONENT)).any():
+            part._exponent, rows = exponent, np.ldexp(rows, -exponent)
+        else:
+            part._exponent = np.where(exponent > NO_EXPONENT, 0, NO_EXPONENT)
+        share = None if weights is None else weights[:, None]
+        total = float(rows.shape[0] if share is None else share.sum())
         if total > 0.0:
-            share = np.full(rows.shape[0], 1.0) if weights is None else weights
-            mean = share @ small / total
-            # The second term corrects the rounding of the mean.
-            mean += share @ (small - mean) / total
-            part.count, part.mean = total, np.ldexp(mean, part._exponent)
-            part._squares = share @ np.square(small - mean)
+            mean = _sum(rows, share) / total
+            rows = rows - mean
+            rest = _sum(rows, share) / total  # the rounding of the mean
+            part.count, part.mean = total, np.ldexp(mean + rest, part._exponent)
+            spread = _sum(np.square(rows, out=rows), share) - np.square(rest) * total
+            part._squares = np.maximum(spread, 0.0)
         self.merge(part)
 
     def merge(self, other: Moments) -> None:
@@ -85,13 +91,14 @@ class Moments:
             raise ValueError("the values are too large to be scaled")
         constant = (self.largest <= self.least) | (self._spread() <= ROUNDING_UNITS)
         constant |= deviation == 0.0
-        return Scaler(self.mean, np.where(constant, 1.0, deviation), constant)
+        scale = np.where(constant, 1.0, deviation)
+        return Scaler(self.mean, scale, constant, self.least, self.largest)
 
     def _spread(self) -> FloatArray:
         """Return the largest difference of two values, in units of the last place as stored."""
         peak = np.maximum(abs(self.least), abs(self.largest))
-        kind = self._dtype if self._dtype.kind == "f" else np.dtype(np.float64)
-        unit = np.spacing(peak.astype(kind)).astype(np.float64)
+        stored = self._stored if isinstance(self._stored, Sequence) else [self._stored] * peak.size
+        unit = np.array([_unit(value, kind) for value, kind in zip(peak, stored, strict=True)])
         with np.errstate(over="ignore"):
             return np.asarray((self.largest / 2 - self.least / 2) / unit * 2)
 
@@ -107,14 +114,25 @@ class Scaler:
     ----------
     mean, scale : ndarray, shape (n,), float64
     constant : ndarray, shape (n,), bool
+    least, largest : ndarray, shape (n,), float64
+        The range of each column.
     """
 
     mean: FloatArray
     scale: FloatArray
     constant: NDArray[np.bool_]
+    least: FloatArray
+    largest: FloatArray
 
     @classmethod
-    def of(cls, columns: Any, weights: ArrayLike | None = None, comm: Comm = SERIAL) -> Scaler:
+    def of(
+        cls,
+        columns: Any,
+        weights: ArrayLike | None = None,
+        comm: Comm = SERIAL,
+        *,
+        stored: Sequence[Any] | None = None,
+    ) -> Scaler:
         """Return the scaling that standardises columns.
 
         Parameters
@@ -125,14 +143,16 @@ class Scaler:
             Weights of the rows.
         comm : Comm
             The processes that share the rows.
+        stored : sequence of dtype, optional
+            The type in which each column was stored, by default the type of `columns`.
 
         Raises
         ------
         ValueError
             If an entry is NaN or infinite, or a deviation overflows.
         """
-        kept = np.dtype(getattr(columns, "dtype", np.float64))
         source = as_source("samples", columns, least=0)
+        kept = getattr(columns, "dtype", np.float64) if stored is None else stored
         found = Moments(source.shape[1], kept)
         shares = None if weights is None else as_float_vector("weights", weights, source.shape[0])
         first = comm.span(source.shape[0]).start
@@ -145,6 +165,26 @@ class Scaler:
             merged.merge(other)
         return merged.scaler()
 
+    @classmethod
+    def at(cls, mean: ArrayLike, scale: ArrayLike) -> Scaler:
+        """Return the scaling of known means and scales, with a range of three scales around.
+
+        Parameters
+        ----------
+        mean, scale : array_like, shape (n,)
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ, an entry is not finite, or a scale is not positive.
+        """
+        middle = as_float_vector("mean", mean, len(np.atleast_1d(mean)))
+        unit = as_float_vector("scale", scale, middle.size)
+        if (unit <= 0.0).any():
+            raise ValueError(f"scale must be positive, got {unit.min()}")
+        nothing = np.zeros(middle.size, dtype=bool)
+        return cls(middle, unit, nothing, middle - 3.0 * unit, middle + 3.0 * unit)
+
     def apply(self, rows: ArrayLike) -> FloatArray:
         """Return rows in scaled units, shape (T, n)."""
         return np.ascontiguousarray((np.asarray(rows) - self.mean) / self.scale)
@@ -155,19 +195,32 @@ class Scaler:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arrays for a file."""
-        return {"mean": self.mean, "scale": self.scale, "constant": self.constant}
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
     def from_dict(cls, kept: Mapping[str, Any]) -> Scaler:
         """Return the scaling of `to_dict`, after checks."""
         mean = as_float_vector("mean", kept["mean"], len(kept["mean"]))
-        scale = as_float_vector("scale", kept["scale"], mean.size)
+        scale, least, largest = (
+            as_float_vector(name, kept[name], mean.size) for name in ("scale", "least", "largest")
+        )
         constant = np.asarray(kept["constant"], dtype=bool)
         if (scale <= 0.0).any() or constant.shape != mean.shape:
             raise ValueError("the scales must be positive, one for each column")
-        return cls(mean, scale, constant)
+        return cls(mean, scale, constant, least, largest)
+
+
+def _unit(value: float, stored: Any) -> float:
+    """Return the unit in the last place of a number in the type in which it is stored."""
+    kind = np.dtype(stored)
+    return float(np.spacing(kind.type(value) if kind.kind == "f" else np.float64(value)))
+
+
+def _sum(rows: FloatArray, share: FloatArray | None) -> FloatArray:
+    """Return the sums of the columns, with weights (T, 1) or without."""
+    return np.asarray((rows if share is None else rows * share).sum(axis=0))
 
 
 def _exponents(peak: FloatArray) -> NDArray[np.int64]:
     """Return the exponents of the powers of two above these magnitudes."""
-    return np.asarray(np.frexp(peak)[1], dtype=np.int64)
+    return np.where(peak > 0.0, np.frexp(peak)[1], NO_EXPONENT).astype(np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 import sys
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastggn.data.reading import read_ahead
 from fastggn.runtime.buffers import lend
-from fastggn.runtime.errors import check_finite
+from fastggn.runtime.errors import check_finite, samples_are_rows
 
 FloatArray = NDArray[np.float64]
 
@@ -88,6 +89,28 @@ class RowRange:
 def row_range(array: Any, start: int, stop: int) -> Any:
     """Return the rows start..stop of an array; rows of a file stay there."""
     return RowRange(array, start, stop) if is_streamed(array) else array[start:stop]
+
+
+class PickedRows:
+    """Some rows of an array in a file as separate samples, from `picked_rows`."""
+
+    def __init__(self, array: Any, index: NDArray[np.intp]) -> None:
+        self._array, self._index = array, index
+        self.shape = (index.size, *array.shape[1:])
+        self.dtype = array.dtype
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Return some of the rows, read in parts of bounded size."""
+        wanted = self._index[rows]
+        width = math.prod(self.shape[1:])
+        most = max(1, BYTES_PER_READ // (8 * max(1, width)))
+        return take_rows(lambda a, b: as_doubles(read_rows("the rows", self._array, a, b)),
+                         wanted, self.shape[1:], most)  # fmt: skip
+
+
+def picked_rows(array: Any, index: NDArray[np.intp]) -> Any:
+    """Return the rows of an index; rows of a file stay there."""
+    return PickedRows(array, index) if is_streamed(array) else array[index]
 
 
 class StreamedTargets:
@@ -271,7 +294,9 @@ def as_source(name: str, samples: Any, width: int | None = None, *, least: int =
     if array.shape[0] < least or array.shape[1] == 0:
         raise ValueError(f"{name} is empty: shape {tuple(array.shape)}")
     if width is not None and array.shape[1] != width:
-        raise ValueError(f"{name} must have {width} columns, got shape {tuple(array.shape)}")
+        shape = tuple(array.shape)
+        hint = samples_are_rows(name, shape, width)
+        raise ValueError(f"{name} must have {width} columns, got shape {shape}{hint}")
     if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
         array = np.ascontiguousarray(array, dtype=np.float64)
     return ArraySource(name, array)

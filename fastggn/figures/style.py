@@ -7,11 +7,14 @@ import os
 from typing import Any, BinaryIO
 
 from fastggn.runtime.atomic_files import write_atomically
+from fastggn.runtime.version import __version__
 
 # Line styles and markers tell curves apart without colours.
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "x")
 LONGEST = 40  # letters of a name
+# The entry of a format that names the program: a later run may then replace the file.
+PROGRAM = {"png": "Software", "pdf": "Creator", "svg": "Creator", "eps": "Creator"}
 DENSE = 3000  # dots that can be told apart: more are drawn as density
 ABSENT = "plots need matplotlib: install the extra with pip install 'fastggn[plot]'"
 
@@ -114,8 +117,10 @@ def save(figure: Any, path: str | os.PathLike[str] | BinaryIO) -> None:
         return
     kind = picture_format(path)
 
+    mark = {PROGRAM[kind]: f"fastggn {__version__}"} if kind in PROGRAM else None
+
     def write(stream: BinaryIO) -> None:
-        figure.savefig(stream, dpi=150, format=kind, bbox_inches="tight")
+        figure.savefig(stream, dpi=150, format=kind, bbox_inches="tight", metadata=mark)
 
     write_atomically(path, write)
 

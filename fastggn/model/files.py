@@ -10,14 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.model.saving import ModelFileError
 from fastggn.network.activations import Activation
 from fastggn.network.mlp import MLP
 from fastggn.runtime.archive import ArchiveError, plain, read_sealed, write_sealed
 from fastggn.runtime.errors import as_float_vector
-
-
-class ModelFileError(ArchiveError):
-    """A file that is not a valid model: cut, altered, foreign, pickled, or of another version."""
 
 
 def save_model(path: str | os.PathLike[str], net: MLP, theta: ArrayLike, **metadata: Any) -> None:

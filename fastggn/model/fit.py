@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,18 +11,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.posterior.laplace import laplace
+from fastggn.data.columns import listed
 from fastggn.data.read_table import Names, read_table
 from fastggn.data.recipe import TableError
 from fastggn.data.scaler import Scaler
 from fastggn.data.split import Split
 from fastggn.data.table import Table
+from fastggn.model.decision import LINKS, Decision
 from fastggn.model.history import kept_history, run_facts
-from fastggn.model.model import LINKS, MOST_POSTERIOR, Model
+from fastggn.model.model import Model
+from fastggn.model.saving import MOST_POSTERIOR
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.runtime.errors import FastGGNWarning, check_count
+from fastggn.training.control.validation import HeldOut
+from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.restarts import train_restarts
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
@@ -29,7 +36,16 @@ from fastggn.training.train import train
 HELD_OUT = 0.15
 LEAST_ROWS = 50  # a smaller table holds nothing out by default
 PATIENCE = 20
-
+FEW = 10  # different whole numbers of a target that may be classes,
+ADVISED = 5  # in a table of so many rows for each
+RANGES = {
+    "sigmoid": (0.0, 1.0),
+    "tanh": (-1.0, 1.0),
+    "softsign": (-1.0, 1.0),
+    "relu": (0.0, np.inf),
+    "softplus": (0.0, np.inf),
+    "square": (0.0, np.inf),
+}
 
 def fit(
     table: Any,
@@ -108,51 +124,85 @@ def fit(
     >>> bool(abs(model.predict({"rooms": [2], "size": [100]})[0] - 120_000) < 500)
     True
     """
-    samples = _read(table, target)
+    widths, starts = _widths(hidden), check_count("starts", starts, 1)
+    samples = _read(table, target, held_out)
     drawn = int(np.random.default_rng(seed).integers(2**31)) if seed is None else int(seed)
+    if posterior and isinstance(held_out, str) and held_out == "auto":
+        held_out = 0.0
     model, split, rows = prepare(
         samples,
-        hidden,
+        widths,
         activation=activation,
         output_activation=output_activation,
         loss=loss,
         l2=l2,
-        held_out=0.0
-        if posterior and isinstance(held_out, str) and held_out == "auto"
-        else held_out,
+        held_out=held_out,
         test=test,
         seed=drawn,
     )
+    if posterior and model.network.n_params > MOST_POSTERIOR:
+        raise ValueError(
+            f"a posterior is kept for up to {MOST_POSTERIOR} parameters, the network has "
+            f"{model.network.n_params}"
+        )
     training, held = rows[0], rows[1]
     problem = model.problem(samples.take(training))
-    if held.size and "held_out" not in options:
-        watched = model.problem(samples.take(held), l2=0.0)
-        options |= held_out_options(watched)
+    equations = problem.n_samples * problem.n_outputs
+    if not (held.size or posterior or l2) and "regularize" not in options:
+        if problem.n_params > equations:
+            warnings.warn(FastGGNWarning(model.training["notes"][-1 - bool(rows[2].size)]),
+                          stacklevel=2)  # fmt: skip
+    if held.size:
+        options |= held_out_options(model.problem(samples.take(held), l2=0.0))
     if posterior and l2 == 0.0 and "regularize" not in options:
         options |= evidence_options()
     if starts > 1:
         result = train_restarts(problem, starts, seed=drawn, method=method, **options).best
     else:
         result = train(problem, method=method, seed=drawn, **options)
-    return finished(model, problem, result, split, samples, seed=drawn, method=method,
-                    posterior=posterior), result  # fmt: skip
+    model = finished(
+        model, problem, result, split, samples, seed=drawn, method=method, posterior=posterior
+    )
+    return model, result
 
 
 def held_out_options(problem: Problem) -> dict[str, Any]:
     """Return the arguments of `train` that stop a run by held-out rows."""
-    return {"validation": problem, "patience": PATIENCE}
+    return {"held_out": HeldOut(problem, patience=PATIENCE)}
 
 
 def evidence_options() -> dict[str, Any]:
     """Return the arguments of `train` that choose the weight decay by the evidence."""
-    return {"regularization": "bayesian"}
+    return {"regularize": Evidence()}
 
 
-def _read(table: Any, target: Names) -> Table:
-    samples = table if isinstance(table, Table) and target is None else read_table(table, target)
-    if samples.Y is None:
-        raise TableError(samples.source, ["there is no target column"])
-    return samples
+def _widths(hidden: Any) -> tuple[int, ...]:
+    """Return the widths of the hidden layers."""
+    if isinstance(hidden, (int, np.integer)) and not isinstance(hidden, bool):
+        hidden = (hidden,)
+    if not isinstance(hidden, (tuple, list)):
+        hint = f"target={hidden!r}" if isinstance(hidden, str) else "fg.fit((X, y))"
+        raise TypeError(
+            f"hidden must be the widths of the hidden layers, such as (20, 20), not "
+            f"{type(hidden).__name__}; the targets are a part of the table: {hint}"
+        )
+    return tuple(check_count(f"hidden[{k}]", width, 1) for k, width in enumerate(hidden))
+
+
+def _read(table: Any, target: Names, held_out: Any) -> Table:
+    """Return the samples, without the column that chooses the held-out rows."""
+    column = held_out if isinstance(held_out, str) and held_out != "auto" else None
+    if not isinstance(table, Table):
+        return read_table(table, target, drop=() if column is None else [column])
+    if target is not None:
+        raise ValueError("the table has its target: give target= to read_table")
+    if column is not None and column in (c.name for c in table.recipe.inputs):
+        raise ValueError(
+            f"held_out={column!r} is an input too: read the table with drop=[{column!r}]"
+        )
+    if table.Y is None:
+        raise TableError(table.source, ["there is no target column"])
+    return table
 
 
 def prepare(
@@ -170,33 +220,95 @@ def prepare(
 ) -> tuple[Model, Split | None, tuple[NDArray[np.intp], ...]]:
     """Return an untrained model with the scales of the training rows, the split, and its rows."""
     chosen = get_loss(_loss_name(loss, samples))
+    _check_samples(samples, chosen)
     classes = samples.classes
-    if chosen.name in LINKS and classes is None:
-        raise ValueError(
-            f"the loss {chosen.name} needs classes: read the table with "
-            f"categorical={list(samples.targets)!r}"
-        )
-    if chosen.name == "logistic" and len(classes or ()) != 2:
-        raise ValueError(f"the loss logistic needs two classes, got {len(classes or ())}")
-    n_outputs = len(samples.targets) if classes is None else len(classes)
-    if chosen.name == "logistic":
-        n_outputs = 1
-    widths = (hidden,) if isinstance(hidden, (int, np.integer)) else tuple(hidden)
-    network = MLP((len(samples.inputs), *widths, n_outputs), activation, output_activation, bias)
+    decision = Decision.of(chosen, classes, len(samples.targets))
+    n_outputs = len(samples.targets) if decision is None else decision.n_outputs
+    network = MLP(
+        (len(samples.inputs), *_widths(hidden), n_outputs), activation, output_activation, bias
+    )
+    output = network.activations[-1].name
+    if classes is None and output in RANGES:
+        _check_range(samples, output)
     split, rows = split_rows(samples, held_out, test, seed)
     part = samples.take(rows[0])
-    bounded = network.activations[-1].name != "identity"
+    scales = classes is None and output == "identity"
     model = Model(
         network,
         np.zeros(network.n_params),
         chosen,
         samples.recipe,
         Scaler.of(part.X),
-        None if classes is not None or bounded else Scaler.of(part.Y),
+        Scaler.of(part.Y) if scales else None,
         l2=l2,
         split=split,
     )
-    return model, split, rows
+    return replace(model, training={"notes": _notes(model, samples, rows)}), split, rows
+
+
+def _check_samples(samples: Table, loss: Loss) -> None:
+    """Raise unless the samples can be fitted with this loss."""
+    classes = samples.classes
+    if samples.n_rows < 2:
+        raise TableError(samples.source, [f"{samples.n_rows} row; a fit needs at least 2"])
+    if classes is not None and len(classes) < 2:
+        raise TableError(
+            samples.source,
+            [f"target {samples.targets[0]!r} holds one class, {listed(classes)}; at least 2"],
+        )
+    if loss.name in LINKS and classes is None:
+        raise ValueError(
+            f"the loss {loss.name} needs classes: read the table with "
+            f"categorical={list(samples.targets)!r}"
+        )
+    if loss.name == "logistic" and len(classes or ()) != 2:
+        raise ValueError(f"the loss logistic needs two classes, got {len(classes or ())}")
+
+
+def _check_range(samples: Table, output: str) -> None:
+    """Raise if a target lies outside the range of the output activation."""
+    low, high = RANGES[output]
+    found = Scaler.of(samples.Y)
+    faults = [
+        f"target {name!r} runs from {least:.6g} to {largest:.6g}, and the output activation "
+        f"{output!r} from {low:g} to {high:g}; 'identity' has no bounds"
+        for name, least, largest in zip(
+            samples.targets, found.least, found.largest, strict=True
+        )
+        if least < low or largest > high
+    ]
+    if faults:
+        raise TableError(samples.source, faults)
+
+
+def _notes(model: Model, samples: Table, rows: tuple[NDArray[np.intp], ...]) -> list[str]:
+    """Return the facts about the samples that a user should know, one sentence each."""
+    notes = list(samples.notes)
+    scalers = ((model.input_scaler, "input", samples.inputs),
+               (model.target_scaler, "target", samples.targets))  # fmt: skip
+    for scaler, kind, names in scalers:
+        for name, constant in zip(names, () if scaler is None else scaler.constant, strict=False):
+            if constant:
+                notes.append(f"{kind} {name!r} is constant in the training rows")
+    if model.target_scaler is not None and samples.n_rows >= ADVISED * FEW:
+        for j, name in enumerate(samples.targets):
+            values = np.unique(samples.Y[:, j])
+            if 1 < values.size <= FEW and (values == np.round(values)).all():
+                notes.append(
+                    f"target {name!r} holds {values.size} different whole numbers: if they are "
+                    f"classes, read the table with categorical=[{name!r}]"
+                )
+    training, held, test = rows
+    if held.size:
+        notes.append(f"{held.size} of {samples.n_rows} rows are held out")
+    else:
+        notes.append(
+            f"nothing is held out; {model.network.n_params} parameters face "
+            f"{training.size * model.network.n_outputs} equations"
+        )
+    if test.size:
+        notes.append(f"{test.size} rows are kept for the test")
+    return notes
 
 
 def split_rows(
@@ -260,13 +372,7 @@ def finished(
     posterior: bool = False,
 ) -> Model:
     """Return the model with the outcome of a run."""
-    found = None
-    if posterior:
-        if problem.n_params > MOST_POSTERIOR:
-            raise ValueError(
-                f"a posterior is kept for up to {MOST_POSTERIOR} parameters, not {problem.n_params}"
-            )
-        found = laplace(problem, result.theta, result.evidence)
+    found = laplace(problem, result.theta, result.evidence) if posterior else None
     outcome = {
         **run_facts(result),
         "method": method if isinstance(method, str) else method.name,
@@ -274,6 +380,7 @@ def finished(
         "n_rows": samples.n_rows,
         "n_training": problem.n_samples,
         "source": samples.source,
+        "notes": list(model.training.get("notes", ())),
     }
     return replace(
         model,

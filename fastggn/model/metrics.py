@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.sources import as_source, in_parts
+from fastggn.data.table import Table
+from fastggn.objective.sample_checks import checked_weights
+
 FloatArray = NDArray[np.float64]
 
 
@@ -30,10 +34,10 @@ class Metrics:
     log_loss : float or None
         The mean of -log p of the right class; None where the loss has no probabilities.
     classes : tuple of dict
-        By class: ``label``, ``count``, ``precision``, ``recall`` (NaN where there is nothing to
-        divide by).
+        By class: ``label``, ``count`` (the sum of the weights, if there are any), ``precision``,
+        ``recall`` (NaN where there is nothing to divide by).
     confusion : tuple of tuple of int
-        Rows of true classes, columns of predicted ones.
+        Rows of true classes, columns of predicted ones; empty for labels that may stand together.
     """
 
     n_rows: int
@@ -72,7 +76,7 @@ class Metrics:
         width = max(5, *(len(c["label"]) for c in self.classes))
         lines.append(f"{'class':<{width}}  {'count':>7}  {'precision':>9}  {'recall':>9}")
         lines += [
-            f"{c['label']:<{width}}  {c['count']:>7}  {c['precision']:>9.4f}  {c['recall']:>9.4f}"
+            f"{c['label']:<{width}}  {c['count']:>7.6g}  {c['precision']:>9.4f}  {c['recall']:>9.4f}"
             for c in self.classes
         ]
         return "\n".join(lines)
@@ -90,62 +94,121 @@ class RegressionSums:
         self._mean: FloatArray = np.zeros(n)
         self._spread: FloatArray = np.zeros(n)
 
-    def add(self, predicted: FloatArray, targets: FloatArray) -> None:
-        """Take rows of predictions and targets, shape (B, n); NaN targets do not count."""
+    def add(self, predicted: FloatArray, targets: FloatArray, weights: FloatArray) -> None:
+        """Take rows of predictions and targets (B, n) and weights (B,); NaN targets do not count."""
         known = ~np.isnan(targets)
+        shares = np.where(known, weights[:, None], 0.0)
         error = np.where(known, predicted - targets, 0.0)
-        self._squares += np.square(error).sum(axis=0)
-        self._absolute += np.abs(error).sum(axis=0)
-        own = known.sum(axis=0).astype(np.float64)
+        self._squares += (shares * np.square(error)).sum(axis=0)
+        self._absolute += (shares * np.abs(error)).sum(axis=0)
+        own = shares.sum(axis=0)
         total = self._count + own
-        safe = np.maximum(own, 1.0)
-        mean = np.where(known, targets, 0.0).sum(axis=0) / safe
-        spread = np.where(known, np.square(targets - mean), 0.0).sum(axis=0)
+        values = np.where(known, targets, 0.0)
+        mean = (shares * values).sum(axis=0) / np.where(own > 0.0, own, 1.0)
+        spread = (shares * np.square(values - mean)).sum(axis=0)
         delta = mean - self._mean
-        share = own / np.maximum(total, 1.0)
-        self._spread += spread + np.square(delta) * self._count * share
-        self._mean = self._mean + delta * share
+        part = own / np.where(total > 0.0, total, 1.0)
+        self._spread += spread + np.square(delta) * self._count * part
+        self._mean = self._mean + delta * part
         self._count = total
 
     def metrics(self, n_rows: int, loss: float) -> Metrics:
         """Return the errors of all rows."""
         targets = []
+        with np.errstate(invalid="ignore", divide="ignore"):
+            rms, mae = np.sqrt(self._squares / self._count), self._absolute / self._count
+            r2 = 1.0 - self._squares / self._spread
         for j, name in enumerate(self._names):
-            count = max(float(self._count[j]), 1.0)
-            spread = float(self._spread[j])
-            targets.append(
-                {
-                    "name": name,
-                    "rms": float(np.sqrt(self._squares[j] / count)),
-                    "mae": float(self._absolute[j] / count),
-                    "r2": 1.0 - float(self._squares[j]) / spread if spread > 0.0 else float("nan"),
-                    "unit": self._units[j],
-                }
-            )
+            fit = float(r2[j]) if self._spread[j] > 0.0 else float("nan")
+            errors = {"rms": float(rms[j]), "mae": float(mae[j]), "r2": fit}
+            targets.append({"name": name, **errors, "unit": self._units[j]})
         return Metrics(n_rows, loss, tuple(targets))
 
 
-def class_metrics(
-    confusion: NDArray[np.int64], labels: Sequence[str], loss: float, log_loss: float | None
-) -> Metrics:
-    """Return the errors of a classification from its confusion matrix."""
-    total = int(confusion.sum())
-    classes = []
-    with np.errstate(invalid="ignore", divide="ignore"):
-        right = np.diag(confusion).astype(np.float64)
-        precision, recall = right / confusion.sum(axis=0), right / confusion.sum(axis=1)
-    for k, label in enumerate(labels):
-        classes.append(
+class ClassCounts:
+    """Right and wrong classes of rows that come in parts, or labels that may stand together."""
+
+    def __init__(self, names: Sequence[str], weighted: bool) -> None:
+        n = len(names)
+        self._names = names
+        self._number: type = float if weighted else int
+        self._confusion: FloatArray = np.zeros((n, n))
+        self._given, self._called, self._right = (np.zeros(n) for _ in range(3))
+        self._exact = self._total = 0.0
+        self._exclusive = True
+
+    def add(self, found: NDArray[np.int64], given: NDArray[Any], weights: FloatArray) -> None:
+        """Take predicted and true classes (B,) from 0, or labels of 0 and 1, shape (B, n)."""
+        self._exclusive = found.ndim == 1
+        if self._exclusive:
+            codes = np.eye(len(self._names))
+            found, given = codes[found], codes[given]
+        counted = weights[:, None] * found
+        self._confusion += given.T @ counted
+        self._given += weights @ given
+        self._called += counted.sum(axis=0)
+        self._right += (given * counted).sum(axis=0)
+        self._exact += float(weights @ (found == given).all(axis=1))
+        self._total += float(weights.sum())
+
+    def metrics(self, n_rows: int, loss: float, log_loss: float | None) -> Metrics:
+        """Return the errors of all rows."""
+        with np.errstate(invalid="ignore", divide="ignore"):
+            precision, recall = self._right / self._called, self._right / self._given
+        classes = tuple(
             {
-                "label": label,
-                "count": int(confusion[k].sum()),
+                "label": name,
+                "count": self._number(self._given[k]),
                 "precision": float(precision[k]),
                 "recall": float(recall[k]),
             }
+            for k, name in enumerate(self._names)
         )
-    rows = tuple(tuple(int(v) for v in row) for row in confusion)
-    accuracy = float(right.sum()) / max(total, 1)
-    return Metrics(total, loss, (), accuracy, log_loss, tuple(classes), rows)
+        rows = tuple(tuple(self._number(v) for v in row) for row in self._confusion)
+        accuracy = self._exact / self._total
+        return Metrics(
+            n_rows, loss, (), accuracy, log_loss, classes, rows if self._exclusive else ()
+        )
+
+
+def evaluated(model: Any, samples: Table, sample_weight: Any) -> Metrics:
+    """Return the errors of a model on encoded samples with targets."""
+    decision = model.decision
+    weights = _weights(sample_weight, samples)
+    sums: RegressionSums | ClassCounts
+    if decision is None:
+        units = [column.unit for column in model.recipe.targets]
+        sums = RegressionSums(model.recipe.target_names, units)
+    else:
+        labels = model.recipe.classes or model.recipe.target_names
+        sums = ClassCounts(labels, sample_weight is not None)
+    loss = 0.0
+    for start, X in in_parts(as_source("rows", samples.X)):
+        stop = start + X.shape[0]
+        Y, F, w = samples.Y[start:stop], model.outputs_of(X), weights[start:stop]
+        scaled_F = F if model.target_scaler is None else model.target_scaler.apply(F)
+        prepared = model.loss.prepare_targets(model.targets_of(Y), *F.shape)
+        loss += float(w @ model.loss.value(scaled_F, prepared))
+        sums.add(F if decision is None else decision.winners(F), Y, w)
+    loss /= float(weights.sum())
+    if isinstance(sums, RegressionSums):
+        return sums.metrics(samples.n_rows, loss)
+    # Both losses with a link are mean negative log-likelihoods of the labels.
+    log_loss = None if decision is None or decision.link is None else loss
+    return sums.metrics(samples.n_rows, loss, log_loss)
+
+
+def _weights(sample_weight: Any, samples: Table) -> FloatArray:
+    """Return the weights of the samples that are kept of a table."""
+    if sample_weight is None:
+        return np.ones(samples.n_rows)
+    total = samples.n_rows if samples.raw is None else samples.raw.n_rows
+    weights = checked_weights(sample_weight, total)
+    assert weights is not None
+    kept = weights if samples.raw is None else weights[samples.rows]
+    if not kept.any():
+        raise ValueError("sample_weight is zero for every sample")
+    return kept
 
 
 def _title(target: dict[str, Any]) -> str:

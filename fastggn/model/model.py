@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,25 +18,19 @@ from fastggn.data.scaling import scaled
 from fastggn.data.sources import as_source, in_parts
 from fastggn.data.split import Split
 from fastggn.data.table import Table
-from fastggn.model.metrics import Metrics, RegressionSums, class_metrics
+from fastggn.model.decision import Decision
+from fastggn.model.interchange.files import export
+from fastggn.model.metrics import Metrics, evaluated
+from fastggn.model.saving import read_model, write_model
 from fastggn.network.activations import Activation
-from fastggn.network.losses import get_loss, loss_from_config
+from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
-from fastggn.runtime.archive import ArchiveError, plain, read_sealed, write_sealed
 from fastggn.runtime.errors import as_float_vector
 from fastggn.runtime.version import __version__
 
 FloatArray = NDArray[np.float64]
-
-MOST_POSTERIOR = 5000  # parameters whose posterior is kept in the file
-LINKS = {"softmax_cross_entropy": "softmax", "logistic": "sigmoid"}
-
-
-class ModelFileError(ArchiveError):
-    """A file that is not a valid model: cut, altered, foreign, pickled, or of another version."""
-
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
@@ -99,10 +92,8 @@ class Model:
             raise ValueError(
                 f"the recipe has {inputs} inputs, the network takes {self.network.n_inputs}"
             )
-        classes = self.recipe.classes
-        outputs = len(self.recipe.targets)
-        if classes is not None:
-            outputs = 1 if self.decision == "sign" else len(classes)
+        decision = self.decision
+        outputs = len(self.recipe.targets) if decision is None else decision.n_outputs
         if self.recipe.targets and outputs != self.network.n_outputs:
             raise ValueError(
                 f"the targets need {outputs} outputs, the network has {self.network.n_outputs}"
@@ -136,11 +127,9 @@ class Model:
         return np.array(numbers if same else found)
 
     @property
-    def decision(self) -> str | None:
-        """How outputs become classes: "sign", "argmax", or None for a regression."""
-        if self.recipe.classes is None:
-            return None
-        return "sign" if self.loss.name == "logistic" else "argmax"
+    def decision(self) -> Decision | None:
+        """How outputs become classes; None for a regression."""
+        return Decision.of(self.loss, self.recipe.classes, self.network.n_outputs)
 
     def encode(self, rows: Any, *, targets: bool | None = None) -> Table:
         """Return new rows as the model takes them, matched by name.
@@ -170,9 +159,26 @@ class Model:
 
     def outputs(self, rows: Any) -> FloatArray:
         """Return the outputs of the network for new rows, shape (T, n_L), in the targets' units."""
-        X = self._inputs(rows)
-        parts = [self._raw_outputs(part) for _, part in in_parts(as_source("rows", X))]
-        return np.concatenate(parts)
+        X = as_source("rows", self.encode(rows, targets=False).X)
+        return np.concatenate([self.outputs_of(part) for _, part in in_parts(X)])
+
+    def outputs_of(self, X: FloatArray) -> FloatArray:
+        """Return the outputs for encoded rows, shape (T, n_0), in the targets' units."""
+        F = self.network.predict(self.theta, self.scaled_inputs(X))
+        return F if self.target_scaler is None else self.target_scaler.undo(F)
+
+    def scaled_inputs(self, X: Any) -> Any:
+        """Return encoded rows, shape (T, n_0), in the units of the network."""
+        return X if self.input_scaler is None else scaled(X, self.input_scaler)
+
+    def deviations_of(self, X: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return mean and deviation of the outputs for encoded rows, in the targets' units."""
+        if self.posterior is None:
+            raise ValueError("a deviation needs a posterior: fit(..., posterior=True)")
+        mean, deviation = self.posterior.predict(self.scaled_inputs(X))
+        if self.target_scaler is None:
+            return mean, deviation
+        return self.target_scaler.undo(mean), deviation * self.target_scaler.scale
 
     def predict(self, rows: Any, *, std: bool = False) -> Any:
         """Return predictions for new rows, in the units of the targets.
@@ -198,20 +204,16 @@ class Model:
         ValueError
             If `std` is asked for and the model has no posterior, or has classes.
         """
+        decision = self.decision
         if not std:
             F = self.outputs(rows)
-            if self.classes is None:
+            if decision is None:
                 return F[:, 0] if F.shape[1] == 1 else F
-            return self.classes[self._labels(F)]
-        if self.classes is not None:
+            winners = decision.winners(F)
+            return winners if self.classes is None else self.classes[winners]
+        if decision is not None:
             raise ValueError("std=True is for numbers; of classes predict_proba tells how sure")
-        if self.posterior is None:
-            raise ValueError("std=True needs a posterior: fit(..., posterior=True)")
-        X = self._inputs(rows)
-        inputs = X if self.input_scaler is None else self.input_scaler.apply(X)
-        mean, deviation = self.posterior.predict(inputs)
-        if self.target_scaler is not None:
-            mean, deviation = self.target_scaler.undo(mean), deviation * self.target_scaler.scale
+        mean, deviation = self.deviations_of(self.encode(rows, targets=False).X)
         return (mean[:, 0], deviation[:, 0]) if mean.shape[1] == 1 else (mean, deviation)
 
     def predict_proba(self, rows: Any) -> FloatArray:
@@ -224,24 +226,25 @@ class Model:
         ValueError
             If the model has no classes, or its loss no probabilities.
         """
-        if self.classes is None or self.loss.name not in LINKS:
+        decision = self.decision
+        if decision is None or decision.link is None:
             raise ValueError(
-                f"predict_proba needs a model of classes with the loss {' or '.join(LINKS)}"
+                "predict_proba needs a model of classes with the loss softmax_cross_entropy or "
+                f"logistic; the loss is {self.loss.name}"
             )
-        if self.posterior is not None:
-            X = self._inputs(rows)
-            p = self.posterior.predict_proba(X if self.input_scaler is None
-                                             else self.input_scaler.apply(X))  # fmt: skip
-        else:
-            p = self._link(self.outputs(rows))
-        return np.hstack([1.0 - p, p]) if self.decision == "sign" else p
+        if self.posterior is None:
+            return decision.probabilities(self.outputs(rows))
+        p = self.posterior.predict_proba(self.scaled_inputs(self.encode(rows, targets=False).X))
+        return np.hstack([1.0 - p, p]) if decision.kind == "sign" else p
 
-    def evaluate(self, table: Any) -> Metrics:
+    def evaluate(self, table: Any, sample_weight: Any = None) -> Metrics:
         """Return the errors of the predictions on rows with targets.
 
         Parameters
         ----------
         table : Table, path-like, frame, mapping or arrays
+        sample_weight : array_like, shape (T,), optional
+            Weights of the rows of the table.
 
         Returns
         -------
@@ -253,29 +256,10 @@ class Model:
         ------
         TableError
             If the rows do not fit the model, or have no targets.
+        ValueError
+            If a weight is negative, or all are zero.
         """
-        samples = self.encode(table, targets=True)
-        loss, n = 0.0, samples.n_rows
-        log_loss = 0.0 if self.loss.name in LINKS else None
-        labels = self.recipe.classes
-        counts = np.zeros((len(labels or ()), len(labels or ())), dtype=np.int64)
-        sums = RegressionSums(self.recipe.target_names, [c.unit for c in self.recipe.targets])
-        for start, X in in_parts(as_source("rows", samples.X)):
-            Y = samples.Y[start : start + X.shape[0]]
-            F = self._raw_outputs(X)
-            scaled_F = F if self.target_scaler is None else self.target_scaler.apply(F)
-            targets = self._targets(Y)
-            prepared = self.loss.prepare_targets(targets, X.shape[0], self.network.n_outputs)
-            loss += float(self.loss.value(scaled_F, prepared).sum())
-            if labels is None:
-                sums.add(F, Y)
-                continue
-            np.add.at(counts, (Y, self._labels(F)), 1)
-        if labels is None:
-            return sums.metrics(n, loss / n)
-        if log_loss is not None:
-            log_loss = loss / n  # both losses are mean negative log-likelihoods of labels
-        return class_metrics(counts, labels, loss / n, log_loss)
+        return evaluated(self, self.encode(table, targets=True), sample_weight)
 
     def problem(self, table: Any, **options: Any) -> Problem:
         """Return the problem of this model's objective on a table, in scaled units.
@@ -288,9 +272,9 @@ class Model:
             Further arguments of `Problem`: `sample_weight`, `l2`, `curvature`, `comm`.
         """
         samples = self.encode(table, targets=True)
-        X = samples.X if self.input_scaler is None else scaled(samples.X, self.input_scaler)
+        X = self.scaled_inputs(samples.X)
         terms = {"l2": self.l2, "penalize_biases": self.penalize_biases, **options}
-        return Problem(self.network, X, self._targets(samples.Y), self.loss, **terms)
+        return Problem(self.network, X, self.targets_of(samples.Y), self.loss, **terms)
 
     def parts(self, table: Any) -> dict[str, Table]:
         """Return the training, held-out and test rows of the table of the training.
@@ -313,24 +297,7 @@ class Model:
         OSError
             If the folder is missing or not writable, or the disk is full.
         """
-        posterior = self.posterior if self.network.n_params <= MOST_POSTERIOR else None
-        scalers = {"input_scaler": self.input_scaler, "target_scaler": self.target_scaler}
-        content: dict[str, Any] = {
-            "theta": self.theta,
-            "network": self.network.to_config(),
-            "loss": self.loss.to_config(),
-            "recipe": self.recipe.to_dict(),
-            "l2": self.l2,
-            "penalize_biases": self.penalize_biases,
-            "training": json.loads(json.dumps(dict(self.training), default=plain)),
-            "history": dict(self.history),
-            "split": None if self.split is None else self.split.to_dict(),
-            "digest": self.digest,
-            "versions": dict(self.versions),
-            "posterior": None if posterior is None else posterior.to_dict(),
-        }
-        content |= {k: None if s is None else s.to_dict() for k, s in scalers.items()}
-        write_sealed(path, "model", content)
+        write_model(path, self)
 
     @classmethod
     def load(
@@ -355,33 +322,43 @@ class Model:
             If it is cut, altered, foreign, pickled, of another version, or needs a custom
             activation that is not given (a ``ValueError``).
         """
-        try:
-            kept = read_sealed(path, "model")
-        except ArchiveError as error:
-            raise ModelFileError(str(error)) from None
-        try:
-            network = MLP.from_config(kept["network"], activations)
-            loss = loss_from_config(kept["loss"], losses)
-            posterior = kept["posterior"]
-            return cls(
-                network,
-                kept["theta"],
-                loss,
-                Recipe.from_dict(kept["recipe"]),
-                *(None if kept[key] is None else Scaler.from_dict(kept[key])
-                  for key in ("input_scaler", "target_scaler")),
-                l2=float(kept["l2"]),
-                penalize_biases=bool(kept["penalize_biases"]),
-                training=kept["training"],
-                history=kept["history"],
-                split=None if kept["split"] is None else Split.from_dict(kept["split"]),
-                digest=str(kept["digest"]),
-                posterior=None if posterior is None else LaplacePosterior.from_dict(
-                    posterior, network, loss, kept["theta"]),
-                versions=kept["versions"],
-            )  # fmt: skip
-        except (AttributeError, LookupError, TypeError, ValueError) as error:
-            raise ModelFileError(f"{path}: {error}") from error
+        return cls(**read_model(path, activations, losses))
+
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        dtype: str = "float64",
+        *,
+        probabilities: bool = False,
+    ) -> None:
+        """Write the network for other programs: encoded inputs in, outputs in the targets' units.
+
+        The inputs are the columns of ``recipe.input_names``: numbers as they are, dates as days
+        since their first date, and categories as one column for each level but the first. The
+        file holds these names, and those of targets and classes (but for ``.csv``).
+
+        Parameters
+        ----------
+        path : path-like
+            ``.onnx``; ``.pt`` or ``.pth`` (a state dict of ``Sequential(Linear, activation, ...)``);
+            ``.npz`` (W_1, b_1, ..., and the names of the activations); ``.csv`` (a weight a line).
+        dtype : {"float64", "float32"}
+            The type of the weights. Inputs and outputs of an ``.onnx`` model are float64 all the
+            same, so that offsets lose no digits.
+        probabilities : bool
+            Whether an ``.onnx`` model ends in the softmax or the sigmoids of its loss.
+
+        Raises
+        ------
+        ValueError
+            If the suffix is unknown, the format cannot hold the network, or an entry is too large
+            for the type.
+        OSError
+            If the file cannot be written.
+        ImportError
+            If an extra is missing.
+        """
+        export(path, self, dtype, probabilities=probabilities)
 
     def __repr__(self) -> str:
         """Return the network, the columns, the target and the outcome of the training."""
@@ -396,34 +373,8 @@ class Model:
         outcome = f", {end}, loss {self.training['loss']:.3e}" if end else ""
         return f"Model F({widths}): {names} -> {target}; {self.loss.name} loss{outcome}"
 
-    def _inputs(self, rows: Any) -> Any:
-        return self.encode(rows, targets=False).X
-
-    def _raw_outputs(self, X: FloatArray) -> FloatArray:
-        """Return the outputs for encoded rows, in the targets' units."""
-        inputs = X if self.input_scaler is None else self.input_scaler.apply(X)
-        F = self.network.predict(self.theta, inputs)
-        return F if self.target_scaler is None else self.target_scaler.undo(F)
-
-    def _labels(self, F: FloatArray) -> NDArray[np.int64]:
-        """Return the classes of outputs, counted from 0."""
-        if self.decision == "sign":
-            return (F[:, 0] > 0.0).astype(np.int64)
-        return np.asarray(F.argmax(axis=1))
-
-    def _targets(self, Y: Any) -> Any:
+    def targets_of(self, Y: Any) -> Any:
         """Return encoded targets as the loss takes them."""
-        if self.recipe.classes is None:
-            return Y if self.target_scaler is None else scaled(Y, self.target_scaler)
-        if self.decision == "sign":
-            return np.asarray(Y, dtype=np.float64)[:, None]
-        if self.loss.name in LINKS:
-            return Y
-        return np.eye(len(self.recipe.classes))[Y]
-
-    def _link(self, F: FloatArray) -> FloatArray:
-        """Return the probabilities of outputs."""
-        if self.decision == "sign":
-            return np.asarray(0.5 * (1.0 + np.tanh(0.5 * F)))
-        weights = np.exp(F - F.max(axis=1, keepdims=True))
-        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+        if (decision := self.decision) is not None:
+            return decision.targets(Y)
+        return Y if self.target_scaler is None else scaled(Y, self.target_scaler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import traceback
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from fastggn.apps.cli.plot import plot
 from fastggn.apps.cli.rank import check_design, rank
 from fastggn.apps.cli.train import train
 from fastggn.apps.cli.warmup import warmup
+from fastggn.runtime.notices import listen
 from fastggn.runtime.signals import ignore_signals
 from fastggn.runtime.version import __version__
 
@@ -29,7 +31,8 @@ Exit codes:
   0  done: converged, or the iterations asked for are used up
   1  internal error, or the model could not be saved
   2  bad input
-  3  stopped early by a signal or the time limit, with the state saved"""
+  3  stopped early by a signal or the time limit, with the state saved
+  130  interrupted or out of time, with nothing to save"""
 
 
 class OneLineErrors(click.Command):
@@ -45,18 +48,17 @@ class OneLineErrors(click.Command):
     ) -> Any:
         """Run the command line; see `click.Command.main`."""
         given = list(sys.argv[1:] if args is None else args)
+        quiet = {"-q", "--quiet"} & set(given)
+        listen(None if quiet else functools.partial(click.echo, err=True))
         try:
             code = super().main(
                 given, prog_name or "fastggn", complete_var, standalone_mode=False, **extra
             )
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             if {"-v", "--verbose"} & set(given):
                 traceback.print_exc()
             code = report(error)
-        except KeyboardInterrupt:
-            click.echo("fastggn: interrupted before there was anything to save", err=True)
-            code = INTERRUPTED
-        if args is None and code == STOPPED_EARLY:
+        if args is None and code in (STOPPED_EARLY, INTERRUPTED):
             # A job script reads the code: a late second signal must not change it.
             ignore_signals()
         if not standalone_mode:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from fastggn.apps.cli.config import read_config
+from fastggn.apps.cli.files import INPUT, OutputFile
 from fastggn.apps.cli.types import EVERY, NAMES, TARGET, WIDTHS
 
 # Defaults of `fastggn train` without options.
@@ -123,7 +124,7 @@ OPTIONS = (
     option("Data", "--standardise/--no-standardise", default=None,
            help="Scale the inputs, and the targets of a regression, to mean 0 and deviation 1; "
                 "the model file keeps the scales.  [default: for DATA only]"),
-    option("Data", "--validation", metavar="FILE",
+    option("Data", "--validation", type=INPUT, metavar="FILE",
            help="Samples that are not trained on, of the same columns as DATA: their loss is "
                 "shown, and ends the run with --patience."),
     option("Data", "--validation-fraction", type=float, metavar="X",
@@ -145,7 +146,8 @@ OPTIONS = (
     option("Loss", "--curvature", default="psd", metavar="KIND",
            help="psd, or exact: the loss's own Hessian, which may be indefinite."),
     option("Method", "--method", default="lm", metavar="NAME",
-           help="lm (Levenberg-Marquardt), ggn (undamped), newton, bp (gradient descent), adam."),
+           help="lm (Levenberg-Marquardt), ggn (undamped), newton, lbfgs, bp (gradient descent), "
+                "adam, auto."),
     option("Method", "--solver", default="auto", metavar="NAME",
            help="auto, cholesky, dual, lsqr, qr."),
     option("Method", "--alpha", type=float, metavar="X",
@@ -183,22 +185,24 @@ OPTIONS = (
            help="Threads of the kernels; with --mpi, of each rank.  [default: all cores]"),
     option("Running", "--mpi", is_flag=True, default=False, show_default=False,
            help="Share the samples among the ranks of mpiexec or srun (extra mpi)."),
-    option("Running", "--out", "-o", default=OUT, metavar="FILE", help="The model file."),
+    option("Running", "--out", "-o", type=OutputFile("model"), default=OUT, metavar="FILE",
+           help="The model file."),
     option("Running", "--starts", type=COUNT, default=1, metavar="N",
            help="Runs in one process, from --seed and the seeds after it; the best is kept."),
-    option("Running", "--history", metavar="FILE", help="A JSON line an iteration goes here."),
-    option("Running", "--report", metavar="HTML",
+    option("Running", "--history", type=OutputFile("history"), metavar="FILE",
+           help="A JSON line an iteration goes here."),
+    option("Running", "--report", type=OutputFile("page"), metavar="HTML",
            help="Write the run as one self-contained page (extra plot)."),
-    option("Running", "--plot-dir", metavar="FOLDER",
+    option("Running", "--plot-dir", type=OutputFile("folder"), metavar="FOLDER",
            help="Write the pictures of the report there, as PNG (extra plot)."),
-    option("Running", "--checkpoint", metavar="FILE",
+    option("Running", "--checkpoint", type=OutputFile("checkpoint"), metavar="FILE",
            help="The state of the run, from which --resume goes on."),
     option("Running", "--checkpoint-every", type=EVERY, metavar="N|TIME",
            help="Iterations (10), or a time (30s, 5min, 2h) between two checkpoints.  "
                 "[default: 5min]"),
     option("Running", "--resume", is_flag=True, default=False, show_default=False,
            help="Go on from the checkpoint where there is one."),
-    option("Running", "--config", metavar="TOML", is_eager=True, callback=read_config,
+    option("Running", "--config", type=INPUT, metavar="TOML", is_eager=True, callback=read_config,
            help="Options from a file, hidden = [20, 20] a line; the command line beats it."),
     option("Running", "--quiet", "-q", is_flag=True, default=False, show_default=False,
            help="Print errors only."),
@@ -211,4 +215,4 @@ def train_options(function: F) -> F:
     """Add the options of ``fastggn train`` to a command."""
     for decorate in reversed(OPTIONS):
         function = decorate(function)
-    return click.argument("data", required=False, metavar="[DATA]")(function)
+    return click.argument("data", type=INPUT, required=False, metavar="[DATA]")(function)

@@ -56,12 +56,6 @@ class Pages:
         if settings.report is not None:
             from fastggn.apps.report.writing import check_report
 
-            taken = {"--out": settings.out, "--history": settings.history,
-                     "--checkpoint": settings.checkpoint, "DATA": settings.data,
-                     "--config": settings.config}  # fmt: skip
-            for name, path in taken.items():
-                if path and os.path.realpath(path) == os.path.realpath(settings.report):
-                    raise ValueError(f"--report and {name} name the same file: {path}")
             check_report(settings.report)
         if settings.plot_dir is not None:
             from fastggn.figures.style import require_matplotlib

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
 from fastggn.apps.cli.models import MODELS, model_options, read_model
 from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
-from fastggn.apps.cli.types import NAMES, TARGET
+from fastggn.apps.cli.types import NAMES, TARGET, OneOf
+from fastggn.apps.cli.watch import Watch, watched
 
 if TYPE_CHECKING:
     from fastggn.apps.report.pictures import Picture
@@ -48,16 +50,16 @@ Examples:
     short_help="Draw a picture of MODEL.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("model", metavar="MODEL")
-@click.argument("data", required=False, metavar="[DATA]")
+@click.argument("model", type=INPUT, metavar="MODEL")
+@click.argument("data", type=INPUT, required=False, metavar="[DATA]")
+@click.option("--kind", type=OneOf(KINDS), required=True, metavar="KIND", help=" ".join(KINDS))
 @click.option(
-    "--kind", type=click.Choice(KINDS), required=True, metavar="KIND", help=" ".join(KINDS)
+    "--out", "-o", type=OutputFile("picture"), required=True, metavar="FILE", help="The picture."
 )
-@click.option("--out", "-o", required=True, metavar="FILE", help="The picture.")
 @click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
 @click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 @click.option(
-    "--history", metavar="FILE",
+    "--history", type=INPUT, metavar="FILE",
     help="For curve: a file of fastggn train --history, in place of what the model keeps.",
 )  # fmt: skip
 @click.option(
@@ -78,15 +80,14 @@ Examples:
     help="Of random directions.",
 )  # fmt: skip
 @model_options
-def plot(model: str, data: str | None, kind: str, out: str, **options: Any) -> int:
+@checked_outputs
+@watched
+def plot(model: str, data: str | None, kind: str, out: str, watch: Watch, **options: Any) -> int:
     """Draw a picture of a model file."""
-    from fastggn.runtime.atomic_files import check_writable
-
     with bad_input():
         from fastggn.figures.style import picture_format, save
 
         picture_format(out)
-        check_writable(out)
         foreign = {name: options[name] for name in ("activation", "output_activation", "l2")}
         net, theta, metadata = read_model(model, **foreign)
         if kind == "curve":
@@ -97,7 +98,7 @@ def plot(model: str, data: str | None, kind: str, out: str, **options: Any) -> i
             loss = model_loss(metadata, options["loss"])
             problem = model_problem(net, metadata, data, options["target"], loss)
             if kind in ("line", "plane", "eigenvalues"):
-                figure = _surface(problem, theta, kind, options)
+                figure = _surface(problem, theta, kind, options, watch)
             else:
                 figure = _picture(problem, _described(net, theta, loss, metadata), kind)
         save(figure, out)
@@ -122,7 +123,7 @@ def _curve(metadata: dict[str, Any], history: str | None) -> Any:
     return compare_curves({f"seed {seed}": records for seed, records in runs.items()})
 
 
-def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any]) -> Any:
+def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any], watch: Watch) -> Any:
     from fastggn.analysis.critical.classify import critical_point
     from fastggn.analysis.slices import loss_along, loss_plane
 
@@ -135,7 +136,7 @@ def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any]) -
             )
         return report.plot()
     names = options["direction"]
-    keywords = {"extent": options["extent"], "seed": options["seed"]}
+    keywords = {"extent": options["extent"], "seed": options["seed"], "progress": watch}
     if options["points"] is not None:
         keywords["points"] = options["points"]
     if kind == "line":

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastggn.runtime.errors import suggest
+
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
 else:
@@ -64,6 +66,22 @@ class Every(ParamType):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """Return the text for `train`."""
+        return str(value)
+
+
+class OneOf(ParamType):
+    """One of some names; a wrong one gets the nearest."""
+
+    name = "name"
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the name."""
+        if value not in self._names:
+            self.fail(f"{value!r}{suggest(value, self._names)} ({', '.join(self._names)})",
+                      param, ctx)  # fmt: skip
         return str(value)
 
 

@@ -88,11 +88,9 @@ def class_names(model: Model) -> list[str] | None:
 
 def labels_of(model: Model, columns: FloatArray, *, given: bool) -> NDArray[np.int64]:
     """Return the classes (T,), counted from 0, of `given` outputs or of targets (T, n_L)."""
-    if model.decision == "argmax":
-        return np.asarray(columns.argmax(axis=1), dtype=np.int64)
-    if model.decision == "sign":
-        return np.asarray(columns[:, 0] > (0.0 if given else 0.5), dtype=np.int64)
-    return np.asarray(np.abs(columns - np.array(_values(model))).argmin(axis=1), dtype=np.int64)
+    if model.decision is None:
+        return np.asarray(np.abs(columns - np.array(_values(model))).argmin(axis=1), dtype=np.int64)
+    return model.decision.winners(columns if given or columns.shape[1] > 1 else columns - 0.5)
 
 
 def _values(model: Model) -> tuple[float, ...]:

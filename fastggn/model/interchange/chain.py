@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.data.scaler import Scaler
 from fastggn.network.activations import Activation, get_activation
 from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import (
@@ -43,65 +44,6 @@ class Dense:
     weight: FloatArray
     bias: FloatArray | None
     activation: Activation
-
-
-@dataclass(frozen=True)
-class Affine:
-    """Columns scaled to ``(column - mean) / scale``, both of shape (n,)."""
-
-    mean: FloatArray
-    scale: FloatArray
-
-
-def scales(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the scaling in a model file, as arguments of the ``to_...`` functions.
-
-    Parameters
-    ----------
-    metadata : mapping
-        The third value of `load_model`.
-
-    Returns
-    -------
-    dict
-        ``scale_inputs`` and ``scale_targets``; None without scaling.
-
-    Examples
-    --------
-    >>> from fastggn import interchange
-    >>> interchange.scales({"samples": {"scale_inputs": {"mean": [1.0], "scale": [2.0]}}})
-    {'scale_inputs': {'mean': [1.0], 'scale': [2.0]}, 'scale_targets': None}
-    """
-    samples = metadata.get("samples")
-    known = samples if isinstance(samples, Mapping) else {}
-    return {name: known.get(name) for name in ("scale_inputs", "scale_targets")}
-
-
-def as_affine(name: str, value: Any, width: int) -> Affine | None:
-    """Return a scaling as an `Affine`."""
-    if value is None:
-        return None
-    if isinstance(value, Mapping):
-        missing = {"mean", "scale"} - set(value)
-        if missing:
-            raise ValueError(f"{name} lacks {' and '.join(sorted(missing))}")
-        mean, scale = value["mean"], value["scale"]
-    elif hasattr(value, "mean") and hasattr(value, "scale"):
-        mean, scale = value.mean, value.scale
-    elif isinstance(value, Sequence) and not isinstance(value, str) and len(value) == 2:
-        mean, scale = value
-    else:
-        raise TypeError(
-            f"{name} must be a pair (mean, scale), a mapping with these keys or an object with "
-            f"these attributes, not {type(value).__name__}"
-        )
-    out = Affine(
-        as_float_vector(f"{name}: mean", mean, width),
-        as_float_vector(f"{name}: scale", scale, width),
-    )
-    if (out.scale <= 0.0).any():
-        raise ValueError(f"{name}: scale must be positive, got {out.scale.min()}")
-    return out
 
 
 def chain_of(net: MLP, theta: ArrayLike) -> list[Dense]:
@@ -157,7 +99,7 @@ def _with_column(layer: Dense) -> FloatArray:
 
 
 def folded(
-    layers: Sequence[Dense], inputs: Affine | None, targets: Affine | None, dtype: Any = np.float64
+    layers: Sequence[Dense], inputs: Scaler | None, targets: Scaler | None, dtype: Any = np.float64
 ) -> list[Dense]:
     """Return layers that contain the scalings, so that they map raw inputs to raw outputs."""
     out = list(layers)
@@ -183,17 +125,10 @@ def folded(
     return out
 
 
-def raw_chain(
-    net: MLP,
-    theta: ArrayLike,
-    scale_inputs: Any,
-    scale_targets: Any,
-    dtype: Any = np.float64,
-) -> list[Dense]:
-    """Return the layers of a network with its scaling inside."""
-    inputs = as_affine("scale_inputs", scale_inputs, net.n_inputs)
-    targets = as_affine("scale_targets", scale_targets, net.n_outputs)
-    return folded(chain_of(net, theta), inputs, targets, dtype)
+def raw_chain(model: Any, dtype: Any = np.float64) -> list[Dense]:
+    """Return the layers of a model with its scaling inside."""
+    layers = chain_of(model.network, model.theta)
+    return folded(layers, model.input_scaler, model.target_scaler, dtype)
 
 
 def _plus(bias: FloatArray | None, more: FloatArray) -> FloatArray:

@@ -1,110 +1,174 @@
-"""ONNX files from networks, in float64 or float32, for any number of samples."""
+"""ONNX files from models, with weights in float64 or float32, for any number of samples."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from fastggn.model.interchange.chain import Affine, Dense, as_affine, cast
+from fastggn.data.recipe import Recipe
+from fastggn.model.interchange.chain import Dense, cast, chain_of
 from fastggn.model.interchange.extras import require
+from fastggn.model.interchange.facts import facts_of
 from fastggn.network.activations import Activation
-from fastggn.network.mlp import MLP
 from fastggn.runtime.atomic_files import PathLike, write_atomically
-from fastggn.runtime.errors import unknown_name
 from fastggn.runtime.version import __version__
+
+FloatArray = NDArray[np.float64]
 
 # Opset 17 and format 8 are read by onnxruntime from 1.13 on.
 OPSET = 17
 IR_VERSION = 8
 MOST_BYTES = 2**31 - 2**20  # of one protocol buffer
-COMPARED = 256  # random inputs
-PROBABILITIES = {"softmax": "Softmax", "sigmoid": "Sigmoid"}
+COMPARED = 256  # random rows
+ABSENT_SHARE = 8  # one in so many values is missing where the recipe fills it
+LINKS = {"softmax": ("Softmax", {"axis": 1}), "sigmoid": ("Sigmoid", {})}
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The inputs X of a graph, and how they become those of the network.
+
+    Numbers, dates (as days) and percentages with missing values may be NaN: the graph fills them,
+    and derives their indicators. All other inputs are those of the network.
+    """
+
+    names: tuple[str, ...]
+    fills: FloatArray  # (r,), NaN where nothing is filled
+    flagged: tuple[int, ...]  # the inputs whose indicators stand behind the r inputs
+    order: tuple[int, ...]  # of the inputs of the network among the inputs and indicators
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> Columns:
+        """Return the inputs of the graph for a recipe."""
+        names: list[str] = []
+        fills: list[float] = []
+        flagged: list[int] = []
+        order: list[int] = []
+        for column in recipe.inputs:
+            own, fill = column.inputs, np.nan
+            if column.kind != "category" and column.fill is not None:
+                fill = float(column.fill)
+            derived = column.kind != "category" and column.indicator
+            for name in own[:-1] if derived else own:
+                order.append(len(names))
+                names.append(name)
+                fills.append(fill)
+            if derived:
+                flagged.append(len(names) - 1)
+                order.append(-len(flagged))
+        r = len(names)
+        places = tuple(r - 1 - place if place < 0 else place for place in order)
+        return cls(tuple(names), np.array(fills), tuple(flagged), places)
+
+    def encode(self, X: FloatArray) -> FloatArray:
+        """Return the inputs of the network for rows of X, as the graph does."""
+        missing = np.isnan(X)
+        both = np.hstack([np.where(missing, self.fills, X), missing[:, list(self.flagged)]])
+        return np.ascontiguousarray(both[:, list(self.order)])
 
 
 def write_onnx(
-    path: PathLike,
-    layers: Sequence[Dense],
-    dtype: np.dtype[Any],
-    inputs: Affine | None = None,
-    targets: Affine | None = None,
-    *,
-    probabilities: str | None = None,
-    properties: Mapping[str, str] | None = None,
+    path: PathLike, model: Any, dtype: np.dtype[Any], *, probabilities: bool = False
 ) -> None:
-    """Write layers as an ONNX model; see `interchange.to_onnx`."""
+    """Write a model as an ONNX file with input X (T, n) and output Y (T, n_L), both float64.
+
+    ``onnx.checker`` checks the file, which then replaces an older one in one step. It uses opset
+    17, format 8 and operators that onnxruntime has in float64.
+    """
     onnx = require("onnx", "onnx", "writing .onnx files")
-    if probabilities is not None and probabilities not in PROBABILITIES:
-        raise unknown_name("probabilities", probabilities, PROBABILITIES)
+    link = _link(model) if probabilities else None
+    layers = chain_of(model.network, model.theta)
     n_bytes = dtype.itemsize * sum(layer.weight.size + layer.weight.shape[0] for layer in layers)
     if n_bytes > MOST_BYTES:
         raise ValueError(
             f"an .onnx file holds at most {MOST_BYTES} bytes, the network needs {n_bytes}"
         )
-    model = _Graph(onnx, dtype).model(layers, inputs, targets, probabilities)
-    model.ir_version = IR_VERSION
-    model.producer_name, model.producer_version = "fastggn", __version__
-    if properties:
-        onnx.helper.set_model_props(model, dict(properties))
-    onnx.checker.check_model(model, full_check=True)
-    content = model.SerializeToString()
+    columns = Columns.of(model.recipe)
+    file = _Graph(onnx, dtype).model(model, columns, layers, link)
+    file.ir_version = IR_VERSION
+    file.producer_name, file.producer_version = "fastggn", __version__
+    facts: dict[str, Any] = facts_of(model)
+    if "inputs" in facts:
+        facts["inputs"] = list(columns.names)
+    if days := {c.name: c.origin for c in model.recipe.inputs if c.kind == "date"}:
+        facts["days_since"] = days
+    onnx.helper.set_model_props(file, {name: json.dumps(value) for name, value in facts.items()})
+    onnx.checker.check_model(file, full_check=True)
+    content = file.SerializeToString()
     write_atomically(path, lambda stream: _write(stream, content))
 
 
-def compare_onnx(
-    path: PathLike,
-    net: MLP,
-    theta: ArrayLike,
-    *,
-    scale_inputs: Any = None,
-    scale_targets: Any = None,
-) -> float:
-    """Run an ONNX model in onnxruntime, and compare it with the network.
+def _link(model: Any) -> str:
+    """Return the function from the outputs of a classifier to probabilities."""
+    decision = model.decision
+    if decision is None or decision.link is None:
+        raise ValueError(
+            "probabilities need a model of the loss softmax_cross_entropy or logistic, not of "
+            f"{model.loss.name}"
+        )
+    return str(decision.link)
+
+
+def compare_onnx(path: PathLike, model: Any, *, probabilities: bool = False) -> float:
+    """Run an ONNX file in onnxruntime, and compare it with the model in float64.
 
     Parameters
     ----------
     path : path-like
-        A file of `interchange.to_onnx`, without ``probabilities``.
-    net : MLP
-    theta : array_like, shape (n_params,)
-    scale_inputs, scale_targets : optional
-        As given to `interchange.to_onnx`.
+        A file of `Model.export`.
+    model : Model
+    probabilities : bool
+        Whether the file ends in probabilities.
 
     Returns
     -------
     float
-        The largest difference of an output divided by the largest output, at 256 random inputs
-        of standard normal distribution in the scaled units.
+        The largest difference of an output, divided by the largest distance of an output from the
+        mean of the targets (from 0 where they are not scaled), at 256 rows drawn evenly over the
+        range of the training, with missing values where the recipe fills them.
 
     Raises
     ------
     ValueError
-        If an argument is wrong.
+        If the model has no probabilities, and they are asked for.
     ImportError
         If onnxruntime is not installed (extra ``onnx``).
     """
     runtime = require("onnxruntime", "onnx", "running .onnx files")
     session = runtime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
     (node,) = session.get_inputs()
-    kind = np.float64 if "double" in node.type else np.float32
-    inputs = as_affine("scale_inputs", scale_inputs, net.n_inputs)
-    targets = as_affine("scale_targets", scale_targets, net.n_outputs)
-    X = np.random.default_rng(0).standard_normal((COMPARED, net.n_inputs))
-    if inputs is not None:
-        raw = (X * inputs.scale + inputs.mean).astype(kind)
-        expected = net.predict(theta, (raw.astype(np.float64) - inputs.mean) / inputs.scale)
-    else:
-        raw = X.astype(kind)
-        expected = net.predict(theta, raw.astype(np.float64))
-    if targets is not None:
-        expected = expected * targets.scale + targets.mean
-    (found,) = session.run(None, {node.name: raw})
-    largest = float(np.abs(expected).max())
+    columns = Columns.of(model.recipe)
+    X = _drawn(model, columns)
+    (found,) = session.run(None, {node.name: X})
+    expected = model.outputs_of(columns.encode(X))
+    middle = 0.0 if model.target_scaler is None else model.target_scaler.mean
+    if probabilities:
+        _link(model)
+        expected, middle = model.decision.linked(expected), 0.0
+    largest = float(np.abs(expected - middle).max())
     return float(np.abs(found - expected).max()) / (largest or 1.0)
+
+
+def _drawn(model: Any, columns: Columns) -> FloatArray:
+    """Return rows of X over the range of the training, or of a standard normal distribution."""
+    rng = np.random.default_rng(0)
+    kept = [place for place in columns.order if place < len(columns.names)]
+    scaler = model.input_scaler
+    if scaler is None:
+        encoded = rng.standard_normal((COMPARED, len(columns.order)))
+    else:
+        encoded = rng.uniform(scaler.least, scaler.largest, (COMPARED, len(columns.order)))
+    X = np.empty((COMPARED, len(columns.names)))
+    X[:, kept] = encoded[:, [k for k, place in enumerate(columns.order) if place in set(kept)]]
+    absent = rng.integers(ABSENT_SHARE, size=X.shape) == 0
+    X[absent & ~np.isnan(columns.fills)] = np.nan
+    return X
 
 
 def _write(stream: Any, content: bytes) -> None:
@@ -116,36 +180,31 @@ class _Graph:
 
     def __init__(self, onnx: Any, dtype: np.dtype[Any]) -> None:
         self._onnx = onnx
-        self._dtype = dtype
+        self._dtype = dtype  # of the layers
         self._nodes: list[Any] = []
         self._constants: list[Any] = []
 
-    def model(
-        self,
-        layers: Sequence[Dense],
-        inputs: Affine | None,
-        targets: Affine | None,
-        probabilities: str | None,
-    ) -> Any:
-        """Return the model: input X (T, n_0), output Y (T, n_L)."""
-        value = "X"
-        if inputs is not None:
-            mean = cast("the mean of the inputs", inputs.mean, self._dtype)
-            layers = [_recentred(layers[0], inputs, mean), *layers[1:]]
-            value = self.add("Sub", value, self.constant("input_mean", mean))
-            value = self.add("Div", value, self.constant("input_scale", inputs.scale))
+    def model(self, model: Any, columns: Columns, layers: list[Dense], link: str | None) -> Any:
+        """Return the ONNX model: inputs, scaling, layers, units, probabilities."""
+        value = self._encoded("X", columns)
+        # An offset in float32 would lose the digits of a column far from zero.
+        if (scaler := model.input_scaler) is not None:
+            value = self.add("Sub", value, self.exact("input_mean", scaler.mean))
+            value = self.add("Div", value, self.exact("input_scale", scaler.scale))
+        value = self._cast(value, self._dtype)
         for number, layer in enumerate(layers, start=1):
             value = self._layer(number, layer, value)
-        if targets is not None:
-            value = self.add("Mul", value, self.constant("target_scale", targets.scale))
-            value = self.add("Add", value, self.constant("target_mean", targets.mean))
-        if probabilities is not None:
-            axis: dict[str, Any] = {"axis": 1} if probabilities == "softmax" else {}
-            value = self.add(PROBABILITIES[probabilities], value, **axis)
+        value = self._cast(value, np.dtype(np.float64))
+        if (scaler := model.target_scaler) is not None:
+            value = self.add("Mul", value, self.exact("target_scale", scaler.scale))
+            value = self.add("Add", value, self.exact("target_mean", scaler.mean))
+        if link is not None:
+            kind, options = LINKS[link]
+            value = self.add(kind, value, **options)
         self.add("Identity", value, output="Y")
         helper = self._onnx.helper
-        kind = helper.np_dtype_to_tensor_dtype(self._dtype)
-        widths = {"X": layers[0].weight.shape[1], "Y": layers[-1].weight.shape[0]}
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(np.float64))
+        widths = {"X": len(columns.names), "Y": layers[-1].weight.shape[0]}
         ends = [helper.make_tensor_value_info(k, kind, ["T", n]) for k, n in widths.items()]
         graph = helper.make_graph(
             self._nodes, "fastggn", ends[:1], ends[1:], initializer=self._constants
@@ -161,11 +220,35 @@ class _Graph:
         return name
 
     def constant(self, name: str, values: Any) -> str:
-        """Keep an array or a number, and return its name."""
+        """Keep an array or a number in the type of the layers, and return its name."""
+        return self.exact(name, cast(name, np.asarray(values, dtype=np.float64), self._dtype))
+
+    def exact(self, name: str, values: NDArray[Any]) -> str:
+        """Keep an array in its own type, and return its name."""
         if all(known.name != name for known in self._constants):
-            array = cast(name, np.asarray(values, dtype=np.float64), self._dtype)
-            self._constants.append(self._onnx.numpy_helper.from_array(array, name))
+            self._constants.append(self._onnx.numpy_helper.from_array(values, name))
         return name
+
+    def _cast(self, value: str, dtype: np.dtype[Any]) -> str:
+        if self._dtype == np.float64:
+            return value
+        kind = self._onnx.helper.np_dtype_to_tensor_dtype(dtype)
+        return self.add("Cast", value, to=kind)
+
+    def _encoded(self, value: str, columns: Columns) -> str:
+        """Fill missing values and add their indicators."""
+        if np.isnan(columns.fills).all():
+            return value
+        missing = self.add("IsNaN", value)
+        value = self.add("Where", missing, self.exact("fills", columns.fills), value)
+        if not columns.flagged:
+            return value
+        places = self.exact("flagged", np.array(columns.flagged, dtype=np.int64))
+        flags = self.add("Gather", missing, places, axis=1)
+        double = self._onnx.helper.np_dtype_to_tensor_dtype(np.dtype(np.float64))
+        both = self.add("Concat", value, self.add("Cast", flags, to=double), axis=1)
+        order = self.exact("order", np.array(columns.order, dtype=np.int64))
+        return self.add("Gather", both, order, axis=1)
 
     def _layer(self, number: int, layer: Dense, value: str) -> str:
         parts = [self.constant(f"W_{number}", layer.weight)]
@@ -181,15 +264,6 @@ class _Graph:
                 f"(known: identity, {', '.join(_ACTIVATIONS)})"
             )
         return _ACTIVATIONS[sigma.name](self, value, sigma)
-
-
-def _recentred(layer: Dense, inputs: Affine, mean: NDArray[Any]) -> Dense:
-    """Correct the bias for the rounding of the mean to its type."""
-    rest = (inputs.mean - mean) / inputs.scale
-    if not rest.any():
-        return layer
-    shift = layer.weight @ rest
-    return replace(layer, bias=-shift if layer.bias is None else layer.bias - shift)
 
 
 # Operators that onnxruntime has in float32 only are composed of others.

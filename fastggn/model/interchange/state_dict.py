@@ -5,29 +5,38 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.model.interchange.chain import Dense, cast, network_of
+from fastggn.model.interchange.chain import network_of
 from fastggn.model.interchange.extras import require
-from fastggn.model.interchange.names import Names, layers_of
+from fastggn.model.interchange.facts import described
+from fastggn.model.interchange.names import (
+    ACTIVATIONS,
+    KEPT,
+    Names,
+    layers_of,
+    refuse_normalisation,
+)
+from fastggn.model.model import Model
 from fastggn.network.activations import Activation
-from fastggn.network.mlp import MLP
 from fastggn.runtime.archive import ArchiveError, require_file
-from fastggn.runtime.atomic_files import PathLike, write_atomically
+from fastggn.runtime.atomic_files import PathLike
 
 # Where training scripts put the state dict inside a larger dictionary.
 WRAPPERS = ("state_dict", "model_state_dict")
 
 
 def read_state_dict(
-    path: PathLike, activation: Names, output_activation: str | Activation = "identity"
-) -> tuple[MLP, NDArray[np.float64]]:
-    """Read a network from a file of ``torch.save(model.state_dict(), path)``.
+    path: PathLike,
+    activation: Names | None = None,
+    output_activation: str | Activation | None = None,
+) -> Model:
+    """Read a model from a file of ``torch.save(model.state_dict(), path)``.
 
     The file is loaded with ``weights_only=True``: it can hold tensors and plain containers, and
     no code in it runs.
@@ -36,17 +45,17 @@ def read_state_dict(
     ----------
     path : path-like
         The file. The state dict may also stand under ``state_dict`` or ``model_state_dict``.
-    activation : str, Activation, or sequence of them
-        Activation of the hidden layers, which a state dict does not contain: a name,
-        ``leaky_relu:0.2`` for another slope than 0.01, an `Activation`, or one for each layer.
-    output_activation : str or Activation
+    activation : str, Activation, or sequence of them, optional
+        Activation of the hidden layers: a name, ``leaky_relu:0.2`` for another slope than 0.01,
+        an `Activation`, or one for each layer. Only a file of `Model.export` contains it.
+    output_activation : str or Activation, optional
+        By default the one of a file of `Model.export`, else the identity.
 
     Returns
     -------
-    net : MLP
-        With free biases, or without biases if the file has none.
-    theta : ndarray, shape (n_params,)
-        The stored weights in float64, exactly.
+    Model
+        The stored weights in float64, exactly, with free biases, or without biases if the file
+        has none; from a file of `Model.export` also the names of columns and classes.
 
     Raises
     ------
@@ -66,8 +75,16 @@ def read_state_dict(
             content = content[key]
             break
     try:
+        facts = dict(getattr(content, KEPT, {}))
+        names = facts.pop(ACTIVATIONS, None)
+        if activation is None:
+            if names is None:
+                raise ValueError("a state dict does not tell the activation: give it")
+            activation = names[:-1]
+        output = output_activation or (names[-1] if names else "identity")
         arrays = arrays_of(torch, content, file.stat().st_size)
-        return network_of(*layers_of(arrays, activation, output_activation))
+        net, theta = network_of(*layers_of(arrays, activation, output))
+        return Model(net, theta, *described(net.n_inputs, net.n_outputs, facts))
     except (TypeError, ValueError) as error:
         raise ArchiveError(f"{file}: {error}") from None
 
@@ -122,6 +139,7 @@ def arrays_of(
         raise TypeError(
             f"expected a state dict, a mapping of names to tensors, got {type(content).__name__}"
         )
+    refuse_normalisation(content)
     arrays = {}
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
@@ -145,37 +163,3 @@ def array_of(
     if most_bytes is not None and tensor.numel() * tensor.element_size() > most_bytes:
         raise ValueError(f"{name!r} claims shape {tuple(tensor.shape)}, more than the file holds")
     return np.asarray(tensor.detach().to(device="cpu", dtype=torch.float64).numpy())
-
-
-def write_state_dict(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any]) -> None:
-    """Write layers as the state dict of ``Sequential(Linear, activation, Linear, ...)``.
-
-    Parameters
-    ----------
-    path : path-like
-    layers : sequence of Dense
-    dtype : numpy.dtype
-        float64 or float32.
-
-    Raises
-    ------
-    ValueError
-        If an entry is too large for the type, or `path` is a folder or a device.
-    OSError
-        If the file cannot be written.
-    ImportError
-        If torch is not installed (extra ``torch``).
-    """
-    torch = require("torch", "torch", f"{path}: writing it")
-    tensors = {}
-    for k, layer in enumerate(layers):
-        place = f"{2 * k}"  # the activations stand between the layers
-        weight = cast(f"{place}.weight", layer.weight, dtype)
-        tensors[f"{place}.weight"] = torch.from_numpy(weight)
-        if layer.bias is not None:
-            tensors[f"{place}.bias"] = torch.from_numpy(cast(f"{place}.bias", layer.bias, dtype))
-
-    def write(stream: BinaryIO) -> None:
-        torch.save(tensors, stream)
-
-    write_atomically(path, write)

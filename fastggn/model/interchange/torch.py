@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from fastggn.model.interchange.chain import Dense, cast, network_of, notice
+from fastggn.model.decision import LINKS
+from fastggn.model.interchange.chain import (
+    Dense,
+    as_dtype,
+    cast,
+    network_of,
+    notice,
+    raw_chain,
+)
 from fastggn.model.interchange.extras import require
 from fastggn.model.interchange.names import Names, layers_of
 from fastggn.model.interchange.state_dict import array_of, arrays_of
+from fastggn.model.model import Model
 from fastggn.network.activations import Activation, get_activation, leaky_relu
-from fastggn.network.mlp import MLP
 
 # torch replaces log(1 + e^z) by z above a threshold: an error of 2e-9 at 20, the default.
 EXACT_THRESHOLD = 50.0
@@ -32,8 +39,9 @@ def from_torch(
     output_activation: str | Activation | None = None,
     *,
     logits: bool = False,
-) -> tuple[MLP, NDArray[np.float64]]:
-    """Return the network and the parameters of a PyTorch model.
+    classes: ArrayLike | None = None,
+) -> Model:
+    """Return the model of a PyTorch network.
 
     Parameters
     ----------
@@ -47,15 +55,17 @@ def from_torch(
         Activation of the outputs with a state dict; the identity by default.
     logits : bool
         Leave out a last Softmax, LogSoftmax or Sigmoid: the losses ``softmax_cross_entropy``
-        and ``logistic`` contain them. Without it a last Sigmoid becomes the output
-        activation, and a last Softmax or LogSoftmax is an error.
+        and ``logistic`` contain them, and the model gets the loss. Without it a last Sigmoid
+        becomes the output activation, and a last Softmax or LogSoftmax is an error.
+    classes : array_like, shape (n_classes,), optional
+        The labels of the outputs, of two classes for one output; the loss is then one for
+        classes. With a left-out softmax the default is 0, 1, ...
 
     Returns
     -------
-    net : MLP
-        With free biases, or without biases if no layer has one.
-    theta : ndarray, shape (n_params,), float64
-        The weights, exactly.
+    Model
+        The weights, exactly, with free biases, or without biases if no layer has one; columns
+        without names, no scaling.
 
     Raises
     ------
@@ -83,7 +93,7 @@ def from_torch(
         if activation is None:
             raise ValueError("a state dict does not tell the activation: give activation=")
         output = "identity" if output_activation is None else output_activation
-        return network_of(*layers_of(arrays_of(torch, model), activation, output))
+        return _model(*layers_of(arrays_of(torch, model), activation, output), None, classes)
     if activation is not None or output_activation is not None:
         raise ValueError("activation and output_activation go with a state dict, not a module")
     if not isinstance(model, torch.nn.Module):
@@ -91,7 +101,22 @@ def from_torch(
             "model must be a torch.nn.Sequential or a state dict, not "
             f"{type(model).__name__}"
         )  # fmt: skip
-    return network_of(*_Reader(torch, logits).read(model))
+    reader = _Reader(torch, logits)
+    return _model(*reader.read(model), reader.link, classes)
+
+
+def _model(layers: list[Dense], names: list[str], link: str | None, classes: Any) -> Model:
+    """Return the model of layers, with the loss of the function that was left out behind them."""
+    net, theta = network_of(layers, names)
+    if link == "softmax" and classes is None:
+        classes = range(net.n_outputs)
+    if link is None and classes is not None:
+        link = "sigmoid" if net.n_outputs == 1 else "softmax"
+    if link == "sigmoid" and net.n_outputs == 1 and classes is None:
+        classes = range(2)
+    losses = {function: loss for loss, function in LINKS.items()}
+    labels = None if classes is None else list(classes)
+    return Model.of(net, theta, losses.get(str(link), "squared"), labels)
 
 
 class _Reader:
@@ -105,6 +130,7 @@ class _Reader:
         self._linear: list[Any] = []
         self._pending = False  # whether the last layer still waits for its activation
         self._ended = ""  # the module after which nothing may follow
+        self.link: str | None = None  # the function of the loss that was left out
 
     def read(self, model: Any) -> tuple[list[Dense], list[str]]:
         for name, module in self._flat(model, ""):
@@ -112,6 +138,7 @@ class _Reader:
         last = self._layers[-1].activation.name if self._layers else ""
         if self._logits and last == "sigmoid":
             self._layers[-1] = replace(self._layers[-1], activation=get_activation("identity"))
+            self.link = "sigmoid"
         return self._layers, self._names
 
     def _flat(self, module: Any, name: str) -> Iterator[tuple[str, Any]]:
@@ -178,7 +205,7 @@ class _Reader:
                 f"{what} is no activation of an MLP, whose losses contain it: with logits=True "
                 "the network ends before it (loss softmax_cross_entropy)"
             )
-        self._ended = what
+        self._ended, self.link = what, "softmax"
 
     def _activation(self, what: str, module: Any) -> Activation:
         """Return the activation of a module."""
@@ -202,12 +229,35 @@ class _Reader:
         )
 
 
-def to_torch(layers: Sequence[Dense], dtype: np.dtype[Any]) -> Any:
-    """Return layers as a ``torch.nn.Sequential`` in evaluation mode; see `interchange.to_torch`."""
+def to_torch(model: Model, dtype: Any = "float64") -> Any:
+    """Return a model as a ``torch.nn.Sequential`` in evaluation mode that computes the same.
+
+    Parameters
+    ----------
+    model : Model
+        Its scaling is folded into the first and the last layer.
+    dtype : {"float64", "float32"}
+        Type of the weights, and so of the inputs; also as ``torch.float32``.
+
+    Raises
+    ------
+    ValueError
+        If torch has no module for an activation (bent_identity, square, custom ones), or an entry
+        is too large for the type.
+    ImportError
+        If torch is not installed (extra ``torch``).
+
+    Warns
+    -----
+    InterchangeWarning
+        If inputs lie so far from zero that their scaling loses digits in float32.
+    """
     torch = require("torch", "torch", "interchange.to_torch")
+    number_type = as_dtype(dtype)
+    layers = raw_chain(model, number_type)
     makers = _makers(torch)
     modules: list[Any] = []
-    kind = getattr(torch, dtype.name)
+    kind = getattr(torch, number_type.name)
     for number, layer in enumerate(layers, start=1):
         sigma = layer.activation
         if sigma.name not in makers:
@@ -220,9 +270,9 @@ def to_torch(layers: Sequence[Dense], dtype: np.dtype[Any]) -> Any:
             torch.nn.Linear, m, n, bias=layer.bias is not None, dtype=kind
         )
         with torch.no_grad():
-            linear.weight.copy_(torch.from_numpy(cast(f"W_{number}", layer.weight, dtype)))
+            linear.weight.copy_(torch.from_numpy(cast(f"W_{number}", layer.weight, number_type)))
             if layer.bias is not None:
-                linear.bias.copy_(torch.from_numpy(cast(f"b_{number}", layer.bias, dtype)))
+                linear.bias.copy_(torch.from_numpy(cast(f"b_{number}", layer.bias, number_type)))
         modules.append(linear)
         if number < len(layers) or sigma.name != "identity":
             modules.append(makers[sigma.name](sigma))

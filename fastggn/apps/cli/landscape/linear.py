@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastggn.apps.cli.files import INPUT, JSON, checked_outputs
 from fastggn.apps.cli.models import TORCH, read_model
 from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
 from fastggn.apps.cli.types import TARGET, WIDTHS
+from fastggn.apps.outputs import STDOUT, write_report
 
 if TYPE_CHECKING:
     from fastggn.network.mlp import MLP
@@ -36,11 +37,14 @@ Examples:
     short_help="Critical values of deep linear networks on DATA.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("data")
+@click.argument("data", type=INPUT, metavar="DATA")
 @click.option("--widths", type=WIDTHS, metavar="WIDTHS", help="d_x, d_1, ..., d_y: 4,3,3,2.")
-@click.option("--model", metavar="FILE", help="Classify this model; its widths are taken.")
+@click.option(
+    "--model", type=INPUT, metavar="FILE", help="Classify this model; its widths are taken."
+)
 @click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON.")
+@JSON
+@checked_outputs
 def linear(
     data: str,
     widths: tuple[int, ...] | None,
@@ -66,13 +70,13 @@ def linear(
         assert widths is not None
         values = tools.critical_values(X, Y, widths)
         found = tools.hypotheses(X, Y)
-    _print_values(values, len(X))
-    if point is None:
-        for name, hypothesis in found.items():
+    if json_file != STDOUT:
+        _print_values(values, len(X))
+        for name, hypothesis in found.items() if point is None else ():
             state = "holds" if hypothesis.holds else "FAILS"
             click.echo(f"  {name:20s} {state}: {hypothesis.text}")
-    else:
-        click.echo(str(point))
+        if point is not None:
+            click.echo(str(point))
     if json_file is not None:
         content: dict[str, Any] = {
             "widths": list(widths),
@@ -81,7 +85,7 @@ def linear(
             "classification": None if point is None else point.to_dict(),
         }
         with bad_input():
-            Path(json_file).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            write_report(json_file, content)
     return DONE
 
 
