@@ -178,14 +178,11 @@ def described(problem, result, inputs, targets, source="arrays", **more):
     return replace(model, recipe=Recipe(*columns), training=run, **more)
 
 
-def scaler(mean, scale):
-    return Scaler(np.array(mean), np.array(scale), np.zeros(len(mean), dtype=bool))
-
 
 def test_classes_scales_and_names_stand_in_the_page(quick, problem, result, tmp_path):
     model = described(
         problem, result, ("left (m)", "up (m)"), ("region",), "four_regions",
-        input_scaler=scaler([0.25, 0.5], [2.0, 4.0]),
+        input_scaler=Scaler.at([0.25, 0.5], [2.0, 4.0]),
     )  # fmt: skip
     facts = {"SHA-256 of the file": "abc"}
     fg.report(model, {"training": problem}, tmp_path / "r.html", facts=facts)
@@ -339,7 +336,7 @@ def test_hostile_text_everywhere(quick, problem, result, tmp_path):
         (HOSTILE[1], HOSTILE[2]),
         (HOSTILE[4],),
         HOSTILE[0],
-        target_scaler=scaler([0.0], [1.0]),
+        target_scaler=Scaler.at([0.0], [1.0]),
     )
     fg.report(
         model,
@@ -466,8 +463,8 @@ def test_a_data_name_that_looks_like_an_option(quick, run):
     [
         (["--report", "none/r.html"], "folder does not exist"),
         (["--report", "."], "folder"),
-        (["--report", "model.npz"], "--report and --out name the same file"),
-        (["--report", "h", "--history", "./h"], "--report and --history name the same file"),
+        (["--report", "model.npz"], "--report model.npz and --out model.npz are the same file"),
+        (["--report", "h", "--history", "./h"], "--report h and --history ./h are the same file"),
         (["--plot-dir", "file"], "file"),
     ],
 )

@@ -44,7 +44,4 @@ def described_model(
 
 
 def _scaler(kept: Mapping[str, Any] | None) -> Scaler | None:
-    if kept is None:
-        return None
-    mean, scale = np.array(kept["mean"]), np.array(kept["scale"])
-    return Scaler(mean, scale, np.zeros(mean.size, dtype=bool))
+    return None if kept is None else Scaler.at(kept["mean"], kept["scale"])
