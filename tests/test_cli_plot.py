@@ -175,7 +175,7 @@ def test_a_picture_is_written(folder, monkeypatch):
     "arguments, words",
     [
         (["none.npz", "--kind", "curve"], "no such file"),
-        (["four.npz", "--kind", "pie"], "'pie' is not one of"),
+        (["four.npz", "--kind", "pie"], "'pie' (curve, residuals, regions"),
         (["four.npz"], "--kind"),
         (["houses.npz", "--kind", "residuals"], "give DATA"),
         (["four.npz", "--kind", "eigenvalues"], "not stand at a critical point"),
@@ -231,3 +231,31 @@ def test_a_torn_last_line_of_a_history(tmp_path):
     path.write_text("")
     with pytest.raises(ValueError, match="the history is empty"):
         history.read_history(str(path))
+
+
+def test_a_model_file_shows_its_parts_by_the_names_of_the_columns(figure, folder):
+    """The table of the training is split as then, and its columns may stand in another order."""
+    rng = np.random.default_rng(1)
+    size, age = rng.uniform(30, 200, 90), rng.uniform(0, 50, 90)
+    table = np.column_stack([age, 1e3 * size, size])
+    np.savetxt(folder / "b.csv", table, delimiter=",", header="age,price,size", comments="")
+    model, result = fg.fit(
+        folder / "b.csv", target="price", hidden=(3,), seed=0, test=0.2, max_iter=5
+    )
+    model.save(folder / "fitted.npz")
+    drawn = figure("fitted.npz", "b.csv", "--kind", "residuals", "--out", "a.png")
+    for ax, (name, part) in zip(drawn.axes, model.parts(folder / "b.csv").items(), strict=False):
+        assert ax.get_title().startswith(f"{name}: {part.n_rows} rows")
+        np.testing.assert_allclose(ax.get_lines()[1].get_ydata(), model.predict(part), rtol=1e-9)
+    drawn = figure("fitted.npz", "--kind", "curve", "--out", "a.png")
+    mark = f"lowest validation loss (iteration {result.best_iter})"
+    assert set(curve(drawn.axes[0], mark)[0]) == {result.best_iter}
+    x, y = curve(drawn.axes[0], "validation")
+    assert x[0] == 0 and y[0] == result.initial_validation_loss
+    drawn = figure("fitted.npz", "b.csv", "--kind", "line", "--points", 3, "--out", "a.png")
+    assert curve(drawn.axes[0], "loss")[1][1] == pytest.approx(result.loss, rel=1e-12)
+    other = np.column_stack([size, age, 1e3 * size])[:60]
+    np.savetxt(folder / "c.csv", other, delimiter=",", header="size,age,price", comments="")
+    drawn = figure("fitted.npz", "c.csv", "--kind", "residuals", "--out", "a.png")
+    assert drawn.axes[0].get_title().startswith("data: 60 rows")
+    np.testing.assert_allclose(drawn.axes[0].get_lines()[1].get_xdata(), other[:, 2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,8 +16,6 @@ from fastggn.apps.cli.watch import Watch, watched
 if TYPE_CHECKING:
     from fastggn.apps.report.pictures import Picture
     from fastggn.model.model import Model
-    from fastggn.network.losses.base import Loss
-    from fastggn.network.mlp import MLP
     from fastggn.objective.problem import Problem
 
 
@@ -27,7 +26,8 @@ HELP = f"""Draw a picture of MODEL.
 \b
 Kinds:
   curve        loss, gradient norm, damping and gain ratio by iteration
-  residuals    predictions and residuals, or the confusion of classes
+  residuals    predictions with R2 and a histogram of the errors, or the confusion of classes;
+               training, held-out and test rows apart
   regions      regions of decision, or the output: one or two inputs
   line, plane  the loss along one or two directions through the weights
   spectrum     singular values of the Jacobian, with the rank
@@ -89,34 +89,59 @@ def plot(model: str, data: str | None, kind: str, out: str, watch: Watch, **opti
 
         picture_format(out)
         foreign = {name: options[name] for name in ("activation", "output_activation", "l2")}
-        net, theta, metadata = read_model(model, **foreign)
+        found, parts = _opened(model, data, foreign, options)
         if kind == "curve":
-            figure = _curve(metadata, options["history"])
+            figure = _curve(found, options["history"])
+        elif kind in ("line", "plane", "eigenvalues"):
+            figure = _surface(next(iter(parts().values())), found.theta, kind, options, watch)
         else:
-            from fastggn.apps.cli.model_data import model_loss, model_problem
-
-            loss = model_loss(metadata, options["loss"])
-            problem = model_problem(net, metadata, data, options["target"], loss)
-            if kind in ("line", "plane", "eigenvalues"):
-                figure = _surface(problem, theta, kind, options, watch)
-            else:
-                figure = _picture(problem, _described(net, theta, loss, metadata), kind)
+            figure = _picture(found, parts(), kind)
         save(figure, out)
     click.echo(f"{out}: {kind}")
     return DONE
 
 
-def _curve(metadata: dict[str, Any], history: str | None) -> Any:
+def _opened(
+    path: str, data: str | None, foreign: dict[str, Any], options: dict[str, Any]
+) -> tuple[Model, Callable[[], dict[str, Problem]]]:
+    """Return a model, and the function that reads its training, held-out and test rows."""
+    from fastggn.apps.cli.described import described_model
+    from fastggn.apps.cli.model_data import model_loss, model_problem
+    from fastggn.apps.report.findings import parts_of
+    from fastggn.model.saving import ModelFileError
+    from fastggn.model.model import Model
+
+    try:
+        model = Model.load(path)
+    except ModelFileError:
+        net, theta, metadata = read_model(path, **foreign)
+        loss = model_loss(metadata, options["loss"])
+        known, run = metadata.get("samples") or {}, metadata.get("training") or {}
+
+        def one() -> dict[str, Problem]:
+            problem = model_problem(net, metadata, data, options["target"], loss)
+            return {"training": problem}
+
+        return described_model(net, theta, loss, known, run), one
+
+    def parts() -> dict[str, Problem]:
+        if data is None:
+            raise BadInput(f"give DATA: the rows of {model.training.get('source') or 'the model'}")
+        return parts_of(model, data)
+
+    return model, parts
+
+
+def _curve(model: Model, history: str | None) -> Any:
     from fastggn.apps.cli.history import read_history
     from fastggn.figures.curves import compare_curves, plot_curves
 
-    kept = metadata.get("training")
-    kept = kept if isinstance(kept, dict) else {}
-    begin = {name: kept.get(name) for name in ("initial_loss", "initial_validation_loss")}
+    run = model.training
+    begin = {name: run.get(name) for name in ("initial_loss", "initial_validation_loss")}
     if history is None:
-        if not kept.get("history"):
+        if not model.history.get("loss"):
             raise BadInput("the model file keeps no history: give --history FILE")
-        return plot_curves(kept["history"], **begin, best_iter=kept.get("best_iter"))
+        return plot_curves(model.history, **begin, best_iter=run.get("best_iter"))
     runs = read_history(history)
     if len(runs) == 1:
         return plot_curves(next(iter(runs.values())), **begin)
@@ -149,26 +174,20 @@ def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any], w
     return loss_plane(problem, theta, pair, **keywords).plot()
 
 
-def _described(net: MLP, theta: Any, loss: Loss, metadata: dict[str, Any]) -> Model:
-    from fastggn.apps.cli.described import described_model
-
-    known = metadata.get("samples") or {}
-    return described_model(net, theta, loss, known, metadata.get("training") or {})
-
-
-def _picture(problem: Problem, model: Model, kind: str) -> Any:
+def _picture(model: Model, parts: dict[str, Problem], kind: str) -> Any:
     from fastggn.apps.report import pictures
     from fastggn.apps.report.findings import findings, spectrum_of
 
+    first = next(iter(parts.values()))
     drawn: Picture
     if kind == "spectrum":
-        drawn = pictures.spectrum(problem, spectrum_of(problem, model.theta))
+        drawn = pictures.spectrum(first, spectrum_of(first, model.theta))
     else:
-        parts = {"training": findings(problem, model)}
+        found = {name: findings(part, model) for name, part in parts.items()}
         if kind == "residuals":
-            drawn = pictures.residuals(model, parts)
+            drawn = pictures.residuals(model, found)
         else:
-            drawn = pictures.regions(model, parts, problem.gated)
+            drawn = pictures.regions(model, found, first.gated)
     if drawn.figure is None:
         raise BadInput(f"{kind}: {drawn.note}")
     return drawn.figure
