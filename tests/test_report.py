@@ -482,6 +482,14 @@ def test_without_matplotlib_nothing_is_trained(run, monkeypatch):
     assert not Path("model.npz").exists()
 
 
+def test_without_jinja2_the_error_names_the_extra(problem, result, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setattr("fastggn.apps.report.writing.findings", lambda *a: pytest.fail("too late"))
+    with pytest.raises(ImportError, match=r"jinja2.*fastggn\[plot\]"):
+        fg.report(problem, result, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
 def test_a_report_that_fails_after_all_leaves_the_model(quick, run, monkeypatch):
     def broken(*arguments):
         raise OSError(28, "No space left on device", "r.html")
