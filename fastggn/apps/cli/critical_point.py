@@ -8,11 +8,10 @@ from typing import Any
 import click
 
 from fastggn.apps.cli.files import INPUT, JSON, checked_outputs
-from fastggn.apps.cli.models import MODELS, model_options, read_model
+from fastggn.apps.cli.models import MODELS, model_options, model_problem, read_model
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.ranks import MPI_OPTION, ended_together, team_of
 from fastggn.apps.cli.summary import network_name, print_rows
-from fastggn.apps.cli.types import TARGET
 from fastggn.apps.cli.watch import Watch, seconds_of, watched
 from fastggn.apps.outputs import STDOUT, write_report
 
@@ -41,11 +40,6 @@ DECIDING, LANCZOS = 200.0, 2000.0
 )
 @click.argument("model", type=INPUT, metavar="MODEL")
 @click.argument("data", type=INPUT, required=False, metavar="[DATA]")
-@click.option(
-    "--target", type=TARGET, metavar="COLUMNS",
-    help="As in fastggn train.",
-)  # fmt: skip
-@click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 @click.option("--polish", is_flag=True, help="Solve gradient = 0 from there first.")
 @click.option(
     "--grad-tol", type=float, default=1e-8, show_default=True, metavar="X",
@@ -68,8 +62,6 @@ DECIDING, LANCZOS = 200.0, 2000.0
 def critical_point(
     model: str,
     data: str | None,
-    target: tuple[str | int, ...] | None,
-    loss: str | None,
     polish: bool,
     grad_tol: float,
     method: str,
@@ -81,16 +73,15 @@ def critical_point(
 ) -> int:
     """Classify the weights of a model file."""
     from fastggn.analysis.critical.classify import critical_point as classify
-    from fastggn.apps.cli.model_data import model_loss, model_problem
 
     with bad_input():
         comm = team_of(mpi)
-        net, theta, metadata = read_model(model, **foreign)
-        problem = model_problem(net, metadata, data, target, model_loss(metadata, loss), comm)
-        _expect(watch, problem, theta, method)
+        known = read_model(model, **foreign)
+        problem = model_problem(known, data, comm, target=foreign["target"])
+        _expect(watch, problem, known.theta, method)
         report = classify(
             problem,
-            theta,
+            known.theta,
             polish=polish,
             grad_tol=grad_tol,
             method=method,  # type: ignore[arg-type]

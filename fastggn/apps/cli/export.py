@@ -47,20 +47,19 @@ MODEL is a file of fastggn train, or weights from elsewhere with --activation (s
 @checked_outputs
 def export(model: str, out: str, float32: bool, probabilities: bool, **foreign: Any) -> int:
     """Convert a model file."""
-    from fastggn.model.interchange.chain import scales
-    from fastggn.model.interchange.files import export as write
     from fastggn.model.interchange.names import text_of
     from fastggn.model.interchange.onnx import compare_onnx
 
     dtype = "float32" if float32 else "float64"
     checked = ""
     with bad_input():
-        net, theta, metadata = read_model(model, **foreign)
+        known = read_model(model, **foreign)
         with plain_warnings(Console(stderr=True), False):
-            write(out, net, theta, metadata, dtype, probabilities=probabilities)
-        if Path(out).suffix.lower() == ".onnx" and not probabilities:
-            difference = compare_onnx(out, net, theta, **scales(metadata))
+            known.export(out, dtype, probabilities=probabilities)
+        if Path(out).suffix.lower() == ".onnx":
+            difference = compare_onnx(out, known, probabilities=probabilities)
             checked = f"; onnxruntime differs by {difference:.1e} of the largest output"
+    net = known.network
     widths = ",".join(map(str, net.widths))
     names = ", ".join(text_of(a) for a in net.activations)
     click.echo(f"{out}: F({widths}), activations {names}, {dtype}{checked}")

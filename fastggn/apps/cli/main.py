@@ -12,11 +12,13 @@ import click
 
 from fastggn.apps.cli.convert import convert
 from fastggn.apps.cli.critical_point import critical_point
+from fastggn.apps.cli.evaluate import evaluate
 from fastggn.apps.cli.export import export
 from fastggn.apps.cli.info import info
 from fastggn.apps.cli.landscape import landscape
 from fastggn.apps.cli.outcome import INTERRUPTED, STOPPED_EARLY, report
 from fastggn.apps.cli.plot import plot
+from fastggn.apps.cli.predict import predict
 from fastggn.apps.cli.rank import check_design, rank
 from fastggn.apps.cli.train import train
 from fastggn.apps.cli.warmup import warmup
@@ -82,6 +84,8 @@ def main() -> None:
 
 
 main.add_command(train)
+main.add_command(predict)
+main.add_command(evaluate)
 main.add_command(critical_point)
 main.add_command(convert)
 main.add_command(export)

@@ -17,11 +17,9 @@ from fastggn.apps.cli.outcome import SaveError
 from fastggn.runtime.atomic_files import check_writable
 
 if TYPE_CHECKING:
-    from fastggn.apps.cli.sample_set import Samples
+    from fastggn.apps.cli.samples import Prepared
     from fastggn.apps.report.findings import Spectrum
     from fastggn.model.model import Model
-    from fastggn.objective.problem import Problem
-    from fastggn.training.result import TrainResult
 
 
 # A repeated run starts afresh, with all options on its command line.
@@ -33,19 +31,12 @@ PICTURE_BYTES = 1 << 19
 class Pages:
     """The report and the pictures of one run: checked before the run, written after it."""
 
-    def __init__(
-        self,
-        ctx: click.Context,
-        settings: Settings,
-        samples: Samples,
-        problem: Problem,
-        validation: Problem | None = None,
-    ) -> None:
+    def __init__(self, ctx: click.Context, settings: Settings, prepared: Prepared) -> None:
         self._settings = settings
-        self._samples = samples
-        self._problem = problem
-        self._validation = validation
-        self._command = repeating(ctx, settings, problem.comm.size)
+        self._problems = prepared.problems
+        self._problem = prepared.problems["training"]
+        self._source = prepared.samples.source
+        self._command = repeating(ctx, settings, self._problem.comm.size)
         self._failure = ""
         self.written: list[tuple[str, str]] = []
         self.spectrum: Spectrum | None = None  # of the Jacobian, once something was written
@@ -64,7 +55,7 @@ class Pages:
             Path(settings.plot_dir).mkdir(parents=True, exist_ok=True)
             check_writable(Path(settings.plot_dir) / "curve.png", n_bytes=PICTURE_BYTES)
 
-    def write(self, result: TrainResult) -> None:
+    def write(self, model: Model) -> None:
         """Write the report and the pictures; all ranks that share the samples take part."""
         settings = self._settings
         if settings.report is None and settings.plot_dir is None:
@@ -72,11 +63,11 @@ class Pages:
         from fastggn.apps.report.findings import spectrum_of
 
         try:
-            self.spectrum = spectrum_of(self._problem, result.theta)
+            self.spectrum = spectrum_of(self._problem, model.theta)
             if settings.report is not None:
-                self._write_report(result, settings.report)
+                self._write_report(model, settings.report)
             if settings.plot_dir is not None:
-                self._write_pictures(result, settings.plot_dir)
+                self._write_pictures(model, settings.plot_dir)
         except OSError as error:
             self._failure = f"{error}; the model is in {settings.out}"
         except KeyboardInterrupt:
@@ -88,14 +79,14 @@ class Pages:
         if self._failure:
             raise SaveError(f"the report could not be written: {self._failure}")
 
-    def _write_report(self, result: TrainResult, path: str) -> None:
+    def _write_report(self, model: Model, path: str) -> None:
         from fastggn.apps.report.writing import report
 
         report(
-            self._model(result),
-            self._parts(),
+            model,
+            self._problems,
             path,
-            title=f"fastggn train: {self._samples.name}",
+            title=f"fastggn train: {Path(self._source).name}",
             options=asdict(self._settings),
             command=self._command,
             facts=self._facts(),
@@ -103,11 +94,11 @@ class Pages:
         )
         self.written.append(("report", path))
 
-    def _write_pictures(self, result: TrainResult, folder: str) -> None:
+    def _write_pictures(self, model: Model, folder: str) -> None:
         from fastggn.apps.report.writing import make_pictures
         from fastggn.figures.style import save
 
-        pictures = make_pictures(self._model(result), self._parts(), spectrum=self.spectrum)
+        pictures = make_pictures(model, self._problems, spectrum=self.spectrum)
         if self._problem.comm.rank > 0:
             return
         names = []
@@ -116,18 +107,6 @@ class Pages:
                 save(picture.figure, Path(folder) / f"{picture.name}.png")
                 names.append(f"{picture.name}.png")
         self.written.append(("pictures", f"{folder}: {', '.join(names)}"))
-
-    def _model(self, result: TrainResult) -> Model:
-        from fastggn.apps.cli.described import described_model
-        from fastggn.model.history import kept_history, run_facts
-
-        run = {**run_facts(result), "history": kept_history(result.history)}
-        net, loss = self._problem.network, self._problem.loss_function
-        return described_model(net, result.theta, loss, self._samples.to_dict(), run)
-
-    def _parts(self) -> dict[str, Problem]:
-        held_out = {} if self._validation is None else {"held-out": self._validation}
-        return {"training": self._problem, **held_out}
 
     def _facts(self) -> dict[str, str]:
         data = self._settings.data

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
-from fastggn.apps.cli.models import MODELS, model_options, read_model
+from fastggn.apps.cli.models import (
+    MODELS,
+    model_options,
+    model_parts,
+    model_problem,
+    read_model,
+)
 from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
-from fastggn.apps.cli.types import NAMES, TARGET, OneOf
+from fastggn.apps.cli.types import NAMES, OneOf
 from fastggn.apps.cli.watch import Watch, watched
 
 if TYPE_CHECKING:
@@ -33,8 +39,9 @@ Kinds:
   spectrum     singular values of the Jacobian, with the rank
   eigenvalues  of the Hessian, where the model stands at a critical point
 
-{MODELS} DATA are the samples it was trained on; without it, the built-in ones that it names. The
-picture is of the kind that the name says: .png, .pdf, .svg.
+{MODELS} Of the table of the training, training, held-out and test rows are told apart; without
+DATA, the built-in samples of the training are drawn again. The picture is of the kind that the name
+says: .png, .pdf, .svg.
 
 \b
 Examples:
@@ -56,8 +63,6 @@ Examples:
 @click.option(
     "--out", "-o", type=OutputFile("picture"), required=True, metavar="FILE", help="The picture."
 )
-@click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
-@click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 @click.option(
     "--history", type=INPUT, metavar="FILE",
     help="For curve: a file of fastggn train --history, in place of what the model keeps.",
@@ -88,48 +93,18 @@ def plot(model: str, data: str | None, kind: str, out: str, watch: Watch, **opti
         from fastggn.figures.style import picture_format, save
 
         picture_format(out)
-        foreign = {name: options[name] for name in ("activation", "output_activation", "l2")}
-        found, parts = _opened(model, data, foreign, options)
+        names = ("activation", "output_activation", "l2", "loss", "target")
+        known = read_model(model, **{name: options[name] for name in names})
         if kind == "curve":
-            figure = _curve(found, options["history"])
-        elif kind in ("line", "plane", "eigenvalues"):
-            figure = _surface(next(iter(parts().values())), found.theta, kind, options, watch)
+            figure = _curve(known, options["history"])
+        elif kind in ("residuals", "regions"):
+            figure = _picture(known, model_parts(known, data, target=options["target"]), kind)
         else:
-            figure = _picture(found, parts(), kind)
+            problem = model_problem(known, data, target=options["target"])
+            figure = _surface(problem, known, kind, options, watch)
         save(figure, out)
     click.echo(f"{out}: {kind}")
     return DONE
-
-
-def _opened(
-    path: str, data: str | None, foreign: dict[str, Any], options: dict[str, Any]
-) -> tuple[Model, Callable[[], dict[str, Problem]]]:
-    """Return a model, and the function that reads its training, held-out and test rows."""
-    from fastggn.apps.cli.described import described_model
-    from fastggn.apps.cli.model_data import model_loss, model_problem
-    from fastggn.apps.report.findings import parts_of
-    from fastggn.model.saving import ModelFileError
-    from fastggn.model.model import Model
-
-    try:
-        model = Model.load(path)
-    except ModelFileError:
-        net, theta, metadata = read_model(path, **foreign)
-        loss = model_loss(metadata, options["loss"])
-        known, run = metadata.get("samples") or {}, metadata.get("training") or {}
-
-        def one() -> dict[str, Problem]:
-            problem = model_problem(net, metadata, data, options["target"], loss)
-            return {"training": problem}
-
-        return described_model(net, theta, loss, known, run), one
-
-    def parts() -> dict[str, Problem]:
-        if data is None:
-            raise BadInput(f"give DATA: the rows of {model.training.get('source') or 'the model'}")
-        return parts_of(model, data)
-
-    return model, parts
 
 
 def _curve(model: Model, history: str | None) -> Any:
@@ -148,10 +123,18 @@ def _curve(model: Model, history: str | None) -> Any:
     return compare_curves({f"seed {seed}": records for seed, records in runs.items()})
 
 
-def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any], watch: Watch) -> Any:
+def _surface(
+    problem: Problem, model: Model, kind: str, options: dict[str, Any], watch: Watch
+) -> Any:
     from fastggn.analysis.critical.classify import critical_point
     from fastggn.analysis.slices import loss_along, loss_plane
 
+    theta = model.theta
+    if kind == "spectrum":
+        from fastggn.apps.report import pictures
+        from fastggn.apps.report.findings import spectrum_of
+
+        return _drawn(pictures.spectrum(problem, spectrum_of(problem, theta)))
     if kind == "eigenvalues":
         report = critical_point(problem, theta)
         if report.label == "not_critical":
@@ -174,20 +157,16 @@ def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any], w
     return loss_plane(problem, theta, pair, **keywords).plot()
 
 
-def _picture(model: Model, parts: dict[str, Problem], kind: str) -> Any:
+def _picture(model: Model, problems: Mapping[str, Problem], kind: str) -> Any:
     from fastggn.apps.report import pictures
-    from fastggn.apps.report.findings import findings, spectrum_of
+    from fastggn.apps.report.findings import findings
 
-    first = next(iter(parts.values()))
-    drawn: Picture
-    if kind == "spectrum":
-        drawn = pictures.spectrum(first, spectrum_of(first, model.theta))
-    else:
-        found = {name: findings(part, model) for name, part in parts.items()}
-        if kind == "residuals":
-            drawn = pictures.residuals(model, found)
-        else:
-            drawn = pictures.regions(model, found, first.gated)
-    if drawn.figure is None:
-        raise BadInput(f"{kind}: {drawn.note}")
-    return drawn.figure
+    parts = {name: findings(problem, model) for name, problem in problems.items()}
+    draw = pictures.residuals if kind == "residuals" else pictures.regions
+    return _drawn(draw(model, parts))
+
+
+def _drawn(picture: Picture) -> Any:
+    if picture.figure is None:
+        raise BadInput(f"{picture.name}: {picture.note}")
+    return picture.figure

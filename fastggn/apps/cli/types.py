@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -47,16 +48,30 @@ class Names(ParamType):
         return names
 
 
-class Target(ParamType):
-    """Target columns by name or number, separated by commas; a list in TOML."""
+class Columns(ParamType):
+    """Columns by name or number, separated by commas, in quotes if they hold one; a TOML list."""
 
     name = "columns"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str | int, ...]:
         """Return the columns as a tuple."""
         if isinstance(value, str):
-            return tuple(item.strip() for item in value.split(","))
+            names = next(csv.reader([value], skipinitialspace=True), [])
+            return tuple(name.strip() for name in names)
         return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+class Share(ParamType):
+    """A share of the rows, or the name of a column."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
+        """Return a number as float, and anything else as text."""
+        try:
+            return float(value)
+        except ValueError:
+            return str(value)
 
 
 class Every(ParamType):
@@ -88,12 +103,13 @@ class OneOf(ParamType):
 EVERY = Every()
 WIDTHS = Widths()
 NAMES = Names()
-TARGET = Target()
+TARGET = Columns()
+SHARE = Share()
 
 _LISTS: dict[type[ParamType], tuple[type, ...]] = {
     Widths: (int,),
     Names: (str,),
-    Target: (str, int),
+    Columns: (str, int),
 }
 
 
@@ -109,6 +125,8 @@ def toml_fault(param: click.Parameter, value: Any) -> str:
         return "" if good else f"a list of {' or '.join(_WORDS[item] for item in items)}"
     if isinstance(param.type, Every):
         return "" if _is(value, (int, str)) else "whole numbers or text"
+    if isinstance(param.type, Share):
+        return "" if _is(value, (float, int, str)) else "a number or text"
     expected = _expected(param.type)
     return "" if _is(value, expected) else f"{_WORDS[expected[0]]}"
 

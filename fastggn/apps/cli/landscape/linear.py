@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fastggn.apps.cli.files import INPUT, JSON, checked_outputs
-from fastggn.apps.cli.models import TORCH, read_model
+from fastggn.apps.cli.models import TORCH, model_problem, read_model
 from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
 from fastggn.apps.cli.types import TARGET, WIDTHS
 from fastggn.apps.outputs import STDOUT, write_report
 
 if TYPE_CHECKING:
-    from fastggn.network.mlp import MLP
+    from fastggn.model.model import Model
 
 
 MOST_SHOWN = 20
@@ -59,13 +59,13 @@ def linear(
         raise BadInput("give --widths or --model, one of them")
     with bad_input():
         if model is not None:
-            net, theta, X, Y = _of_model(model, data, target)
-            point = tools.classify(net.unpack(theta), X, Y)
-            widths = net.widths
+            known, X, Y = _of_model(model, data, target)
+            point = tools.classify(known.network.unpack(known.theta), X, Y)
+            widths = known.network.widths
         else:
-            from fastggn.data.files import load_table
+            from fastggn.apps.cli.tables import numbers_of
 
-            table = load_table(data, target)
+            table = numbers_of(data, target)
             X, Y, point = table.X, table.Y, None
         assert widths is not None
         values = tools.critical_values(X, Y, widths)
@@ -90,18 +90,15 @@ def linear(
 
 
 def _of_model(
-    model: str, data: str, target: tuple[str | int, ...] | None
-) -> tuple[MLP, Any, Any, Any]:
-    """Return the network, its theta, and the samples in the scaling of the model."""
-    from fastggn.apps.cli.model_data import model_problem
-    from fastggn.network.losses import get_loss
-
-    net, theta, metadata = read_model(model, activation=_of_torch(model))
+    path: str, data: str, target: tuple[str | int, ...] | None
+) -> tuple[Model, Any, Any]:
+    """Return the model, and the samples in its scaling."""
+    model = read_model(path, activation=_of_torch(path), target=target)
+    net = model.network
     if any(a.name != "identity" for a in net.activations) or net.bias != "none":
-        raise ValueError(f"{model} is no linear network: train it with identity and without biases")
-    problem = model_problem(net, metadata, data, target, get_loss("squared"))
-    inputs = problem.layer_outputs(theta)[0].T
-    return net, theta, inputs, problem.targets
+        raise ValueError(f"{path} is no linear network: train it with identity and without biases")
+    problem = model_problem(model, data, target=target)
+    return model, problem.layer_outputs(model.theta)[0].T, problem.targets
 
 
 def _of_torch(model: str) -> tuple[str, ...] | None:

@@ -81,10 +81,10 @@ def regions(
     """Enumerate the regions and print how often each loss occurs."""
     from fastggn.analysis.relu.enumeration import enumerate_subglobal_minima
     from fastggn.analysis.relu.table import ValueCounts
-    from fastggn.data.files import load_table
+    from fastggn.apps.cli.tables import numbers_of
 
     with bad_input():
-        table = load_table(data, target)
+        table = numbers_of(data, target)
         if table.Y.shape[1] != 1:
             raise ValueError(f"one target column is due, got {', '.join(table.targets)}")
         records = enumerate_subglobal_minima(
