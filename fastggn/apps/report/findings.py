@@ -75,8 +75,13 @@ def parts_of(model: Model, data: Any) -> dict[str, Problem]:
 
 
 def target_names(model: Model) -> list[str]:
-    """Return the names of the targets with their units."""
-    return [f"{c.name} ({c.unit})" if c.unit else c.name for c in model.recipe.targets]
+    """Return the names of the targets with their units, unless a name tells its own."""
+    return [_titled(column.name, column.unit) for column in model.recipe.targets]
+
+
+def _titled(name: str, unit: str) -> str:
+    known = not unit or f"({unit})" in name or f"[{unit}]" in name
+    return name if known else f"{name} ({unit})"
 
 
 def class_names(model: Model) -> list[str] | None:
