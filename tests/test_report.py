@@ -252,7 +252,7 @@ def test_held_out_samples_of_the_command_line(quick, run):
     result = run("train", *SMALL, "--held-out", 0.25, "--report", "r.html")
     assert result.exit_code == 0, result.output
     text = Page(Path("r.html").read_bytes()).text
-    (share,) = re.findall(r"accuracy ([\d.]+) %[^\n]*10 held-out", result.stdout)
+    (share,) = re.findall(r"accuracy +([\d.]+) % of 10 held-out samples", result.stdout)
     assert re.search(rf"held-out10\d+{share} %", text)
 
 
