@@ -1,4 +1,4 @@
-"""``fastggn predict`` and ``evaluate``: from a table as people have it to predictions of another."""
+"""``fastggn predict`` and ``evaluate``: from a table as people have it to new predictions."""
 
 import json
 from pathlib import Path
@@ -32,7 +32,7 @@ def refused(result, *words):
 
 
 def houses(n=1500, seed=0):
-    """Rows of all kinds at once: a counter, a date, text, percent, gaps, quoted names with units."""
+    """Rows of all kinds at once: a counter, dates, text, percent, gaps, quoted names with units."""
     rng = np.random.default_rng(seed)
     area, rooms = rng.uniform(30, 200, n).round(1), rng.integers(1, 7, n)
     town, kind = rng.choice(["Lund", "Malmö", "Visby"], n), rng.choice(["flat", "house"], n)

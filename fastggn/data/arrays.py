@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,22 +22,35 @@ SPARSE = "it is sparse: convert it to a dense column"
 TRANSPOSED = "samples are rows: pass x.T"
 
 
+@contextmanager
+def foreign_file(file: Path, kind: str) -> Iterator[None]:
+    """Turn the errors of other libraries, which are of many types, into one that names the file."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{file}: not a readable {kind} file ({error!r:.300})") from None
+
+
 class UnusableColumn(TypeError):
-    """A column that holds neither numbers, nor dates, nor text."""
+    """A column that holds neither numbers, nor dates, nor text; `rows` is its length."""
+
+    rows = 0
 
 
-def raw_of(
-    columns: Iterable[tuple[str, Callable[[], Any]]], source: str, **about: Any
-) -> Raw:
+def raw_of(columns: Iterable[tuple[str, Callable[[], Any]]], source: str, **about: Any) -> Raw:
     """Return columns by name; a column that cannot be used keeps the reason."""
-    names, values, faulty = [], [], {}
+    names: list[str] = []
+    values: list[Array | None] = []
+    faulty: dict[str, str] = {}
     for name, read in columns:
         names.append(name)
         try:
             values.append(column_of(read()))
         except UnusableColumn as error:
             faulty[name] = str(error)
-            values.append(None)
+            values.append(np.full(error.rows, None) if error.rows else None)
     sizes = {n: v.shape[0] for n, v in zip(names, values, strict=True) if v is not None}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"{source}: the columns have different lengths: {sizes}")
@@ -51,6 +66,15 @@ def column_of(values: Any) -> Array:
     array = np.asarray(values)
     if array.ndim != 1:
         raise UnusableColumn(f"a column must have shape (T,), got {array.shape}")
+    try:
+        return _converted(array)
+    except UnusableColumn as error:
+        error.rows = array.shape[0]
+        raise
+
+
+def _converted(array: Array) -> Array:
+    """Return a vector of any type as a column."""
     kind = array.dtype.kind
     if kind in "fiu":
         return array
@@ -125,7 +149,7 @@ def from_array(array: Array, name: str, letter: str = "x") -> Raw:
         raise ValueError(f"{name} must have shape (T, n) and not be empty, got {array.shape}")
     if array.dtype.kind == "b":
         array = array.astype(np.float64)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if array.shape[1] > 10 * array.shape[0]:
         notes = (f"{array.shape[0]} rows of {array.shape[1]} columns: {TRANSPOSED}",)
     parts = [(f"{letter}{j}", lambda j=j: array[:, j]) for j in range(array.shape[1])]
@@ -223,7 +247,8 @@ def from_named(arrays: Mapping[str, Any], source: str) -> Raw:
 def _inputs_and_others(arrays: Mapping[str, Any], key: str, source: str) -> Raw:
     """Return the array X, and the other arrays with as many rows as groups of columns."""
     raw = from_array(np.asarray(arrays[key]), source)
-    groups, targets, notes = {"x": raw.names}, (), list(raw.notes)
+    groups, notes = {"x": raw.names}, list(raw.notes)
+    targets: tuple[str, ...] = ()
     for other, value in arrays.items():
         if other == key:
             continue

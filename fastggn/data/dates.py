@@ -110,9 +110,7 @@ def _clock(match: re.Match[str]) -> int:
     return moment - shift if zone[0] == "+" else moment + shift
 
 
-def days_since(
-    dates: NDArray[np.datetime64], first: np.datetime64
-) -> NDArray[np.float64]:
+def days_since(dates: NDArray[np.datetime64], first: np.datetime64) -> NDArray[np.float64]:
     """Return days since a date, NaN for a missing one."""
     days = (dates - first) / DAY
     return np.asarray(np.where(np.isnat(dates), np.nan, days), dtype=np.float64)

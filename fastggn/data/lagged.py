@@ -96,8 +96,9 @@ def _columns(series: Any, letter: str) -> Raw:
 
 def _steps(argument: str, lags: int | Iterable[int], least: int) -> list[int]:
     """Return lags as a list of distinct steps."""
-    steps = list(range(1, check_count(argument, lags, 1) + 1)) if isinstance(
-        lags, (int, np.integer)) else [check_count(argument, lag, least) for lag in lags]  # fmt: skip
+    if isinstance(lags, (int, np.integer)):
+        lags = range(1, check_count(argument, lags, 1) + 1)
+    steps = [check_count(argument, lag, least) for lag in lags]
     if not steps or len(set(steps)) < len(steps):
         raise ValueError(f"{argument} must name steps, each once, got {steps}")
     return steps

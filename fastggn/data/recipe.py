@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class Column:
         if self.fill is not None:
             place[None] = place[str(self.fill)]
         texts = reading.values.tolist()
-        return np.fromiter((place.get(t, -1) for t in texts), np.int64, len(texts))
+        return np.fromiter(map(place.get, texts, repeat(-1)), np.int64, len(texts))
 
     def encode(self, reading: Reading) -> FloatArray:
         """Return the encoded columns of a reading without faults, shape (T, len(inputs))."""
@@ -151,12 +152,12 @@ class Recipe:
         return first.levels if first is not None and first.kind == "category" else None
 
     def encode(
-        self, raw: Raw, *, targets: bool | None = None
+        self, raw: Raw, *, targets: bool | None = None, whole: bool = True
     ) -> tuple[FloatArray, NDArray[Any] | None, NDArray[np.intp]]:
         """Return inputs (T, n_0), targets, and the numbers of the rows that are kept.
 
         `targets` None takes the targets if they are there. Targets are (T, n) numbers or (T,)
-        labels.
+        labels. `whole` says that the rows are all rows, so that at least one must be left.
         """
         raw = self._matched(raw, targets)
         present = targets is not False and all(n in raw.names for n in self.target_names)
@@ -168,8 +169,10 @@ class Recipe:
             rows = np.flatnonzero(~np.any([r.missing for r in readings.values()], axis=0))
         if rows.size < raw.n_rows:
             readings = {name: reading.take(rows) for name, reading in readings.items()}
-        faults = [f for c in wanted for f in column_faults(c, readings[c.name], raw, rows)]
-        if rows.size == 0:
+        faults = [
+            f for c in wanted for f in column_faults(c, readings[c.name], raw, rows, new=True)
+        ]
+        if rows.size == 0 and whole:
             faults.append("no row is left")
         if faults:
             raise TableError(raw.source, faults)
@@ -253,7 +256,9 @@ class Recipe:
         return cls(inputs, tuple(Column(f"y{j}", "number") for j in range(n_targets)), named=False)
 
 
-def column_faults(column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp]) -> list[str]:
+def column_faults(
+    column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp], *, new: bool = False
+) -> list[str]:
     """Return the faults of a column of known kind, one sentence each."""
     if column.name in raw.faulty:
         return [f"column {column.name!r}: {raw.faulty[column.name]}{_drop(column)}"]
@@ -261,9 +266,12 @@ def column_faults(column: Column, reading: Reading, raw: Raw, rows: NDArray[np.i
     n_missing = int(reading.missing.sum())
     if n_missing and column.fill is None:
         place = raw.place(rows[np.argmax(reading.missing)])
+        remedy = "missing='drop' leaves these rows out, missing='impute' fills them in inputs"
+        if new:
+            remedy = "fill them, or train with missing='impute'"
         faults.append(
             f"{name}: {n_missing} missing value{'s' * (n_missing > 1)}, the first in {place}; "
-            "missing='drop' leaves these rows out, missing='impute' fills them in inputs"
+            f"{remedy}"
         )
     if reading.misfits.size:
         faults.append(f"{name}: {_misfits(column, reading, raw, rows)}")

@@ -44,20 +44,20 @@ class Moments:
         if rows.shape[0] == 0:
             return
         part = Moments(rows.shape[1], self._stored)
-        part.least, part.largest = rows.min(axis=0), rows.max(axis=0)
+        columns = np.array(rows.T, order="C")  # a copy: columns are summed quicker than rows
+        part.least, part.largest = columns.min(axis=1), columns.max(axis=1)
         exponent = _exponents(np.maximum(abs(part.least), abs(part.largest)))
-        if ((abs(exponent) > SAFE_EXPONENT) & (exponent > NO_EXPONENT)).any():
-            part._exponent, rows = exponent, np.ldexp(rows, -exponent)
-        else:
-            part._exponent = np.where(exponent > NO_EXPONENT, 0, NO_EXPONENT)
-        share = None if weights is None else weights[:, None]
-        total = float(rows.shape[0] if share is None else share.sum())
+        unsafe = (abs(exponent) > SAFE_EXPONENT) & (exponent > NO_EXPONENT)
+        part._exponent = np.where(exponent > NO_EXPONENT, 0, NO_EXPONENT)
+        if unsafe.any():
+            part._exponent, columns = exponent, np.ldexp(columns, -exponent[:, None])
+        total = float(columns.shape[1] if weights is None else weights.sum())
         if total > 0.0:
-            mean = _sum(rows, share) / total
-            rows = rows - mean
-            rest = _sum(rows, share) / total  # the rounding of the mean
+            mean = _sum(columns, weights) / total
+            columns -= mean[:, None]
+            rest = _sum(columns, weights) / total  # the rounding of the mean
             part.count, part.mean = total, np.ldexp(mean + rest, part._exponent)
-            spread = _sum(np.square(rows, out=rows), share) - np.square(rest) * total
+            spread = _sum(np.square(columns, out=columns), weights) - np.square(rest) * total
             part._squares = np.maximum(spread, 0.0)
         self.merge(part)
 
@@ -87,7 +87,9 @@ class Moments:
     def scaler(self) -> Scaler:
         """Return the scaling that these columns define."""
         deviation = self.deviation
-        if not (np.isfinite(self.mean).all() and np.isfinite(deviation).all()):
+        with np.errstate(over="ignore"):
+            width = self.largest - np.minimum(self.least, self.largest)
+        if self.count and not np.isfinite([self.mean, deviation, width]).all():
             raise ValueError("the values are too large to be scaled")
         constant = (self.largest <= self.least) | (self._spread() <= ROUNDING_UNITS)
         constant |= deviation == 0.0
@@ -216,9 +218,9 @@ def _unit(value: float, stored: Any) -> float:
     return float(np.spacing(kind.type(value) if kind.kind == "f" else np.float64(value)))
 
 
-def _sum(rows: FloatArray, share: FloatArray | None) -> FloatArray:
-    """Return the sums of the columns, with weights (T, 1) or without."""
-    return np.asarray((rows if share is None else rows * share).sum(axis=0))
+def _sum(columns: FloatArray, weights: FloatArray | None) -> FloatArray:
+    """Return the sums of columns (n, T), with weights (T,) or without."""
+    return np.asarray((columns if weights is None else columns * weights).sum(axis=1))
 
 
 def _exponents(peak: FloatArray) -> NDArray[np.int64]:

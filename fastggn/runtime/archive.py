@@ -13,6 +13,7 @@ import json
 import math
 import os
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -211,16 +212,24 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) ->
     return array
 
 
-def _check_header(stream: Any, what: str, size: int, limit: int) -> None:
-    """Compare the header of an array with the `size` of its file and with the `limit`."""
+def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read shape, Fortran order and dtype of an array, or raise `ValueError`."""
     version = np.lib.format.read_magic(stream)
     readers = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
     }
     if version not in readers:
-        raise ArchiveError(f"{what}: unknown version {version} of the array format")
-    shape, _, dtype = readers[version](stream)
+        raise ValueError(f"unknown version {version} of the array format")
+    try:
+        return readers[version](stream)
+    except (SyntaxError, tokenize.TokenError) as error:  # NumPy parses the text of the header
+        raise ValueError(f"its header is damaged ({error})") from None
+
+
+def _check_header(stream: Any, what: str, size: int, limit: int) -> None:
+    """Compare the header of an array with the `size` of its file and with the `limit`."""
+    shape, _, dtype = read_header(stream)
     if dtype.hasobject:
         raise ArchiveError(f"{what} holds pickled objects, which are never loaded")
     n_bytes = math.prod(shape) * dtype.itemsize
