@@ -121,7 +121,8 @@ def test_held_out_samples_are_not_those_of_the_training(folder, monkeypatch):
     assert CliRunner().invoke(main, ["train", *arguments, *fraction]).exit_code == 0
     model = fg.Model.load("held.npz")
     parts = model_parts(model, None)
-    assert {name: part.n_samples for name, part in parts.items()} == {"training": 30, "held-out": 10}
+    sizes = {name: part.n_samples for name, part in parts.items()}
+    assert sizes == {"training": 30, "held-out": 10}
     loss = parts["held-out"].loss(model.theta)
     assert loss == pytest.approx(model.training["validation_loss"], rel=1e-12)
     problem = model_problem(model, None)
