@@ -32,7 +32,8 @@ HELP = f"""Draw a picture of MODEL.
 \b
 Kinds:
   curve        loss, gradient norm, damping and gain ratio by iteration
-  residuals    predictions and residuals, or the confusion of classes
+  residuals    predictions with R2 and a histogram of the errors, or the confusion of classes;
+               training, held-out and test rows apart
   regions      regions of decision, or the output: one or two inputs
   line, plane  the loss along one or two directions through the weights
   spectrum     singular values of the Jacobian, with the rank
@@ -113,7 +114,7 @@ def _curve(model: Model, history: str | None) -> Any:
     run = model.training
     begin = {name: run.get(name) for name in ("initial_loss", "initial_validation_loss")}
     if history is None:
-        if not model.history:
+        if not model.history.get("loss"):
             raise BadInput("the model file keeps no history: give --history FILE")
         return plot_curves(model.history, **begin, best_iter=run.get("best_iter"))
     runs = read_history(history)
