@@ -162,7 +162,8 @@ class Recipe:
             return X, None, rows
         if (classes := self.classes) is not None:
             texts = readings[self.targets[0].name].values
-            return X, np.searchsorted(np.array(classes), texts.astype(str)).astype(np.int64), rows
+            place = {label: k for k, label in enumerate(classes)}
+            return X, np.array([place[text] for text in texts], dtype=np.int64), rows
         Y = np.column_stack([c.encode(readings[c.name]) for c in self.targets])
         return X, np.ascontiguousarray(Y), rows
 

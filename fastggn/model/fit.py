@@ -45,6 +45,7 @@ RANGES = {
     "square": (0.0, np.inf),
 }
 
+
 def fit(
     table: Any,
     hidden: int | Sequence[int] = (20, 20),
@@ -270,9 +271,7 @@ def _check_range(samples: Table, output: str) -> None:
     faults = [
         f"target {name!r} runs from {least:.6g} to {largest:.6g}, and the output activation "
         f"{output!r} from {low:g} to {high:g}; 'identity' has no bounds"
-        for name, least, largest in zip(
-            samples.targets, found.least, found.largest, strict=True
-        )
+        for name, least, largest in zip(samples.targets, found.least, found.largest, strict=True)
         if least < low or largest > high
     ]
     if faults:

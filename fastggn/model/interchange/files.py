@@ -42,9 +42,7 @@ def export(
     _FOLDED[suffix](path, raw_chain(model, kind), kind, facts_of(model))
 
 
-def write_npz(
-    path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any], facts: Facts
-) -> None:
+def write_npz(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any], facts: Facts) -> None:
     """Write W_l (n_l, n_{l-1}), b_l (n_l,), the activations and the facts, without pickles."""
     arrays: dict[str, NDArray[Any]] = {}
     for number, layer in enumerate(layers, start=1):
