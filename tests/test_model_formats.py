@@ -57,9 +57,7 @@ def fitted(name, table):
     loss = "logistic" if name == "breast_cancer" else "auto"
     seed = draw_seed(check_random_state(0))
     geodesic = {} if name == "diabetes" else {"geodesic": False}
-    model, _ = fg.fit(
-        table, 4, loss=loss, held_out=0.0, seed=seed, max_iter=ITERATIONS, **geodesic
-    )
+    model, _ = fg.fit(table, 4, loss=loss, held_out=0.0, seed=seed, max_iter=ITERATIONS, **geodesic)
     return model
 
 

@@ -76,7 +76,8 @@ class Metrics:
         width = max(5, *(len(c["label"]) for c in self.classes))
         lines.append(f"{'class':<{width}}  {'count':>7}  {'precision':>9}  {'recall':>9}")
         lines += [
-            f"{c['label']:<{width}}  {c['count']:>7.6g}  {c['precision']:>9.4f}  {c['recall']:>9.4f}"
+            f"{c['label']:<{width}}  {c['count']:>7.6g}  {c['precision']:>9.4f}  "
+            f"{c['recall']:>9.4f}"
             for c in self.classes
         ]
         return "\n".join(lines)
@@ -95,7 +96,7 @@ class RegressionSums:
         self._spread: FloatArray = np.zeros(n)
 
     def add(self, predicted: FloatArray, targets: FloatArray, weights: FloatArray) -> None:
-        """Take rows of predictions and targets (B, n) and weights (B,); NaN targets do not count."""
+        """Take predictions and targets (B, n), of which NaN does not count, and weights (B,)."""
         known = ~np.isnan(targets)
         shares = np.where(known, weights[:, None], 0.0)
         error = np.where(known, predicted - targets, 0.0)

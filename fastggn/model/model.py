@@ -348,7 +348,7 @@ class Model:
         Parameters
         ----------
         path : path-like
-            ``.onnx``; ``.pt`` or ``.pth`` (a state dict of ``Sequential(Linear, activation, ...)``);
+            ``.onnx``; ``.pt`` or ``.pth`` (state dict of ``Sequential(Linear, activation, ...)``);
             ``.npz`` (W_1, b_1, ..., and the names of the activations); ``.csv`` (a weight a line).
         dtype : {"float64", "float32"}
             The type of the weights. Inputs and outputs of an ``.onnx`` model are float64 all the
