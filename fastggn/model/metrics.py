@@ -142,7 +142,7 @@ class ClassCounts:
         """Take predicted and true classes (B,) from 0, or labels of 0 and 1, shape (B, n)."""
         self._exclusive = found.ndim == 1
         if self._exclusive:
-            codes = np.eye(len(self._names))
+            codes = np.eye(len(self._names), dtype=np.int64)
             found, given = codes[found], codes[given]
         counted = weights[:, None] * found
         self._confusion += given.T @ counted

@@ -198,6 +198,7 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
         ValueError
             If X does not fit, or there is no deviation to return.
         """
+        found: tuple[FloatArray, ...]
         if return_std:
             inputs = self._inputs(X)
             if self.posterior_ is None:
