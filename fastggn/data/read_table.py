@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from fastggn.data.columns import Raw, Reading, counts_rows, listed
+from fastggn.data.columns import COPY, ROW_NAMES, Kind, Raw, Reading, counts_rows, listed
 from fastggn.data.readers import read_raw
-from fastggn.data.recipe import (
-    Column,
-    Recipe,
-    TableError,
-    column_faults,
-    learn_column,
-)
+from fastggn.data.recipe import Column, Recipe, TableError, column_faults, learn_column
 from fastggn.data.table import Table
 from fastggn.runtime.errors import suggest, unknown_name
 
 Names: TypeAlias = str | int | Sequence[str | int] | None
 MISSING = ("error", "drop", "impute")
+MANY_INPUTS = 100
+FEW_ROWS = 10  # in a shorter table each row may be a class of its own
 
 
 def read_table(
@@ -47,12 +44,12 @@ def read_table(
     Parameters
     ----------
     source : path-like, frame, mapping or arrays
-        A file (.csv, .tsv, .txt, each also .gz; .parquet, .xlsx, .mat, .npy, .npz, .h5), ``"-"`` for
-        the standard input, a pandas or polars frame, a mapping of columns, an array (T, n), or a
-        pair (X, Y). Other files than plain numbers need the extra ``table``.
+        A file (.csv, .tsv, .txt, each also .gz; .parquet, .xlsx, .mat, .npy, .npz, .h5), ``"-"``
+        for the standard input, a pandas or polars frame, a mapping of columns, an array (T, n), or
+        a pair (X, Y). Parquet and Excel need the extra ``table``, HDF5 the extra ``io``.
     target : str, int or sequence of them, optional
-        The target columns by name or position (-1 is the last); by default the last column, or
-        the array Y. A single target of text holds classes.
+        The target columns by name (its unit may be left out) or position (-1 is the last); by
+        default the last column, or the array Y. A single target of text holds classes.
     inputs : str, int or sequence of them, optional
         The input columns; by default all others.
     drop : str, int or sequence of them
@@ -63,7 +60,9 @@ def read_table(
         Refuse missing values, leave their rows out, or fill inputs with the mean (the most frequent
         level) and add an input that is 1 where the value was missing.
     header : {"auto", True, False}
-        Whether the first line of a text file holds names; "auto": if none of its cells is a number.
+        Whether the first row of a text file or a sheet holds names; "auto": if one of its cells is
+        text above a column of numbers, if all of its cells are text, or if it counts the columns
+        (0, 1, 2, ... as pandas writes them).
     decimal : {".", ","}
         The decimal mark of text.
     encoding : str
@@ -97,98 +96,155 @@ def read_table(
         raise unknown_name("missing", missing, MISSING)
     if decimal not in (".", ","):
         raise ValueError(f"decimal must be '.' or ',', got {decimal!r}")
+    if header not in ("auto", True, False):
+        raise ValueError(f"header must be 'auto', True or False, got {header!r}")
     if isinstance(source, Table):
         if source.raw is None:
             raise ValueError("this table is read already")
         source = source.raw
-    reading = {"header": header, "decimal": decimal, "encoding": encoding, "sheet": sheet}
-    raw = _with_names(read_raw(source, reading))
-    reading["missing"] = missing
-    targets = _targets(raw, target)
-    labels = set(_columns(raw, categorical, "categorical"))
-    left_out = {name: "as asked" for name in _columns(raw, drop, "drop")}
-    wanted = _columns(raw, inputs, "inputs") if inputs is not None else None
-    faults = [f"the target {n!r} is dropped" for n in targets if n in left_out]
-    columns: dict[str, Column] = {}
-    readings: dict[str, Reading] = {}
-    notes = list(raw.notes)
-    for position, name in enumerate(raw.names):
-        is_target = name in targets
-        if name in left_out or (wanted is not None and not is_target and name not in wanted):
-            left_out.setdefault(name, "not among the inputs")
-            continue
-        if not is_target and wanted is None and counts_rows(name, raw.columns[position], position):
-            left_out[name] = "it counts the rows"
-            notes.append(f"column {name!r} is left out: it counts the rows")
-            continue
-        kind = "category" if name in labels else None
-        column, found, reason = learn_column(
-            name, raw, kind=kind, decimal=decimal, missing=missing, target=is_target
-        )
-        if column is None:
-            if is_target:
-                faults.append(f"target {name!r}: {reason}")
-            left_out[name] = reason
-            notes.append(f"column {name!r} is left out: {reason}")
-            continue
-        columns[name], readings[name] = column, found
-    rows = np.arange(raw.n_rows)
-    if missing == "drop":
-        lost = np.any([r.missing for r in readings.values()], axis=0)
-        rows = np.flatnonzero(~lost)
-        if lost.any():
-            notes.append(f"{int(lost.sum())} of {lost.size} rows are left out: values are missing")
-    for name, column in columns.items():
-        seen = readings[name]
-        part = seen if rows.size == raw.n_rows else _rows_of(seen, rows)
-        faults += column_faults(column, part, raw, rows)
-    if len(targets) > 1:
-        faults += [
-            f"target {n!r} is a category: several targets must be numbers"
-            for n in targets
-            if n in columns and columns[n].kind == "category"
-        ]
-    kept_inputs = tuple(c for n, c in columns.items() if n not in targets)
-    if not kept_inputs:
-        faults.append("no input column is left")
-    if faults:
-        raise TableError(raw.source, faults)
-    recipe = Recipe(
-        kept_inputs,
-        tuple(columns[name] for name in targets),
-        tuple(left_out.items()),
-        raw.named,
-        reading,
-    )
-    X, Y, rows = recipe.encode(raw, targets=True)
-    return Table(X, Y, recipe, rows, raw, raw.source, tuple(notes))
+    reading: dict[str, Any] = {"header": header, "decimal": decimal, "encoding": encoding,
+                               "sheet": sheet, "missing": missing,
+                               "text": categorical is not None}  # fmt: skip
+    raw = read_raw(source, reading)
+    plan = _Plan.of(raw, target, inputs, drop, categorical)
+    return plan.table(reading)
 
 
-def _rows_of(reading: Reading, rows: Any) -> Reading:
-    place = {int(row): j for j, row in enumerate(rows)}
-    misfits = tuple(place[row] for row in reading.misfits if row in place)
-    return replace(
-        reading, values=reading.values[rows], missing=reading.missing[rows], misfits=misfits
-    )
+@dataclass
+class _Plan:
+    """The roles of the columns, and all faults that were found."""
+
+    raw: Raw
+    targets: list[str]
+    labels: set[str]
+    left_out: dict[str, str]
+    wanted: list[str] | None
+    faults: list[str]
+
+    @classmethod
+    def of(cls, raw: Raw, target: Names, inputs: Names, drop: Names, labels: Names) -> _Plan:
+        """Return the roles that the arguments give."""
+        targets = _targets(raw, target)
+        left_out = {name: "as asked" for name in chosen_columns(raw, drop, "drop")}
+        wanted = None if inputs is None else chosen_columns(raw, inputs, "inputs")
+        if wanted is None and raw.groups:
+            wanted = list(raw.groups["x"])
+        faults = [f"the target {n!r} is dropped" for n in targets if n in left_out]
+        faults += [f"column {n!r} is an input and a target" for n in targets if n in (wanted or ())]
+        return cls(raw, targets, set(chosen_columns(raw, labels, "categorical")), left_out, wanted,
+                   faults)  # fmt: skip
+
+    def table(self, reading: dict[str, Any]) -> Table:
+        """Return the table, or raise one error for all faults."""
+        raw, missing = self.raw, str(reading["missing"])
+        notes = list(raw.notes)
+        columns, readings = self._learned(missing, notes)
+        rows = np.arange(raw.n_rows)
+        if missing == "drop" and readings:
+            lost = np.any([r.missing for r in readings.values()], axis=0)
+            rows = np.flatnonzero(~lost)
+            if lost.any():
+                notes.append(f"{int(lost.sum())} of {lost.size} rows are left out: values are "
+                             "missing")  # fmt: skip
+                readings = {name: found.take(rows) for name, found in readings.items()}
+                columns = {name: _with_levels(column, readings[name])
+                           for name, column in columns.items()}  # fmt: skip
+        for name, column in columns.items():
+            self.faults += column_faults(column, readings[name], raw, rows)
+        kept = tuple(c for n, c in columns.items() if n not in self.targets)
+        self._check(columns, kept, rows)
+        chosen = tuple(columns[name] for name in self.targets)
+        text = any(c.kind == "category" for c in columns.values())
+        recipe = Recipe(kept, chosen, tuple(self.left_out.items()), raw.named,
+                        {**reading, "text": text}, raw.names)  # fmt: skip
+        X, Y = recipe.numbers(readings, targets=True)
+        return Table(X, Y, recipe, rows, raw, raw.source, tuple(notes))
+
+    def _learned(
+        self, missing: str, notes: list[str]
+    ) -> tuple[dict[str, Column], dict[str, Reading]]:
+        """Return the columns that are used, and their readings; say which are left out."""
+        columns: dict[str, Column] = {}
+        readings: dict[str, Reading] = {}
+        raw = self.raw
+        for position, name in enumerate(raw.names):
+            is_target = name in self.targets
+            wanted = is_target or self.wanted is None or name in self.wanted
+            if name in self.left_out or not wanted:
+                self.left_out.setdefault(name, "not among the inputs")
+                continue
+            counts = not is_target and self.wanted is None and _counts(raw, position)
+            column, reading, reason = None, None, "it counts the rows"
+            if not counts:
+                kind: Kind | None = "category" if name in self.labels else None
+                column, reading, reason = learn_column(
+                    name, raw, kind=kind, missing=missing, target=is_target
+                )
+            if column is None or reading is None:
+                if is_target:
+                    self.faults.append(f"target {name!r}: {reason}")
+                self.left_out[name] = reason
+                notes.append(f"column {name!r} is left out: {reason}")
+                continue
+            columns[name], readings[name] = column, reading
+            if reading.note:
+                notes.append(f"column {name!r}: {reading.note}")
+            if not is_target and len(column.inputs) > MANY_INPUTS:
+                notes.append(f"column {name!r} becomes {len(column.inputs)} inputs, one a level")
+        return columns, readings
+
+    def _check(self, columns: dict[str, Column], kept: Sequence[Column], rows: Any) -> None:
+        """Raise the error for all faults of the table."""
+        for name in (n for n in self.targets if n in columns):
+            self.faults += _target_faults(columns[name], len(self.targets), rows.size)
+        names = [name for name in columns if COPY.search(name)]
+        for name in sorted({COPY.sub("", name) for name in names}):
+            if name in columns or len([n for n in names if COPY.sub("", n) == name]) > 1:
+                numbers = [j for j, n in enumerate(self.raw.names)
+                           if n in columns and COPY.sub("", n) == name]  # fmt: skip
+                self.faults.append(
+                    f"column {name!r} appears {len(numbers)} times (numbers "
+                    f"{', '.join(map(str, numbers))}): rename them, or drop={numbers[1:]}"
+                )
+        if not kept:
+            self.faults.append("no input column is left")
+        elif rows.size == 0:
+            self.faults.append("no row is left")
+        if self.faults:
+            raise TableError(self.raw.source, self.faults)
 
 
-def _with_names(raw: Raw) -> Raw:
-    """Return the columns with distinct names; a missing name becomes the number."""
-    names = [name if name else f"column {j}" for j, name in enumerate(raw.names)]
-    if not raw.names[0] and raw.named:
-        names[0] = "row"
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise TableError(raw.source, [
-            f"column {name!r} appears {names.count(name)} times: give each a name of its own"
-            for name in twice
-        ])  # fmt: skip
-    return replace(raw, names=tuple(names))
+def _with_levels(column: Column, reading: Reading) -> Column:
+    """Return a category with the levels of the rows that are left."""
+    present = set(reading.values.tolist()) if column.kind == "category" else set()
+    return replace(column, levels=tuple(level for level in column.levels if level in present))
+
+
+def _target_faults(column: Column, n_targets: int, n_rows: int) -> list[str]:
+    """Return the faults of a target that holds labels."""
+    name, levels = f"target {column.name!r}", len(column.levels)
+    if column.kind != "category" or not levels:
+        return []
+    if n_targets > 1:
+        return [f"{name} is a category: several targets must be numbers"]
+    if levels == 1:
+        return [f"{name} has one class, {column.levels[0]!r}: there is nothing to learn"]
+    if levels * 2 > n_rows and n_rows > FEW_ROWS:
+        return [f"{name} holds text with {levels} different values in {n_rows} rows: no classes"]
+    return []
+
+
+def _counts(raw: Raw, position: int) -> bool:
+    """Whether a column of a table counts the rows; arrays hold what they are given for."""
+    if not raw.named and (raw.lines is None or len(raw.names) < 3):
+        return False
+    name = "" if raw.names[position] == ROW_NAMES else raw.names[position]
+    return counts_rows(name, raw.columns[position], position, raw.named)
 
 
 def _targets(raw: Raw, target: Names) -> list[str]:
     if target is not None:
-        chosen = _columns(raw, target, "target")
+        chosen = chosen_columns(raw, target, "target")
         if not chosen:
             raise ValueError("target names no column")
         return chosen
@@ -196,32 +252,46 @@ def _targets(raw: Raw, target: Names) -> list[str]:
         return list(raw.targets)
     if len(raw.names) < 2:
         raise TableError(raw.source, ["1 column; inputs and a target need at least 2"])
-    return [raw.names[-1]]
+    filled = [
+        name
+        for name, values in zip(raw.names, raw.columns, strict=True)
+        if values.dtype.kind != "O" or any(c is not None and str(c).strip() for c in values)
+    ]
+    return filled[-1:] or [raw.names[-1]]
 
 
-def _columns(raw: Raw, chosen: Names, argument: str) -> list[str]:
+def chosen_columns(raw: Raw, chosen: Names, argument: str) -> list[str]:
     """Return the names of columns that are given by name or position."""
     if chosen is None:
         return []
     items = [chosen] if isinstance(chosen, (str, int)) else list(chosen)
-    names = []
+    names: list[str] = []
+    faults = []
     for item in items:
-        if item in raw.names:
-            names.append(str(item))
-            continue
-        try:
-            index = int(item)
-        except ValueError:
-            raise TableError(raw.source, [
-                f"{argument}: there is no column {item!r}{suggest(str(item), raw.names)} "
-                f"(columns: {listed(raw.names, 20)})"
-            ]) from None  # fmt: skip
-        if not -len(raw.names) <= index < len(raw.names):
-            raise TableError(
-                raw.source,
-                [f"{argument}: there is no column {index}; there are {len(raw.names)}, from 0"],
-            )
-        names.append(raw.names[index])
+        found = _named(raw, item)
+        names += found
+        if not found:
+            faults.append(f"{argument}: there is no column {item!r}{suggest(str(item), raw.names)}")
+    if faults:
+        there = f"the columns there are: {listed(raw.names, 20)}"
+        raise TableError(raw.source, faults, there)
     if len(set(names)) < len(names):
         raise ValueError(f"{argument} names a column twice: {names}")
     return names
+
+
+def _named(raw: Raw, item: str | int) -> list[str]:
+    """Return the columns of a name, of a name without its unit, of an array, or of a number."""
+    if item in raw.names:
+        copies = [n for n in raw.names if COPY.search(n) and COPY.sub("", n) == item]
+        return [str(item), *copies]
+    if item in raw.groups:
+        return list(raw.groups[str(item)])
+    bare = [n for n in raw.units if re.sub(r"\s*[\[(][^\[\]()]*[\])]$", "", n) == item]
+    if len(bare) == 1:
+        return bare
+    try:
+        index = int(item)
+    except ValueError:
+        return []
+    return [raw.names[index]] if -len(raw.names) <= index < len(raw.names) else []

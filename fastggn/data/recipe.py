@@ -13,12 +13,12 @@ from fastggn.data.columns import (
     Kind,
     Raw,
     Reading,
-    days_since,
     find_kind,
     label_of,
     listed,
     read_as,
 )
+from fastggn.data.dates import days_since
 from fastggn.runtime.errors import suggest
 
 FloatArray = NDArray[np.float64]
@@ -27,8 +27,8 @@ FloatArray = NDArray[np.float64]
 class TableError(ValueError):
     """A table that cannot be used; the message names every offending column at once."""
 
-    def __init__(self, source: str, faults: Sequence[str]) -> None:
-        lines = "".join(f"\n  {fault}" for fault in faults)
+    def __init__(self, source: str, faults: Sequence[str], advice: str = "") -> None:
+        lines = "".join(f"\n  {line}" for line in (*faults, *([advice] if advice else [])))
         super().__init__(f"{source}: {len(faults)} fault{'s' * (len(faults) > 1)}:{lines}")
         self.faults = tuple(faults)
 
@@ -53,6 +53,10 @@ class Column:
         Whether the first level has no input of its own.
     unit : str
         The unit, where the table tells it.
+    order : str
+        The order of day, month and year in a date column: "ymd", "dmy", "mdy", or "" if unknown.
+    stored : str
+        The type of the stored numbers, if it is narrower than float64.
     """
 
     name: str
@@ -63,6 +67,8 @@ class Column:
     indicator: bool = False
     drop_first: bool = True
     unit: str = ""
+    order: str = ""
+    stored: str = ""
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -74,16 +80,23 @@ class Column:
             names = tuple(f"{self.name}={level}" for level in kept)
         return (*names, f"{self.name} is missing") if self.indicator else names
 
+    def codes(self, reading: Reading) -> NDArray[np.int64]:
+        """Return the number of the level of each cell of a category, -1 for an unknown one."""
+        place: dict[Any, int] = {level: j for j, level in enumerate(self.levels)}
+        if self.fill is not None:
+            place[None] = place[str(self.fill)]
+        texts = reading.values.tolist()
+        return np.fromiter((place.get(t, -1) for t in texts), np.int64, len(texts))
+
     def encode(self, reading: Reading) -> FloatArray:
         """Return the encoded columns of a reading without faults, shape (T, len(inputs))."""
         missing = reading.missing
         if self.kind == "category":
-            texts = reading.values.copy()
-            texts[missing] = self.fill
-            kept = self.levels[1:] if self.drop_first else self.levels
-            out = np.zeros((texts.shape[0], len(kept)))
-            for j, level in enumerate(kept):
-                out[:, j] = texts == level
+            first = int(self.drop_first)
+            codes = self.codes(reading) - first
+            out = np.zeros((codes.shape[0], len(self.levels) - first))
+            rows = np.flatnonzero(codes >= 0)
+            out[rows, codes[rows]] = 1.0
         else:
             values = reading.values
             if self.kind == "date":
@@ -108,6 +121,8 @@ class Recipe:
         Columns that are not used, with the reason.
     named : bool
         Whether the columns have names; without names they are matched by position.
+    columns : tuple of str
+        All raw columns of the table, in order.
     reading : dict
         The arguments of `read_table` with which the file was read.
     """
@@ -117,6 +132,7 @@ class Recipe:
     left_out: tuple[tuple[str, str], ...] = ()
     named: bool = True
     reading: Mapping[str, Any] | None = None
+    columns: tuple[str, ...] = ()
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -145,61 +161,65 @@ class Recipe:
         raw = self._matched(raw, targets)
         present = targets is not False and all(n in raw.names for n in self.target_names)
         wanted = (*self.inputs, *(self.targets if present else ()))
-        decimal = str((self.reading or {}).get("decimal", "."))
-        readings = {c.name: read_as(raw.column(c.name), c.kind, decimal) for c in wanted}
+        readings = {c.name: read_as(raw.column(c.name), c.kind, raw.decimal, c.order)
+                    for c in wanted}  # fmt: skip
         rows = np.arange(raw.n_rows)
         if (self.reading or {}).get("missing") == "drop":
-            lost = np.any([r.missing for r in readings.values()], axis=0)
-            rows = np.flatnonzero(~lost)
-            readings = {k: _kept(r, rows) for k, r in readings.items()}
-        faults = [f for c in wanted for f in column_faults(c, readings[c.name], raw, rows)]
+            rows = np.flatnonzero(~np.any([r.missing for r in readings.values()], axis=0))
+        if rows.size < raw.n_rows:
+            readings = {name: reading.take(rows) for name, reading in readings.items()}
+        faults = [
+            f for c in wanted for f in column_faults(c, readings[c.name], raw, rows, new=True)
+        ]
         if rows.size == 0:
             faults.append("no row is left")
         if faults:
             raise TableError(raw.source, faults)
+        return *self.numbers(readings, present), rows
+
+    def numbers(
+        self, readings: Mapping[str, Reading], targets: bool
+    ) -> tuple[FloatArray, NDArray[Any] | None]:
+        """Return inputs (T, n_0) and targets, None without them, of readings without faults."""
         X = np.ascontiguousarray(np.column_stack([c.encode(readings[c.name]) for c in self.inputs]))
-        if not present or not self.targets:
-            return X, None, rows
-        if (classes := self.classes) is not None:
-            texts = readings[self.targets[0].name].values
-            place = {label: k for k, label in enumerate(classes)}
-            return X, np.array([place[text] for text in texts], dtype=np.int64), rows
+        if not targets or not self.targets:
+            return X, None
+        if self.classes is not None:
+            return X, self.targets[0].codes(readings[self.targets[0].name])
         Y = np.column_stack([c.encode(readings[c.name]) for c in self.targets])
-        return X, np.ascontiguousarray(Y), rows
+        return X, np.ascontiguousarray(Y)
 
     def _matched(self, raw: Raw, targets: bool | None) -> Raw:
         """Return the columns under the names of the recipe, or raise for missing ones."""
-        inputs, wanted = [c.name for c in self.inputs], list(self.target_names)
         if not (self.named and raw.named):
             return self._by_position(raw, targets)
-        needed = [*inputs, *(wanted if targets else [])]
+        needed = [c.name for c in (*self.inputs, *(self.targets if targets else ()))]
         absent = [name for name in needed if name not in raw.names]
         if absent:
-            faults = [f"column {n!r} is missing{suggest(n, raw.names)}" for n in absent]
-            faults.append(f"the columns there are: {listed(raw.names, 20)}")
-            raise TableError(raw.source, faults)
+            raise TableError(
+                raw.source,
+                [f"column {n!r} is missing{suggest(n, raw.names)}" for n in absent],
+                f"the columns there are: {listed(raw.names, 20)}",
+            )
         return raw
 
     def _by_position(self, raw: Raw, targets: bool | None) -> Raw:
+        """Return columns without names under the names of the recipe."""
         inputs, wanted = [c.name for c in self.inputs], list(self.target_names)
-        if raw.targets:
-            rest = [name for name in raw.names if name not in raw.targets]
-            order = [*rest, *raw.targets]
-        else:
-            order = list(raw.names)
-        n = len(order)
-        if n == len(inputs) and not targets:
-            names = inputs
-        elif n == len(inputs) + len(wanted):
-            names = [*inputs, *wanted]
-        else:
-            hint = ""
-            if raw.n_rows == len(inputs) and n != len(inputs):
-                hint = "; samples are rows: pass x.T"
-            need = f"{len(inputs)} inputs" + (f" and {len(wanted)} targets" if targets else "")
-            raise TableError(raw.source, [f"{n} columns, where the model takes {need}{hint}"])
-        columns = tuple(raw.column(name) for name in order)
-        return replace(raw, names=tuple(names), columns=columns, targets=())
+        order = [*(n for n in raw.names if n not in raw.targets), *raw.targets]
+        whole = list(self.columns) or [*inputs, *wanted]
+        layouts = [[*inputs, *wanted], whole]
+        if not targets:
+            layouts = [inputs, [n for n in whole if n not in wanted], *layouts]
+        for names in layouts:
+            if len(names) == len(order):
+                columns = tuple(raw.column(name) for name in order)
+                renamed = dict(zip(order, names, strict=True))
+                faulty = {renamed[n]: reason for n, reason in raw.faulty.items()}
+                return replace(raw, names=tuple(names), columns=columns, targets=(), faulty=faulty)
+        hint = "; samples are rows: pass x.T" if raw.n_rows in map(len, layouts) else ""
+        need = f"{len(inputs)} inputs" + (f" and {len(wanted)} targets" if targets else "")
+        raise TableError(raw.source, [f"{len(order)} columns, where the model takes {need}{hint}"])
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a file."""
@@ -209,6 +229,7 @@ class Recipe:
             "left_out": [list(pair) for pair in self.left_out],
             "named": self.named,
             "reading": dict(self.reading or {}),
+            "columns": list(self.columns),
         }
 
     @classmethod
@@ -219,7 +240,8 @@ class Recipe:
             for key in ("inputs", "targets")
         )
         left_out = tuple((str(a), str(b)) for a, b in kept["left_out"])
-        return cls(inputs, targets, left_out, bool(kept["named"]), kept["reading"])
+        return cls(inputs, targets, left_out, bool(kept["named"]), kept["reading"],
+                   tuple(kept["columns"]))  # fmt: skip
 
     @classmethod
     def of_arrays(
@@ -233,65 +255,76 @@ class Recipe:
         return cls(inputs, tuple(Column(f"y{j}", "number") for j in range(n_targets)), named=False)
 
 
-def _kept(reading: Reading, rows: NDArray[np.intp]) -> Reading:
-    place = {int(row): j for j, row in enumerate(rows)}
-    misfits = tuple(place[row] for row in reading.misfits if row in place)
-    return replace(
-        reading, values=reading.values[rows], missing=reading.missing[rows], misfits=misfits
-    )
-
-
-def column_faults(column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp]) -> list[str]:
+def column_faults(
+    column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp], *, new: bool = False
+) -> list[str]:
     """Return the faults of a column of known kind, one sentence each."""
+    if column.name in raw.faulty:
+        return [f"column {column.name!r}: {raw.faulty[column.name]}{_drop(column)}"]
     name, faults = f"column {column.name!r} ({column.kind})", []
     n_missing = int(reading.missing.sum())
     if n_missing and column.fill is None:
-        first = int(rows[np.argmax(reading.missing)]) + raw.first_row
+        place = raw.place(rows[np.argmax(reading.missing)])
+        remedy = "missing='drop' leaves these rows out, missing='impute' fills them in inputs"
+        if new:
+            remedy = "fill them, or train with missing='impute'"
         faults.append(
-            f"{name}: {n_missing} missing value{'s' * (n_missing > 1)}, the first in row {first}; "
-            "missing='drop' leaves these rows out, missing='impute' fills them"
+            f"{name}: {n_missing} missing value{'s' * (n_missing > 1)}, the first in {place}; "
+            f"{remedy}"
         )
-    if reading.misfits:
-        cells = [raw.column(column.name)[rows[row]] for row in reading.misfits[:3]]
-        places = listed([int(rows[row]) + raw.first_row for row in reading.misfits], 3)
-        faults.append(
-            f"{name}: {len(reading.misfits)} cell{'s' * (len(reading.misfits) > 1)} hold "
-            f"{listed([repr(str(c)) for c in cells])} (row {places}), no {column.kind}; "
-            f"mend them, or leave the column out (drop={[column.name]!r})"
-        )
+    if reading.misfits.size:
+        faults.append(f"{name}: {_misfits(column, reading, raw, rows)}")
     elif column.kind == "category" and column.levels:
-        known = set(column.levels)
-        texts = reading.values[~reading.missing]
-        unknown = [t for t in dict.fromkeys(texts.tolist()) if t not in known]
-        if unknown:
+        unknown = np.flatnonzero((column.codes(reading) < 0) & ~reading.missing)
+        levels = list(dict.fromkeys(reading.values[unknown].tolist()))
+        if levels:
             faults.append(
-                f"{name}: unknown level{'s' * (len(unknown) > 1)} "
-                f"{listed([repr(u) for u in unknown])} (known: {listed(column.levels, 12)})"
+                f"{name}: unknown level{'s' * (len(levels) > 1)} "
+                f"{listed([repr(level) for level in levels])}, the first in "
+                f"{raw.place(rows[unknown[0]])} (known: {listed(column.levels, 12)})"
             )
     elif column.kind in ("number", "percent"):
         infinite = np.isinf(reading.values)
         if infinite.any():
-            first = int(rows[np.argmax(infinite)]) + raw.first_row
-            faults.append(
-                f"{name}: {int(infinite.sum())} infinite values, the first in row {first}"
-            )
+            place = raw.place(rows[np.argmax(infinite)])
+            faults.append(f"{name}: {int(infinite.sum())} infinite values, the first in {place}")
     return faults
 
 
+def _misfits(column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp]) -> str:
+    """Return how many cells do not fit a column, which, where, and the remedy."""
+    where = rows[reading.misfits[:3]]
+    count = f"{reading.misfits.size} cell{'s' * (reading.misfits.size > 1)}"
+    if reading.fault:
+        return f"{count} {reading.fault}"
+    cells = listed([repr(str(raw.column(column.name)[row])) for row in where])
+    return (
+        f"{count} with {cells} ({', '.join(raw.place(row) for row in where)}), no {column.kind}; "
+        f"mend them, or read labels (categorical={[column.name]!r}){_drop(column)}"
+    )
+
+
+def _drop(column: Column) -> str:
+    return f", or leave the column out (drop={[column.name]!r})"
+
+
 def learn_column(
-    name: str, raw: Raw, *, kind: Kind | None, decimal: str, missing: str, target: bool
+    name: str, raw: Raw, *, kind: Kind | None, missing: str, target: bool
 ) -> tuple[Column | None, Reading, str]:
     """Return the column of a raw one (None where it is left out), its reading, and the reason."""
     values = raw.column(name)
-    reading = find_kind(values, decimal) if kind is None else read_as(values, kind, decimal)
+    reading = find_kind(values, raw.decimal) if kind is None else read_as(values, kind, raw.decimal)
     present = ~reading.missing
-    unit = raw.units.get(name, "")
+    unit = raw.units.get(name, "%" if reading.kind == "percent" else "")
+    stored = str(values.dtype) if values.dtype.kind == "f" and values.itemsize < 8 else ""
+    column = Column(name, reading.kind, unit=unit, order=reading.order, stored=stored)
+    if name in raw.faulty:
+        return column, reading, ""
     if not present.any():
         return None, reading, "it holds no value"
-    column = Column(name, reading.kind, unit=unit)
     if reading.kind == "category":
         levels = sorted(set(reading.values[present].tolist()))
-        if kind is None and not target and len(levels) * 2 > int(present.sum()):
+        if kind is None and not target and len(levels) * 2 > present.size:
             return None, reading, f"a text column with {len(levels)} different values"
         column = replace(column, levels=tuple(levels), drop_first=True)
     elif reading.kind == "date" and not np.isnat(reading.values).all():

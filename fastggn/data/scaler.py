@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,6 +18,8 @@ FloatArray = NDArray[np.float64]
 # A column whose values differ by at most so many units in the last place holds no information
 # beyond the rounding with which it is stored.
 ROUNDING_UNITS = 4.0
+SAFE_EXPONENT = 200  # squares of columns within these powers of two are exact without scaling
+NO_EXPONENT = -2000  # of a column of zeros
 
 
 class Moments:
@@ -28,31 +30,35 @@ class Moments:
     of two, so that values near 1e-165 or 1e160 neither vanish nor overflow.
     """
 
-    def __init__(self, n_columns: int, dtype: np.dtype[Any] = np.dtype(np.float64)) -> None:
+    def __init__(self, n_columns: int, stored: Any = np.float64) -> None:
         self.count = 0.0  # the sum of the weights
         self.mean: FloatArray = np.zeros(n_columns)
         self.least: FloatArray = np.full(n_columns, np.inf)
         self.largest: FloatArray = np.full(n_columns, -np.inf)
         self._squares: FloatArray = np.zeros(n_columns)  # of columns over 2**exponent
-        self._exponent: NDArray[np.int64] = np.full(n_columns, -2000)
-        self._dtype = dtype  # the type in which the values are stored
+        self._exponent: NDArray[np.int64] = np.full(n_columns, NO_EXPONENT)
+        self._stored = stored  # the type of the stored values, or one for each column
 
     def add(self, rows: FloatArray, weights: FloatArray | None = None) -> None:
         """Merge rows, shape (B, n), with weights of shape (B,)."""
         if rows.shape[0] == 0:
             return
-        part = Moments(rows.shape[1], self._dtype)
-        part.least, part.largest = rows.min(axis=0), rows.max(axis=0)
-        part._exponent = _exponents(np.maximum(abs(part.least), abs(part.largest)))
-        small = np.ldexp(rows, -part._exponent)
-        total = float(rows.shape[0] if weights is None else weights.sum())
+        part = Moments(rows.shape[1], self._stored)
+        columns = np.array(rows.T, order="C")  # a copy: columns are summed quicker than rows
+        part.least, part.largest = columns.min(axis=1), columns.max(axis=1)
+        exponent = _exponents(np.maximum(abs(part.least), abs(part.largest)))
+        unsafe = (abs(exponent) > SAFE_EXPONENT) & (exponent > NO_EXPONENT)
+        part._exponent = np.where(exponent > NO_EXPONENT, 0, NO_EXPONENT)
+        if unsafe.any():
+            part._exponent, columns = exponent, np.ldexp(columns, -exponent[:, None])
+        total = float(columns.shape[1] if weights is None else weights.sum())
         if total > 0.0:
-            share = np.full(rows.shape[0], 1.0) if weights is None else weights
-            mean = share @ small / total
-            # The second term corrects the rounding of the mean.
-            mean += share @ (small - mean) / total
-            part.count, part.mean = total, np.ldexp(mean, part._exponent)
-            part._squares = share @ np.square(small - mean)
+            mean = _sum(columns, weights) / total
+            columns -= mean[:, None]
+            rest = _sum(columns, weights) / total  # the rounding of the mean
+            part.count, part.mean = total, np.ldexp(mean + rest, part._exponent)
+            spread = _sum(np.square(columns, out=columns), weights) - np.square(rest) * total
+            part._squares = np.maximum(spread, 0.0)
         self.merge(part)
 
     def merge(self, other: Moments) -> None:
@@ -81,7 +87,9 @@ class Moments:
     def scaler(self) -> Scaler:
         """Return the scaling that these columns define."""
         deviation = self.deviation
-        if not (np.isfinite(self.mean).all() and np.isfinite(deviation).all()):
+        with np.errstate(over="ignore"):
+            width = self.largest - np.minimum(self.least, self.largest)
+        if self.count and not np.isfinite([self.mean, deviation, width]).all():
             raise ValueError("the values are too large to be scaled")
         constant = (self.largest <= self.least) | (self._spread() <= ROUNDING_UNITS)
         constant |= deviation == 0.0
@@ -91,8 +99,8 @@ class Moments:
     def _spread(self) -> FloatArray:
         """Return the largest difference of two values, in units of the last place as stored."""
         peak = np.maximum(abs(self.least), abs(self.largest))
-        kind = self._dtype if self._dtype.kind == "f" else np.dtype(np.float64)
-        unit = np.spacing(peak.astype(kind)).astype(np.float64)
+        stored = self._stored if isinstance(self._stored, Sequence) else [self._stored] * peak.size
+        unit = np.array([_unit(value, kind) for value, kind in zip(peak, stored, strict=True)])
         with np.errstate(over="ignore"):
             return np.asarray((self.largest / 2 - self.least / 2) / unit * 2)
 
@@ -119,7 +127,14 @@ class Scaler:
     largest: FloatArray
 
     @classmethod
-    def of(cls, columns: Any, weights: ArrayLike | None = None, comm: Comm = SERIAL) -> Scaler:
+    def of(
+        cls,
+        columns: Any,
+        weights: ArrayLike | None = None,
+        comm: Comm = SERIAL,
+        *,
+        stored: Sequence[Any] | None = None,
+    ) -> Scaler:
         """Return the scaling that standardises columns.
 
         Parameters
@@ -130,14 +145,16 @@ class Scaler:
             Weights of the rows.
         comm : Comm
             The processes that share the rows.
+        stored : sequence of dtype, optional
+            The type in which each column was stored, by default the type of `columns`.
 
         Raises
         ------
         ValueError
             If an entry is NaN or infinite, or a deviation overflows.
         """
-        kept = np.dtype(getattr(columns, "dtype", np.float64))
         source = as_source("samples", columns, least=0)
+        kept = getattr(columns, "dtype", np.float64) if stored is None else stored
         found = Moments(source.shape[1], kept)
         shares = None if weights is None else as_float_vector("weights", weights, source.shape[0])
         first = comm.span(source.shape[0]).start
@@ -195,6 +212,17 @@ class Scaler:
         return cls(mean, scale, constant, least, largest)
 
 
+def _unit(value: float, stored: Any) -> float:
+    """Return the unit in the last place of a number in the type in which it is stored."""
+    kind = np.dtype(stored)
+    return float(np.spacing(kind.type(value) if kind.kind == "f" else np.float64(value)))
+
+
+def _sum(columns: FloatArray, weights: FloatArray | None) -> FloatArray:
+    """Return the sums of columns (n, T), with weights (T,) or without."""
+    return np.asarray((columns if weights is None else columns * weights).sum(axis=1))
+
+
 def _exponents(peak: FloatArray) -> NDArray[np.int64]:
     """Return the exponents of the powers of two above these magnitudes."""
-    return np.asarray(np.frexp(peak)[1], dtype=np.int64)
+    return np.where(peak > 0.0, np.frexp(peak)[1], NO_EXPONENT).astype(np.int64)

@@ -188,7 +188,9 @@ def _selection(columns: Sequence[int]) -> slice | NDArray[np.intp]:
     return index
 
 
-def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, Columns]:
+def split_columns(
+    table: Any, targets: Sequence[int] = (-1,), inputs: Sequence[int] | None = None
+) -> tuple[Columns, Columns]:
     """Return inputs and targets from the columns of one table in a file.
 
     Parameters
@@ -196,7 +198,9 @@ def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, 
     table : object
         Shape (T, n), with shape, dtype and row slices.
     targets : sequence of int
-        The target columns; all other columns are inputs, in order.
+        The target columns.
+    inputs : sequence of int, optional
+        The input columns; by default all others, in order.
 
     Returns
     -------
@@ -212,11 +216,14 @@ def split_columns(table: Any, targets: Sequence[int] = (-1,)) -> tuple[Columns, 
     if len(table.shape) != 2:
         raise ValueError(f"the table must have shape (T, n), got {tuple(table.shape)}")
     n = int(table.shape[1])
-    for column in targets:
+    for column in (*targets, *(inputs or ())):
         if not -n <= column < n:
-            raise ValueError(f"there is no target column {column} among {n} columns")
+            kind = "target" if column in targets else "input"
+            raise ValueError(f"there is no {kind} column {column} among {n} columns")
     chosen = [column % n for column in targets]
     rest = [j for j in range(n) if j not in chosen]
+    if inputs is not None:
+        rest = [column % n for column in inputs if column % n not in chosen]
     if len(set(chosen)) < len(chosen) or not chosen:
         raise ValueError(f"targets must name columns, each once, got {list(targets)}")
     if not rest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import mmap
 import re
 import sys
@@ -88,6 +89,28 @@ class RowRange:
 def row_range(array: Any, start: int, stop: int) -> Any:
     """Return the rows start..stop of an array; rows of a file stay there."""
     return RowRange(array, start, stop) if is_streamed(array) else array[start:stop]
+
+
+class PickedRows:
+    """Some rows of an array in a file as separate samples, from `picked_rows`."""
+
+    def __init__(self, array: Any, index: NDArray[np.intp]) -> None:
+        self._array, self._index = array, index
+        self.shape = (index.size, *array.shape[1:])
+        self.dtype = array.dtype
+
+    def __getitem__(self, rows: slice) -> NDArray[Any]:
+        """Return some of the rows, read in parts of bounded size."""
+        wanted = self._index[rows]
+        width = math.prod(self.shape[1:])
+        most = max(1, BYTES_PER_READ // (8 * max(1, width)))
+        return take_rows(lambda a, b: as_doubles(read_rows("the rows", self._array, a, b)),
+                         wanted, self.shape[1:], most)  # fmt: skip
+
+
+def picked_rows(array: Any, index: NDArray[np.intp]) -> Any:
+    """Return the rows of an index; rows of a file stay there."""
+    return PickedRows(array, index) if is_streamed(array) else array[index]
 
 
 class StreamedTargets:

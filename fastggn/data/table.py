@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fastggn.data.columns import Raw
 from fastggn.data.recipe import Recipe
-from fastggn.data.sources import as_source, in_parts
+from fastggn.data.sources import as_source, in_parts, picked_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +68,12 @@ class Table:
         """The names of the target columns."""
         return self.recipe.target_names
 
+    @property
+    def stored(self) -> tuple[list[str], list[str]]:
+        """The types in which the columns of `X` and `Y` are stored, for `Scaler.of`."""
+        inputs = [c.stored or "float64" for c in self.recipe.inputs for _ in c.inputs]
+        return inputs, [c.stored or "float64" for c in self.recipe.targets]
+
     @cached_property
     def digest(self) -> str:
         """The SHA-256 of the encoded numbers, in hex digits."""
@@ -81,11 +87,9 @@ class Table:
         return found.hexdigest()
 
     def take(self, index: NDArray[np.intp]) -> Table:
-        """Return some samples, in the order of the index."""
-        X = self.X[index] if isinstance(self.X, np.ndarray) else as_source("X", self.X).take(index)
-        Y = self.Y
-        if Y is not None:
-            Y = Y[index] if isinstance(Y, np.ndarray) else as_source("Y", Y).take(index)
+        """Return some samples, in the order of the index; those of a file stay there."""
+        X = picked_rows(self.X, index)
+        Y = None if self.Y is None else picked_rows(self.Y, index)
         raw = None if self.raw is None else self.raw.take(self.rows[index])
         rows = self.rows[index] if raw is None else np.arange(len(index))
         return Table(X, Y, self.recipe, rows, raw, self.source, self.notes, self.series)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastggn.analysis.posterior.laplace import laplace
 from fastggn.data.columns import listed
+from fastggn.data.columns import find_kind
 from fastggn.data.read_table import Names, read_table
 from fastggn.data.recipe import TableError
 from fastggn.data.scaler import Scaler
@@ -237,8 +238,8 @@ def prepare(
         np.zeros(network.n_params),
         chosen,
         samples.recipe,
-        Scaler.of(part.X),
-        Scaler.of(part.Y) if scales else None,
+        Scaler.of(part.X, stored=samples.stored[0]),
+        Scaler.of(part.Y, stored=samples.stored[1]) if scales else None,
         l2=l2,
         split=split,
     )
@@ -337,10 +338,10 @@ def _chosen_rows(samples: Table, held_out: Any) -> NDArray[np.intp]:
     if isinstance(held_out, str):
         if samples.raw is None or held_out not in samples.raw.names:
             raise ValueError(f"held_out: there is no column {held_out!r}")
-        mask = samples.raw.column(held_out)[samples.rows]
-        if mask.dtype.kind != "f":
+        mask = find_kind(samples.raw.column(held_out), samples.raw.decimal)
+        if mask.kind != "number" or mask.missing.any() or mask.misfits.size:
             raise ValueError(f"held_out: column {held_out!r} must hold 0 or 1")
-        return np.flatnonzero(mask != 0.0)
+        return np.flatnonzero(mask.values[samples.rows] != 0.0)
     chosen = np.asarray(held_out)
     if chosen.dtype == bool and chosen.shape == (total,):
         return np.flatnonzero(chosen)

@@ -213,7 +213,8 @@ def _weights(sample_weight: Any, samples: Table) -> FloatArray:
 
 
 def _title(target: dict[str, Any]) -> str:
-    return f"{target['name']} [{target['unit']}]" if target["unit"] else str(target["name"])
+    name, unit = str(target["name"]), str(target["unit"])
+    return name if not unit or unit in name else f"{name} [{unit}]"
 
 
 def _plain(value: Any) -> Any:
