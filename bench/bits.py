@@ -3,7 +3,8 @@
 ``python -m bench.bits --json FILE`` stores of each run the SHA-256 of theta after 20 iterations,
 theta after the first step, and the loss after 20. ``--against FILE`` compares a run with such a
 file: equal bits, or the differences of these two numbers. The script calls public names only, so
-that it measures another checkout too: ``PYTHONPATH=OTHER python bench/bits.py --against FILE``.
+that it measures another checkout of the same interface too:
+``PYTHONPATH=OTHER python bench/bits.py --against FILE``.
 Bits are those of one machine and one set of libraries.
 """
 
@@ -34,7 +35,7 @@ RANKS = (1, 2, 3, 4)
 STEP_BOUND, LOSS_BOUND = 1e-13, 1e-8
 STEP_BOUNDS = {"mixed": 1e-5}  # its matrix is a sum in float32
 # No run may stop early.
-ENDLESS = {"grad_tol": 0.0, "step_tol": 0.0, "loss_tol": 0.0, "seed": 0}
+ENDLESS = {"gradient": 0.0, "step": 0.0, "loss": 0.0}
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,11 @@ def cases() -> dict[str, Case]:
     return {
         "lm": LARGE,
         "ggn": Case(
-            small, 400, {"activation": "softplus"}, {"l2": 1e-2}, {"method": "ggn", "alpha": 0.5}
+            small,
+            400,
+            {"activation": "softplus"},
+            {"l2": 1e-2},
+            {"method": fg.GaussNewton(step=0.5)},
         ),
         "newton": Case(deep, 300, {"activation": "sigmoid"}, decay, {"method": "newton"}),
         "newton-lsqr": Case(
@@ -112,7 +117,7 @@ def cases() -> dict[str, Case]:
             300,
             {"activation": "softplus"},
             {"loss": "blake_zisserman", **decay},
-            {"method": "newton", "solver": "lsqr"},
+            {"method": fg.Newton(solver="lsqr")},
         ),
         "auto": Case((6, 18, 18, 1), 700, {}, {"l2": 5e-2}, {"method": "auto"}),
         "bp": Case(
@@ -120,13 +125,27 @@ def cases() -> dict[str, Case]:
             300,
             {"activation": "bent_identity"},
             decay,
-            {"method": "bp", "alpha": 0.05, "momentum": 0.9},
+            {"method": fg.GradientDescent(rate=0.05, momentum=0.9)},
         ),
-        "adam": Case(deep, 300, {}, {}, {"method": "adam", "batch_size": 64}, weighted=True),
-        "dual": Case((4, 20, 20, 1), 60, {}, {"l2": 1e-2}, {"solver": "dual"}),
-        "qr": Case(deep, 300, {"activation": "softsign"}, decay, {"solver": "qr"}, weighted=True),
+        "adam": Case(deep, 300, {}, {}, {"method": fg.Adam(batch_size=64)}, weighted=True),
+        "dual": Case(
+            (4, 20, 20, 1), 60, {}, {"l2": 1e-2}, {"method": fg.LevenbergMarquardt(solver="dual")}
+        ),
+        "qr": Case(
+            deep,
+            300,
+            {"activation": "softsign"},
+            decay,
+            {"method": fg.LevenbergMarquardt(solver="qr")},
+            weighted=True,
+        ),
         "lsqr": Case(
-            (4, 10, 8, 2), 300, {"activation": "relu"}, decay, {"solver": "lsqr"}, gated=True
+            (4, 10, 8, 2),
+            300,
+            {"activation": "relu"},
+            decay,
+            {"method": fg.LevenbergMarquardt(solver="lsqr")},
+            gated=True,
         ),
         "softmax_cross_entropy": Case(
             (8, 12, 5), 500, {}, {"loss": "softmax_cross_entropy", **decay}
@@ -146,15 +165,27 @@ def cases() -> dict[str, Case]:
             weighted=True,
         ),
         "custom": Case(deep, 300, {"activation": sine}, {"loss": LogCosh(), **decay}),
-        "batches": Case((4, 10, 8, 1), 600, {}, decay, {"batch_size": 200}),
-        "not-geodesic": Case(
-            (4, 30, 1), 500, {"activation": "square"}, {"l2": 1e-2}, {"geodesic": False}
+        "batches": Case(
+            (4, 10, 8, 1), 600, {}, decay, {"method": fg.LevenbergMarquardt(batch_size=200)}
         ),
-        "mixed": Case((6, 16, 16, 2), 800, {}, {"l2": 3e-2}, {"precision": "mixed"}),
-        "bayesian": Case((4, 10, 1), 300, {}, {}, {"regularization": "bayesian"}),
-        "bayesian-units": Case((4, 10, 1), 300, {}, {}, {"regularization": "bayesian-units"}),
+        "not-geodesic": Case(
+            (4, 30, 1),
+            500,
+            {"activation": "square"},
+            {"l2": 1e-2},
+            {"method": fg.LevenbergMarquardt(geodesic=False)},
+        ),
+        "mixed": Case(
+            (6, 16, 16, 2),
+            800,
+            {},
+            {"l2": 3e-2},
+            {"method": fg.LevenbergMarquardt(precision="mixed")},
+        ),
+        "bayesian": Case((4, 10, 1), 300, {}, {}, {"regularize": fg.Evidence()}),
+        "bayesian-units": Case((4, 10, 1), 300, {}, {}, {"regularize": fg.Evidence(per="unit")}),
         "null-space": Case(
-            small, 300, {}, {}, {"regularizer": fg.NullSpace(1.0, "objective")}, repeated=True
+            small, 300, {}, {}, {"regularize": fg.NullSpace(1.0, "objective")}, repeated=True
         ),
     }
 
@@ -176,7 +207,7 @@ def make_problem(case: Case, *, folder: Path | None = None, comm: Any = None) ->
     return fg.Problem(fg.MLP(case.widths, **case.net), X, Y, **case.problem, **more)
 
 
-def train(problem: Any, **options: Any) -> dict[str, Any]:
+def train(problem: Any, *, n_threads: int | None = None, **options: Any) -> dict[str, Any]:
     """Train and return what is stored of the run."""
     import fastggn as fg
 
@@ -188,9 +219,9 @@ def train(problem: Any, **options: Any) -> dict[str, Any]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        result = fg.train(
-            problem, **{"max_iter": ITERATIONS, "callbacks": [keep], **ENDLESS, **options}
-        )
+        defaults = {"max_iter": ITERATIONS, "stop": fg.Stop(**ENDLESS), "seed": 0}
+        with fg.threads(n_threads):
+            result = fg.train(problem, callbacks=[keep], **{**defaults, **options})
     return {
         "sha256": hashlib.sha256(result.theta.tobytes()).hexdigest(),
         "first": first[0] if first else [],
@@ -202,7 +233,9 @@ def train(problem: Any, **options: Any) -> dict[str, Any]:
 
 def resumed(folder: Path) -> dict[str, Any]:
     """Stop the large run, and go on from its checkpoint with a problem made anew."""
-    options = {"checkpoint": folder / "run.npz", "checkpoint_every": 5, "resume": True}
+    import fastggn as fg
+
+    options = {"checkpoint": fg.Checkpoint(folder / "run.npz", every=5, resume=True)}
     begun = train(make_problem(LARGE), max_iter=STOPPED, **options)
     ended = train(make_problem(LARGE), **options)
     return {**ended, "first": begun["first"]}

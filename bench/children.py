@@ -123,7 +123,9 @@ def _memory(count: int) -> dict[str, Any]:
         problem = fg.Problem(fg.MLP(WIDTHS, "tanh"), X, Y)
         before = _peak_mib()
         start = time.perf_counter()
-        result = fg.train(problem, seed=0, max_iter=1, solver="cholesky")
+        result = fg.train(
+            problem, seed=0, max_iter=1, method=fg.LevenbergMarquardt(solver="cholesky")
+        )
         seconds = time.perf_counter() - start
         del problem, X, Y
     return {

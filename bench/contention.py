@@ -52,7 +52,7 @@ def _train(index: int) -> tuple[float, list[float]]:
     rng = np.random.default_rng(0)
     X, Y = rng.normal(size=(samples, widths[0])), rng.normal(size=(samples, widths[-1]))
     problem = fg.Problem(fg.MLP(widths, "tanh"), X, Y)
-    never: dict[str, Any] = {"grad_tol": 0.0, "step_tol": 0.0, "loss_tol": 0.0}
+    never: dict[str, Any] = {"stop": fg.Stop(gradient=0.0, step=0.0, loss=0.0)}
     taken: list[float] = []
     before, end = read_processors(), time.perf_counter() + TURN
     while time.perf_counter() < end:

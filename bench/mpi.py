@@ -98,7 +98,12 @@ def worker(n_samples):
 
     def iterations(solver, count, **options):
         return lambda: fg.train(
-            problem, theta, solver=solver, max_iter=count, step_tol=0.0, **options
+            problem,
+            theta,
+            method=fg.LevenbergMarquardt(solver=solver),
+            max_iter=count,
+            stop=fg.Stop(step=0.0),
+            **options,
         )
 
     lin = problem.at(theta)
@@ -141,7 +146,9 @@ def iteration_time(comm, problem, theta):
     """Return the least time between two records of a run without rejected steps."""
     import fastggn as fg
 
-    run = fg.train(problem, theta, solver="cholesky", max_iter=ITERATIONS)
+    run = fg.train(
+        problem, theta, method=fg.LevenbergMarquardt(solver="cholesky"), max_iter=ITERATIONS
+    )
     pairs = zip(run.history, run.history[1:], strict=False)
     own = min(new.seconds - old.seconds for old, new in pairs if new.rejections == 0)
     return comm.allreduce(own, max_of())

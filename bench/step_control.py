@@ -66,7 +66,7 @@ def measure_ggn() -> None:
         iterations, orders = [], []
         for seed in range(20):
             theta = net.init(seed, scheme="normal")
-            found = losses(fg.train(problem, theta, method="ggn", grad_tol=0.0))
+            found = losses(fg.train(problem, theta, method="ggn", stop=fg.Stop(gradient=0.0)))
             if found.min() <= 1e-20:
                 iterations.append(int(np.argmax(found <= 1e-20)))
                 orders.append(order_of_convergence(found))
@@ -127,8 +127,8 @@ def measure_tails() -> None:
             with constant(*change):
                 runs = [
                     fg.train(
-                        *teacher(*case, seed), geodesic=geodesic, grad_tol=0.0,
-                        loss_target=1e-20, max_iter=150,
+                        *teacher(*case, seed), fg.LevenbergMarquardt(geodesic=geodesic),
+                        stop=fg.Stop(gradient=0.0, target=1e-20), max_iter=150,
                     )
                     for seed in range(SEEDS)
                 ]  # fmt: skip
@@ -154,7 +154,12 @@ def measure_kin8nm() -> None:
         for share in (1e-3, 1e-2, 1e-1):
             with constant(damping, "INITIAL_SHARE", share):
                 runs = [
-                    fg.train(problem, seed=seed, geodesic=geodesic, loss_target=0.0225)
+                    fg.train(
+                        problem,
+                        seed=seed,
+                        method=fg.LevenbergMarquardt(geodesic=geodesic),
+                        stop=fg.Stop(target=0.0225),
+                    )
                     for seed in range(8)
                 ]
             last = [run.history[-1] for run in runs]
@@ -167,7 +172,13 @@ def measure_kin8nm() -> None:
     for limit in (0.3, 0.75, 1.5):
         with constant(levenberg_marquardt, "LONGEST_CORRECTION", limit):
             runs = [
-                fg.train(problem, seed=seed, geodesic=True, loss_target=0.0225) for seed in range(8)
+                fg.train(
+                    problem,
+                    seed=seed,
+                    method=fg.LevenbergMarquardt(geodesic=True),
+                    stop=fg.Stop(target=0.0225),
+                )
+                for seed in range(8)
             ]
         print(f"  longest correction {limit:g}: {[run.n_iter for run in runs]}")
 

@@ -51,7 +51,13 @@ def operations(theta, small):
     import fastggn as fg
 
     def iteration(problem):
-        return fg.train(problem, theta, max_iter=1, solver="cholesky", grad_tol=0.0)
+        return fg.train(
+            problem,
+            theta,
+            max_iter=1,
+            method=fg.LevenbergMarquardt(solver="cholesky"),
+            stop=fg.Stop(gradient=0.0),
+        )
 
     passes = {
         "loss": (lambda problem: problem.loss(theta), 15),

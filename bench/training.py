@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import inspect
 import statistics
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -17,6 +15,7 @@ import fastggn as fg
 from bench import cases, peers
 from bench.cases import Case
 from bench.core import PAUSE, SMOKE, Absent, Outcome, Pair, Row, Side, Timing, relative_difference
+from fastggn.training.methods.named import make_method
 
 __all__ = ["ROWS", "time_to_mse"]
 
@@ -40,18 +39,14 @@ RACERS: dict[str, Callable[[Case, float, float], float | None]] = {
 }
 
 
-def precision(mixed: bool) -> dict[str, str]:
-    """Return the argument of `train` for mixed precision, if it has one."""
-    if not mixed:
-        return {}
-    if "precision" not in inspect.signature(fg.train).parameters:
-        raise Absent("fastggn.train has no argument 'precision'")
-    return {"precision": "mixed"}
+def precision(mixed: bool) -> Literal["float64", "mixed"]:
+    """Return the option of Levenberg-Marquardt for mixed precision."""
+    return "mixed" if mixed else "float64"
 
 
-def _never(**options: Any) -> dict[str, Any]:
-    """Return options of a run that only `max_iter` ends."""
-    return {"grad_tol": 0.0, "step_tol": 0.0, "loss_tol": 0.0, **options}
+def _never(target: float | None = None, **options: Any) -> dict[str, Any]:
+    """Return options of a run that only `max_iter` or a loss ends."""
+    return {"stop": fg.Stop(gradient=0.0, step=0.0, loss=0.0, target=target), **options}
 
 
 def iteration_against_torch(
@@ -61,12 +56,14 @@ def iteration_against_torch(
 
     The peer's damping is held where both start: its own rule would cost it trials.
     """
-    case, options = make(size), precision(mixed)
+    case = make(size)
+    method = fg.LevenbergMarquardt(
+        solver="cholesky", damping=DAMPING, geodesic=False, precision=precision(mixed)
+    )
     problem, peer = case.problem(), peers.TorchLM(case, DAMPING, decrease=1.0)
 
     def ours(iterations: int = count) -> Any:
-        tolerances = _never(max_iter=iterations, damping=DAMPING, geodesic=False)
-        return fg.train(problem, case.theta, "lm", "cholesky", **tolerances, **options)
+        return fg.train(problem, case.theta, method, **_never(max_iter=iterations))
 
     def difference() -> float:
         peer.restart()
@@ -94,7 +91,7 @@ def iteration_against_torch(
     )
 
 
-def _our_seconds(case: Case, target: float, limit: float, **options: Any) -> float | None:
+def _our_seconds(case: Case, target: float, limit: float, mixed: bool) -> float | None:
     """Time `train` to the target; the first call of a process is left out."""
     problem = case.problem()
     with fg.threads(THREADS):
@@ -102,10 +99,8 @@ def _our_seconds(case: Case, target: float, limit: float, **options: Any) -> flo
         result = fg.train(
             problem,
             case.theta,
-            loss_target=target / 2.0,
-            max_iter=10_000,
-            max_time=limit,
-            **_never(**options),
+            fg.LevenbergMarquardt(precision=precision(mixed)),
+            **_never(target / 2.0, max_iter=10_000, max_time=limit),
         )
         seconds = time.perf_counter() - start
     return seconds if result.loss <= target / 2.0 else None
@@ -116,8 +111,7 @@ def _warm_up(case: Case) -> None:
     problem = case.problem()
     with fg.threads(THREADS):
         fg.train(problem, case.theta, max_iter=2)
-        with contextlib.suppress(Absent):
-            fg.train(problem, case.theta, max_iter=2, **precision(True))
+        fg.train(problem, case.theta, fg.LevenbergMarquardt(precision="mixed"), max_iter=2)
 
 
 @functools.lru_cache(maxsize=2)
@@ -141,7 +135,7 @@ def _races(size: str) -> dict[str, list[float | None]]:
         for name, mixed in (("fastggn", False), ("fastggn mixed", True)):
             try:
                 time.sleep(PAUSE)
-                taken[name].append(_our_seconds(case, target, limit, **precision(mixed)))
+                taken[name].append(_our_seconds(case, target, limit, mixed))
             except Absent:
                 continue
     return taken
@@ -164,7 +158,6 @@ def time_to_mse(size: str, mixed: bool) -> Outcome:
     """The time to a training error, median over seeds, against the best peer's."""
     taken = dict(_races(size))
     name = "fastggn mixed" if mixed else "fastggn"
-    precision(mixed)
     mine = {key: taken.pop(key) for key in ("fastggn", "fastggn mixed")}[name]
     medians = {key: _median(seconds) for key, seconds in taken.items() if seconds}
     if not medians:
@@ -190,13 +183,13 @@ def time_to_mse(size: str, mixed: bool) -> Outcome:
 
 def _run(problem: Any, case: Case, method: str, count: int) -> Any:
     """Do `count` iterations of a method, whatever the loss does; "ggn/qr" names the solver."""
-    method, _, solver = method.partition("/")
-    options: dict[str, Any] = {"solver": solver or "auto"}
-    if method in ALPHA:
-        options["alpha"] = ALPHA[method]
+    name, _, solver = method.partition("/")
+    given: dict[str, Any] = {"solver": solver} if solver else {}
+    if name in ALPHA:
+        given["step" if name == "ggn" else "rate"] = ALPHA[name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fg.errors.FastGGNWarning)
-        return fg.train(problem, case.theta, method, **_never(max_iter=count), **options)
+        return fg.train(problem, case.theta, make_method(name, given), **_never(max_iter=count))
 
 
 def iteration_against_bp(size: str, method: str, count: int) -> Pair:
@@ -238,9 +231,7 @@ def time_to_bp_loss(size: str, method: str = "lm") -> Outcome:
         for _ in range(3):
             time.sleep(PAUSE)
             start = time.perf_counter()
-            result = fg.train(
-                problem, case.theta, method, **_never(loss_target=loss, max_iter=1000)
-            )
+            result = fg.train(problem, case.theta, method, **_never(loss, max_iter=1000))
             taken.append(time.perf_counter() - start)
     assert result is not None
     note = f"{method}: {result.n_iter} iterations to the loss {loss:.4g} of {count} descents"
@@ -261,9 +252,10 @@ def mnist_by_batches(size: str) -> Outcome:
         X, labels = X[:400], labels[:400]
     net = fg.MLP((784, 512, 256, 10) if size != SMOKE else (784, 8, 10), "tanh")
     problem = fg.Problem(net, X, labels, "softmax_cross_entropy")
-    options = _never(max_iter=4, max_time=300.0, batch_size=100, seed=0)
+    options = _never(max_iter=4, max_time=300.0, seed=0)
+    method = fg.LevenbergMarquardt(batch_size=100)
     with fg.threads(THREADS):
-        result = fg.train(problem, net.init(seed=0), **options)
+        result = fg.train(problem, net.init(seed=0), method, **options)
         images, digits = cases.mnist("t10k")
         right = float(np.mean(net.predict(result.theta, images).argmax(axis=1) == digits))
     ends = [0.0, *(record.seconds for record in result.history)]

@@ -36,8 +36,21 @@ from .runtime.errors import (
 from .runtime.threads import threads as threads
 from .runtime.version import __version__ as __version__
 from .training.checkpoint.files import CheckpointError as CheckpointError
-from .training.regularisation.evidence import Evidence as Evidence
+from .training.checkpoint.saving import Checkpoint as Checkpoint
+from .training.control.stopping import Stop as Stop
+from .training.control.validation import HeldOut as HeldOut
+from .training.methods.named import (
+    LBFGS as LBFGS,
+    Adam as Adam,
+    Auto as Auto,
+    GaussNewton as GaussNewton,
+    GradientDescent as GradientDescent,
+    LevenbergMarquardt as LevenbergMarquardt,
+    Newton as Newton,
+)
+from .training.regularisation.evidence import EvidenceEstimate as EvidenceEstimate
 from .training.regularisation.null_space import NullSpace as NullSpace
+from .training.regularisation.priors import Evidence as Evidence
 from .training.regularisation.weight_decay import (
     WeightDecayPath as WeightDecayPath,
     select_weight_decay as select_weight_decay,

@@ -19,7 +19,9 @@ from fastggn.analysis.posterior.mixture import PosteriorMixture
 from fastggn.figures.style import MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.training.control.stopping import Stop
 from fastggn.training.regularisation.evidence import LOG_2PI
+from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.regularisation.weight_decay import select_weight_decay
 from fastggn.training.train import train
 from papers.runs import quiet, spread
@@ -66,10 +68,10 @@ LABELS = {
     "sklearn": "scikit-learn, L-BFGS",
 }
 
-# Whose effective parameters are counted: `regularization`, and the key in the result.
+# Whose effective parameters are counted: how, and the key in the result.
 COUNTED = {
-    "bayesian": ("bayesian", "effective_parameters"),
-    "units": ("bayesian-units", "effective_by_units"),
+    "bayesian": (Evidence(), "effective_parameters"),
+    "units": (Evidence(per="unit"), "effective_by_units"),
 }
 
 
@@ -147,7 +149,7 @@ def _starts(problem: Problem, split: int, config: dict[str, Any], **options: Any
             problem,
             problem.network.init(rng),
             max_iter=config["max_iter"],
-            loss_tol=config["loss_tol"],
+            stop=Stop(loss=config["loss_tol"]),
             **options,
         )
         for rng in seeds
@@ -184,7 +186,7 @@ def _lm_mean(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _bayesian(
-    data: Split, split: int, config: dict[str, Any], how: str = "bayesian"
+    data: Split, split: int, config: dict[str, Any], how: Evidence | None = None
 ) -> dict[str, Any]:
     """Train with the decay of the evidence; variances come from the Laplace posterior."""
     problem = _problem(data, config)
@@ -199,13 +201,13 @@ def _bayesian(
 
 def _units(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
     """Train with a decay for each hidden unit."""
-    return _bayesian(data, split, config, "bayesian-units")
+    return _bayesian(data, split, config, Evidence(per="unit"))
 
 
 def _mixture(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
     """Train with a decay for each hidden unit; all starts count alike."""
     problem = _problem(data, config)
-    runs = _starts(problem, split, config, regularization="bayesian-units")
+    runs = _starts(problem, split, config, regularize=Evidence(per="unit"))
     posterior = PosteriorMixture([laplace(problem, run.theta, run.evidence) for run in runs])
     mean, _ = posterior.predict(data.X_test)
     density = posterior.log_likelihood(data.X_test, data.y_test)
@@ -216,9 +218,9 @@ def _mixture(data: Split, split: int, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def _most_evident(
-    problem: Problem, split: int, config: dict[str, Any], how: str = "bayesian"
+    problem: Problem, split: int, config: dict[str, Any], how: Evidence | None = None
 ) -> Any:
-    runs = _starts(problem, split, config, regularization=how)
+    runs = _starts(problem, split, config, regularize=how or Evidence())
     return max(runs, key=lambda result: float(result.evidence.log_evidence))
 
 
@@ -231,7 +233,7 @@ def _validation(data: Split, split: int, config: dict[str, Any]) -> dict[str, An
         grid=np.logspace(*config["grid"]),
         seed=1000 * config["seed"] + split,
         max_iter=config["path_iter"],
-        loss_tol=config["loss_tol"],
+        stop=Stop(loss=config["loss_tol"]),
     )
     prediction = problem.network.predict(path.result.theta, data.X_test)[:, 0]
     noise = 2.0 * float(np.min(path.validation_losses))

@@ -17,6 +17,7 @@ from fastggn.analysis import linear
 from fastggn.figures.style import LINES, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.training.methods.named import GradientDescent, get_method
 from fastggn.training.train import train
 from papers.runs import quiet
 
@@ -104,11 +105,9 @@ def _train(
     problem: Problem, theta: np.ndarray, method: str, config: dict[str, Any], least: float
 ) -> dict[str, Any]:
     """Return the losses of a run above the least one, and where it ended."""
-    options: dict[str, Any] = {"method": method, "max_iter": config["max_iter"][method]}
-    if method == "bp":
-        options["alpha"] = config["alpha"]
+    chosen = GradientDescent(rate=config["alpha"]) if method == "bp" else get_method(method)
     with quiet():  # singular systems are the subject here
-        result = train(problem, theta, **options)
+        result = train(problem, theta, chosen, max_iter=config["max_iter"][method])
     losses = [result.initial_loss, *(record.loss for record in result.history)]
     excess = np.array(losses) - least
     below = np.flatnonzero(excess <= config["reached"])

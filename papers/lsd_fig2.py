@@ -12,6 +12,8 @@ from fastggn.analysis.relu.enumeration import enumerate_subglobal_minima
 from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.training.control.stopping import Stop
+from fastggn.training.methods.named import GradientDescent
 from fastggn.training.train import train
 
 Report = Callable[[str], object]
@@ -77,7 +79,13 @@ def _trainings(problem: Problem, rng: np.random.Generator, count: int) -> dict[s
     ends = {"boundary": 0, "region": 0}
     for _ in range(count):
         start: NDArray[np.float64] = rng.uniform([-2.0, 0.0], [2.0, 2.0])
-        end = train(problem, start, method="bp", alpha=0.05, max_iter=200, grad_tol=1e-9)
+        end = train(
+            problem,
+            start,
+            method=GradientDescent(rate=0.05),
+            max_iter=200,
+            stop=Stop(gradient=1e-9),
+        )
         ends["boundary" if abs(end.theta[0]) < 0.05 else "region"] += 1
     return ends
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.training.control.stopping import Stop
+from fastggn.training.methods.named import Adam, LevenbergMarquardt
 from fastggn.training.result import Record
 from fastggn.training.train import train
 from papers.mnist import find_folder, load_digits
@@ -118,9 +120,9 @@ def run(config: dict[str, Any], report: Report = lambda text: None) -> dict[str,
             for repeat in range(config["repeats"]):
                 problem, seed = _problem(config, kind, k, repeat, X, labels)
                 curve = _Curve(problem, labels)
-                train(problem, problem.network.init(seed, scheme="he"), method="adam",
-                      alpha=config["alpha"], batch_size=config["batch_size"],
-                      max_iter=config["epochs"], grad_tol=0.0, seed=seed,
+                method = Adam(rate=config["alpha"], batch_size=config["batch_size"])
+                train(problem, problem.network.init(seed, scheme="he"), method,
+                      max_iter=config["epochs"], stop=Stop(gradient=0.0), seed=seed,
                       callbacks=[curve])  # fmt: skip
                 curves.append(curve.points)
                 report(f"{kind}, k = {k}, repeat {repeat + 1}: "
@@ -176,13 +178,12 @@ def _second_order(
     train(
         problem,
         problem.network.init(seed, scheme="he"),
-        method="lm",
-        solver=options["solver"],
-        batch_size=options["batch_size"],
-        damping=options["damping"],
+        method=LevenbergMarquardt(
+            solver=options["solver"], batch_size=options["batch_size"], damping=options["damping"]
+        ),
         max_iter=10**6,
         max_time=options["seconds"],
-        grad_tol=0.0,
+        stop=Stop(gradient=0.0),
         seed=seed,
         callbacks=[curve],
     )

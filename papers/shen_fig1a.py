@@ -18,6 +18,8 @@ from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.threads import threads
+from fastggn.training.control.stopping import Stop
+from fastggn.training.methods.named import GaussNewton
 from fastggn.training.train import train
 from papers.runs import quiet
 
@@ -122,7 +124,11 @@ def iterates(
         for _ in range(count):
             # The method keeps nothing from step to step, so single steps are the whole run.
             step = train(
-                problem, points[-1], "ggn", max_iter=1, alpha=alpha, grad_tol=0.0, step_tol=0.0
+                problem,
+                points[-1],
+                GaussNewton(step=alpha),
+                max_iter=1,
+                stop=Stop(gradient=0.0, step=0.0),
             )
             if not losses:
                 losses.append(step.initial_loss)

@@ -19,6 +19,8 @@ from fastggn.data.builtin import four_regions
 from fastggn.figures.style import new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.training.control.stopping import Stop
+from fastggn.training.methods.named import GaussNewton
 from fastggn.training.train import train
 from papers.runs import quiet, spread
 
@@ -115,11 +117,9 @@ def _one(
     result = train(
         problem,
         theta0,
-        "ggn",
+        GaussNewton(step=task["alpha"]),
         max_iter=task["iterations"],
-        alpha=task["alpha"],
-        grad_tol=0.0,
-        step_tol=0.0,
+        stop=Stop(gradient=0.0, step=0.0),
     )
     return {
         "loss": result.loss,

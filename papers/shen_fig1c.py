@@ -20,7 +20,9 @@ from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.threads import threads
+from fastggn.training.control.stopping import Stop
 from fastggn.training.fallback import Fallback
+from fastggn.training.methods.named import GaussNewton, GradientDescent
 from fastggn.training.step import Work
 from fastggn.training.train import train
 from papers.runs import quiet
@@ -103,16 +105,15 @@ def _race(
     problem: Problem, theta0: NDArray[np.float64], config: dict[str, Any]
 ) -> dict[str, tuple[list[float], float]]:
     """Return the losses, the first one included, and the seconds of each method."""
-    options: dict[str, Any] = {"grad_tol": 0.0, "step_tol": 0.0}
+    options: dict[str, Any] = {"stop": Stop(gradient=0.0, step=0.0)}
     count, alpha = config["iterations"], config["alpha"]
-    ggn = train(problem, theta0, "ggn", max_iter=count, alpha=alpha, **options)
+    ggn = train(problem, theta0, GaussNewton(step=alpha), max_iter=count, **options)
     bp = train(
         problem,
         theta0,
-        "bp",
+        GradientDescent(rate=_bp_alpha(config)),
         max_iter=UNLIMITED,
         max_time=ggn.seconds,
-        alpha=_bp_alpha(config),
         **options,
     )
     runs = {

@@ -109,7 +109,12 @@ def points():
         "polished": (of(small, X, Y, l2=0.01), T, trained + 1e-4, {"polish": True}),
         "strict saddle": (of(linear, X, Y), T, constant, {}),
         "saddle": (of(fg.MLP((2, 2, 1)), corners, xor - 0.5), 4, zero, {}),
-        "exact fit": (of(wide, X[:12], fits), 12, wide.init(seed=6) + 1e-9, {"grad_tol": 1e-6}),
+        "exact fit": (
+            of(wide, X[:12], fits),
+            12,
+            wide.init(seed=6) + 1e-9,
+            {"grad_tol": 1e-6},
+        ),
         "linear": (of(linear, X, Y), T, flattest, {"grad_tol": 1e-6}),
         "equal inputs": (of(small, X[:3].repeat(10, axis=0), Y[:30]), 30, noisy.theta, {}),
     }
@@ -208,11 +213,17 @@ def batches(comm):
         return fg.Problem(net, X[rows], labels[rows], "softmax_cross_entropy", comm=comm)
 
     runs = {
-        "lm, dual": (weighted, {"batch_size": 12, "max_iter": 3}),
-        "lm, cholesky": (weighted, {"batch_size": 40, "max_iter": 3, "solver": "cholesky"}),
-        "lm, lsqr": (weighted, {"batch_size": 40, "max_iter": 2, "solver": "lsqr"}),
-        "ggn": (weighted, {"method": "ggn", "batch_size": 40, "alpha": 0.1, "max_iter": 2}),
-        "adam": (labelled, {"method": "adam", "batch_size": 7, "alpha": 0.01, "max_iter": 3}),
+        "lm, dual": (weighted, {"method": fg.LevenbergMarquardt(batch_size=12), "max_iter": 3}),
+        "lm, cholesky": (
+            weighted,
+            {"method": fg.LevenbergMarquardt(batch_size=40, solver="cholesky"), "max_iter": 3},
+        ),
+        "lm, lsqr": (
+            weighted,
+            {"method": fg.LevenbergMarquardt(batch_size=40, solver="lsqr"), "max_iter": 2},
+        ),
+        "ggn": (weighted, {"method": fg.GaussNewton(batch_size=40, step=0.1), "max_iter": 2}),
+        "adam": (labelled, {"method": fg.Adam(batch_size=7, rate=0.01), "max_iter": 3}),
     }
     return {
         name: compared(comm, make, T, KINDS[number % 3], options)
@@ -238,11 +249,21 @@ def duals(comm):
 
     exact = of("cauchy", curvature="exact")
     runs = {
-        "lm": (of(sample_weight=w[:few]), {"solver": "auto", "max_iter": 6}),
-        "minimum norm": (of(), {"solver": "dual", "method": "ggn", "alpha": 0.05, "max_iter": 2}),
-        "gates": (of(gates=gates), {"solver": "dual", "max_iter": 4}),
-        "exact curvature": (exact, {"solver": "dual", "max_iter": 4}),
-        "evidence": (of(), {"solver": "dual", "regularization": "bayesian", "max_iter": 5}),
+        "lm": (
+            of(sample_weight=w[:few]),
+            {"method": fg.LevenbergMarquardt(solver="auto"), "max_iter": 6},
+        ),
+        "minimum norm": (of(), {"method": fg.GaussNewton(solver="dual", step=0.05), "max_iter": 2}),
+        "gates": (of(gates=gates), {"method": fg.LevenbergMarquardt(solver="dual"), "max_iter": 4}),
+        "exact curvature": (exact, {"method": fg.LevenbergMarquardt(solver="dual"), "max_iter": 4}),
+        "evidence": (
+            of(),
+            {
+                "method": fg.LevenbergMarquardt(solver="dual"),
+                "regularize": fg.Evidence(),
+                "max_iter": 5,
+            },
+        ),
     }
     found = {
         name: compared(comm, make, few, KINDS[number % 3], options)
@@ -265,21 +286,20 @@ def regularisers(comm):
 
     step, added = fg.NullSpace(), fg.NullSpace(0.1, "objective", refresh=2)
     runs = {
-        "newton": {"method": "newton", "regularizer": step},
-        "newton, cut": {"method": "newton", "regularizer": fg.NullSpace(np.inf)},
-        "newton, products": {
-            "method": "newton",
-            "regularizer": step,
-            "solver": "lsqr",
-            "max_iter": 2,
-        },
-        "lm": {"regularizer": step, "solver": "qr"},
-        "objective, newton": {"method": "newton", "regularizer": added},
-        "objective, lm": {"regularizer": added},
-        "objective, qr": {"regularizer": added, "solver": "qr"},
+        "newton": {"method": "newton", "regularize": step},
+        "newton, cut": {"method": "newton", "regularize": fg.NullSpace(np.inf)},
+        "newton, products": {"method": fg.Newton(solver="lsqr"), "regularize": step, "max_iter": 2},
+        "lm": {"regularize": step, "method": fg.LevenbergMarquardt(solver="qr")},
+        "objective, newton": {"method": "newton", "regularize": added},
+        "objective, lm": {"regularize": added},
+        "objective, qr": {"regularize": added, "method": fg.LevenbergMarquardt(solver="qr")},
         # LSQR within LSQR: thousands of messages an iteration.
-        "objective, lsqr": {"regularizer": added, "solver": "lsqr", "max_iter": 1},
-        "objective, bp": {"method": "bp", "alpha": 0.1, "regularizer": added},
+        "objective, lsqr": {
+            "regularize": added,
+            "method": fg.LevenbergMarquardt(solver="lsqr"),
+            "max_iter": 1,
+        },
+        "objective, bp": {"method": fg.GradientDescent(rate=0.1), "regularize": added},
     }
     return {
         name: compared(comm, make, few, KINDS[number % 3], {"max_iter": 4, **options})

@@ -119,25 +119,36 @@ def training(comm, X, Y):
     rows = split(comm, "uneven")
     problem = fg.Problem(net, X[rows], Y[rows], l2=1e-3, comm=comm)
     runs = {
-        "cholesky": {"solver": "cholesky"},
-        "mixed": {"solver": "cholesky", "precision": "mixed"},
-        "qr": {"solver": "qr", "max_iter": 8},
-        "lsqr": {"solver": "lsqr", "max_iter": 4},
+        "cholesky": {"method": fg.LevenbergMarquardt(solver="cholesky")},
+        "mixed": {"method": fg.LevenbergMarquardt(solver="cholesky", precision="mixed")},
+        "qr": {"method": fg.LevenbergMarquardt(solver="qr"), "max_iter": 8},
+        "lsqr": {"method": fg.LevenbergMarquardt(solver="lsqr"), "max_iter": 4},
         "newton": {"method": "newton", "max_iter": 20},
-        "steihaug": {"method": "newton", "solver": "lsqr", "max_iter": 10},
-        "bp": {"method": "bp", "alpha": 0.1, "max_iter": 20},
-        "adam": {"method": "adam", "alpha": 0.01, "max_iter": 20},
-        "early stopping": {"solver": "cholesky", "patience": 3},
-        "bayesian": {"solver": "cholesky", "regularization": "bayesian", "max_iter": 20},
-        "bayesian qr": {"solver": "qr", "regularization": "bayesian", "max_iter": 5},
+        "steihaug": {"method": fg.Newton(solver="lsqr"), "max_iter": 10},
+        "bp": {"method": fg.GradientDescent(rate=0.1), "max_iter": 20},
+        "adam": {"method": fg.Adam(rate=0.01), "max_iter": 20},
+        "early stopping": {"method": fg.LevenbergMarquardt(solver="cholesky")},
+        "bayesian": {
+            "method": fg.LevenbergMarquardt(solver="cholesky"),
+            "regularize": fg.Evidence(),
+            "max_iter": 20,
+        },
+        "bayesian qr": {
+            "method": fg.LevenbergMarquardt(solver="qr"),
+            "regularize": fg.Evidence(),
+            "max_iter": 5,
+        },
     }
     V = np.random.default_rng(9).permutation(Y)  # held out: no fit of Y comes near
     for name, options in runs.items():
         held_out = {}, {}
-        if "patience" in options:
-            held_out = {"validation": (X, V)}, {"validation": (X[rows], V[rows])}
+        if name == "early stopping":
+            held_out = (
+                {"held_out": fg.HeldOut(X, V, patience=3)},
+                {"held_out": fg.HeldOut(X[rows], V[rows], patience=3)},
+            )
         plain, shared = serial, problem
-        if "regularization" in options:  # which chooses l2 itself
+        if "regularize" in options:  # which chooses l2 itself
             plain, shared = serial.with_l2(0.0), problem.with_l2(0.0)
         one = fg.train(plain, theta, **options, **held_out[0])
         many = fg.train(shared, theta, **options, **held_out[1])
@@ -161,10 +172,12 @@ def training(comm, X, Y):
     # Fewer rows than columns, at mu = 0: the minimum-norm step by QR of rows from all ranks.
     net, few = fg.MLP((3, 6, 2)), slice(0, 12)
     theta = net.init(seed=3)
-    one = fg.train(fg.Problem(net, X[few], Y[few]), theta, method="ggn", solver="qr", max_iter=2)
+    one = fg.train(
+        fg.Problem(net, X[few], Y[few]), theta, method=fg.GaussNewton(solver="qr"), max_iter=2
+    )
     own = slice(12 * comm.rank // comm.size, 12 * (comm.rank + 1) // comm.size)
     shared = fg.Problem(net, X[own], Y[own], comm=comm)
-    many = fg.train(shared, theta, method="ggn", solver="qr", max_iter=2)
+    many = fg.train(shared, theta, method=fg.GaussNewton(solver="qr"), max_iter=2)
     out["minimum norm"] = {
         "loss": relative(many.loss, one.loss),
         "iterations": [one.n_iter, many.n_iter],
@@ -255,8 +268,8 @@ def refusals(comm, X, Y):
         "weights": lambda: fg.Problem(
             net, X[rows], Y[rows], sample_weight=np.zeros(len(X[rows])), comm=comm
         ),
-        "validation": lambda: fg.train(problem, theta, validation=(bad, Y[rows])),
-        "validation alone": lambda: fg.train(problem, theta, validation=fg.Problem(net, X, Y)),
+        "held_out": lambda: fg.train(problem, theta, held_out=(bad, Y[rows])),
+        "held_out alone": lambda: fg.train(problem, theta, held_out=fg.Problem(net, X, Y)),
         "stationarity": lambda: fg.analysis.stationarity_split(problem, theta),
         "overflow": lambda: fg.critical_point(problem, np.full(net.n_params, 1e200)),
         "ranks": lambda: fg.rank_analysis(problem, np.full(net.n_params, 1e308)),
@@ -278,7 +291,10 @@ def jobs(comm, folder):
     net, rows = fg.MLP((3, 3, 2)), split(comm, "uneven")
     problem = fg.Problem(net, X[rows], Y[rows], l2=1e-3, comm=comm)
     V = np.random.default_rng(9).permutation(Y)
-    early = {"validation": (X[rows], V[rows]), "patience": 4, "damping": 10.0}
+    early = {
+        "held_out": fg.HeldOut(X[rows], V[rows], patience=4),
+        "method": fg.LevenbergMarquardt(damping=10.0),
+    }
     return {
         "parts": {
             name: in_parts(comm, problem, folder / f"{number}.ckpt", options)
@@ -293,24 +309,25 @@ def jobs(comm, folder):
 
 
 RESUMED = {
-    "cholesky": {"solver": "cholesky"},
-    "mixed": {"solver": "cholesky", "precision": "mixed"},
-    "lsqr": {"solver": "lsqr"},
+    "cholesky": {"method": fg.LevenbergMarquardt(solver="cholesky")},
+    "mixed": {"method": fg.LevenbergMarquardt(solver="cholesky", precision="mixed")},
+    "lsqr": {"method": fg.LevenbergMarquardt(solver="lsqr")},
     "newton": {"method": "newton"},
-    "bayesian": {"solver": "cholesky", "regularization": "bayesian"},
-    "batches": {"batch_size": 12},
-    "momentum": {"method": "bp", "alpha": 0.01, "momentum": 0.9},
-    "adam": {"method": "adam", "alpha": 0.01},
+    "bayesian": {"method": fg.LevenbergMarquardt(solver="cholesky"), "regularize": fg.Evidence()},
+    "batches": {"method": fg.LevenbergMarquardt(batch_size=12)},
+    "momentum": {"method": fg.GradientDescent(rate=0.01, momentum=0.9)},
+    "lbfgs": {"method": "lbfgs"},
+    "adam": {"method": fg.Adam(rate=0.01)},
 }
 
 
 def in_parts(comm, problem, path, options):
     """Compare a run that is stopped at every second iteration with an uninterrupted one."""
     keywords = {"seed": 3, "max_iter": 8, **options}
-    if "regularization" in options:
+    if "regularize" in options:
         problem = problem.with_l2(0.0)
     whole = fg.train(problem, **keywords)
-    keywords.update(checkpoint=path, checkpoint_every=1000, resume=True)
+    keywords["checkpoint"] = fg.Checkpoint(path, every=1000, resume=True)
     parts, status = 0, "interrupted"
     while status == "interrupted" and parts < 8:
         calls = []
@@ -328,7 +345,7 @@ def in_parts(comm, problem, path, options):
 
 def unseeded(comm, problem, path):
     """Without a seed the random state comes from the checkpoint."""
-    keywords = {"checkpoint": path, "resume": True}
+    keywords = {"checkpoint": fg.Checkpoint(path, resume=True)}
     first = fg.train(problem, max_iter=2, **keywords)
     second = fg.train(problem, max_iter=4, **keywords)
     return [digests(comm, second.theta), second.n_iter, first.initial_loss == second.initial_loss]
@@ -342,7 +359,7 @@ def signalled(comm, problem, path):
             os.kill(os.getpid(), signal.SIGUSR1)
 
     result = fg.train(problem, seed=0, callbacks=[send], checkpoint=path)
-    again = fg.train(problem, seed=0, checkpoint=path, resume=True, max_iter=4)
+    again = fg.train(problem, seed=0, checkpoint=fg.Checkpoint(path, resume=True), max_iter=4)
     return comm.allgather([result.status, result.n_iter, again.n_iter])
 
 
@@ -351,8 +368,8 @@ def killed(comm, folder, rank):
     X, Y, _, _ = samples()
     net, rows = fg.MLP((3, 3, 2)), split(comm, "uneven")
     problem = fg.Problem(net, X[rows], Y[rows], l2=1e-3, comm=comm)
-    keywords = {"seed": 3, "max_iter": 12, "solver": "cholesky"}
-    files = {"checkpoint": folder / "run.ckpt", "checkpoint_every": 1, "resume": True}
+    keywords = {"seed": 3, "max_iter": 12, "method": fg.LevenbergMarquardt(solver="cholesky")}
+    files = {"checkpoint": fg.Checkpoint(folder / "run.ckpt", every=1, resume=True)}
     calls = []
 
     def fall(record):
@@ -377,9 +394,14 @@ def refused_checkpoints(comm, problem, folder):
     comm.Barrier()
     calls = {
         "rows": lambda: fg.train(
-            other, seed=3, solver="cholesky", checkpoint=folder / "0.ckpt", resume=True
+            other,
+            seed=3,
+            method=fg.LevenbergMarquardt(solver="cholesky"),
+            checkpoint=fg.Checkpoint(folder / "0.ckpt", resume=True),
         ),
-        "ranks": lambda: fg.train(problem, seed=3, checkpoint=folder / "alone0.ckpt", resume=True),
+        "ranks": lambda: fg.train(
+            problem, seed=3, checkpoint=fg.Checkpoint(folder / "alone0.ckpt", resume=True)
+        ),
         "no checkpoint": lambda: fg.train(problem, checkpoint=folder / "table.csv"),
         "no folder": lambda: fg.train(problem, checkpoint=folder / "none" / "run.ckpt"),
     }
@@ -419,7 +441,7 @@ def streamed(comm, net, folder):
         )
         path = folder / f"{kind}.ckpt"
         fg.train(there, theta, max_iter=2, checkpoint=path)
-        ended = fg.train(here, theta, max_iter=4, checkpoint=path, resume=True)
+        ended = fg.train(here, theta, max_iter=4, checkpoint=fg.Checkpoint(path, resume=True))
         whole = fg.train(here, theta, max_iter=4)
         same = same and np.array_equal(ended.theta, whole.theta)
         out[kind] = comm.allgather(bool(same))
@@ -434,9 +456,11 @@ def run_all(comm):
     theta = net.init(seed=0)
     few = fg.Problem(net, X[rows][:1], Y[rows][:1], comm=comm)
     for _ in range(3):
-        fg.train(few, theta, solver="dual", max_iter=1)
+        fg.train(few, theta, method=fg.LevenbergMarquardt(solver="dual"), max_iter=1)
     for solver in ("auto", "qr", "lsqr"):
-        fg.train(problem, theta, solver=solver, max_iter=3, max_time=60.0)
+        fg.train(
+            problem, theta, method=fg.LevenbergMarquardt(solver=solver), max_iter=3, max_time=60.0
+        )
 
 
 def trap(operation, rank, effect):

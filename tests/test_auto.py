@@ -6,6 +6,7 @@ from scipy.optimize import fmin_l_bfgs_b
 
 import fastggn as fg
 from fastggn.network.losses import get_loss
+from fastggn.training.methods.auto import BURST
 from fastggn.training.methods.lbfgs import PAIRS, Memory, QuasiNewton
 from fastggn.training.step import Work
 
@@ -52,7 +53,7 @@ def problem_of(hidden=8, T=60, noise=0.1, **options):
 def test_quasi_newton_is_about_as_good_as_scipy():
     problem = problem_of()
     theta = problem.network.init(0)
-    method, point = QuasiNewton(problem, Work()), problem.at(theta)
+    method, point = QuasiNewton(problem, Work(), burst=BURST), problem.at(theta)
     for _ in range(20):
         point = method.step(point).point
     _, least, found = fmin_l_bfgs_b(
@@ -75,7 +76,7 @@ def test_larger_ones_begin_with_gradients_and_end_with_what_pays(monkeypatch):
     monkeypatch.setattr("fastggn.training.methods.choice.SMALL", 0)
     monkeypatch.setattr("fastggn.training.methods.auto.LEAST_WORK", 1.0)
     problem = problem_of(hidden=12, T=200, noise=0.0).with_l2(0.0)
-    result = fg.train(problem, seed=0, method="auto", max_iter=400, loss_target=1e-9)
+    result = fg.train(problem, seed=0, method="auto", max_iter=400, stop=fg.Stop(target=1e-9))
     solvers = [record.solver for record in result.history]
     assert solvers[0] == "lbfgs" and "cholesky" in solvers
     assert result.status == "target_reached"
@@ -92,16 +93,49 @@ def test_resumes_bit_for_bit(tmp_path, monkeypatch, small):
     path = tmp_path / "run.ckpt"
     for count in (3, 9, 17, 30, 40):
         part = fg.train(
-            problem, seed=0, method="auto", max_iter=count, checkpoint=path, resume=True
+            problem,
+            seed=0,
+            method="auto",
+            max_iter=count,
+            checkpoint=fg.Checkpoint(path, resume=True),
         )
     np.testing.assert_array_equal(part.theta, whole.theta)
 
 
+def test_lbfgs_alone():
+    problem, stop = problem_of(), fg.Stop(gradient=1e-3)
+    runs = [
+        fg.train(problem, seed=0, method=fg.LBFGS(memory=memory), max_iter=400, stop=stop)
+        for memory in (1, 10)
+    ]
+    for result in runs:
+        losses = [result.initial_loss, *(record.loss for record in result.history)]
+        assert all(b < a for a, b in zip(losses, losses[1:], strict=False))
+        assert {record.solver for record in result.history} == {result.solver} == {"lbfgs"}
+    assert runs[1].status == "converged_gradient" and runs[1].n_iter < runs[0].n_iter
+
+
+@pytest.mark.parametrize("memory", [2, 10])
+def test_an_iteration_of_lbfgs_is_one_of_the_steps_of_auto(memory):
+    problem = problem_of()
+    quasi = QuasiNewton(problem, Work(), memory=memory, burst=7)
+    seven = fg.train(problem, seed=0, method=fg.LBFGS(memory=memory), max_iter=7)
+    start = problem.at(problem.network.init(0))
+    np.testing.assert_array_equal(quasi.step(start).point.theta, seven.theta)
+
+
+def test_lbfgs_ends_where_no_step_lowers_the_loss(monkeypatch):
+    monkeypatch.setattr(QuasiNewton, "_step", lambda self, point, gradient: None)
+    result = fg.train(problem_of(), seed=0, method="lbfgs", max_iter=9)
+    assert (result.status, result.n_iter) == ("converged_step", 1)
+    assert result.message == "no step along the gradient lowers the loss"
+
+
 def test_what_auto_refuses():
-    with pytest.raises(ValueError, match="batch_size does not go with method 'auto'"):
-        fg.train(problem_of(), method="auto", batch_size=10)
+    with pytest.raises(TypeError, match="Auto has no argument 'batch_size'"):
+        fg.Auto(batch_size=10)
     with pytest.raises(ValueError, match="goes with method 'lm', not 'auto'"):
-        fg.train(problem_of(), method="auto", regularization="bayesian")
+        fg.train(problem_of(), method="auto", regularize=fg.Evidence())
 
 
 @pytest.mark.parametrize("name", ["softmax_cross_entropy", "logistic", "squared"])

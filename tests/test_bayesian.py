@@ -1,4 +1,4 @@
-"""Training with regularization="bayesian": against linear regression, and by its own conditions."""
+"""Training with regularize=Evidence(): against linear regression, and by its own conditions."""
 
 import warnings
 
@@ -11,14 +11,20 @@ import fastggn as fg
 from fastggn.solvers.choice import get_solver
 from fastggn.training.regularisation.evidence import likelihood_of
 
-TOLERANCES = {"grad_tol": 1e-13, "step_tol": 0.0, "max_iter": 500}
+TOLERANCES = {"stop": fg.Stop(gradient=1e-13, step=0.0), "max_iter": 500}
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.parametrize("solver", ["cholesky", "qr"])
 def test_linear_regression(outputs, solver):
     problem, design = linear_problem(outputs=outputs)
-    result = fg.train(problem, seed=0, solver=solver, regularization="bayesian", **TOLERANCES)
+    result = fg.train(
+        problem,
+        seed=0,
+        method=fg.LevenbergMarquardt(solver=solver),
+        regularize=fg.Evidence(),
+        **TOLERANCES,
+    )
     alpha, beta, gamma = fixed_point(design, problem.targets)
     found = result.evidence
     assert found.alpha == pytest.approx(alpha, rel=1e-8)
@@ -33,7 +39,7 @@ def test_linear_regression(outputs, solver):
 def test_more_parameters_than_observations():
     """Through the dual matrix; most directions are too short for the samples to see."""
     problem, design = linear_problem(T=24, n=30, scales=np.arange(1.0, 31.0) ** -2.0)
-    result = fg.train(problem, seed=0, regularization="bayesian", **TOLERANCES)
+    result = fg.train(problem, seed=0, regularize=fg.Evidence(), **TOLERANCES)
     assert result.solver == "dual"
     alpha, beta, gamma = fixed_point(design, problem.targets)
     found = result.evidence
@@ -48,7 +54,7 @@ def test_more_parameters_than_observations():
 def test_without_noise_the_fit_is_exact():
     """The evidence of interpolation grows without bound in beta; nothing overflows."""
     problem, _ = linear_problem(T=12, n=30)
-    result = fg.train(problem, seed=0, regularization="bayesian", max_iter=200)
+    result = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=200)
     assert result.converged
     assert result.evidence.effective_parameters == pytest.approx(12.0)
     assert np.isfinite(result.evidence.log_evidence)
@@ -60,7 +66,7 @@ def test_targets_without_a_signal(size):
     rng = np.random.default_rng(1)
     X, Y = rng.standard_normal((200, 3)), size * rng.standard_normal((200, 1))
     problem = fg.Problem(fg.MLP((3, 5, 1)), X, Y)
-    result = fg.train(problem, seed=0, regularization="bayesian", max_iter=500)
+    result = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=500)
     assert result.converged, result.message
     if size == 0.0:  # an exact fit: the noise is nil, and the parameters are free
         assert result.loss < 1e-12
@@ -75,7 +81,7 @@ def test_agrees_with_scikit_learn():
     X = rng.standard_normal((50, 5))
     y = X @ rng.standard_normal(5) + 0.4 * rng.standard_normal(50)
     net = fg.MLP((5, 1), bias="none")
-    result = fg.train(fg.Problem(net, X, y), seed=0, regularization="bayesian", **TOLERANCES)
+    result = fg.train(fg.Problem(net, X, y), seed=0, regularize=fg.Evidence(), **TOLERANCES)
     # With priors of no weight its updates are MacKay's.
     peer = linear_model.BayesianRidge(
         alpha_1=0, alpha_2=0, lambda_1=0, lambda_2=0, fit_intercept=False, tol=1e-14, max_iter=10000
@@ -95,7 +101,7 @@ def test_sample_weights_are_relative_precisions():
     rng = np.random.default_rng(5)
     weights = rng.uniform(0.2, 3.0, 40)
     problem, design = linear_problem(sample_weight=weights)
-    result = fg.train(problem, seed=0, regularization="bayesian", **TOLERANCES)
+    result = fg.train(problem, seed=0, regularize=fg.Evidence(), **TOLERANCES)
     found, relative = result.evidence, weights / weights.mean()
     mean, _, log_evidence = regression(design, problem.targets, found.alpha, found.beta, relative)
     np.testing.assert_allclose(result.theta, mean, rtol=1e-8)
@@ -109,7 +115,7 @@ def test_sample_weights_are_relative_precisions():
         problem.network, X[kept], problem.targets[kept], sample_weight=weights[kept]
     )
     a, b = (
-        fg.train(p, seed=0, regularization="bayesian", **TOLERANCES) for p in (with_zero, without)
+        fg.train(p, seed=0, regularize=fg.Evidence(), **TOLERANCES) for p in (with_zero, without)
     )
     np.testing.assert_allclose(a.theta, b.theta, rtol=1e-8)
     assert a.evidence.log_evidence == pytest.approx(b.evidence.log_evidence, rel=1e-9)
@@ -119,7 +125,7 @@ def test_sample_weights_are_relative_precisions():
 def test_the_scale_of_the_loss_changes_nothing():
     plain, _ = linear_problem()
     scaled, _ = linear_problem(loss=fg.losses.Squared(scale=0.1))
-    a, b = (fg.train(p, seed=0, regularization="bayesian", **TOLERANCES) for p in (plain, scaled))
+    a, b = (fg.train(p, seed=0, regularize=fg.Evidence(), **TOLERANCES) for p in (plain, scaled))
     np.testing.assert_allclose(a.theta, b.theta, rtol=1e-8)
     assert a.evidence.beta == pytest.approx(b.evidence.beta, rel=1e-8)
     assert a.evidence.log_evidence == pytest.approx(b.evidence.log_evidence, rel=1e-9)
@@ -157,7 +163,11 @@ def test_the_end_is_stationary_for_the_evidence(name):
     """Finite differences of the log evidence in log alpha and log beta, curvature held."""
     problem = PROBLEMS[name]()
     result = fg.train(
-        problem, seed=0, regularization="bayesian", max_iter=3000, grad_tol=1e-11, step_tol=0.0
+        problem,
+        seed=0,
+        regularize=fg.Evidence(),
+        max_iter=3000,
+        stop=fg.Stop(gradient=1e-11, step=0.0),
     )
     assert result.status == "converged_gradient", result.message
     found, theta = result.evidence, result.theta
@@ -204,7 +214,7 @@ def test_effective_parameters_fall_with_fewer_samples():
     found = []
     for T in (200, 50, 15):
         problem = sine_problem(T=T, hidden=8)
-        evidence = fg.train(problem, seed=0, regularization="bayesian", max_iter=300).evidence
+        evidence = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=300).evidence
         assert 0.0 < evidence.effective_parameters < problem.n_params
         found.append(evidence.effective_parameters)
     assert found[0] > found[1] > found[2]
@@ -212,14 +222,18 @@ def test_effective_parameters_fall_with_fewer_samples():
 
 def test_one_assembly_an_iteration():
     result = fg.train(
-        sine_problem(), seed=0, solver="cholesky", regularization="bayesian", max_iter=20
+        sine_problem(),
+        seed=0,
+        method=fg.LevenbergMarquardt(solver="cholesky"),
+        regularize=fg.Evidence(),
+        max_iter=20,
     )
     assert result.history[-1].assemblies == result.n_iter + 1
 
 
 def test_resumed_from_before_the_first_iteration(tmp_path, monkeypatch):
     problem = sine_problem()
-    keywords = {"seed": 0, "regularization": "bayesian", "max_iter": 6}
+    keywords = {"seed": 0, "regularize": fg.Evidence(), "max_iter": 6}
     whole = fg.train(problem, **keywords)
     real, calls = fg.Problem.at, [0]
 
@@ -230,7 +244,7 @@ def test_resumed_from_before_the_first_iteration(tmp_path, monkeypatch):
         return real(self, theta)
 
     monkeypatch.setattr(fg.Problem, "at", at)
-    keywords.update(checkpoint=tmp_path / "run", resume=True)
+    keywords["checkpoint"] = fg.Checkpoint(tmp_path / "run", resume=True)
     first = fg.train(problem, **keywords)
     assert (first.status, first.n_iter) == ("interrupted", 0)
     result = fg.train(problem, **keywords)
@@ -241,7 +255,7 @@ def test_resumed_from_before_the_first_iteration(tmp_path, monkeypatch):
 
 def test_history_and_result():
     problem = sine_problem()
-    result = fg.train(problem, seed=0, regularization="bayesian", max_iter=10)
+    result = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=10)
     for record in result.history:
         assert record.alpha > 0.0
         assert record.beta > 0.0
@@ -259,16 +273,18 @@ def test_history_and_result():
     plain = fg.train(problem, seed=0, max_iter=3)
     assert plain.evidence is None
     assert plain.history[0].alpha is None
-    assert fg.train(problem, seed=0, regularization="bayesian", max_iter=0).evidence is None
+    assert fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=0).evidence is None
 
 
 def test_restarts_are_compared_by_their_evidence(tmp_path):
     problem = sine_problem()
-    keywords = {"regularization": "bayesian", "max_iter": 100}
+    keywords = {"regularize": fg.Evidence(), "max_iter": 100}
     found = fg.train_restarts(problem, 4, **keywords, checkpoint=tmp_path / "runs")
     evidences = [result.evidence.log_evidence for result in found.results.values()]
     assert found.best.evidence.log_evidence == max(evidences)
-    again = fg.train_restarts(problem, 5, **keywords, checkpoint=tmp_path / "runs", resume=True)
+    again = fg.train_restarts(
+        problem, 5, checkpoint=fg.Checkpoint(tmp_path / "runs", resume=True), **keywords
+    )
     assert again.results[2].evidence == found.results[2].evidence
 
 
@@ -277,7 +293,11 @@ def test_with_validation_samples():
     other = sine_problem(T=40, seed=1)
     held = other.read_samples(0, 40)[0], other.targets
     result = fg.train(
-        problem, seed=0, regularization="bayesian", validation=held, patience=5, max_iter=200
+        problem,
+        seed=0,
+        regularize=fg.Evidence(),
+        held_out=fg.HeldOut(*held, patience=5),
+        max_iter=200,
     )
     np.testing.assert_array_equal(result.theta, result.best_theta)
     assert result.evidence.l2 == pytest.approx(
@@ -289,11 +309,11 @@ def test_less_overfitting_than_without():
     problem = sine_problem(T=25, hidden=12, noise=0.2)
     X = np.linspace(-2, 2, 200)[:, None]
     errors = {}
-    for regularization in (None, "bayesian"):
-        result = fg.train(problem, seed=0, regularization=regularization, max_iter=300)
+    for how in (None, fg.Evidence()):
+        result = fg.train(problem, seed=0, regularize=how, max_iter=300)
         prediction = problem.network.predict(result.theta, X)
-        errors[regularization] = np.sqrt(np.mean((prediction - np.sin(2 * X)) ** 2))
-    assert errors["bayesian"] < 0.5 * errors[None]
+        errors[how] = np.sqrt(np.mean((prediction - np.sin(2 * X)) ** 2))
+    assert errors[fg.Evidence()] < 0.5 * errors[None]
 
 
 def test_in_chunks_and_from_files(tmp_path):
@@ -302,42 +322,38 @@ def test_in_chunks_and_from_files(tmp_path):
     np.save(tmp_path / "Y.npy", problem.targets)
     files = [np.load(tmp_path / name, mmap_mode="r") for name in ("X.npy", "Y.npy")]
     streamed = fg.Problem(problem.network, *files, _chunk=32)
-    a, b = (
-        fg.train(p, seed=0, regularization="bayesian", max_iter=30) for p in (problem, streamed)
-    )
+    a, b = (fg.train(p, seed=0, regularize=fg.Evidence(), max_iter=30) for p in (problem, streamed))
     np.testing.assert_allclose(a.theta, b.theta, rtol=1e-6)
     assert a.evidence.log_evidence == pytest.approx(b.evidence.log_evidence, rel=1e-8)
 
 
 REFUSED = {
-    "unknown": ({"regularization": "bayes"}, "did you mean 'bayesian'"),
     "method": ({"method": "newton"}, "method 'lm', not 'newton'"),
-    "solver": ({"solver": "lsqr"}, "solver 'lsqr'"),
-    "mixed": ({"solver": "cholesky", "precision": "mixed"}, "precision"),
-    "batches": ({"batch_size": 10}, "batch_size"),
-    "regularizer": ({"regularizer": fg.NullSpace()}, "regularizer"),
-    "escape": ({"escape": "noise"}, "escape"),
+    "solver": ({"method": fg.LevenbergMarquardt(solver="lsqr")}, "solver 'lsqr'"),
+    "mixed": ({"method": fg.LevenbergMarquardt(solver="cholesky", precision="mixed")}, "precision"),
+    "batches": ({"method": fg.LevenbergMarquardt(batch_size=10)}, "batch_size"),
+    "saddles": ({"leave_saddles": "noise"}, "leave_saddles"),
 }
 
 
 @pytest.mark.parametrize(("options", "message"), REFUSED.values(), ids=REFUSED)
 def test_refusals(options, message):
     with pytest.raises(ValueError, match=message):
-        fg.train(sine_problem(), **{"regularization": "bayesian", **options})
+        fg.train(sine_problem(), **{**options, "regularize": fg.Evidence()})
 
 
 def test_no_matrix_fits(monkeypatch):
     monkeypatch.setattr("fastggn.solvers.choice.available_memory", lambda: 100)
     monkeypatch.setattr("fastggn.solvers.choice.UNASKED", 0)
     with pytest.raises(ValueError, match="no matrix fits here .lsqr: "):
-        fg.train(sine_problem(), regularization="bayesian")
+        fg.train(sine_problem(), regularize=fg.Evidence())
 
 
 def test_refused_problems():
     with pytest.raises(ValueError, match="make it with l2=0"):
-        fg.train(sine_problem(l2=0.1), regularization="bayesian")
+        fg.train(sine_problem(l2=0.1), regularize=fg.Evidence())
     with pytest.raises(ValueError, match="'huber' has no likelihood"):
-        fg.train(sine_problem(loss="huber"), regularization="bayesian")
+        fg.train(sine_problem(loss="huber"), regularize=fg.Evidence())
 
 
 def test_with_l2():
@@ -354,4 +370,4 @@ def test_with_l2():
 def test_quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fg.train(sine_problem(), seed=0, regularization="bayesian", max_iter=50)
+        fg.train(sine_problem(), seed=0, regularize=fg.Evidence(), max_iter=50)

@@ -11,28 +11,18 @@ import fastggn as fg
 from fastggn.solvers.choice import get_solver
 from fastggn.training.regularisation.priors import prior_classes, relative_precisions
 
-UNITS = {"regularization": "bayesian-units"}
+UNITS = {"regularize": fg.Evidence(per="unit")}
 
 
 def test_classes():
     # Two hidden units with (w1, w2, b) each; the output's weights belong to the units.
-    assert prior_classes(fg.MLP((2, 2, 1)), "bayesian-units").tolist() == [
-        0,
-        0,
-        0,
-        1,
-        1,
-        1,
-        0,
-        1,
-        2,
-    ]
+    assert prior_classes(fg.MLP((2, 2, 1)), "unit").tolist() == [0, 0, 0, 1, 1, 1, 0, 1, 2]
     # In a deep network a weight between hidden units belongs to the one that it enters.
-    deep = prior_classes(fg.MLP((1, 2, 2, 1)), "bayesian-units")
+    deep = prior_classes(fg.MLP((1, 2, 2, 1)), "unit")
     assert deep.tolist() == [0, 0, 1, 1, 2, 2, 2, 3, 3, 3, 2, 3, 4]
     # Without hidden layer: inputs. Without a free bias: none of it.
-    assert prior_classes(fg.MLP((2, 1)), "bayesian-units").tolist() == [0, 1, 2]
-    assert prior_classes(fg.MLP((2, 2, 1)), "bayesian") is None
+    assert prior_classes(fg.MLP((2, 1)), "unit").tolist() == [0, 1, 2]
+    assert prior_classes(fg.MLP((2, 2, 1)), "network") is None
     middle, relative = relative_precisions(np.array([0, 0, 1]), [2.0, 16.0])
     assert middle == pytest.approx(4.0)
     np.testing.assert_allclose(relative, [0.5, 0.5, 4.0])
@@ -43,9 +33,7 @@ def test_classes():
 def test_sums_with_several_decays_are_those_of_dense_algebra(T, l2):
     problem = sine_problem(T=T)
     point = problem.at(problem.network.init(seed=2))
-    relative = relative_precisions(
-        prior_classes(problem.network, "bayesian-units"), np.logspace(-2, 2, 7)
-    )[1]
+    relative = relative_precisions(prior_classes(problem.network, "unit"), np.logspace(-2, 2, 7))[1]
     point.reweigh(l2, relative)
     H = point.gram() + np.diag(l2 * relative)
     held = l2 * relative * np.diag(np.linalg.inv(H))
@@ -80,7 +68,12 @@ def dense(A, y, alphas, beta):
 def test_linear_regression_with_a_decay_for_each_input(solver):
     problem, A = linear_problem()
     result = fg.train(
-        problem, seed=0, solver=solver, grad_tol=1e-13, step_tol=0.0, max_iter=500, **UNITS
+        problem,
+        seed=0,
+        method=fg.LevenbergMarquardt(solver=solver),
+        stop=fg.Stop(gradient=1e-13, step=0.0),
+        max_iter=500,
+        **UNITS,
     )
     y = problem.targets[:, 0]
     alphas, beta = np.ones(5), 1.0
@@ -108,10 +101,12 @@ def test_linear_regression_with_a_decay_for_each_input(solver):
 def test_the_evidence_is_stationary_in_the_alpha_of_each_unit():
     """Central differences of the dense log evidence, curvature held; see also its value."""
     problem = sine_problem(hidden=4)
-    result = fg.train(problem, seed=0, max_iter=3000, grad_tol=1e-10, step_tol=0.0, **UNITS)
+    result = fg.train(
+        problem, seed=0, max_iter=3000, stop=fg.Stop(gradient=1e-10, step=0.0), **UNITS
+    )
     assert result.converged
     found, theta = result.evidence, result.theta
-    classes = prior_classes(problem.network, "bayesian-units")
+    classes = prior_classes(problem.network, "unit")
     J = np.asarray(problem.jacobian(theta) @ np.eye(theta.size))
     residual = problem.outputs(theta) - problem.targets
 
@@ -151,10 +146,10 @@ def test_units_without_use_are_switched_off_and_the_evidence_is_higher():
     problem = sine_problem(T=60, hidden=10)
     one, units = (
         max(
-            (fg.train(problem, seed=seed, max_iter=150, regularization=how) for seed in range(2)),
+            (fg.train(problem, seed=seed, max_iter=150, regularize=how) for seed in range(2)),
             key=lambda run: run.evidence.log_evidence,
         )
-        for how in ("bayesian", "bayesian-units")
+        for how in (fg.Evidence(), fg.Evidence(per="unit"))
     )
     assert units.evidence.log_evidence > one.evidence.log_evidence
     assert max(units.evidence.alphas) > 100.0 * min(units.evidence.alphas)
@@ -166,14 +161,19 @@ def test_resumed_to_the_bit_and_kept(tmp_path):
     whole = fg.train(problem, seed=0, max_iter=8, **UNITS)
     fg.train(problem, seed=0, max_iter=3, checkpoint=tmp_path / "run", **UNITS)
     result = fg.train(
-        problem, seed=0, max_iter=8, checkpoint=tmp_path / "run", resume=True, **UNITS
+        problem,
+        seed=0,
+        max_iter=8,
+        checkpoint=fg.Checkpoint(tmp_path / "run", resume=True),
+        **UNITS,
     )
     np.testing.assert_array_equal(result.theta, whole.theta)
     assert result.evidence == whole.evidence
-    assert fg.Evidence(**json.loads(json.dumps(whole.evidence.to_dict()))) == whole.evidence
-    keywords = {**UNITS, "max_iter": 5, "checkpoint": tmp_path / "starts"}
+    assert fg.EvidenceEstimate(**json.loads(json.dumps(whole.evidence.to_dict()))) == whole.evidence
+    checkpoint = fg.Checkpoint(tmp_path / "starts", resume=True)
+    keywords = {**UNITS, "max_iter": 5, "checkpoint": checkpoint}
     found = fg.train_restarts(problem, 2, **keywords)
-    again = fg.train_restarts(problem, 3, resume=True, **keywords)
+    again = fg.train_restarts(problem, 3, **keywords)
     assert again.results[1].evidence == found.results[1].evidence
 
 
@@ -185,7 +185,7 @@ def test_more_parameters_than_observations():
     J = np.asarray(problem.jacobian(result.theta) @ np.eye(problem.n_params))
     other = fg.Problem(problem.network, X, np.zeros((5, 1)))
     rows = np.asarray(other.jacobian(result.theta) @ np.eye(problem.n_params))
-    each = np.asarray(result.evidence.alphas)[prior_classes(problem.network, "bayesian-units")]
+    each = np.asarray(result.evidence.alphas)[prior_classes(problem.network, "unit")]
     # By the rows: the inverse of H itself would lose digits.
     S = rows / each
     K = np.eye(12) / result.evidence.beta + (J / each) @ J.T
@@ -199,8 +199,8 @@ def test_more_parameters_than_observations():
 def test_refusals():
     problem = sine_problem(T=10)
     with pytest.raises(ValueError, match="solver 'dual' does not go"):
-        fg.train(problem, solver="dual", **UNITS)
-    with pytest.raises(ValueError, match="regularization='bayesian-units' goes with method 'lm'"):
+        fg.train(problem, method=fg.LevenbergMarquardt(solver="dual"), **UNITS)
+    with pytest.raises(ValueError, match="goes with method 'lm'"):
         fg.train(problem, method="newton", **UNITS)
     evidence = fg.train(problem, seed=0, max_iter=3, **UNITS).evidence
     other = sine_problem(hidden=3)

@@ -78,7 +78,9 @@ def test_the_history_is_a_list(problem):
 
 
 def test_a_frame(problem):
-    history = fg.train(problem, seed=0, max_iter=3, solver="qr").history
+    history = fg.train(
+        problem, seed=0, max_iter=3, method=fg.LevenbergMarquardt(solver="qr")
+    ).history
     frame = history.to_frame()
     assert frame.index.name == "iteration" and frame.index.tolist() == [1, 2, 3]
     assert list(frame.columns) == [name for name in history[0].to_dict() if name != "iteration"]
@@ -95,7 +97,11 @@ def test_a_frame(problem):
 def test_a_frame_of_what_a_method_does_not_have(problem):
     held_out = fg.data.four_regions(20, seed=1)
     history = fg.train(
-        problem, seed=0, max_iter=2, method="bp", alpha=0.01, validation=held_out
+        problem,
+        seed=0,
+        max_iter=2,
+        method=fg.GradientDescent(rate=0.01),
+        held_out=fg.HeldOut(*held_out, patience=None),
     ).history
     frame = history.to_frame()
     assert frame[["damping", "gain_ratio", "rank", "rcond"]].isna().all().all()

@@ -232,7 +232,8 @@ def test_the_names_in_the_help_are_those_of_the_core(run):
     from fastggn.network.activations import ACTIVATIONS
     from fastggn.network.initialisation import SCHEMES
     from fastggn.network.losses import LOSSES
-    from fastggn.training.options import ESCAPES, METHODS, SOLVERS
+    from fastggn.training.methods.named import METHODS, SOLVERS
+    from fastggn.training.options import ESCAPES
 
     text = run("train", "--help").output
     assert "Examples:" in text and "fastggn train houses.csv --target price" in text
@@ -350,6 +351,7 @@ def test_missing_config(run):
         (["--max-time", "0"], ["max_time"]),
         (["--grad-tol", "-1"], ["grad_tol"]),
         (["--alpha", "-1", "--method", "ggn"], ["alpha"]),
+        (["--alpha", "1"], ["alpha does not go with method 'lm'"]),
         (["--momentum", "0.5"], ["momentum", "'bp'"]),
         (["--method", "newton", "--solver", "dual"], ["'dual'", "'newton'"]),
         (["--batch-size", "1000000"], ["batch_size"]),

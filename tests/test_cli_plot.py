@@ -212,7 +212,9 @@ def test_bad_pictures_are_refused_before_the_work(folder, monkeypatch, name, wor
 
 def test_a_long_history_is_thinned():
     problem = fg.Problem(fg.MLP((1, 1)), np.ones((2, 1)), np.ones((2, 1)))
-    records = fg.train(problem, method="bp", alpha=1e-6, max_iter=1203, step_tol=0.0).history
+    records = fg.train(
+        problem, method=fg.GradientDescent(rate=1e-6), max_iter=1203, stop=fg.Stop(step=0.0)
+    ).history
     kept = history.kept_history(records)
     assert len(kept["loss"]) == 500
     assert kept["iteration"][0] == 1 and kept["iteration"][-1] == 1203

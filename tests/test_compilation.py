@@ -38,7 +38,8 @@ def everything():
     problem = fg.Problem(fg.MLP((2, 3, 2), "sigmoid"), X, Y)
     theta = problem.network.init(seed=0)
     for solver in ("cholesky", "lsqr", "qr"):
-        fg.train(problem, theta, solver=solver, max_iter=3, geodesic=True)
+        method = fg.LevenbergMarquardt(solver=solver, geodesic=True)
+        fg.train(problem, theta, method, max_iter=3)
     fg.train(problem, theta, "newton", max_iter=3)
     J = problem.jacobian(theta)
     J.T @ (J @ theta), J.rank(), J.dual_gram()

@@ -249,7 +249,7 @@ def test_the_tolerance_is_the_callers():
 def test_escape_leaves_what_is_called_a_strict_saddle():
     point, report = report_of("deep linear, second mode fitted, H = 2")
     for escape in ("negative_curvature", "noise"):
-        result = fg.train(point.problem, point.theta, escape=escape, seed=0)
+        result = fg.train(point.problem, point.theta, leave_saddles=escape, seed=0)
         assert result.loss < report.loss - 1e-3
 
 

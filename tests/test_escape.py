@@ -50,7 +50,7 @@ def test_it_is_a_strict_saddle(name):
 @pytest.mark.parametrize("method", ["lm", "newton"])
 def test_without_escape_the_run_stays(name, method):
     problem, theta = SADDLES[name]()
-    result = fg.train(problem, theta, method=method, grad_tol=1e-8)
+    result = fg.train(problem, theta, method=method, stop=fg.Stop(gradient=1e-8))
     assert (result.status, result.n_iter) == ("converged_gradient", 0)
 
 
@@ -61,7 +61,13 @@ def test_without_escape_the_run_stays(name, method):
 def test_strict_saddle_is_left(name, method, escape):
     problem, theta = SADDLES[name]()
     result = fg.train(
-        problem, theta, method=method, escape=escape, seed=0, grad_tol=1e-8, max_iter=40
+        problem,
+        theta,
+        method=method,
+        leave_saddles=escape,
+        seed=0,
+        stop=fg.Stop(gradient=1e-8),
+        max_iter=40,
     )
     assert result.history[0].solver == escape
     assert result.history[0].loss < result.initial_loss
@@ -73,7 +79,7 @@ def test_minimum_is_not_left(escape):
     X, Y = fg.data.four_regions(60, seed=1)
     problem = fg.Problem(fg.MLP((2, 5, 1)), X, Y, l2=1e-2)
     minimum = fg.train(problem, seed=0, method="newton", max_iter=400)
-    result = fg.train(problem, minimum.theta, method="newton", escape=escape, seed=0)
+    result = fg.train(problem, minimum.theta, method="newton", leave_saddles=escape, seed=0)
     assert (result.status, result.n_iter) == ("converged_gradient", 0)
     np.testing.assert_array_equal(result.theta, minimum.theta)
 
@@ -82,7 +88,7 @@ def test_minimum_is_not_left(escape):
 def test_exact_fit_is_not_left(escape):
     X, Y = fg.data.xor()
     problem = fg.Problem(fg.MLP((2, 6, 1)), X, Y)
-    result = fg.train(problem, seed=1, escape=escape)
+    result = fg.train(problem, seed=1, leave_saddles=escape)
     assert result.status == "converged_gradient"
     assert not [record for record in result.history if record.solver == escape]
 
@@ -92,7 +98,7 @@ def test_degenerate_saddle_is_tried_in_vain(escape):
     """Theta = 0 on XOR: no negative eigenvalue, and the noise cannot descend in its steps."""
     X, Y = fg.data.xor()
     problem = fg.Problem(fg.MLP((2, 3, 1)), X, Y - 0.5)
-    result = fg.train(problem, np.zeros(problem.n_params), escape=escape, seed=0)
+    result = fg.train(problem, np.zeros(problem.n_params), leave_saddles=escape, seed=0)
     assert (result.status, result.n_iter) == ("converged_gradient", 0)
     np.testing.assert_array_equal(result.theta, 0.0)
 
@@ -100,14 +106,14 @@ def test_degenerate_saddle_is_tried_in_vain(escape):
 @BOTH
 def test_no_iteration_is_left(escape):
     problem, theta = origin(4)
-    result = fg.train(problem, theta, escape=escape, max_iter=0)
+    result = fg.train(problem, theta, leave_saddles=escape, max_iter=0)
     assert result.n_iter == 0
 
 
 def test_same_seed_same_noise():
     problem, theta = origin(4)
     a, b, c = (
-        fg.train(problem, theta, escape="noise", seed=seed, max_iter=1) for seed in (0, 0, 1)
+        fg.train(problem, theta, leave_saddles="noise", seed=seed, max_iter=1) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(a.theta, b.theta)
     assert np.abs(a.theta - c.theta).max() > 0.0

@@ -144,7 +144,9 @@ def test_requeues_lose_at_most_one_iteration_each(tmp_path, requeues):
     assert [line["iteration"] for line in history] == list(range(1, total + 1))
     X, Y = fg.data.four_regions(3000, seed=2)
     problem = fg.Problem(fg.MLP((2, 5, 1)), X, Y)
-    whole = fg.train(problem, seed=2, method="adam", batch_size=8, grad_tol=0.0, max_iter=total)
+    whole = fg.train(
+        problem, seed=2, method=fg.Adam(batch_size=8), stop=fg.Stop(gradient=0.0), max_iter=total
+    )
     np.testing.assert_array_equal(theta_of(tmp_path / "model.npz"), whole.theta)
     assert [line["loss"] for line in history] == [r.loss for r in whole.history]
 

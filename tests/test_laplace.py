@@ -135,7 +135,7 @@ def test_noise_from_the_residuals():
 
 def test_of_a_result():
     problem = sine_problem(T=100, noise=0.2)
-    result = fg.train(problem, seed=0, regularization="bayesian", max_iter=200)
+    result = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=200)
     posterior = fg.laplace(problem, result.theta, result.evidence)
     assert posterior.evidence.log_evidence == pytest.approx(result.evidence.log_evidence, rel=1e-10)
     X = np.linspace(-2, 2, 400)[:, None]
@@ -153,7 +153,7 @@ def test_of_a_result():
 
 def test_from_a_model_file(tmp_path):
     problem = sine_problem()
-    result = fg.train(problem, seed=0, regularization="bayesian", max_iter=50)
+    result = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=50)
     path = tmp_path / "model.npz"
     fg.save_model(path, problem.network, result.theta, evidence=result.evidence.to_dict())
     net, theta, metadata = fg.load_model(path)
@@ -173,7 +173,7 @@ def test_classes(loss):
     labels = np.repeat([0, 1], 40)
     outputs = 2 if loss == "softmax_cross_entropy" else 1
     problem = fg.Problem(fg.MLP((2, 4, outputs)), X, labels, loss=loss)
-    result = fg.train(problem, seed=0, regularization="bayesian", max_iter=300)
+    result = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=300)
     assert result.evidence.beta == 1.0
     posterior = fg.laplace(problem, result.theta, result.evidence)
     p = posterior.predict_proba(X)
@@ -195,7 +195,7 @@ def test_moderated_probability_is_the_integral():
     rng = np.random.default_rng(2)
     X = rng.standard_normal((40, 2))
     problem = fg.Problem(fg.MLP((2, 3, 1)), X, X[:, 0] > 0.3 * X[:, 1], loss="logistic")
-    result = fg.train(problem, seed=0, regularization="bayesian", max_iter=300)
+    result = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=300)
     posterior = fg.laplace(problem, result.theta, result.evidence)
     mean, std = posterior.predict(X)
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)

@@ -46,7 +46,8 @@ try:
     net = fg.MLP((X.shape[1], int(sys.argv[3]), 1))
     problem = fg.Problem(net, X, Y)
     checked = time.perf_counter() - start
-    result = fg.train(problem, seed=0, max_iter=1, solver="cholesky")
+    method = fg.LevenbergMarquardt(solver="cholesky")
+    result = fg.train(problem, seed=0, max_iter=1, method=method)
 finally:
     done.set()
     watcher.join()

@@ -69,7 +69,9 @@ def test_a_killed_run_locks_nobody_out(problem, tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert (tmp_path / "run.ckpt.lock").exists()
-    fg.train(problem, seed=0, max_iter=2, checkpoint=tmp_path / "run.ckpt", resume=True)
+    fg.train(
+        problem, seed=0, max_iter=2, checkpoint=fg.Checkpoint(tmp_path / "run.ckpt", resume=True)
+    )
     assert os.listdir(tmp_path) == ["run.ckpt"]
 
 
@@ -82,8 +84,11 @@ def test_the_lock_ends_with_the_run_whatever_ends_it(problem, tmp_path):
     with pytest.raises(ArithmeticError) as kept:  # the traceback keeps every frame alive
         fg.train(problem, seed=0, checkpoint=path, callbacks=[fail])
     with pytest.raises(CheckpointError, match="another run") as other:
-        fg.train(problem, seed=1, checkpoint=path, resume=True)
-    assert fg.train(problem, seed=0, max_iter=2, checkpoint=path, resume=True).n_iter == 2
+        fg.train(problem, seed=1, checkpoint=fg.Checkpoint(path, resume=True))
+    assert (
+        fg.train(problem, seed=0, max_iter=2, checkpoint=fg.Checkpoint(path, resume=True)).n_iter
+        == 2
+    )
     assert not path.with_name("run.ckpt.lock").exists()
     assert kept.tb and other.tb
 

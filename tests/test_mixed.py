@@ -16,7 +16,9 @@ def _smooth(n_samples=300):
 
 
 def test_a_run_begins_in_float32_and_ends_in_float64():
-    result = fg.train(_smooth(), seed=0, precision="mixed", max_iter=300)
+    result = fg.train(
+        _smooth(), seed=0, method=fg.LevenbergMarquardt(precision="mixed"), max_iter=300
+    )
     solvers = [record.solver for record in result.history]
     assert solvers[0] == MIXED and solvers[-1] == "cholesky"
     last = max(i for i, name in enumerate(solvers) if name == MIXED)
@@ -31,7 +33,13 @@ def test_mixed_reaches_the_digits_of_float64_on_a_teacher():
     teacher = net.init(seed=5, scheme="normal")
     problem = fg.Problem(net, X, net.predict(teacher, X))
     start = teacher + 0.05 * rng.normal(size=net.n_params)
-    result = fg.train(problem, start, precision="mixed", loss_target=1e-20, max_iter=60)
+    result = fg.train(
+        problem,
+        start,
+        method=fg.LevenbergMarquardt(precision="mixed"),
+        stop=fg.Stop(target=1e-20),
+        max_iter=60,
+    )
     assert result.status == "target_reached"
 
 
@@ -41,7 +49,9 @@ def test_a_damping_below_the_rounding_of_the_matrix_ends_the_mixed_phase():
     state = CholeskySolver(mixed=True).prepare(problem.at(theta))
     largest = np.diag(problem.at(theta).gram(mixed=True)).max()
     assert state.least_damping == pytest.approx(FLOOR * EPS32 * largest, rel=1e-12)
-    result = fg.train(problem, theta, precision="mixed", damping=1e-12, max_iter=3)
+    result = fg.train(
+        problem, theta, method=fg.LevenbergMarquardt(precision="mixed", damping=1e-12), max_iter=3
+    )
     assert {record.solver for record in result.history} == {"cholesky"}
 
 
@@ -58,7 +68,13 @@ def test_a_failed_factorisation_is_repeated_in_float64(monkeypatch):
 
     monkeypatch.setattr(CholeskyState, "solve", failing)
     problem = _smooth()
-    result = fg.train(problem, seed=0, precision="mixed", max_iter=5, loss_tol=0.0)
+    result = fg.train(
+        problem,
+        seed=0,
+        method=fg.LevenbergMarquardt(precision="mixed"),
+        max_iter=5,
+        stop=fg.Stop(loss=0.0),
+    )
     expected = fg.train(problem, seed=0, max_iter=5)
     assert {record.solver for record in result.history} == {"cholesky"}
     np.testing.assert_array_equal(result.theta, expected.theta)
@@ -70,7 +86,12 @@ def test_a_failed_factorisation_is_repeated_in_float64(monkeypatch):
 def test_kin8nm(kin8nm, seed):
     """0.045 in at most 2 more assemblies, and the end of float64 to 1e-3 (no geodesic steps)."""
     exact, mixed = (
-        fg.train(kin8nm, seed=seed, geodesic=False, precision=precision, max_iter=90)
+        fg.train(
+            kin8nm,
+            seed=seed,
+            method=fg.LevenbergMarquardt(geodesic=False, precision=precision),
+            max_iter=90,
+        )
         for precision in ("float64", "mixed")
     )
 
@@ -87,15 +108,7 @@ def test_kin8nm(kin8nm, seed):
     assert abs(at(mixed) - at(exact)) <= 1e-3 * at(exact)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"precision": "float16"}, "precision 'float16' is unknown"),
-        ({"precision": "mixed", "method": "ggn"}, "precision does not go with method 'ggn'"),
-        ({"precision": "mixed", "solver": "qr"}, "precision='mixed' .* solver is qr"),
-        ({"precision": "mixed", "batch_size": 10}, "does not go with batch_size"),
-    ],
-)
-def test_options_that_do_not_fit(options, message):
-    with pytest.raises(ValueError, match=message):
-        fg.train(_smooth(), **options)
+def test_a_solver_that_does_not_fit():
+    method = fg.LevenbergMarquardt(precision="mixed", solver="qr")
+    with pytest.raises(ValueError, match="precision='mixed' .* solver is qr"):
+        fg.train(_smooth(), method=method)

@@ -27,7 +27,9 @@ def regularised(loss):
 def test_gradient_of_1e_12(loss, solver):
     """Far below the rounding of the loss, which hides decreases from |g| of about 1e-8 on."""
     problem = regularised(loss)
-    result = fg.train(problem, seed=0, method="newton", solver=solver, grad_tol=1e-12, max_iter=400)
+    result = fg.train(
+        problem, seed=0, method=fg.Newton(solver=solver), stop=fg.Stop(gradient=1e-12), max_iter=400
+    )
     assert result.status == "converged_gradient"
     assert np.linalg.norm(problem.gradient(result.theta)) <= 1e-12
     assert np.linalg.eigvalsh(problem.hessian(result.theta))[0] > 0.0
@@ -36,8 +38,10 @@ def test_gradient_of_1e_12(loss, solver):
 @DENSE_AND_KRYLOV
 def test_convergence_is_quadratic_at_a_regular_minimum(solver):
     problem = regularised("squared")
-    near = fg.train(problem, seed=0, method="newton", grad_tol=1e-3, max_iter=400).theta
-    result = fg.train(problem, near, method="newton", solver=solver, grad_tol=1e-12)
+    near = fg.train(
+        problem, seed=0, method="newton", stop=fg.Stop(gradient=1e-3), max_iter=400
+    ).theta
+    result = fg.train(problem, near, method=fg.Newton(solver=solver), stop=fg.Stop(gradient=1e-12))
     assert result.n_iter <= 8
 
 
@@ -46,7 +50,9 @@ def test_more_parameters_than_equations(solver):
     """A singular Hessian with small negative eigenvalues around an exact fit."""
     X, Y = fg.data.xor()
     problem = fg.Problem(fg.MLP((2, 6, 1)), X, Y)
-    result = fg.train(problem, seed=1, method="newton", solver=solver, grad_tol=1e-12)
+    result = fg.train(
+        problem, seed=1, method=fg.Newton(solver=solver), stop=fg.Stop(gradient=1e-12)
+    )
     assert result.status == "converged_gradient"
     assert result.loss < 1e-24
     assert result.n_iter <= 40
@@ -54,7 +60,7 @@ def test_more_parameters_than_equations(solver):
 
 @DENSE_AND_KRYLOV
 def test_rosenbrock(solver):
-    result = fg.train(rosenbrock(), [-1.2, 1.0], method="newton", solver=solver)
+    result = fg.train(rosenbrock(), [-1.2, 1.0], method=fg.Newton(solver=solver))
     np.testing.assert_allclose(result.theta, 1.0, atol=1e-9)
     assert result.n_iter <= 40
 
@@ -75,7 +81,7 @@ def test_leaves_the_neighbourhood_of_a_strict_saddle():
         lambda t: np.array([t[0] ** 2 - 1.0, t[1]]), 2, 2,
         lambda t: np.array([[2.0 * t[0], 0.0], [0.0, 1.0]]),
     )  # fmt: skip
-    result = fg.train(problem, [1e-9, 0.5], method="newton", solver="cholesky")
+    result = fg.train(problem, [1e-9, 0.5], method=fg.Newton(solver="cholesky"))
     assert result.status == "converged_gradient"
     np.testing.assert_allclose(np.abs(result.theta), [1.0, 0.0], atol=1e-8)
 
@@ -88,7 +94,7 @@ def test_newton_finds_a_stationary_point_of_xor(solver):
     problem = fg.Problem(fg.MLP((2, 2, 1), activation="tanh"), X, Y)
     for seed in range(8):
         theta = problem.network.init(seed, scheme="normal")
-        result = fg.train(problem, theta, method="newton", solver=solver, max_iter=500)
+        result = fg.train(problem, theta, method=fg.Newton(solver=solver), max_iter=500)
         value = min((0.0, 1 / 8, 1 / 12, 1 / 16), key=lambda v: abs(v - result.loss))
         assert abs(result.loss - value) < 1e-5, (seed, result)
         if result.status == "diverging":

@@ -236,10 +236,8 @@ def test_response_is_what_training_again_gives(gamma):
     np.testing.assert_allclose(response.theta_response, np.linalg.pinv(J), atol=1e-6)
     np.testing.assert_allclose(response.prediction_response, np.eye(8), atol=1e-8)
     dY = 1e-5 * rng.standard_normal((8, 1))
-    again = fg.train(
-        fg.Problem(net, X, problem.targets + dY), theta, method="newton",
-        regularizer=regularizer, grad_tol=1e-14,
-    )  # fmt: skip
+    moved, stop = fg.Problem(net, X, problem.targets + dY), fg.Stop(gradient=1e-14)
+    again = fg.train(moved, theta, method="newton", regularize=regularizer, stop=stop)
     want = response.theta_response @ dY.ravel()
     assert np.linalg.norm(again.theta - theta - want) < 1e-2 * np.linalg.norm(want)
 
@@ -258,7 +256,7 @@ def test_theta_is_no_function_of_the_targets_without_the_regulariser():
     assert np.isfinite(with_it.new_norm)
     # l2 determines theta too, at the price of predictions that no longer follow the targets.
     ridge = fg.Problem(net, X, problem.targets, l2=1e-2)
-    at = fg.train(ridge, theta, method="newton", grad_tol=1e-12).theta
+    at = fg.train(ridge, theta, method="newton", stop=fg.Stop(gradient=1e-12)).theta
     damped = analysis.target_sensitivity(ridge, at)
     assert damped.undetermined == 0 and damped.theta_norm < with_it.theta_norm
     follows = np.linalg.svd(damped.prediction_response, compute_uv=False)
@@ -276,7 +274,9 @@ def test_response_with_weights_and_a_scale():
 
     def minimiser(targets, start):
         problem = fg.Problem(net, X, targets, loss, sample_weight=w, l2=1e-2)
-        return problem, fg.train(problem, start, method="newton", grad_tol=1e-13).theta
+        return problem, fg.train(
+            problem, start, method="newton", stop=fg.Stop(gradient=1e-13)
+        ).theta
 
     problem, theta = minimiser(Y, net.init(0))
     report = analysis.target_sensitivity(problem, theta)

@@ -56,7 +56,9 @@ def test_curves_hold_the_history(result):
 
 def test_curves_of_a_method_without_damping():
     X, Y = fg.data.xor()
-    result = fg.train(fg.Problem(fg.MLP((2, 3, 1)), X, Y), method="bp", alpha=0.1, max_iter=5)
+    result = fg.train(
+        fg.Problem(fg.MLP((2, 3, 1)), X, Y), method=fg.GradientDescent(rate=0.1), max_iter=5
+    )
     assert [y for _, y in labels(drawn(result.plot()))] == ["loss", "norm of the gradient"]
 
 
@@ -104,7 +106,7 @@ def test_the_lowest_validation_loss_is_marked():
     net = fg.MLP((2, 6, 1))
     held_out = (X[40:], Y[40:])
     problem = fg.Problem(net, X[:40], Y[:40])
-    result = fg.train(problem, seed=0, max_iter=10, validation=held_out)
+    result = fg.train(problem, seed=0, max_iter=10, held_out=fg.HeldOut(*held_out, patience=None))
     figure = drawn(result.plot())
     assert set(line(figure.axes[0], "lowest validation")[0]) == {result.best_iter}
     _, y = line(figure.axes[0], "validation")

@@ -52,7 +52,7 @@ def critical_point(problem, rng, descend):
     """Return the end of a descent, which is a minimum, or a zero of the gradient of any kind."""
     if descend:
         start = rng.standard_normal(problem.n_params)
-        return fg.train(problem, start, max_iter=500, grad_tol=1e-12).theta
+        return fg.train(problem, start, max_iter=500, stop=fg.Stop(gradient=1e-12)).theta
     start = 0.3 * rng.standard_normal(problem.n_params)
     return least_squares(problem.gradient, start, problem.hessian, xtol=1e-15, ftol=1e-15,
                          gtol=1e-15, max_nfev=150).x  # fmt: skip
@@ -193,7 +193,7 @@ def test_minima_of_a_narrower_network_stay(layer):
     y = np.abs(X[:, 0]) + 0.3 * X[:, 1]
     net = fg.MLP((2, 3, 2, 1), "relu")
     problem = fg.Problem(net, X, y)
-    trained = fg.train(problem, seed=4, max_iter=500, grad_tol=1e-12)
+    trained = fg.train(problem, seed=4, max_iter=500, stop=fg.Stop(gradient=1e-12))
     wider, theta = analysis.widen_with_dead_unit(net, trained.theta, X, layer=layer)
     assert wider.widths == ((2, 4, 2, 1) if layer == 1 else (2, 3, 3, 1))
     wide = fg.Problem(wider, X, y)

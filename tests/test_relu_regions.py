@@ -231,7 +231,7 @@ def test_random_trainings_end_at_listed_values_or_at_boundaries(bias):
     inside = 0
     for _ in range(100):
         start = rng.standard_normal(problem.n_params)
-        result = fg.train(problem, start, max_iter=300, grad_tol=1e-13)
+        result = fg.train(problem, start, max_iter=300, stop=fg.Stop(gradient=1e-13))
         place = analysis.region_of(X, y, result.theta, bias, tolerance=1e-6)
         inside += place.interior
         value = place.loss if place.interior else place.subglobal_loss

@@ -195,7 +195,9 @@ def test_held_out_samples(quick, read, tmp_path):
     X, Y = fg.data.four_regions(60)
     net = fg.MLP((2, 6, 1))
     problem, held_out = fg.Problem(net, X[:40], Y[:40]), fg.Problem(net, X[40:], Y[40:])
-    result = fg.train(problem, seed=0, max_iter=10, validation=(X[40:], Y[40:]))
+    result = fg.train(
+        problem, seed=0, max_iter=10, held_out=fg.HeldOut(X[40:], Y[40:], patience=None)
+    )
     fg.report(problem, result, tmp_path / "r.html", validation=held_out)
     found = Page((tmp_path / "r.html").read_bytes())
     rms = np.sqrt(np.square(net.predict(result.theta, X[40:]) - Y[40:]).mean())
@@ -580,7 +582,7 @@ def odd(name):
 @pytest.mark.filterwarnings("error")
 def test_odd_problems(name, tmp_path):
     problem, theta = odd(name)
-    result = fg.train(problem, theta, seed=0, max_iter=1, method="bp", alpha=1e-300)
+    result = fg.train(problem, theta, seed=0, max_iter=1, method=fg.GradientDescent(rate=1e-300))
     fg.report(problem, result, tmp_path / "r.html")
     assert Page((tmp_path / "r.html").read_bytes()).faults == []
 

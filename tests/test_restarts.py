@@ -42,7 +42,9 @@ def test_each_is_a_run_of_train(problem):
 
 
 def test_the_best_by_validation(problem, held_out):
-    found = fg.train_restarts(problem, 6, seed=0, max_iter=30, validation=held_out, patience=3)
+    found = fg.train_restarts(
+        problem, 6, seed=0, max_iter=30, held_out=fg.HeldOut(*held_out, patience=3)
+    )
     losses = {s: result.best_validation_loss for s, result in found.results.items()}
     assert found.best_seed == min(losses, key=losses.get)
     # It is another one than that of the lowest training loss.
@@ -59,7 +61,7 @@ def test_validation_samples_are_checked_once(problem, held_out, monkeypatch):
         return real(self, *arguments, **keywords)
 
     monkeypatch.setattr(fg.Problem, "__init__", counted)
-    fg.train_restarts(problem, 3, max_iter=1, validation=held_out)
+    fg.train_restarts(problem, 3, max_iter=1, held_out=fg.HeldOut(*held_out, patience=None))
     assert len(made) == 1
 
 
@@ -74,7 +76,7 @@ def test_a_failed_run_is_never_the_best(problem):
 
 
 def test_a_table_and_plain_values(problem, held_out):
-    found = fg.train_restarts(problem, 2, max_iter=2, validation=held_out)
+    found = fg.train_restarts(problem, 2, max_iter=2, held_out=fg.HeldOut(*held_out, patience=None))
     lines = str(found).splitlines()
     assert "validation" in lines[0] and len(lines) == 4
     assert [line.endswith("<- best") for line in lines[1:3]] == [
@@ -104,15 +106,20 @@ def test_an_interrupted_run_is_the_last(problem):
 
 def test_the_time_limit_is_for_all(problem):
     found = fg.train_restarts(
-        problem, 9, max_iter=10**6, grad_tol=0.0, method="bp", alpha=0.01, max_time=0.3
+        problem,
+        9,
+        max_iter=10**6,
+        stop=fg.Stop(gradient=0.0),
+        method=fg.GradientDescent(rate=0.01),
+        max_time=0.3,
     )
     assert found.status == "max_time" and len(found.results) == 1
     assert "after 0 of 9 starts" in found.message
 
 
 def test_finished_runs_are_not_done_again(problem, held_out, tmp_path):
-    keywords = {"max_iter": 8, "validation": held_out, "patience": 3}
-    files = {"checkpoint": tmp_path / "starts.ckpt", "resume": True}
+    keywords = {"max_iter": 8, "held_out": fg.HeldOut(*held_out, patience=3)}
+    files = {"checkpoint": fg.Checkpoint(tmp_path / "starts.ckpt", resume=True)}
     whole = fg.train_restarts(problem, 5, **keywords)
     seen = []
 
@@ -138,7 +145,7 @@ def test_finished_runs_are_not_done_again(problem, held_out, tmp_path):
 
 
 def test_other_runs_are_refused(problem, tmp_path):
-    files = {"checkpoint": tmp_path / "starts.ckpt", "resume": True}
+    files = {"checkpoint": fg.Checkpoint(tmp_path / "starts.ckpt", resume=True)}
     fg.train_restarts(problem, 1, max_iter=2, **files)
     for words, changed in (
         ("theta0 differs", {"max_iter": 2, "init": "he"}),
@@ -155,7 +162,7 @@ def test_other_runs_are_refused(problem, tmp_path):
 
 
 def test_more_iterations_go_on_from_finished_runs(problem, tmp_path):
-    files = {"checkpoint": tmp_path / "starts.ckpt", "resume": True}
+    files = {"checkpoint": fg.Checkpoint(tmp_path / "starts.ckpt", resume=True)}
     fg.train_restarts(problem, 2, max_iter=3, **files)
     longer = fg.train_restarts(problem, 3, max_iter=6, **files)
     for seed, result in fg.train_restarts(problem, 3, max_iter=6).results.items():
@@ -187,9 +194,9 @@ def test_without_resume_nothing_of_earlier_runs_is_left(problem, tmp_path):
         ({"init": "gloro"}, ValueError, "did you mean 'glorot'"),
         ({"method": "lmm"}, ValueError, "did you mean 'lm'"),
         ({"max_time": -1.0}, ValueError, "max_time"),
-        ({"resume": True}, ValueError, "resume goes with checkpoint"),
-        ({"checkpoint": "x", "checkpoint_every": 0}, ValueError, "checkpoint_every"),
-        ({"patience": 2}, ValueError, "patience goes with validation"),
+        ({"checkpoint": 3}, TypeError, "must be a path or a fastggn.Checkpoint"),
+        ({"held_out": (1,)}, ValueError, "got 1 parts"),
+        ({"epochs": 2}, TypeError, "did you mean 'max_iter'"),
         ({"nonsense": 2}, TypeError, "nonsense"),
     ],
 )

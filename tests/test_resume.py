@@ -30,39 +30,36 @@ VALIDATION = (fg.data.four_regions(40, seed=1)[0], fg.data.four_regions(40, seed
 # Every method and every part that remembers something.
 CASES = {
     "lm": {},
-    "lm mixed": {"solver": "cholesky", "precision": "mixed"},
-    "lm lsqr": {"solver": "lsqr"},
-    "lm geodesic off": {"geodesic": False, "damping": 1.0},
-    "lm batches": {"batch_size": 30},
-    "lm bayesian": {"regularization": "bayesian"},
-    "lm bayesian qr": {"regularization": "bayesian", "solver": "qr"},
-    "ggn": {"method": "ggn", "alpha": 0.1},
-    "ggn batches": {"method": "ggn", "alpha": 0.1, "batch_size": 30},
+    "lm mixed": {"method": fg.LevenbergMarquardt(solver="cholesky", precision="mixed")},
+    "lm lsqr": {"method": fg.LevenbergMarquardt(solver="lsqr")},
+    "lm geodesic off": {"method": fg.LevenbergMarquardt(geodesic=False, damping=1.0)},
+    "lm batches": {"method": fg.LevenbergMarquardt(batch_size=30)},
+    "lm bayesian": {"regularize": fg.Evidence()},
+    "lm bayesian qr": {"regularize": fg.Evidence(), "method": fg.LevenbergMarquardt(solver="qr")},
+    "ggn": {"method": fg.GaussNewton(step=0.1)},
+    "ggn batches": {"method": fg.GaussNewton(step=0.1, batch_size=30)},
     "newton": {"method": "newton"},
-    "newton matrix-free": {"method": "newton", "solver": "lsqr"},
-    "bp momentum": {"method": "bp", "alpha": 0.01, "momentum": 0.9},
-    "adam": {"method": "adam", "alpha": 0.01},
-    "adam batches": {"method": "adam", "alpha": 0.01, "batch_size": 16},
-    "newton null space": {"method": "newton", "regularizer": fg.NullSpace(refresh=3)},
+    "newton matrix-free": {"method": fg.Newton(solver="lsqr")},
+    "lbfgs": {"method": fg.LBFGS(memory=3)},
+    "bp momentum": {"method": fg.GradientDescent(rate=0.01, momentum=0.9)},
+    "adam": {"method": fg.Adam(rate=0.01)},
+    "adam batches": {"method": fg.Adam(rate=0.01, batch_size=16)},
+    "newton null space": {"method": "newton", "regularize": fg.NullSpace(refresh=3)},
     "newton iterated null space": {
-        "method": "newton",
-        "solver": "lsqr",
-        "regularizer": fg.NullSpace(refresh=None),
+        "method": fg.Newton(solver="lsqr"),
+        "regularize": fg.NullSpace(refresh=None),
     },
-    "lm null space": {"regularizer": fg.NullSpace(mode="objective", refresh=3)},
+    "lm null space": {"regularize": fg.NullSpace(mode="objective", refresh=3)},
     "early stopping": {
-        "damping": 1e-3,
-        "validation": (VALIDATION[0], VALIDATION[1], np.linspace(0.5, 1.0, 40)),
-        "patience": 9,
+        "method": fg.LevenbergMarquardt(damping=1e-3),
+        "held_out": fg.HeldOut(VALIDATION[0], VALIDATION[1], np.linspace(0.5, 1.0, 40), patience=9),
     },
     "early stopping with batches": {
-        "batch_size": 30,
-        "validation": VALIDATION,
-        "patience": 9,
-        "validation_tol": 1e-3,
+        "method": fg.LevenbergMarquardt(batch_size=30),
+        "held_out": fg.HeldOut(*VALIDATION, patience=9, tol=1e-3),
     },
-    "escape by noise": {"escape": "noise", "grad_tol": 0.01},
-    "escape by curvature": {"escape": "negative_curvature", "grad_tol": 0.01},
+    "escape by noise": {"leave_saddles": "noise", "stop": fg.Stop(gradient=0.01)},
+    "escape by curvature": {"leave_saddles": "negative_curvature", "stop": fg.Stop(gradient=0.01)},
 }
 
 
@@ -104,10 +101,11 @@ def test_interrupted_early_late_and_at_the_end(problem, tmp_path, options):
     keywords = {"seed": 3, "max_iter": ITERATIONS, **options}
     whole = quiet_train(problem, **keywords)
     assert whole.n_iter >= 10
-    keywords.update(checkpoint=tmp_path / "run.ckpt", checkpoint_every=1000, resume=True)
+    keywords["checkpoint"] = fg.Checkpoint(tmp_path / "run.ckpt", every=1000, resume=True)
     for part, last in enumerate((1, 2, 7, whole.n_iter)):
         threads = 1 + part % min(2, max_threads())
-        result = quiet_train(problem, callbacks=[stop_after(last)], n_threads=threads, **keywords)
+        with fg.threads(threads):
+            result = quiet_train(problem, callbacks=[stop_after(last)], **keywords)
         assert result.n_iter == last
         assert result.status == "interrupted" or last == whole.n_iter
     for _ in range(2):  # a run that is over stays as it is
@@ -119,7 +117,7 @@ def test_interrupted_inside_an_iteration(problem, tmp_path, options, monkeypatch
     """Ctrl-C in the midst of the work: the state is that of the last whole iteration."""
     keywords = {"seed": 3, "max_iter": 8, **options}
     whole = quiet_train(problem, **keywords)
-    keywords.update(checkpoint=tmp_path / "run.ckpt", resume=True)
+    keywords["checkpoint"] = fg.Checkpoint(tmp_path / "run.ckpt", resume=True)
     real, calls = fg.Problem.at, [0]
 
     def at(self, theta):
@@ -150,7 +148,7 @@ def test_samples_in_files(problem, tmp_path):
     np.save(tmp_path / "Y.npy", Y)
     rows = [np.load(tmp_path / name, mmap_mode="r") for name in ("X.npy", "Y.npy")]
     in_files = fg.Problem(fg.MLP((2, 5, 1)), *rows)
-    keywords = {"seed": 3, "checkpoint": tmp_path / "run.ckpt", "resume": True}
+    keywords = {"seed": 3, "checkpoint": fg.Checkpoint(tmp_path / "run.ckpt", resume=True)}
     quiet_train(in_files, max_iter=4, **keywords)
     quiet_train(problem, max_iter=8, **keywords)
     result = quiet_train(in_files, max_iter=12, **keywords)
@@ -163,11 +161,12 @@ def test_a_larger_problem_on_other_threads(tmp_path):
     """Large enough that the kernels share the work."""
     X, Y = fg.data.friedman1(3000, seed=0)
     problem = fg.Problem(fg.MLP((X.shape[1], 30, 1)), X, Y)
-    whole = fg.train(problem, seed=0, max_iter=6, n_threads=2)
-    keywords = {"seed": 0, "checkpoint": tmp_path / "a.ckpt", "resume": True}
-    fg.train(problem, max_iter=2, n_threads=1, **keywords)
-    fg.train(problem, max_iter=4, n_threads=2, **keywords)
-    result = fg.train(problem, max_iter=6, n_threads=1, **keywords)
+    with fg.threads(2):
+        whole = fg.train(problem, seed=0, max_iter=6)
+    checkpoint = fg.Checkpoint(tmp_path / "a.ckpt", resume=True)
+    for threads, max_iter in ((1, 2), (2, 4), (1, 6)):
+        with fg.threads(threads):
+            result = fg.train(problem, seed=0, max_iter=max_iter, checkpoint=checkpoint)
     assert facts(result) == facts(whole)
 
 
@@ -178,13 +177,21 @@ def test_more_iterations_than_at_first(problem, tmp_path):
         whole = fg.train(problem, seed=3, max_iter=ITERATIONS, **options)
         for limit in (*range(0, ITERATIONS, 3), ITERATIONS):
             result = fg.train(
-                problem, seed=3, max_iter=limit, checkpoint=path, resume=True, **options
+                problem,
+                seed=3,
+                max_iter=limit,
+                checkpoint=fg.Checkpoint(path, resume=True),
+                **options,
             )
         assert facts(result) == facts(whole)
 
 
 def test_the_time_of_all_parts_and_the_limit_of_each(problem, tmp_path):
-    keywords = {"seed": 0, "checkpoint": tmp_path / "a.ckpt", "resume": True, "grad_tol": 0.0}
+    keywords = {
+        "seed": 0,
+        "checkpoint": fg.Checkpoint(tmp_path / "a.ckpt", resume=True),
+        "stop": fg.Stop(gradient=0.0),
+    }
     first = fg.train(problem, max_iter=5, callbacks=[lambda r: time.sleep(0.55)], **keywords)
     second = fg.train(problem, max_iter=8, max_time=60, **keywords)
     # Not first.seconds: the last save is part of that, and of no checkpoint.
@@ -194,10 +201,10 @@ def test_the_time_of_all_parts_and_the_limit_of_each(problem, tmp_path):
     assert third.status == "max_iter" and third.n_iter == 10
 
 
-@pytest.mark.parametrize("method", ["adam", "lm"])
-def test_a_pass_cut_by_the_time_limit_is_done_again(problem, tmp_path, method, monkeypatch):
-    keywords = {"seed": 0, "method": method, "batch_size": 20, "max_iter": 6}
-    keywords |= {"validation": VALIDATION, "patience": 20}
+@pytest.mark.parametrize("kind", [fg.Adam, fg.LevenbergMarquardt])
+def test_a_pass_cut_by_the_time_limit_is_done_again(problem, tmp_path, kind, monkeypatch):
+    keywords = {"seed": 0, "method": kind(batch_size=20), "max_iter": 6}
+    keywords |= {"held_out": fg.HeldOut(*VALIDATION, patience=20)}
     whole = quiet_train(problem, **keywords)
     path = tmp_path / "a.ckpt"
     real, calls = fg.Problem.subset, [0]
@@ -212,14 +219,15 @@ def test_a_pass_cut_by_the_time_limit_is_done_again(problem, tmp_path, method, m
     cut = quiet_train(problem, checkpoint=path, max_time=0.25, **keywords)
     monkeypatch.undo()
     assert cut.status == "max_time" and 1 <= cut.n_iter < 6
-    result = quiet_train(problem, checkpoint=path, resume=True, **keywords)
+    result = quiet_train(problem, checkpoint=fg.Checkpoint(path, resume=True), **keywords)
     assert facts(result) == facts(whole)
 
 
 def test_an_unseeded_run_goes_on(problem, tmp_path):
-    keywords = {"method": "adam", "batch_size": 16, "checkpoint": tmp_path / "a.ckpt"}
+    checkpoint = fg.Checkpoint(tmp_path / "a.ckpt", resume=True)
+    keywords = {"method": fg.Adam(batch_size=16), "checkpoint": checkpoint}
     first = fg.train(problem, max_iter=3, **keywords)
-    second = fg.train(problem, max_iter=6, resume=True, **keywords)
+    second = fg.train(problem, max_iter=6, **keywords)
     assert second.initial_loss == first.initial_loss
     assert [r.loss for r in second.history[:3]] == [r.loss for r in first.history]
 
@@ -235,12 +243,12 @@ def test_without_resume_a_run_starts_afresh(problem, tmp_path):
 
 def test_a_damaged_checkpoint_costs_one_generation(problem, tmp_path):
     path = tmp_path / "a.ckpt"
-    keywords = {"seed": 0, "max_iter": 8, "checkpoint": path, "checkpoint_every": 2}
+    keywords = {"seed": 0, "max_iter": 8, "checkpoint": fg.Checkpoint(path, every=2, resume=True)}
     whole = fg.train(problem, **keywords)
     path.write_bytes(path.read_bytes()[:-10])
     seen = []
     with pytest.warns(fg.CheckpointWarning, match="going on from the older generation"):
-        result = fg.train(problem, resume=True, callbacks=[seen.append], **keywords)
+        result = fg.train(problem, callbacks=[seen.append], **keywords)
     assert len(seen) == 2  # iterations 7 and 8
     assert facts(result) == facts(whole)
 
@@ -254,14 +262,15 @@ def test_intervals(problem, tmp_path, monkeypatch):
         real(self, content)
 
     monkeypatch.setattr(CheckpointFile, "save", save)
-    keywords = {"seed": 0, "max_iter": 7, "checkpoint": tmp_path / "a.ckpt"}
-    fg.train(problem, checkpoint_every=3, **keywords)
+    path, keywords = tmp_path / "a.ckpt", {"seed": 0, "max_iter": 7}
+    fg.train(problem, checkpoint=fg.Checkpoint(path, every=3), **keywords)
     assert written == [3, 6, 7]
     written.clear()
-    fg.train(problem, **keywords)  # five minutes are not over: the end alone
+    fg.train(problem, checkpoint=path, **keywords)  # five minutes are not over: the end alone
     assert written == [7]
     written.clear()
-    fg.train(problem, checkpoint_every="0.05s", callbacks=[lambda r: time.sleep(0.03)], **keywords)
+    keywords["callbacks"] = [lambda r: time.sleep(0.03)]
+    fg.train(problem, checkpoint=fg.Checkpoint(path, every="0.05s"), **keywords)
     assert 3 <= len(written) <= 8  # sleep may take longer than it was told
 
 
@@ -274,7 +283,6 @@ def test_intervals(problem, tmp_path, monkeypatch):
         ("30s", None, 30.0),
         (" 5 min", None, 300.0),
         ("1.5h", None, 5400.0),
-        (None, None, 300.0),
     ],
 )
 def test_interval_is_parsed(value, iterations, seconds):
@@ -282,25 +290,27 @@ def test_interval_is_parsed(value, iterations, seconds):
 
 
 @pytest.mark.parametrize(
-    ("keywords", "error", "match"),
+    ("make", "error", "match"),
     [
-        ({"checkpoint_every": 5}, ValueError, "checkpoint_every goes with checkpoint"),
-        ({"resume": True}, ValueError, "resume goes with checkpoint"),
-        ({"checkpoint": "a", "checkpoint_every": 0}, ValueError, "at least 1 iteration, got 0"),
-        ({"checkpoint": "a", "checkpoint_every": 2.5}, TypeError, "checkpoint_every must be an"),
-        ({"checkpoint": "a", "checkpoint_every": True}, TypeError, "checkpoint_every must be an"),
-        ({"checkpoint": "a", "checkpoint_every": "5 days"}, ValueError, "got '5 days'"),
-        ({"checkpoint": "a", "checkpoint_every": "2.5"}, ValueError, "such as '30s', '5min'"),
-        ({"checkpoint": "no/a"}, FileNotFoundError, "the folder does not exist"),
-        ({"checkpoint": "."}, ValueError, "it is a folder"),
-        ({"checkpoint": "/dev/full"}, ValueError, "not a regular file"),
+        (lambda: fg.Checkpoint("a", every=0), ValueError, "at least 1 iteration, got 0"),
+        (lambda: fg.Checkpoint("a", every=2.5), TypeError, "every must be an"),
+        (lambda: fg.Checkpoint("a", every=True), TypeError, "every must be an"),
+        (lambda: fg.Checkpoint("a", every=None), TypeError, "every must be an"),
+        (lambda: fg.Checkpoint("a", every="5 days"), ValueError, "got '5 days'"),
+        (lambda: fg.Checkpoint("a", every="2.5"), ValueError, "such as '30s', '5min'"),
+        (lambda: fg.Checkpoint("a", resume="yes"), TypeError, "resume must be True or False"),
+        (lambda: fg.Checkpoint(3), TypeError, "must be a path or a fastggn.Checkpoint, not int"),
+        (lambda: 3, TypeError, "must be a path or a fastggn.Checkpoint, not int"),
+        (lambda: "no/a", FileNotFoundError, "the folder does not exist"),
+        (lambda: ".", ValueError, "it is a folder"),
+        (lambda: "/dev/full", ValueError, "not a regular file"),
     ],
 )
-def test_bad_arguments_before_any_work(problem, tmp_path, monkeypatch, keywords, error, match):
+def test_bad_arguments_before_any_work(problem, tmp_path, monkeypatch, make, error, match):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(fg.Problem, "at", None)
     with pytest.raises(error, match=match):
-        fg.train(problem, seed=0, **keywords)
+        fg.train(problem, seed=0, checkpoint=make())
     assert os.listdir(tmp_path) == []
 
 
@@ -328,19 +338,19 @@ def variants():
     same = fg.Problem(net, X, Y)
     yield "seed was 0 and is 1", same, {"seed": 1}
     yield "theta0 differs", same, {"seed": 0, "theta0": net.init(5)}
-    for name, value in {
+    for option, value in {
         "solver": "qr",
         "damping": 0.5,
         "geodesic": False,
         "batch_size": 20,
-        "escape": "noise",
-        "loss_target": 1e-3,
-        "regularizer": fg.NullSpace(),
     }.items():
-        yield f"{name.removeprefix('loss_')} was", same, {"seed": 0, name: value}
-    held_out = {"seed": 0, "validation": VALIDATION}
-    yield "validation differs", same, held_out
-    yield "gradient was 1e-10 and is 0.01", same, {"seed": 0, "grad_tol": 0.01}
+        method = fg.LevenbergMarquardt(**{option: value})
+        yield f"{option} was", same, {"seed": 0, "method": method}
+    yield "leave_saddles was", same, {"seed": 0, "leave_saddles": "noise"}
+    yield "target was", same, {"seed": 0, "stop": fg.Stop(target=1e-3)}
+    yield "regularize was", same, {"seed": 0, "regularize": fg.NullSpace()}
+    yield "held_out differs", same, {"seed": 0, "held_out": VALIDATION}
+    yield "gradient was 1e-10 and is 0.01", same, {"seed": 0, "stop": fg.Stop(gradient=0.01)}
     yield "method was 'lm' and is 'newton'", same, {"seed": 0, "method": "newton"}
 
 
@@ -350,10 +360,10 @@ def test_a_checkpoint_of_another_run_is_refused(problem, tmp_path, monkeypatch):
     before = path.read_bytes()
     for words, other, options in variants():
         with pytest.raises(CheckpointError, match="checkpoint of another run") as refusal:
-            fg.train(other, max_iter=5, checkpoint=path, resume=True, **options)
+            fg.train(other, max_iter=5, checkpoint=fg.Checkpoint(path, resume=True), **options)
         assert words in str(refusal.value)
         assert path.read_bytes() == before
-    fg.train(problem, seed=0, max_iter=5, checkpoint=path, resume=True)
+    fg.train(problem, seed=0, max_iter=5, checkpoint=fg.Checkpoint(path, resume=True))
 
 
 class Changing:
@@ -382,10 +392,10 @@ def test_a_changed_function_is_noticed(tmp_path):
     fg.train(problem, seed=0, max_iter=2, checkpoint=path)
     Changing.scale = 1.0 + 1e-12
     with pytest.warns(fg.CheckpointWarning, match="not bit for bit"):
-        fg.train(problem, seed=0, max_iter=3, checkpoint=path, resume=True)
+        fg.train(problem, seed=0, max_iter=3, checkpoint=fg.Checkpoint(path, resume=True))
     Changing.scale = 2.0
     with pytest.raises(CheckpointError, match="the code of the network or of the loss has changed"):
-        fg.train(problem, seed=0, max_iter=4, checkpoint=path, resume=True)
+        fg.train(problem, seed=0, max_iter=4, checkpoint=fg.Checkpoint(path, resume=True))
     Changing.scale = 1.0
 
 
@@ -406,8 +416,8 @@ def paths(tree, before=()):
 
 def test_a_whole_file_with_a_missing_or_wrong_part(problem, tmp_path):
     path = tmp_path / "a.ckpt"
-    keywords = {"seed": 0, "max_iter": 4, "method": "bp", "alpha": 0.01, "momentum": 0.5}
-    keywords |= {"validation": VALIDATION, "patience": 20}
+    keywords = {"seed": 0, "max_iter": 4, "method": fg.GradientDescent(rate=0.01, momentum=0.5)}
+    keywords |= {"held_out": fg.HeldOut(*VALIDATION, patience=20)}
     fg.train(problem, checkpoint=path, **keywords)
     content = CheckpointFile(path).load()
     needed = [p for p in paths(content) if p[0] != "versions" and p[0] != "identity"]
@@ -424,12 +434,12 @@ def test_a_whole_file_with_a_missing_or_wrong_part(problem, tmp_path):
     for tree in changed:
         CheckpointFile(path).save(tree)
         with pytest.raises(CheckpointError, match=r"a\.ckpt"):
-            fg.train(problem, checkpoint=path, resume=True, **keywords)
+            fg.train(problem, checkpoint=fg.Checkpoint(path, resume=True), **keywords)
 
 
 def test_history_columns_are_exact(problem):
     records = fg.train(problem, seed=0, max_iter=3).history
-    records += fg.train(problem, seed=0, max_iter=3, method="bp", alpha=0.01).history
+    records += fg.train(problem, seed=0, max_iter=3, method=fg.GradientDescent(rate=0.01)).history
     assert from_columns(to_columns(records)) == records
     assert [type(v) for r in from_columns(to_columns(records)) for v in r.to_dict().values()] == [
         type(v) for r in records for v in r.to_dict().values()
@@ -452,7 +462,7 @@ def test_a_full_disk_does_not_end_the_run(problem, tmp_path, monkeypatch):
         real(self, content)
 
     monkeypatch.setattr(CheckpointFile, "save", save)
-    keywords = {"seed": 0, "checkpoint": path, "checkpoint_every": 2}
+    keywords = {"seed": 0, "checkpoint": fg.Checkpoint(path, every=2)}
     with pytest.warns(fg.CheckpointWarning, match="could not be written.*No space left"):
         result = fg.train(problem, max_iter=6, **keywords)
     assert sha(result.theta) == sha(whole.theta)
@@ -478,8 +488,8 @@ def fill(record):  # from here on the disk is "full"
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    result = fg.train(problem, seed=0, max_iter=6, callbacks=[fill], checkpoint=sys.argv[1],
-                      checkpoint_every=1)
+    result = fg.train(problem, seed=0, max_iter=6, callbacks=[fill],
+                      checkpoint=fg.Checkpoint(sys.argv[1], every=1))
 assert result.n_iter == 6 and result.loss < result.initial_loss
 assert "File too large" in result.unsaved, result.unsaved
 assert {w.category for w in caught} == {fg.CheckpointWarning}
@@ -493,7 +503,7 @@ def test_a_disk_that_fills_up(problem, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", LIMITED, str(path)], env=environment, check=True)
     assert sorted(os.listdir(tmp_path)) == ["a.ckpt", "a.ckpt.previous"]
-    result = fg.train(problem, seed=0, max_iter=6, checkpoint=path, resume=True)
+    result = fg.train(problem, seed=0, max_iter=6, checkpoint=fg.Checkpoint(path, resume=True))
     assert facts(result) == facts(fg.train(problem, seed=0, max_iter=6))
 
 
@@ -510,8 +520,7 @@ def test_a_folder_that_vanishes(problem, tmp_path):
         result = fg.train(
             problem,
             callbacks=[remove],
-            checkpoint=folder / "a.ckpt",
-            checkpoint_every=2,
+            checkpoint=fg.Checkpoint(folder / "a.ckpt", every=2),
             **keywords,
         )
     assert "the folder does not exist" in result.unsaved
@@ -523,11 +532,12 @@ def test_an_exception_of_a_callback_keeps_the_work(problem, tmp_path):
         if record.iteration == 5:
             raise ZeroDivisionError("a callback's own fault")
 
-    keywords = {"seed": 0, "max_iter": 8, "checkpoint": tmp_path / "a.ckpt"}
+    checkpoint = fg.Checkpoint(tmp_path / "a.ckpt", resume=True)
+    keywords = {"seed": 0, "max_iter": 8, "checkpoint": checkpoint}
     with pytest.raises(ZeroDivisionError):
         fg.train(problem, callbacks=[fail], **keywords)
     seen = []
-    fg.train(problem, callbacks=[seen.append], resume=True, **keywords)
+    fg.train(problem, callbacks=[seen.append], **keywords)
     assert seen[0].iteration == 5
 
 
@@ -540,13 +550,14 @@ def test_a_signal_saves_and_stops(problem, tmp_path, name):
 
     number = getattr(signal, name)
     before = signal.getsignal(number)
-    keywords = {"seed": 0, "max_iter": 9, "checkpoint": tmp_path / "a.ckpt"}
+    checkpoint = fg.Checkpoint(tmp_path / "a.ckpt", resume=True)
+    keywords = {"seed": 0, "max_iter": 9, "checkpoint": checkpoint}
     result = fg.train(problem, callbacks=[send], **keywords)
     assert signal.getsignal(number) is before
     assert result.status == "interrupted" and result.n_iter == 4
     if name != "SIGINT":
         assert result.message == f"stopped by {name}"
-    again = fg.train(problem, resume=True, **keywords)
+    again = fg.train(problem, **keywords)
     assert facts(again) == facts(fg.train(problem, seed=0, max_iter=9))
 
 
@@ -582,7 +593,7 @@ def test_a_signal_during_a_save_waits_for_its_end(problem, tmp_path, monkeypatch
 
     monkeypatch.setattr(CheckpointFile, "save", save)
     every = 1 if iteration < 4 else 1000
-    keywords = {"seed": 0, "max_iter": 4, "checkpoint": path, "checkpoint_every": every}
+    keywords = {"seed": 0, "max_iter": 4, "checkpoint": fg.Checkpoint(path, every=every)}
     if iteration == 4:
         with pytest.raises(KeyboardInterrupt):
             fg.train(problem, **keywords)
@@ -605,22 +616,22 @@ def test_outside_the_main_thread(problem, tmp_path):
     assert results[0].unsaved == "" and (tmp_path / "a.ckpt").exists()
 
 
-def test_other_validation_samples_are_another_run(problem, tmp_path):
-    path, (X, Y) = tmp_path / "a.ckpt", VALIDATION
-    keywords = {"seed": 0, "checkpoint": path}
-    early = {"validation": (X, Y), "patience": 5}
-    fg.train(problem, max_iter=2, **early, **keywords)
+def test_other_held_out_samples_are_another_run(problem, tmp_path):
+    (X, Y), checkpoint = VALIDATION, fg.Checkpoint(tmp_path / "a.ckpt", resume=True)
+    keywords = {"seed": 0, "checkpoint": checkpoint}
+    early = fg.HeldOut(X, Y, patience=5)
+    fg.train(problem, max_iter=2, held_out=early, **keywords)
     for words, changed in (
-        ("patience was 5 and is 6", {"patience": 6}),
-        ("validation_tol was 0.0 and is 0.1", {"validation_tol": 0.1}),
-        ("validation targets Y differs", {"validation": (X, Y + 1.0)}),
-        ("validation differs", {"validation": None, "patience": None}),
+        ("patience was 5 and is 6", fg.HeldOut(X, Y, patience=6)),
+        ("tol was 0.0 and is 0.1", fg.HeldOut(X, Y, patience=5, tol=0.1)),
+        ("held_out targets Y differs", fg.HeldOut(X, Y + 1.0, patience=5)),
+        ("held_out differs", None),
     ):
         with pytest.raises(CheckpointError, match=words):
-            fg.train(problem, max_iter=4, resume=True, **{**early, **changed}, **keywords)
+            fg.train(problem, max_iter=4, held_out=changed, **keywords)
     # A limit that comes together with the end of the patience does not hide it.
-    whole = fg.train(problem, **early, **{**keywords, "checkpoint": None})
+    whole = fg.train(problem, seed=0, held_out=early)
     assert whole.status == "early_stopped"
-    fg.train(problem, max_iter=whole.n_iter, **early, **keywords)
-    again = fg.train(problem, resume=True, **early, **keywords)
+    fg.train(problem, max_iter=whole.n_iter, held_out=early, **keywords)
+    again = fg.train(problem, held_out=early, **keywords)
     assert facts(again) == facts(whole)

@@ -32,7 +32,9 @@ def place(frame):
 def calls():
     """The stacks of places at every call of a training of one iteration."""
     problem = fg.Problem(fg.MLP((2, 8, 1)), *fg.data.four_regions(300, seed=0))
-    fg.train(problem, seed=0, max_iter=1, solver="cholesky")  # kernels are there afterwards
+    fg.train(
+        problem, seed=0, max_iter=1, method=fg.LevenbergMarquardt(solver="cholesky")
+    )  # kernels are there afterwards
     stacks = []
 
     def watch(frame, event, _):
@@ -46,7 +48,7 @@ def calls():
     before = sys.getprofile()
     sys.setprofile(watch)
     try:
-        fg.train(problem, seed=0, max_iter=1, solver="cholesky")
+        fg.train(problem, seed=0, max_iter=1, method=fg.LevenbergMarquardt(solver="cholesky"))
     finally:
         sys.setprofile(before)
     return stacks

@@ -41,7 +41,9 @@ CALLS = {
     "ggn_operator": lambda p, t: p.ggn_operator(t) @ t,
     "hessian_operator": lambda p, t: p.hessian_operator(t) @ t,
     "singular_values": _singular_values,
-    "train": lambda p, t: fg.train(p, t, max_iter=1, solver="cholesky"),
+    "train": lambda p, t: fg.train(
+        p, t, max_iter=1, method=fg.LevenbergMarquardt(solver="cholesky")
+    ),
 }
 
 
@@ -123,7 +125,12 @@ def test_an_iteration_holds_no_vector_over_the_samples(monkeypatch):
     for n_samples in (100_000, 100_000, 700_000):
         problem = fg.Problem(net, Waves(n_samples, 3, 0.7), Waves(n_samples, 1, 1.3))
         tracemalloc.start()
-        fg.train(problem, theta, solver="cholesky", geodesic=False, max_iter=1)
+        fg.train(
+            problem,
+            theta,
+            method=fg.LevenbergMarquardt(solver="cholesky", geodesic=False),
+            max_iter=1,
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] < peaks[1] + 2_000_000, peaks

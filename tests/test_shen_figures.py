@@ -34,7 +34,7 @@ def test_iterates_are_the_steps_of_the_pseudoinverse():
         assert losses[k] == pytest.approx(residual @ residual / 12)
         theta = theta - np.linalg.pinv(J) @ residual
         np.testing.assert_allclose(points[k + 1], theta, rtol=1e-8, atol=1e-8)
-    whole = fg.train(problem, points[0], "ggn", max_iter=4, grad_tol=0.0, step_tol=0.0)
+    whole = fg.train(problem, points[0], "ggn", max_iter=4, stop=fg.Stop(gradient=0.0, step=0.0))
     np.testing.assert_array_equal(points[4], whole.theta)
 
 

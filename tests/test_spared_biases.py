@@ -84,10 +84,10 @@ def test_steps(solver, T, l2, loss):
     "options",
     [
         {},
-        {"solver": "dual"},
-        {"solver": "qr"},
-        {"solver": "lsqr"},
-        {"precision": "mixed", "solver": "cholesky"},
+        {"method": fg.LevenbergMarquardt(solver="dual")},
+        {"method": fg.LevenbergMarquardt(solver="qr")},
+        {"method": fg.LevenbergMarquardt(solver="lsqr")},
+        {"method": fg.LevenbergMarquardt(precision="mixed", solver="cholesky")},
         {"method": "newton"},
     ],
     ids=lambda options: "-".join(options.values()) or "lm",
@@ -102,7 +102,9 @@ def test_all_methods_end_at_the_same_minimum(options):
 
 def test_mini_batches():
     problem, theta = made(40, l2=1e-3)
-    result = fg.train(problem, theta, batch_size=5, seed=0, max_iter=20)
+    result = fg.train(
+        problem, theta, method=fg.LevenbergMarquardt(batch_size=5), seed=0, max_iter=20
+    )
     assert result.solver == "dual"
     assert result.loss < 0.9 * result.initial_loss
 
@@ -110,22 +112,24 @@ def test_mini_batches():
 def test_what_does_not_go_with_it():
     problem, theta = made(6, l2=0.0)
     for call in (
-        lambda: fg.train(problem, regularization="bayesian"),
+        lambda: fg.train(problem, regularize=fg.Evidence()),
         lambda: fg.laplace(problem, theta),
     ):
         with pytest.raises(ValueError, match="penalize_biases=False"):
             call()
-    for options, arguments in (
-        ({}, {"method": "ggn"}),
-        ({"loss": "cauchy", "curvature": "exact"}, {}),
+    for options, kind in (
+        ({}, fg.GaussNewton),
+        ({"loss": "cauchy", "curvature": "exact"}, fg.LevenbergMarquardt),
     ):
         Y = np.zeros((6, 2))
         hard = fg.Problem(
             problem.network, np.eye(6, 3), Y, l2=0.1, penalize_biases=False, **options
         )
         with pytest.raises(ValueError, match="solver 'dual'"):
-            fg.train(hard, theta, solver="dual", **arguments)
-        assert choose_solver("auto", hard, needs_minimum_norm=bool(arguments))[0].name != "dual"
+            fg.train(hard, theta, method=kind(solver="dual"))
+        assert (
+            choose_solver("auto", hard, needs_minimum_norm=kind is fg.GaussNewton)[0].name != "dual"
+        )
     with pytest.raises(TypeError, match="penalize_biases must be True or False"):
         made(6, penalize_biases=0)
 

@@ -43,7 +43,9 @@ def test_zero_misfit_and_orthogonality():
     few = fg.MLP((2, 1, 1))
     X = rng.standard_normal((20, 2))
     problem = fg.Problem(few, X, np.tanh(X[:, :1]) + 0.3 * rng.standard_normal((20, 1)))
-    theta = fg.train(problem, seed=0, method="newton", grad_tol=1e-12, max_iter=300).theta
+    theta = fg.train(
+        problem, seed=0, method="newton", stop=fg.Stop(gradient=1e-12), max_iter=300
+    ).theta
     split = analysis.stationarity_split(problem, theta)
     assert split.kind == "orthogonality" and split.misfit > 0.05
     assert {c.holds_by for c in split.layers} == {"orthogonality"}

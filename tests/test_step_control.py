@@ -42,7 +42,13 @@ def test_ggn_fits_four_regions_quadratically():
     fits, orders = 0, []
     for seed in range(20):
         theta = net.init(seed, scheme="normal")
-        result = fg.train(problem, theta, method="ggn", alpha=1.0, grad_tol=0.0, max_iter=100)
+        result = fg.train(
+            problem,
+            theta,
+            method=fg.GaussNewton(step=1.0),
+            stop=fg.Stop(gradient=0.0),
+            max_iter=100,
+        )
         if result.loss <= 1e-20:
             fits += 1
             orders.append(order_of_convergence(losses(result)))
@@ -71,7 +77,11 @@ def test_lm_ends_quadratically_on_teacher_networks(start, geodesic):
         if start == "near the teacher":
             theta = teacher + 0.1 * rng.standard_normal(teacher.size)
         result = fg.train(
-            problem, theta, geodesic=geodesic, grad_tol=0.0, loss_target=1e-20, max_iter=150
+            problem,
+            theta,
+            method=fg.LevenbergMarquardt(geodesic=geodesic),
+            stop=fg.Stop(gradient=0.0, target=1e-20),
+            max_iter=150,
         )
         found = losses(result)
         reached = result.status == "target_reached"
@@ -85,7 +95,7 @@ def test_lm_ends_quadratically_with_more_parameters_than_equations():
     tails = []
     for seed in range(12):
         problem = fg.Problem(fg.MLP((2, 8, 1)), X, Y)
-        result = fg.train(problem, seed=seed, grad_tol=0.0, loss_target=1e-20)
+        result = fg.train(problem, seed=seed, stop=fg.Stop(gradient=0.0, target=1e-20))
         assert result.status == "target_reached"
         found = losses(result)
         tails.append(np.argmax(found <= 1e-20) - np.argmax(found <= 1e-6))
@@ -98,7 +108,12 @@ def test_lm_ends_quadratically_with_more_parameters_than_equations():
 )
 def test_lm_reaches_the_loss_of_kin8nm(kin8nm, seed, geodesic, most):
     """A training mean squared error of 0.045 in at most 40 assemblies of G."""
-    result = fg.train(kin8nm, seed=seed, geodesic=geodesic, loss_target=0.0225)
+    result = fg.train(
+        kin8nm,
+        seed=seed,
+        method=fg.LevenbergMarquardt(geodesic=geodesic),
+        stop=fg.Stop(target=0.0225),
+    )
     assert result.status == "target_reached"
     assert result.history[-1].assemblies == result.n_iter <= most
     assert result.history[-1].evaluations <= 2 * most

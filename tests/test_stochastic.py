@@ -27,7 +27,7 @@ def test_batches_are_a_partition(T, size):
 
 @pytest.mark.parametrize(("size", "solver"), [(20, "dual"), (100, "cholesky")])
 def test_lm_descends_by_passes(problem, size, solver):
-    result = fg.train(problem, seed=0, batch_size=size, max_iter=30)
+    result = fg.train(problem, seed=0, method=fg.LevenbergMarquardt(batch_size=size), max_iter=30)
     losses = [result.initial_loss, *(record.loss for record in result.history)]
     assert all(b <= a for a, b in zip(losses, losses[1:], strict=False))
     assert result.loss < 0.05 * result.initial_loss
@@ -37,7 +37,7 @@ def test_lm_descends_by_passes(problem, size, solver):
 
 def test_rejected_pass_leaves_theta(problem):
     """A pass is undone, and the damping raised, where the loss of all samples rose."""
-    result = fg.train(problem, seed=0, batch_size=10, max_iter=60)
+    result = fg.train(problem, seed=0, method=fg.LevenbergMarquardt(batch_size=10), max_iter=60)
     rejected = [k for k, record in enumerate(result.history) if not record.accepted]
     assert rejected
     for k in rejected:
@@ -53,7 +53,13 @@ def test_a_hopeless_pass_is_broken_off(monkeypatch):
     theta = problem.network.init(seed=0)
 
     def first_pass():
-        return fg.train(problem, theta, seed=0, batch_size=4, damping=1e-9, max_iter=1)
+        return fg.train(
+            problem,
+            theta,
+            seed=0,
+            method=fg.LevenbergMarquardt(batch_size=4, damping=1e-9),
+            max_iter=1,
+        )
 
     result = first_pass()
     assert not result.history[0].accepted
@@ -70,25 +76,33 @@ def test_ggn_takes_minimum_norm_steps_on_batches():
     rng = np.random.default_rng(0)
     X = rng.standard_normal((40, 6))
     problem = fg.Problem(fg.MLP((6, 1)), X, X @ rng.standard_normal(6) + 0.3)
-    result = fg.train(problem, seed=0, method="ggn", batch_size=5, max_iter=60, grad_tol=1e-9)
+    result = fg.train(
+        problem,
+        seed=0,
+        method=fg.GaussNewton(batch_size=5),
+        max_iter=60,
+        stop=fg.Stop(gradient=1e-9),
+    )
     assert result.status == "converged_gradient"
     assert result.history[0].solver == "dual"
 
 
 @pytest.mark.filterwarnings("ignore::fastggn.AscentWarning")
 def test_whole_batch_is_the_deterministic_step(problem):
-    one = fg.train(problem, seed=0, method="ggn", alpha=0.1, solver="qr", max_iter=2)
+    one = fg.train(problem, seed=0, method=fg.GaussNewton(step=0.1, solver="qr"), max_iter=2)
     batch = fg.train(
-        problem, seed=0, method="ggn", alpha=0.1, solver="qr", max_iter=2, batch_size=200
+        problem, seed=0, method=fg.GaussNewton(step=0.1, solver="qr", batch_size=200), max_iter=2
     )
     np.testing.assert_allclose(batch.theta, one.theta, rtol=1e-8, atol=1e-10)
 
 
 def test_dual_asked_for(problem):
-    result = fg.train(problem, seed=0, batch_size=20, solver="dual", max_iter=2)
+    result = fg.train(
+        problem, seed=0, method=fg.LevenbergMarquardt(batch_size=20, solver="dual"), max_iter=2
+    )
     assert result.history[-1].solver == "dual"
     with pytest.raises(ValueError, match="T n_L <= N"):
-        fg.train(problem, seed=0, batch_size=100, solver="dual")
+        fg.train(problem, seed=0, method=fg.LevenbergMarquardt(batch_size=100, solver="dual"))
 
 
 def test_weights_and_l2_reach_the_batches():
@@ -101,7 +115,10 @@ def test_weights_and_l2_reach_the_batches():
     net = fg.MLP((2, 5, 1))
     a, b = (
         fg.train(
-            fg.Problem(net, X, y, sample_weight=weights, l2=1e-2), seed=0, batch_size=20, max_iter=5
+            fg.Problem(net, X, y, sample_weight=weights, l2=1e-2),
+            seed=0,
+            method=fg.LevenbergMarquardt(batch_size=20),
+            max_iter=5,
         )
         for y in (Y, wild)
     )
@@ -109,12 +126,12 @@ def test_weights_and_l2_reach_the_batches():
 
 
 def test_adam_learns(problem):
-    result = fg.train(problem, seed=0, method="adam", alpha=1e-2, batch_size=20, max_iter=60)
+    result = fg.train(problem, seed=0, method=fg.Adam(rate=1e-2, batch_size=20), max_iter=60)
     assert result.loss < 0.1 * result.initial_loss
     assert result.history[0].solver == "adam"
 
 
 def test_time_limit_ends_a_pass(problem):
-    result = fg.train(problem, seed=0, method="adam", batch_size=1, max_time=1e-3)
+    result = fg.train(problem, seed=0, method=fg.Adam(batch_size=1), max_time=1e-3)
     assert result.status == "max_time"
     assert result.n_iter <= 1

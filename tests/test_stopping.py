@@ -44,19 +44,25 @@ def test_converged_gradient(method):
 
 @pytest.mark.parametrize("method", ["lm", "ggn", "newton", "bp", "adam"])
 def test_zero_gradient_at_the_start(method):
-    result = fg.train(parabola(), [0.0], method=method, grad_tol=0.0)
+    result = fg.train(parabola(), [0.0], method=method, stop=fg.Stop(gradient=0.0))
     assert (result.status, result.n_iter, result.history) == ("converged_gradient", 0, [])
     assert result.loss == result.initial_loss == 0.5
 
 
 @pytest.mark.parametrize("method", ["lm", "ggn", "newton", "bp", "adam"])
 def test_exact_fit_at_the_start(method):
-    result = fg.train(rosenbrock(), [1.0, 1.0], method=method, grad_tol=0.0)
+    result = fg.train(rosenbrock(), [1.0, 1.0], method=method, stop=fg.Stop(gradient=0.0))
     assert (result.status, result.n_iter) == ("converged_gradient", 0)
 
 
 def test_converged_loss():
-    result = fg.train(rosenbrock(), START, method="bp", alpha=1e-4, loss_tol=1e-3, max_iter=10_000)
+    result = fg.train(
+        rosenbrock(),
+        START,
+        method=fg.GradientDescent(rate=1e-4),
+        stop=fg.Stop(loss=1e-3),
+        max_iter=10_000,
+    )
     assert result.status == "converged_loss"
     last, previous = result.history[-1].loss, result.history[-2].loss
     assert abs(last - previous) <= 1e-3 * previous
@@ -69,7 +75,13 @@ def test_loss_test_is_off_by_default():
 
 
 def test_converged_step():
-    result = fg.train(rosenbrock(), START, method="bp", alpha=1e-4, step_tol=1e-3, max_iter=10_000)
+    result = fg.train(
+        rosenbrock(),
+        START,
+        method=fg.GradientDescent(rate=1e-4),
+        stop=fg.Stop(step=1e-3),
+        max_iter=10_000,
+    )
     assert result.status == "converged_step"
     assert result.history[-1].step_norm <= 1e-3 * (np.linalg.norm(result.theta) + 1e-3)
 
@@ -79,19 +91,19 @@ def test_converged_step_at_rounding(method):
     """Asked for more than arithmetic gives, a run ends all the same."""
     rng = np.random.default_rng(0)
     problem = linear(rng.standard_normal((7, 3)), rng.standard_normal(7))
-    result = fg.train(problem, np.ones(3), method=method, grad_tol=0.0)
+    result = fg.train(problem, np.ones(3), method=method, stop=fg.Stop(gradient=0.0))
     assert result.status in ("converged_step", "converged_gradient", "damping_limit")
     assert result.gradient_norm < 1e-14
 
 
 def test_target_reached():
-    result = fg.train(rosenbrock(), START, loss_target=1e-3)
+    result = fg.train(rosenbrock(), START, stop=fg.Stop(target=1e-3))
     assert result.status == "target_reached"
     assert result.loss <= 1e-3 < result.history[-2].loss
 
 
 def test_target_reached_at_the_start():
-    result = fg.train(rosenbrock(), START, loss_target=100.0)
+    result = fg.train(rosenbrock(), START, stop=fg.Stop(target=100.0))
     assert (result.status, result.n_iter) == ("target_reached", 0)
 
 
@@ -157,7 +169,7 @@ def test_interrupted_by_ctrl_c(monkeypatch, place):
 def test_damping_limit():
     """A gradient of the wrong sign: no step lowers the loss."""
     wrong = ResidualProblem(lambda t: t, 2, 2, lambda t: -np.eye(2))
-    result = fg.train(wrong, [1.0, 2.0], step_tol=0.0)
+    result = fg.train(wrong, [1.0, 2.0], stop=fg.Stop(step=0.0))
     assert result.status == "damping_limit"
     assert (result.n_iter, result.history[0].accepted) == (1, False)
     assert result.history[0].rejections > 3
@@ -184,14 +196,14 @@ def test_failed_step_leaves_theta():
 @pytest.mark.parametrize("method", ["lm", "newton"])
 def test_a_trial_that_is_not_finite_is_rejected(method):
     problem = ResidualProblem(lambda t: np.log(t), 1, 1, lambda t: np.array([[1.0 / t[0]]]))
-    result = fg.train(problem, [30.0], method=method, grad_tol=1e-9)
+    result = fg.train(problem, [30.0], method=method, stop=fg.Stop(gradient=1e-9))
     assert result.status == "converged_gradient"
     assert result.theta[0] == pytest.approx(1.0)
     assert sum(record.rejections for record in result.history) > 0
 
 
 def test_gradient_descent_that_explodes_fails_with_finite_theta():
-    result = fg.train(rosenbrock(), START, method="bp", alpha=1.0)
+    result = fg.train(rosenbrock(), START, method=fg.GradientDescent(rate=1.0))
     assert result.status == "failed"
     assert np.isfinite(result.theta).all()
     assert np.isfinite(result.loss)
@@ -229,12 +241,12 @@ def test_constant_target(method):
 
 
 def test_target_wins_over_gradient():
-    result = fg.train(rosenbrock(), [1.0, 1.0], loss_target=0.0)
+    result = fg.train(rosenbrock(), [1.0, 1.0], stop=fg.Stop(target=0.0))
     assert result.status == "target_reached"
 
 
 def test_messages_hold_the_numbers():
-    result = fg.train(rosenbrock(), START, loss_target=1e-3)
+    result = fg.train(rosenbrock(), START, stop=fg.Stop(target=1e-3))
     assert "0.001" in result.message
 
 

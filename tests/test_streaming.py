@@ -92,7 +92,7 @@ def everything(problem, theta):
     parts = [lin.loss, lin.gradient, lin.gram(), lin.b, lin.matvec(theta), problem.outputs(theta)]
     parts += [problem.hessian(theta), problem.jacobian(theta).singular_values(), problem.targets]
     parts += [fg.train(problem, theta, max_iter=3).theta]
-    parts += [fg.train(problem, theta, "adam", seed=1, batch_size=32, max_iter=5).theta]
+    parts += [fg.train(problem, theta, fg.Adam(batch_size=32), seed=1, max_iter=5).theta]
     part = problem.subset([5, 699, 5, 0])
     return [np.asarray(p).tobytes() for p in [*parts, part.loss(theta), part.targets]]
 

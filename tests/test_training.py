@@ -11,7 +11,7 @@ import fastggn as fg
 from fastggn.training.result import Record
 
 START = [-1.2, 1.0]
-METHODS = ("lm", "ggn", "newton", "bp", "adam")
+METHODS = ("lm", "ggn", "newton", "lbfgs", "bp", "adam", "auto")
 
 
 @pytest.fixture
@@ -25,15 +25,12 @@ def problem():
 
 
 def test_signature():
-    """The names of the interface, in its order; what later stages add is absent."""
+    """The 13 names of the interface, in its order."""
     names = list(inspect.signature(fg.train).parameters)
-    assert names[:4] == ["problem", "theta0", "method", "solver"]
-    assert set(names[4:]) == {
-        "seed", "max_iter", "alpha", "damping", "momentum", "geodesic", "precision",
-        "batch_size", "regularizer", "regularization", "escape", "grad_tol", "loss_tol",
-        "step_tol", "loss_target", "max_time", "validation", "patience", "validation_tol",
-        "callbacks", "checkpoint", "checkpoint_every", "resume", "progress", "n_threads",
-    }  # fmt: skip
+    assert names == [
+        "problem", "theta0", "method", "seed", "max_iter", "max_time", "stop", "held_out",
+        "regularize", "leave_saddles", "checkpoint", "callbacks", "progress",
+    ]  # fmt: skip
 
 
 def test_theta0_by_seed(problem):
@@ -43,10 +40,11 @@ def test_theta0_by_seed(problem):
 
 
 @pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "method", [*METHODS, fg.LevenbergMarquardt(batch_size=7), fg.Adam(batch_size=7)], ids=str
+)
 def test_same_seed_same_bits(problem, method):
-    kwargs = {"batch_size": 7} if method in ("lm", "adam") else {}
-    a, b = (fg.train(problem, seed=1, method=method, max_iter=4, **kwargs) for _ in range(2))
+    a, b = (fg.train(problem, seed=1, method=method, max_iter=4) for _ in range(2))
     np.testing.assert_array_equal(a.theta, b.theta)
 
 
@@ -113,53 +111,60 @@ def test_progress_prints_lines(problem, capsys):
     assert lines[0].startswith("iteration 1/3") and lines[-1].startswith("iteration 3/3")
 
 
-def test_threads_are_restored(problem):
-    from fastggn.runtime.threads import thread_count
-
-    before = thread_count()
-    inside = []
-    fg.train(problem, max_iter=1, n_threads=1, callbacks=[lambda r: inside.append(thread_count())])
-    assert inside == [1]
-    assert thread_count() == before
-
-
 # --- bad arguments ----------------------------------------------------------------------------
+
+# Options that their object refuses.
+BAD_OPTIONS = [
+    (lambda: fg.LevenbergMarquardt(solver="choleski"), "did you mean 'cholesky'"),
+    (lambda: fg.LevenbergMarquardt(damping=0.0), "damping must be > 0"),
+    (lambda: fg.LevenbergMarquardt(precision="float16"), "did you mean 'float64'"),
+    (lambda: fg.LevenbergMarquardt(batch_size=0), "batch_size must be at least 1"),
+    (lambda: fg.LevenbergMarquardt(geodesic=True, batch_size=5), "geodesic=True does not go with"),
+    (lambda: fg.LevenbergMarquardt(precision="mixed", batch_size=5), "'mixed' does not go with"),
+    (lambda: fg.GaussNewton(step=0.0), "step must be > 0"),
+    (lambda: fg.Newton(solver="qr"), "solver 'qr' does not go with method 'newton'"),
+    (lambda: fg.LBFGS(memory=0), "memory must be at least 1"),
+    (lambda: fg.GradientDescent(momentum=1.0), r"momentum must be in \[0, 1\)"),
+    (lambda: fg.GradientDescent(momentum=-0.1), "momentum must be >= 0"),
+    (lambda: fg.Adam(rate=np.inf), "rate must be > 0 and finite"),
+    (lambda: fg.Stop(gradient=-1.0), "gradient must be >= 0"),
+    (lambda: fg.Stop(gradient=np.nan), "gradient must be >= 0"),
+    (lambda: fg.Stop(loss=-1.0), "loss must be >= 0"),
+    (lambda: fg.Stop(step=-1.0), "step must be >= 0"),
+    (lambda: fg.Stop(target=-1.0), "target must be >= 0"),
+    (lambda: fg.Evidence(per="layer"), "per 'layer' is unknown"),
+]
+BAD_KINDS = [
+    (lambda: fg.LevenbergMarquardt(batch_size="all"), "batch_size must be an integer"),
+    (lambda: fg.LevenbergMarquardt(geodesic="yes"), "geodesic must be True or False"),
+    (lambda: fg.Stop(gradient="small"), "gradient must be a real number"),
+    (lambda: fg.Stop(gradient=None), "gradient must be a real number"),
+]
+
+
+@pytest.mark.parametrize(("make", "match"), BAD_OPTIONS)
+def test_bad_option(make, match):
+    with pytest.raises(ValueError, match=match):
+        make()
+
+
+@pytest.mark.parametrize(("make", "match"), BAD_KINDS)
+def test_option_of_another_kind(make, match):
+    with pytest.raises(TypeError, match=match):
+        make()
 
 
 @pytest.mark.parametrize(
     ("kwargs", "match"),
     [
         ({"method": "lmm"}, "method 'lmm' is unknown; did you mean 'lm'"),
-        ({"solver": "choleski"}, "did you mean 'cholesky'"),
-        ({"escape": "negative"}, "did you mean 'negative_curvature'"),
+        ({"leave_saddles": "negative"}, "did you mean 'negative_curvature'"),
         ({"max_iter": -1}, "max_iter must be at least 0"),
-        ({"grad_tol": -1.0}, "grad_tol must be >= 0"),
-        ({"grad_tol": np.nan}, "grad_tol"),
-        ({"loss_tol": -1.0}, "loss_tol"),
-        ({"step_tol": -1.0}, "step_tol"),
-        ({"loss_target": -1.0}, "loss_target"),
         ({"max_time": 0.0}, "max_time"),
-        ({"damping": 0.0}, "damping must be > 0"),
-        ({"method": "ggn", "alpha": 0.0}, "alpha must be > 0"),
-        ({"method": "bp", "momentum": 1.0}, r"momentum must be in \[0, 1\)"),
-        ({"method": "bp", "momentum": -0.1}, "momentum must be >= 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1"),
-        ({"batch_size": 31}, "31, but the problem has 30 samples"),
+        ({"method": fg.LevenbergMarquardt(batch_size=31)}, "31, but the problem has 30 samples"),
         ({"theta0": np.zeros(3)}, r"theta0 must have shape \(25,\), got \(3,\)"),
         ({"theta0": np.full(25, np.nan)}, r"theta0\[0\] is nan"),
-        ({"n_threads": 0}, "number of threads"),
-        # two that exclude each other: both are named
-        ({"method": "lm", "alpha": 0.5}, "alpha does not go with method 'lm'"),
-        ({"method": "newton", "alpha": 0.5}, "alpha does not go with method 'newton'"),
-        ({"method": "ggn", "damping": 1.0}, "damping does not go with method 'ggn'"),
-        ({"method": "lm", "momentum": 0.9}, "momentum does not go with method 'lm'"),
-        ({"method": "bp", "geodesic": True}, "geodesic does not go with method 'bp'"),
-        ({"method": "newton", "batch_size": 5}, "batch_size does not go with method 'newton'"),
-        ({"method": "bp", "batch_size": 5}, "batch_size does not go with method 'bp'"),
-        ({"geodesic": True, "batch_size": 5}, "geodesic=True does not go with batch_size"),
-        ({"method": "newton", "solver": "qr"}, "solver 'qr' does not go with method 'newton'"),
-        ({"method": "adam", "solver": "qr"}, "solver 'qr' does not go with method 'adam'"),
-        ({"solver": "dual"}, "solver 'dual' needs T n_L <= N"),
+        ({"method": fg.LevenbergMarquardt(solver="dual")}, "solver 'dual' needs T n_L <= N"),
     ],
 )
 def test_bad_value(problem, kwargs, match):
@@ -171,8 +176,10 @@ def test_bad_value(problem, kwargs, match):
     ("kwargs", "match"),
     [
         ({"max_iter": 2.5}, "max_iter must be an integer"),
-        ({"batch_size": "all"}, "batch_size must be an integer"),
-        ({"grad_tol": "small"}, "grad_tol must be a real number"),
+        ({"method": fg.Adam}, r"the class Adam: write Adam\(\)"),
+        ({"method": 3}, "method must be a name or an object"),
+        ({"stop": 1e-3}, "stop must be a fastggn.Stop"),
+        ({"regularize": "bayesian"}, "fastggn.Evidence, a fastggn.NullSpace or None, not str"),
         ({"callbacks": 5}, "callbacks must be a sequence of callables, not int"),
         ({"callbacks": print}, r"write callbacks=\[callback\]"),
         ({"callbacks": [print, 3]}, r"callbacks\[1\] is not callable"),
@@ -190,12 +197,20 @@ def test_not_a_problem():
 
 
 @pytest.mark.parametrize("solver", ["lsqr", "qr"])
-@pytest.mark.parametrize("method", ["lm", "ggn"])
-def test_exact_curvature_refuses_least_squares(problem, solver, method):
+@pytest.mark.parametrize("kind", [fg.LevenbergMarquardt, fg.GaussNewton])
+def test_exact_curvature_refuses_least_squares(problem, solver, kind):
     X, Y = fg.data.four_regions(30, seed=3)
     exact = fg.Problem(problem.network, X, Y, loss="cauchy", curvature="exact")
     with pytest.raises(ValueError, match=f"solver '{solver}'.*curvature 'exact'"):
-        fg.train(exact, method=method, solver=solver)
+        fg.train(exact, method=kind(solver=solver))
+
+
+def test_a_method_is_its_name_with_its_defaults(problem):
+    named = fg.train(problem, seed=0, method="lm", max_iter=5)
+    given = fg.train(problem, seed=0, method=fg.LevenbergMarquardt(), max_iter=5)
+    np.testing.assert_array_equal(named.theta, given.theta)
+    with pytest.raises(AttributeError):
+        fg.Adam().rate = 2.0
 
 
 # --- methods ----------------------------------------------------------------------------------
@@ -212,7 +227,9 @@ def test_ggn_takes_shens_step(solver):
     expected = theta - 0.5 * np.linalg.pinv(P @ P.T, rcond=1e-12, hermitian=True) @ P @ eps.ravel()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fg.SingularSystemWarning)
-        result = fg.train(problem, theta, method="ggn", solver=solver, alpha=0.5, max_iter=1)
+        result = fg.train(
+            problem, theta, method=fg.GaussNewton(solver=solver, step=0.5), max_iter=1
+        )
     np.testing.assert_allclose(result.theta, expected, rtol=1e-6, atol=1e-8)
 
 
@@ -234,7 +251,7 @@ def test_solvers_train_to_the_same_result_long(solver):
     problem = fg.Problem(net, X, Y, sample_weight=np.linspace(0.5, 2.0, 60), l2=1e-4)
     start = teacher + 0.02 * rng.standard_normal(net.n_params)
     expected = fg.train(problem, start, method="newton").theta
-    result = fg.train(problem, start, solver=solver, max_iter=300)
+    result = fg.train(problem, start, method=fg.LevenbergMarquardt(solver=solver), max_iter=300)
     assert result.status == "converged_gradient"
     np.testing.assert_allclose(result.theta, expected, atol=1e-6)
 
@@ -245,8 +262,12 @@ def test_solvers_train_to_the_same_result_wide(solver):
     X, Y = fg.data.four_regions(12, seed=1)
     problem = fg.Problem(fg.MLP((2, 8, 1)), X, Y)
     theta = problem.network.init(0)
-    expected = fg.train(problem, theta, solver="dual", max_iter=10, geodesic=True)
-    result = fg.train(problem, theta, solver=solver, max_iter=10, geodesic=True)
+    expected = fg.train(
+        problem, theta, method=fg.LevenbergMarquardt(solver="dual", geodesic=True), max_iter=10
+    )
+    result = fg.train(
+        problem, theta, method=fg.LevenbergMarquardt(solver=solver, geodesic=True), max_iter=10
+    )
     np.testing.assert_allclose(result.theta, expected.theta, rtol=1e-5, atol=1e-6)
 
 
@@ -255,7 +276,9 @@ def test_retreat_from_cholesky_to_qr_warns_once():
     X = np.repeat(np.random.default_rng(0).standard_normal((40, 1)), 3, axis=1)
     problem = fg.Problem(fg.MLP((3, 1)), X, X @ [1.0, 2.0, 3.0])
     with pytest.warns(fg.SingularSystemWarning, match="cholesky") as caught:
-        result = fg.train(problem, np.zeros(4), method="ggn", solver="cholesky", max_iter=3)
+        result = fg.train(
+            problem, np.zeros(4), method=fg.GaussNewton(solver="cholesky"), max_iter=3
+        )
     assert len(caught) == 1
     assert result.history[0].solver == "qr"
     assert result.history[0].rank == 2
@@ -268,7 +291,12 @@ def test_lm_ends_at_the_exact_fit_of_a_singular_system():
     problem = fg.Problem(fg.MLP((2, 8, 1)), X, Y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", fg.SingularSystemWarning)
-        result = fg.train(problem, seed=0, solver="cholesky", grad_tol=1e-13)
+        result = fg.train(
+            problem,
+            seed=0,
+            method=fg.LevenbergMarquardt(solver="cholesky"),
+            stop=fg.Stop(gradient=1e-13),
+        )
     assert result.status == "converged_gradient"
     assert result.loss < 1e-24
 
@@ -279,14 +307,14 @@ def test_lm_with_indefinite_curvature_descends(solver):
     X, Y = fg.data.four_regions(12, seed=1)
     net = fg.MLP((2, 5, 1))
     problem = fg.Problem(net, X, 3.0 * Y, loss=fg.losses.Cauchy(scale=0.5), curvature="exact")
-    result = fg.train(problem, seed=0, solver=solver, max_iter=60)
+    result = fg.train(problem, seed=0, method=fg.LevenbergMarquardt(solver=solver), max_iter=60)
     assert result.loss < 0.5 * result.initial_loss
     assert result.status not in ("failed", "damping_limit")
 
 
 @pytest.mark.parametrize("geodesic", [False, True])
 def test_geodesic_correction_follows_a_curved_valley(geodesic):
-    result = fg.train(rosenbrock(), START, geodesic=geodesic)
+    result = fg.train(rosenbrock(), START, method=fg.LevenbergMarquardt(geodesic=geodesic))
     assert result.status == "converged_gradient"
     assert result.n_iter <= (13 if geodesic else 20)
 
@@ -307,7 +335,9 @@ def test_geodesic_step_is_that_of_transtrum_and_sethna():
     ).ravel() / h**2
     a = -0.5 * np.linalg.solve(H, J.T @ second / T)
     assert 2 * np.linalg.norm(a) <= 0.75 * np.linalg.norm(v)
-    result = fg.train(problem, theta, damping=mu, geodesic=True, max_iter=1)
+    result = fg.train(
+        problem, theta, method=fg.LevenbergMarquardt(damping=mu, geodesic=True), max_iter=1
+    )
     np.testing.assert_allclose(result.theta, theta + v + a, rtol=1e-5, atol=1e-8)
 
 
@@ -318,7 +348,9 @@ def test_gradient_descent_with_momentum():
     for _ in range(2):
         v = 0.9 * v - 1e-4 * problem.gradient(theta)
         theta = theta + v
-    result = fg.train(problem, START, method="bp", alpha=1e-4, momentum=0.9, max_iter=2)
+    result = fg.train(
+        problem, START, method=fg.GradientDescent(rate=1e-4, momentum=0.9), max_iter=2
+    )
     np.testing.assert_allclose(result.theta, theta, rtol=1e-12)
     assert result.history[0].solver == "gradient"
 
@@ -331,7 +363,7 @@ def test_adam_takes_its_algorithm_1():
         g = problem.gradient(theta)
         m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g * g
         theta = theta - 0.01 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
-    result = fg.train(problem, START, method="adam", alpha=0.01, max_iter=2)
+    result = fg.train(problem, START, method=fg.Adam(rate=0.01), max_iter=2)
     np.testing.assert_allclose(result.theta, theta, rtol=1e-12)
 
 
@@ -347,5 +379,5 @@ def test_tiny_and_huge_scales():
         scaled = ResidualProblem(
             lambda t, s=scale: s * base.residual(t), 2, 2, lambda t, s=scale: s * base.jacobian(t)
         )
-        result = fg.train(scaled, START, grad_tol=0.0, max_iter=200)
+        result = fg.train(scaled, START, stop=fg.Stop(gradient=0.0), max_iter=200)
         np.testing.assert_allclose(result.theta, 1.0, atol=1e-6)

@@ -5,18 +5,18 @@ import pytest
 from fakes import rosenbrock
 
 import fastggn as fg
-from fastggn.training.control.stopping import Stopping, Tolerances
-from fastggn.training.control.validation import HeldOut, Validation
+from fastggn.training.control.stopping import Stopping
+from fastggn.training.control.validation import Validation, Watching
 from fastggn.training.run import Clock
 from fastggn.training.step import Iteration
 
 METHODS = {
     "lm": {},
-    "lm batches": {"batch_size": 8},
-    "ggn": {"method": "ggn", "alpha": 0.1, "solver": "qr"},
+    "lm batches": {"method": fg.LevenbergMarquardt(batch_size=8)},
+    "ggn": {"method": fg.GaussNewton(step=0.1, solver="qr")},
     "newton": {"method": "newton"},
-    "bp": {"method": "bp", "alpha": 0.05},
-    "adam": {"method": "adam", "alpha": 0.01, "batch_size": 8},
+    "bp": {"method": fg.GradientDescent(rate=0.05)},
+    "adam": {"method": fg.Adam(rate=0.01, batch_size=8)},
 }
 
 
@@ -56,7 +56,9 @@ def test_the_loss_of_every_iteration(problem, options):
     path = Path()
     theta0 = NET.init(0)
     keywords = {"seed": 0, "max_iter": 12, **options}
-    result = fg.train(problem, theta0, validation=HELD_OUT, callbacks=[path], **keywords)
+    result = fg.train(
+        problem, theta0, held_out=fg.HeldOut(*HELD_OUT, patience=None), callbacks=[path], **keywords
+    )
     expected = [half_squares(theta, *HELD_OUT) for theta in path.thetas]
     losses = [record["validation_loss"] for record in result.history]
     np.testing.assert_allclose(losses, expected, rtol=1e-12)
@@ -86,7 +88,7 @@ def stops(losses, patience, tolerance):
 @pytest.mark.parametrize("patience", [1, 6])
 def test_early_stopping(problem, patience, tolerance):
     theta0 = NET.init(1)
-    whole = fg.train(problem, theta0, max_iter=60, validation=HELD_OUT)
+    whole = fg.train(problem, theta0, max_iter=60, held_out=fg.HeldOut(*HELD_OUT, patience=None))
     losses = [half_squares(theta0, *HELD_OUT)] + [r.validation_loss for r in whole.history]
     last = stops(losses, patience, tolerance)
     assert last is not None and last < 50
@@ -94,9 +96,7 @@ def test_early_stopping(problem, patience, tolerance):
         problem,
         theta0,
         max_iter=60,
-        validation=HELD_OUT,
-        patience=patience,
-        validation_tol=tolerance,
+        held_out=fg.HeldOut(*HELD_OUT, patience=patience, tol=tolerance),
     )
     assert (result.status, result.n_iter) == ("early_stopped", last)
     assert not result.converged
@@ -116,14 +116,14 @@ def test_the_best_theta_is_returned_whatever_ends_the_run(problem):
     for keywords, status in (
         ({"max_iter": 15}, "max_iter"),
         ({"callbacks": [lambda record: record.iteration == 15]}, "interrupted"),
-        ({"loss_target": target}, "target_reached"),
+        ({"stop": fg.Stop(target=target)}, "target_reached"),
     ):
-        result = fg.train(problem, theta0, validation=HELD_OUT, patience=100, **keywords)
+        result = fg.train(problem, theta0, held_out=fg.HeldOut(*HELD_OUT, patience=100), **keywords)
         assert result.status == status
         assert result.best_iter < result.n_iter
         np.testing.assert_array_equal(result.theta, result.best_theta)
         assert result.loss == problem.loss(result.theta)
-        last = fg.train(problem, theta0, validation=HELD_OUT, **keywords)
+        last = fg.train(problem, theta0, held_out=fg.HeldOut(*HELD_OUT, patience=None), **keywords)
         assert last.loss == last.history[-1].loss < result.loss
         assert last.best_iter == result.best_iter
 
@@ -133,7 +133,7 @@ def test_theta0_may_be_the_best(problem):
     theta0 = NET.init(0)
     X = HELD_OUT[0]
     own = (X, NET.predict(theta0, X))
-    result = fg.train(problem, theta0, validation=own, patience=3)
+    result = fg.train(problem, theta0, held_out=fg.HeldOut(*own, patience=3))
     assert (result.status, result.n_iter, result.best_iter) == ("early_stopped", 3, 0)
     assert result.best_validation_loss == 0.0
     np.testing.assert_array_equal(result.theta, theta0)
@@ -141,18 +141,20 @@ def test_theta0_may_be_the_best(problem):
 
 
 def test_no_iteration_at_all(problem):
-    result = fg.train(problem, seed=0, max_iter=0, validation=HELD_OUT, patience=1)
+    result = fg.train(problem, seed=0, max_iter=0, held_out=fg.HeldOut(*HELD_OUT, patience=1))
     assert (result.status, result.best_iter, result.history) == ("max_iter", 0, [])
     np.testing.assert_array_equal(result.theta, result.best_theta)
 
 
 def test_a_loss_that_overflows_is_never_the_best():
-    """The validation loss at theta0 is infinite; the first finite one is the best so far."""
+    """The held-out loss at theta0 is infinite; the first finite one is the best so far."""
     X, Y = TRAINING
     net = fg.MLP((1, 4, 1), activation="square")
     far = (np.array([[1e160]]), np.array([[0.0]]))
     theta0 = net.init(0)
-    result = fg.train(fg.Problem(net, X, Y), theta0, max_iter=8, validation=far, patience=5)
+    result = fg.train(
+        fg.Problem(net, X, Y), theta0, max_iter=8, held_out=fg.HeldOut(*far, patience=5)
+    )
     assert result.status == "early_stopped"
     assert not np.isfinite(result.best_validation_loss)
     np.testing.assert_array_equal(result.theta, theta0)
@@ -162,17 +164,17 @@ def test_weights_and_a_problem_of_its_own(problem):
     X, Y = HELD_OUT
     weight = np.linspace(0.0, 2.0, len(X))
     keywords = {"seed": 0, "max_iter": 3}
-    weighted = fg.train(problem, validation=(X, Y, weight), **keywords)
+    weighted = fg.train(problem, held_out=fg.HeldOut(X, Y, weight, patience=None), **keywords)
     last = weighted.history[-1].validation_loss
     assert last == pytest.approx(half_squares(weighted.theta, X, Y, weight), rel=1e-12)
     # l2 is no part of it, whichever problem brings it.
     ready = fg.Problem(NET, X, Y, sample_weight=weight, l2=3.0)
-    same = fg.train(problem, validation=ready, **keywords)
+    same = fg.train(problem, held_out=fg.HeldOut(ready, patience=None), **keywords)
     assert [r.validation_loss for r in same.history] == [
         r.validation_loss for r in weighted.history
     ]
     huber = fg.Problem(NET, X, Y, loss=fg.losses.Huber(0.1))
-    other = fg.train(problem, validation=huber, **keywords)
+    other = fg.train(problem, held_out=fg.HeldOut(huber, patience=None), **keywords)
     assert other.history[-1].validation_loss == pytest.approx(huber.loss(other.theta))
 
 
@@ -181,7 +183,9 @@ def test_labels_and_the_loss_of_the_problem():
     X, labels = rng.standard_normal((30, 2)), rng.integers(0, 3, 30)
     net = fg.MLP((2, 4, 3))
     problem = fg.Problem(net, X[:20], labels[:20], loss="softmax_cross_entropy")
-    result = fg.train(problem, seed=0, max_iter=4, validation=(X[20:], labels[20:]))
+    result = fg.train(
+        problem, seed=0, max_iter=4, held_out=fg.HeldOut(X[20:], labels[20:], patience=None)
+    )
     z = net.predict(result.theta, X[20:])
     shares = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
     expected = -np.log(shares[np.arange(10), labels[20:]]).mean()
@@ -192,9 +196,8 @@ def test_samples_in_files(problem, tmp_path):
     for name, array in zip("XY", HELD_OUT, strict=True):
         np.save(tmp_path / f"{name}.npy", array)
     files = tuple(fg.data.open_npy(tmp_path / f"{name}.npy") for name in "XY")
-    keywords = {"seed": 1, "patience": 6}
-    here = fg.train(problem, validation=HELD_OUT, **keywords)
-    there = fg.train(problem, validation=files, **keywords)
+    here = fg.train(problem, seed=1, held_out=fg.HeldOut(*HELD_OUT, patience=6))
+    there = fg.train(problem, seed=1, held_out=fg.HeldOut(*files, patience=6))
     np.testing.assert_array_equal(here.theta, there.theta)
 
 
@@ -203,53 +206,67 @@ def test_gates():
     net = fg.MLP((1, 4, 1), activation="relu")
     gated = fg.Problem(net, X, Y, gates=[np.ones((len(X), 4))])
     with pytest.raises(ValueError, match="with gates of its own"):
-        fg.train(gated, validation=HELD_OUT)
+        fg.train(gated, held_out=fg.HeldOut(*HELD_OUT, patience=None))
     own = fg.Problem(net, *HELD_OUT, gates=[np.ones((len(HELD_OUT[0]), 4))])
-    assert fg.train(gated, seed=0, max_iter=2, validation=own).best_validation_loss > 0.0
+    assert (
+        fg.train(
+            gated, seed=0, max_iter=2, held_out=fg.HeldOut(own, patience=None)
+        ).best_validation_loss
+        > 0.0
+    )
 
 
 def test_the_progress_shows_it(problem, capsys):
-    result = fg.train(problem, seed=0, max_iter=2, validation=HELD_OUT, progress=True)
+    result = fg.train(
+        problem, seed=0, max_iter=2, held_out=fg.HeldOut(*HELD_OUT, patience=None), progress=True
+    )
     lines = capsys.readouterr().err.splitlines()
     assert f"validation {result.history[-1].validation_loss:.6e}" in lines[-1]
 
 
 X, Y = HELD_OUT
 BAD = [
-    ({"validation": (X[:, :0], Y)}, ValueError, r"validation: X is empty"),
-    ({"validation": (X[:0], Y[:0])}, ValueError, r"validation: X is empty"),
-    ({"validation": (np.hstack([X, X]), Y)}, ValueError, r"validation: X must have 1 columns"),
-    ({"validation": (X, Y[:-1])}, ValueError, r"validation: Y "),
-    ({"validation": (X, np.hstack([Y, Y]))}, ValueError, r"validation: Y "),
-    ({"validation": (np.where(X == X[3], np.nan, X), Y)}, ValueError, r"validation: X\[3, 0\]"),
-    ({"validation": (X, np.where(Y == Y[2], np.inf, Y))}, ValueError, r"validation: Y\[2, 0\]"),
-    ({"validation": (X, Y, -np.ones(len(X)))}, ValueError, r"validation: sample_weight\[0\]"),
-    ({"validation": (X, Y, np.zeros(len(X)))}, ValueError, r"validation: sample_weight is zero"),
-    ({"validation": (X.astype(object), Y)}, TypeError, r"validation: X must hold real numbers"),
-    ({"validation": (X,)}, ValueError, r"validation must be \(X, Y\).*got 1 parts"),
-    ({"validation": X}, TypeError, r"validation must be \(X, Y\).*not ndarray"),
-    ({"validation": 0.1}, TypeError, r"validation must be \(X, Y\).*not float"),
-    (
-        {"validation": fg.Problem(fg.MLP((1, 3, 1)), X, Y)},
-        ValueError,
-        "validation is a problem of another network",
-    ),
-    ({"patience": 3}, ValueError, "patience goes with validation"),
-    ({"validation_tol": 0.1}, ValueError, "validation_tol goes with validation"),
-    ({"validation": (X, Y), "patience": 0}, ValueError, "patience must be at least 1, got 0"),
-    ({"validation": (X, Y), "patience": 2.5}, TypeError, "patience must be an integer"),
-    ({"validation": (X, Y), "validation_tol": -1.0}, ValueError, "validation_tol must be >= 0"),
+    (lambda: (X[:, :0], Y), ValueError, r"held_out: X is empty"),
+    (lambda: (X[:0], Y[:0]), ValueError, r"held_out: X is empty"),
+    (lambda: (np.hstack([X, X]), Y), ValueError, r"held_out: X must have 1 columns"),
+    (lambda: (X, Y[:-1]), ValueError, r"held_out: Y "),
+    (lambda: (X, np.hstack([Y, Y])), ValueError, r"held_out: Y "),
+    (lambda: (np.where(X == X[3], np.nan, X), Y), ValueError, r"held_out: X\[3, 0\]"),
+    (lambda: (X, np.where(Y == Y[2], np.inf, Y)), ValueError, r"held_out: Y\[2, 0\]"),
+    (lambda: fg.HeldOut(X, Y, -np.ones(len(X))), ValueError, r"held_out: sample_weight\[0\]"),
+    (lambda: fg.HeldOut(X, Y, np.zeros(len(X))), ValueError, r"held_out: sample_weight is zero"),
+    (lambda: (X.astype(object), Y), TypeError, r"held_out: X must hold real numbers"),
+    (lambda: (X,), ValueError, r"held_out must be a fastggn.HeldOut.*got 1 parts"),
+    (lambda: (X, Y, np.ones(len(X))), ValueError, r"got 3 parts \(weights: fg.HeldOut"),
+    (lambda: X, TypeError, r"held_out must be a fastggn.HeldOut.*not ndarray"),
+    (lambda: 0.1, TypeError, r"held_out must be a fastggn.HeldOut.*not float"),
+    (lambda: fg.Problem(fg.MLP((1, 3, 1)), X, Y), ValueError, "a problem of another network"),
+    (lambda: fg.HeldOut(X), TypeError, "Y is missing"),
+    (lambda: fg.HeldOut(fg.Problem(NET, X, Y), Y), ValueError, "has its own targets"),
+    (lambda: fg.HeldOut(X, Y, patience=0), ValueError, "patience must be at least 1, got 0"),
+    (lambda: fg.HeldOut(X, Y, patience=2.5), TypeError, "patience must be an integer"),
+    (lambda: fg.HeldOut(X, Y, tol=-1.0), ValueError, "tol must be >= 0"),
 ]
 
 
-@pytest.mark.parametrize("keywords, error, match", BAD)
-def test_bad_arguments_before_any_work(problem, monkeypatch, keywords, error, match):
+@pytest.mark.parametrize("make, error, match", BAD)
+def test_bad_arguments_before_any_work(problem, monkeypatch, make, error, match):
     def at(self, theta):
         raise AssertionError("work was done")
 
     monkeypatch.setattr(fg.Problem, "at", at)
     with pytest.raises(error, match=match):
-        fg.train(problem, seed=0, **keywords)
+        fg.train(problem, seed=0, held_out=make())
+
+
+def test_a_pair_and_a_problem_stop_with_the_default_patience(problem):
+    theta0 = NET.init(1)
+    whole = fg.train(problem, theta0, held_out=fg.HeldOut(*HELD_OUT))
+    assert whole.status == "early_stopped" and whole.n_iter == whole.best_iter + 20
+    for held_out in (HELD_OUT, list(HELD_OUT), fg.Problem(NET, *HELD_OUT)):
+        same = fg.train(problem, theta0, held_out=held_out)
+        np.testing.assert_array_equal(same.theta, whole.theta)
+        assert same.n_iter == whole.n_iter
 
 
 def test_other_ranks_are_refused(problem):
@@ -259,17 +276,17 @@ def test_other_ranks_are_refused(problem):
     other = fg.Problem(NET, *HELD_OUT)
     other.comm = TwoRanks()
     with pytest.raises(ValueError, match="comm of size 2 and .* of size 1"):
-        fg.train(problem, seed=0, validation=other)
+        fg.train(problem, seed=0, held_out=fg.HeldOut(other, patience=None))
 
 
 @pytest.mark.parametrize("cut", [False, True])
 def test_a_pass_that_the_time_limit_cuts_does_not_stop_early(cut):
     """It is done again when the run is resumed, and may end with a lower loss."""
-    validation = Validation(HeldOut(fg.Problem(NET, *HELD_OUT), 1, 0.0))
+    validation = Validation(Watching(fg.Problem(NET, *HELD_OUT), 1, 0.0))
     problem = fg.Problem(NET, *TRAINING)
     point = problem.at(NET.init(0))
     validation.begin(point)
-    stopping = Stopping(Tolerances(0.0, 0.0, 0.0, None, 9), Clock())
+    stopping = Stopping(fg.Stop(gradient=0.0, step=0.0), 9, Clock())
     stopping.at_start(point)
     iteration = validation.watch(Iteration(point, 1.0, "cholesky", accepted=False, cut=cut))
     stop = stopping.after(point.loss, iteration)

@@ -95,12 +95,14 @@ def test_refusals():
         fg.select_weight_decay(problem, 1)
     with pytest.raises(ValueError, match="30 folds, but there are 20"):
         fg.select_weight_decay(problem, 30)
-    with pytest.raises(ValueError, match="validation"):
+    with pytest.raises(ValueError, match="held_out must be a number of folds"):
         fg.select_weight_decay(problem, None)
     with pytest.raises(ValueError, match="l2 = 0.5"):
         fg.select_weight_decay(problem.with_l2(0.5))
-    for option in ({"regularization": "bayesian"}, {"checkpoint": "x"}, {"patience": 3}):
+    for option in ({"regularize": fg.Evidence()}, {"checkpoint": "x"}):
         with pytest.raises(ValueError, match=next(iter(option))):
             fg.select_weight_decay(problem, **option)
+    with pytest.raises(TypeError, match="no argument 'epochs'; did you mean 'max_iter'"):
+        fg.select_weight_decay(problem, epochs=5)
     with pytest.raises(ValueError, match="max_iter"):
         fg.select_weight_decay(problem, max_iter=-1)

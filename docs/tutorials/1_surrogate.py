@@ -64,7 +64,7 @@ print(f"{first.solver}: {first.solver_reason}")
 # mean *square*: at an error of 1e-9 it is of the order of 1e-18, and the gradient
 # is tiny long before the error is. So run on, whatever the gradient:
 
-longer = fg.train(problem, seed=0, max_iter=1500, grad_tol=0.0)
+longer = fg.train(problem, seed=0, max_iter=1500, stop=fg.Stop(gradient=0.0))
 print(
     f"{longer.status} after {longer.n_iter} iterations: rms error {rms(longer):.1e}"
 )
@@ -90,7 +90,13 @@ print(f"rank {J.rank()} of {min(J.shape)}")
 # run ended. (Where a factorisation of Cholesky fails, ``train`` changes to QR on
 # its own, with a warning. It need not fail to be inaccurate.)
 
-last = fg.train(problem, first.theta, solver="qr", max_iter=1500, grad_tol=0.0)
+last = fg.train(
+    problem,
+    first.theta,
+    method=fg.LevenbergMarquardt(solver="qr"),
+    max_iter=1500,
+    stop=fg.Stop(gradient=0.0),
+)
 print(
     f"{last.status} after {last.n_iter} more iterations: rms error {rms(last):.1e}"
 )

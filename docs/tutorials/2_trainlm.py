@@ -42,9 +42,8 @@ result = fg.train(
     problem,
     theta,  # the weights are a vector of their own, not inside net
     max_iter=1000,  # net.trainParam.epochs
-    grad_tol=1e-7,  # net.trainParam.min_grad
-    validation=(X[hold], Y[hold]),  # divideFcn, valRatio
-    patience=6,  # net.trainParam.max_fail
+    stop=fg.Stop(gradient=1e-7),  # net.trainParam.min_grad
+    held_out=fg.HeldOut(X[hold], Y[hold], patience=6),  # divideFcn, max_fail
 )
 print(f"{result.status}: {result.message}")
 
@@ -106,7 +105,11 @@ print(f"R2 {model.score(X, t):.3f} after {model.n_iter_} iterations")
 # determine (MacKay 1992; Foresee and Hagan 1997).
 
 bayes = fg.train(
-    problem, theta, regularization="bayesian", max_iter=1000, grad_tol=1e-7
+    problem,
+    theta,
+    regularize=fg.Evidence(),
+    max_iter=1000,
+    stop=fg.Stop(gradient=1e-7),
 )
 print(f"{bayes.status}, {bayes.n_iter} iterations")
 effective = bayes.evidence.effective_parameters
@@ -154,28 +157,28 @@ plt.show()
 #      - ``method="lm"``
 #      - the default
 #    * - ``trainbr``
-#      - ``regularization="bayesian"``
+#      - ``regularize=fg.Evidence()``
 #      -
 #    * - ``traingd``, ``traingdm``
-#      - ``method="bp"``, ``momentum=``
+#      - ``method=fg.GradientDescent(rate=, momentum=)``
 #      - on all samples
 #    * - ``net.trainParam.epochs`` (1000)
 #      - ``max_iter`` (100)
 #      -
 #    * - ``.goal`` (0)
-#      - ``loss_target``
+#      - ``stop=fg.Stop(target=)``
 #      - half the mean squared error
 #    * - ``.min_grad`` (1e-7)
-#      - ``grad_tol`` (1e-10)
+#      - ``stop=fg.Stop(gradient=)`` (1e-10)
 #      -
 #    * - ``.max_fail`` (6)
-#      - ``patience``
-#      - with ``validation=``
+#      - ``held_out=fg.HeldOut(X, Y, patience=)`` (20)
+#      -
 #    * - ``.time`` (inf)
 #      - ``max_time``
 #      - seconds
 #    * - ``.mu`` (0.001)
-#      - ``damping``
+#      - ``method=fg.LevenbergMarquardt(damping=)``
 #      - the first one; by default from the curvature
 #    * - ``.mu_dec`` (0.1), ``.mu_inc`` (10)
 #      - none
@@ -193,7 +196,7 @@ plt.show()
 #      - ``scheme="nguyen_widrow"``
 #      - the default is Glorot's
 #    * - ``dividerand``, ``divideind``
-#      - ``validation=(X, Y)``
+#      - ``held_out=fg.HeldOut(X, Y)``
 #      - ``--validation-fraction`` on the command line
 #    * - ``getwb(net)``, ``setwb``
 #      - ``result.theta``, ``net.unpack``

@@ -106,7 +106,9 @@ figure = point.plot()
 # **Remedy.** The direction is known, so go there: ``escape`` follows the lowest
 # eigenvector out of every strict saddle that a run settles at.
 
-out = fg.train(centred, start, escape="negative_curvature", seed=0, max_iter=300)
+out = fg.train(
+    centred, start, leave_saddles="negative_curvature", seed=0, max_iter=300
+)
 print(f"{out.status}, loss {out.loss:.1e}, {out.n_iter} iterations")
 
 # %%
@@ -169,7 +171,7 @@ print(fg.critical_point(decayed, minimum.theta).label)
 #      - ``method="lm"``, other first weights, another activation
 #    * - ``strict_saddle``
 #      - a saddle
-#      - ``escape="negative_curvature"``
+#      - ``leave_saddles="negative_curvature"``
 #    * - the loss is ``duplicates.floor``
 #      - samples that contradict each other
 #      - look at the data

@@ -94,7 +94,7 @@ print(f"difference quotient:   {difference:.10f}")
 curves = {}
 for tau in (0.1, 0.5, 0.9):
     problem = fg.Problem(net, X, Y, loss=Expectile(tau), l2=5e-4)
-    result = fg.train(problem, seed=0, max_iter=500, loss_tol=1e-13)
+    result = fg.train(problem, seed=0, max_iter=500, stop=fg.Stop(loss=1e-13))
     curves[tau] = net.predict(result.theta, X)
     print(f"tau = {tau}: {result.status}, {result.n_iter} iterations")
 
@@ -115,7 +115,7 @@ plt.show()
 # decay the squared loss must have the same optimum:
 
 squared = fg.train(
-    fg.Problem(net, X, Y, l2=1e-3), seed=0, max_iter=500, loss_tol=1e-13
+    fg.Problem(net, X, Y, l2=1e-3), seed=0, max_iter=500, stop=fg.Stop(loss=1e-13)
 )
 gap = np.abs(net.predict(squared.theta, X) - curves[0.5]).max()
 print(f"largest difference of the two curves: {gap:.1e}")

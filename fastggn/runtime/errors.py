@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import difflib
+import functools
+import inspect
 import math
 import operator
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastggn.runtime.synonyms import meaning
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class FastGGNWarning(UserWarning):
@@ -41,17 +49,49 @@ class UnitsWarning(FastGGNWarning):
 
 
 def suggest(name: str, valid: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest valid name, or an empty string."""
-    close = difflib.get_close_matches(str(name).lower(), list(valid), n=1, cutoff=0.4)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """Return ``"; did you mean 'x'?"`` for the valid name that is meant, or an empty string."""
+    names = list(valid)
+    close = difflib.get_close_matches(str(name).lower(), names, n=1)
+    return meaning(name, names) or (f"; did you mean {close[0]!r}?" if close else "")
 
 
 def unknown_name(argument: str, name: object, valid: Iterable[str]) -> ValueError:
-    """Return the error for an unknown name, with the valid names and the nearest one."""
+    """Return the error for an unknown name, with the valid names and the one that is meant."""
     names = list(valid)
-    return ValueError(
-        f"{argument} {name!r} is unknown{suggest(str(name), names)} (valid: {', '.join(names)})"
-    )
+    hint = meaning(str(name), names, code=True) or suggest(str(name), names)
+    return ValueError(f"{argument} {name!r} is unknown{hint} (valid: {', '.join(names)})")
+
+
+def refuse_unknown(where: str, given: Iterable[str], valid: Iterable[str]) -> None:
+    """Raise ``TypeError`` for keyword arguments that a function does not have, with hints."""
+    names = [name for name in valid if name != "self"]
+    faults = [
+        f"{name!r}{meaning(name, names, code=True) or suggest(name, names)}"
+        for name in given
+        if name not in names
+    ]
+    if faults:
+        unknown = ", and no argument ".join(faults)
+        raise TypeError(f"{where} has no argument {unknown} (arguments: {', '.join(names)})")
+
+
+def hinted(function: Callable[P, R]) -> Callable[P, R]:
+    """Decorate a function so that an unknown keyword argument says which argument is meant."""
+    names = list(inspect.signature(function).parameters)
+    where = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+        refuse_unknown(where, kwargs, names)
+        return function(*args, **kwargs)
+
+    return checked
+
+
+def hinted_fields(kind: type[T]) -> type[T]:
+    """Decorate a dataclass like `hinted`."""
+    setattr(kind, "__init__", hinted(kind.__init__))  # noqa: B010 - mypy refuses the assignment
+    return kind
 
 
 def check_finite(name: str, array: NDArray[Any], offset: int = 0) -> None:

@@ -6,15 +6,21 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastggn.runtime.comm import comm_of
-from fastggn.runtime.errors import check_count
+from fastggn.runtime.errors import check_count, refuse_unknown
 from fastggn.training.checkpoint.files import CheckpointFile
-from fastggn.training.checkpoint.saving import check_checkpoint, locked
+from fastggn.training.checkpoint.saving import (
+    Checkpoint,
+    as_checkpoint,
+    check_checkpoint,
+    locked,
+)
+from fastggn.training.control.validation import HeldOut
 from fastggn.training.options import Options, check_options
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
 STOPPED = ("interrupted", "max_time")
 
 # One run, from its seed, its checkpoint and the seconds left.
-Run = Callable[[int, str | None, float | None], TrainResult]
+Run = Callable[[int, Checkpoint | None, float | None], TrainResult]
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,8 +42,8 @@ class RestartsResult:
     Attributes
     ----------
     best : TrainResult
-        The run with the lowest validation loss. Without validation samples it is the run with the
-        lowest loss, or with ``regularization="bayesian"`` with the highest log evidence.
+        The run with the lowest held-out loss. Without held-out samples it is the run with the
+        lowest loss, or with ``regularize=Evidence()`` with the highest log evidence.
     best_seed : int
         The seed of the best run.
     results : dict of int to TrainResult
@@ -102,9 +108,7 @@ def train_restarts(
     seed: int = 0,
     init: str = "glorot",
     max_time: float | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    checkpoint_every: int | str | None = None,
-    resume: bool = False,
+    checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
     **options: Any,
 ) -> RestartsResult:
     """Train from several first weights, and return the best run and all of them.
@@ -124,16 +128,14 @@ def train_restarts(
         The scheme of the first weights, as in `MLP.init`.
     max_time : float, optional
         Seconds for all runs together.
-    checkpoint : path-like, optional
-        The run with seed N has the checkpoint ``NAME.seedN``. Over MPI ranks, rank 0 reads and
-        writes the files.
-    checkpoint_every, resume
-        As in `train`. A finished run is not repeated; its restoration takes two passes over the
-        samples.
+    checkpoint : Checkpoint or path-like, optional
+        As in `train`; the run with seed N has the file ``NAME.seedN``. Over MPI ranks, rank 0 reads
+        and writes the files. A finished run is not repeated; its restoration takes two passes over
+        the samples.
     **options
         Any other argument of `train`, except `theta0`. A callback is called in all runs. With
-        `validation` the best run has the lowest validation loss. An interrupted run (Ctrl-C, a
-        signal, a callback) is the last run.
+        `held_out` the best run has the lowest held-out loss. An interrupted run (Ctrl-C, a signal,
+        a callback) is the last run.
 
     Returns
     -------
@@ -160,34 +162,27 @@ def train_restarts(
     n_starts, seed = check_count("n_starts", n_starts, 1), check_count("seed", seed, 0)
     checked = _checked(problem, {**options, "max_time": max_time})
     problem.network.init(0, scheme=init)  # raises for an unknown scheme
-    if checked.validation is not None:  # check the validation samples once
-        options["validation"] = checked.validation.problem
-    starts = Restarts(
-        problem,
-        n_starts,
-        seed,
-        max_time,
-        checkpoint,
-        checkpoint_every=checkpoint_every,
-        resume=resume,
-    )
+    held = checked.held_out
+    if held is not None:  # check the held-out samples once
+        options["held_out"] = HeldOut(held.problem, patience=held.patience, tol=held.tol)
+    starts = Restarts(problem, n_starts, seed, max_time, checkpoint)
 
-    def run(s: int, part: str | None, left: float | None) -> TrainResult:
-        arguments = {**options, "seed": s, "max_time": left}
-        if part is not None:
-            arguments |= {"checkpoint": part, "checkpoint_every": checkpoint_every}
-            arguments["resume"] = resume
-        return train(problem, problem.network.init(s, scheme=init), **arguments)
+    def run(s: int, part: Checkpoint | None, left: float | None) -> TrainResult:
+        start = problem.network.init(s, scheme=init)
+        return train(problem, start, seed=s, max_time=left, checkpoint=part, **options)
 
     return starts.run(run)
 
 
 def _checked(problem: Problem, given: Mapping[str, Any]) -> Options:
     """Return the checked options of `train`, with its own defaults."""
+    arguments = inspect.signature(train).parameters
+    own = inspect.signature(train_restarts).parameters
+    refuse_unknown("train_restarts", given, {**own, **arguments})
     known = inspect.signature(check_options).parameters
     defaults = {
         name: parameter.default
-        for name, parameter in inspect.signature(train).parameters.items()
+        for name, parameter in arguments.items()
         if name in known and name != "problem"
     }
     return check_options(problem, **{**defaults, **{k: v for k, v in given.items() if k in known}})
@@ -202,23 +197,21 @@ class Restarts:
         n_starts: int,
         seed: int,
         max_time: float | None,
-        checkpoint: str | os.PathLike[str] | None,
-        *,
-        checkpoint_every: int | str | None,
-        resume: bool,
+        checkpoint: Checkpoint | str | os.PathLike[str] | None,
     ) -> None:
         self._seeds = range(seed, seed + n_starts)
         self._max_time = max_time
-        self._path = None if checkpoint is None else os.fspath(checkpoint)
+        self._checkpoint = as_checkpoint(checkpoint)
         self._comm = comm_of(problem)
         # This file is never written: the lock beside it serves all runs.
-        self._plan = check_checkpoint(problem, checkpoint, checkpoint_every, resume)
+        self._plan = check_checkpoint(problem, checkpoint)
         with locked(self._plan, self._comm), self._comm.raise_on_all():
             if self._plan is not None and self._comm.rank == 0:
-                files = [CheckpointFile(str(self._part(s))) for s in self._seeds]
+                parts = [part for s in self._seeds if (part := self._part(s)) is not None]
+                files = [CheckpointFile(part.path) for part in parts]
                 for file in files:
-                    file.prepare(0, replace=not resume)
-                for file in files if not resume else ():
+                    file.prepare(0, replace=not self._plan.resume)
+                for file in files if not self._plan.resume else ():
                     file.remove()
 
     def run(
@@ -248,9 +241,10 @@ class Restarts:
         message += f"; the best is seed {seed}"
         return RestartsResult(results[seed], seed, results, last.status, message)
 
-    def _part(self, seed: int) -> str | None:
+    def _part(self, seed: int) -> Checkpoint | None:
         """Return the checkpoint of one run."""
-        return None if self._path is None else f"{self._path}.seed{seed}"
+        whole = self._checkpoint
+        return whole and replace(whole, path=f"{os.fspath(whole.path)}.seed{seed}")
 
 
 def _merit(result: TrainResult) -> float:

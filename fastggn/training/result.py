@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.training.regularisation.evidence import Evidence
+from fastggn.training.regularisation.evidence import EvidenceEstimate
 
 Status = Literal[
     "converged_gradient",
@@ -67,11 +67,11 @@ class Record:
         Since the start of the run: assembled curvature systems, solved systems, and evaluations of
         the loss at trial points.
     alpha, beta, effective_parameters : float or None
-        With ``regularization="bayesian"``: the precisions of prior and noise after the
+        With ``regularize=Evidence()``: the precisions of prior and noise after the
         iteration, and the gamma of their update.
     validation_loss : float or None
-        The mean loss of the validation samples after the iteration, without l2; None without
-        validation samples.
+        The mean loss of the held-out samples after the iteration, without l2; None without
+        held-out samples.
     """
 
     iteration: int
@@ -179,7 +179,7 @@ class TrainResult:
     ----------
     theta : (N,) ndarray
         The last accepted parameters, or `theta0` if no step was accepted. With early stopping
-        (`patience`) it is `best_theta`, for every status.
+        it is `best_theta`, for every status.
     loss : float
         The objective at `theta`, with l2.
     gradient_norm : float
@@ -207,8 +207,8 @@ class TrainResult:
     unsaved : str
         The reason why the last state is not in the checkpoint; empty if it is there, or without
         checkpoint.
-    evidence : Evidence or None
-        With ``regularization="bayesian"``: alpha, beta, the effective number of parameters and
+    evidence : EvidenceEstimate or None
+        With ``regularize=Evidence()``: alpha, beta, the effective number of parameters and
         the log evidence at `theta`; None without an iteration.
     best_theta : (N,) ndarray or None
         The parameters with the lowest validation loss. This field and the next two are None
@@ -231,7 +231,7 @@ class TrainResult:
     solver_reason: str
     seconds: float
     unsaved: str = ""
-    evidence: Evidence | None = None
+    evidence: EvidenceEstimate | None = None
     best_theta: NDArray[np.float64] | None = None
     best_validation_loss: float | None = None
     best_iter: int | None = None

@@ -52,7 +52,7 @@ class Clock(Resumable):
 def warn(comm: Comm, kind: type[FastGGNWarning], messages: list[str]) -> None:
     """Warn the caller of `train`, on one rank only."""
     for message in messages if comm.rank == 0 else []:
-        warnings.warn(message, kind, stacklevel=3)
+        warnings.warn(message, kind, stacklevel=4)
 
 
 def shared_seed(comm: Comm, seed: Any) -> Any:

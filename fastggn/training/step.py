@@ -1,4 +1,4 @@
-"""The types of the training loop: methods, iterations, and the stop that ends a run."""
+"""The types of the training loop: methods, iterations, and the reason for its end."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fastggn.training.resumable import Resumable
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
-    from fastggn.training.regularisation.evidence import Evidence
+    from fastggn.training.regularisation.evidence import EvidenceEstimate
 
 
 @dataclass(frozen=True)
-class Stop:
+class Ending:
     """The reason for the end of a run."""
 
     status: Status
@@ -45,14 +45,14 @@ class Iteration:
     rank: int | None = None
     rcond: float | None = None
     rejections: int = 0
-    stop: Stop | None = None
+    stop: Ending | None = None
     cut: bool = False
     alpha: float | None = None
     beta: float | None = None
     effective_parameters: float | None = None
     settled: bool = True
     validation_loss: float | None = None
-    early_stop: Stop | None = None
+    early_stop: Ending | None = None
 
     @cached_property
     def gradient_norm(self) -> float:
@@ -90,15 +90,15 @@ class Method(Resumable, ABC):
     def step(self, point: Point) -> Iteration:
         """Do one iteration from `point`."""
 
-    def may_leave(self, stop: Stop) -> bool:
+    def may_leave(self, stop: Ending) -> bool:
         """Whether the method may continue at this stop."""
         return False
 
-    def leaves(self, point: Point, stop: Stop) -> bool:
+    def leaves(self, point: Point, stop: Ending) -> bool:
         """Whether the method continues from `point`, by its next `step`."""
         return False
 
-    def evidence(self, point: Point) -> Evidence | None:
+    def evidence(self, point: Point) -> EvidenceEstimate | None:
         """Return the evidence at the end of a run, or None for other methods."""
         return None
 
@@ -116,15 +116,15 @@ class WrappedMethod(Method):
         """The solver of the inner method."""
         return self._method.solver
 
-    def may_leave(self, stop: Stop) -> bool:
+    def may_leave(self, stop: Ending) -> bool:
         """Whether the inner method may continue at this stop."""
         return self._method.may_leave(stop)
 
-    def leaves(self, point: Point, stop: Stop) -> bool:
+    def leaves(self, point: Point, stop: Ending) -> bool:
         """Whether the inner method continues from `point`."""
         return self._method.leaves(point, stop)
 
-    def evidence(self, point: Point) -> Evidence | None:
+    def evidence(self, point: Point) -> EvidenceEstimate | None:
         """Return the evidence of the inner method."""
         return self._method.evidence(point)
 

@@ -16,7 +16,10 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import FastGGNWarning
 from fastggn.runtime.threads import threading_layer
 from fastggn.training.control.trust_region import DenseModel
+from fastggn.training.methods.named import Adam, LevenbergMarquardt, Solver
 from fastggn.training.train import train
+
+SOLVERS: tuple[Solver, ...] = ("cholesky", "lsqr", "qr")
 
 
 @dataclass(frozen=True)
@@ -85,12 +88,14 @@ def _use_everything() -> None:
     for widths, targets in (((2, 3, 2), Y), ((2, 3, 1), Y[:, :1])):
         problem = Problem(MLP(widths), X, targets)
         theta = problem.network.init(seed=0)
-        for solver in ("cholesky", "lsqr", "qr"):
-            train(problem, theta, solver=solver, max_iter=2, geodesic=True)
-        train(problem.subset(np.arange(3)), theta, solver="dual", max_iter=2)
-        train(problem, theta, solver="cholesky", precision="mixed", max_iter=2)
+        for solver in SOLVERS:
+            method = LevenbergMarquardt(solver=solver, geodesic=True)
+            train(problem, theta, method, max_iter=2)
+        train(problem.subset(np.arange(3)), theta, LevenbergMarquardt(solver="dual"), max_iter=2)
+        mixed = LevenbergMarquardt(solver="cholesky", precision="mixed")
+        train(problem, theta, mixed, max_iter=2)
         train(problem, theta, "newton", max_iter=2)
-        train(problem, theta, "adam", batch_size=8, max_iter=2)
+        train(problem, theta, Adam(batch_size=8), max_iter=2)
     exact = Problem(MLP((2, 3, 1)), X, Y[:, :1], "cauchy", curvature="exact")
     train(exact, theta, max_iter=2)
     for loss, n_outputs in (("softmax_cross_entropy", 2), ("logistic", 1)):

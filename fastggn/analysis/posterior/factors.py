@@ -66,7 +66,7 @@ class DecomposedCurvature:
             raise ValueError(
                 f"the curvature has rank {spectrum.s.size} for N = {n_params} and l2 = 0: the "
                 "posterior is not proper. Give the problem an l2 > 0, or train with "
-                "regularization='bayesian' and pass its evidence"
+                "regularize=fg.Evidence() and pass its evidence"
             )
         self.sums = (
             sums_of_eigenvalues(spectrum.s**2, n_params, mu)

@@ -19,9 +19,14 @@ from fastggn.network.losses.classification import SoftmaxCrossEntropy
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
-from fastggn.training.regularisation.evidence import LOG_2PI, Evidence, Likelihood, likelihood_of
+from fastggn.training.regularisation.evidence import (
+    LOG_2PI,
+    EvidenceEstimate,
+    Likelihood,
+    likelihood_of,
+)
 from fastggn.training.regularisation.priors import (
-    REGULARIZATIONS,
+    PER,
     prior_classes,
     relative_precisions,
 )
@@ -32,7 +37,7 @@ FloatArray = NDArray[np.float64]
 def laplace(
     problem: Problem,
     theta: ArrayLike,
-    evidence: Evidence | None = None,
+    evidence: EvidenceEstimate | None = None,
     *,
     alpha: float | None = None,
     beta: float | None = None,
@@ -48,8 +53,8 @@ def laplace(
         Samples and loss: "squared", "softmax_cross_entropy" or "logistic".
     theta : array_like, shape (N,)
         A minimum of the loss with weight decay, without a test.
-    evidence : Evidence, optional
-        ``result.evidence`` of a run with ``regularization="bayesian"``: gives alpha and beta.
+    evidence : EvidenceEstimate, optional
+        ``result.evidence`` of a run with ``regularize=Evidence()``: gives alpha and beta.
     alpha, beta : float, optional
         In place of `evidence`: precisions of the prior, and of the noise in the units of the
         targets (always 1 for classes). By default alpha follows from the problem's l2, and beta
@@ -71,7 +76,7 @@ def laplace(
     >>> X = np.linspace(-1, 1, 40)[:, None]
     >>> Y = np.sin(3 * X) + 0.1 * np.random.default_rng(0).standard_normal((40, 1))
     >>> problem = fg.Problem(fg.MLP((1, 8, 1)), X, Y)
-    >>> result = fg.train(problem, seed=0, regularization="bayesian")
+    >>> result = fg.train(problem, seed=0, regularize=fg.Evidence())
     >>> posterior = fg.laplace(problem, result.theta, result.evidence)
     >>> mean, std = posterior.predict(X)
     >>> mean.shape, std.shape, bool(0.06 < std.mean() < 0.1)
@@ -95,14 +100,14 @@ def laplace(
     own = vector if relative is None else np.sqrt(relative) * vector
     found = _evidence(likelihood, factor, point.l2, beta, float(point.data_loss), own)
     if evidence is not None:
-        found = replace(found, regularization=evidence.regularization, alphas=evidence.alphas)
+        found = replace(found, per=evidence.per, alphas=evidence.alphas)
     return LaplacePosterior(problem, vector, found, likelihood, factor)
 
 
 def _precisions(
     problem: Problem,
     likelihood: Likelihood,
-    evidence: Evidence | None,
+    evidence: EvidenceEstimate | None,
     alpha: float | None,
     beta: float | None,
 ) -> tuple[float | None, float | None]:
@@ -110,8 +115,8 @@ def _precisions(
     if evidence is not None:
         if alpha is not None or beta is not None:
             raise ValueError("give evidence, or alpha and beta, not both")
-        if not isinstance(evidence, Evidence):
-            raise TypeError(f"evidence must be an Evidence, not {type(evidence).__name__}")
+        if not isinstance(evidence, EvidenceEstimate):
+            raise TypeError(f"evidence must be an EvidenceEstimate, not {type(evidence).__name__}")
         alpha, beta = evidence.alpha, evidence.beta
     if not likelihood.gaussian:
         if beta not in (None, 1.0):
@@ -125,18 +130,18 @@ def _precisions(
     return check_positive("alpha", alpha), check_positive("beta", beta)
 
 
-def _relative(problem: Problem, evidence: Evidence) -> FloatArray | None:
+def _relative(problem: Problem, evidence: EvidenceEstimate) -> FloatArray | None:
     """Return the precision of each parameter over their geometric mean, None for one alpha."""
     if evidence.alphas is None:
         return None
-    if evidence.regularization not in REGULARIZATIONS:
-        raise unknown_name("evidence.regularization", evidence.regularization, REGULARIZATIONS)
-    classes = prior_classes(problem.network, evidence.regularization)
+    if evidence.per not in PER:
+        raise unknown_name("evidence.per", evidence.per, PER)
+    classes = prior_classes(problem.network, evidence.per)
     count = 1 if classes is None else int(classes.max()) + 1
     if classes is None or count != len(evidence.alphas):
         raise ValueError(
-            f"evidence has {len(evidence.alphas)} alphas, but {evidence.regularization!r} has "
-            f"{count} for this network"
+            f"evidence has {len(evidence.alphas)} alphas, but per={evidence.per!r} has {count} for "
+            "this network"
         )
     return relative_precisions(classes, evidence.alphas)[1]
 
@@ -161,12 +166,12 @@ def _evidence(
     beta: float,
     data_loss: float,
     theta: FloatArray,
-) -> Evidence:
+) -> EvidenceEstimate:
     alpha = l2 * beta * likelihood.unit
     if alpha > 0.0:
         return likelihood.evidence(alpha, beta, factor.sums, data_loss, theta)
     # A flat prior is not normalised: there is no evidence.
-    return Evidence(
+    return EvidenceEstimate(
         alpha=0.0,
         beta=beta,
         effective_parameters=factor.sums.effective,
@@ -187,7 +192,7 @@ class LaplacePosterior:
     ----------
     theta : ndarray, shape (N,)
         The mean.
-    evidence : Evidence
+    evidence : EvidenceEstimate
         alpha, beta, the effective number of parameters and the log evidence, for this theta.
     """
 
@@ -195,7 +200,7 @@ class LaplacePosterior:
         self,
         problem: Problem,
         theta: FloatArray,
-        evidence: Evidence,
+        evidence: EvidenceEstimate,
         likelihood: Likelihood,
         factor: CurvatureFactor,
     ) -> None:

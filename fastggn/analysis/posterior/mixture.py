@@ -43,7 +43,7 @@ class PosteriorMixture:
     >>> X = np.linspace(-1, 1, 40)[:, None]
     >>> Y = np.sin(3 * X) + 0.1 * np.random.default_rng(0).standard_normal((40, 1))
     >>> problem = fg.Problem(fg.MLP((1, 8, 1)), X, Y)
-    >>> runs = fg.train_restarts(problem, 3, regularization="bayesian-units", max_iter=50)
+    >>> runs = fg.train_restarts(problem, 3, regularize=fg.Evidence(per="unit"), max_iter=50)
     >>> mean, std = fg.PosteriorMixture.of_runs(problem, runs).predict(X)
     >>> mean.shape, std.shape
     ((40, 1), (40, 1))

@@ -145,7 +145,8 @@ OPTIONS = (
     option("Loss", "--curvature", default="psd", metavar="KIND",
            help="psd, or exact: the loss's own Hessian, which may be indefinite."),
     option("Method", "--method", default="lm", metavar="NAME",
-           help="lm (Levenberg-Marquardt), ggn (undamped), newton, bp (gradient descent), adam."),
+           help="lm (Levenberg-Marquardt), ggn (undamped), newton, lbfgs, bp (gradient descent), "
+                "adam, auto."),
     option("Method", "--solver", default="auto", metavar="NAME",
            help="auto, cholesky, dual, lsqr, qr."),
     option("Method", "--alpha", type=float, metavar="X",

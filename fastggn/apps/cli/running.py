@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -13,21 +13,88 @@ from rich.console import Console
 from fastggn.apps.cli.history import HistoryFile
 from fastggn.apps.cli.options import Settings
 from fastggn.apps.cli.outcome import BadInput
+from fastggn.runtime.errors import check_positive, unknown_name
 from fastggn.runtime.signals import StopSignals
 from fastggn.training.progress import ProgressLine
 
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
-    from fastggn.training.options import Options
+    from fastggn.training.checkpoint.saving import Checkpoint
+    from fastggn.training.methods.named import AnyMethod
+    from fastggn.training.regularisation.priors import Evidence
     from fastggn.training.result import TrainResult
 
 
-# The arguments of `train` that are options of the same name.
-TRAIN_ARGUMENTS = (
-    "method", "solver", "max_iter", "alpha", "damping", "momentum", "geodesic", "precision",
-    "batch_size", "regularization", "escape", "grad_tol", "loss_tol", "step_tol", "loss_target",
-    "max_time", "patience", "validation_tol",
-)  # fmt: skip
+# Options of methods, with their defaults on the command line, and the name of --alpha there.
+METHOD_OPTIONS = {
+    "solver": "auto", "damping": None, "momentum": 0.0, "geodesic": None, "precision": "float64",
+    "batch_size": None,
+}  # fmt: skip
+ALPHA = {"ggn": "step", "bp": "rate", "adam": "rate"}
+LIMITS = {"gradient": "grad_tol", "loss": "loss_tol", "step": "step_tol", "target": "loss_target"}
+EVIDENCE = {"bayesian": "network", "bayesian-units": "unit"}
+
+
+def train_arguments(settings: Settings, held_out: Problem | None) -> dict[str, Any]:
+    """Return the arguments of `train` that the options name."""
+    from fastggn.training.control.stopping import Stop
+    from fastggn.training.control.validation import HeldOut
+
+    if held_out is None and settings.validation_tol > 0.0:
+        raise ValueError("validation_tol goes with validation: give --validation-fraction 0.2")
+    limits = {field: getattr(settings, option) for field, option in LIMITS.items()}
+    for field, option in LIMITS.items():
+        if limits[field] is not None:
+            check_positive(option, limits[field], zero=True)
+    return {
+        "method": _method(settings),
+        "max_iter": settings.max_iter,
+        "max_time": settings.max_time,
+        "stop": Stop(**limits),
+        "held_out": None
+        if held_out is None
+        else HeldOut(held_out, patience=settings.patience, tol=settings.validation_tol),
+        "regularize": _evidence(settings.regularization),
+        "leave_saddles": settings.escape,
+    }
+
+
+def _method(settings: Settings) -> AnyMethod:
+    from fastggn.training.methods.named import get_method, make_method
+
+    values = {name: getattr(settings, name) for name in METHOD_OPTIONS}
+    given = {name: value for name, value in values.items() if value != METHOD_OPTIONS[name]}
+    if settings.alpha is not None:
+        name = get_method(settings.method).name
+        if name not in ALPHA:
+            takers = ", ".join(repr(taker) for taker in ALPHA)
+            raise ValueError(f"alpha does not go with method {name!r}: only with {takers}")
+        given[ALPHA[name]] = check_positive("alpha", settings.alpha)
+    return make_method(settings.method, given)
+
+
+def _evidence(name: str | None) -> Evidence | None:
+    from fastggn.training.regularisation.priors import Evidence
+
+    if name is None:
+        return None
+    if name not in EVIDENCE:
+        raise unknown_name("regularization", name, EVIDENCE)
+    return Evidence(per=EVIDENCE[name])  # type: ignore[arg-type]
+
+
+def checkpoint_of(settings: Settings) -> Checkpoint | None:
+    """Return the checkpoint that the options name."""
+    from fastggn.training.checkpoint.saving import Checkpoint
+
+    every, resume = settings.checkpoint_every, settings.resume
+    if settings.checkpoint is not None:
+        given = {} if every is None else {"every": every}
+        return Checkpoint(settings.checkpoint, resume=resume, **given)
+    if every is not None or resume:
+        name = "resume" if every is None else "checkpoint_every"
+        raise ValueError(f"{name} goes with checkpoint: name the file")
+    return None
 
 
 class Runner:
@@ -38,7 +105,7 @@ class Runner:
         settings: Settings,
         problem: Problem,
         console: Console,
-        validation: Problem | None = None,
+        held_out: Problem | None = None,
     ) -> None:
         from fastggn.runtime.threads import threads
         from fastggn.training.options import check_options
@@ -46,9 +113,8 @@ class Runner:
         self._settings = settings
         self._problem = problem
         self._console = console
-        self._arguments = {name: getattr(settings, name) for name in TRAIN_ARGUMENTS}
-        self._arguments["validation"] = validation
-        self.options: Options = check_options(problem, callbacks=(), **self._arguments)
+        self._arguments = train_arguments(settings, held_out)
+        check_options(problem, callbacks=(), **self._arguments)
         with threads(settings.threads):
             pass
         # All ranks of --mpi have the same history.
@@ -57,25 +123,23 @@ class Runner:
         self.n_records = 0  # iterations of the last run in this call
 
     def run(
-        self, stop: StopSignals, seed: int, checkpoint: str | None, max_time: float | None
+        self, stop: StopSignals, seed: int, checkpoint: Checkpoint | None, max_time: float | None
     ) -> TrainResult:
         """Train from the first weights of a seed; signals stop the run between two iterations."""
+        from fastggn.runtime.threads import threads
         from fastggn.training.train import train
 
         settings = self._settings
         arguments = {**self._arguments, "max_time": max_time}
-        if checkpoint is not None:
-            arguments["checkpoint"] = checkpoint
-            arguments["checkpoint_every"] = settings.checkpoint_every
-            arguments["resume"] = settings.resume
         line = self._line(max_time)
-        with self._history.of(seed) as history, line, _refused_at_first(line):
+        limited = threads(settings.threads)
+        with self._history.of(seed) as history, line, limited, _refused_at_first(line):
             result = train(
                 self._problem,
                 self._problem.network.init(seed=seed, scheme=settings.init),
                 callbacks=(line, history, stop),
-                n_threads=settings.threads,
                 seed=seed,
+                checkpoint=checkpoint,
                 **arguments,
             )
         self.n_records = line.n_records

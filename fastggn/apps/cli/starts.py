@@ -9,12 +9,13 @@ from rich.console import Console
 
 from fastggn.apps.cli.options import Settings
 from fastggn.apps.cli.outcome import BadInput
-from fastggn.apps.cli.running import Runner
+from fastggn.apps.cli.running import Runner, checkpoint_of
 from fastggn.runtime.signals import StopSignals
 from fastggn.training.checkpoint.files import CheckpointError
 
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
+    from fastggn.training.checkpoint.saving import Checkpoint
     from fastggn.training.result import TrainResult
 
 
@@ -37,15 +38,13 @@ class Starts:
             settings.starts,
             settings.seed,
             settings.max_time,
-            settings.checkpoint,
-            checkpoint_every=settings.checkpoint_every,
-            resume=settings.resume,
+            checkpoint_of(settings),
         )
 
     def run(self, stop: StopSignals) -> tuple[TrainResult, int]:
         """Run all unfinished starts; return the best result of all starts, and its seed."""
 
-        def one(seed: int, checkpoint: str | None, left: float | None) -> TrainResult:
+        def one(seed: int, checkpoint: Checkpoint | None, left: float | None) -> TrainResult:
             return self._runner.run(stop, seed, checkpoint, left)
 
         try:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastggn.apps.report.findings import Spectrum
     from fastggn.network.mlp import MLP
     from fastggn.objective.problem import Problem
-    from fastggn.training.regularisation.evidence import Evidence
+    from fastggn.training.regularisation.evidence import EvidenceEstimate
     from fastggn.training.result import TrainResult
 
     Array = NDArray[np.float64]
@@ -107,7 +107,7 @@ def _listed(samples: Samples, errors: Array) -> str:
     return listed_errors(samples.targets, errors)
 
 
-def _evidence(found: Evidence, samples: Samples) -> list[tuple[str, str]]:
+def _evidence(found: EvidenceEstimate, samples: Samples) -> list[tuple[str, str]]:
     """Return the rows about the evidence, with beta in the units of the network."""
     scaled = "" if samples.scale_Y is None else ", scaled targets"
     return [

@@ -18,7 +18,7 @@ from fastggn.apps.cli.outcome import STOPPED_EARLY, BadInput, SaveError, bad_inp
 from fastggn.apps.cli.pages import Pages
 from fastggn.apps.cli.progress import announce_stop, plain_warnings
 from fastggn.apps.cli.ranks import ended_together
-from fastggn.apps.cli.running import Runner
+from fastggn.apps.cli.running import Runner, checkpoint_of
 from fastggn.apps.cli.starts import Starts
 from fastggn.apps.cli.summary import opening, print_summary
 from fastggn.runtime.atomic_files import check_writable
@@ -110,11 +110,12 @@ def _one_or_several(
 
     if settings.starts > 1:
         return Starts(settings, problem, runner, console).run
-    check_checkpoint(problem, settings.checkpoint, settings.checkpoint_every, settings.resume)
+    checkpoint = checkpoint_of(settings)
+    check_checkpoint(problem, checkpoint)
 
     def run(stop: StopSignals) -> tuple[TrainResult, int]:
         seed = settings.seed
-        return runner.run(stop, seed, settings.checkpoint, settings.max_time), seed
+        return runner.run(stop, seed, checkpoint, settings.max_time), seed
 
     return run
 

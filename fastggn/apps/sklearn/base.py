@@ -31,6 +31,7 @@ from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.objective.sample_checks import checked_weights
 from fastggn.runtime.threads import threads
+from fastggn.training.methods.named import make_method
 from fastggn.training.result import TrainResult
 
 FloatArray = NDArray[np.float64]
@@ -230,15 +231,18 @@ class GGNEstimator(BaseEstimator):
 
     def _options(self, settings: Settings, samples: Samples) -> dict[str, Any]:
         """Return the arguments of `train` that are parameters of the estimator."""
-        batch_size = settings.batch_size
-        steps = batch_size is not None or settings.regularization == "bayesian"
+        batch_size, name = settings.batch_size, self.method
+        given: dict[str, Any] = {} if self.solver == "auto" else {"solver": self.solver}
+        if batch_size is not None:
+            given["batch_size"] = min(batch_size, samples.count)
+        if name == "auto" and (given or settings.regularization == "bayesian"):
+            name = "lm"
+        if name == "lm" and self._geodesic is not None:
+            given["geodesic"] = self._geodesic
         return {
-            "method": "lm" if steps and self.method == "auto" else self.method,
-            "solver": self.solver,
+            "method": make_method(name, given),
             "max_iter": self.max_iter,
             "max_time": self.max_time,
-            "batch_size": None if batch_size is None else min(batch_size, samples.count),
-            "geodesic": self._geodesic,
             "progress": bool(self.verbose),
         }
 

@@ -18,6 +18,9 @@ from fastggn.apps.sklearn.watching import Plateau, Scores
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.training.control.stopping import Stop
+from fastggn.training.control.validation import HeldOut
+from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.regularisation.weight_decay import WeightDecayPath, select_weight_decay
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
@@ -119,10 +122,12 @@ def _run(
     """Train once, with early stopping or the choice of the penalty that the settings ask for."""
     if settings.regularization == "bayesian":
         # The objective changes with the penalty: the end is where it stays the same.
-        result = train(problem, start, regularization="bayesian", loss_tol=settings.tol, **options)
+        stop = Stop(loss=settings.tol)
+        result = train(problem, start, regularize=Evidence(), stop=stop, **options)
         return Fitted(result, problem.l2 if result.evidence is None else result.evidence.l2)
     if settings.regularization == "validation":
-        path = select_weight_decay(problem, theta0=start, loss_tol=settings.tol, **options)
+        stop = Stop(loss=settings.tol)
+        path = select_weight_decay(problem, theta0=start, stop=stop, **options)
         return Fitted(path.result, path.l2, path=path)
     held = task.held
     if held is None:
@@ -136,9 +141,9 @@ def _run(
         problem,
         start,
         callbacks=[scores],
-        validation=(held.X, held.Y, *(() if held.weights is None else (held.weights,))),
-        patience=settings.patience,
-        validation_tol=settings.tol,
+        held_out=HeldOut(
+            held.X, held.Y, held.weights, patience=settings.patience, tol=settings.tol
+        ),
         **options,
     )
     return Fitted(result, problem.l2, scores.values)

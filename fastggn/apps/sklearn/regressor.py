@@ -41,8 +41,9 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
         Weight of the L2 penalty ``alpha / (2 sum(w)) |W|^2`` on the mean loss, as in scikit-learn,
         for all weights W but the biases and the sample weights w (sum T by default).
         `regularization` chooses it instead; "bayesian" penalises the biases too.
-    method : {"auto", "lm", "newton", "ggn", "bp", "adam"}
-        A method of `train`. With `batch_size` or regularization "bayesian", "auto" is "lm".
+    method : {"auto", "lm", "newton", "ggn", "lbfgs", "bp", "adam"}
+        A method of `train`. With `solver`, `batch_size` or regularization "bayesian", "auto" is
+        "lm".
     solver : {"auto", "cholesky", "dual", "lsqr", "qr"}
         Solver of the linear systems of the method.
     batch_size : int, optional

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -65,15 +65,20 @@ def run_identity(
     problem: Problem, options: Options, seed: Any, theta0: FloatArray | None
 ) -> dict[str, Any]:
     """Return the identity of a run as JSON types: all but callbacks, `max_iter` and `max_time`."""
-    given = asdict(replace(options, callbacks=(), max_time=None, validation=None))
-    given["tolerances"].pop("max_iter")
-    given["seed"] = int(seed) if hasattr(seed, "__index__") else seed
-    given["theta0"] = None if theta0 is None else hashlib.sha256(theta0.tobytes()).hexdigest()
-    held_out = options.validation
+    method, regularize, held_out = options.method, options.regularize, options.held_out
+    given: State = {
+        "method": method.name,
+        "options": asdict(method),
+        "stop": asdict(options.stop),
+        "regularize": None if regularize is None else repr(regularize),
+        "leave_saddles": options.leave_saddles,
+        "seed": int(seed) if hasattr(seed, "__index__") else seed,
+        "theta0": None if theta0 is None else hashlib.sha256(theta0.tobytes()).hexdigest(),
+    }
     if held_out is not None:
         parts = problem_fingerprint(held_out.problem)
-        given["validation"] = {f"validation {name}": value for name, value in parts.items()}
-        given["validation"] |= {"patience": held_out.patience, "validation_tol": held_out.tolerance}
+        given["held_out"] = {f"held_out {name}": value for name, value in parts.items()}
+        given["held_out"] |= {"patience": held_out.patience, "tol": held_out.tol}
     identity: State = json.loads(json.dumps(given, default=repr))
     return problem_fingerprint(problem) | identity
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import platform
 import re
 import time
 import warnings
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numba
@@ -17,14 +18,19 @@ import scipy
 from numpy.typing import NDArray
 
 from fastggn.runtime.comm import Comm, comm_of
-from fastggn.runtime.errors import CheckpointWarning, as_float_vector
+from fastggn.runtime.errors import (
+    CheckpointWarning,
+    as_float_vector,
+    checked_flag,
+    hinted_fields,
+)
 from fastggn.runtime.signals import deferred_stops
 from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
 from fastggn.training.checkpoint.identity import compare_identities, run_identity
 from fastggn.training.options import Options
 from fastggn.training.result import STATUSES
 from fastggn.training.resumable import Resumable, State
-from fastggn.training.step import Stop
+from fastggn.training.step import Ending
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -33,7 +39,6 @@ if TYPE_CHECKING:
     from fastggn.training.history import HistoryWriter
 
 
-DEFAULT_EVERY = "5min"
 UNITS = {"s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0}
 # The loss at the saved theta is recomputed: a larger change means another function.
 SAME_LOSS = 1e-6
@@ -47,28 +52,73 @@ class Interval:
     seconds: float | None = None
 
     @classmethod
-    def parse(cls, value: int | str | None) -> Interval:
+    def parse(cls, value: int | str) -> Interval:
         """Return the interval of an integer (iterations) or of a text such as "5min"."""
         valid = "an integer (iterations) or a time such as '30s', '5min' or '2h'"
-        if value is None:
-            value = DEFAULT_EVERY
         if isinstance(value, str):
             match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|min|h|)\s*", value)
             if match is None or (not match[2] and "." in match[1]):
-                raise ValueError(f"checkpoint_every must be {valid}, got {value!r}")
+                raise ValueError(f"every must be {valid}, got {value!r}")
             if match[2]:
                 return cls(seconds=float(match[1]) * UNITS[match[2]])
             value = int(match[1])
         if isinstance(value, bool) or not hasattr(value, "__index__"):
-            raise TypeError(f"checkpoint_every must be {valid}, not {value!r}")
+            raise TypeError(f"every must be {valid}, not {value!r}")
         if value < 1:
-            raise ValueError(f"checkpoint_every must be at least 1 iteration, got {value}")
+            raise ValueError(f"every must be at least 1 iteration, got {value}")
         return cls(iterations=int(value))
+
+
+@hinted_fields
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file from which a run can be resumed: the argument `checkpoint` of `train`.
+
+    The file is written atomically every `every`, at the end, and after an interrupt or an
+    exception; the older file is ``NAME.previous``. SIGTERM and SIGUSR1, unless something else
+    handles them, end the run after the current iteration with the status "interrupted", and a
+    second signal ends it at once. A failed save is a `CheckpointWarning`; the run continues.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    every : int or str
+        Iterations (10), or a time ("30s", "5min", "2h"), between two checkpoints.
+    resume : bool
+        Resume from the file if it exists, else start a new run. The outcome has the bits of an
+        uninterrupted run, for any number of threads. `max_iter` (for all parts together),
+        `max_time` (for this part alone) and `callbacks` may differ; everything else must be the
+        same, including the number of MPI ranks.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value is not valid.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> fg.Checkpoint("run.ckpt", every="2min", resume=True)
+    Checkpoint(path='run.ckpt', every='2min', resume=True)
+    """
+
+    path: PathLike
+    _: KW_ONLY
+    every: int | str = "5min"
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, (str, os.PathLike)):
+            kind = type(self.path).__name__
+            raise TypeError(f"checkpoint must be a path or a fastggn.Checkpoint, not {kind}")
+        Interval.parse(self.every)
+        object.__setattr__(self, "resume", checked_flag("resume", self.resume))
 
 
 @dataclass(frozen=True)
 class Checkpointing:
-    """The checked arguments `checkpoint`, `checkpoint_every` and `resume` of `train`."""
+    """The checked argument `checkpoint` of `train`."""
 
     file: CheckpointFile
     every: Interval
@@ -76,20 +126,21 @@ class Checkpointing:
     n_params: int
 
 
+def as_checkpoint(checkpoint: Checkpoint | PathLike | None) -> Checkpoint | None:
+    """Return the checkpoint of a path, or the object itself."""
+    if checkpoint is None or isinstance(checkpoint, Checkpoint):
+        return checkpoint
+    return Checkpoint(checkpoint)
+
+
 def check_checkpoint(
-    problem: Problem,
-    checkpoint: PathLike | None,
-    checkpoint_every: int | str | None,
-    resume: bool,
+    problem: Problem, checkpoint: Checkpoint | PathLike | None
 ) -> Checkpointing | None:
-    """Return the checked arguments (the file is on rank 0), or None without a checkpoint."""
-    if checkpoint is None:
-        for name, given in (("checkpoint_every", checkpoint_every is not None), ("resume", resume)):
-            if given:
-                raise ValueError(f"{name} goes with checkpoint: name the file")
+    """Return the checked argument (the file is on rank 0), or None without a checkpoint."""
+    given = as_checkpoint(checkpoint)
+    if given is None:
         return None
-    every = Interval.parse(checkpoint_every)
-    file = CheckpointFile(checkpoint)
+    file, resume = CheckpointFile(given.path), given.resume
     comm = comm_of(problem)
     with comm.raise_on_all():
         if comm.rank == 0:
@@ -97,7 +148,7 @@ def check_checkpoint(
             with file.locked():
                 # Theta, at most three vectors of a method, and the history.
                 file.prepare(32 * problem.n_params + 65536, replace=not resume)
-    return Checkpointing(file, every, bool(resume), problem.n_params)
+    return Checkpointing(file, Interval.parse(given.every), resume, problem.n_params)
 
 
 @contextlib.contextmanager
@@ -120,7 +171,7 @@ class Start:
     theta: NDArray[np.float64]
     resumed: bool = False
     initial_loss: float | None = None
-    stop: Stop | None = None
+    stop: Ending | None = None
     settled: bool = False
 
 
@@ -152,13 +203,13 @@ class Saver:
     def begin(self, point: Point, initial_loss: float) -> None:
         """Keep the loss at theta0, and compare the loss at a resumed point with the saved one."""
 
-    def note(self, point: Point, stop: Stop | None) -> None:
+    def note(self, point: Point, stop: Ending | None) -> None:
         """Keep the state at the end of an iteration, and write it if a save is due."""
 
     def settle(self) -> None:
         """Mark the last stop as final: no escape to a lower loss was found."""
 
-    def finish(self, stop: Stop | None) -> None:
+    def finish(self, stop: Ending | None) -> None:
         """Write the state if it is not saved yet; `stop` is None after an exception."""
 
 
@@ -227,7 +278,7 @@ class FileSaver(Saver):
         self._history.restore(content["history"])
         stop = content["stop"]
         if stop is not None:
-            stop = Stop(stop["status"], str(stop["message"]))
+            stop = Ending(stop["status"], str(stop["message"]))
             if stop.status not in STATUSES:
                 raise ValueError(f"unknown status {stop.status!r}")
         self._expected = float(content["loss"])
@@ -255,10 +306,10 @@ class FileSaver(Saver):
             f"{expected:.17g} there): another machine or other libraries; the run goes on, but "
             "not bit for bit",
             CheckpointWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
-    def note(self, point: Point, stop: Stop | None) -> None:
+    def note(self, point: Point, stop: Ending | None) -> None:
         """Keep the state at the end of an iteration, and write it if a save is due."""
         self._snapshot = {
             "theta": point.theta,
@@ -301,9 +352,9 @@ class FileSaver(Saver):
                 self._stale, self.unsaved = False, ""
         except OSError as error:
             self.unsaved = f"the checkpoint could not be written: {error}"
-            warnings.warn(self.unsaved, CheckpointWarning, stacklevel=5)
+            warnings.warn(self.unsaved, CheckpointWarning, stacklevel=6)
 
-    def finish(self, stop: Stop | None) -> None:
+    def finish(self, stop: Ending | None) -> None:
         """Write the state if it is not saved yet; `stop` is None after an exception."""
         try:
             self._write()

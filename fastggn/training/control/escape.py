@@ -11,7 +11,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
 from fastggn.training.control.stopping import SETTLED, Stopping
 from fastggn.training.methods.newton import DENSE_LIMIT
-from fastggn.training.step import Iteration, Method, Stop, Work, WrappedMethod, norm
+from fastggn.training.step import Ending, Iteration, Method, Work, WrappedMethod, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -70,11 +70,11 @@ class Leaving(WrappedMethod):
         found, self._way_out = self._way_out, None
         return self._method.step(point) if found is None else found
 
-    def may_leave(self, stop: Stop) -> bool:
+    def may_leave(self, stop: Ending) -> bool:
         """Whether the method has settled and iterations are left."""
         return not self._tried and not self._stopping.exhausted and stop.status in SETTLED
 
-    def leaves(self, point: Point, stop: Stop) -> bool:
+    def leaves(self, point: Point, stop: Ending) -> bool:
         """Whether an escape to a lower loss was found."""
         self._way_out = self._escape.leave(point) if self.may_leave(stop) else None
         return self._way_out is not None

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.runtime.errors import check_positive, hinted_fields
 from fastggn.training.control.divergence import DivergenceTest
 from fastggn.training.resumable import Resumable
 from fastggn.training.run import Clock
-from fastggn.training.step import Iteration, Stop, is_usable, norm
+from fastggn.training.step import Ending, Iteration, is_usable, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -65,15 +66,44 @@ class Stagnation(Resumable):
         return self._idle >= IDLE_ITERATIONS
 
 
-@dataclass(frozen=True)
-class Tolerances:
-    """The limits of a run, as arguments of `train`."""
+@hinted_fields
+@dataclass(frozen=True, kw_only=True)
+class Stop:
+    """The tests that end a run: the argument `stop` of `train`.
 
-    gradient: float
-    loss: float
-    step: float
-    target: float | None
-    max_iter: int
+    Parameters
+    ----------
+    gradient : float
+        Stop if the 2-norm of the gradient is at most this value.
+    loss : float
+        Stop if an iteration changes the loss by at most this share; 0 disables the test.
+    step : float
+        Stop at ``|step| <= step (|theta| + step)``.
+    target : float, optional
+        Stop if the loss is at most this value.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value is not a finite number, or negative.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> fg.Stop(target=1e-3)
+    Stop(gradient=1e-10, loss=0.0, step=1e-14, target=0.001)
+    """
+
+    gradient: float = 1e-10
+    loss: float = 0.0
+    step: float = 1e-14
+    target: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("gradient", "loss", "step", "target"):
+            value = getattr(self, name)
+            if value is not None or name != "target":
+                object.__setattr__(self, name, check_positive(name, value, zero=True))
 
 
 class Stopping(Resumable):
@@ -85,10 +115,11 @@ class Stopping(Resumable):
 
     _resumes = ("iteration", "_divergence", "_stagnation")
 
-    def __init__(self, tolerances: Tolerances, clock: Clock) -> None:
-        self._limits = tolerances
+    def __init__(self, limits: Stop, max_iter: int, clock: Clock) -> None:
+        self._limits = limits
+        self._max_iter = max_iter
         self._clock = clock
-        self._step_test = StepTest(tolerances.step)
+        self._step_test = StepTest(limits.step)
         self._divergence = DivergenceTest()
         self._stagnation = Stagnation()
         self.iteration = 0
@@ -96,24 +127,24 @@ class Stopping(Resumable):
     @property
     def exhausted(self) -> bool:
         """Whether the limit of iterations is reached."""
-        return self.iteration >= self._limits.max_iter or self._clock.expired
+        return self.iteration >= self._max_iter or self._clock.expired
 
-    def at_start(self, point: Point) -> Stop | None:
+    def at_start(self, point: Point) -> Ending | None:
         """Test the starting point."""
         if not is_usable(point):
             what = "loss" if not np.isfinite(point.loss) else "gradient"
-            return Stop("failed", f"the {what} at theta0 is not finite; theta was not moved")
+            return Ending("failed", f"the {what} at theta0 is not finite; theta was not moved")
         size = norm(point.gradient)
         self._observe(point, size, 0.0)
         return self._reached(point, size) or self._used_up()
 
-    def again(self, stop: Stop | None) -> Stop | None:
+    def again(self, stop: Ending | None) -> Ending | None:
         """Return the stop of a resumed run: the saved one, or a limit of this call."""
         if stop is None or stop.status in LIMITS:
             return self._used_up()
         return stop
 
-    def after(self, before: float, iteration: Iteration) -> Stop | None:
+    def after(self, before: float, iteration: Iteration) -> Ending | None:
         """Test the point after an iteration that began with the loss `before`."""
         self.iteration += 1
         if iteration.accepted:
@@ -127,20 +158,20 @@ class Stopping(Resumable):
     def _observe(self, point: Point, size: float, step_norm: float) -> None:
         self._divergence.observe(point.loss, size, norm(point.theta), step_norm)
 
-    def _reached(self, point: Point, size: float) -> Stop | None:
+    def _reached(self, point: Point, size: float) -> Ending | None:
         """Test the loss, and the norm `size` of the gradient, against their limits."""
         target = self._limits.target
         if target is not None and point.loss <= target:
-            return Stop("target_reached", f"loss {point.loss:.6g} <= {target:.6g}")
+            return Ending("target_reached", f"loss {point.loss:.6g} <= {target:.6g}")
         if size <= self._limits.gradient:
-            return Stop(
+            return Ending(
                 "converged_gradient", f"|gradient| {size:.3g} <= {self._limits.gradient:.3g}"
             )
         if point.loss == 0.0:
-            return Stop("converged_gradient", "the loss is zero: an exact fit")
+            return Ending("converged_gradient", "the loss is zero: an exact fit")
         return None
 
-    def _converged(self, before: float, iteration: Iteration) -> Stop | None:
+    def _converged(self, before: float, iteration: Iteration) -> Ending | None:
         if not iteration.accepted:
             return None
         stop = self._reached(iteration.point, iteration.gradient_norm)
@@ -149,35 +180,35 @@ class Stopping(Resumable):
         change = abs(before - iteration.point.loss)
         tested = self._limits.loss > 0.0 and iteration.settled
         if tested and change <= self._limits.loss * abs(before):
-            return Stop(
+            return Ending(
                 "converged_loss",
                 f"the loss changed by {change:.3g} <= {self._limits.loss:.3g} of {before:.6g}",
             )
         if self._stagnation.holds:
-            return Stop(
+            return Ending(
                 "converged_loss",
                 f"{IDLE_ITERATIONS} iterations changed the loss by rounding only",
             )
         if self._step_test(iteration.point.theta, iteration.step_norm):
-            return Stop(
+            return Ending(
                 "converged_step",
                 f"|step| {iteration.step_norm:.3g} <= {self._limits.step:.3g} |theta|",
             )
         return None
 
-    def _diverging(self, point: Point, converged: bool) -> Stop | None:
+    def _diverging(self, point: Point, converged: bool) -> Ending | None:
         if not self._divergence.holds(converged=converged):
             return None
-        return Stop(
+        return Ending(
             "diverging",
             f"theta grows without settling (now {norm(point.theta):.3g}) while the gradient "
             f"vanishes (now {norm(point.gradient):.3g}): the loss approaches an infimum "
             f"(now {point.loss:.6g}) at infinity",
         )
 
-    def _used_up(self) -> Stop | None:
-        if self.iteration >= self._limits.max_iter:
-            return Stop("max_iter", f"{self._limits.max_iter} iterations done")
+    def _used_up(self) -> Ending | None:
+        if self.iteration >= self._max_iter:
+            return Ending("max_iter", f"{self._max_iter} iterations done")
         if self._clock.expired:
-            return Stop("max_time", f"time limit reached after {self._clock.seconds:.3g} s")
+            return Ending("max_time", f"time limit reached after {self._clock.seconds:.3g} s")
         return None

@@ -1,87 +1,142 @@
-"""Validation samples: their loss after each iteration, the best theta, early stopping."""
+"""Held-out samples: their loss after each iteration, the best theta, early stopping."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.objective.problem import Problem
-from fastggn.runtime.errors import check_count, check_positive
+from fastggn.runtime.errors import check_count, check_positive, hinted_fields
 from fastggn.training.resumable import Resumable
-from fastggn.training.step import Iteration, Method, Stop, WrappedMethod
+from fastggn.training.step import Ending, Iteration, Method, WrappedMethod
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
 
 
-ACCEPTED = "(X, Y), (X, Y, sample_weight) or a fastggn.Problem of the same network"
+ACCEPTED = "a fastggn.HeldOut, (X, Y) or a fastggn.Problem of the same network"
+
+
+@hinted_fields
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Samples that the training does not use: the argument `held_out` of `train`.
+
+    Their mean loss is recorded after every iteration (with mini-batches, after every pass). The
+    result keeps the lowest loss and its theta: `TrainResult.best_theta`.
+
+    Parameters
+    ----------
+    X : (T, n_0) array_like or Problem
+        Inputs, for the loss of the trained problem without its l2; or a problem of the same
+        network with its own loss, targets and gates. If ranks share the training samples, each
+        rank gives its own rows here too.
+    Y : (T, n_L) or (T,) array_like
+        Targets; None for a problem.
+    sample_weight : (T,) array_like, optional
+        Weights of the samples.
+    patience : int or None
+        Early stopping: end the run with the status "early_stopped" after so many successive
+        iterations without a lower loss. For every status, `TrainResult.theta` is then **the theta
+        with the lowest held-out loss**, with its training loss and gradient. MATLAB's trainlm uses
+        6 (``max_fail``). None: the loss is only recorded; `TrainResult.theta` is the last one.
+    tol : float
+        A fall of the loss by at most this share does not count for `patience`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `patience` or `tol` is not valid, or a problem comes with further samples.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.four_regions(200, seed=0)
+    >>> problem = fg.Problem(fg.MLP((2, 10, 1)), X[:150], Y[:150])
+    >>> result = fg.train(problem, seed=0, held_out=fg.HeldOut(X[150:], Y[150:], patience=6))
+    >>> result.status
+    'early_stopped'
+    """
+
+    X: Any = field(repr=False)
+    Y: Any = field(default=None, repr=False)
+    sample_weight: Any = field(default=None, repr=False)
+    _: KW_ONLY
+    patience: int | None = 20
+    tol: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.patience is not None:
+            object.__setattr__(self, "patience", check_count("patience", self.patience, 1))
+        object.__setattr__(self, "tol", check_positive("tol", self.tol, zero=True))
+        whole = isinstance(self.X, Problem)
+        if whole and not (self.Y is None and self.sample_weight is None):
+            raise ValueError("a problem has its own targets and weights: give it alone")
+        if not whole and self.Y is None:
+            raise TypeError("Y is missing: give HeldOut(X, Y), or a fastggn.Problem alone")
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """The checked arguments `validation`, `patience` and `validation_tol` of `train`."""
+class Watching:
+    """The checked argument `held_out` of `train`."""
 
     problem: Problem
     patience: int | None
-    tolerance: float
+    tol: float
 
 
-def check_validation(
-    problem: Any, validation: Any, patience: int | None, validation_tol: float
-) -> HeldOut | None:
-    """Return the checked arguments, or None without validation samples."""
-    tolerance = check_positive("validation_tol", validation_tol, zero=True)
-    if validation is None:
-        for name, given in (("patience", patience is not None), ("validation_tol", tolerance > 0)):
-            if given:
-                raise ValueError(f"{name} goes with validation: give {ACCEPTED}")
+def check_held_out(problem: Problem, held_out: Any) -> Watching | None:
+    """Return the checked argument, or None without held-out samples."""
+    if held_out is None:
         return None
-    if patience is not None:
-        patience = check_count("patience", patience, 1)
-    if not isinstance(validation, Problem):
-        validation = _problem_of(problem, validation)
-    if validation.network.to_config() != problem.network.to_config():
+    if isinstance(held_out, (tuple, list)):
+        if len(held_out) != 2:
+            raise ValueError(
+                f"held_out must be {ACCEPTED}, got {len(held_out)} parts (weights: "
+                "fg.HeldOut(X, Y, sample_weight=...))"
+            )
+        held_out = HeldOut(*held_out)
+    elif isinstance(held_out, Problem):
+        held_out = HeldOut(held_out)
+    if not isinstance(held_out, HeldOut):
+        raise TypeError(f"held_out must be {ACCEPTED}, not {type(held_out).__name__}")
+    found = held_out.X if isinstance(held_out.X, Problem) else _problem_of(problem, held_out)
+    if found.network.to_config() != problem.network.to_config():
         raise ValueError(
-            f"validation is a problem of another network, {validation.network!r}, than the one "
-            f"that is trained, {problem.network!r}"
+            f"held_out is a problem of another network, {found.network!r}, than the one that is "
+            f"trained, {problem.network!r}"
         )
-    if validation.comm.size != problem.comm.size:
+    if found.comm.size != problem.comm.size:
         raise ValueError(
-            f"validation is a problem with a comm of size {validation.comm.size} and the one that "
-            f"is trained has one of size {problem.comm.size}: give both the same comm, and each "
-            "rank its own rows"
+            f"held_out is a problem with a comm of size {found.comm.size} and the one that is "
+            f"trained has one of size {problem.comm.size}: give both the same comm, and each rank "
+            "its own rows"
         )
-    return HeldOut(validation, patience, tolerance)
+    return Watching(found, held_out.patience, held_out.tol)
 
 
-def _problem_of(problem: Problem, validation: Any) -> Problem:
+def _problem_of(problem: Problem, held_out: HeldOut) -> Problem:
     """Return the problem of the held-out arrays, with the loss of the training and without l2."""
-    if not isinstance(validation, (tuple, list)):
-        raise TypeError(f"validation must be {ACCEPTED}, not {type(validation).__name__}")
-    if len(validation) not in (2, 3):
-        raise ValueError(f"validation must be {ACCEPTED}, got {len(validation)} parts")
     if problem.gated:
         raise ValueError(
-            "validation must be a fastggn.Problem, with gates of its own, where the problem has "
-            "gates"
+            "held_out must be a fastggn.Problem, with gates of its own, where the problem has gates"
         )
-    X, Y, *weight = validation
     try:
         return Problem(
             problem.network,
-            X,
-            Y,
+            held_out.X,
+            held_out.Y,
             loss=problem.loss_function,
-            sample_weight=weight[0] if weight else None,
+            sample_weight=held_out.sample_weight,
             comm=problem.comm,
         )
     except ValueError as error:
-        raise ValueError(f"validation: {error}") from error
+        raise ValueError(f"held_out: {error}") from error
     except TypeError as error:
-        raise TypeError(f"validation: {error}") from error
+        raise TypeError(f"held_out: {error}") from error
 
 
 class Validation(Resumable):
@@ -100,15 +155,15 @@ class Validation(Resumable):
         "_best_iteration",
     )
 
-    def __init__(self, held_out: HeldOut) -> None:
-        self._problem = held_out.problem
-        self._patience = held_out.patience
-        self._tolerance = held_out.tolerance
+    def __init__(self, watching: Watching) -> None:
+        self._problem = watching.problem
+        self._patience = watching.patience
+        self._tolerance = watching.tol
         self._iteration = 0
         self._loss = np.nan  # at the current theta
         self._reference = np.inf  # the loss after its last sufficient fall
         self._waited = 0
-        self._best_theta = np.zeros(held_out.problem.n_params)
+        self._best_theta = np.zeros(watching.problem.n_params)
         self._best_loss = np.nan
         self._best_iteration = 0
 
@@ -149,11 +204,11 @@ class Validation(Resumable):
     def _measure(self, point: Point) -> float:
         return float(self._problem.at(point.theta).data_loss)
 
-    def _stop(self) -> Stop | None:
+    def _stop(self) -> Ending | None:
         if self._patience is None or self._waited < self._patience:
             return None
         waited = f"{self._waited} iteration{'' if self._waited == 1 else 's'}"
-        return Stop(
+        return Ending(
             "early_stopped",
             f"{waited} without a fall of the validation loss "
             f"(lowest {self._best_loss:.6g} at iteration {self._best_iteration})",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 # operations, an evaluation T N (the dual matrix has T n_L in place of N). The measured work is 6 to
 # 55 for N from 61 to 760 (docs/decisions/0010-method-auto.md).
 EVALUATIONS_PER_SIDE, LEAST_WORK = 0.05, 10.0
+# Steps of L-BFGS in one iteration.
+BURST = 5
 # Second-order iterations of a trial: their damping must settle first.
 TRIAL = 3
 # A trial begins after this multiple of its own work; each failed trial doubles the wait.
@@ -45,7 +47,7 @@ class Alternating(Method):
     )
 
     def __init__(self, problem: Problem, method: Method, work: Work) -> None:
-        self._quasi = QuasiNewton(problem, work)
+        self._quasi = QuasiNewton(problem, work, burst=BURST)
         self._method = method
         self._work = work
         self._cost = max(LEAST_WORK, EVALUATIONS_PER_SIDE * smaller_side(problem))

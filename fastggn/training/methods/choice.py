@@ -1,4 +1,4 @@
-"""Make the method, the solvers and the escape that the options of a run name."""
+"""Make the steps, the solvers and the escape that the options of a run name."""
 
 from __future__ import annotations
 
@@ -12,10 +12,20 @@ from fastggn.training.control.escape import Escape, NegativeCurvature, Noise
 from fastggn.training.control.stopping import StepTest
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.auto import Alternating, Handover, smaller_side
-from fastggn.training.methods.first_order import Adam, GradientDescent
-from fastggn.training.methods.gauss_newton import GaussNewton
-from fastggn.training.methods.levenberg_marquardt import PATIENCE, LevenbergMarquardt
-from fastggn.training.methods.newton import Newton, is_dense
+from fastggn.training.methods.first_order import AdamSteps, GradientSteps
+from fastggn.training.methods.gauss_newton import GaussNewtonSteps
+from fastggn.training.methods.lbfgs import QuasiNewton
+from fastggn.training.methods.levenberg_marquardt import PATIENCE, LevenbergMarquardtSteps
+from fastggn.training.methods.named import (
+    LBFGS,
+    Adam,
+    Auto,
+    GaussNewton,
+    GradientDescent,
+    LevenbergMarquardt,
+    Newton,
+)
+from fastggn.training.methods.newton import NewtonSteps, is_dense
 from fastggn.training.methods.stochastic import (
     Passes,
     StochasticGaussNewton,
@@ -23,7 +33,8 @@ from fastggn.training.methods.stochastic import (
 )
 from fastggn.training.options import Options
 from fastggn.training.regularisation.bayesian import EvidenceControl, KeptFallback
-from fastggn.training.regularisation.null_space import Renewed
+from fastggn.training.regularisation.null_space import NullSpace, Renewed
+from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.run import Clock
 from fastggn.training.step import Method, Work
 
@@ -38,74 +49,94 @@ NEWTON_LIMIT = 300
 CLASSES = ("softmax_cross_entropy", "logistic")
 
 
-def make_method(
+def make_steps(
     problem: Problem, options: Options, rng: np.random.Generator, clock: Clock, work: Work
 ) -> Method:
-    """Return the method that `options` name."""
-    regularizer = options.regularizer
-    if regularizer is not None and regularizer.mode == "objective":
-        dense = is_dense(problem.n_params, options.solver)
-        inner = replace(options, regularizer=None)
-        if options.method in ("lm", "ggn") and options.solver == "auto":
-            inner = replace(inner, solver="cholesky" if dense else "lsqr")
-
-        def make(penalised: Any) -> Method:
-            return make_method(penalised, inner, rng, clock, work)
-
-        return Renewed(make, problem, regularizer, dense)
-    batch_size = options.batch_size
-    if options.method == "bp":
-        return GradientDescent(problem, options.rate, options.momentum, work)
-    if options.method == "adam":
-        size = problem.n_samples if batch_size is None else batch_size
-        return Adam(problem, options.rate, size, rng, clock, work)
-    if options.method == "auto":
-        damped = make_method(problem, replace(options, method="lm"), rng, clock, work)
+    """Return the steps of the method in `options`."""
+    method, regularize = options.method, options.regularize
+    null_space = regularize if isinstance(regularize, NullSpace) else None
+    if null_space is not None and null_space.mode == "objective":
+        return _penalised(problem, options, null_space, rng, clock, work)
+    step_test = StepTest(options.stop.step)
+    if isinstance(method, GradientDescent):
+        return GradientSteps(problem, method.rate, method.momentum, work)
+    if isinstance(method, Adam):
+        size = problem.n_samples if method.batch_size is None else method.batch_size
+        return AdamSteps(problem, method.rate, size, rng, clock, work)
+    if isinstance(method, LBFGS):
+        return QuasiNewton(problem, work, memory=method.memory)
+    if isinstance(method, Newton):
+        return NewtonSteps(problem, method.solver, step_test, work, null_space)
+    if isinstance(method, Auto):
+        # The correction costs more than it saves on classes (docs/estimators.md).
+        geodesic: Any = False if problem.loss_function.name in CLASSES else "auto"
+        inner = replace(options, method=LevenbergMarquardt(geodesic=geodesic))
+        damped = make_steps(problem, inner, rng, clock, work)
         if smaller_side(problem) > SMALL:
             return Alternating(problem, damped, work)
-        if not _prefers_newton(problem, options.solver):
+        if not _prefers_newton(problem):
             return damped
-        step_test = StepTest(options.tolerances.step)
-        return Handover(damped, Newton(problem, options.solver, step_test, work))
-    step_test = StepTest(options.tolerances.step)
-    if options.method == "newton":
-        return Newton(problem, options.solver, step_test, work, regularizer)
-    systems = _make_systems(problem, options, work)
-    if options.method == "ggn":
-        if batch_size is None:
-            return GaussNewton(problem, systems, options.rate)
-        passes = Passes(problem, systems, batch_size, rng, clock, options.rate)
+        return Handover(damped, NewtonSteps(problem, "auto", step_test, work))
+    systems = _make_systems(problem, method, regularize, work)
+    if isinstance(method, GaussNewton):
+        if method.batch_size is None:
+            return GaussNewtonSteps(problem, systems, method.step)
+        passes = Passes(problem, systems, method.batch_size, rng, clock, method.step)
         return StochasticGaussNewton(passes)
-    if batch_size is None:
-        geodesic = options.geodesic
-        if geodesic is None:
-            geodesic = systems.solver.name != "lsqr"
-        steps = LevenbergMarquardt(problem, systems, options.damping, geodesic, step_test)
-        if isinstance(systems, KeptFallback):
-            return EvidenceControl(problem, steps, systems, str(options.regularization))
+    if method.batch_size is None:
+        geodesic = systems.solver.name != "lsqr" if method.geodesic == "auto" else method.geodesic
+        steps = LevenbergMarquardtSteps(problem, systems, method.damping, geodesic, step_test)
+        if isinstance(systems, KeptFallback) and isinstance(regularize, Evidence):
+            return EvidenceControl(problem, steps, systems, regularize.per)
         return steps
-    passes = Passes(problem, systems, batch_size, rng, clock)
-    return StochasticLevenbergMarquardt(problem, systems, passes, options.damping, step_test)
+    passes = Passes(problem, systems, method.batch_size, rng, clock)
+    return StochasticLevenbergMarquardt(problem, systems, passes, method.damping, step_test)
 
 
-def _prefers_newton(problem: Problem, solver: str) -> bool:
+def _penalised(
+    problem: Problem,
+    options: Options,
+    null_space: NullSpace,
+    rng: np.random.Generator,
+    clock: Clock,
+    work: Work,
+) -> Method:
+    """Return the steps on the objective with the penalty of `null_space`."""
+    method = options.method
+    dense = is_dense(problem.n_params, getattr(method, "solver", "auto"))
+    if isinstance(method, (LevenbergMarquardt, GaussNewton)) and method.solver == "auto":
+        method = replace(method, solver="cholesky" if dense else "lsqr")
+    inner = replace(options, method=method, regularize=None)
+
+    def make(penalised: Any) -> Method:
+        return make_steps(penalised, inner, rng, clock, work)
+
+    return Renewed(make, problem, null_space, dense)
+
+
+def _prefers_newton(problem: Problem) -> bool:
     """Whether "auto" ends with Newton's method: the residuals stay, and its matrix is cheap."""
     # Noisy samples leave residuals, whose second derivatives the Gauss-Newton matrix omits; with
     # more parameters than equations the fit is exact.
-    small = problem.n_params <= NEWTON_LIMIT and solver in ("auto", "cholesky")
+    small = problem.n_params <= NEWTON_LIMIT
     determined = problem.n_samples * problem.n_outputs > problem.n_params
     return small and determined and problem.loss_function.name not in CLASSES
 
 
-def _make_systems(problem: Problem, options: Options, work: Work) -> Fallback:
+def _make_systems(
+    problem: Problem,
+    method: LevenbergMarquardt | GaussNewton,
+    regularize: Evidence | NullSpace | None,
+    work: Work,
+) -> Fallback:
     # The shape of the systems, of a batch or of all samples, decides the solver.
-    batch_size = options.batch_size
+    batch_size, solver = method.batch_size, str(method.solver)
     shape = problem if batch_size is None else problem.subset(np.arange(batch_size))
-    undamped = options.method == "ggn"
-    minimum_norm = undamped or options.regularizer is not None
-    kind = Fallback if options.regularization is None else KeptFallback
-    solver = options.solver
-    if options.regularization == "bayesian-units" and solver == "auto":
+    undamped = isinstance(method, GaussNewton)
+    minimum_norm = undamped or isinstance(regularize, NullSpace)
+    evidence = regularize if isinstance(regularize, Evidence) else None
+    kind = Fallback if evidence is None else KeptFallback
+    if evidence is not None and evidence.per == "unit" and solver == "auto":
         # Several weight decays have no dual form.
         chosen = choose_solver(solver, shape, needs_minimum_norm=False)[0].name
         solver = "cholesky" if chosen == "dual" else solver
@@ -116,7 +147,7 @@ def _make_systems(problem: Problem, options: Options, work: Work) -> Fallback:
         # Methods that can raise the damping within an iteration do so before QR.
         patience=0 if undamped or batch_size is not None else PATIENCE,
         work=work,
-        mixed=options.precision == "mixed",
+        mixed=isinstance(method, LevenbergMarquardt) and method.precision == "mixed",
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.training.run import Clock
-from fastggn.training.step import Choice, Iteration, Method, Stop, Work, arrive, norm
+from fastggn.training.step import Choice, Ending, Iteration, Method, Work, arrive, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -36,15 +36,15 @@ def diverged(point: Point, step: NDArray[np.float64], solver: str) -> Iteration:
         norm(step),
         solver,
         accepted=False,
-        stop=Stop(
+        stop=Ending(
             "failed",
             "an iteration led to a loss or gradient that is not finite; theta was not moved "
-            "(a smaller alpha may help)",
+            "(a smaller rate or step may help)",
         ),
     )
 
 
-class GradientDescent(Method):
+class GradientSteps(Method):
     """``v <- momentum v - rate g; theta <- theta + v`` on all samples."""
 
     _resumes = ("_velocity",)
@@ -69,7 +69,7 @@ class GradientDescent(Method):
         return Iteration(new, norm(step), "gradient")
 
 
-class Adam(Method):
+class AdamSteps(Method):
     """Adam (Kingma and Ba 2015); one iteration is one pass over the samples."""
 
     _resumes = ("_steps", "_mean", "_square")

@@ -9,7 +9,7 @@ import numpy as np
 
 from fastggn.runtime.errors import AscentWarning
 from fastggn.training.fallback import Fallback
-from fastggn.training.step import Choice, Iteration, Method, Stop, arrive, norm
+from fastggn.training.step import Choice, Ending, Iteration, Method, arrive, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -22,7 +22,7 @@ ROUNDING_RELATIVE = 1e-12
 ROUNDING_ABSOLUTE = 1e-27
 
 
-class GaussNewton(Method):
+class GaussNewtonSteps(Method):
     """``theta <- theta - rate G^+ g`` (Shen 2018, Eqs. 38-40).
 
     A singular system, as for N > T n_L, has the minimum-norm step. Every finite step is accepted;
@@ -50,14 +50,14 @@ class GaussNewton(Method):
         step = self._rate * solution.step
         new, stop = point, None
         if not solution.ok:
-            stop = Stop("failed", f"no step: {solution.message or solution.status}")
+            stop = Ending("failed", f"no step: {solution.message or solution.status}")
         else:
             self._systems.work.evaluations += 1
             arrival = arrive(self._problem, point.theta + step)
             if arrival is not None:
                 new = arrival
             else:
-                stop = Stop(
+                stop = Ending(
                     "failed",
                     f"the undamped step of length {norm(step):.3g} leads to a loss or gradient "
                     "that is not finite; theta was not moved (method 'lm' would shorten it)",

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from fastggn.training.resumable import Resumable, State
-from fastggn.training.step import Choice, Iteration, Method, Work, norm
+from fastggn.training.step import Choice, Ending, Iteration, Method, Work, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 
 FloatArray = NDArray[np.float64]
 
-PAIRS = 10
-# Steps of one iteration.
-BURST = 5
+PAIRS = 10  # of method "auto"
 # The constants of the weak Wolfe conditions, and the trials of a line search.
 DECREASE, SLOPE, TRIALS = 1e-4, 0.9, 20
 # Pairs with less curvature, relative to |y|^2, are omitted.
@@ -30,19 +28,20 @@ LEAST_CURVATURE = 2.2e-16
 class _LastRows:
     """The last rows appended, contiguous in a buffer that is copied from time to time."""
 
-    def __init__(self, rows: FloatArray) -> None:
-        self._buffer = np.empty((2 * PAIRS, rows.shape[1]))
+    def __init__(self, rows: FloatArray, most: int) -> None:
+        self._most = most
+        self._buffer = np.empty((2 * most, rows.shape[1]))
         self._first, self._end = 0, rows.shape[0]
         self._buffer[: self._end] = rows
 
     @property
     def rows(self) -> FloatArray:
-        """The rows (k, N), k at most `PAIRS`, valid until the next `append`."""
+        """The rows (k, N), k at most `most`, valid until the next `append`."""
         return self._buffer[self._first : self._end]
 
     def append(self, row: FloatArray) -> None:
-        """Append a row, in place of the first of `PAIRS` rows."""
-        if self._end - self._first == PAIRS:
+        """Append a row, in place of the first of `most` rows."""
+        if self._end - self._first == self._most:
             self._first += 1
         if self._end == self._buffer.shape[0]:
             kept = self._end - self._first
@@ -59,13 +58,15 @@ class Memory(Resumable):
     with thin matrices instead of a loop over the pairs.
     """
 
-    def __init__(self, n_params: int) -> None:
+    def __init__(self, n_params: int, most: int = PAIRS) -> None:
         self._n_params = n_params
+        self._most = most
         self.clear()
 
     def clear(self) -> None:
         """Remove all pairs."""
-        self._s, self._y = (_LastRows(np.empty((0, self._n_params))) for _ in "sy")
+        none = np.empty((0, self._n_params))
+        self._s, self._y = _LastRows(none, self._most), _LastRows(none, self._most)
         self._r = np.zeros((0, 0))
         self._yy = np.zeros((0, 0))
 
@@ -78,7 +79,7 @@ class Memory(Resumable):
         """Add a step (N,) and its change of the gradient, if the curvature is positive."""
         if not float(s @ y) > LEAST_CURVATURE * float(y @ y):
             return
-        first = 1 if self._r.shape[0] == PAIRS else 0
+        first = 1 if self._r.shape[0] == self._most else 0
         self._s.append(s)
         self._y.append(y)
         self._r = _bordered(self._r[first:, first:], self._s.rows @ y)
@@ -105,31 +106,34 @@ class Memory(Resumable):
         s, y, r, yy = (np.asarray(state[name], np.float64) for name in ("s", "y", "r", "yy"))
         if s.ndim != 2 or s.shape[1] != self._n_params or s.shape != y.shape:
             raise ValueError("the pairs are of another number of parameters")
-        if s.shape[0] > PAIRS:
-            raise ValueError(f"there are {s.shape[0]} pairs, more than {PAIRS}")
+        if s.shape[0] > self._most:
+            raise ValueError(f"there are {s.shape[0]} pairs, more than {self._most}")
         if r.shape != 2 * s.shape[:1] or yy.shape != r.shape:
             raise ValueError("the products of the pairs are of another number of pairs")
         # The memory order decides the bits of products.
-        self._s, self._y = _LastRows(s), _LastRows(y)
+        self._s, self._y = _LastRows(s, self._most), _LastRows(y, self._most)
         self._r, self._yy = np.asfortranarray(r), np.asfortranarray(yy)
 
 
 class QuasiNewton(Method):
-    """L-BFGS (Nocedal 1980; Liu and Nocedal 1989), with five steps in an iteration."""
+    """L-BFGS (Nocedal 1980; Liu and Nocedal 1989), with up to `burst` steps in an iteration."""
 
     _resumes = ("memory",)
 
     solver = Choice("lbfgs", "gradients of all samples")
 
-    def __init__(self, problem: Problem, work: Work) -> None:
+    def __init__(
+        self, problem: Problem, work: Work, *, memory: int = PAIRS, burst: int = 1
+    ) -> None:
         self._problem = problem
         self._work = work
-        self.memory = Memory(problem.n_params)
+        self._burst = burst
+        self.memory = Memory(problem.n_params, memory)
 
     def step(self, point: Point) -> Iteration:
-        """Do up to `BURST` steps, until no step lowers the loss."""
+        """Do up to `burst` steps, until no step lowers the loss."""
         start, gradient = point, point.gradient
-        for _ in range(BURST):
+        for _ in range(self._burst):
             found = self._step(point, gradient)
             if found is None and not self.memory.empty:
                 self.memory.clear()
@@ -140,7 +144,10 @@ class QuasiNewton(Method):
             self.memory.add(new.theta - point.theta, new_gradient - gradient)
             point, gradient = new, new_gradient
         length = norm(point.theta - start.theta)
-        return Iteration(point, length, "lbfgs", accepted=point is not start)
+        stop = None
+        if point is start:
+            stop = Ending("converged_step", "no step along the gradient lowers the loss")
+        return Iteration(point, length, "lbfgs", accepted=point is not start, stop=stop)
 
     def _step(self, point: Point, gradient: FloatArray) -> Any:
         """Return the next point and its gradient, or None if no step lowers the loss."""

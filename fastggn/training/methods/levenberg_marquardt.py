@@ -15,7 +15,7 @@ from fastggn.training.control.damping import NielsenDamping
 from fastggn.training.control.stopping import StepTest
 from fastggn.training.fallback import Fallback, System
 from fastggn.training.methods.trials import Proposal, TrialSteps
-from fastggn.training.step import Choice, Stop, norm
+from fastggn.training.step import Choice, Ending, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -40,7 +40,7 @@ def gradient_curvature(point: Point) -> float:
     return comm_of(point).norm(own) ** 2
 
 
-class LevenbergMarquardt(TrialSteps):
+class LevenbergMarquardtSteps(TrialSteps):
     """Levenberg-Marquardt with Nielsen's rule and optional geodesic acceleration."""
 
     _resumes = (*TrialSteps._resumes, "_damping", "_geodesic", "_systems")
@@ -83,14 +83,14 @@ class LevenbergMarquardt(TrialSteps):
                 step = _bend(model, point, step, damping)
         return Proposal(step, predicted, model.name, damping, solution.rank, solution.rcond)
 
-    def _adapt(self, point: Point, trial: Trial, length: float, on_boundary: bool) -> Stop | None:
+    def _adapt(self, point: Point, trial: Trial, length: float, on_boundary: bool) -> Ending | None:
         if trial.point is not None:
             self._damping.accept(trial.gain, point.loss, trial.point.loss)
             return None
         stop = self._too_short(point, length)
         if stop is None and not self._damping.reject():
             limit = f"lowers the loss up to a damping of {self._damping.value:.3g}"
-            stop = Stop("damping_limit", f"no {self.tried} {limit}")
+            stop = Ending("damping_limit", f"no {self.tried} {limit}")
         return stop
 
 

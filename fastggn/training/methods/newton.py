@@ -10,7 +10,7 @@ from fastggn.training.control.trust_region import DenseModel, KrylovModel, Trust
 from fastggn.training.methods.trials import Proposal, TrialSteps
 from fastggn.training.regularisation.null_space import NullSpace, RegularisedHessian
 from fastggn.training.resumable import Resumable
-from fastggn.training.step import Choice, Stop, Work, norm
+from fastggn.training.step import Choice, Ending, Work, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -43,7 +43,7 @@ class ExactHessian(Resumable):
         return KrylovModel(point.gradient, self._problem.hessian_operator(point.theta).matvec)
 
 
-class Newton(TrialSteps):
+class NewtonSteps(TrialSteps):
     """Newton's method in a trust region."""
 
     _resumes = (*TrialSteps._resumes, "_radius", "_model")
@@ -86,6 +86,6 @@ class Newton(TrialSteps):
         rank, bounded = model.rank, found.on_boundary
         return Proposal(found.step, found.predicted, model.name, rank=rank, on_boundary=bounded)
 
-    def _adapt(self, point: Point, trial: Trial, length: float, on_boundary: bool) -> Stop | None:
+    def _adapt(self, point: Point, trial: Trial, length: float, on_boundary: bool) -> Ending | None:
         self._radius.adapt(trial.gain, length, on_boundary, norm(point.theta))
         return None if trial.accepted else self._too_short(point, length)

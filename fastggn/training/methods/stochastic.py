@@ -12,7 +12,7 @@ from fastggn.training.control.acceptance import Trial
 from fastggn.training.control.stopping import StepTest
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.first_order import batches, diverged
-from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardt
+from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardtSteps
 from fastggn.training.resumable import Resumable
 from fastggn.training.run import Clock
 from fastggn.training.step import Choice, Iteration, Method, arrive, norm
@@ -124,7 +124,7 @@ class StochasticGaussNewton(Method):
         return Iteration(new, norm(step), self.solver.name, rejections=end.refused, cut=end.cut)
 
 
-class StochasticLevenbergMarquardt(LevenbergMarquardt):
+class StochasticLevenbergMarquardt(LevenbergMarquardtSteps):
     """Damped steps, one for each batch; a pass is accepted if the loss of all samples falls.
 
     The damping is fixed during a pass and follows Nielsen's rule between passes, with the ratio of

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastggn.training.control.acceptance import Acceptance, Trial
 from fastggn.training.control.stopping import StepTest
-from fastggn.training.step import Iteration, Method, Stop, norm
+from fastggn.training.step import Ending, Iteration, Method, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -65,9 +65,9 @@ class TrialSteps(Method):
                     stop=stop,
                 )
 
-    def _too_short(self, point: Point, length: float) -> Stop | None:
+    def _too_short(self, point: Point, length: float) -> Ending | None:
         if self._step_test(point.theta, length):
-            return Stop("converged_step", self.short.format(length))
+            return Ending("converged_step", self.short.format(length))
         return None
 
     @abstractmethod
@@ -79,5 +79,5 @@ class TrialSteps(Method):
         """Return the step of the model for the current damping or radius."""
 
     @abstractmethod
-    def _adapt(self, point: Point, trial: Trial, length: float, on_boundary: bool) -> Stop | None:
+    def _adapt(self, point: Point, trial: Trial, length: float, on_boundary: bool) -> Ending | None:
         """Change the damping or the radius, and return a stop if no further step is useful."""

@@ -7,22 +7,17 @@ step, so that a run assembles only one more matrix than plain Levenberg-Marquard
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastggn.runtime.errors import unknown_name
 from fastggn.training.control.stopping import SETTLED
 from fastggn.training.fallback import Fallback, System
-from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardt
-from fastggn.training.regularisation.evidence import Evidence, likelihood_of
-from fastggn.training.regularisation.priors import (
-    REGULARIZATIONS,
-    prior_classes,
-    relative_precisions,
-)
+from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardtSteps
+from fastggn.training.methods.named import AnyMethod, LevenbergMarquardt
+from fastggn.training.regularisation.evidence import EvidenceEstimate, likelihood_of
+from fastggn.training.regularisation.priors import Evidence, prior_classes, relative_precisions
 from fastggn.training.resumable import State
 from fastggn.training.step import Iteration, WrappedMethod
 
@@ -30,6 +25,7 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
     from fastggn.solvers.base import CurvatureSums
+    from fastggn.training.regularisation.null_space import NullSpace
 
 
 EPS = float(np.finfo(float).eps)
@@ -45,9 +41,6 @@ LEAST_EFFECTIVE = 1e-6
 LEAST_OF_CLASS = 1e-3
 # The least share of observations for the noise: gamma has six digits.
 LEAST_FREE = 1e-7
-# Arguments of `train` that the evidence excludes: a matrix in float32 or of a batch gives no
-# effective number of parameters, and the others change the objective or the point.
-REFUSED = ("precision", "batch_size", "regularizer", "escape")
 
 
 class KeptFallback(Fallback):
@@ -59,7 +52,7 @@ class KeptFallback(Fallback):
         super().__init__(*arguments, **options)
         if self.solver.name == "lsqr":
             raise ValueError(
-                "regularization='bayesian' counts parameters by a factor, and no matrix fits here "
+                "fastggn.Evidence counts parameters by a factor, and no matrix fits here "
                 f"({self.solver.name}: {self.reason})"
             )
         self._kept: System | None = None
@@ -86,14 +79,14 @@ class EvidenceControl(WrappedMethod):
     def __init__(
         self,
         problem: Problem,
-        method: LevenbergMarquardt,
+        method: LevenbergMarquardtSteps,
         systems: KeptFallback,
-        regularization: str = "bayesian",
+        per: str = "network",
     ) -> None:
         super().__init__(method)
         self._problem = problem
-        self._regularization = regularization
-        self._classes = prior_classes(problem.network, regularization)
+        self._per = per
+        self._classes = prior_classes(problem.network, per)
         self._alphas: np.ndarray | None = None  # the alpha of each of several classes
         if self._classes is not None:
             self._sizes = np.bincount(self._classes)
@@ -122,7 +115,7 @@ class EvidenceControl(WrappedMethod):
             settled=change <= STEADY_SHARE,
         )
 
-    def evidence(self, point: Point) -> Evidence | None:
+    def evidence(self, point: Point) -> EvidenceEstimate | None:
         """Return the evidence at the end of a run, or None without an iteration."""
         if self._alpha is None:
             return None
@@ -137,9 +130,7 @@ class EvidenceControl(WrappedMethod):
         )
         if self._alphas is None:
             return found
-        return replace(
-            found, regularization=self._regularization, alphas=tuple(self._alphas.tolist())
-        )
+        return replace(found, per=self._per, alphas=tuple(self._alphas.tolist()))
 
     def restore(self, state: State) -> None:
         """Restore the precisions, the inner method and the l2 of the problem."""
@@ -210,37 +201,34 @@ class EvidenceControl(WrappedMethod):
         point.reweigh(l2, relative)
 
 
-def check_regularization(
-    problem: Problem, value: Any, method: str, solver: str, given: Mapping[str, bool]
-) -> None:
-    """Check the argument `regularization` of `train` and its conflicts with other arguments."""
-    if value is None:
-        return
-    if value not in REGULARIZATIONS:
-        raise unknown_name("regularization", value, REGULARIZATIONS)
-    if method != "lm":
-        raise ValueError(f"regularization={value!r} goes with method 'lm', not {method!r}")
-    if solver == "lsqr":
+def check_evidence(problem: Problem, evidence: Evidence, method: AnyMethod) -> None:
+    """Check `regularize=Evidence()` against the problem and the method."""
+    if not isinstance(method, LevenbergMarquardt):
+        raise ValueError(f"{evidence} goes with method 'lm', not {method.name!r}")
+    if method.solver == "lsqr":
         raise ValueError(
-            f"regularization={value!r} counts parameters by a factor, which solver 'lsqr' has "
-            "not: use 'cholesky', 'dual' or 'qr'"
+            f"{evidence} counts parameters by a factor, which solver 'lsqr' has not: use "
+            "'cholesky', 'dual' or 'qr'"
         )
-    if solver == "dual" and value != "bayesian":
+    if method.solver == "dual" and evidence.per != "network":
         raise ValueError(
-            f"regularization={value!r} has several weight decays, with which solver 'dual' does "
-            "not go: use 'cholesky' or 'qr'"
+            f"{evidence} has several weight decays, with which solver 'dual' does not go: use "
+            "'cholesky' or 'qr'"
         )
-    for name in REFUSED:
-        if given[name]:
-            raise ValueError(f"{name} does not go with regularization={value!r}")
+    # A matrix in float32 or of a batch gives no effective number of parameters.
+    for name, given in (
+        ("precision", method.precision != "float64"),
+        ("batch_size", method.batch_size is not None),
+    ):
+        if given:
+            raise ValueError(f"{name} does not go with {evidence}")
     if problem.l2 > 0.0:
         raise ValueError(
-            f"regularization={value!r} chooses l2, but the problem has l2 = {problem.l2}: make "
-            "it with l2=0"
+            f"{evidence} chooses l2, but the problem has l2 = {problem.l2}: make it with l2=0"
         )
     likelihood_of(problem)
 
 
-def with_own_l2(problem: Problem, regularization: str | None) -> Problem:
+def with_own_l2(problem: Problem, regularize: Evidence | NullSpace | None) -> Problem:
     """Return the problem, or a copy if the run will change its l2."""
-    return problem if regularization is None else problem.with_l2(0.0)
+    return problem.with_l2(0.0) if isinstance(regularize, Evidence) else problem

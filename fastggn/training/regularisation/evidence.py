@@ -24,7 +24,7 @@ LOG_2PI = float(np.log(2.0 * np.pi))
 
 
 @dataclass(frozen=True)
-class Evidence:
+class EvidenceEstimate:
     """The hyperparameters of a Bayesian network, and the estimates behind them.
 
     The posterior is proportional to ``exp(-beta E_D - alpha E_W)`` with ``E_W = |theta|^2 / 2``.
@@ -44,8 +44,8 @@ class Evidence:
         The weight of ``|theta|^2 / 2`` in the mean objective, from alpha and beta.
     n_params, n_observations : int
         N, and T n_L (without samples of weight zero).
-    regularization : str
-        "bayesian", one alpha for all parameters, or "bayesian-units".
+    per : str
+        "network", one alpha for all parameters, or "unit".
     alphas : tuple of float, or None
         The alpha of each of several classes (`priors.prior_classes`). Then `alpha` is their
         geometric mean over the parameters, and `l2` belongs to that mean.
@@ -58,7 +58,7 @@ class Evidence:
     l2: float
     n_params: int
     n_observations: int
-    regularization: str = "bayesian"
+    per: str = "network"
     alphas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
@@ -110,7 +110,7 @@ class Likelihood:
         sums: CurvatureSums,
         data_loss: float,
         theta: np.ndarray,
-    ) -> Evidence:
+    ) -> EvidenceEstimate:
         """Return the evidence of alpha and beta at a minimum theta (MacKay 1992)."""
         # log p(D) = -beta E_D - alpha E_W - (1/2) log|H| + (N/2) log alpha with
         # H = beta unit (G + l2 I), and for Gaussian noise also (n/2) log(beta / 2 pi).
@@ -121,7 +121,7 @@ class Likelihood:
         if self.gaussian:
             value += 0.5 * self.n_observations * (float(np.log(beta)) - LOG_2PI)
             value += 0.5 * self.log_weights
-        return Evidence(
+        return EvidenceEstimate(
             alpha=alpha,
             beta=beta,
             effective_parameters=sums.effective,
@@ -138,14 +138,14 @@ def likelihood_of(problem: Problem) -> Likelihood:
     # non-zero weight; samples of weight zero do not count.
     if not problem.penalize_biases:
         raise ValueError(
-            "problem has penalize_biases=False, but regularization='bayesian' and the Laplace "
-            "posterior have one prior for all parameters: make the problem without it"
+            "problem has penalize_biases=False, but fastggn.Evidence and the Laplace posterior "
+            "have one prior for all parameters: make the problem without it"
         )
     loss = problem.loss_function
     if not isinstance(loss, (Squared, Logistic, SoftmaxCrossEntropy)):
         raise ValueError(
-            f"the loss {loss.name!r} has no likelihood here: regularization='bayesian' and the "
-            "Laplace posterior take 'squared', 'softmax_cross_entropy' and 'logistic' (for other "
+            f"the loss {loss.name!r} has no likelihood here: fastggn.Evidence and the Laplace "
+            "posterior take 'squared', 'softmax_cross_entropy' and 'logistic' (for other "
             "losses there is fastggn.select_weight_decay)"
         )
     gaussian = isinstance(loss, Squared)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.runtime.errors import check_positive, unknown_name
+from fastggn.runtime.errors import check_positive, hinted_fields, unknown_name
 from fastggn.solvers.null_space import DenseNullSpace, IteratedNullSpace, NullSpaceOf
 from fastggn.training.control.trust_region import BallStep, DenseModel, KrylovModel
 from fastggn.training.regularisation.penalty import Penalised
@@ -26,6 +26,7 @@ Vector = NDArray[np.float64]
 MODES = ("step", "objective")
 
 
+@hinted_fields
 @dataclass(frozen=True)
 class NullSpace:
     """Make a training problem well-posed without moving its minimum.
@@ -34,7 +35,7 @@ class NullSpace:
     is singular: the minima form a manifold, and Newton's method loses its quadratic convergence.
     An l2 term lifts the zero eigenvalues, but it moves the minimum. This regulariser acts on the
     null space of the generalised Gauss-Newton matrix G alone and leaves its range untouched
-    (O'Leary-Roseberry and Ghattas 2020, Section 2.1). Pass it as ``train(regularizer=...)``.
+    (O'Leary-Roseberry and Ghattas 2020, Section 2.1). Pass it as ``train(regularize=...)``.
 
     Parameters
     ----------
@@ -64,7 +65,7 @@ class NullSpace:
     -----
     The loss, gradient and history of the run are those of the problem, without the added term.
     Up to 1000 parameters N comes from a streaming QR of the Jacobian and the SVD of its R. Above
-    that, or with ``solver="lsqr"``, LSQR computes products with Pi, and no N x N matrix is stored.
+    that, or with solver "lsqr", LSQR computes products with Pi, and no N x N matrix is stored.
     The regulariser is meant for exact fits, and for null spaces of a symmetry. Elsewhere the misfit
     itself adds curvature, also negative, in null(G): the regulariser changes this curvature, and
     the order of convergence may be lower.
@@ -74,7 +75,7 @@ class NullSpace:
     >>> import fastggn as fg
     >>> X, Y = fg.data.xor()
     >>> problem = fg.Problem(fg.MLP((2, 6, 1)), X, Y)
-    >>> result = fg.train(problem, seed=1, method="newton", regularizer=fg.NullSpace())
+    >>> result = fg.train(problem, seed=1, method="newton", regularize=fg.NullSpace())
     >>> result.status, result.loss < 1e-20
     ('converged_gradient', True)
     """

@@ -1,11 +1,14 @@
-"""The classes of parameters that share a prior variance, after MacKay 1992."""
+"""The choice of the weight decay by the evidence, and the classes of parameters that share one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from fastggn.runtime.errors import hinted_fields, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,16 +16,52 @@ if TYPE_CHECKING:
     from fastggn.network.mlp import MLP
 
 
-# Values of the argument `regularization` of `train`.
-REGULARIZATIONS = ("bayesian", "bayesian-units")
+PER = ("network", "unit")
 
 
-def prior_classes(net: MLP, regularization: str) -> NDArray[np.intp] | None:
+@hinted_fields
+@dataclass(frozen=True)
+class Evidence:
+    """Choose the weight decay by the evidence after every step, as MATLAB's trainbr does.
+
+    A value of the argument `regularize` of `train`, for the method "lm" (MacKay 1992; Foresee and
+    Hagan 1997). The loss and the gradient of the run use the current l2; `TrainResult.evidence` is
+    the final estimate. Losses "squared", "softmax_cross_entropy" and "logistic"; solvers
+    "cholesky", "dual" and "qr".
+
+    Parameters
+    ----------
+    per : {"network", "unit"}
+        One weight decay for all parameters, or one for each hidden unit (not with "dual").
+
+    Raises
+    ------
+    ValueError
+        If `per` is unknown.
+
+    Examples
+    --------
+    >>> import fastggn as fg
+    >>> X, Y = fg.data.four_regions(60, seed=0)
+    >>> problem = fg.Problem(fg.MLP((2, 5, 1)), X, Y)
+    >>> result = fg.train(problem, seed=0, regularize=fg.Evidence())
+    >>> 0 < result.evidence.effective_parameters < problem.n_params
+    True
+    """
+
+    per: Literal["network", "unit"] = "network"
+
+    def __post_init__(self) -> None:
+        if self.per not in PER:
+            raise unknown_name("per", self.per, PER)
+
+
+def prior_classes(net: MLP, per: str) -> NDArray[np.intp] | None:
     """Return the class of each parameter, shape (N,), from 0, or None for a single class."""
-    # With "bayesian-units" the class of a hidden unit holds the weights and the bias into it and,
+    # With "unit" the class of a hidden unit holds the weights and the bias into it and,
     # for the last hidden layer, the weights out of it; the output biases form one more class. So an
     # unnecessary unit is switched off as a whole. Without hidden layer each input has a class.
-    if regularization == "bayesian":
+    if per == "network":
         return None
     parts, count, before = [], 0, np.arange(net.widths[0])
     for n, m in net.layer_shapes[:-1]:

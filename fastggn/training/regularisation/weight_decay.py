@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.runtime.comm import require_serial
-from fastggn.runtime.errors import as_float_vector, check_count, check_positive
-from fastggn.training.control.validation import check_validation
+from fastggn.runtime.errors import as_float_vector, check_count, check_positive, refuse_unknown
+from fastggn.training.control.validation import check_held_out
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
 
@@ -24,16 +25,7 @@ FloatArray = NDArray[np.float64]
 # Weights of |theta|^2 / 2 in the mean objective, two for each decade, for standardised samples.
 GRID = np.logspace(0.0, -8.0, 17)
 # Arguments of `train` that exclude several runs, or that choose the decay themselves.
-REFUSED = (
-    "regularization",
-    "regularizer",
-    "validation",
-    "patience",
-    "validation_tol",
-    "checkpoint",
-    "checkpoint_every",
-    "resume",
-)
+REFUSED = ("regularize", "checkpoint")
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +99,7 @@ def _plain(values: FloatArray) -> list[float | None]:
 
 def select_weight_decay(
     problem: Problem,
-    validation: Any = 5,
+    held_out: Any = 5,
     *,
     grid: ArrayLike | None = None,
     theta0: ArrayLike | None = None,
@@ -124,7 +116,7 @@ def select_weight_decay(
     ----------
     problem : Problem
         Training samples; its l2 must be 0.
-    validation : int, (X, Y), (X, Y, sample_weight) or Problem
+    held_out : int, (X, Y), HeldOut or Problem
         The number of random folds of the problem's own samples, or separate samples. With folds,
         the mean over the folds decides, and the result is a run on all samples along the path down
         to the chosen weight.
@@ -135,7 +127,7 @@ def select_weight_decay(
     seed : int, optional
         Draws theta0 and the folds.
     **options
-        Arguments of `train` for all runs: `method`, `max_iter`, `loss_tol` and so on.
+        Arguments of `train` for all runs: `method`, `max_iter`, `stop` and so on.
 
     Returns
     -------
@@ -160,13 +152,18 @@ def select_weight_decay(
     """
     if not hasattr(problem, "with_l2"):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
+    known = [
+        *inspect.signature(select_weight_decay).parameters,
+        *inspect.signature(train).parameters,
+    ]
+    refuse_unknown("select_weight_decay", options, dict.fromkeys(known))
     for name in REFUSED:
         if options.get(name) not in (None, False):
             raise ValueError(f"{name} does not go with select_weight_decay")
     if problem.l2 > 0.0:
         raise ValueError(f"select_weight_decay chooses l2, but the problem has l2 = {problem.l2}")
     weights = _checked_grid(grid)
-    splits = _splits(problem, validation, seed)
+    splits = _splits(problem, held_out, seed)
     start = (
         problem.network.init(seed)
         if theta0 is None
@@ -212,19 +209,17 @@ def _checked_grid(grid: ArrayLike | None) -> FloatArray:
     return np.unique(values)[::-1]
 
 
-def _splits(
-    problem: Problem, validation: Any, seed: int | None
-) -> Sequence[tuple[Problem, Problem]]:
+def _splits(problem: Problem, held_out: Any, seed: int | None) -> Sequence[tuple[Problem, Problem]]:
     """Return pairs of a training problem and a validation problem."""
-    if not isinstance(validation, (int, np.integer)) or isinstance(validation, bool):
-        checked = check_validation(problem, validation, None, 0.0)
+    if not isinstance(held_out, (int, np.integer)) or isinstance(held_out, bool):
+        checked = check_held_out(problem, held_out)
         if checked is None:
-            raise ValueError("validation must be a number of folds, (X, Y) or a Problem, not None")
+            raise ValueError("held_out must be a number of folds, (X, Y) or a Problem, not None")
         return [(problem, checked.problem)]
     require_serial(problem.comm, "select_weight_decay with folds")
-    folds = check_count("validation", validation, 2)
+    folds = check_count("held_out", held_out, 2)
     if folds > problem.n_samples:
-        raise ValueError(f"validation is {folds} folds, but there are {problem.n_samples} samples")
+        raise ValueError(f"held_out is {folds} folds, but there are {problem.n_samples} samples")
     order = np.random.default_rng(seed).permutation(problem.n_samples)
     parts = [np.sort(part) for part in np.array_split(order, folds)]
     rest = [np.sort(np.concatenate([*parts[:k], *parts[k + 1 :]])) for k in range(folds)]
