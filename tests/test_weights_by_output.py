@@ -56,7 +56,7 @@ def test_targets_that_do_not_count(solver):
     problem = fg.Problem(net, X, holed, sample_weight=~gaps, l2=1e-9)
     filled = fg.Problem(net, X, np.where(gaps, 1e3, Y), sample_weight=~gaps, l2=1e-9)
     assert problem.loss(theta) == filled.loss(theta)
-    result = fg.train(problem, theta, "lm", solver, max_iter=30)
+    result = fg.train(problem, theta, fg.LevenbergMarquardt(solver=solver), max_iter=30)
     error = (net.predict(result.theta, X) - Y)[~gaps]
     decay = 0.5e-9 * float(result.theta @ result.theta)
     assert result.loss == pytest.approx(np.sum(error**2) / (~gaps).sum() + decay)
@@ -82,7 +82,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="weights by output, .* are for training"):
         fg.rank_analysis(problem, THETA)
     with pytest.raises(ValueError, match="weights by output"):
-        fg.train(problem, THETA, regularization="bayesian", max_iter=2)
+        fg.train(problem, THETA, regularize=fg.Evidence(), max_iter=2)
     assert repr(problem).startswith("Problem F(2,3,2): 30 samples, 17 parameters, squared loss")
     result = fg.train(problem, THETA, max_iter=2)
     assert repr(result).startswith("TrainResult: max_iter after 2 iterations, loss 0.")

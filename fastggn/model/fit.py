@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.posterior.laplace import laplace
-from fastggn.data.columns import listed
 from fastggn.data.columns import find_kind
 from fastggn.data.read_table import Names, read_table
 from fastggn.data.recipe import TableError
@@ -28,13 +27,13 @@ from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import FastGGNWarning, check_count
+from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.restarts import train_restarts
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
 
 HELD_OUT = 0.15
 LEAST_ROWS = 50  # a smaller table holds nothing out by default
-PATIENCE = 20
 FEW = 10  # different whole numbers of a target that may be classes,
 ADVISED = 5  # in a table of so many rows for each
 RANGES = {
@@ -168,12 +167,12 @@ def fit(
 
 def held_out_options(problem: Problem) -> dict[str, Any]:
     """Return the arguments of `train` that stop a run by held-out rows."""
-    return {"validation": problem, "patience": PATIENCE}
+    return {"held_out": problem}  # with a patience of 20 iterations
 
 
 def evidence_options() -> dict[str, Any]:
     """Return the arguments of `train` that choose the weight decay by the evidence."""
-    return {"regularization": "bayesian"}
+    return {"regularize": Evidence()}
 
 
 def _widths(hidden: Any) -> tuple[int, ...]:
@@ -251,11 +250,6 @@ def _check_samples(samples: Table, loss: Loss) -> None:
     classes = samples.classes
     if samples.n_rows < 2:
         raise TableError(samples.source, [f"{samples.n_rows} row; a fit needs at least 2"])
-    if classes is not None and len(classes) < 2:
-        raise TableError(
-            samples.source,
-            [f"target {samples.targets[0]!r} holds one class, {listed(classes)}; at least 2"],
-        )
     if loss.name in LINKS and classes is None:
         raise ValueError(
             f"the loss {loss.name} needs classes: read the table with "
