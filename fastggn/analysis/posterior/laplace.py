@@ -229,7 +229,7 @@ class LaplacePosterior:
         if root.shape != (network.n_params, network.n_params):
             raise ValueError(f"the posterior has shape {root.shape}, N is {network.n_params}")
         found = cls.__new__(cls)
-        found.theta, found.evidence = theta, Evidence(**kept["evidence"])
+        found.theta, found.evidence = theta, EvidenceEstimate(**kept["evidence"])
         found._network, found._loss = network, loss
         found._gaussian, found._share = bool(kept["gaussian"]), float(kept["share"])
         found._factor = StoredCurvature(root)
