@@ -43,11 +43,10 @@ class LossTerms:
         return block.outputs, self._targets[block.start : block.stop]
 
     def _weights_of(self, block: Block, n_axes: int) -> FloatArray:
-        """Return the weights of a block along the first of `n_axes` axes, or the first two."""
+        """Return the weights of a block along the first of `n_axes` axes."""
         if self._weights is None:
             return _ONES[n_axes]
-        own = self._weights[block.start : block.stop]
-        return own.reshape(*own.shape, *(1,) * (n_axes - own.ndim))
+        return self._weights[block.start : block.stop].reshape(-1, *(1,) * (n_axes - 1))
 
     def value(self, block: Block) -> float:
         """Return the weighted sum of the losses; inf or nan where the outputs overflow."""
@@ -56,8 +55,6 @@ class LossTerms:
             # classes.
             losses, block.loss_gradient = self._loss.value_and_gradient(*self._at(block))
             if self._weights is not None:
-                if self._weights.ndim == 2:
-                    losses = self._loss.by_output(*self._at(block))
                 losses = self._weights_of(block, 1) * losses
             return self._share * float(losses.sum())
 
@@ -92,7 +89,7 @@ class LossTerms:
             factors, b = self._loss.curvature_factor(outputs, targets)
             if self._weights is None:
                 return factors, b, None
-            return root * factors, None if b is None else root[:, :, 0] * b, None
+            return root * factors, None if b is None else root.reshape(-1, 1) * b, None
 
     def b(self, block: Block) -> FloatArray:
         """Return b for S = I, which is the gradients."""

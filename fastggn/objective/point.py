@@ -123,7 +123,7 @@ class Point:
             self._terms.n_columns,
             spaces,
             weight=1.0 / objective.n_samples,
-            isotropic=objective.loss.unit_hessian and objective.weights.ndim == 1,
+            isotropic=objective.loss.unit_hessian,
             comm=objective.comm,
             helpers=objective.helpers,
         )

@@ -31,9 +31,7 @@ from fastggn.objective.sample_checks import (
     checked_gates,
     checked_rows,
     checked_weights,
-    over_their_mean,
     prepared_targets,
-    without_ignored,
 )
 from fastggn.objective.samples import Samples
 from fastggn.runtime.comm import Comm
@@ -61,9 +59,8 @@ class Problem:
     loss : str or object
         A name (squared, softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp,
         huber), a loss object, or an object with value, gradient, hessian and hessian_sqrt.
-    sample_weight : array_like, shape (T,) or (T, n_L), optional
-        Non-negative weights, not all zero; the objective takes the weighted mean. Weights by output
-        need a loss that sums over the outputs, and where they are 0 a target may be NaN.
+    sample_weight : array_like, shape (T,), optional
+        Non-negative weights, not all zero; the objective takes the weighted mean.
     l2 : float
         Weight of |theta|^2 / 2.
     penalize_biases : bool
@@ -135,9 +132,8 @@ class Problem:
             n_samples = source.shape[0]
             seen = ColumnMoments(n_samples), ColumnMoments(n_samples)
             check_rows("X", source, seen[0].see)
-            weights = checked_weights(sample_weight, n_samples, loss_object, net.n_outputs)
-            Y = without_ignored(Y, weights)
             targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs, seen[1].see)
+            weights = checked_weights(sample_weight, n_samples)
             masks = None if gates is None else checked_gates(gates, net, n_samples)
             l2 = check_positive("l2", l2, zero=True)
             spare = checked_flag("penalize_biases", penalize_biases) is False
@@ -181,19 +177,15 @@ class Problem:
         self._gates = gates
         self._chunk = chunk
         plan = Plan(net, source.shape[0], gated=gates is not None, chunk=chunk)
-        relative = over_their_mean(weights, source.shape[0], self.n_samples, comm)
+        relative: FloatArray = np.broadcast_to(np.float64(1.0), (source.shape[0],))
+        if weights is not None:
+            # A batch with zero weights only contributes nothing.
+            relative = weights / (comm.total(weights.sum()) / self.n_samples or 1.0)
         samples = Samples(source, gates, targets)
         held = (plan, samples, targets, relative, weights is not None)
         self._objective = Objective(*held, loss, curvature, penalty, comm, self.n_samples)
         self._spaces = WorkspacePool()
         self.columns = SampleColumns(source, targets)
-
-    def __repr__(self) -> str:
-        """Return the network, the samples and the objective."""
-        return (
-            f"Problem F({','.join(map(str, self.network.widths))}): {self.n_samples} samples, "
-            f"{self.n_params} parameters, {self.loss_function.name} loss, l2 {self.l2:g}"
-        )
 
     @property
     def targets(self) -> FloatArray:
@@ -206,8 +198,6 @@ class Problem:
     @property
     def relative_weights(self) -> FloatArray:
         """The sample weights over their mean, shape (T,); ones by default."""
-        if self._objective.weights.ndim == 2:
-            raise ValueError("weights by output, (T, n_L), are for training: give weights (T,)")
         return self._objective.weights
 
     @property
@@ -308,7 +298,17 @@ class Problem:
         return Point(self._objective, self._theta(theta), self._spaces)
 
     def loss(self, theta: ArrayLike) -> float:
-        """Return the weighted mean of the losses plus l2/2 |theta|^2; inf or nan at an overflow."""
+        """Return the objective: the weighted mean of the losses, plus l2/2 |theta|^2.
+
+        Parameters
+        ----------
+        theta : array_like, shape (N,)
+
+        Returns
+        -------
+        float
+            inf or nan if the outputs overflow.
+        """
         return self.at(theta).loss
 
     def gradient(self, theta: ArrayLike) -> FloatArray:

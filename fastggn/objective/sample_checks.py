@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ from fastggn.data.sources import StreamedTargets, is_streamed
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.runtime.comm import Comm
-from fastggn.runtime.errors import as_float_vector, as_real, check_finite
+from fastggn.runtime.errors import as_float_vector
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -40,54 +39,15 @@ def prepared_targets(
     return targets
 
 
-def checked_weights(
-    weights: ArrayLike | None,
-    n_samples: int,
-    loss: Loss | None = None,
-    n_outputs: int = 1,
-) -> FloatArray | None:
-    """Return the sample weights of this process, (T,) or with a loss (T, n_L), or None."""
+def checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | None:
+    """Return the sample weights of this process, non-negative, or None."""
     if weights is None:
         return None
-    if loss is not None and np.ndim(weights) == 2:
-        array = as_real("sample_weight", weights)
-        if array.shape != (n_samples, n_outputs):
-            raise ValueError(
-                f"sample_weight must have shape ({n_samples},) or ({n_samples}, {n_outputs}), "
-                f"got {array.shape}"
-            )
-        if not loss.sums_outputs:
-            raise ValueError(
-                f"sample_weight by output needs a loss that sums over the outputs, not {loss.name}"
-            )
-        checked = np.array(array, order="C")
-        check_finite("sample_weight", checked)
-    else:
-        checked = as_float_vector("sample_weight", weights, n_samples)
+    checked = as_float_vector("sample_weight", weights, n_samples)
     if (checked < 0).any():
-        index = np.unravel_index(int(np.argmax(checked < 0)), checked.shape)
-        place = ", ".join(map(str, index))
-        raise ValueError(f"sample_weight[{place}] is {checked[index]}; weights must be >= 0")
+        index = int(np.argmax(checked < 0))
+        raise ValueError(f"sample_weight[{index}] is {checked[index]}; weights must be >= 0")
     return checked
-
-
-def over_their_mean(
-    weights: FloatArray | None, n_rows: int, n_samples: int, comm: Comm
-) -> FloatArray:
-    """Return the weights of this process over the mean of all ranks; ones for None."""
-    if weights is None:
-        return np.broadcast_to(np.float64(1.0), (n_rows,))
-    count = n_samples * math.prod(weights.shape[1:])
-    # A batch with zero weights only contributes nothing.
-    return np.asarray(weights / (comm.total(weights.sum()) / count or 1.0))
-
-
-def without_ignored(Y: Any, weights: FloatArray | None) -> Any:
-    """Return the targets with 0 where their own weight is 0."""
-    if weights is None or weights.ndim == 1 or is_streamed(Y):
-        return Y
-    array = as_real("Y", Y)
-    return np.where(weights == 0.0, 0.0, array.reshape(-1, weights.shape[1]))
 
 
 def checked_rows(rows: ArrayLike, n_samples: int) -> NDArray[np.intp]:

@@ -58,15 +58,6 @@ class Loss(ABC):
         """Whether the curvature of `curvature_factor` is the Hessian itself."""
         return self.convex
 
-    @property
-    def sums_outputs(self) -> bool:
-        """Whether the loss is a sum over the outputs, which `by_output` returns."""
-        return False
-
-    def by_output(self, F: Array, Y: Array) -> Array:
-        """Return the summands of the losses, shape (B, n_L)."""
-        raise TypeError(f"the loss {self.name!r} is no sum over the outputs")
-
     @abstractmethod
     def value(self, F: Array, Y: Array) -> Array:
         """Return the losses, shape (B,)."""

@@ -141,15 +141,6 @@ class Logistic(_LogitLoss):
     )
     principle_1a = (True, "vacuous: there is no critical point, and E'' > 0 everywhere")
 
-    @property
-    def sums_outputs(self) -> bool:
-        """True."""
-        return True
-
-    def by_output(self, F: Array, Y: Array) -> Array:
-        """Return the summands of the losses, shape (B, n_L)."""
-        return np.asarray(np.logaddexp(0.0, F) - Y * F)
-
     def hessian(self, F: Array, Y: Array) -> Array:
         """Return diag(sigma'(F)), shape (B, n_L, n_L)."""
         t = np.exp(-np.abs(F))

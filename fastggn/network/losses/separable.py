@@ -53,18 +53,9 @@ class SeparableLoss(Loss):
         """Return the diagonal of the Hessian, shape (B, n_L)."""
         return self._second(self._scaled(F, Y)) / self.scale**2
 
-    @property
-    def sums_outputs(self) -> bool:
-        """True."""
-        return True
-
-    def by_output(self, F: Array, Y: Array) -> Array:
-        """Return the summands of the losses, shape (B, n_L)."""
-        return self._f(self._scaled(F, Y))
-
     def value(self, F: Array, Y: Array) -> Array:
         """Return the losses, shape (B,)."""
-        return np.asarray(self.by_output(F, Y).sum(axis=1))
+        return np.asarray(self._f(self._scaled(F, Y)).sum(axis=1))
 
     def gradient(self, F: Array, Y: Array) -> Array:
         """Return the gradients with respect to the outputs, shape (B, n_L)."""
