@@ -203,6 +203,24 @@ def test_moderated_probability_is_the_integral():
     assert np.abs(posterior.predict_proba(X)[:, 0] - integral).max() < 0.02
 
 
+def test_a_known_noise_without_a_prior_is_the_textbook_covariance():
+    X = np.array([[0.0], [1.0], [2.0]])
+    problem = fg.Problem(fg.MLP((1, 1)), X, X)
+    theta = fg.train(problem, seed=0).theta
+    _, deviation = fg.laplace(problem, theta, beta=1.0).predict(np.array([[0.0]]), noise=False)
+    np.testing.assert_allclose(deviation, 0.912871, atol=1e-6)  # of the intercept
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        T, n, beta = rng.integers(6, 30), rng.integers(1, 4), rng.uniform(0.1, 100.0)
+        X, new = rng.standard_normal((T, n)), rng.standard_normal((5, n))
+        problem = fg.Problem(fg.MLP((int(n), 1)), X, rng.standard_normal((T, 1)))
+        design, rows = np.c_[X, np.ones(T)], np.c_[new, np.ones(5)]
+        expected = np.einsum("ij,jk,ik->i", rows, np.linalg.inv(design.T @ design), rows) / beta
+        posterior = fg.laplace(problem, np.zeros(n + 1), beta=beta)
+        found = posterior.predictive_variance(new, noise=False)[:, 0]
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
 def test_refusals(monkeypatch):
     problem, _ = linear_problem()
     theta = np.zeros(5)
@@ -212,7 +230,7 @@ def test_refusals(monkeypatch):
         fg.laplace(problem, np.zeros(3))
     with pytest.raises(TypeError, match="evidence must be"):
         fg.laplace(problem, theta, {"alpha": 1.0})
-    with pytest.raises(ValueError, match="both or neither"):
+    with pytest.raises(ValueError, match="alpha needs beta"):
         fg.laplace(problem, theta, alpha=1.0)
     with pytest.raises(ValueError, match="alpha"):
         fg.laplace(problem, theta, alpha=-1.0, beta=1.0)

@@ -379,7 +379,9 @@ def test_names_are_made_safe_for_matplotlib():
 
 
 def test_saving(result, tmp_path):
-    figure = result.plot(path=str(tmp_path / "a.png"))
+    result.plot(path=str(tmp_path / "a.png"))
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    figure = plot_curves({"loss": [1.0, 0.5]})
     for name, head in (
         ("a.png", b"\x89PNG"),
         ("a.pdf", b"%PDF"),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.runtime.archive import ArchiveError, require_file
+from fastggn.runtime.archive import ArchiveError, read_array_header, require_file
 from fastggn.runtime.buffers import lend
 
 
@@ -66,17 +66,7 @@ class NpyFile:
     def _header(self) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         """Read the header, and compare it with the length of the file."""
         with open(self._descriptor, "rb", closefd=False) as stream:
-            try:
-                version = np.lib.format.read_magic(stream)
-                readers = {
-                    (1, 0): np.lib.format.read_array_header_1_0,
-                    (2, 0): np.lib.format.read_array_header_2_0,
-                }
-                if version not in readers:
-                    raise ValueError(f"unknown version {version} of the format")
-                shape, fortran, dtype = readers[version](stream)
-            except (ValueError, OverflowError) as error:
-                raise ArchiveError(f"{self.path}: not a readable .npy file ({error})") from None
+            shape, fortran, dtype = read_array_header(stream, str(self.path))
             offset = stream.tell()
         if dtype.hasobject:
             raise ArchiveError(f"{self.path}: holds pickled objects, which are never loaded")

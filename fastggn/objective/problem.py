@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check_rows
 from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
+from fastggn.network.losses.output_weights import OutputWeighted, weighted_targets
 from fastggn.network.mlp import MLP
 from fastggn.network.workspace import Plan, WorkspacePool
 from fastggn.objective.column_moments import ColumnMoments, SampleColumns
@@ -59,8 +60,10 @@ class Problem:
     loss : str or object
         A name (squared, softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp,
         huber), a loss object, or an object with value, gradient, hessian and hessian_sqrt.
-    sample_weight : array_like, shape (T,), optional
-        Non-negative weights, not all zero; the objective takes the weighted mean.
+    sample_weight : array_like, shape (T,) or (T, n_L), optional
+        Non-negative weights, not all zero; the objective takes the weighted mean. With a weight for
+        each target, a target of weight 0 may be NaN; this needs a loss that sums over the outputs,
+        and targets in memory.
     l2 : float
         Weight of |theta|^2 / 2.
     penalize_biases : bool
@@ -132,13 +135,26 @@ class Problem:
             n_samples = source.shape[0]
             seen = ColumnMoments(n_samples), ColumnMoments(n_samples)
             check_rows("X", source, seen[0].see)
-            targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs, seen[1].see)
+            if np.ndim(sample_weight) == 2:
+                loss_object, targets = weighted_targets(
+                    loss_object, Y, sample_weight, n_samples, net.n_outputs
+                )
+                sample_weight = None
+            else:
+                targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs, seen[1].see)
             weights = checked_weights(sample_weight, n_samples)
             masks = None if gates is None else checked_gates(gates, net, n_samples)
             l2 = check_positive("l2", l2, zero=True)
             spare = checked_flag("penalize_biases", penalize_biases) is False
         terms = {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
         check_shared(team, net, loss_object, weights, masks, **terms)
+        if isinstance(loss_object, OutputWeighted):
+            share = targets[:, net.n_outputs :]
+            total = team.total(float(share.sum()))
+            if not 0.0 < total < np.inf:
+                raise ValueError("sample_weight is zero for every target, or its sum overflows")
+            # All weights equal to one give the objective without weights.
+            share *= team.total(float(share.size)) / total
         penalty = Penalty(l2, weights_of(net) if spare else None)
         self._assemble(
             net, source, targets, weights, masks, loss_object, penalty, curvature, _chunk, team
@@ -185,7 +201,8 @@ class Problem:
         held = (plan, samples, targets, relative, weights is not None)
         self._objective = Objective(*held, loss, curvature, penalty, comm, self.n_samples)
         self._spaces = WorkspacePool()
-        self.columns = SampleColumns(source, targets)
+        own = targets[:, : net.n_outputs] if isinstance(targets, np.ndarray) else targets
+        self.columns = SampleColumns(source, own)
 
     @property
     def targets(self) -> FloatArray:
@@ -193,7 +210,8 @@ class Problem:
 
         Each access reads all targets of a file.
         """
-        return self._targets if isinstance(self._targets, np.ndarray) else self._targets[:]
+        targets = self._targets if isinstance(self._targets, np.ndarray) else self._targets[:]
+        return targets[:, : self.n_outputs]
 
     @property
     def relative_weights(self) -> FloatArray:
