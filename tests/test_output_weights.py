@@ -63,7 +63,7 @@ def test_missing_targets_do_not_count(solver):
     ends = []
     for targets in (holes, np.where(weights == 0.0, 1e3, Y)):
         problem = fg.Problem(net, X, targets, sample_weight=weights, l2=1e-4)
-        ends.append(fg.train(problem, theta0, "lm", solver, max_iter=15))
+        ends.append(fg.train(problem, theta0, fg.LevenbergMarquardt(solver=solver), max_iter=15))
     assert ends[0].loss < 0.5 * ends[0].initial_loss
     assert ends[0].loss == pytest.approx(ends[1].loss, rel=1e-6)
 
