@@ -48,8 +48,8 @@ def test_a_table_with_scales(folder):
     result = run("critical-point", folder / "houses.npz", folder / "houses.csv", "--json", "-")
     report = json.loads(result.output)
     assert report["label"] == "global_minimum" and "convex" in report["reason"]
-    _, _, metadata = fg.load_model(folder / "houses.npz")
-    assert report["loss"] == pytest.approx(metadata["training"]["loss"])
+    kept = fg.Model.load(folder / "houses.npz").training
+    assert report["loss"] == pytest.approx(kept["loss"])
 
 
 def test_labels_and_polish(folder):
@@ -60,8 +60,8 @@ def test_labels_and_polish(folder):
     assert result.exit_code == 0, result.output
     report = json.loads(out.read_text())
     assert report["gradient_norm"] <= 1e-13 and "converged" in report["polished"]
-    _, _, metadata = fg.load_model(folder / "kinds.npz")
-    assert report["loss"] == pytest.approx(metadata["training"]["loss"], rel=1e-6)
+    kept = fg.Model.load(folder / "kinds.npz").training
+    assert report["loss"] == pytest.approx(kept["loss"], rel=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_labels_and_polish(folder):
     [
         (["houses.npz"], "give DATA"),
         (["none.npz"], "no such file"),
-        (["houses.npz", "wide.csv", "--target", "-1"], "the network takes 2"),
-        (["kinds.npz", "houses.csv", "--target", "price"], "is no class that the model knows"),
+        (["houses.npz", "wide.csv"], "5 columns, where the model takes 2 inputs and 1 target"),
+        (["kinds.npz", "houses.csv"], "column 'kind' is missing"),
         (["xor.npz", "--method", "sparse"], "method 'sparse' is unknown"),
         (["xor.npz", "--grad-tol", "-1"], "grad_tol"),
     ],

@@ -36,26 +36,24 @@ def folder(tmp_path_factory):
     np.savetxt(out / "inputs.csv", np.column_stack([years, area]), delimiter=",")
     kinds = np.array([1.0, 2.0, 5.0])[np.digitize(area, [70.0, 90.0])]
     np.savetxt(out / "kinds.csv", np.column_stack([years, area, kinds]), delimiter=",")
-    good("train", out / "houses.csv", "--hidden", "4", "--max-iter", "20", "-q",
+    good("train", out / "houses.csv", "--hidden", "4", "--max-iter", "20", "-q", "--no-held-out",
          "--out", out / "houses.npz")  # fmt: skip
     good("train", out / "kinds.csv", "--hidden", "4", "--max-iter", "10", "-q", "--loss",
          "softmax_cross_entropy", "--l2", "0.01", "--out", out / "kinds.npz")  # fmt: skip
     net, theta = network((2, 4, 1), "tanh")
-    fg.interchange.to_npz(net, theta, out / "plain.npz")
+    fg.Model.of(net, theta).export(out / "plain.npz")
     np.save(out / "X.npy", np.column_stack([years, area]) / 1000.0)
     np.savez(out / "X.npz", X=np.column_stack([years, area]) / 1000.0)
     return out
 
 
 def raw_predictions(folder, name="houses"):
-    """What a model gives for raw inputs, in the units of the target, by the metadata alone."""
-    net, theta, metadata = fg.load_model(folder / f"{name}.npz")
+    """The outputs of a model for raw inputs, in the units of the target, by its scales alone."""
+    model = fg.Model.load(folder / f"{name}.npz")
     X = np.loadtxt(folder / f"{name}.csv", delimiter=",", skiprows=int(name == "houses"))[:, :2]
-    known = metadata["samples"]
-    Y = net.predict(theta, (X - known["scale_inputs"]["mean"]) / known["scale_inputs"]["scale"])
-    if known["scale_targets"]:
-        Y = Y * known["scale_targets"]["scale"] + known["scale_targets"]["mean"]
-    return X, Y
+    inputs, targets = model.input_scaler, model.target_scaler
+    Y = model.network.predict(model.theta, (X - inputs.mean) / inputs.scale)
+    return X, Y if targets is None else Y * targets.scale + targets.mean
 
 
 @pytest.mark.parametrize("single", (False, True))
@@ -63,12 +61,12 @@ def test_export_to_onnx(folder, tmp_path, single):
     runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is absent: the extra onnx")
     out = tmp_path / "houses.onnx"
     result = good("export", folder / "houses.npz", out, *(["--float32"] if single else []))
-    kind = np.float32 if single else np.float64
-    assert f"F(2,4,1), activations tanh, identity, {np.dtype(kind)}; onnxruntime" in result.output
+    kind = "float32" if single else "float64"
+    assert f"F(2,4,1), activations tanh, identity, {kind}; onnxruntime" in result.output
     X, expected = raw_predictions(folder)
     assert expected.min() > 1e5  # raw units
     session = runtime.InferenceSession(out, providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"X": X.astype(kind)})
+    (found,) = session.run(None, {"X": X})
     assert difference(found, expected) < (1e-6 if single else 1e-12)
     assert float(result.output.split("differs by ")[1].split()[0]) < (1e-6 if single else 1e-12)
 
@@ -82,16 +80,17 @@ def test_export_of_a_classifier(folder, tmp_path):
     np.testing.assert_allclose(found.sum(axis=1), 1.0, rtol=1e-12)
     np.testing.assert_allclose(np.log(found) - np.log(found[:, :1]), Z - Z[:, :1], atol=1e-10)
     kept = session.get_modelmeta().custom_metadata_map
-    assert json.loads(kept["classes"]) == [1.0, 2.0, 5.0]
+    assert json.loads(kept["classes"]) == ["1", "2", "5"]
 
 
 def test_export_to_arrays_and_back(folder, tmp_path):
     good("export", folder / "houses.npz", tmp_path / "w.npz")
     X, expected = raw_predictions(folder)
-    net, theta = fg.interchange.from_npz(tmp_path / "w.npz")
-    assert difference(net.predict(theta, X), expected) < 1e-12
+    model = fg.interchange.from_npz(tmp_path / "w.npz")
+    assert model.recipe.input_names == ("year", "area")
+    assert difference(model.outputs(X), expected) < 1e-12
     good("export", tmp_path / "w.npz", tmp_path / "w.csv")  # and weights from elsewhere
-    assert (tmp_path / "w.csv").read_text().count("\n") == 1 + theta.size
+    assert (tmp_path / "w.csv").read_text().count("\n") == 1 + model.theta.size
 
 
 def test_export_to_torch(folder, tmp_path):
@@ -152,17 +151,23 @@ def test_other_commands_take_weights_from_elsewhere(folder, tmp_path):
     plain = folder / "plain.npz"
     path = tmp_path / "report.json"
     good("critical-point", plain, folder / "houses.csv", "--l2", "0.5", "--json", path)
-    net, theta = fg.interchange.from_npz(plain)
-    table = fg.data.load_table(folder / "houses.csv")
-    problem = fg.Problem(net, table.X, table.Y, l2=0.5)
-    assert json.loads(path.read_text())["loss"] == pytest.approx(problem.loss(theta), rel=1e-12)
+    model = fg.interchange.from_npz(plain)
+    table = fg.read_table(folder / "houses.csv")
+    problem = fg.Problem(model.network, table.X, table.Y, l2=0.5)
+    loss = problem.loss(model.theta)
+    assert json.loads(path.read_text())["loss"] == pytest.approx(loss, rel=1e-12)
+    columns = ["--target", "year"]
+    good("critical-point", plain, folder / "houses.csv", *columns, "--json", path)
+    table = fg.read_table(folder / "houses.csv", target="year")
+    loss = fg.Problem(model.network, table.X, table.Y).loss(model.theta)
+    assert json.loads(path.read_text())["loss"] == pytest.approx(loss, rel=1e-12)
     good("landscape", "null-space", plain, folder / "houses.csv", "--loss", "huber", "--json", path)
     assert json.loads(path.read_text())["null_space"]["dimension"] >= 0
 
 
 def test_class_labels_of_weights_from_elsewhere(folder, tmp_path):
     net, theta = network((2, 4, 3), "tanh")
-    fg.interchange.to_npz(net, theta, tmp_path / "w.npz")
+    fg.Model.of(net, theta).export(tmp_path / "w.npz")
     X = np.loadtxt(folder / "kinds.csv", delimiter=",")
     labels = np.searchsorted([1.0, 2.0, 5.0], X[:, 2])
     np.savetxt(tmp_path / "labels.csv", np.column_stack([X[:, :2], labels]), delimiter=",")
@@ -173,7 +178,7 @@ def test_class_labels_of_weights_from_elsewhere(folder, tmp_path):
     assert json.loads(path.read_text())["loss"] == pytest.approx(problem.loss(theta), rel=1e-12)
     result = run("rank", tmp_path / "w.npz", folder / "kinds.csv", "--loss",
                  "softmax_cross_entropy")  # fmt: skip
-    assert result.exit_code == 2 and "is no class that the model knows" in result.output
+    assert result.exit_code == 2 and "unknown level" in result.output
 
 
 def test_warnings_are_one_line(folder, tmp_path):
@@ -196,6 +201,7 @@ def test_a_linear_network_from_torch(folder, tmp_path):
         (["rank", "plain.npz"], "give DATA"),
         (["rank", "houses.npz", "houses.csv", "--activation", "tanh"], "houses.npz holds its own"),
         (["critical-point", "houses.npz", "houses.csv", "--l2", "1"], "--l2 is for weights from"),
+        (["rank", "houses.npz", "houses.csv", "--target", "year"], "--target is for weights from"),
         (["rank", "m.pkl", "houses.csv"], "pickles run code .*from_sklearn"),
         (["rank", "m.onnx", "houses.csv"], "written .fastggn export., not read"),
         (["rank", "m.pt", "houses.csv"], "does not tell the activation: --activation"),
@@ -205,10 +211,10 @@ def test_a_linear_network_from_torch(folder, tmp_path):
         (["rank", "plain.npz", "houses.csv", "--activation", "tan"], "did you mean 'tanh'"),
         (["rank", "plain.npz", "houses.csv", "--activation", "tanh,relu"], "one a hidden layer"),
         (["rank", "none.npz", "houses.csv"], "no such file"),
-        (["export", "houses.npz", "houses.npz"], "is MODEL itself"),
+        (["export", "houses.npz", "houses.npz"], "would replace MODEL houses.npz"),
         (["export", "houses.npz", "houses.txt"], "unknown kind of file '.txt'"),
         (["export", "houses.npz", "absent/houses.npz"], "the folder does not exist"),
-        (["export", "houses.npz", "h.onnx", "--probabilities"], "not of squared"),
+        (["export", "houses.npz", "h.onnx", "--probabilities"], "probabilities"),
         (["export", "kinds.npz", "k.csv", "--probabilities"], "probabilities go with .onnx"),
     ],
 )

@@ -1,6 +1,7 @@
 """fastggn landscape null-space and fastggn landscape linear."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +61,8 @@ def test_linear_model(run):
     result = run("landscape", "linear", "arrays.npz", "--model", "model.npz", "--json", "l.json")
     assert result.exit_code == 0, result.output
     assert json.loads(Path("l.json").read_text())["classification"]["label"] == "global_minimum"
-    net, theta, metadata = fg.load_model("model.npz")
-    fg.save_model("zero.npz", net, 0.0 * theta, **metadata)
+    model = fg.Model.load("model.npz")
+    replace(model, theta=0.0 * model.theta).save("zero.npz")
     result = run("landscape", "linear", "arrays.npz", "--model", "zero.npz")
     assert "bad_saddle" in result.output
 

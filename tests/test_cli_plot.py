@@ -66,11 +66,12 @@ def curve(ax, label):
 
 def test_curve_of_what_the_model_keeps(figure, folder):
     drawn = figure("four.npz", "--kind", "curve", "--out", "a.png")
-    training = fg.load_model(folder / "four.npz")[2]["training"]
+    model = fg.Model.load(folder / "four.npz")
+    training = model.training
     x, y = curve(drawn.axes[0], "training")
     assert list(x) == list(range(7)) and y[0] == training["initial_loss"]
     assert y[-1] == training["loss"] and len(drawn.axes) == 4
-    assert training["history"]["loss"] == list(y[1:])
+    assert model.history["loss"] == list(y[1:])
 
 
 def test_curve_of_a_history_file(figure, folder):
@@ -87,12 +88,11 @@ def test_residuals_are_in_the_units_of_the_file(figure, folder):
     table = np.loadtxt(folder / "houses.csv", delimiter=",", skiprows=1)
     dots = drawn.axes[0].get_lines()[0]
     np.testing.assert_allclose(dots.get_xdata(), table[:, 2], rtol=1e-12)
-    net, theta, metadata = fg.load_model(folder / "houses.npz")
-    scale = {k: np.array(v) for k, v in metadata["samples"]["scale_inputs"].items()}
-    back = {k: np.array(v) for k, v in metadata["samples"]["scale_targets"].items()}
-    outputs = net.predict(theta, (table[:, :2] - scale["mean"]) / scale["scale"])
+    model = fg.Model.load(folder / "houses.npz")
+    inputs, back = model.input_scaler, model.target_scaler
+    outputs = model.network.predict(model.theta, (table[:, :2] - inputs.mean) / inputs.scale)
     np.testing.assert_allclose(
-        dots.get_ydata(), (outputs * back["scale"] + back["mean"])[:, 0], rtol=1e-10
+        dots.get_ydata(), (outputs * back.scale + back.mean)[:, 0], rtol=1e-10
     )
 
 
@@ -116,27 +116,33 @@ def test_regions_and_confusion_of_four_regions(figure):
 
 
 def test_held_out_samples_are_not_those_of_the_training(folder, monkeypatch):
-    from fastggn.apps.cli.model_data import model_loss, model_problem
+    from fastggn.apps.cli.models import model_parts, model_problem
 
     monkeypatch.chdir(folder)
     arguments = ["--hidden", "4", "--max-iter", "6", "-q", "--out", "held.npz", "--seed", "5"]
-    fraction = ["--samples", "40", "--validation-fraction", "0.25"]
+    fraction = ["--samples", "40", "--held-out", "0.25"]
     assert CliRunner().invoke(main, ["train", *arguments, *fraction]).exit_code == 0
-    net, theta, metadata = fg.load_model("held.npz")
-    problem = model_problem(net, metadata, None, None, model_loss(metadata, None))
+    model = fg.Model.load("held.npz")
+    problem = model_problem(model, None)
     assert problem.n_samples == 30
-    assert problem.loss(theta) == pytest.approx(metadata["training"]["loss"], rel=1e-12)
+    assert problem.loss(model.theta) == pytest.approx(model.training["loss"], rel=1e-12)
+    parts = model_parts(model, None)
+    assert {name: part.n_samples for name, part in parts.items()} == {"training": 30, "held-out": 10}
+    loss = parts["held-out"].loss(model.theta)
+    assert loss == pytest.approx(model.training["validation_loss"], rel=1e-12)
 
 
 def test_spectrum(figure, folder):
     drawn = figure("four.npz", "--kind", "spectrum", "--out", "a.png")
-    net, theta, _ = fg.load_model(folder / "four.npz")
+    model = fg.Model.load(folder / "four.npz")
+    net, theta = model.network, model.theta
     values = fg.Problem(net, *fg.data.four_regions(40)).jacobian(theta).singular_values()
     np.testing.assert_allclose(drawn.axes[0].get_lines()[0].get_ydata(), values)
 
 
 def test_lines_and_planes(figure, folder):
-    net, theta, _ = fg.load_model(folder / "four.npz")
+    model = fg.Model.load(folder / "four.npz")
+    net, theta = model.network, model.theta
     problem = fg.Problem(net, *fg.data.four_regions(40))
     options = ("--extent", 0.5, "--points", 7, "--seed", 3)
     drawn = figure("four.npz", "--kind", "line", *options, "--out", "a.png")
@@ -149,7 +155,8 @@ def test_lines_and_planes(figure, folder):
 
 
 def test_weights_from_elsewhere(figure, folder):
-    net, theta, _ = fg.load_model(folder / "four.npz")
+    model = fg.Model.load(folder / "four.npz")
+    net, theta = model.network, model.theta
     arrays = {}
     for number, W in enumerate(net.unpack(theta), start=1):
         arrays |= {f"W_{number}": W[:, :-1], f"b_{number}": W[:, -1]}
@@ -174,7 +181,7 @@ def test_a_picture_is_written(folder, monkeypatch):
     "arguments, words",
     [
         (["none.npz", "--kind", "curve"], "no such file"),
-        (["four.npz", "--kind", "pie"], "'pie' is not one of"),
+        (["four.npz", "--kind", "pie"], "'pie'"),
         (["four.npz"], "--kind"),
         (["houses.npz", "--kind", "residuals"], "give DATA"),
         (["four.npz", "--kind", "eigenvalues"], "not stand at a critical point"),
@@ -190,9 +197,9 @@ def test_a_picture_is_written(folder, monkeypatch):
 def test_bad_input(folder, monkeypatch, arguments, words):
     monkeypatch.chdir(folder)
     net = fg.MLP((2, 3, 1))
-    fg.save_model("bare.npz", net, net.init(seed=0))
+    fg.Model.of(net, net.init(seed=0)).save("bare.npz")
     wide = fg.MLP((3, 1))
-    fg.save_model("wide.npz", wide, wide.init(seed=0))
+    fg.Model.of(wide, wide.init(seed=0)).save("wide.npz")
     np.save("wide.npy", np.random.default_rng(0).normal(size=(5, 4)))
     result = CliRunner().invoke(main, ["plot", *arguments, "--out", "never.png"])
     assert result.exit_code == 2 and words in result.stderr, result.output

@@ -243,3 +243,89 @@ def test_parts_of_a_large_text_need_little_memory(tmp_path):
     rows, peak = done.stdout.split()
     assert int(rows) == 200_000 and float(peak) < 8.0
     assert read_raw(path, {}).n_rows == 200_000
+
+
+def test_a_table_in_a_file_is_fitted_as_one_in_memory(tmp_path):
+    rows = RNG.normal(size=(300, 3))
+    rows[:, 2] = rows[:, 0] * rows[:, 1]
+    np.save(tmp_path / "a.npy", rows)
+    options = {"hidden": 4, "seed": 0, "max_iter": 5}
+    one, _ = fg.fit(stream_table(tmp_path / "a.npy"), **options)
+    two, _ = fg.fit(fg.read_table(tmp_path / "a.npy"), **options)
+    assert one.digest == two.digest and one.split == two.split
+    np.testing.assert_allclose(one.theta, two.theta, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".h5", ".mat", ".parquet", ".xlsx", ".csv.gz"])
+def test_damaged_files_end_in_value_errors(tmp_path, suffix):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"x": X[:, 0], "k": list("uvwuvwuvw"), "y": Y[:, 0]})
+    path = tmp_path / f"a{suffix}"
+    {
+        ".npy": lambda: np.save(path, X),
+        ".npz": lambda: np.savez(path, X=X, Y=Y),
+        ".h5": lambda: save(path, X=X, Y=Y),
+        ".mat": lambda: pytest.importorskip("scipy.io").savemat(path, {"x": X, "y": Y}),
+        ".parquet": lambda: pytest.importorskip("pyarrow") and frame.to_parquet(path),
+        ".xlsx": lambda: pytest.importorskip("openpyxl") and frame.to_excel(path, index=False),
+        ".csv.gz": lambda: frame.to_csv(path, index=False),
+    }[suffix]()
+    whole = path.read_bytes()
+    rng = np.random.default_rng(1)
+    for j in range(12):
+        damaged = bytearray(whole)
+        if j < 6:
+            del damaged[int(rng.integers(1, len(whole))) :]
+        else:
+            damaged[int(rng.integers(len(whole)))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            found = fg.read_table(path)
+        except ValueError as error:
+            assert str(path) in str(error) or path.name in str(error)
+        else:
+            assert j >= 6 and np.isfinite(found.X).all()
+
+
+def test_the_errors_name_the_extra(tmp_path, monkeypatch):
+    for name, missing in (("a.parquet", "pyarrow.parquet"), ("a.xlsx", "openpyxl")):
+        monkeypatch.setitem(sys.modules, missing, None)
+        with pytest.raises(ImportError, match=r'pip install "fastggn\[table\]"'):
+            fg.read_table(save_bytes(tmp_path / name, b"any"))
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r'pip install "fastggn\[io\]"'):
+        fg.read_table(save_bytes(tmp_path / "a.h5", b"any"))
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    text = b"x,k,y\n1,a,2\n3,b,4\n5,a,6\n2,a,1\n"
+    assert fg.read_table(save_bytes(tmp_path / "a.csv", text)).inputs == ("x", "k=b")
+
+
+@pytest.mark.parametrize("name", ["iris", "wine", "breast_cancer", "digits", "diabetes"])
+def test_known_tables_are_the_same_from_every_kind_of_file(tmp_path, name):
+    """Must show: classes as text, from CSV, Parquet, Excel and MATLAB."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    pytest.importorskip("pyarrow")
+    pytest.importorskip("openpyxl")
+    savemat = pytest.importorskip("scipy.io").savemat
+    data = getattr(datasets, f"load_{name}")(as_frame=True)
+    frame = data.frame.iloc[::5]
+    labels = getattr(data, "target_names", None)
+    if labels is not None and name != "diabetes":
+        frame = frame.assign(target=np.array([f"k{n}" for n in labels])[frame["target"]])
+    frame.to_csv(tmp_path / "a.csv", index=False)
+    frame.to_parquet(tmp_path / "a.parquet")
+    frame.to_excel(tmp_path / "a.xlsx", index=False)
+    target = np.asarray(frame["target"], dtype=object if labels is not None else float)
+    savemat(
+        tmp_path / "a.mat", {"x": frame.drop(columns="target").to_numpy(), "y": target[:, None]}
+    )
+    found = {kind: fg.read_table(tmp_path / f"a.{kind}") for kind in ("csv", "parquet", "xlsx")}
+    assert found["csv"].digest == found["parquet"].digest
+    np.testing.assert_allclose(found["xlsx"].X, found["csv"].X, rtol=1e-15)  # 16 digits in a cell
+    np.testing.assert_array_equal(found["xlsx"].Y, found["csv"].Y)
+    assert len({table.inputs for table in found.values()}) == 1
+    assert fg.read_table(tmp_path / "a.mat").digest == found["csv"].digest
+    classes = found["csv"].classes
+    assert (classes is None) == (name == "diabetes")
+    assert classes is None or classes == tuple(sorted(f"k{n}" for n in labels))
+    np.testing.assert_array_equal(found["csv"].X, frame.drop(columns="target").to_numpy(float))

@@ -195,6 +195,8 @@ def test_layouts(table, text, inputs, x):
         ("a;b\n1,5;2\n2,5;3\n", "decimal comma, such as '1,5': decimal=','"),
         ("d,y\n03/04/20,1\n04/04/20,2\n", "a year of two digits"),
         ("a,b\n", "a header but no rows"),
+        ('x,y\n1,"2\n3,4\n5,6\n', "line 2: unexpected end of data: a quoted cell must end"),
+        ("name,y\nx,1\nz,2\nw,3\n", "no input column is left ('name': a text column with 3"),
         ("", "the file is empty"),
         ("\n  \n", "the file is empty"),
         ("a\n1\n2\n", "at least 2"),
@@ -211,6 +213,9 @@ def test_refusals(refused, text, words):
 def test_header_and_names_can_be_told(table):
     assert table("1990,1991\n1,2\n3,4\n", header=True).inputs == ("1990",)
     assert table("0,1,2,3\n1.5,2,3,4\n", header=False).n_rows == 2
+    with pytest.raises(fg.TableError) as caught:
+        table("a,b,c\n1,2,3\n", ["q", "c"], drop="r", categorical=["s"])
+    assert len(caught.value.faults) == 3 and "the columns there are: a, b, c" in str(caught.value)
     found = table('"a, b",c\n1,2\n3,4\n', "a, b")
     assert found.targets == ("a, b",) and found.inputs == ("c",)
     assert table("x [m],y\n1,2\n3,4\n", "x").targets == ("x [m]",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fastggn.runtime.errors import as_float_vector, check_count, unknown_name
 FloatArray = NDArray[np.float64]
 Direction = str | ArrayLike
 Extent = float | tuple[float, float]
+Progress = Callable[[int, int], object]
 
 NAMES = ("random", "gradient", "lowest", "highest")
 LABELS = {
@@ -65,6 +67,7 @@ def loss_along(
     points: int = 101,
     normalise: bool | None = None,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> LossLine:
     """Return the loss at theta + a d for a range of steps a along one direction d.
 
@@ -83,6 +86,8 @@ def loss_along(
         Whether to scale d unit by unit, see `filter_normalised`; None: only if d is random.
     seed : int
         Of the random direction.
+    progress : callable, optional
+        Called as ``progress(done, total)`` after each step.
 
     Raises
     ------
@@ -101,7 +106,7 @@ def loss_along(
     point, steps = _checked(problem, theta, extent, points)
     rng = _generator(seed)
     d, label = _resolve("direction", problem, point, direction, normalise, rng)
-    return _line(problem, point, d, steps, label)
+    return _line(problem, point, d, steps, label, progress)
 
 
 def loss_between(
@@ -145,6 +150,7 @@ def loss_plane(
     points: int | tuple[int, int] = 41,
     normalise: bool | None = None,
     seed: int = 0,
+    progress: Progress | None = None,
 ) -> LossPlane:
     """Return the loss at theta + a d + b e over a grid of steps (Li et al. 2018).
 
@@ -163,6 +169,8 @@ def loss_plane(
         As in `loss_along`, for both.
     seed : int
         Of the random directions.
+    progress : callable, optional
+        As in `loss_along`.
 
     Raises
     ------
@@ -196,7 +204,8 @@ def loss_plane(
     cosine = float(basis[0] @ basis[1] / (lengths[0] * lengths[1]))
     if 1.0 - abs(cosine) < 1e-12:
         raise ValueError("directions must not be parallel: they span no plane")
-    losses = np.array([[problem.loss(point + s * basis[0] + t * basis[1]) for s in a] for t in b])
+    grid = (point + s * basis[0] + t * basis[1] for t in b for s in a)
+    losses = _losses(problem, grid, a.size * b.size, progress).reshape(b.size, a.size)
     labels = _distinct(pairs[0][1], pairs[1][1])
     return LossPlane(point, basis, (a, b), losses, labels, cosine)
 
@@ -239,14 +248,30 @@ def _grid(low: float, high: float, count: int) -> FloatArray:
     return steps
 
 
+def _losses(
+    problem: Problem, thetas: Iterable[FloatArray], count: int, progress: Progress | None
+) -> FloatArray:
+    losses = np.empty(count)
+    for number, theta in enumerate(thetas):
+        losses[number] = problem.loss(theta)
+        if progress is not None:
+            progress(number + 1, count)
+    return losses
+
+
 def _line(
-    problem: Problem, theta: FloatArray, d: FloatArray, steps: FloatArray, label: str
+    problem: Problem,
+    theta: FloatArray,
+    d: FloatArray,
+    steps: FloatArray,
+    label: str,
+    progress: Progress | None = None,
 ) -> LossLine:
     return LossLine(
         theta=theta,
         direction=d,
         steps=steps,
-        losses=np.array([problem.loss(theta + step * d) for step in steps]),
+        losses=_losses(problem, (theta + step * d for step in steps), steps.size, progress),
         label=label,
         loss=problem.loss(theta),
         slope=float(problem.gradient(theta) @ d),

@@ -10,7 +10,6 @@ from fastggn.data.builtin import (
     xor,
 )
 from fastggn.data.convert import convert_table
-from fastggn.data.files import Table, load_table
 from fastggn.data.lagged import lagged
 from fastggn.data.npy import NpyFile, open_npy
 from fastggn.data.scaling import Standardised, split_columns
@@ -21,16 +20,14 @@ __all__ = [
     "Dataset",
     "NpyFile",
     "Standardised",
-    "Table",
     "convert_table",
     "four_regions",
     "four_regions_class",
     "friedman1",
     "lagged",
-    "load_table",
     "open_npy",
-    "read_parts",
     "sine",
+    "read_parts",
     "split_columns",
     "stream_table",
     "xor",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,8 +22,21 @@ SPARSE = "it is sparse: convert it to a dense column"
 TRANSPOSED = "samples are rows: pass x.T"
 
 
+@contextmanager
+def foreign_file(file: Path, kind: str) -> Iterator[None]:
+    """Turn the errors of other libraries, which are of many types, into one that names the file."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        raise ValueError(f"{file}: not a readable {kind} file ({error!r:.300})") from None
+
+
 class UnusableColumn(TypeError):
-    """A column that holds neither numbers, nor dates, nor text."""
+    """A column that holds neither numbers, nor dates, nor text; `rows` is its length."""
+
+    rows = 0
 
 
 def raw_of(columns: Iterable[tuple[str, Callable[[], Any]]], source: str, **about: Any) -> Raw:
@@ -35,7 +50,7 @@ def raw_of(columns: Iterable[tuple[str, Callable[[], Any]]], source: str, **abou
             values.append(column_of(read()))
         except UnusableColumn as error:
             faulty[name] = str(error)
-            values.append(None)
+            values.append(np.full(error.rows, None) if error.rows else None)
     sizes = {n: v.shape[0] for n, v in zip(names, values, strict=True) if v is not None}
     if len(set(sizes.values())) > 1:
         raise ValueError(f"{source}: the columns have different lengths: {sizes}")
@@ -51,6 +66,15 @@ def column_of(values: Any) -> Array:
     array = np.asarray(values)
     if array.ndim != 1:
         raise UnusableColumn(f"a column must have shape (T,), got {array.shape}")
+    try:
+        return _converted(array)
+    except UnusableColumn as error:
+        error.rows = array.shape[0]
+        raise
+
+
+def _converted(array: Array) -> Array:
+    """Return a vector of any type as a column."""
     kind = array.dtype.kind
     if kind in "fiu":
         return array

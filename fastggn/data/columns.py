@@ -23,6 +23,9 @@ COUNTED_ROWS = 10  # a shorter column may count by chance
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 GROUPS = ", '\u2019\u00a0\u2009\u202f"  # marks between thousands
 THOUSANDS = re.compile(rf"[+-]?\d{{1,3}}([{GROUPS}])\d{{3}}(\1\d{{3}})*(\.\d*)?")
+GROUPED = re.compile(
+    rf"^([+-]?\d{{1,3}}([{GROUPS}])\d{{3}}(\2\d{{3}})*(\.\d*)?)[ %]*$", re.MULTILINE
+)
 SWAPPED = str.maketrans(".,", ",.")
 UNIT = re.compile(r".*\S\s*[\[(]([^\[\]()]{1,20})[\])]")  # size [m2]
 ROW_NAMES = "row"  # the name of a first column without one
@@ -137,10 +140,10 @@ class Cells:
     """The different cells of a column; each of them is parsed once."""
 
     def __init__(self, values: Values, decimal: str) -> None:
-        index: dict[Any, int] = {}
-        found = (index.setdefault(cell, len(index)) for cell in values.tolist())
-        self.codes = np.fromiter(found, np.intp, values.shape[0])
-        self.cells = list(index)
+        column = values.tolist()
+        self.cells = list(dict.fromkeys(column))
+        place = {cell: j for j, cell in enumerate(self.cells)}
+        self.codes = np.fromiter(map(place.__getitem__, column), np.intp, len(column))
         self.texts = ["" if cell is None else str(cell).strip() for cell in self.cells]
         self.blank = np.array([text.lower() in MISSING for text in self.texts], dtype=bool)
         self.counts = np.bincount(self.codes, minlength=len(self.cells))
@@ -200,9 +203,11 @@ class Cells:
         misfits = np.flatnonzero((wrong & ~self.blank)[self.codes])
         note = ""
         if kind in ("number", "percent"):
-            grouped = (t for t in self.texts if len(t) > 4 and _is_grouped(t, self.decimal))
-            if (text := next(grouped, None)) is not None:
-                note = f"{text!r} is read as {number_of(text.rstrip('% '), self.decimal):.15g}"
+            text = "\n".join(self.texts).replace("\u2212", "-")
+            found = GROUPED.search(text.translate(SWAPPED) if self.decimal == "," else text)
+            if found is not None:
+                cell = text[found.start(1) : found.end(1)]
+                note = f"{cell!r} is read as {number_of(cell, self.decimal):.15g}"
         return Reading(kind, values[self.codes], self.missing, misfits, fault, order, note)
 
 
@@ -301,16 +306,13 @@ def _careful(text: str, decimal: str) -> float | None:
     return None
 
 
-def _is_grouped(text: str, decimal: str) -> bool:
-    text = text.rstrip("% ").replace("\u2212", "-")
-    return bool(THOUSANDS.fullmatch(text.translate(SWAPPED) if decimal == "," else text))
-
-
 def label_of(value: Any) -> str:
     """Return the text of a label: 3.0 and 3 are one label."""
     if isinstance(value, str):
         text = value.strip()
-        return text.partition(".")[0] if re.fullmatch(r"-?[1-9]\d*\.0*", text) else text
+        if re.fullmatch(r"-?\d+\.\d*([eE][+-]?\d+)?", text) and float(text).is_integer():
+            return str(int(float(text)))  # but "01" and "1e3" are codes
+        return text
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)

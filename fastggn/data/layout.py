@@ -70,7 +70,10 @@ def find_layout(records: Sequence[Record], header: str | bool, source: str) -> L
 
 def is_blank(record: Record) -> bool:
     """Whether no cell of a record holds anything."""
-    return all(cell is None or not str(cell).strip() for cell in record)
+    for cell in record:
+        if cell is not None and str(cell).strip():
+            return False
+    return True
 
 
 def is_header(first: Record, body: Sequence[Record]) -> bool:
@@ -157,7 +160,13 @@ def _is_units(record: Record, body: Sequence[Record]) -> bool:
     kinds = [_kind(cell) for cell in record]
     over_values = [k for k, b in zip(kinds, below, strict=True) if b == {"value"}]
     short = all(len(str(cell)) <= LONGEST_UNIT for cell in record)
-    return len(body) > 1 and short and "text" in over_values and "value" not in kinds
+    again = any(
+        kind == "text" and str(other[j]).strip() == str(cell).strip()
+        for j, (cell, kind) in enumerate(zip(record, kinds, strict=True))
+        for other in body
+    )
+    own = "text" in over_values and "value" not in kinds and not again
+    return own and short and len(body) > 1
 
 
 def _is_comment(record: Record) -> bool:

@@ -7,25 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from fastggn.data.arrays import from_named
+from fastggn.data.arrays import foreign_file, from_named
 from fastggn.data.columns import Raw, listed
 from fastggn.data.hdf5 import WRITETABLE, read_hdf5
 
 
 def read_mat(file: Path) -> Raw:
     """Read the variables of a file of MATLAB, version 4 to 7.3."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
+    from scipy.io import loadmat, matlab
 
-    try:
-        found = loadmat(file, squeeze_me=False)
-    except NotImplementedError:  # version 7.3 is HDF5
-        return read_hdf5(file)
-    except MatReadError as error:
-        raise ValueError(f"{file}: not a readable MATLAB file ({error})") from None
-    except Exception as error:
-        # Damaged files end in errors of many kinds in SciPy.
-        raise ValueError(f"{file}: not a readable MATLAB file ({error!r:.200})") from None
+    with foreign_file(file, "MATLAB"), open(file, "rb") as stream:
+        if matlab.matfile_version(stream)[0] == 2:  # version 7.3 is HDF5
+            return read_hdf5(file)
+        found = loadmat(stream, squeeze_me=False)
     variables = {k: v for k, v in found.items() if k == "None" or not k.startswith("__")}
     if "None" in variables or any(_is_object(v) for v in variables.values()):
         raise ValueError(

@@ -124,15 +124,24 @@ class _Plan:
     @classmethod
     def of(cls, raw: Raw, target: Names, inputs: Names, drop: Names, labels: Names) -> _Plan:
         """Return the roles that the arguments give."""
-        targets = _targets(raw, target)
-        left_out = {name: "as asked" for name in chosen_columns(raw, drop, "drop")}
-        wanted = None if inputs is None else chosen_columns(raw, inputs, "inputs")
+        chosen: dict[str, list[str]] = {}
+        faults: list[str] = []
+        given = {"target": target, "inputs": inputs, "drop": drop, "categorical": labels}
+        for argument, names in given.items():
+            try:
+                chosen[argument] = chosen_columns(raw, names, argument)
+            except TableError as error:
+                faults += error.faults
+        if faults:
+            raise TableError(raw.source, faults, _columns_of(raw))
+        targets = _targets(raw, chosen["target"], target)
+        left_out = {name: "as asked" for name in chosen["drop"]}
+        wanted = None if inputs is None else chosen["inputs"]
         if wanted is None and raw.groups:
             wanted = list(raw.groups["x"])
         faults = [f"the target {n!r} is dropped" for n in targets if n in left_out]
         faults += [f"column {n!r} is an input and a target" for n in targets if n in (wanted or ())]
-        return cls(raw, targets, set(chosen_columns(raw, labels, "categorical")), left_out, wanted,
-                   faults)  # fmt: skip
+        return cls(raw, targets, set(chosen["categorical"]), left_out, wanted, faults)
 
     def table(self, reading: dict[str, Any]) -> Table:
         """Return the table, or raise one error for all faults."""
@@ -155,8 +164,10 @@ class _Plan:
         self._check(columns, kept, rows)
         chosen = tuple(columns[name] for name in self.targets)
         text = any(c.kind == "category" for c in columns.values())
+        # New files have names as this one, whatever their first rows look like.
+        header = True if raw.named and raw.lines is not None else reading["header"]
         recipe = Recipe(kept, chosen, tuple(self.left_out.items()), raw.named,
-                        {**reading, "text": text}, raw.names)  # fmt: skip
+                        {**reading, "text": text, "header": header}, raw.names)  # fmt: skip
         X, Y = recipe.numbers(readings, targets=True)
         return Table(X, Y, recipe, rows, raw, raw.source, tuple(notes))
 
@@ -207,7 +218,9 @@ class _Plan:
                     f"{', '.join(map(str, numbers))}): rename them, or drop={numbers[1:]}"
                 )
         if not kept:
-            self.faults.append("no input column is left")
+            reasons = [f"{name!r}: {reason}" for name, reason in self.left_out.items()]
+            hint = f" ({'; '.join(reasons[:20])})" if reasons else ""
+            self.faults.append(f"no input column is left{hint}")
         elif rows.size == 0:
             self.faults.append("no row is left")
         if self.faults:
@@ -242,14 +255,15 @@ def _counts(raw: Raw, position: int) -> bool:
     return counts_rows(name, raw.columns[position], position, raw.named)
 
 
-def _targets(raw: Raw, target: Names) -> list[str]:
+def _targets(raw: Raw, chosen: list[str], target: Names) -> list[str]:
     if target is not None:
-        chosen = chosen_columns(raw, target, "target")
         if not chosen:
             raise ValueError("target names no column")
         return chosen
     if raw.targets:
         return list(raw.targets)
+    if raw.groups:
+        raise TableError(raw.source, ["there is no array 'Y' of targets"], _columns_of(raw))
     if len(raw.names) < 2:
         raise TableError(raw.source, ["1 column; inputs and a target need at least 2"])
     filled = [
@@ -273,11 +287,14 @@ def chosen_columns(raw: Raw, chosen: Names, argument: str) -> list[str]:
         if not found:
             faults.append(f"{argument}: there is no column {item!r}{suggest(str(item), raw.names)}")
     if faults:
-        there = f"the columns there are: {listed(raw.names, 20)}"
-        raise TableError(raw.source, faults, there)
+        raise TableError(raw.source, faults, _columns_of(raw))
     if len(set(names)) < len(names):
         raise ValueError(f"{argument} names a column twice: {names}")
     return names
+
+
+def _columns_of(raw: Raw) -> str:
+    return f"the columns there are: {listed(raw.names, 20)}"
 
 
 def _named(raw: Raw, item: str | int) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from fastggn.data.arrays import from_array, from_frame, from_named, from_pair, from_records, raw_of
+from fastggn.data.arrays import (
+    foreign_file,
+    from_array,
+    from_frame,
+    from_named,
+    from_pair,
+    from_records,
+    raw_of,
+)
 from fastggn.data.columns import Raw, with_names
 from fastggn.data.hdf5 import read_hdf5
 from fastggn.data.matlab import read_mat
@@ -84,7 +91,7 @@ def _from_path(source: str | os.PathLike[str], reading: Reading) -> Raw:
 
 
 def _from_parquet(file: Path, reading: Reading) -> Raw:
-    with open_parquet(file) as parquet:
+    with open_parquet(file) as parquet, foreign_file(file, "Parquet"):
         return from_frame(parquet.read().to_pandas(), str(file))
 
 
@@ -92,14 +99,11 @@ def open_parquet(file: Path) -> Any:
     """Open a Parquet file, or raise the error that names the extra."""
     try:
         import pandas  # noqa: F401 (the columns become a frame)
-        from pyarrow import ArrowException
         from pyarrow.parquet import ParquetFile
     except ImportError:
         raise ImportError(NEEDS.format(file, "pandas and pyarrow")) from None
-    try:
+    with foreign_file(file, "Parquet"):
         return ParquetFile(file)
-    except (ArrowException, OSError) as error:
-        raise ValueError(f"{file}: not a readable Parquet file ({error})") from None
 
 
 def _from_excel(file: Path, reading: Reading) -> Raw:
@@ -109,17 +113,14 @@ def _from_excel(file: Path, reading: Reading) -> Raw:
     except ImportError:
         raise ImportError(NEEDS.format(file, "pandas and openpyxl")) from None
     sheet = reading.get("sheet")
-    try:
-        with pandas.ExcelFile(file, engine="openpyxl") as book:
-            sheets = book.sheet_names
-            chosen = sheets[0] if sheet is None else sheet
-            if chosen not in sheets and not (isinstance(chosen, int) and chosen < len(sheets)):
-                raise ValueError(f"there is no sheet {chosen!r} (sheets: {', '.join(sheets)})")
-            frame = pandas.read_excel(
-                book, sheet_name=chosen, header=None, dtype=object, keep_default_na=False
-            )
-    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file}: not a readable Excel file ({error})") from None
+    with foreign_file(file, "Excel"), pandas.ExcelFile(file, engine="openpyxl") as book:
+        sheets = book.sheet_names
+        chosen = sheets[0] if sheet is None else sheet
+        if chosen not in sheets and not (isinstance(chosen, int) and chosen < len(sheets)):
+            raise ValueError(f"there is no sheet {chosen!r} (sheets: {', '.join(sheets)})")
+        frame = pandas.read_excel(
+            book, sheet_name=chosen, header=None, dtype=object, keep_default_na=False
+        )
     records = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
-    source = str(file)
-    return from_records(records, reading.get("header", "auto"), source, reading.get("decimal", "."))
+    header, decimal = reading.get("header", "auto"), str(reading.get("decimal", "."))
+    return from_records(records, header, str(file), decimal)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -86,7 +87,7 @@ class Column:
         if self.fill is not None:
             place[None] = place[str(self.fill)]
         texts = reading.values.tolist()
-        return np.fromiter((place.get(t, -1) for t in texts), np.int64, len(texts))
+        return np.fromiter(map(place.get, texts, repeat(-1)), np.int64, len(texts))
 
     def encode(self, reading: Reading) -> FloatArray:
         """Return the encoded columns of a reading without faults, shape (T, len(inputs))."""
@@ -151,12 +152,12 @@ class Recipe:
         return first.levels if first is not None and first.kind == "category" else None
 
     def encode(
-        self, raw: Raw, *, targets: bool | None = None
+        self, raw: Raw, *, targets: bool | None = None, whole: bool = True
     ) -> tuple[FloatArray, NDArray[Any] | None, NDArray[np.intp]]:
         """Return inputs (T, n_0), targets, and the numbers of the rows that are kept.
 
         `targets` None takes the targets if they are there. Targets are (T, n) numbers or (T,)
-        labels.
+        labels. `whole` says that the rows are all rows, so that at least one must be left.
         """
         raw = self._matched(raw, targets)
         present = targets is not False and all(n in raw.names for n in self.target_names)
@@ -171,7 +172,7 @@ class Recipe:
         faults = [
             f for c in wanted for f in column_faults(c, readings[c.name], raw, rows, new=True)
         ]
-        if rows.size == 0:
+        if rows.size == 0 and whole:
             faults.append("no row is left")
         if faults:
             raise TableError(raw.source, faults)

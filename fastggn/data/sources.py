@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fastggn.data.reading import read_ahead
 from fastggn.runtime.buffers import lend
-from fastggn.runtime.errors import check_finite
+from fastggn.runtime.errors import check_finite, samples_are_rows
 
 FloatArray = NDArray[np.float64]
 
@@ -294,7 +294,9 @@ def as_source(name: str, samples: Any, width: int | None = None, *, least: int =
     if array.shape[0] < least or array.shape[1] == 0:
         raise ValueError(f"{name} is empty: shape {tuple(array.shape)}")
     if width is not None and array.shape[1] != width:
-        raise ValueError(f"{name} must have {width} columns, got shape {tuple(array.shape)}")
+        shape = tuple(array.shape)
+        hint = samples_are_rows(name, shape, width)
+        raise ValueError(f"{name} must have {width} columns, got shape {shape}{hint}")
     if isinstance(array, np.ndarray) and not isinstance(array, np.memmap):
         array = np.ascontiguousarray(array, dtype=np.float64)
     return ArraySource(name, array)

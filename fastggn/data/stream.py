@@ -136,14 +136,33 @@ def _table(
 def read_parts(source: Any, reading: Mapping[str, Any], most_rows: int) -> Iterator[Raw]:
     """Yield the raw columns of a source in parts of at most `most_rows` rows.
 
-    Text, ``.npy``, ``.h5`` and Parquet are read in constant memory, any other source at once.
+    Parameters
+    ----------
+    source : path-like, frame, mapping or arrays
+        As for `read_table`. Text, ``.npy``, ``.h5`` and Parquet are read in constant memory, any
+        other source at once.
+    reading : mapping
+        Arguments of `read_table`: `header`, `decimal`, `encoding`, `sheet`; for new rows of a model
+        ``model.recipe.reading``.
+    most_rows : int
+        The largest number of rows of a part.
+
+    Yields
+    ------
+    Raw
+        The argument of ``model.recipe.encode(part, whole=False)``.
+
+    Raises
+    ------
+    ValueError
+        If the source cannot be read; also after some parts.
     """
     for part in _parts(source, reading, most_rows):
         yield with_names(part)
 
 
 def _parts(source: Any, reading: Mapping[str, Any], most_rows: int) -> Iterator[Raw]:
-    if str(source) == "-":
+    if isinstance(source, str) and source == "-":
         yield from TextFile("-", reading).parts(most_rows)
         return
     if isinstance(source, (str, os.PathLike)):

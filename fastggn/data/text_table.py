@@ -11,7 +11,8 @@ import re
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -74,7 +75,7 @@ class TextFile:
             first = [record for _, record in itertools.islice(records, SAMPLE)]
         self._layout = find_layout(first, reading.get("header", "auto"), self.name)
 
-    def parts(self, most_rows: int, *, whole: bool = False) -> Iterator[Raw]:
+    def parts(self, most_rows: int, *, whole: bool = False) -> Generator[Raw, None, None]:
         """Yield the rows in order, at most `most_rows` at a time.
 
         With `whole` either all parts are plain numbers or none is.
@@ -97,6 +98,16 @@ class TextFile:
                 yield self._raw(*self._columns(part))
         if empty:
             raise ValueError(f"{self.name}: the file has a header but no rows")
+
+    def head(self) -> Raw:
+        """Return the first row."""
+        with closing(self.parts(1)) as parts:
+            return next(parts)
+
+    @property
+    def position(self) -> int:
+        """The bytes of the file that the present pass has read."""
+        return int(getattr(self._stream, "fileobj", self._stream).tell())
 
     def _numeric_parts(self, most_rows: int) -> Iterator[Raw]:
         """Yield the rows as numbers, which NumPy reads, or raise `_OnlyText`."""
@@ -141,7 +152,12 @@ class TextFile:
         return tuple(np.array(column, dtype=object) for column in columns), lines
 
     def _lines(self) -> _Lines:
-        return _Lines(self._open, self._encoding, self.name)
+        return _Lines(self._opened, self._encoding, self.name)
+
+    def _opened(self) -> BinaryIO:
+        self._stream: Any = self._open()
+        opened: BinaryIO = self._stream
+        return opened
 
     def _records(self) -> _Records:
         return _Records(self._lines(), self._separator, self.name)
@@ -192,7 +208,7 @@ class _Records:
         self.lines.__exit__(*error)
 
     def _found(self, lines: Lines) -> Iterator[tuple[int, list[str]]]:
-        reader = _split(lines, self.separator)
+        reader = _split(lines, self.separator, strict=True)
         number = 1
         try:
             for record in reader:
@@ -201,16 +217,17 @@ class _Records:
                     yield start, record
         except csv.Error as error:
             raise ValueError(
-                f"{self.name}: line {number}: {error} (is there a quote that never ends?)"
+                f"{self.name}: line {number}: {error}: a quoted cell must end, and quotes in it "
+                "are doubled"
             ) from None
 
 
-def _split(lines: Iterable[str], separator: str | None) -> Any:
+def _split(lines: Iterable[str], separator: str | None, *, strict: bool = False) -> Any:
     """Return a reader of records; white space separates them if there is no separator."""
     if separator is not None:
-        return csv.reader(lines, delimiter=separator, skipinitialspace=True)
+        return csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=strict)
     spaced = (" ".join(line.split()) + "\n" for line in lines)
-    return csv.reader(spaced, delimiter=" ", skipinitialspace=True)
+    return csv.reader(spaced, delimiter=" ", skipinitialspace=True, strict=strict)
 
 
 def find_separator(lines: Sequence[str], decimal: str, source: str) -> str | None:

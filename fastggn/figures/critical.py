@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastggn.figures.style import new_figure
+from fastggn.figures.style import legend_outside, new_figure
 
 
 def plot_eigenvalues(report: Any) -> Any:
@@ -41,11 +41,12 @@ def plot_eigenvalues(report: Any) -> Any:
     largest = float(np.abs(values).max(initial=threshold))
     lowest = float(values.min())
     decades = np.arange(np.ceil(np.log10(10.0 * threshold)), np.ceil(np.log10(largest)) + 1)
-    powers = 10.0 ** decades[:: max(1, decades.size // 4)]
-    negative = -powers[::-1] if lowest < -10.0 * threshold else powers[:0]
+    step = max(1, decades.size // 4)
+    powers = 10.0 ** decades[step - 1 :: step]  # not beside the 0, where labels would overlap
+    negative = -powers[powers <= -10.0 * lowest][::-1]
     pair.set_yticks([*negative, 0.0, *powers])
     pair.set_xlabel("index")
     pair.set_ylabel("eigenvalue of the Hessian")
     pair.set_title(f"{report.label.replace('_', ' ')}, loss {report.loss:.6g}")
-    pair.legend()
+    legend_outside(figure)
     return figure

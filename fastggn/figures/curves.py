@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.figures.style import LINES, MARKERS, finished, new_figure
+from fastggn.figures.style import LINES, MARKERS, finished, legend_outside, new_figure, plain
 
 FloatArray = NDArray[np.float64]
 
@@ -21,6 +21,7 @@ def plot_curves(
     history: Any,
     *,
     initial_loss: float | None = None,
+    initial_validation_loss: float | None = None,
     best_iter: int | None = None,
     path: str | None = None,
 ) -> Any:
@@ -33,10 +34,11 @@ def plot_curves(
     ----------
     history : sequence of Record or of mapping, or mapping of columns
         As in ``TrainResult.history``, the lines of a history file, or a data frame.
-    initial_loss : float, optional
-        The loss before the first iteration.
+    initial_loss, initial_validation_loss : float, optional
+        The losses before the first iteration.
     best_iter : int, optional
-        The iteration of the lowest validation loss, which is marked.
+        The iteration of the lowest validation loss, which is marked; by default that of the
+        history.
     path : str, optional
         File of the figure.
 
@@ -45,11 +47,15 @@ def plot_curves(
     ValueError
         If the history is empty and there is no initial loss.
     """
-    figure = _draw({"training": _Run(history, initial_loss)})
+    run = _Run(history, initial_loss, initial_validation_loss)
+    figure = _draw({"training": run})
+    iteration, losses = run.validation
+    if best_iter is None and np.isfinite(losses).any():
+        best_iter = int(iteration[np.nanargmin(losses)])
     if best_iter is not None:
-        ax = figure.axes[0]
-        ax.axvline(best_iter, color="0.4", linestyle=":", linewidth=1.4, label="lowest validation")
-        ax.legend(fontsize=8)
+        figure.axes[0].axvline(best_iter, color="0.4", linestyle=":", linewidth=1.4,
+                               label=f"lowest validation loss (iteration {best_iter})")  # fmt: skip
+    legend_outside(figure)
     return finished(figure, path)
 
 
@@ -70,13 +76,17 @@ def compare_curves(runs: Mapping[str, Any], *, path: str | None = None) -> Any:
     """
     if not runs:
         raise ValueError("runs is empty: there is nothing to draw")
-    return finished(_draw({label: _Run(history, None) for label, history in runs.items()}), path)
+    figure = _draw({plain(label): _Run(history) for label, history in runs.items()})
+    legend_outside(figure)
+    return finished(figure, path)
 
 
 class _Run:
     """The columns of a history as arrays; missing entries are NaN."""
 
-    def __init__(self, history: Any, initial_loss: float | None) -> None:
+    def __init__(
+        self, history: Any, initial_loss: float | None = None, initial_validation: Any = None
+    ) -> None:
         if hasattr(history, "to_dict") and hasattr(history, "columns"):  # a pandas frame
             named = "iteration" in history.columns
             history = (history if named else history.reset_index()).to_dict("list")
@@ -92,13 +102,17 @@ class _Run:
         number = self.column("iteration")
         fallback = np.arange(1.0, self.size + 1.0)
         self.iteration = number if np.isfinite(number).all() else fallback
-        loss = self.column("loss")
-        self.loss = self.iteration, loss
-        if initial_loss is not None:
-            before = [self.iteration[0] - 1.0] if self.size else [0.0]
-            self.loss = np.append(before, self.iteration), np.append(initial_loss, loss)
-        accepted = self.column("accepted")
-        self.idle = self.iteration[accepted == 0.0], loss[accepted == 0.0]
+        self.loss = self._from_start("loss", initial_loss)
+        self.validation = self._from_start("validation_loss", initial_validation)
+        idle = self.column("accepted") == 0.0
+        self.idle = self.iteration[idle], self.column("loss")[idle]
+
+    def _from_start(self, name: str, first: float | None) -> tuple[FloatArray, FloatArray]:
+        """Return iterations and values of a field, from theta0 on where its value is known."""
+        if first is None:
+            return self.iteration, self.column(name)
+        before = self.iteration[0] - 1.0 if self.size else 0.0
+        return np.append(before, self.iteration), np.append(first, self.column(name))
 
     def column(self, name: str) -> FloatArray:
         """Return a field of all records, shape (K,)."""
@@ -139,10 +153,9 @@ def _draw(runs: Mapping[str, _Run]) -> Any:
             else:
                 _curve(ax, run.iteration, values, number)
         if name == "gain_ratio":
-            ax.axhline(1.0, color="0.4", linestyle="--", linewidth=0.9, label="as predicted")
+            ax.axhline(1.0, color="0.4", linestyle="--", linewidth=0.9, label="gain as predicted")
             ax.axhline(0.0, color="0.4", linestyle=":", linewidth=1.2, label="no decrease")
             ax.set_ylim(GAIN_RANGE[0] - 0.15, GAIN_RANGE[1] + 0.15)
-            ax.legend(fontsize=8, loc="lower right")
         else:
             _logarithmic(ax, [run.column(name) for run in runs.values()])
         ax.set_ylabel(label)
@@ -158,21 +171,18 @@ def _losses(ax: Any, runs: Mapping[str, _Run]) -> None:
         named = label if number < MOST_NAMED and len(runs) <= MOST_NAMED else None
         _curve(ax, *run.loss, number, label=named)
         everything.append(run.loss[1])
-        validation = run.column("validation_loss")
-        if np.isfinite(validation).any():
+        if np.isfinite(run.validation[1]).any():
             name = (
                 None if named is None else "validation" + ("" if len(runs) == 1 else f", {label}")
             )
-            style = {"linestyle": "--", "marker": "s", "markerfacecolor": "white"}
-            _curve(ax, run.iteration, validation, number, label=name, **style)
-            everything.append(validation)
+            style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markerfacecolor": "white"}
+            _curve(ax, *run.validation, number, label=name, **style)
+            everything.append(run.validation[1])
         if run.idle[0].size:
             text = "no step accepted" if number == 0 else None
             ax.plot(*run.idle, "x", color="black", markersize=7, linestyle="none", label=text)
     _logarithmic(ax, everything)
     ax.set_ylabel("loss")
-    if len(ax.get_legend_handles_labels()[1]) > (1 if len(runs) == 1 else 0):
-        ax.legend(fontsize=8)
 
 
 def _curve(ax: Any, x: FloatArray, y: FloatArray, number: int, **style: Any) -> None:
@@ -212,7 +222,7 @@ def _logarithmic(ax: Any, columns: Iterable[FloatArray]) -> None:
             y = np.asarray(line.get_ydata(), dtype=np.float64)
             line.set_ydata(np.where(y == 0.0, floor, y))
         ax.set_ylim(bottom=floor)
-        ax.text(0.02, 0.03, "0 at the foot", transform=ax.transAxes, fontsize=8)
+        ax.set_title("0 stands at the foot", fontsize=8, loc="left")
 
 
 def _whole_numbers(ax: Any) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastggn.figures.style import new_figure
+from fastggn.figures.style import legend_outside, new_figure
 
 
 def plot_singular_values(report: Any) -> Any:
@@ -22,5 +22,5 @@ def plot_singular_values(report: Any) -> Any:
     pair.set_xlabel("index")
     pair.set_ylabel("singular value")
     pair.set_title(f"null space of dimension {report.dimension} of {report.basis.shape[0]}")
-    pair.legend()
+    legend_outside(figure)
     return figure

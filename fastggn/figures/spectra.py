@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.figures.style import new_figure
+from fastggn.figures.style import legend_outside, new_figure
 
 _LOWEST = 1e-4  # of the tolerance: smaller values are drawn there
 
@@ -49,7 +49,7 @@ def draw_spectrum(s: NDArray[np.float64], found: Any, title: str) -> Any:
     ax.set_ylabel("singular value of the Jacobian")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     ax.set_title(title)
-    ax.legend(loc="best")
+    legend_outside(figure)
     return figure
 
 
@@ -66,7 +66,6 @@ def plot_ranks(sweep: Any) -> Any:
     )
     top.set_ylabel("rank")
     top.set_ylim(0, 1.1 * sweep.largest_rank)
-    top.legend(loc="lower right")
     losses = np.array(sweep.losses)
     if (losses > 0.0).all():
         bottom.set_yscale("log")
@@ -75,4 +74,5 @@ def plot_ranks(sweep: Any) -> Any:
     bottom.set_xlabel(sweep.label)
     for ax in (top, bottom):
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_outside(figure)
     return figure

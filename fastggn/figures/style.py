@@ -7,11 +7,15 @@ import os
 from typing import Any, BinaryIO
 
 from fastggn.runtime.atomic_files import write_atomically
+from fastggn.runtime.version import __version__
 
 # Line styles and markers tell curves apart without colours.
 LINES = ("-", "--", "-.", ":")
 MARKERS = ("o", "s", "^", "D", "v", "x")
 LONGEST = 40  # letters of a name
+# The entry of a format that names the program: a later run may then replace the file.
+PROGRAM = {"png": "Software", "pdf": "Creator", "svg": "Creator", "eps": "Creator"}
+DENSE = 3000  # dots that can be told apart: more are drawn as density
 ABSENT = "plots need matplotlib: install the extra with pip install 'fastggn[plot]'"
 
 
@@ -55,6 +59,40 @@ def on_axes(ax: Any, *, width: float = 6.4, height: float = 4.2) -> tuple[Any, A
     return figure, axes[0, 0]
 
 
+def legend_outside(figure: Any, ax: Any = None, **style: Any) -> None:
+    """Name all that is drawn below the figure, or on given axes where it hides least.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    ax : matplotlib.axes.Axes, optional
+        Axes of another figure, whose layout is not ours.
+    **style
+        Further arguments of matplotlib's ``legend``.
+    """
+    found: dict[str, Any] = {}
+    for pair in figure.axes if ax is None else [ax]:
+        for handle, label in zip(*pair.get_legend_handles_labels(), strict=True):
+            found.setdefault(label, handle)
+    if not found:
+        return
+    names = list(found)
+    place: dict[str, Any] = {"loc": "best"}
+    if ax is None:
+        letters = max(4, int(13 * figure.get_figwidth()))  # in a line of the legend
+        columns = next(n for n in range(len(names), 0, -1) if n == 1 or _width(names, n) <= letters)
+        place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    owner = figure if ax is None else ax
+    owner.legend(found.values(), names, **{"fontsize": 9, **place, **style})
+
+
+def _width(names: list[str], columns: int) -> int:
+    """Return the letters of a line of a legend, which fills its columns from top to bottom."""
+    rows = -(-len(names) // columns)
+    parts = [names[k : k + rows] for k in range(0, len(names), rows)]
+    return sum(7 + max(map(len, part)) for part in parts)
+
+
 def finished(figure: Any, path: str | None) -> Any:
     """Return a figure after writing it to `path`, if there is one."""
     if path is not None:
@@ -79,8 +117,10 @@ def save(figure: Any, path: str | os.PathLike[str] | BinaryIO) -> None:
         return
     kind = picture_format(path)
 
+    mark = {PROGRAM[kind]: f"fastggn {__version__}"} if kind in PROGRAM else None
+
     def write(stream: BinaryIO) -> None:
-        figure.savefig(stream, dpi=150, format=kind, bbox_inches="tight")
+        figure.savefig(stream, dpi=150, format=kind, bbox_inches="tight", metadata=mark)
 
     write_atomically(path, write)
 
@@ -93,6 +133,22 @@ def picture_format(path: str | os.PathLike[str]) -> str:
     if ending not in known:
         raise ValueError(f"{path}: no picture is written as .{ending} (known: {', '.join(known)})")
     return ending
+
+
+def draw_density(
+    figure: Any, ax: Any, x: Any, y: Any, label: str = "rows in a cell", **style: Any
+) -> None:
+    """Shade hexagons by the number of points in them, on a logarithmic scale."""
+    from matplotlib.colors import ListedColormap
+
+    # The lightest cell, of one point, must still differ from the paper.
+    shades = ListedColormap([str(shade) for shade in _shades()])
+    image = ax.hexbin(x, y, gridsize=40, bins="log", mincnt=1, cmap=shades, linewidths=0.1, **style)
+    figure.colorbar(image, ax=ax, label=label, pad=0.02)
+
+
+def _shades() -> list[float]:
+    return [0.85 - 0.85 * k / 31 for k in range(32)]
 
 
 def plain(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.figures.style import MARKERS, finished, on_axes, plain
+from fastggn.figures.style import MARKERS, finished, legend_outside, on_axes, plain
 
 FloatArray = NDArray[np.float64]
 
@@ -50,7 +50,7 @@ def plot_line(line: Any, *, ax: Any = None, path: str | None = None) -> Any:
     pair.set_xlabel(f"step along d ({line.label})")
     pair.set_ylabel("loss")
     pair.set_title(f"slope {line.slope:.3g}, curvature {line.curvature:.3g} at step 0", fontsize=10)
-    pair.legend(fontsize=9)
+    legend_outside(figure, ax)
     return finished(figure, path)
 
 
@@ -94,9 +94,8 @@ def plot_plane(
     pair.grid(False)
     pair.set_xlabel(f"step along d ({plane.labels[0]})")
     pair.set_ylabel(f"step along e ({plane.labels[1]})")
-    if places:
-        # White markers need a grey ground in the legend as well.
-        pair.legend(loc="best", facecolor="0.75", framealpha=1.0)
+    # White markers need a grey ground in the legend as well.
+    legend_outside(figure, ax, facecolor="0.75", framealpha=1.0, frameon=True)
     return finished(figure, path)
 
 
@@ -107,7 +106,6 @@ def _projected(plane: Any, points: Any) -> FloatArray:
 
 def _levels(figure: Any, ax: Any, plane: Any) -> None:
     from matplotlib.colors import LogNorm
-    from matplotlib.patheffects import withStroke
 
     losses = np.ma.masked_invalid(plane.losses)
     finite = losses.compressed()
@@ -123,14 +121,11 @@ def _levels(figure: Any, ax: Any, plane: Any) -> None:
     extend = "both" if high == low else "min" if levels[0] > low else "neither"
     image = ax.contourf(*plane.steps, losses, levels=levels, norm=norm, cmap="viridis",
                         extend=extend)  # fmt: skip
-    if high > low:
-        lines = ax.contour(*plane.steps, losses, levels=levels[::3], colors="black",
-                           linewidths=0.7)  # fmt: skip
-        halo = [withStroke(linewidth=1.8, foreground="white")]  # the background may be as dark
-        for text in ax.clabel(lines, fontsize=7, fmt="%.3g"):
-            text.set_path_effects(halo)
     ticks = levels[::4]
     bar = figure.colorbar(image, ax=ax, label="loss")
+    if high > low:
+        bar.add_lines(ax.contour(*plane.steps, losses, levels=ticks, colors="black",
+                                 linewidths=0.7))  # fmt: skip
     bar.set_ticks(ticks, labels=[f"{tick:.3g}" for tick in ticks])
     bar.minorticks_off()
 

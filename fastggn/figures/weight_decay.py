@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastggn.figures.style import new_figure
+from fastggn.figures.style import legend_outside, new_figure
 
 
 def plot_weight_decay(path: Any) -> Any:
@@ -25,5 +25,5 @@ def plot_weight_decay(path: Any) -> Any:
     ax.set_xlabel("weight decay l2")
     ax.set_ylabel("mean loss, without l2")
     ax.set_title("Weight decay by validation")
-    ax.legend(frameon=False)
+    legend_outside(figure)
     return figure

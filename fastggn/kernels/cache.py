@@ -21,6 +21,8 @@ from pathlib import Path
 import llvmlite
 import numba
 
+from fastggn.runtime.notices import notify
+
 KIND = b"fastggn kernel "
 MAGIC = KIND + b"2\n"
 HERE = Path(__file__).resolve().parent
@@ -36,7 +38,7 @@ JOB_VARIABLES = (
 )
 
 _lock = threading.Lock()
-_state = {"warned": False, "folder": None, "off": False}
+_state = {"warned": False, "folder": None, "off": False, "first": True}
 
 
 class KernelCacheWarning(RuntimeWarning):
@@ -102,6 +104,7 @@ class KernelCache:
                 content = _read(folder / name)
                 payload = _unseal(content)
                 if payload is not None:
+                    _state["first"] = False
                     return self._from_bytes(target_context, payload)
             except OSError:
                 continue
@@ -110,6 +113,7 @@ class KernelCache:
                     f"the kernel cache {folder} holds a damaged file ({name}: {error}); "
                     "the kernel is compiled again"
                 )
+        _announce()
         return None
 
     def save_overload(self, sig, data):
@@ -135,6 +139,24 @@ class KernelCache:
         version = (sys.implementation.cache_tag, numba.__version__, llvmlite.__version__)
         key = repr((sig, codegen.magic_tuple(), version))
         return f"{self._name}-{hashlib.sha256(key.encode()).hexdigest()[:24]}.fgk"
+
+
+def _announce():
+    """Say, before the first kernel is compiled, that a cache without kernels is filled."""
+    with _lock:
+        first, _state["first"] = _state["first"], False
+    if first and not any(map(_holds_kernels, folders()[0])):
+        notify("compiling the kernels, once: about 15 s")
+
+
+def _holds_kernels(folder):
+    """Whether a folder holds a kernel of these sources."""
+    start = len(MAGIC) + 64
+    try:
+        files = list(folder.glob("*.fgk"))
+        return any(file.read_bytes()[start : start + 64] == _stamp() for file in files)
+    except OSError:
+        return False
 
 
 @lru_cache(maxsize=1)

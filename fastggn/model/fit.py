@@ -18,7 +18,7 @@ from fastggn.data.scaler import Scaler
 from fastggn.data.split import Split
 from fastggn.data.table import Table
 from fastggn.model.decision import LINKS, Decision
-from fastggn.model.history import kept_history
+from fastggn.model.history import kept_history, run_facts
 from fastggn.model.model import Model
 from fastggn.model.saving import MOST_POSTERIOR
 from fastggn.network.activations import Activation
@@ -26,7 +26,9 @@ from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import FastGGNWarning, check_count
+from fastggn.training.control.validation import HeldOut
 from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.restarts import train_restarts
 from fastggn.training.result import TrainResult
@@ -34,6 +36,7 @@ from fastggn.training.train import train
 
 HELD_OUT = 0.15
 LEAST_ROWS = 50  # a smaller table holds nothing out by default
+PATIENCE = 20  # iterations
 FEW = 10  # different whole numbers of a target that may be classes,
 ADVISED = 5  # in a table of so many rows for each
 RANGES = {
@@ -146,11 +149,12 @@ def fit(
         )
     training, held = rows[0], rows[1]
     problem = model.problem(samples.take(training))
+    told = part_notes(model, *(part.size for part in rows))
+    model = replace(model, training={"notes": [*model.training["notes"], *told]})
     equations = problem.n_samples * problem.n_outputs
     if not (held.size or posterior or l2) and "regularize" not in options:
         if problem.n_params > equations:
-            warnings.warn(FastGGNWarning(model.training["notes"][-1 - bool(rows[2].size)]),
-                          stacklevel=2)  # fmt: skip
+            warnings.warn(FastGGNWarning(told[0]), stacklevel=2)
     if held.size:
         options |= held_out_options(model.problem(samples.take(held), l2=0.0))
     if posterior and l2 == 0.0 and "regularize" not in options:
@@ -167,7 +171,7 @@ def fit(
 
 def held_out_options(problem: Problem) -> dict[str, Any]:
     """Return the arguments of `train` that stop a run by held-out rows."""
-    return {"held_out": problem}  # with a patience of 20 iterations
+    return {"held_out": HeldOut(problem, patience=PATIENCE)}
 
 
 def evidence_options() -> dict[str, Any]:
@@ -216,8 +220,13 @@ def prepare(
     test: float,
     seed: int,
     bias: Any = "free",
+    scale: bool = True,
+    comm: Comm = SERIAL,
 ) -> tuple[Model, Split | None, tuple[NDArray[np.intp], ...]]:
-    """Return an untrained model with the scales of the training rows, the split, and its rows."""
+    """Return an untrained model with the scales of the training rows, the split, and its rows.
+
+    All ranks of `comm` have the whole table, and each one reads its share of the training rows.
+    """
     chosen = get_loss(_loss_name(loss, samples))
     _check_samples(samples, chosen)
     classes = samples.classes
@@ -230,19 +239,20 @@ def prepare(
     if classes is None and output in RANGES:
         _check_range(samples, output)
     split, rows = split_rows(samples, held_out, test, seed)
-    part = samples.take(rows[0])
-    scales = classes is None and output == "identity"
+    part = samples.take(rows[0][comm.share(rows[0].size)])
+    inputs, targets = part.stored
+    scales = scale and classes is None and output == "identity"
     model = Model(
         network,
         np.zeros(network.n_params),
         chosen,
         samples.recipe,
-        Scaler.of(part.X, stored=samples.stored[0]),
-        Scaler.of(part.Y, stored=samples.stored[1]) if scales else None,
+        Scaler.of(part.X, comm=comm, stored=inputs) if scale else None,
+        Scaler.of(part.Y, comm=comm, stored=targets) if scales else None,
         l2=l2,
         split=split,
     )
-    return replace(model, training={"notes": _notes(model, samples, rows)}), split, rows
+    return replace(model, training={"notes": _notes(model, samples)}), split, rows
 
 
 def _check_samples(samples: Table, loss: Loss) -> None:
@@ -273,7 +283,7 @@ def _check_range(samples: Table, output: str) -> None:
         raise TableError(samples.source, faults)
 
 
-def _notes(model: Model, samples: Table, rows: tuple[NDArray[np.intp], ...]) -> list[str]:
+def _notes(model: Model, samples: Table) -> list[str]:
     """Return the facts about the samples that a user should know, one sentence each."""
     notes = list(samples.notes)
     scalers = ((model.input_scaler, "input", samples.inputs),
@@ -282,7 +292,8 @@ def _notes(model: Model, samples: Table, rows: tuple[NDArray[np.intp], ...]) -> 
         for name, constant in zip(names, () if scaler is None else scaler.constant, strict=False):
             if constant:
                 notes.append(f"{kind} {name!r} is constant in the training rows")
-    if model.target_scaler is not None and samples.n_rows >= ADVISED * FEW:
+    in_memory = isinstance(samples.Y, np.ndarray)
+    if in_memory and model.target_scaler is not None and samples.n_rows >= ADVISED * FEW:
         for j, name in enumerate(samples.targets):
             values = np.unique(samples.Y[:, j])
             if 1 < values.size <= FEW and (values == np.round(values)).all():
@@ -290,17 +301,18 @@ def _notes(model: Model, samples: Table, rows: tuple[NDArray[np.intp], ...]) -> 
                     f"target {name!r} holds {values.size} different whole numbers: if they are "
                     f"classes, read the table with categorical=[{name!r}]"
                 )
-    training, held, test = rows
-    if held.size:
-        notes.append(f"{held.size} of {samples.n_rows} rows are held out")
-    else:
-        notes.append(
-            f"nothing is held out; {model.network.n_params} parameters face "
-            f"{training.size * model.network.n_outputs} equations"
-        )
-    if test.size:
-        notes.append(f"{test.size} rows are kept for the test")
     return notes
+
+
+def part_notes(model: Model, n_training: int, n_held: int, n_test: int = 0) -> list[str]:
+    """Return a sentence on held-out rows, and one on test rows where there are any."""
+    notes = [f"{n_held} of {n_training + n_held + n_test} rows are held out"]
+    if not n_held:
+        notes = [
+            f"nothing is held out; {model.network.n_params} parameters face "
+            f"{n_training * model.network.n_outputs} equations"
+        ]
+    return [*notes, f"{n_test} rows are kept for the test"] if n_test else notes
 
 
 def split_rows(
@@ -362,28 +374,18 @@ def finished(
     seed: int,
     method: Any,
     posterior: bool = False,
+    digest: str | None = None,
 ) -> Model:
-    """Return the model with the outcome of a run."""
+    """Return the model with the outcome of a run; `digest` is that of the samples, if known."""
     found = laplace(problem, result.theta, result.evidence) if posterior else None
     outcome = {
+        **run_facts(result),
         "method": method if isinstance(method, str) else method.name,
-        "solver": result.solver,
-        "solver_reason": result.solver_reason,
         "seed": seed,
-        "status": result.status,
-        "message": result.message,
-        "loss": result.loss,
-        "initial_loss": result.initial_loss,
-        "gradient_norm": result.gradient_norm,
-        "n_iter": result.n_iter,
-        "seconds": result.seconds,
-        "validation_loss": result.best_validation_loss,
-        "best_iter": result.best_iter,
         "n_rows": samples.n_rows,
         "n_training": problem.n_samples,
         "source": samples.source,
         "notes": list(model.training.get("notes", ())),
-        "evidence": None if result.evidence is None else result.evidence.to_dict(),
     }
     return replace(
         model,
@@ -392,6 +394,6 @@ def finished(
         training=outcome,
         history=kept_history(result.history),
         split=split,
-        digest=samples.digest,
+        digest=samples.digest if digest is None else digest,
         posterior=found,
     )

@@ -5,11 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from fastggn.training.result import Record
+from fastggn.training.result import Record, TrainResult
 
 MOST_KEPT = 500  # iterations in a model file
 KEPT = ("iteration", "loss", "validation_loss", "gradient_norm", "damping", "gain_ratio",
         "accepted", "seconds")  # fmt: skip
+FACTS = ("solver", "solver_reason", "status", "message", "loss", "initial_loss", "gradient_norm",
+         "n_iter", "seconds", "best_iter", "initial_validation_loss")  # fmt: skip
+
+
+def run_facts(result: TrainResult) -> dict[str, Any]:
+    """Return the outcome of a run as plain values for a model file."""
+    evidence = None if result.evidence is None else result.evidence.to_dict()
+    facts = {name: getattr(result, name) for name in FACTS}
+    return {**facts, "validation_loss": result.best_validation_loss, "evidence": evidence}
 
 
 def kept_history(records: Sequence[Record]) -> dict[str, list[Any]]:

@@ -172,31 +172,49 @@ class ClassCounts:
         )
 
 
+class Evaluation:
+    """The errors of a model on encoded samples that come in parts."""
+
+    def __init__(self, model: Any, weighted: bool = False) -> None:
+        self._model, self._decision = model, model.decision
+        self._n_rows, self._loss, self._total = 0, 0.0, 0.0
+        self._sums: RegressionSums | ClassCounts
+        if self._decision is None:
+            units = [column.unit for column in model.recipe.targets]
+            self._sums = RegressionSums(model.recipe.target_names, units)
+        else:
+            labels = model.recipe.classes or model.recipe.target_names
+            self._sums = ClassCounts(labels, weighted)
+
+    def add(self, samples: Table, weights: FloatArray | None = None) -> None:
+        """Take samples with targets, with weights (T,) or without."""
+        model, decision = self._model, self._decision
+        shares = np.ones(samples.n_rows) if weights is None else weights
+        for start, X in in_parts(as_source("rows", samples.X)):
+            stop = start + X.shape[0]
+            Y, F, w = samples.Y[start:stop], model.outputs_of(X), shares[start:stop]
+            scaled_F = F if model.target_scaler is None else model.target_scaler.apply(F)
+            prepared = model.loss.prepare_targets(model.targets_of(Y), *F.shape)
+            self._loss += float(w @ model.loss.value(scaled_F, prepared))
+            self._sums.add(F if decision is None else decision.winners(F), Y, w)
+        self._n_rows += samples.n_rows
+        self._total += float(shares.sum())
+
+    def metrics(self) -> Metrics:
+        """Return the errors of all samples."""
+        loss = self._loss / self._total
+        if isinstance(self._sums, RegressionSums):
+            return self._sums.metrics(self._n_rows, loss)
+        # Both losses with a link are mean negative log-likelihoods of the labels.
+        log_loss = None if self._decision is None or self._decision.link is None else loss
+        return self._sums.metrics(self._n_rows, loss, log_loss)
+
+
 def evaluated(model: Any, samples: Table, sample_weight: Any) -> Metrics:
     """Return the errors of a model on encoded samples with targets."""
-    decision = model.decision
-    weights = _weights(sample_weight, samples)
-    sums: RegressionSums | ClassCounts
-    if decision is None:
-        units = [column.unit for column in model.recipe.targets]
-        sums = RegressionSums(model.recipe.target_names, units)
-    else:
-        labels = model.recipe.classes or model.recipe.target_names
-        sums = ClassCounts(labels, sample_weight is not None)
-    loss = 0.0
-    for start, X in in_parts(as_source("rows", samples.X)):
-        stop = start + X.shape[0]
-        Y, F, w = samples.Y[start:stop], model.outputs_of(X), weights[start:stop]
-        scaled_F = F if model.target_scaler is None else model.target_scaler.apply(F)
-        prepared = model.loss.prepare_targets(model.targets_of(Y), *F.shape)
-        loss += float(w @ model.loss.value(scaled_F, prepared))
-        sums.add(F if decision is None else decision.winners(F), Y, w)
-    loss /= float(weights.sum())
-    if isinstance(sums, RegressionSums):
-        return sums.metrics(samples.n_rows, loss)
-    # Both losses with a link are mean negative log-likelihoods of the labels.
-    log_loss = None if decision is None or decision.link is None else loss
-    return sums.metrics(samples.n_rows, loss, log_loss)
+    found = Evaluation(model, sample_weight is not None)
+    found.add(samples, _weights(sample_weight, samples))
+    return found.metrics()
 
 
 def _weights(sample_weight: Any, samples: Table) -> FloatArray:

@@ -17,6 +17,7 @@ from fastggn.runtime.errors import (
     as_real,
     check_finite,
     check_positive,
+    samples_are_rows,
     unknown_name,
 )
 
@@ -171,7 +172,8 @@ class MLP(Layers):
         single = inputs.ndim == 1
         inputs = np.ascontiguousarray(np.atleast_2d(inputs))
         if inputs.ndim != 2 or inputs.shape[1] != self.n_inputs:
-            raise ValueError(f"X must have shape (T, {self.n_inputs}), got {np.shape(X)}")
+            hint = samples_are_rows("X", inputs.shape, self.n_inputs)
+            raise ValueError(f"X must have shape (T, {self.n_inputs}), got {np.shape(X)}{hint}")
         check_finite("X", inputs)
         outputs = evaluate(self, vector, inputs)
         return outputs[0] if single else outputs

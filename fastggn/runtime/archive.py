@@ -31,6 +31,7 @@ VERSION = 2
 HEADER = "header"
 SEAL = b"fastggn-sha256:"
 SEAL_LENGTH = len(SEAL) + 64
+EXPORTED = b"written by fastggn"  # comment of an archive for other programs
 READ_SIZE = 1 << 20
 DEFLATE_LIMIT = 1040  # deflate cannot shrink by more than a factor of about 1,030
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same content gives the same bytes

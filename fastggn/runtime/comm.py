@@ -69,6 +69,10 @@ class Comm:
         """Return the place of this rank's `count` rows among the rows of all ranks."""
         return slice(0, count)
 
+    def share(self, total: int) -> slice:
+        """Return the rows of a table of `total` rows that belong to this rank."""
+        return slice(self.rank * total // self.size, (self.rank + 1) * total // self.size)
+
     def least(self, value: Number) -> Number:
         """Return the minimum over the ranks, by entries; NaN if one rank has NaN."""
         return value

@@ -99,6 +99,12 @@ def hinted_fields(kind: type[T]) -> type[T]:
     return kind
 
 
+def samples_are_rows(name: str, shape: tuple[int, ...], width: int) -> str:
+    """Return advice where the samples stand in the columns of an array, or an empty string."""
+    turned = len(shape) == 2 and shape[0] == width < shape[1]
+    return f"; samples are rows: pass {name}.T" if turned else ""
+
+
 def check_finite(name: str, array: NDArray[Any], offset: int = 0) -> None:
     """Raise ``ValueError`` naming the first NaN or infinite entry of `array`."""
     finite = np.isfinite(array)

@@ -84,6 +84,16 @@ def ignore_signals() -> None:
 
 
 @contextlib.contextmanager
+def blocked_interrupts() -> Iterator[None]:
+    """Keep Ctrl-C for the end of the block, and from the processes that it starts."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def deferred_signals() -> Iterator[None]:
     """Defer the signals with Python handlers, which may raise, to the end of the block."""
     handlers = {number: signal.getsignal(number) for number in _EVERY}

@@ -217,6 +217,8 @@ class TrainResult:
         The lowest validation loss.
     best_iter : int or None
         The iteration of `best_theta`; 0 for `theta0`.
+    initial_validation_loss : float or None
+        The validation loss at `theta0`.
     """
 
     theta: NDArray[np.float64]
@@ -235,6 +237,7 @@ class TrainResult:
     best_theta: NDArray[np.float64] | None = None
     best_validation_loss: float | None = None
     best_iter: int | None = None
+    initial_validation_loss: float | None = None
 
     def __repr__(self) -> str:
         """Return the status, the iterations and the loss."""
@@ -249,7 +252,7 @@ class TrainResult:
         return self.status == "target_reached" or self.status.startswith("converged")
 
     def plot(self, *, path: str | None = None) -> Any:
-        """Return a matplotlib figure of the training curves; see `plotting.curves.plot_curves`.
+        """Return a matplotlib figure of the training curves; see `figures.curves.plot_curves`.
 
         Parameters
         ----------
@@ -259,5 +262,9 @@ class TrainResult:
         from fastggn.figures.curves import plot_curves
 
         return plot_curves(
-            self.history, initial_loss=self.initial_loss, best_iter=self.best_iter, path=path
+            self.history,
+            initial_loss=self.initial_loss,
+            initial_validation_loss=self.initial_validation_loss,
+            best_iter=self.best_iter,
+            path=path,
         )

@@ -154,7 +154,10 @@ class _Judge:
     def report(self, dense: bool) -> CriticalPointReport:
         if not self._critical:
             found, most = self._facts["gradient_norm"], self._facts["gradient_tolerance"]
-            reason = f"the gradient's norm {found:.3e} exceeds the tolerance {most:.1e}"
+            reason = (
+                f"the gradient's norm {found:.3e} exceeds the tolerance {most:.1e}: train on until "
+                f"it falls below, or solve gradient = 0 from here (polish=True, --polish)"
+            )
             return self._say("not_critical", reason)
         self._settle()
         spectrum = self._spectrum(dense)

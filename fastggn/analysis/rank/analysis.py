@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -21,7 +23,12 @@ _FIT_TOLERANCE = 1e-10
 
 
 def rank_analysis(
-    problem: Problem, theta: ArrayLike, *, tol: float | None = None, gradient_tol: float = 1e-10
+    problem: Problem,
+    theta: ArrayLike,
+    *,
+    tol: float | None = None,
+    gradient_tol: float = 1e-10,
+    progress: Callable[[int, int], object] | None = None,
 ) -> RankReport:
     """Analyse the ranks of the Jacobian P(W) and of its parts at one theta (Shen 2018).
 
@@ -39,6 +46,8 @@ def rank_analysis(
         ``eps * max(shape) * s_max``. All other ranks keep that rule.
     gradient_tol : float
         The data gradient counts as zero at or below this norm.
+    progress : callable, optional
+        Called as ``progress(done, total)`` with samples of this process, after each block of them.
 
     Raises
     ------
@@ -69,7 +78,7 @@ def rank_analysis(
     if not problem.comm.any(bool(problem.relative_weights.any())):
         raise ValueError("problem must have a sample of non-zero weight")
     # Use rank 0's numbers: another kind of processor may round differently.
-    found = problem.comm.agree(measure(problem, vector, tol))
+    found = problem.comm.agree(measure(problem, vector, tol, progress))
     extremes = _extremes(problem)
     duplicates = _duplicates(problem)
     principles = _principles(problem, found, extremes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -241,7 +242,12 @@ class _ErrorSums:
         return both
 
 
-def measure(problem: Problem, theta: FloatArray, tol: float | None = None) -> Measurement:
+def measure(
+    problem: Problem,
+    theta: FloatArray,
+    tol: float | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> Measurement:
     """Pass once over the samples and return the ranks."""
     net = problem.network
     layers = [
@@ -255,6 +261,8 @@ def measure(problem: Problem, theta: FloatArray, tol: float | None = None) -> Me
         with problem.comm.raise_on_all():
             for part in blocks:
                 _fold(part, layers, outputs, total)
+                if progress is not None:
+                    progress(part.stop, problem.relative_weights.size)
         for layer in layers:
             layer.unite(problem.comm)
         outputs.unite(problem.comm)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import multiprocessing
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -25,6 +26,7 @@ from fastggn.analysis.relu.arrangement import (
 from fastggn.analysis.relu.regions import Solved, UnitChoices, solve_batch
 from fastggn.analysis.relu.subglobal import as_targets
 from fastggn.runtime.errors import check_count, unknown_name
+from fastggn.runtime.signals import blocked_interrupts
 
 Progress = Callable[[int, int], object]
 Batch = list[tuple[int, tuple[int, ...]]]
@@ -120,6 +122,14 @@ class SubglobalMinima:
         if self._progress is not None:
             self._progress(self.total, self.total)
 
+    def pace(self) -> float:
+        """Return the seconds of one region, from a trial of the first few hundred."""
+        batch = next(self._indices(), [])
+        began = time.perf_counter()
+        if batch:
+            solve_batch(self._choices, _rows(batch), self._y, self._bias)
+        return (time.perf_counter() - began) / max(len(batch), 1)
+
     def _batches(self) -> Iterator[list[RegionMinimum]]:
         """Solve batches in order, in processes that work ahead if there are several."""
         task = (self._choices, self._y, self._bias)
@@ -133,7 +143,8 @@ class SubglobalMinima:
             running: deque[tuple[Batch, Future[list[Solved]]]] = deque()
             try:
                 for batch in self._indices():
-                    running.append((batch, pool.submit(_solve_adopted, _rows(batch))))
+                    with blocked_interrupts():  # the workers' too, which are started here
+                        running.append((batch, pool.submit(_solve_adopted, _rows(batch))))
                     if len(running) > 3 * self._n_jobs:
                         yield self._records(running[0][0], running.popleft()[1].result())
                 while running:

@@ -37,11 +37,15 @@ def _parse(name: str) -> dict[str, Any]:
 
 
 def _checked(ctx: click.Context, name: str, values: dict[str, Any]) -> dict[str, Any]:
-    params = {p.name: p for p in ctx.command.params if p.name not in (None, "config", "help")}
-    known = sorted(str(key).replace("_", "-") for key in params)
+    params = {
+        max(p.opts, key=len).lstrip("-").replace("_", "-"): p
+        for p in ctx.command.params
+        if p.name not in (None, "config", "help")
+    }
+    known = sorted(params)
     checked: dict[str, Any] = {}
     for key, value in values.items():
-        option = params.get(key.replace("-", "_"))
+        option = params.get(key.replace("_", "-"))
         if option is None:
             raise BadInput(
                 f"--config {name}: the key {key!r} is unknown{suggest(key, known)} "

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-import time
-
 import click
 
+from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.types import TARGET
+from fastggn.apps.cli.watch import Watch, watched
 
 HELP = """Turn DATA (.csv, .tsv, .txt) into OUT (.npy), whatever its size.
 
@@ -27,23 +26,26 @@ named and OUT stays as it was."""
     short_help="Turn a text table into .npy.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("data", metavar="DATA")
-@click.argument("out", metavar="OUT")
+@click.argument("data", type=INPUT, metavar="DATA")
+@click.argument("out", type=OutputFile("table"), metavar="OUT")
 @click.option(
     "--target", type=TARGET, metavar="COLUMNS",
     help="Target columns by name or number, separated by commas; the last one by default.",
 )  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
-def convert(data: str, out: str, target: tuple[str | int, ...] | None, quiet: bool) -> int:
+@checked_outputs
+@watched
+def convert(
+    data: str, out: str, target: tuple[str | int, ...] | None, quiet: bool, watch: Watch
+) -> int:
     """Convert a text table, with a line of progress."""
     from fastggn.data.convert import convert_table
 
-    progress = _Progress(quiet)
+    def progress(rows: int, share: float) -> None:
+        watch(share, 1.0, f"{rows} rows")
+
     with bad_input():
-        try:
-            done = convert_table(data, out, target, progress)
-        finally:
-            progress.end()
+        done = convert_table(data, out, target, progress)
     if not quiet:
         targets = ", ".join(done.targets)
         click.echo(
@@ -51,31 +53,3 @@ def convert(data: str, out: str, target: tuple[str | int, ...] | None, quiet: bo
             f"{len(done.targets)} targets ({targets})"
         )
     return 0
-
-
-class _Progress:
-    """One line that is overwritten on a terminal; a line every ten seconds elsewhere."""
-
-    def __init__(self, quiet: bool) -> None:
-        self._stream = sys.stderr
-        self._quiet = quiet
-        self._terminal = self._stream.isatty()
-        self._last = time.monotonic()
-        self._open = False
-
-    def __call__(self, rows: int, share: float) -> None:
-        """Show the number of rows and the share of the file so far."""
-        now = time.monotonic()
-        if self._quiet or now - self._last < (0.2 if self._terminal else 10.0):
-            return
-        self._last = now
-        self._open = self._terminal
-        end = "\r" if self._terminal else "\n"
-        self._stream.write(f"  {100.0 * share:5.1f} %  {rows} rows{end}")
-        self._stream.flush()
-
-    def end(self) -> None:
-        """End the line."""
-        if self._open:
-            self._stream.write("\n")
-            self._stream.flush()

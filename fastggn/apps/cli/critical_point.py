@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+import time
 from typing import Any
 
 import click
 
-from fastggn.apps.cli.models import MODELS, model_options, read_model
+from fastggn.apps.cli.files import INPUT, JSON, checked_outputs
+from fastggn.apps.cli.models import MODELS, model_options, model_problem, read_model
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.ranks import MPI_OPTION, ended_together, team_of
 from fastggn.apps.cli.summary import network_name, print_rows
-from fastggn.apps.cli.types import TARGET
+from fastggn.apps.cli.watch import Watch, seconds_of, watched
+from fastggn.apps.outputs import STDOUT, write_report
 
 HELP = f"""Say what kind of a critical point MODEL stands at, and how that is known.
 
@@ -27,19 +28,18 @@ Examples:
   mpiexec -n 4 fastggn critical-point houses.npz houses.csv --mpi"""
 
 
+# Typical numbers of gradients: of the search for descent, and of all with Lanczos iterations.
+DECIDING, LANCZOS = 200.0, 2000.0
+
+
 @click.command(
     "critical-point",
     help=HELP,
     short_help="Say what kind of a critical point MODEL stands at.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("model", metavar="MODEL")
-@click.argument("data", required=False, metavar="[DATA]")
-@click.option(
-    "--target", type=TARGET, metavar="COLUMNS",
-    help="As in fastggn train.",
-)  # fmt: skip
-@click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
+@click.argument("model", type=INPUT, metavar="MODEL")
+@click.argument("data", type=INPUT, required=False, metavar="[DATA]")
 @click.option("--polish", is_flag=True, help="Solve gradient = 0 from there first.")
 @click.option(
     "--grad-tol", type=float, default=1e-8, show_default=True, metavar="X",
@@ -53,45 +53,62 @@ Examples:
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="N",
     help="Of the search for descent.",
 )  # fmt: skip
-@click.option("--json", "json_path", metavar="FILE", help="Write the report there, - to print it.")
+@JSON
 @MPI_OPTION
 @model_options
 @ended_together
+@checked_outputs
+@watched
 def critical_point(
     model: str,
     data: str | None,
-    target: tuple[str | int, ...] | None,
-    loss: str | None,
     polish: bool,
     grad_tol: float,
     method: str,
     seed: int,
-    json_path: str | None,
+    json_file: str | None,
     mpi: bool,
+    watch: Watch,
     **foreign: Any,
 ) -> int:
     """Classify the weights of a model file."""
     from fastggn.analysis.critical.classify import critical_point as classify
-    from fastggn.apps.cli.model_data import model_loss, model_problem
 
     with bad_input():
         comm = team_of(mpi)
-        net, theta, metadata = read_model(model, **foreign)
-        problem = model_problem(net, metadata, data, target, model_loss(metadata, loss), comm)
+        known = read_model(model, **foreign)
+        problem = model_problem(known, data, comm, target=foreign["target"])
+        _expect(watch, problem, known.theta, method)
         report = classify(
             problem,
-            theta,
+            known.theta,
             polish=polish,
             grad_tol=grad_tol,
             method=method,  # type: ignore[arg-type]
             seed=seed,
         )
-    text = json.dumps(report.to_dict(), indent=1)
-    if json_path == "-":
-        click.echo(text)
-        return 0
-    if json_path is not None and comm.rank == 0:
+    if json_file is not None and comm.rank == 0:
         with bad_input():
-            Path(json_path).write_text(text + "\n", encoding="utf-8")
-    print_rows([("network", network_name(problem.network)), *report.rows()])
+            write_report(json_file, report.to_dict())
+    if json_file != STDOUT:
+        print_rows([("network", network_name(problem.network)), *report.rows()])
     return 0
+
+
+def _expect(watch: Watch, problem: Any, theta: Any, method: str) -> None:
+    """Tell the cost from the time of one gradient."""
+    from fastggn.training.methods.newton import DENSE_LIMIT
+
+    problem.gradient(theta)  # loads the kernels
+    start = time.perf_counter()
+    problem.gradient(theta)
+    gradient = time.perf_counter() - start
+    n = problem.n_params
+    if method == "dense" or (method == "auto" and n <= DENSE_LIMIT):
+        evaluations, work = float(n) + DECIDING, f"all eigenvalues of {n:,} parameters"
+        operations = 10.0 * float(n) ** 3
+    else:
+        evaluations, operations = LANCZOS, 0.0
+        work = f"the lowest eigenvalues of {n:,} parameters"
+    seconds = evaluations * gradient + seconds_of(operations)
+    watch.expect(seconds, work, "take fewer samples, or --method lanczos, ")

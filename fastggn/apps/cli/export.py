@@ -8,6 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
 from fastggn.apps.cli.models import activation_options, read_model
 from fastggn.apps.cli.outcome import DONE, bad_input
 from fastggn.apps.cli.progress import plain_warnings
@@ -35,32 +36,30 @@ MODEL is a file of fastggn train, or weights from elsewhere with --activation (s
     short_help="Write MODEL as .onnx, .pt, .npz or .csv.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("model", metavar="MODEL")
-@click.argument("out", metavar="OUT")
+@click.argument("model", type=INPUT, metavar="MODEL")
+@click.argument("out", type=OutputFile("export"), metavar="OUT")
 @click.option("--float32", is_flag=True, help="Weights in single precision.  [float64]")
 @click.option(
     "--probabilities", is_flag=True,
     help="Let an .onnx classifier end in its softmax or sigmoids.",
 )  # fmt: skip
 @activation_options
+@checked_outputs
 def export(model: str, out: str, float32: bool, probabilities: bool, **foreign: Any) -> int:
     """Convert a model file."""
-    from fastggn.model.interchange.chain import scales
-    from fastggn.model.interchange.files import export as write
     from fastggn.model.interchange.names import text_of
     from fastggn.model.interchange.onnx import compare_onnx
 
     dtype = "float32" if float32 else "float64"
     checked = ""
     with bad_input():
-        net, theta, metadata = read_model(model, **foreign)
-        if Path(out).exists() and Path(out).samefile(model):
-            raise ValueError(f"{out} is MODEL itself: give another name")
+        known = read_model(model, **foreign)
         with plain_warnings(Console(stderr=True), False):
-            write(out, net, theta, metadata, dtype, probabilities=probabilities)
-        if Path(out).suffix.lower() == ".onnx" and not probabilities:
-            difference = compare_onnx(out, net, theta, **scales(metadata))
+            known.export(out, dtype, probabilities=probabilities)
+        if Path(out).suffix.lower() == ".onnx":
+            difference = compare_onnx(out, known, probabilities=probabilities)
             checked = f"; onnxruntime differs by {difference:.1e} of the largest output"
+    net = known.network
     widths = ",".join(map(str, net.widths))
     names = ", ".join(text_of(a) for a in net.activations)
     click.echo(f"{out}: F({widths}), activations {names}, {dtype}{checked}")

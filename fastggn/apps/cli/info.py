@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from fastggn.apps.cli.files import INPUT
+from fastggn.apps.cli.models import TORCH, read_model
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.summary import network_name, print_rows
+
+if TYPE_CHECKING:
+    from fastggn.model.model import Model
+
 
 HELP = """Show versions, threads, BLAS and cache folder; or the network and training of MODEL.
 
 \b
 Examples:
   fastggn info
-  fastggn info model.npz"""
+  fastggn info model.npz
+
+MODEL may also be what fastggn export writes: .onnx, .pt, plain arrays in .npz."""
 
 
 @click.command(
@@ -22,7 +31,7 @@ Examples:
     short_help="Show the installation, or what MODEL holds.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("model", required=False, metavar="[MODEL]")
+@click.argument("model", type=INPUT, required=False, metavar="[MODEL]")
 def info(model: str | None) -> int:
     """Print the configuration, or the content of a model file."""
     if model is None:
@@ -30,68 +39,97 @@ def info(model: str | None) -> int:
 
         show_config()
         return 0
-    from fastggn.model.files import load_model
-
     with bad_input():
-        net, theta, metadata = load_model(model)
-    print_rows(_describe(net, metadata, theta))
+        rows = _rows(model)
+    print_rows(rows)
     return 0
 
 
-# Metadata of `fastggn train`, in the order of the table.
-KNOWN = {
-    "samples": ("samples", "name"),
-    "number of samples": ("samples", "n_samples"),
-    "inputs": ("samples", "inputs"),
-    "targets": ("samples", "targets"),
-    "classes": ("samples", "classes"),
-    "loss function": ("loss", "name"),
-    "l2": ("l2",),
-    "method": ("training", "method"),
-    "solver": ("training", "solver"),
-    "reason for the solver": ("training", "solver_reason"),
-    "seed": ("training", "seed"),
-    "best start, seed": ("training", "start_seed"),
-    "loss": ("training", "loss"),
-    "validation loss": ("training", "validation_loss"),
-    "gradient norm": ("training", "gradient_norm"),
-    "accuracy": ("training", "accuracy"),
-    "iterations": ("training", "n_iter"),
-    "seconds": ("training", "seconds"),
-    "status": ("training", "status"),
-    "message": ("training", "message"),
+def _rows(path: str) -> list[tuple[str, str]]:
+    """Return the rows of the table about a model file of any kind."""
+    suffix = Path(path).suffix.lower()
+    if suffix == ".onnx":
+        return _of_onnx(path)
+    if suffix in TORCH:
+        from fastggn.model.interchange.state_dict import read_state_dict
+
+        net = read_state_dict(path, "identity").network
+        bare = f"F({','.join(map(str, net.widths))}) ({net.n_params} parameters)"
+        unnamed = "not in the file: --activation names it where the model is used"
+        return [("file", "a state dict of torch"), ("network", bare), ("activations", unnamed)]
+    return _describe(read_model(path))
+
+
+def _of_onnx(path: str) -> list[tuple[str, str]]:
+    from fastggn.model.interchange.extras import require
+    from fastggn.runtime.archive import require_file
+
+    onnx = require("onnx", "onnx", f"{path}: reading it")
+    content = require_file(path).read_bytes()
+    try:
+        model = onnx.load_model_from_string(content)
+    except require("google.protobuf.message", "onnx", path).DecodeError as error:
+        raise ValueError(f"{path}: not an ONNX model ({error})") from None
+    writer = f"{model.producer_name} {model.producer_version}".strip() or "an unknown program"
+    rows = [("file", f"an ONNX model, written by {writer}")]
+    for label, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):
+        rows.append((label, ", ".join(_tensor(value) for value in values)))
+    rows += [(entry.key, entry.value) for entry in model.metadata_props]
+    return rows
+
+
+def _tensor(value: Any) -> str:
+    sizes = [axis.dim_param or str(axis.dim_value) for axis in value.type.tensor_type.shape.dim]
+    return f"{value.name} ({', '.join(sizes)})"
+
+
+# Facts of the run, in the order of the table.
+RUN = {
+    "source": "samples",
+    "n_rows": "number of rows",
+    "n_training": "rows of the training",
+    "method": "method",
+    "solver": "solver",
+    "solver_reason": "reason for the solver",
+    "seed": "seed",
+    "start_seed": "best start, seed",
+    "loss": "loss",
+    "validation_loss": "held-out loss",
+    "gradient_norm": "gradient norm",
+    "n_iter": "iterations",
+    "seconds": "seconds",
+    "status": "status",
+    "message": "message",
 }
 
 
-def _describe(net: Any, metadata: dict[str, Any], theta: Any) -> list[tuple[str, str]]:
-    """Return the rows of the table; a file written by hand may lack any of the metadata."""
+def _describe(model: Model) -> list[tuple[str, str]]:
+    """Return the rows of the table about a model."""
+    net, recipe, run = model.network, model.recipe, model.training
     rows = [
         ("network", f"{network_name(net)} ({net.n_params} parameters)"),
         ("output activation", net.activations[-1].name),
         ("bias", net.bias if isinstance(net.bias, str) else "fixed"),
-        ("largest weight", f"{abs(theta).max():.4g}"),
+        ("largest weight", f"{abs(model.theta).max():.4g}"),
+        ("inputs", ", ".join(recipe.input_names)),
+        ("targets", ", ".join(recipe.target_names)),
+        ("classes", ", ".join(recipe.classes or ())),
+        ("left out", "; ".join(f"{name}: {reason}" for name, reason in recipe.left_out)),
+        ("loss function", model.loss.name),
+        ("l2", f"{model.l2:.6g}"),
     ]
-    for label, path in KNOWN.items():
-        value: Any = metadata
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
-            rows.append((label, _text(value)))
-    scaled = isinstance(metadata.get("samples"), dict) and metadata["samples"].get("scale_inputs")
-    if scaled:
-        rows.append(("scales", "kept in the file: the network takes scaled inputs"))
-    sections = {path[0] for path in KNOWN.values()}
-    rows += [
-        (key, _text(value))
-        for key, value in metadata.items()
-        if key not in sections and value is not None
-    ]
-    return rows
+    scaled = {"inputs": model.input_scaler, "targets": model.target_scaler}
+    rows.append(("scaled", " and ".join(name for name, own in scaled.items() if own is not None)))
+    if model.posterior is not None:
+        rows.append(("posterior", "kept: fastggn predict --std"))
+    rows += [(label, _text(run[key])) for key, label in RUN.items() if run.get(key) is not None]
+    notes = [("note", str(note)) for note in run.get("notes", ())]
+    known = {*RUN, "notes", "initial_loss", "initial_validation_loss", "best_iter", "evidence"}
+    rest = [(key, _text(value)) for key, value in run.items() if key not in known]
+    rows += notes + [row for row in rest if row[1] != "None"]
+    rows += [(name, version) for name, version in model.versions.items()]
+    return [row for row in rows if row[1]]
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    return str(value)
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

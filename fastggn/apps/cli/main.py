@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import traceback
 from collections.abc import Sequence
@@ -11,14 +12,17 @@ import click
 
 from fastggn.apps.cli.convert import convert
 from fastggn.apps.cli.critical_point import critical_point
+from fastggn.apps.cli.evaluate import evaluate
 from fastggn.apps.cli.export import export
 from fastggn.apps.cli.info import info
 from fastggn.apps.cli.landscape import landscape
 from fastggn.apps.cli.outcome import INTERRUPTED, STOPPED_EARLY, report
 from fastggn.apps.cli.plot import plot
+from fastggn.apps.cli.predict import predict
 from fastggn.apps.cli.rank import check_design, rank
 from fastggn.apps.cli.train import train
 from fastggn.apps.cli.warmup import warmup
+from fastggn.runtime.notices import listen
 from fastggn.runtime.signals import ignore_signals
 from fastggn.runtime.version import __version__
 
@@ -29,7 +33,8 @@ Exit codes:
   0  done: converged, or the iterations asked for are used up
   1  internal error, or the model could not be saved
   2  bad input
-  3  stopped early by a signal or the time limit, with the state saved"""
+  3  stopped early by a signal or the time limit, with the state saved
+  130  interrupted or out of time, with nothing to save"""
 
 
 class OneLineErrors(click.Command):
@@ -45,18 +50,17 @@ class OneLineErrors(click.Command):
     ) -> Any:
         """Run the command line; see `click.Command.main`."""
         given = list(sys.argv[1:] if args is None else args)
+        quiet = {"-q", "--quiet"} & set(given)
+        listen(None if quiet else functools.partial(click.echo, err=True))
         try:
             code = super().main(
                 given, prog_name or "fastggn", complete_var, standalone_mode=False, **extra
             )
-        except Exception as error:
+        except (Exception, KeyboardInterrupt) as error:
             if {"-v", "--verbose"} & set(given):
                 traceback.print_exc()
             code = report(error)
-        except KeyboardInterrupt:
-            click.echo("fastggn: interrupted before there was anything to save", err=True)
-            code = INTERRUPTED
-        if args is None and code == STOPPED_EARLY:
+        if args is None and code in (STOPPED_EARLY, INTERRUPTED):
             # A job script reads the code: a late second signal must not change it.
             ignore_signals()
         if not standalone_mode:
@@ -80,6 +84,8 @@ def main() -> None:
 
 
 main.add_command(train)
+main.add_command(predict)
+main.add_command(evaluate)
 main.add_command(critical_point)
 main.add_command(convert)
 main.add_command(export)

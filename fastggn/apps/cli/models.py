@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 
 from fastggn.apps.cli.progress import plain_warnings
-from fastggn.apps.cli.types import NAMES
+from fastggn.apps.cli.types import NAMES, TARGET
+from fastggn.runtime.comm import SERIAL, Comm
 
 if TYPE_CHECKING:
-    from fastggn.network.mlp import MLP
+    from fastggn.data.table import Table
+    from fastggn.model.model import Model
+    from fastggn.objective.problem import Problem
 
 
-Model = tuple["MLP", NDArray[np.float64], dict[str, Any]]
 F = TypeVar("F", bound=Callable[..., Any])
+Columns = tuple[str | int, ...]
 
 MODELS = """MODEL is a file of fastggn train, or holds weights from elsewhere, whose activation
 --activation names: a state dict of torch (.pt, .pth; read without running code), or plain arrays
-W_1, b_1, ... (.npz)."""
+W_1, b_1, ... (.npz). The columns of DATA are those of the model, found by name; weights without
+names take them by position."""
 
 TORCH = (".pt", ".pth")
 PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
@@ -37,6 +40,13 @@ OPTIONS = (
     click.option("--output-activation", metavar="NAME", help="Of their output layer.  [identity]"),
 )  # fmt: skip
 L2 = click.option("--l2", type=float, metavar="X", help="The weight decay of their loss.  [0]")
+TARGETS = click.option(
+    "--target", type=TARGET, metavar="COLUMNS",
+    help="Their target columns in DATA.  [default: the last ones]",
+)  # fmt: skip
+LOSS = click.option(
+    "--loss", metavar="NAME", help="Another loss than the model was trained with."
+)
 
 
 def activation_options(function: F) -> F:
@@ -47,8 +57,8 @@ def activation_options(function: F) -> F:
 
 
 def model_options(function: F) -> F:
-    """Add all options for weights from elsewhere, which `read_model` takes."""
-    return activation_options(L2(function))
+    """Add all options of a model and its samples, which `read_model` takes."""
+    return LOSS(activation_options(L2(TARGETS(function))))
 
 
 def read_model(
@@ -57,53 +67,141 @@ def read_model(
     activation: tuple[str, ...] | None = None,
     output_activation: str | None = None,
     l2: float | None = None,
+    loss: str | None = None,
+    target: Columns | None = None,
 ) -> Model:
-    """Read a model of ``fastggn train``, a state dict of torch, or plain arrays."""
+    """Read a model of ``fastggn train``, a state dict of torch, or plain arrays.
+
+    `target` is only checked here; `model_problem` takes it.
+    """
     suffix = Path(path).suffix.lower()
     if suffix in PICKLES:
         raise ValueError(
             f"{path}: pickles run code when they are loaded and are never read; in Python: "
-            "net, theta = fg.interchange.from_sklearn(estimator), then fg.save_model"
+            "fg.interchange.from_sklearn(estimator).save(path)"
         )
     if suffix == ".onnx":
         raise ValueError(f"{path}: .onnx files are written (fastggn export), not read")
-    given = {"--activation": activation, "--output-activation": output_activation, "--l2": l2}
+    given = {"--activation": activation, "--output-activation": output_activation, "--l2": l2,
+             "--target": target}  # fmt: skip
     with plain_warnings(Console(stderr=True), False):
-        return _read(path, suffix, given)
-
-
-def _read(path: str, suffix: str, given: Mapping[str, Any]) -> Model:
-    """Read a model; the suffix and the content of the file decide how."""
-    from fastggn.model.files import ModelFileError, load_model
-
-    names, output = given["--activation"], given["--output-activation"]
-    if names is not None and len(names) == 1:
-        names = names[0]
-    if suffix in TORCH:
-        from fastggn.model.interchange.state_dict import read_state_dict
-
-        if names is None:
-            raise ValueError(f"{path}: a state dict does not tell the activation: --activation")
-        net, theta = read_state_dict(path, names, output or "identity")
-        return net, theta, _metadata(net, given["--l2"])
-    try:
-        model = load_model(path)
-    except ModelFileError:
-        if not _holds_weights(path):
-            raise
-        from fastggn.model.interchange.npz import from_npz
-
-        net, theta = from_npz(path, names, output)
-        return net, theta, _metadata(net, given["--l2"])
+        model = _own(path) if suffix not in TORCH else None
+        if model is None:
+            return _foreign(path, suffix, activation, output_activation, l2 or 0.0, loss)
     for name, value in given.items():
         if value is not None:
             raise ValueError(f"{name} is for weights from elsewhere; {path} holds its own")
-    return model
+    return _with_loss(model, loss)
 
 
-def _metadata(net: MLP, l2: float | None) -> dict[str, Any]:
-    classes = [float(k) for k in range(max(2, net.n_outputs))]
-    return {"samples": {"classes": classes}, "l2": l2 or 0.0}
+def _own(path: str) -> Model | None:
+    """Return the model of a file of fastggn, None for plain arrays."""
+    from fastggn.model.model import Model
+    from fastggn.model.saving import ModelFileError
+
+    try:
+        return Model.load(path)
+    except ModelFileError:
+        if not _holds_weights(path):
+            raise
+    return None
+
+
+def _foreign(
+    path: str,
+    suffix: str,
+    activation: tuple[str, ...] | None,
+    output: str | None,
+    l2: float,
+    loss: str | None,
+) -> Model:
+    """Return the model of weights from elsewhere."""
+    from fastggn.model.interchange.npz import from_npz
+    from fastggn.model.interchange.state_dict import read_state_dict
+
+    names = activation[0] if activation is not None and len(activation) == 1 else activation
+    read = read_state_dict if suffix in TORCH else from_npz
+    try:
+        model = read(path, names, output)
+    except ValueError as error:
+        if "tell the activation" in str(error) or "name the activation" in str(error):
+            raise ValueError(f"{error}: --activation") from None
+        raise
+    return replace(_with_loss(model, loss), l2=l2)
+
+
+def _with_loss(model: Model, name: str | None) -> Model:
+    """Return the model with another loss; one for labels brings classes where there are none."""
+    from fastggn.data.recipe import Recipe
+    from fastggn.model.decision import LINKS
+    from fastggn.network.losses import get_loss
+
+    if name is None:
+        return model
+    loss, net = get_loss(name), model.network
+    if loss.name in LINKS and model.classes is None and not model.training:
+        recipe = Recipe.of_arrays(net.n_inputs, net.n_outputs, range(max(2, net.n_outputs)))
+        return replace(model, loss=loss, recipe=recipe)
+    return replace(model, loss=loss)
+
+
+def adopted(model: Model, samples: Table) -> Model:
+    """Return weights without names of columns with those of a table."""
+    return replace(model, recipe=samples.recipe)
+
+
+def model_problem(
+    model: Model,
+    data: str | None,
+    comm: Comm = SERIAL,
+    *,
+    target: Columns | None = None,
+) -> Problem:
+    """Return the problem of a model on DATA.
+
+    Of the table of its training the model takes the rows that it was trained on; without DATA,
+    the built-in samples of the training are drawn again.
+    """
+    from fastggn.apps.cli.tables import own_rows, training_rows
+
+    model, samples = _samples(model, data, target, comm)
+    return model.problem(own_rows(training_rows(model, samples, comm), comm), comm=comm)
+
+
+def model_parts(
+    model: Model, data: str | None, *, target: Columns | None = None
+) -> dict[str, Problem]:
+    """Return the problems of the training, held-out and test rows, or of all rows of other DATA."""
+    model, samples = _samples(model, data, target)
+    return {name: model.problem(part) for name, part in model.parts(samples).items()}
+
+
+def _samples(
+    model: Model, data: str | None, target: Columns | None, comm: Comm = SERIAL
+) -> tuple[Model, Table]:
+    """Return all samples, and the model with the columns that it takes."""
+    from fastggn.apps.cli.tables import drawn_again, rows_of
+    from fastggn.data.read_table import read_table
+
+    if data is None:
+        return model, drawn_again(model)
+    if target is None:
+        return model, rows_of(model, data, comm)
+    labels = target if model.classes is not None else None
+    samples = read_table(data, target, categorical=labels)
+    return adopted(model, samples), samples
+
+
+def inputs_problem(model: Model, data: str, comm: Comm = SERIAL) -> Problem | None:
+    """Return a problem for ranks if the file holds inputs alone; None if it has targets."""
+    from fastggn.apps.cli.tables import own_rows, rows_of
+    from fastggn.objective.problem import Problem
+
+    samples = rows_of(model, data, comm, stream=False, targets=None)
+    if samples.Y is not None:
+        return None
+    X = model.scaled_inputs(own_rows(samples, comm).X)
+    return Problem(model.network, X, model.network.predict(model.theta, X), comm=comm)
 
 
 def _holds_weights(path: str) -> bool:

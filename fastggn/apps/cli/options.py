@@ -9,13 +9,22 @@ from typing import Any, TypeVar
 import click
 
 from fastggn.apps.cli.config import read_config
-from fastggn.apps.cli.types import EVERY, NAMES, TARGET, WIDTHS
+from fastggn.apps.cli.files import INPUT, OutputFile
+from fastggn.apps.cli.outcome import BadInput
+from fastggn.apps.cli.types import EVERY, NAMES, SHARE, TARGET, WIDTHS
 
 # Defaults of `fastggn train` without options.
 DATASET = "four_regions"
 HIDDEN = "20,20"
 OUT = "model.npz"
 MAX_ITER = 100
+
+# Options of version 1, and their present names.
+FORMER = {
+    "--validation": "--held-out-file",
+    "--validation-fraction": "--held-out",
+    "--validation-tol": "--held-out-tol",
+}
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,12 +36,24 @@ class Settings:
     data: str | None
     dataset: str | None
     target: tuple[str | int, ...] | None
+    inputs: tuple[str | int, ...] | None
+    drop: tuple[str | int, ...]
+    categorical: tuple[str | int, ...] | None
+    missing: str
+    header: bool | None
+    decimal: str
+    encoding: str
+    sheet: str | None
     samples: int | None
     one_hot: bool
     stream: bool | None
     standardise: bool | None
-    validation: str | None
-    validation_fraction: float | None
+    held_out: float | str | None
+    no_held_out: bool
+    held_out_file: str | None
+    test: str | None
+    test_fraction: float
+    start: str | None
     hidden: tuple[int, ...]
     activation: tuple[str, ...]
     output_activation: str
@@ -50,6 +71,7 @@ class Settings:
     precision: str
     batch_size: int | None
     regularization: str | None
+    posterior: bool
     escape: str | None
     seed: int
     max_iter: int
@@ -59,7 +81,7 @@ class Settings:
     step_tol: float
     loss_target: float | None
     patience: int | None
-    validation_tol: float
+    held_out_tol: float
     threads: int | None
     mpi: bool
     starts: int
@@ -86,6 +108,16 @@ class GroupedOption(click.Option):
 class GroupedCommand(click.Command):
     """A command with a help page that lists the options under headings."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the command line; a name of version 1 gets the present one."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name not in FORMER:
+                raise
+            now = FORMER[error.option_name]
+            raise BadInput(f"{error.option_name} of version 1 is now {now}") from None
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options group by group, in the order of their definition."""
         groups: dict[str, list[tuple[str, str]]] = {}
@@ -109,8 +141,22 @@ COUNT = click.IntRange(min=1)
 
 OPTIONS = (
     option("Data", "--target", type=TARGET, metavar="COLUMNS",
-           help="Target columns of DATA, by name or number, separated by commas; for .npz and "
-                ".h5 the name of an array.  [default: the last column; Y]"),
+           help="Target columns of DATA, by name or number, separated by commas (a name with a "
+                "comma in quotes: '\"price, EUR\"'); for .npz and .h5 the name of an array.  "
+                "[default: the last column; Y]"),
+    option("Data", "--inputs", type=TARGET, metavar="COLUMNS",
+           help="Input columns.  [default: all others]"),
+    option("Data", "--drop", type=TARGET, metavar="COLUMNS", default=(), show_default=False,
+           help="Columns that are left out."),
+    option("Data", "--categorical", type=TARGET, metavar="COLUMNS",
+           help="Columns of numbers that are labels; text always is."),
+    option("Data", "--missing", default="error", metavar="HOW",
+           help="Rows with missing values: error, drop (leave them out), impute (fill them in)."),
+    option("Data", "--header/--no-header", default=None, show_default=False,
+           help="Whether a text file begins with names.  [default: unless a cell is a number]"),
+    option("Data", "--decimal", default=".", metavar="MARK", help="Decimal mark of text: . or ,"),
+    option("Data", "--encoding", default="utf-8-sig", metavar="NAME", help="Of text: latin-1."),
+    option("Data", "--sheet", metavar="NAME", help="Of an Excel file.  [default: the first]"),
     option("Data", "--dataset", metavar="NAME",
            help="Built-in samples in place of DATA: four_regions, xor, sine, friedman1.  "
                 f"[default: {DATASET}]"),
@@ -122,12 +168,22 @@ OPTIONS = (
                 "read them once into memory.  [default: leave them where memory is short]"),
     option("Data", "--standardise/--no-standardise", default=None,
            help="Scale the inputs, and the targets of a regression, to mean 0 and deviation 1; "
-                "the model file keeps the scales.  [default: for DATA only]"),
-    option("Data", "--validation", metavar="FILE",
-           help="Samples that are not trained on, of the same columns as DATA: their loss is "
-                "shown, and ends the run with --patience."),
-    option("Data", "--validation-fraction", type=float, metavar="X",
-           help="Hold out this share of the samples instead, chosen by --seed."),
+                "the model keeps the scales.  [default: for DATA only]"),
+    option("Data", "--held-out", type=SHARE, metavar="X",
+           help="Rows that are not trained on: a share, chosen by --seed, or a column that is not "
+                "0 for them. The run stops by their loss (--patience).  [default: 0.15 of DATA "
+                "from 50 rows on; none of built-in samples, or with --regularization]"),
+    option("Data", "--no-held-out", is_flag=True, default=False, show_default=False,
+           help="Train on all rows."),
+    option("Data", "--held-out-file", type=INPUT, metavar="FILE",
+           help="Held-out rows in a file of their own, with the columns of DATA."),
+    option("Data", "--test", type=INPUT, metavar="FILE",
+           help="Rows that nothing sees before the end; the errors on them are printed."),
+    option("Data", "--test-fraction", type=float, default=0.0, show_default=False, metavar="X",
+           help="This share of DATA as test rows."),
+    option("Network", "--from", "start", type=INPUT, metavar="MODEL",
+           help="Go on from the weights of a model file, or of a state dict of torch (.pt, with "
+                "--activation) or plain arrays (.npz)."),
     option("Network", "--hidden", type=WIDTHS, default=HIDDEN, metavar="WIDTHS",
            help="Widths of the hidden layers, or none."),
     option("Network", "--activation", type=NAMES, default="tanh", metavar="NAME",
@@ -138,9 +194,10 @@ OPTIONS = (
     option("Network", "--bias", default="free", metavar="KIND", help="free or none."),
     option("Network", "--init", default="glorot", metavar="SCHEME",
            help="First weights: glorot, he, lecun, nguyen_widrow, normal."),
-    option("Loss", "--loss", default="squared", metavar="NAME",
-           help="squared, softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp, "
-                "huber. With softmax_cross_entropy a target column holds class labels."),
+    option("Loss", "--loss", default="auto", metavar="NAME",
+           help="auto (softmax_cross_entropy for classes, else squared), squared, "
+                "softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp, huber. With "
+                "softmax_cross_entropy and logistic a target column holds class labels."),
     option("Loss", "--l2", type=float, default=0.0, metavar="X", help="Weight decay."),
     option("Loss", "--curvature", default="psd", metavar="KIND",
            help="psd, or exact: the loss's own Hessian, which may be indefinite."),
@@ -161,6 +218,9 @@ OPTIONS = (
     option("Method", "--regularization", metavar="HOW",
            help="bayesian: lm chooses the weight decay by the evidence, as trainbr does; "
            "bayesian-units: one for each hidden unit."),
+    option("Method", "--posterior", is_flag=True, default=False, show_default=False,
+           help="Keep what fastggn predict --std needs, for up to 5,000 parameters; implies "
+                "--regularization bayesian unless --l2 is given."),
     option("Method", "--escape", metavar="HOW",
            help="Leave strict saddles by negative_curvature or noise."),
     option("Method", "--seed", type=click.IntRange(min=0), default=0, metavar="N",
@@ -176,30 +236,32 @@ OPTIONS = (
            help="Stop at this relative length of a step."),
     option("Stopping", "--loss-target", type=float, metavar="X", help="Stop at this loss."),
     option("Stopping", "--patience", type=COUNT, metavar="N",
-           help="Stop after N iterations without a fall of the validation loss, and keep the "
-                "weights of its lowest value."),
-    option("Stopping", "--validation-tol", type=float, default=0.0, metavar="X",
+           help="Stop after N iterations without a fall of the held-out loss, and keep the "
+                "weights of its lowest value.  [default: 20]"),
+    option("Stopping", "--held-out-tol", type=float, default=0.0, metavar="X",
            help="A fall by less than this share of it does not count."),
     option("Running", "--threads", type=COUNT, metavar="N",
            help="Threads of the kernels; with --mpi, of each rank.  [default: all cores]"),
     option("Running", "--mpi", is_flag=True, default=False, show_default=False,
            help="Share the samples among the ranks of mpiexec or srun (extra mpi)."),
-    option("Running", "--out", "-o", default=OUT, metavar="FILE", help="The model file."),
+    option("Running", "--out", "-o", type=OutputFile("model"), default=OUT, metavar="FILE",
+           help="The model file."),
     option("Running", "--starts", type=COUNT, default=1, metavar="N",
            help="Runs in one process, from --seed and the seeds after it; the best is kept."),
-    option("Running", "--history", metavar="FILE", help="A JSON line an iteration goes here."),
-    option("Running", "--report", metavar="HTML",
+    option("Running", "--history", type=OutputFile("history"), metavar="FILE",
+           help="A JSON line an iteration goes here."),
+    option("Running", "--report", type=OutputFile("page"), metavar="HTML",
            help="Write the run as one self-contained page (extra plot)."),
-    option("Running", "--plot-dir", metavar="FOLDER",
+    option("Running", "--plot-dir", type=OutputFile("folder"), metavar="FOLDER",
            help="Write the pictures of the report there, as PNG (extra plot)."),
-    option("Running", "--checkpoint", metavar="FILE",
+    option("Running", "--checkpoint", type=OutputFile("checkpoint"), metavar="FILE",
            help="The state of the run, from which --resume goes on."),
     option("Running", "--checkpoint-every", type=EVERY, metavar="N|TIME",
            help="Iterations (10), or a time (30s, 5min, 2h) between two checkpoints.  "
                 "[default: 5min]"),
     option("Running", "--resume", is_flag=True, default=False, show_default=False,
            help="Go on from the checkpoint where there is one."),
-    option("Running", "--config", metavar="TOML", is_eager=True, callback=read_config,
+    option("Running", "--config", type=INPUT, metavar="TOML", is_eager=True, callback=read_config,
            help="Options from a file, hidden = [20, 20] a line; the command line beats it."),
     option("Running", "--quiet", "-q", is_flag=True, default=False, show_default=False,
            help="Print errors only."),
@@ -212,4 +274,4 @@ def train_options(function: F) -> F:
     """Add the options of ``fastggn train`` to a command."""
     for decorate in reversed(OPTIONS):
         function = decorate(function)
-    return click.argument("data", required=False, metavar="[DATA]")(function)
+    return click.argument("data", type=INPUT, required=False, metavar="[DATA]")(function)

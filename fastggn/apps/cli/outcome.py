@@ -12,13 +12,17 @@ DONE = 0
 INTERNAL_ERROR = 1
 BAD_INPUT = 2
 STOPPED_EARLY = 3
-INTERRUPTED = 130  # Ctrl-C before there was a state: the convention of shells
+INTERRUPTED = 130  # Ctrl-C, or the time limit, without a state: the convention of shells
 
 
 class BadInput(click.UsageError):
     """A request that cannot be fulfilled; the message says what is accepted."""
 
     exit_code = BAD_INPUT
+
+
+class OutOfTime(KeyboardInterrupt):
+    """The time limit of a command; the message names it."""
 
 
 class SaveError(click.ClickException):
@@ -54,8 +58,9 @@ def exit_code(status: str) -> int:
 
 def report(error: BaseException, place: str = "") -> int:
     """Print one line about an error, after its `place`, and return the exit code."""
-    if isinstance(error, (click.Abort, KeyboardInterrupt)):  # click's name for an interrupt
-        click.echo("fastggn: interrupted before there was anything to save", err=True)
+    cause = error.__cause__ if isinstance(error, click.Abort) else error  # click's interrupt
+    if isinstance(cause, KeyboardInterrupt):
+        click.echo(f"fastggn: {cause or 'interrupted'}: there is nothing to save", err=True)
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone
         return INTERNAL_ERROR

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,9 @@ from fastggn.apps.cli.outcome import SaveError
 from fastggn.runtime.atomic_files import check_writable
 
 if TYPE_CHECKING:
-    from fastggn.apps.cli.sample_set import Samples
+    from fastggn.apps.cli.samples import Prepared
     from fastggn.apps.report.findings import Spectrum
-    from fastggn.apps.report.notes import SampleNotes
-    from fastggn.objective.problem import Problem
-    from fastggn.training.result import TrainResult
+    from fastggn.model.model import Model
 
 
 # A repeated run starts afresh, with all options on its command line.
@@ -33,19 +31,12 @@ PICTURE_BYTES = 1 << 19
 class Pages:
     """The report and the pictures of one run: checked before the run, written after it."""
 
-    def __init__(
-        self,
-        ctx: click.Context,
-        settings: Settings,
-        samples: Samples,
-        problem: Problem,
-        validation: Problem | None = None,
-    ) -> None:
+    def __init__(self, ctx: click.Context, settings: Settings, prepared: Prepared) -> None:
         self._settings = settings
-        self._samples = samples
-        self._problem = problem
-        self._validation = validation
-        self._command = repeating(ctx, settings, problem.comm.size)
+        self._problems = prepared.problems
+        self._problem = prepared.problems["training"]
+        self._source = prepared.samples.source
+        self._command = repeating(ctx, settings, self._problem.comm.size)
         self._failure = ""
         self.written: list[tuple[str, str]] = []
         self.spectrum: Spectrum | None = None  # of the Jacobian, once something was written
@@ -56,12 +47,6 @@ class Pages:
         if settings.report is not None:
             from fastggn.apps.report.writing import check_report
 
-            taken = {"--out": settings.out, "--history": settings.history,
-                     "--checkpoint": settings.checkpoint, "DATA": settings.data,
-                     "--config": settings.config}  # fmt: skip
-            for name, path in taken.items():
-                if path and os.path.realpath(path) == os.path.realpath(settings.report):
-                    raise ValueError(f"--report and {name} name the same file: {path}")
             check_report(settings.report)
         if settings.plot_dir is not None:
             from fastggn.figures.style import require_matplotlib
@@ -70,7 +55,7 @@ class Pages:
             Path(settings.plot_dir).mkdir(parents=True, exist_ok=True)
             check_writable(Path(settings.plot_dir) / "curve.png", n_bytes=PICTURE_BYTES)
 
-    def write(self, result: TrainResult) -> None:
+    def write(self, model: Model) -> None:
         """Write the report and the pictures; all ranks that share the samples take part."""
         settings = self._settings
         if settings.report is None and settings.plot_dir is None:
@@ -78,11 +63,11 @@ class Pages:
         from fastggn.apps.report.findings import spectrum_of
 
         try:
-            self.spectrum = spectrum_of(self._problem, result.theta)
+            self.spectrum = spectrum_of(self._problem, model.theta)
             if settings.report is not None:
-                self._write_report(result, settings.report)
+                self._write_report(model, settings.report)
             if settings.plot_dir is not None:
-                self._write_pictures(result, settings.plot_dir)
+                self._write_pictures(model, settings.plot_dir)
         except OSError as error:
             self._failure = f"{error}; the model is in {settings.out}"
         except KeyboardInterrupt:
@@ -94,27 +79,26 @@ class Pages:
         if self._failure:
             raise SaveError(f"the report could not be written: {self._failure}")
 
-    def _write_report(self, result: TrainResult, path: str) -> None:
+    def _write_report(self, model: Model, path: str) -> None:
         from fastggn.apps.report.writing import report
 
         report(
-            self._problem,
-            result,
+            model,
+            self._problems,
             path,
-            title=f"fastggn train: {self._samples.name}",
-            notes=self._notes(),
+            title=f"fastggn train: {Path(self._source).name}",
             options=asdict(self._settings),
             command=self._command,
-            validation=self._validation,
+            facts=self._facts(),
             spectrum=self.spectrum,
         )
         self.written.append(("report", path))
 
-    def _write_pictures(self, result: TrainResult, folder: str) -> None:
+    def _write_pictures(self, model: Model, folder: str) -> None:
         from fastggn.apps.report.writing import make_pictures
         from fastggn.figures.style import save
 
-        pictures = make_pictures(self._problem, result, self._notes(), spectrum=self.spectrum)
+        pictures = make_pictures(model, self._problems, spectrum=self.spectrum)
         if self._problem.comm.rank > 0:
             return
         names = []
@@ -124,14 +108,11 @@ class Pages:
                 names.append(f"{picture.name}.png")
         self.written.append(("pictures", f"{folder}: {', '.join(names)}"))
 
-    def _notes(self) -> SampleNotes:
-        from fastggn.apps.report.notes import SampleNotes
-
-        notes = SampleNotes.from_dict(self._samples.to_dict())
+    def _facts(self) -> dict[str, str]:
         data = self._settings.data
         if data is None or self._problem.comm.rank > 0:
-            return notes
-        return replace(notes, facts={"SHA-256 of the file": _file_digest(data)})
+            return {}
+        return {"SHA-256 of the file": _file_digest(data)}
 
 
 def _file_digest(path: str) -> str:

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastggn.apps.cli.models import MODELS, model_options, read_model
+from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
+from fastggn.apps.cli.models import (
+    MODELS,
+    model_options,
+    model_parts,
+    model_problem,
+    read_model,
+)
 from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
-from fastggn.apps.cli.types import NAMES, TARGET
+from fastggn.apps.cli.types import NAMES, OneOf
+from fastggn.apps.cli.watch import Watch, watched
 
 if TYPE_CHECKING:
     from fastggn.apps.report.pictures import Picture
+    from fastggn.model.model import Model
     from fastggn.objective.problem import Problem
 
 
@@ -30,8 +38,9 @@ Kinds:
   spectrum     singular values of the Jacobian, with the rank
   eigenvalues  of the Hessian, where the model stands at a critical point
 
-{MODELS} DATA are the samples it was trained on; without it, the built-in ones that it names. The
-picture is of the kind that the name says: .png, .pdf, .svg.
+{MODELS} Of the table of the training, training, held-out and test rows are told apart; without
+DATA, the built-in samples of the training are drawn again. The picture is of the kind that the name
+says: .png, .pdf, .svg.
 
 \b
 Examples:
@@ -47,16 +56,14 @@ Examples:
     short_help="Draw a picture of MODEL.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("model", metavar="MODEL")
-@click.argument("data", required=False, metavar="[DATA]")
+@click.argument("model", type=INPUT, metavar="MODEL")
+@click.argument("data", type=INPUT, required=False, metavar="[DATA]")
+@click.option("--kind", type=OneOf(KINDS), required=True, metavar="KIND", help=" ".join(KINDS))
 @click.option(
-    "--kind", type=click.Choice(KINDS), required=True, metavar="KIND", help=" ".join(KINDS)
+    "--out", "-o", type=OutputFile("picture"), required=True, metavar="FILE", help="The picture."
 )
-@click.option("--out", "-o", required=True, metavar="FILE", help="The picture.")
-@click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
-@click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 @click.option(
-    "--history", metavar="FILE",
+    "--history", type=INPUT, metavar="FILE",
     help="For curve: a file of fastggn train --history, in place of what the model keeps.",
 )  # fmt: skip
 @click.option(
@@ -77,53 +84,56 @@ Examples:
     help="Of random directions.",
 )  # fmt: skip
 @model_options
-def plot(model: str, data: str | None, kind: str, out: str, **options: Any) -> int:
+@checked_outputs
+@watched
+def plot(model: str, data: str | None, kind: str, out: str, watch: Watch, **options: Any) -> int:
     """Draw a picture of a model file."""
-    from fastggn.runtime.atomic_files import check_writable
-
     with bad_input():
         from fastggn.figures.style import picture_format, save
 
         picture_format(out)
-        check_writable(out)
-        foreign = {name: options[name] for name in ("activation", "output_activation", "l2")}
-        net, theta, metadata = read_model(model, **foreign)
+        names = ("activation", "output_activation", "l2", "loss", "target")
+        known = read_model(model, **{name: options[name] for name in names})
         if kind == "curve":
-            figure = _curve(metadata, options["history"])
+            figure = _curve(known, options["history"])
+        elif kind in ("residuals", "regions"):
+            figure = _picture(known, model_parts(known, data, target=options["target"]), kind)
         else:
-            from fastggn.apps.cli.model_data import model_loss, model_problem
-
-            loss = model_loss(metadata, options["loss"])
-            problem = model_problem(net, metadata, data, options["target"], loss)
-            if kind in ("line", "plane", "eigenvalues"):
-                figure = _surface(problem, theta, kind, options)
-            else:
-                figure = _picture(problem, theta, kind, metadata, data)
+            problem = model_problem(known, data, target=options["target"])
+            figure = _surface(problem, known, kind, options, watch)
         save(figure, out)
     click.echo(f"{out}: {kind}")
     return DONE
 
 
-def _curve(metadata: dict[str, Any], history: str | None) -> Any:
+def _curve(model: Model, history: str | None) -> Any:
     from fastggn.apps.cli.history import read_history
     from fastggn.figures.curves import compare_curves, plot_curves
 
-    kept = metadata.get("training")
-    kept = kept if isinstance(kept, dict) else {}
+    run = model.training
+    begin = {name: run.get(name) for name in ("initial_loss", "initial_validation_loss")}
     if history is None:
-        if not kept.get("history"):
+        if not model.history:
             raise BadInput("the model file keeps no history: give --history FILE")
-        return plot_curves(kept["history"], initial_loss=kept.get("initial_loss"))
+        return plot_curves(model.history, **begin, best_iter=run.get("best_iter"))
     runs = read_history(history)
     if len(runs) == 1:
-        return plot_curves(next(iter(runs.values())), initial_loss=kept.get("initial_loss"))
+        return plot_curves(next(iter(runs.values())), **begin)
     return compare_curves({f"seed {seed}": records for seed, records in runs.items()})
 
 
-def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any]) -> Any:
+def _surface(
+    problem: Problem, model: Model, kind: str, options: dict[str, Any], watch: Watch
+) -> Any:
     from fastggn.analysis.critical.classify import critical_point
     from fastggn.analysis.slices import loss_along, loss_plane
 
+    theta = model.theta
+    if kind == "spectrum":
+        from fastggn.apps.report import pictures
+        from fastggn.apps.report.findings import spectrum_of
+
+        return _drawn(pictures.spectrum(problem, spectrum_of(problem, theta)))
     if kind == "eigenvalues":
         report = critical_point(problem, theta)
         if report.label == "not_critical":
@@ -133,7 +143,7 @@ def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any]) -
             )
         return report.plot()
     names = options["direction"]
-    keywords = {"extent": options["extent"], "seed": options["seed"]}
+    keywords = {"extent": options["extent"], "seed": options["seed"], "progress": watch}
     if options["points"] is not None:
         keywords["points"] = options["points"]
     if kind == "line":
@@ -146,26 +156,16 @@ def _surface(problem: Problem, theta: Any, kind: str, options: dict[str, Any]) -
     return loss_plane(problem, theta, pair, **keywords).plot()
 
 
-def _picture(
-    problem: Problem, theta: Any, kind: str, metadata: dict[str, Any], data: str | None
-) -> Any:
+def _picture(model: Model, problems: Mapping[str, Problem], kind: str) -> Any:
     from fastggn.apps.report import pictures
-    from fastggn.apps.report.findings import findings, spectrum_of
-    from fastggn.apps.report.notes import SampleNotes
+    from fastggn.apps.report.findings import findings
 
-    notes = SampleNotes.from_dict(metadata.get("samples") or {})
-    if data is not None:
-        notes = replace(notes, name=Path(data).name)
-    notes = notes.completed(problem)
-    drawn: Picture
-    if kind == "spectrum":
-        drawn = pictures.spectrum(problem, spectrum_of(problem, theta))
-    else:
-        found = findings(problem, theta, notes)
-        if kind == "residuals":
-            drawn = pictures.residuals(problem, notes, found)
-        else:
-            drawn = pictures.regions(problem, theta, notes, found)
-    if drawn.figure is None:
-        raise BadInput(f"{kind}: {drawn.note}")
-    return drawn.figure
+    parts = {name: findings(problem, model) for name, problem in problems.items()}
+    draw = pictures.residuals if kind == "residuals" else pictures.regions
+    return _drawn(draw(model, parts))
+
+
+def _drawn(picture: Picture) -> Any:
+    if picture.figure is None:
+        raise BadInput(f"{picture.name}: {picture.note}")
+    return picture.figure

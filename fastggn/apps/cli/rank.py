@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
 import click
 
-from fastggn.apps.cli.models import MODELS, model_options, read_model
+from fastggn.apps.cli.files import INPUT, JSON, OutputFile, checked_outputs
+from fastggn.apps.cli.models import (
+    MODELS,
+    inputs_problem,
+    model_options,
+    model_problem,
+    read_model,
+)
 from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
 from fastggn.apps.cli.ranks import MPI_OPTION, ended_together, team_of
-from fastggn.apps.cli.types import NAMES, TARGET, WIDTHS
+from fastggn.apps.cli.types import NAMES, WIDTHS
+from fastggn.apps.cli.watch import Watch, watched
+from fastggn.apps.outputs import STDOUT, write_report
 
 SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -20,13 +27,13 @@ RANK_HELP = f"""Analyse the ranks of the Jacobian of MODEL at the samples DATA.
 Prints the rank of P(W) and of its parts, lower and upper bounds on them, the pointwise certificate
 of a global minimum, Shen's design principles, and equal inputs with the loss floor they imply.
 
-{MODELS} DATA is read as fastggn train reads it, and scaled as the model was trained; without it,
-the built-in samples of the training are drawn again.
+{MODELS} Of the table of the training, the rows that were trained on are taken; without DATA, the
+built-in samples of the training are drawn again.
 
 \b
 Examples:
   fastggn rank model.npz
-  fastggn rank houses.npz houses.csv --target price --plot spectrum.png
+  fastggn rank houses.npz houses.csv --plot spectrum.png
   fastggn rank model.pt --data X.npy --activation tanh
   mpiexec -n 4 fastggn rank houses.npz houses.csv --mpi"""
 
@@ -38,62 +45,61 @@ Examples:
   fastggn check-design --widths 8,30,10,3 --samples 500 --activation relu --loss huber"""
 
 
-def _write_json(path: str, content: dict[str, Any]) -> None:
-    Path(path).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
 @click.command(
     help=RANK_HELP, short_help="Ranks of a model's Jacobian at DATA.", context_settings=SETTINGS
 )
-@click.argument("model")
-@click.argument("data", required=False, metavar="[DATA]")
+@click.argument("model", type=INPUT, metavar="MODEL")
+@click.argument("data", type=INPUT, required=False, metavar="[DATA]")
 @click.option(
-    "--data", "data_file", metavar="FILE",
+    "--data", "data_file", type=INPUT, metavar="FILE",
     help="As DATA; or inputs alone, without targets, for the ranks alone.",
 )  # fmt: skip
-@click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
-@click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 @click.option("--tol", type=float, metavar="X", help="Singular values at most X count as zero.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON.")
-@click.option("--plot", "plot_file", metavar="FILE", help="Draw the singular values.")
+@JSON
+@click.option(
+    "--plot", "plot_file", type=OutputFile("picture"), metavar="FILE",
+    help="Draw the singular values.",
+)  # fmt: skip
 @MPI_OPTION
 @model_options
 @ended_together
+@checked_outputs
+@watched
 def rank(
     model: str,
     data: str | None,
     data_file: str | None,
-    target: tuple[str | int, ...] | None,
-    loss: str | None,
     tol: float | None,
     json_file: str | None,
     plot_file: str | None,
     mpi: bool,
+    watch: Watch,
     **foreign: Any,
 ) -> int:
     """Print the rank analysis of a model."""
     from fastggn.analysis.rank.analysis import rank_analysis
-    from fastggn.apps.cli.model_data import inputs_problem, model_loss, model_problem
 
     if data is not None and data_file is not None:
         raise BadInput("give DATA or --data, not both")
     with bad_input():
         comm = team_of(mpi)
-        net, theta, metadata = read_model(model, **foreign)
+        known, target = read_model(model, **foreign), foreign["target"]
         problem = None
         if data_file is not None and target is None:
-            problem = inputs_problem(net, theta, metadata, data_file, comm)
+            problem = inputs_problem(known, data_file, comm)
         alone = problem is not None
         if problem is None:
-            found = model_loss(metadata, loss)
-            problem = model_problem(net, metadata, data or data_file, target, found, comm)
-        report = rank_analysis(problem, theta, tol=tol)
-    if alone:
-        click.echo(f"{data_file} holds inputs alone: the ranks, which need no targets\n")
-    click.echo(report.ranks_text() if alone else str(report))
+            problem = model_problem(known, data or data_file, comm, target=target)
+        rows = problem.n_samples * problem.n_outputs
+        watch.expect_singular_values(rows, problem.n_params, comm.size)
+        report = rank_analysis(problem, known.theta, tol=tol, progress=watch)
+    if json_file != STDOUT:
+        if alone:
+            click.echo(f"{data_file} holds inputs alone: the ranks, which need no targets\n")
+        click.echo(report.ranks_text() if alone else str(report))
     with bad_input():
         if json_file is not None and comm.rank == 0:
-            _write_json(json_file, report.ranks_dict() if alone else report.to_dict())
+            write_report(json_file, report.ranks_dict() if alone else report.to_dict())
         if plot_file is not None and comm.rank == 0:
             from fastggn.figures.style import save
 
@@ -118,7 +124,8 @@ def rank(
 @click.option("--output-activation", default="identity", show_default=True, metavar="NAME")
 @click.option("--loss", default="squared", show_default=True, metavar="NAME")
 @click.option("--bias", default="free", show_default=True, metavar="KIND", help="free or none.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON.")
+@JSON
+@checked_outputs
 def check_design(
     widths: tuple[int, ...],
     samples: int,
@@ -140,8 +147,9 @@ def check_design(
             bias=bias,
             output_activation=output_activation,
         )
-    click.echo(str(report))
+    if json_file != STDOUT:
+        click.echo(str(report))
     if json_file is not None:
         with bad_input():
-            _write_json(json_file, report.to_dict())
+            write_report(json_file, report.to_dict())
     return DONE

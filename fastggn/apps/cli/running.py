@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 
 from fastggn.apps.cli.history import HistoryFile
@@ -37,24 +38,27 @@ EVIDENCE = {"bayesian": "network", "bayesian-units": "unit"}
 
 def train_arguments(settings: Settings, held_out: Problem | None) -> dict[str, Any]:
     """Return the arguments of `train` that the options name."""
+    from fastggn.model.fit import PATIENCE
     from fastggn.training.control.stopping import Stop
     from fastggn.training.control.validation import HeldOut
 
-    if held_out is None and settings.validation_tol > 0.0:
-        raise ValueError("validation_tol goes with validation: give --validation-fraction 0.2")
+    for name in ("patience", "held_out_tol"):
+        if held_out is None and getattr(settings, name):
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} goes with held-out rows: give --held-out 0.15")
     limits = {field: getattr(settings, option) for field, option in LIMITS.items()}
     for field, option in LIMITS.items():
         if limits[field] is not None:
             check_positive(option, limits[field], zero=True)
+    patience = PATIENCE if settings.patience is None else settings.patience
+    watched = {"patience": patience, "tol": settings.held_out_tol}
     return {
         "method": _method(settings),
         "max_iter": settings.max_iter,
         "max_time": settings.max_time,
         "stop": Stop(**limits),
-        "held_out": None
-        if held_out is None
-        else HeldOut(held_out, patience=settings.patience, tol=settings.validation_tol),
-        "regularize": _evidence(settings.regularization),
+        "held_out": None if held_out is None else HeldOut(held_out, **watched),
+        "regularize": _evidence(implied_prior(settings)),
         "leave_saddles": settings.escape,
     }
 
@@ -71,6 +75,12 @@ def _method(settings: Settings) -> AnyMethod:
             raise ValueError(f"alpha does not go with method {name!r}: only with {takers}")
         given[ALPHA[name]] = check_positive("alpha", settings.alpha)
     return make_method(settings.method, given)
+
+
+def implied_prior(settings: Settings) -> str | None:
+    """Return the regularisation of the options: a posterior needs one."""
+    implied = settings.posterior and settings.l2 == 0.0
+    return settings.regularization or ("bayesian" if implied else None)
 
 
 def _evidence(name: str | None) -> Evidence | None:
@@ -106,6 +116,7 @@ class Runner:
         problem: Problem,
         console: Console,
         held_out: Problem | None = None,
+        theta0: NDArray[np.float64] | None = None,
     ) -> None:
         from fastggn.runtime.threads import threads
         from fastggn.training.options import check_options
@@ -113,6 +124,7 @@ class Runner:
         self._settings = settings
         self._problem = problem
         self._console = console
+        self._theta0 = theta0
         self._arguments = train_arguments(settings, held_out)
         check_options(problem, callbacks=(), **self._arguments)
         with threads(settings.threads):
@@ -125,18 +137,21 @@ class Runner:
     def run(
         self, stop: StopSignals, seed: int, checkpoint: Checkpoint | None, max_time: float | None
     ) -> TrainResult:
-        """Train from the first weights of a seed; signals stop the run between two iterations."""
+        """Train from the weights of a seed or of ``--from``; a signal stops the run in between."""
         from fastggn.runtime.threads import threads
         from fastggn.training.train import train
 
         settings = self._settings
         arguments = {**self._arguments, "max_time": max_time}
         line = self._line(max_time)
+        theta0 = self._theta0
+        if theta0 is None:
+            theta0 = self._problem.network.init(seed=seed, scheme=settings.init)
         limited = threads(settings.threads)
         with self._history.of(seed) as history, line, limited, _refused_at_first(line):
             result = train(
                 self._problem,
-                self._problem.network.init(seed=seed, scheme=settings.init),
+                theta0,
                 callbacks=(line, history, stop),
                 seed=seed,
                 checkpoint=checkpoint,

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from fastggn.apps.cli.options import Settings
-    from fastggn.apps.cli.sample_set import Samples
-    from fastggn.apps.report.findings import Spectrum
+    from fastggn.apps.cli.samples import Prepared
+    from fastggn.apps.report.findings import Findings, Spectrum
+    from fastggn.model.model import Model
     from fastggn.network.mlp import MLP
     from fastggn.objective.problem import Problem
     from fastggn.training.regularisation.evidence import EvidenceEstimate
     from fastggn.training.result import TrainResult
 
-    Array = NDArray[np.float64]
-
 
 # A QR of all rows of J takes about 2 T n_L N^2 operations: here a few seconds.
 MOST_RANK_OPERATIONS = 5e10
+MOST_LISTED = 6  # errors
 
 
 def network_name(net: MLP) -> str:
@@ -34,43 +32,45 @@ def network_name(net: MLP) -> str:
     return f"F({widths})" + (f", {'/'.join(hidden)}" if hidden else "")
 
 
-def opening(settings: Settings, samples: Samples, problem: Problem) -> str:
-    """Return the line that describes the network, the samples and the method."""
-    part = samples.held_out
-    held_out = "" if part is None else f" and {part.n_samples} held out"
-    return (
+def opening(settings: Settings, prepared: Prepared) -> list[str]:
+    """Return the lines on the network, the samples and the method, and the notes of the table."""
+    problem = prepared.problems["training"]
+    source = Path(prepared.samples.source).name
+    line = (
         f"{network_name(problem.network)}, {problem.n_params} parameters; "
-        f"{samples.name}, {problem.n_samples} samples{held_out}; "
-        f"{settings.loss} loss, method {settings.method}"
+        f"{source}, {problem.n_samples} samples; "
+        f"{problem.loss_function.name} loss, method {settings.method}"
     )
+    return [line, *(f"  {note}" for note in prepared.model.training["notes"])]
 
 
 def print_summary(
     settings: Settings,
-    samples: Samples,
-    problem: Problem,
+    prepared: Prepared,
+    model: Model,
     result: TrainResult,
-    accuracy: float | None,
-    held_out: Array | None = None,
     written: Iterable[tuple[str, str]] = (),
     spectrum: Spectrum | None = None,
 ) -> None:
     """Print the outcome of a run as a table; `written` are kinds and paths of further files."""
+    from fastggn.apps.report.findings import findings
+
+    problem = prepared.problems["training"]
+    loss = problem.loss_function.name
+    source = Path(prepared.samples.source).name
     rows = [
         ("network", f"{network_name(problem.network)} ({problem.n_params} parameters)"),
-        ("samples", f"{samples.name} ({problem.n_samples})"),
-        ("loss", f"{result.loss:.6e} ({settings.loss}, from {result.initial_loss:.3e})"),
+        ("samples", f"{source} ({problem.n_samples})"),
+        ("loss", f"{result.loss:.6e} ({loss}, from {result.initial_loss:.3e})"),
         ("gradient norm", f"{result.gradient_norm:.3e}"),
     ]
-    if accuracy is not None:
-        rows.append(("accuracy", f"{100 * accuracy:.2f} % of the training samples"))
-    if (errors := samples.rms_errors(problem.outputs(result.theta))) is not None:
-        units = "" if samples.scale_Y is None else ", in the units of the target"
-        rows.append(("rms error", f"{_listed(samples, errors)}{units}"))
-    if samples.held_out is not None and held_out is not None:
-        rows += _validation(samples.held_out, result, held_out)
+    if result.best_validation_loss is not None:
+        lowest = f"{result.best_validation_loss:.6e} at its lowest, after iteration"
+        rows.append(("held-out loss", f"{lowest} {result.best_iter}"))
+    for name, part in prepared.problems.items():
+        rows += _errors(name, findings(part, model), model)
     if result.evidence is not None:
-        rows += _evidence(result.evidence, samples)
+        rows += _evidence(result.evidence, model.target_scaler is not None)
     rows += [
         ("iterations", str(result.n_iter)),
         ("time", f"{result.seconds:.2f} s"),
@@ -81,35 +81,30 @@ def print_summary(
         *written,
     ]
     print_rows(rows)
+    if prepared.test is not None and problem.comm.rank == 0:
+        print(f"\ntest rows: {model.evaluate(prepared.test)}")
 
 
-def _validation(held_out: Samples, result: TrainResult, outputs: Array) -> list[tuple[str, str]]:
-    """Return the rows about the held-out samples for the saved model."""
-    rows = [
-        (
-            "validation loss",
-            f"{result.best_validation_loss:.6e} at its lowest, after iteration {result.best_iter}",
-        )
-    ]
-    if (accuracy := held_out.accuracy(outputs)) is not None:
-        rows.append(
-            ("", f"accuracy {100 * accuracy:.2f} % of {held_out.n_samples} held-out samples")
-        )
-    if (errors := held_out.rms_errors(outputs)) is not None:
-        words = _listed(held_out, errors)
-        rows.append(("", f"rms error {words} on {held_out.n_samples} held-out samples"))
-    return rows
+def _errors(name: str, found: Findings, model: Model) -> list[tuple[str, str]]:
+    """Return the rows about the errors on a part of the samples."""
+    where = f"of {found.n_samples} {name} samples"
+    if found.n_right is not None:
+        return [("accuracy", f"{100 * found.n_right / found.n_samples:.2f} % {where}")]
+    if model.loss.name == "logistic":  # logits have no error in units
+        return []
+    names = model.recipe.target_names
+    units = "" if model.target_scaler is None else ", in the units of the target"
+    words = [f"{rms:.6g} (R2 {r2:.4f})" for rms, r2 in zip(found.rms, found.r2, strict=True)]
+    if len(words) > 1:
+        words = [f"{target} {own}" for target, own in zip(names, words, strict=True)]
+    more = len(words) - MOST_LISTED
+    text = ", ".join(words[:MOST_LISTED]) + (f" and {more} more" if more > 0 else "")
+    return [("rms error", f"{text} {where}{units}")]
 
 
-def _listed(samples: Samples, errors: Array) -> str:
-    from fastggn.apps.report.notes import listed_errors
-
-    return listed_errors(samples.targets, errors)
-
-
-def _evidence(found: EvidenceEstimate, samples: Samples) -> list[tuple[str, str]]:
+def _evidence(found: EvidenceEstimate, scales: bool) -> list[tuple[str, str]]:
     """Return the rows about the evidence, with beta in the units of the network."""
-    scaled = "" if samples.scale_Y is None else ", scaled targets"
+    scaled = ", scaled targets" if scales else ""
     return [
         (
             "effective parameters",

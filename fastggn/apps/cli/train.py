@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 from rich.console import Console
 
+from fastggn.apps.cli.files import checked_outputs
 from fastggn.apps.cli.options import GroupedCommand, Settings, train_options
 from fastggn.apps.cli.outcome import STOPPED_EARLY, BadInput, SaveError, bad_input, exit_code
 from fastggn.apps.cli.pages import Pages
@@ -25,7 +26,8 @@ from fastggn.runtime.atomic_files import check_writable
 from fastggn.runtime.signals import StopSignals
 
 if TYPE_CHECKING:
-    from fastggn.apps.cli.sample_set import Samples
+    from fastggn.apps.cli.samples import Prepared
+    from fastggn.model.model import Model
     from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 
@@ -37,8 +39,9 @@ Examples:
   fastggn train                                      four regions, writes model.npz
   fastggn train houses.csv --target price            your own table, scaled
   fastggn train houses.csv --hidden 30 --activation softplus --max-time 60
-  fastggn train houses.csv --validation-fraction 0.15 --patience 6
-  fastggn train flowers.csv --target kind --loss softmax_cross_entropy
+  fastggn train houses.csv --held-out 0.2 --test-fraction 0.1
+  fastggn train flowers.csv --target kind            text in the target: classes
+  fastggn train houses.csv --from model.npz          goes on from its weights
   fastggn train arrays.npz --solver lsqr --out big.npz
   fastggn train --config run.toml --seed 7           options from a file, one changed
   fastggn train --starts 32                          the best of 32 seeds
@@ -46,8 +49,9 @@ Examples:
   fastggn train --checkpoint run.ckpt --resume       a job that is requeued goes on
   mpiexec -n 4 fastggn train houses.csv --mpi        samples shared by 4 ranks
 
-DATA is a .csv, .tsv or .txt table (a line of names, or none), an .npy array of rows, or an .npz or
-.h5 file with arrays X and Y. Ctrl-C stops after the iteration under way and saves the model, and
+DATA is a table: .csv, .tsv, .txt (also .gz), .parquet, .xlsx, .mat, .npy, .npz, .h5, or - for the
+standard input. Text, dates and percent are read; what cannot be used is refused at once, column by
+column. Ctrl-C stops after the iteration under way and saves the model, and
 the checkpoint where there is one."""
 
 
@@ -60,40 +64,46 @@ the checkpoint where there is one."""
 @train_options
 @click.pass_context
 @ended_together
+@checked_outputs
 def train(ctx: click.Context, /, **options: Any) -> int:
     """Fit a multilayer perceptron to DATA, or to built-in samples where DATA is left out.
 
     It prints the progress and a summary, and saves network, weights and scales to a model file.
     Without any option it fits the four-regions benchmark by Levenberg-Marquardt.
     """
-    settings = _settle(ctx, Settings(**options))
+    settings, given = _settle(ctx, Settings(**options))
     console = Console(stderr=True)
     with bad_input():
-        samples, problem, validation = _prepare(settings)
-        pages = Pages(ctx, settings, samples, problem, validation)
+        from fastggn.apps.cli.samples import prepare_run
+
+        prepared = prepare_run(settings, given)
+        problem = prepared.problems["training"]
+        _check_posterior(settings, problem)
+        problem.network.init(scheme=settings.init)  # an unknown scheme is refused here
+        pages = Pages(ctx, settings, prepared)
         if problem.comm.rank == 0:
             check_writable(settings.out, n_bytes=8 * problem.n_params + OVERHEAD)
             pages.check()
-        runner = Runner(settings, problem, console, validation)
+        runner = Runner(
+            settings, problem, console, prepared.problems.get("held-out"), prepared.theta0
+        )
         run = _one_or_several(settings, problem, runner, console)
     if not settings.quiet:
-        line = opening(settings, samples, problem)
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        for line in opening(settings, prepared):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
     with StopSignals(announce=announce_stop) as stop:
         with plain_warnings(console, settings.quiet):
             result, seed = run(stop)
         stop.hold()
-        accuracy = samples.accuracy(problem.outputs(result.theta))
-        held_out = None if validation is None else validation.outputs(result.theta)
+        model = _model(settings, prepared, result, seed)
         if problem.comm.rank == 0:
-            _save(settings, samples, problem, result, accuracy, seed)
+            _save(settings, model)
         # The model is safe: a signal only cuts the report and the rank short.
         with contextlib.suppress(KeyboardInterrupt):
             stop.release()
-            pages.write(result)
+            pages.write(model)
             if not settings.quiet:
-                beside = held_out, pages.written, pages.spectrum
-                print_summary(settings, samples, problem, result, accuracy, *beside)
+                print_summary(settings, prepared, model, result, pages.written, pages.spectrum)
         stop.hold()
     pages.complain()
     code = exit_code(result.status)
@@ -120,115 +130,87 @@ def _one_or_several(
     return run
 
 
-def _settle(ctx: click.Context, settings: Settings) -> Settings:
-    """Let the command line beat the config file in the choice of samples; refuse contradictions."""
-    typed = {
-        name
-        for name in ("data", "dataset", "target", "samples", "one_hot")
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
-    }
+def _settle(ctx: click.Context, settings: Settings) -> tuple[Settings, frozenset[str]]:
+    """Let the command line beat the config file in the choice of samples; refuse contradictions.
+
+    The second value holds the names of the options that the user gave.
+    """
+    source = {name: ctx.get_parameter_source(name) for name in asdict(settings)}
+    given = {k for k, v in source.items()
+             if v in (ParameterSource.COMMANDLINE, ParameterSource.DEFAULT_MAP)}  # fmt: skip
+    typed = {name for name, from_ in source.items() if from_ is ParameterSource.COMMANDLINE}
     if settings.data is not None and settings.dataset is not None:
         if ("data" in typed) == ("dataset" in typed):
             raise BadInput("give DATA or --dataset, not both")
-        if "dataset" in typed:
-            settings = replace(settings, data=None)
-        else:
-            settings = replace(settings, dataset=None)
-    if settings.validation is not None and settings.validation_fraction is not None:
-        raise BadInput("give --validation or --validation-fraction, not both")
-    held_out = settings.validation is not None or settings.validation_fraction is not None
-    if settings.patience is not None and not held_out:
-        raise BadInput(
-            "--patience goes with validation: give --validation-fraction 0.2, or --validation FILE"
+        other = "data" if "dataset" in typed else "dataset"
+        settings = replace(settings, **{other: None})
+    several = [option for option, value in {
+        "--held-out": settings.held_out, "--no-held-out": settings.no_held_out or None,
+        "--held-out-file": settings.held_out_file}.items() if value is not None]  # fmt: skip
+    if len(several) > 1:
+        raise BadInput(f"give one of {' and '.join(several)}")
+    if settings.test is not None and settings.test_fraction:
+        raise BadInput("give --test or --test-fraction, not both")
+    for name in (*OF_DATA, *OF_DATASET):
+        of_data = name in OF_DATA
+        if name in (given if of_data else typed) and (settings.data is None) == of_data:
+            if getattr(settings, name) not in (None, False, ()):
+                other = "DATA" if of_data else "--dataset, not with DATA"
+                raise BadInput(f"--{name.replace('_', '-')} goes with {other}")
+    if settings.start is not None and "dataset" in given:
+        raise BadInput("--dataset goes with new weights; --from goes on with the samples it had")
+    return settings, frozenset(given)
+
+
+# Options of tables, and of built-in samples.
+OF_DATA = ("target", "inputs", "drop", "categorical", "sheet", "held_out_file", "test")
+OF_DATASET = ("samples", "one_hot")
+
+
+def _check_posterior(settings: Settings, problem: Problem) -> None:
+    """Raise if the posterior of ``--posterior`` could not be kept."""
+    from fastggn.model.saving import MOST_POSTERIOR
+
+    if not settings.posterior:
+        return
+    if problem.n_params > MOST_POSTERIOR:
+        raise ValueError(
+            f"--posterior is kept for up to {MOST_POSTERIOR} parameters, the network has "
+            f"{problem.n_params}"
         )
-    if settings.data is None and settings.validation is not None:
-        raise BadInput(
-            "--validation goes with DATA; of built-in samples --validation-fraction holds some out"
-        )
-    if settings.data is None and "target" in typed:
-        raise BadInput("--target goes with DATA; built-in samples have their own targets")
-    if settings.data is not None:
-        for name in ("samples", "one_hot"):
-            if name in typed and getattr(settings, name):
-                raise BadInput(f"--{name.replace('_', '-')} goes with --dataset, not with DATA")
-    return settings
+    if problem.comm.size > 1:
+        raise ValueError("--posterior needs all samples in one process: leave --mpi out")
 
 
-def _prepare(settings: Settings) -> tuple[Samples, Problem, Problem | None]:
-    """Return the samples, the problem, and the problem of the held-out samples."""
-    from fastggn.apps.cli.samples import load_samples
-    from fastggn.network.mlp import MLP
-    from fastggn.objective.problem import Problem
+def _model(settings: Settings, prepared: Prepared, result: TrainResult, seed: int) -> Model:
+    """Return the model with the outcome of the run, and the errors on the test rows."""
+    from fastggn.model.fit import finished
 
-    samples = load_samples(settings)
-    names = settings.activation
-    net = MLP(
-        (samples.X.shape[1], *settings.hidden, samples.n_outputs),
-        activation=names[0] if len(names) == 1 else names,
-        output_activation=settings.output_activation,
-        bias=settings.bias,
+    model = finished(
+        prepared.model,
+        prepared.problems["training"],
+        result,
+        prepared.split,
+        prepared.samples,
+        seed=settings.seed,
+        method=settings.method,
+        posterior=settings.posterior and result.status not in ("interrupted", "failed"),
+        digest=prepared.digest,
     )
-
-    def problem(part: Samples) -> Problem:
-        return Problem(
-            net,
-            part.X,
-            part.Y,
-            loss=settings.loss,
-            l2=settings.l2,
-            curvature=settings.curvature,
-            comm=part.comm,
-        )
-
-    net.init(scheme=settings.init)  # an unknown scheme is refused here
-    held_out = samples.held_out
-    return samples, problem(samples), None if held_out is None else problem(held_out)
+    facts: dict[str, Any] = {"start_seed": seed, "init": settings.init}
+    if prepared.test is not None and prepared.problems["training"].comm.rank == 0:
+        facts["test"] = model.evaluate(prepared.test).to_dict()
+    return replace(model, training={**model.training, **facts})
 
 
-def _save(
-    settings: Settings,
-    samples: Samples,
-    problem: Problem,
-    result: TrainResult,
-    accuracy: float | None,
-    start_seed: int,
-) -> None:
+def _save(settings: Settings, model: Model) -> None:
     """Write the model, or write it to a temporary folder and say so."""
-    from fastggn.model.files import save_model
-    from fastggn.model.history import kept_history
-
-    metadata: dict[str, Any] = {
-        "samples": samples.to_dict(),
-        "loss": problem.loss_function.to_config(),
-        "l2": settings.l2 if result.evidence is None else result.evidence.l2,
-        "evidence": None if result.evidence is None else result.evidence.to_dict(),
-        "training": {
-            "method": settings.method,
-            "solver": result.solver,
-            "solver_reason": result.solver_reason,
-            "seed": settings.seed,
-            "start_seed": start_seed,
-            "init": settings.init,
-            "status": result.status,
-            "message": result.message,
-            "loss": result.loss,
-            "initial_loss": result.initial_loss,
-            "gradient_norm": result.gradient_norm,
-            "accuracy": accuracy,
-            "n_iter": result.n_iter,
-            "seconds": result.seconds,
-            "validation_loss": result.best_validation_loss,
-            "best_iter": result.best_iter,
-            "history": kept_history(result.history),
-        },
-    }
-    net = problem.network
     try:
-        save_model(settings.out, net, result.theta, **metadata)
+        model.save(settings.out)
     except OSError as error:
         refuge = Path(tempfile.mkdtemp(prefix="fastggn-")) / Path(settings.out).name
         try:
-            save_model(refuge, net, result.theta, **metadata)
+            model.save(refuge)
         except OSError:
             raise SaveError(f"the model could not be saved: {error}") from error
         raise SaveError(f"the model is in {refuge}: {settings.out} failed ({error})") from error

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from fastggn.runtime.errors import suggest
 
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
@@ -45,16 +48,30 @@ class Names(ParamType):
         return names
 
 
-class Target(ParamType):
-    """Target columns by name or number, separated by commas; a list in TOML."""
+class Columns(ParamType):
+    """Columns by name or number, separated by commas, in quotes if they hold one; a TOML list."""
 
     name = "columns"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str | int, ...]:
         """Return the columns as a tuple."""
         if isinstance(value, str):
-            return tuple(item.strip() for item in value.split(","))
+            names = next(csv.reader([value], skipinitialspace=True), [])
+            return tuple(name.strip() for name in names)
         return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+class Share(ParamType):
+    """A share of the rows, or the name of a column."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float | str:
+        """Return a number as float, and anything else as text."""
+        try:
+            return float(value)
+        except ValueError:
+            return str(value)
 
 
 class Every(ParamType):
@@ -67,15 +84,32 @@ class Every(ParamType):
         return str(value)
 
 
+class OneOf(ParamType):
+    """One of some names; a wrong one gets the nearest."""
+
+    name = "name"
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Return the name."""
+        if value not in self._names:
+            self.fail(f"{value!r}{suggest(value, self._names)} ({', '.join(self._names)})",
+                      param, ctx)  # fmt: skip
+        return str(value)
+
+
 EVERY = Every()
 WIDTHS = Widths()
 NAMES = Names()
-TARGET = Target()
+TARGET = Columns()
+SHARE = Share()
 
 _LISTS: dict[type[ParamType], tuple[type, ...]] = {
     Widths: (int,),
     Names: (str,),
-    Target: (str, int),
+    Columns: (str, int),
 }
 
 
@@ -91,6 +125,8 @@ def toml_fault(param: click.Parameter, value: Any) -> str:
         return "" if good else f"a list of {' or '.join(_WORDS[item] for item in items)}"
     if isinstance(param.type, Every):
         return "" if _is(value, (int, str)) else "whole numbers or text"
+    if isinstance(param.type, Share):
+        return "" if _is(value, (float, int, str)) else "a number or text"
     expected = _expected(param.type)
     return "" if _is(value, expected) else f"{_WORDS[expected[0]]}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,15 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.rank.spectrum import Rank, rank_of
-from fastggn.apps.report.notes import SampleNotes
+from fastggn.data.builtin import DATASETS
+from fastggn.model.history import kept_history, run_facts
+from fastggn.model.model import Model
 from fastggn.objective.problem import Problem
 from fastggn.training.checkpoint.identity import problem_fingerprint
+from fastggn.training.result import TrainResult
 
 FloatArray = NDArray[np.float64]
 
 # The singular values need a QR of all rows of J, about 2 T n_L N min(T n_L, N) operations.
 MOST_OPERATIONS = 5e10
-MOST_SAMPLES = 20_000  # in the pictures
+MOST_SAMPLES = 20_000  # of a part, in the pictures
 MOST_HASHED = 2 * 2**30  # bytes of samples: the digest needs one more pass
 
 
@@ -32,18 +36,19 @@ class Spectrum:
 
 @dataclass(frozen=True, eq=False)
 class Findings:
-    """Samples and outputs at one theta, in the units of the network.
+    """One part of the samples, and the outputs there, in the units of the data.
 
-    Inputs, targets and outputs are evenly spaced samples; `rms` (n_L,), in the units of the data,
-    and `accuracy` (None for a regression) are taken over all `n_samples`.
+    Inputs, targets and outputs are evenly spaced samples; `rms` and `r2` (n_L,) and `n_right` (None
+    for a regression) are taken over all `n_samples`.
     """
 
     inputs: FloatArray
     targets: FloatArray
     outputs: FloatArray
     rms: FloatArray
+    r2: FloatArray
     n_samples: int
-    accuracy: float | None
+    n_right: int | None
 
     @property
     def n_shown(self) -> int:
@@ -51,20 +56,76 @@ class Findings:
         return int(self.inputs.shape[0])
 
 
-def findings(problem: Problem, theta: FloatArray, notes: SampleNotes) -> Findings:
+def model_of(problem: Problem, result: TrainResult) -> Model:
+    """Return the model of a run on arrays: unnamed columns, as they are."""
+    loss, m = problem.loss_function, problem.n_outputs
+    classes: Any = range(m) if loss.name == "softmax_cross_entropy" else None
+    if loss.name == "logistic" and m == 1:
+        classes = (0, 1)
+    terms = {"l2": problem.l2, "penalize_biases": problem.penalize_biases}
+    facts = {"training": run_facts(result), "history": kept_history(result.history)}
+    return Model.of(problem.network, result.theta, loss, classes, **terms, **facts)
+
+
+def parts_of(model: Model, data: Any) -> dict[str, Problem]:
+    """Return the problems of the training, held-out and test rows of a table, or those given."""
+    if isinstance(data, Mapping) and any(isinstance(part, Problem) for part in data.values()):
+        return dict(data)
+    return {name: model.problem(part) for name, part in model.parts(data).items()}
+
+
+def target_names(model: Model) -> list[str]:
+    """Return the names of the targets with their units."""
+    return [f"{c.name} ({c.unit})" if c.unit else c.name for c in model.recipe.targets]
+
+
+def class_names(model: Model) -> list[str] | None:
+    """Return the names of the classes, also of a built-in regression of classes; else None."""
+    if model.recipe.classes is not None:
+        return list(model.recipe.classes)
+    return [f"{value:g}" for value in _values(model)] or None
+
+
+def labels_of(model: Model, columns: FloatArray, *, given: bool) -> NDArray[np.int64]:
+    """Return the classes (T,), counted from 0, of `given` outputs or of targets (T, n_L)."""
+    kind = None if model.decision is None else model.decision.kind
+    if kind == "argmax":
+        return np.asarray(columns.argmax(axis=1), dtype=np.int64)
+    if kind == "sign":
+        return np.asarray(columns[:, 0] > (0.0 if given else 0.5), dtype=np.int64)
+    return np.asarray(np.abs(columns - np.array(_values(model))).argmin(axis=1), dtype=np.int64)
+
+
+def _values(model: Model) -> tuple[float, ...]:
+    """Return the targets that stand for classes in a built-in data set with one output."""
+    dataset = DATASETS.get(str(model.training.get("source")))
+    return dataset.classes if dataset is not None and model.network.n_outputs == 1 else ()
+
+
+def findings(problem: Problem, model: Model) -> Findings:
     """Compute the outputs and errors that the pictures and the tables show."""
-    comm = problem.comm
-    outputs, targets = problem.outputs(theta), problem.targets
-    squares = np.square(notes.in_units(outputs) - notes.in_units(targets)).sum(axis=0)
-    rms = np.sqrt(comm.sum(np.ascontiguousarray(squares)) / problem.n_samples)
-    accuracy = None
-    if notes.decision is not None:
-        right = float(np.count_nonzero(notes.decide(outputs) == notes.labels(targets)))
-        accuracy = comm.total(right) / problem.n_samples
-    every = -(-problem.n_samples // MOST_SAMPLES)
-    own = [_inputs(problem, targets.shape[0], every), targets[::every], outputs[::every]]
+    comm, total = problem.comm, problem.n_samples
+    outputs, targets = problem.outputs(model.theta), problem.targets
+    every = -(-total // MOST_SAMPLES)
+    inputs = _inputs(problem, targets.shape[0], every)
+    if model.input_scaler is not None:
+        inputs = model.input_scaler.undo(inputs)
+    if model.target_scaler is not None:
+        outputs, targets = model.target_scaler.undo(outputs), model.target_scaler.undo(targets)
+    known = ~np.isnan(targets)
+    count = np.maximum(comm.sum(known.sum(axis=0).astype(np.float64)), 1.0)
+    mean = comm.sum(np.where(known, targets, 0.0).sum(axis=0)) / count
+    squares = [np.where(known, np.square(targets - at), 0.0).sum(axis=0) for at in (outputs, mean)]
+    errors, spread = (comm.sum(np.ascontiguousarray(part)) for part in squares)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        r2 = np.where(spread > 0.0, 1.0 - errors / spread, np.nan)
+    right = None
+    if class_names(model) is not None:
+        same = labels_of(model, outputs, given=True) == labels_of(model, targets, given=False)
+        right = round(comm.total(float(np.count_nonzero(same))))
+    own = [inputs, targets[::every], outputs[::every]]
     parts = [np.concatenate(comm.gather(np.array(part))) for part in own]
-    return Findings(parts[0], parts[1], parts[2], rms, problem.n_samples, accuracy)
+    return Findings(parts[0], parts[1], parts[2], np.sqrt(errors / count), r2, total, right)
 
 
 def _inputs(problem: Problem, own: int, every: int) -> FloatArray:

@@ -1,24 +1,33 @@
-"""The pictures of a run, each with a description in words."""
+"""The pictures of a model, each with a description in words."""
 
 from __future__ import annotations
 
+import base64
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.apps.report.findings import Findings, Spectrum
-from fastggn.apps.report.notes import SampleNotes
+from fastggn.apps.report.findings import (
+    Findings,
+    Spectrum,
+    class_names,
+    labels_of,
+    target_names,
+)
 from fastggn.data.builtin import RADII
+from fastggn.figures.curves import plot_curves
 from fastggn.figures.decisions import plot_decisions, plot_output
 from fastggn.figures.residuals import confusion_matrix, plot_confusion, plot_residuals
 from fastggn.figures.spectra import draw_spectrum
+from fastggn.model.model import Model
 from fastggn.objective.problem import Problem
-from fastggn.training.result import TrainResult
 
 FloatArray = NDArray[np.float64]
+Parts = Mapping[str, Findings]
 
 DOTS_PER_INCH = 110
 
@@ -36,29 +45,31 @@ class Picture:
     alternative: str
     note: str
 
-    def png(self) -> bytes:
-        """Return the figure as PNG without the name of the program that drew it."""
+    def png(self) -> str:
+        """Return the figure as PNG in base 64, without the name of the program that drew it."""
         stream = io.BytesIO()
         self.figure.savefig(stream, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-        return stream.getvalue()
+        return base64.b64encode(stream.getvalue()).decode("ascii")
 
 
-def curve(result: TrainResult) -> Picture:
+def curve(model: Model) -> Picture:
     """Draw the training curves."""
-    title = "Training curve"
-    if not result.history:
+    title, run = "Training curve", model.training
+    if not model.history.get("loss"):
         reason = "not drawn: the run recorded no iteration, or its history was not kept"
         return Picture("curve", title, None, "", reason)
     alternative = (
-        f"Loss against the iteration: from {result.initial_loss:.4g} to {result.loss:.4g} in "
-        f"{result.n_iter} iterations; beside it the norm of the gradient, and damping and gain "
+        f"Loss against the iteration: from {run['initial_loss']:.4g} to {run['loss']:.4g} in "
+        f"{run['n_iter']} iterations; beside it the norm of the gradient, and damping and gain "
         "ratio where the method has them."
     )
     note = ""
-    if result.best_iter is not None:
-        note = f"The lowest validation loss was found after iteration {result.best_iter}."
+    if run.get("best_iter") is not None:
+        note = f"The lowest validation loss was found after iteration {run['best_iter']}."
         alternative += f" {note}"
-    return Picture("curve", title, result.plot(), alternative, note)
+    names = ("initial_loss", "initial_validation_loss", "best_iter")
+    figure = plot_curves(model.history, **{name: run.get(name) for name in names})
+    return Picture("curve", title, figure, alternative, note)
 
 
 def spectrum(problem: Problem, found: Spectrum) -> Picture:
@@ -80,93 +91,95 @@ def spectrum(problem: Problem, found: Spectrum) -> Picture:
     return Picture("spectrum", title, figure, alternative, note)
 
 
-def residuals(problem: Problem, notes: SampleNotes, found: Findings) -> Picture:
-    """Draw the residuals of a regression or the confusion matrix of a classification."""
-    if notes.decision is not None:
-        return _confusion(problem, notes, found)
+def residuals(model: Model, parts: Parts) -> Picture:
+    """Draw predictions and errors of a regression, or the confusion of classes."""
+    names = class_names(model)
+    if names is not None:
+        return _confusion(model, parts, names)
     title = "Residuals"
-    if problem.loss_function.name == "logistic":
+    if model.loss.name == "logistic":
         reason = "not drawn: the outputs are logits, which have no residuals in units of the data"
         return Picture("residuals", title, None, "", reason)
-    values, outputs = notes.in_units(found.targets), notes.in_units(found.outputs)
-    if not np.isfinite(outputs).all():
-        reason = "not drawn: the outputs overflow"
-        return Picture("residuals", title, None, "", reason)
-    quantiles = np.quantile(values - outputs, (0.05, 0.5, 0.95), axis=0)
-    parts = [
-        f"{name}: 5 % {low:.3g}, median {middle:.3g}, 95 % {high:.3g}"
-        for name, low, middle, high in zip(notes.targets, *quantiles, strict=True)
+    if not all(np.isfinite(part.outputs).all() for part in parts.values()):
+        return Picture("residuals", title, None, "", "not drawn: the outputs overflow")
+    words = [
+        f"{name}, {target}: root mean squared error {rms:.4g}, R2 {r2:.4f}"
+        for name, part in parts.items()
+        for target, rms, r2 in zip(target_names(model), part.rms, part.r2, strict=True)
     ]
     alternative = (
-        "Predictions against targets, and histograms of the residuals, target less prediction. "
-        f"Quantiles: {'; '.join(parts[:6])}."
+        "Predictions against targets, and a histogram of the errors, target less prediction. "
+        f"{'; '.join(words[:6])}."
     )
-    figure = plot_residuals(values, outputs, names=notes.targets)
-    return Picture("residuals", title, figure, alternative, _thinned(problem, found))
+    pairs = {name: (part.targets, part.outputs) for name, part in parts.items()}
+    figure = plot_residuals(pairs, names=target_names(model))
+    return Picture("residuals", title, figure, alternative, _thinned(parts))
 
 
-def _confusion(problem: Problem, notes: SampleNotes, found: Findings) -> Picture:
-    names = notes.class_names(problem.n_outputs)
-    labels, given = notes.labels(found.targets), notes.decide(found.outputs)
-    counts = confusion_matrix(labels, given, len(names))
-    shares = np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
-    parts = [f"{name} {100 * share:.1f} %" for name, share in zip(names, shares, strict=True)]
-    alternative = (
-        f"Confusion matrix of {len(names)} classes: {np.trace(counts)} of {counts.sum()} samples "
-        f"are on the diagonal. Right by class: {', '.join(parts[:20])}."
-    )
+def _confusion(model: Model, parts: Parts, names: list[str]) -> Picture:
+    counts, words = {}, []
+    for name, part in parts.items():
+        true = labels_of(model, part.targets, given=False)
+        given = labels_of(model, part.outputs, given=True)
+        counts[name] = confusion_matrix(true, given, len(names))
+        shares = np.diag(counts[name]) / np.maximum(counts[name].sum(axis=1), 1)
+        shown = [f"{own} {100 * share:.1f} %" for own, share in zip(names, shares, strict=True)]
+        words.append(
+            f"{name}: {np.trace(counts[name])} of {counts[name].sum()} samples on the diagonal, "
+            f"right by class: {', '.join(shown[:20])}."
+        )
+    alternative = f"Confusion matrix of {len(names)} classes. {' '.join(words)}"
     figure = plot_confusion(counts, names)
-    return Picture("residuals", "Classes", figure, alternative, _thinned(problem, found))
+    return Picture("residuals", "Classes", figure, alternative, _thinned(parts))
 
 
-def regions(problem: Problem, theta: FloatArray, notes: SampleNotes, found: Findings) -> Picture:
+def regions(model: Model, parts: Parts, gated: bool = False) -> Picture:
     """Draw the regions of decision or the output of a network of one or two inputs."""
-    net = problem.network
-    title = "Regions of decision" if notes.decision is not None else "Output"
-    if net.n_inputs > 2 or (net.n_inputs == 1 and notes.decision is not None):
-        wanted = "two" if notes.decision is not None else "one or two"
-        reason = f"not drawn: the network has {net.n_inputs} inputs, and a picture takes {wanted}"
+    classes, inputs, targets = class_names(model), model.recipe.input_names, target_names(model)
+    title = "Output" if classes is None else "Regions of decision"
+    if len(inputs) > 2 or (len(inputs) == 1 and classes is not None):
+        wanted = "one or two" if classes is None else "two"
+        reason = f"not drawn: the network has {len(inputs)} inputs, and a picture takes {wanted}"
         return Picture("regions", title, None, "", reason)
-    if problem.gated:
+    if gated:
         reason = "not drawn: a network with fixed gates has no output between the samples"
         return Picture("regions", title, None, "", reason)
+    axes, note = " and ".join(inputs), _thinned(parts)
 
     def outputs(points: FloatArray) -> FloatArray:
-        return net.predict(theta, notes.scaled_inputs(points))
+        scaled = points if model.input_scaler is None else model.input_scaler.apply(points)
+        F = model.network.predict(model.theta, scaled)
+        return F if model.target_scaler is None else model.target_scaler.undo(F)
 
-    X = notes.inputs_in_units(found.inputs)
-    axes = " and ".join(notes.inputs)
-    note = _thinned(problem, found)
-    if notes.decision is not None:
-        names = notes.class_names(problem.n_outputs)
-        circles = RADII if notes.name == "four_regions" else ()
+    if classes is not None:
+        circles = RADII if model.training.get("source") == "four_regions" else ()
         figure = plot_decisions(
-            lambda points: notes.decide(outputs(points)),
-            X,
-            notes.labels(found.targets),
-            classes=names,
+            lambda points: labels_of(model, outputs(points), given=True),
+            {k: (p.inputs, labels_of(model, p.targets, given=False)) for k, p in parts.items()},
+            classes=classes,
             circles=circles,
-            names=notes.inputs,
+            names=inputs,
         )
         true = " The true boundaries are drawn dashed: circles of radius 1, 2 and 3."
         alternative = f"The plane of {axes}, shaded by the class that the network gives, with the "
-        alternative += f"samples of {len(names)} classes.{true if circles else ''}"
+        alternative += f"samples of {len(classes)} classes.{true if circles else ''}"
         return Picture("regions", title, figure, alternative, note)
-    first = notes.targets[0]
     figure = plot_output(
-        lambda points: notes.in_units(outputs(points))[:, 0],
-        X,
-        notes.in_units(found.targets)[:, 0],
-        names=notes.inputs,
-        target=first,
+        lambda points: outputs(points)[:, 0],
+        {name: (part.inputs, part.targets[:, 0]) for name, part in parts.items()},
+        names=inputs,
+        target=targets[0],
     )
-    if len(notes.targets) > 1:
-        note = f"The first of {len(notes.targets)} outputs. {note}"
-    alternative = f"{first} as the network gives it over {axes}, with the samples."
+    if len(targets) > 1:
+        note = f"The first of {len(targets)} outputs. {note}"
+    alternative = f"{targets[0]} as the network gives it over {axes}, with the samples."
     return Picture("regions", title, figure, alternative, note)
 
 
-def _thinned(problem: Problem, found: Findings) -> str:
-    if found.n_shown == problem.n_samples:
-        return ""
-    return f"Drawn from {found.n_shown} of {problem.n_samples} samples, evenly spaced."
+def _thinned(parts: Parts) -> str:
+    words = [
+        f"Drawn from {part.n_shown} of {part.n_samples} samples of {name}, evenly spaced."
+        for name, part in parts.items()
+        if part.n_shown < part.n_samples
+    ]
+    return " ".join(words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from fastggn.model.interchange.extras import require
 from fastggn.model.interchange.facts import facts_of
 from fastggn.model.interchange.names import ACTIVATIONS, KEPT, text_of
 from fastggn.model.interchange.onnx import write_onnx
+from fastggn.runtime.archive import EXPORTED
 from fastggn.runtime.atomic_files import PathLike, write_atomically
 from fastggn.runtime.errors import suggest
 
@@ -29,10 +31,7 @@ def export(
     file = Path(path)
     suffix = file.suffix.lower()
     if suffix not in SUFFIXES:
-        raise ValueError(
-            f"{file}: unknown kind of file {suffix!r}{suggest(suffix, SUFFIXES)} "
-            f"(known: {', '.join(SUFFIXES)})"
-        )
+        raise ValueError(f"{file}: {_fault(suffix)} (known: {', '.join(SUFFIXES)})")
     kind = as_dtype(dtype)
     if suffix == ".onnx":
         write_onnx(path, model, kind, probabilities=probabilities)
@@ -56,6 +55,8 @@ def write_npz(path: PathLike, layers: Sequence[Dense], dtype: np.dtype[Any], fac
 
     def write(stream: BinaryIO) -> None:
         save(stream, **arrays)
+        with zipfile.ZipFile(stream, "a") as archive:
+            archive.comment = EXPORTED
 
     write_atomically(path, write)
 
@@ -100,3 +101,9 @@ def _write_text(stream: BinaryIO, text: str) -> None:
 
 
 _FOLDED = {".pt": write_state_dict, ".pth": write_state_dict, ".npz": write_npz, ".csv": write_csv}
+
+
+def _fault(suffix: str) -> str:
+    if not suffix:
+        return "the name needs a suffix, which says what is written"
+    return f"unknown kind of file {suffix!r}{suggest(suffix, SUFFIXES)}"

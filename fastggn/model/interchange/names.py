@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ def layers_of(
     arrays: Mapping[str, NDArray[Any]], activation: Names, output_activation: str | Activation
 ) -> tuple[list[Dense], list[str]]:
     """Return the layers in named arrays, and a name for each."""
+    refuse_normalisation(arrays)
     pairs = _plain_pairs(arrays) or _dotted_pairs(arrays)
     if not pairs:
         raise ValueError(
@@ -73,6 +74,18 @@ def layers_of(
         bias = None if pair.bias is None else _real(f"{name}: bias", pair.bias, 1)
         layers.append(Dense(weight, bias, sigma))
     return layers, list(pairs)
+
+
+def refuse_normalisation(names: Iterable[object]) -> None:
+    """Refuse a state dict with a batch normalisation, and say how to be rid of it."""
+    for name in map(str, names):
+        place, _, kind = name.rpartition(".")
+        if kind in ("running_mean", "running_var", "num_batches_tracked"):
+            raise ValueError(
+                f"layer {place!r} is a BatchNorm, not a linear layer: after model.eval(), fold it "
+                "into the layer before it by torch.nn.utils.fusion.fuse_linear_bn_eval, and save "
+                "again"
+            )
 
 
 def _plain_pairs(arrays: Mapping[str, Any]) -> dict[str, _Pair]:

@@ -15,7 +15,13 @@ from numpy.typing import NDArray
 from fastggn.model.interchange.chain import network_of
 from fastggn.model.interchange.extras import require
 from fastggn.model.interchange.facts import described
-from fastggn.model.interchange.names import ACTIVATIONS, KEPT, Names, layers_of
+from fastggn.model.interchange.names import (
+    ACTIVATIONS,
+    KEPT,
+    Names,
+    layers_of,
+    refuse_normalisation,
+)
 from fastggn.model.model import Model
 from fastggn.network.activations import Activation
 from fastggn.runtime.archive import ArchiveError, require_file
@@ -137,6 +143,7 @@ def arrays_of(
         raise TypeError(
             f"expected a state dict, a mapping of names to tensors, got {type(content).__name__}"
         )
+    refuse_normalisation(content)
     arrays = {}
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):

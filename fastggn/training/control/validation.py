@@ -153,6 +153,7 @@ class Validation(Resumable):
         "_best_theta",
         "_best_loss",
         "_best_iteration",
+        "_first_loss",
     )
 
     def __init__(self, watching: Watching) -> None:
@@ -166,10 +167,11 @@ class Validation(Resumable):
         self._best_theta = np.zeros(watching.problem.n_params)
         self._best_loss = np.nan
         self._best_iteration = 0
+        self._first_loss = np.nan  # at theta0
 
     def begin(self, point: Point) -> None:
         """Measure the loss at theta0."""
-        self._loss = self._best_loss = self._measure(point)
+        self._loss = self._best_loss = self._first_loss = self._measure(point)
         self._best_theta = point.theta
         if np.isfinite(self._loss):
             self._reference = self._loss
@@ -195,7 +197,8 @@ class Validation(Resumable):
         """Return the fields of a `TrainResult` for the lowest loss."""
         theta, loss = np.array(self._best_theta), self._best_loss
         found = {"best_theta": theta, "best_validation_loss": loss}
-        return {**found, "best_iter": self._best_iteration}
+        found |= {"best_iter": self._best_iteration, "initial_validation_loss": self._first_loss}
+        return found
 
     def restored(self) -> tuple[NDArray[np.float64], int] | None:
         """Return the best theta and its iteration with early stopping, else None."""

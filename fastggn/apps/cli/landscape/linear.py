@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fastggn.apps.cli.models import TORCH, read_model
+from fastggn.apps.cli.files import INPUT, JSON, checked_outputs
+from fastggn.apps.cli.models import TORCH, model_problem, read_model
 from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
 from fastggn.apps.cli.types import TARGET, WIDTHS
+from fastggn.apps.outputs import STDOUT, write_report
 
 if TYPE_CHECKING:
-    from fastggn.network.mlp import MLP
+    from fastggn.model.model import Model
 
 
 MOST_SHOWN = 20
@@ -36,11 +37,14 @@ Examples:
     short_help="Critical values of deep linear networks on DATA.",
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@click.argument("data")
+@click.argument("data", type=INPUT, metavar="DATA")
 @click.option("--widths", type=WIDTHS, metavar="WIDTHS", help="d_x, d_1, ..., d_y: 4,3,3,2.")
-@click.option("--model", metavar="FILE", help="Classify this model; its widths are taken.")
+@click.option(
+    "--model", type=INPUT, metavar="FILE", help="Classify this model; its widths are taken."
+)
 @click.option("--target", type=TARGET, metavar="COLUMNS", help="As in fastggn train.")
-@click.option("--json", "json_file", metavar="FILE", help="Write the results as JSON.")
+@JSON
+@checked_outputs
 def linear(
     data: str,
     widths: tuple[int, ...] | None,
@@ -55,24 +59,24 @@ def linear(
         raise BadInput("give --widths or --model, one of them")
     with bad_input():
         if model is not None:
-            net, theta, X, Y = _of_model(model, data, target)
-            point = tools.classify(net.unpack(theta), X, Y)
-            widths = net.widths
+            known, X, Y = _of_model(model, data, target)
+            point = tools.classify(known.network.unpack(known.theta), X, Y)
+            widths = known.network.widths
         else:
-            from fastggn.data.files import load_table
+            from fastggn.apps.cli.tables import numbers_of
 
-            table = load_table(data, target)
+            table = numbers_of(data, target)
             X, Y, point = table.X, table.Y, None
         assert widths is not None
         values = tools.critical_values(X, Y, widths)
         found = tools.hypotheses(X, Y)
-    _print_values(values, len(X))
-    if point is None:
-        for name, hypothesis in found.items():
+    if json_file != STDOUT:
+        _print_values(values, len(X))
+        for name, hypothesis in found.items() if point is None else ():
             state = "holds" if hypothesis.holds else "FAILS"
             click.echo(f"  {name:20s} {state}: {hypothesis.text}")
-    else:
-        click.echo(str(point))
+        if point is not None:
+            click.echo(str(point))
     if json_file is not None:
         content: dict[str, Any] = {
             "widths": list(widths),
@@ -81,23 +85,20 @@ def linear(
             "classification": None if point is None else point.to_dict(),
         }
         with bad_input():
-            Path(json_file).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            write_report(json_file, content)
     return DONE
 
 
 def _of_model(
-    model: str, data: str, target: tuple[str | int, ...] | None
-) -> tuple[MLP, Any, Any, Any]:
-    """Return the network, its theta, and the samples in the scaling of the model."""
-    from fastggn.apps.cli.model_data import model_problem
-    from fastggn.network.losses import get_loss
-
-    net, theta, metadata = read_model(model, activation=_of_torch(model))
+    path: str, data: str, target: tuple[str | int, ...] | None
+) -> tuple[Model, Any, Any]:
+    """Return the model, and the samples in its scaling."""
+    model = read_model(path, activation=_of_torch(path), target=target)
+    net = model.network
     if any(a.name != "identity" for a in net.activations) or net.bias != "none":
-        raise ValueError(f"{model} is no linear network: train it with identity and without biases")
-    problem = model_problem(net, metadata, data, target, get_loss("squared"))
-    inputs = problem.layer_outputs(theta)[0].T
-    return net, theta, inputs, problem.targets
+        raise ValueError(f"{path} is no linear network: train it with identity and without biases")
+    problem = model_problem(model, data, target=target)
+    return model, problem.layer_outputs(model.theta)[0].T, problem.targets
 
 
 def _of_torch(model: str) -> tuple[str, ...] | None:

@@ -1,0 +1,171 @@
+"""Ctrl-C and the time limit end each long command within a second, and leave its files whole."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import fastggn as fg
+from fastggn.apps.cli.outcome import BadInput, OutOfTime
+from fastggn.apps.cli.watch import Watch, duration
+
+COMMAND = "import sys; from fastggn.apps.cli import main; main(sys.argv[1:])"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model and its samples, with which each command runs for many seconds."""
+    folder = tmp_path_factory.mktemp("long")
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20_000, 8))
+    Y = np.sin(X[:, :1]) + 0.1 * rng.normal(size=(20_000, 1))
+    np.savez(folder / "long.npz", X=X, Y=Y)
+    np.savetxt(folder / "short.csv", np.hstack([X, Y])[:14, 5:], delimiter=",")
+    net = fg.MLP((8, 30, 30, 1))
+    fg.save_model(folder / "model.npz", net, net.init(seed=0))
+    return folder
+
+
+LONG = {
+    "train": ("train", "long.npz", "--hidden", "30,30", "--max-iter", "100000", "--out", "out"),
+    "rank": ("rank", "model.npz", "long.npz", "--json", "out"),
+    "critical-point": ("critical-point", "model.npz", "long.npz", "--polish", "--json", "out"),
+    "null-space": ("landscape", "null-space", "model.npz", "long.npz", "--json", "out"),
+    "regions": ("landscape", "regions", "short.csv", "--hidden", "3", "--json", "out",
+                "--max-time", "1000"),
+    "regions by processes": ("landscape", "regions", "short.csv", "--hidden", "3", "--jobs", "2",
+                             "--max-time", "1000"),
+    "plot": ("plot", "model.npz", "long.npz", "--kind", "plane", "--points", "300",
+             "--out", "out.png"),
+}  # fmt: skip
+
+
+def start(folder, *words):
+    return subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *words],
+        cwd=folder, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def interrupted(folder, words, moment):
+    """Send Ctrl-C at a moment; return the exit code, the seconds of the answer, and all text."""
+    process = start(folder, *words)
+    try:
+        time.sleep(moment)
+        sent = time.monotonic()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+        return process.returncode, time.monotonic() - sent, out + err
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def check_files(folder, name, code):
+    assert not [path for path in folder.iterdir() if path.suffix in (".tmp", ".lock")]
+    for path in (folder / "out", folder / "out.png"):
+        if not path.exists():
+            continue
+        if name == "train":
+            fg.load_model(path)
+        elif path.suffix:
+            assert path.read_bytes()[-8:-4] == b"IEND"
+        else:
+            report = json.loads(path.read_text())
+            assert name != "regions" or len(report["records"]) > 0
+        path.unlink()
+        assert code in (0, 3)
+
+
+@pytest.mark.process
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("count", [5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", list(LONG))
+def test_ctrl_c_at_random_moments(folder, name, count):
+    for moment in random.Random(name).choices(np.linspace(0.3, 8.0, 200), k=count):
+        code, seconds, text = interrupted(folder, LONG[name], moment)
+        # Before the program is imported, the interpreter itself ends by the signal.
+        expected = {0, 130, -signal.SIGINT} | ({3} if name in ("train", "regions") else set())
+        assert code in expected, f"at {moment:.2f} s: {code}\n{text}"
+        assert seconds < 3.0, f"at {moment:.2f} s: {seconds:.2f} s\n{text}"
+        assert "Traceback" not in text or code == -signal.SIGINT, f"at {moment:.2f} s\n{text}"
+        check_files(folder, name, code)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("name", ["rank", "critical-point", "null-space", "plot"])
+def test_the_time_limit_ends_a_command(folder, name):
+    process = start(folder, *LONG[name], "--max-time", "2")
+    began = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "out of time after 2 s" in err or "nothing is saved" in err
+    assert time.monotonic() - began < 8.0
+    check_files(folder, name, 130)
+
+
+@pytest.mark.process
+def test_an_enumeration_goes_on_where_it_was_cut_off(folder):
+    words = ("landscape", "regions", "short.csv", "--hidden", "3", "--json", "part.json")
+    process = start(folder, *words, "--max-time", "3")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 3, out + err
+    part = json.loads((folder / "part.json").read_text())
+    assert 0 < part["next"] < part["total"] and f"--start {part['next']} goes on" in err
+    assert part["records"][-1]["index"] == part["next"] - 1
+
+
+def test_an_endless_enumeration_is_refused_with_a_figure(folder, monkeypatch):
+    from click.testing import CliRunner
+
+    from fastggn.apps.cli import main
+
+    monkeypatch.chdir(folder)
+    result = CliRunner().invoke(main, ["landscape", "regions", "short.csv", "--hidden", "9"])
+    assert result.exit_code == 2, result.output
+    assert "regions: about" in result.stderr and "years" in result.stderr
+    assert "--max-time" in result.stderr
+
+
+def test_a_watch_raises_at_the_limit():
+    began = time.monotonic()
+    with pytest.raises(OutOfTime, match=r"out of time after 0\.2 s"), Watch(0.2):
+        while time.monotonic() < began + 5.0:
+            time.sleep(0.01)
+    assert time.monotonic() - began < 1.0
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_watch_holds_a_signal_while_a_record_is_counted():
+    done = []
+    with pytest.raises(KeyboardInterrupt), Watch() as watch:
+        with watch.holding():
+            signal.raise_signal(signal.SIGINT)
+            done.append("counted")
+    assert done == ["counted"]
+
+
+def test_costs_are_told_and_refused(capsys):
+    watch = Watch()
+    watch.expect(5.0, "little work")
+    watch.expect(100.0, "some work")
+    assert capsys.readouterr().err == "some work: about 100 s\n"
+    with pytest.raises(BadInput, match="much work: about 32 years: take less, or set a limit"):
+        watch.expect(1e9, "much work", "take less, ")
+    Watch(max_time=60.0).expect(1e9, "much work")
+    with pytest.raises(BadInput, match="GiB, of which"):
+        watch.expect_singular_values(10**7, 10**7)
+
+
+def test_durations():
+    assert [duration(s) for s in (3.2, 150.0, 7300.0, 1e6, 3e11)] == [
+        "3 s", "2 min", "2 h", "12 days", "9,506 years"
+    ]  # fmt: skip
