@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
     np.savez(folder / "long.npz", X=X, Y=Y)
     np.savetxt(folder / "short.csv", np.hstack([X, Y])[:14, 5:], delimiter=",")
     net = fg.MLP((8, 30, 30, 1))
-    fg.save_model(folder / "model.npz", net, net.init(seed=0))
+    fg.Model.of(net, net.init(seed=0)).save(folder / "model.npz")
     return folder
 
 
@@ -75,7 +75,7 @@ def check_files(folder, name, code):
         if not path.exists():
             continue
         if name == "train":
-            fg.load_model(path)
+            fg.Model.load(path)
         elif path.suffix:
             assert path.read_bytes()[-8:-4] == b"IEND"
         else:

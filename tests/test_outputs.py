@@ -153,8 +153,9 @@ def test_each_kind_replaces_its_own_and_no_other(tmp_path):
     net = fg.MLP((2, 2, 1))
     written = {"report": tmp_path / "a", "model": tmp_path / "b", "export": tmp_path / "c.csv"}
     write_report(str(written["report"]), {"rank": 3})
-    fg.save_model(written["model"], net, net.init(seed=0))
-    fg.interchange.export(written["export"], net, net.init(seed=0))
+    model = fg.Model.of(net, net.init(seed=0))
+    model.save(written["model"])
+    model.export(written["export"])
     for kind, path in written.items():
         taken(kind, path)
         for other in {*written, "checkpoint", "history", "page", "picture", "table"} - {kind}:
@@ -169,7 +170,7 @@ def test_exports_carry_a_mark(tmp_path, suffix):
     pytest.importorskip({".onnx": "onnx", ".pt": "torch"}.get(suffix, "numpy"))
     net = fg.MLP((2, 2, 1))
     path = tmp_path / f"model{suffix}"
-    fg.interchange.export(path, net, net.init(seed=0))
+    fg.Model.of(net, net.init(seed=0)).export(path)
     taken("export", path)
     if suffix == ".npz":
         with np.load(path) as arrays:
