@@ -46,10 +46,10 @@ def test_train(run):
     assert result.exit_code == 0, result.output
     for row in ("effective parameters", "alpha, beta", "weight decay", "log evidence"):
         assert row in result.stdout
-    metadata = fg.load_model("model.npz")[2]
-    evidence = fg.Evidence(**metadata["evidence"])
+    model = fg.Model.load("model.npz")
+    evidence = fg.EvidenceEstimate(**model.training["evidence"])
     assert 0.0 < evidence.effective_parameters < evidence.n_params
-    assert metadata["l2"] == evidence.l2
+    assert model.l2 == evidence.l2 and model.posterior is None
     assert f"{evidence.alpha:.4g} (prior)" in result.stdout
 
 
@@ -61,10 +61,10 @@ def test_several_starts_are_compared_by_the_evidence(run):
     evidences = []
     for seed in range(3):
         assert run(*options, "--seed", seed).exit_code == 0
-        evidences.append(fg.load_model("model.npz")[2]["evidence"]["log_evidence"])
+        evidences.append(fg.Model.load("model.npz").training["evidence"]["log_evidence"])
     assert run(*options, "--starts", "3").exit_code == 0
-    metadata = fg.load_model("model.npz")[2]
-    assert metadata["evidence"]["log_evidence"] == max(evidences)
+    kept = fg.Model.load("model.npz").training
+    assert kept["evidence"]["log_evidence"] == max(evidences)
 
 
 def test_mistakes(run):

@@ -24,7 +24,7 @@ def folder(tmp_path_factory):
     np.savetxt(path / "houses.csv", rows, delimiter=",", header="a,b,price", comments="")
     kinds = np.column_stack([X, rng.integers(0, 3, 40) * 2])
     np.savetxt(path / "kinds.csv", kinds, delimiter=",", header="a,b,kind", comments="")
-    np.savetxt(path / "wide.csv", np.hstack([X, rows]), delimiter=",")
+    np.save(path / "wide.npy", np.hstack([X, rows]))
     for name, arguments in {
         "xor.npz": ["--dataset", "xor", "--hidden", "4"],
         "houses.npz": [path / "houses.csv", "--hidden", "none", "--target", "price"],
@@ -69,7 +69,7 @@ def test_labels_and_polish(folder):
     [
         (["houses.npz"], "give DATA"),
         (["none.npz"], "no such file"),
-        (["houses.npz", "wide.csv"], "5 columns, where the model takes 2 inputs and 1 target"),
+        (["houses.npz", "wide.npy"], "5 columns, where the model takes 2 inputs and 1 target"),
         (["kinds.npz", "houses.csv"], "column 'kind' is missing"),
         (["xor.npz", "--method", "sparse"], "method 'sparse' is unknown"),
         (["xor.npz", "--grad-tol", "-1"], "grad_tol"),

@@ -33,7 +33,8 @@ def folder(tmp_path_factory):
     price = 1e5 + 900.0 * area + 40.0 * (years - 2000.0) ** 2
     np.savetxt(out / "houses.csv", np.column_stack([years, area, price]), delimiter=",",
                header="year,area,price", comments="")  # fmt: skip
-    np.savetxt(out / "inputs.csv", np.column_stack([years, area]), delimiter=",")
+    np.savetxt(out / "inputs.csv", np.column_stack([years, area]), delimiter=",",
+               header="year,area", comments="")  # fmt: skip
     kinds = np.array([1.0, 2.0, 5.0])[np.digitize(area, [70.0, 90.0])]
     np.savetxt(out / "kinds.csv", np.column_stack([years, area, kinds]), delimiter=",")
     good("train", out / "houses.csv", "--hidden", "4", "--max-iter", "20", "-q", "--no-held-out",
@@ -192,6 +193,9 @@ def test_a_linear_network_from_torch(folder, tmp_path):
     state = {"0.weight": torch.ones(2, 2), "1.weight": torch.ones(1, 2)}
     torch.save(state, tmp_path / "m.pt")
     good("landscape", "linear", folder / "houses.csv", "--model", tmp_path / "m.pt")
+    result = run("rank", tmp_path / "m.pt", folder / "houses.csv")
+    assert result.exit_code == 2 and "does not tell the activation" in result.output
+    assert "--activation" in result.output
 
 
 @pytest.mark.parametrize(
@@ -204,7 +208,6 @@ def test_a_linear_network_from_torch(folder, tmp_path):
         (["rank", "houses.npz", "houses.csv", "--target", "year"], "--target is for weights from"),
         (["rank", "m.pkl", "houses.csv"], "pickles run code .*from_sklearn"),
         (["rank", "m.onnx", "houses.csv"], "written .fastggn export., not read"),
-        (["rank", "m.pt", "houses.csv"], "does not tell the activation: --activation"),
         (["rank", "bare.npz", "houses.csv"], "does not name the activation"),
         (["rank", "houses.csv", "houses.csv"], "not a fastggn file"),
         (["rank", "cut.npz", "houses.csv"], "its end was cut or altered"),

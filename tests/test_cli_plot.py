@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import fastggn as fg
 from fastggn.apps.cli import history, main
+from fastggn.model.history import kept_history
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +60,10 @@ def axis(ax):
     return ax.get_xlabel(), ax.get_ylabel()
 
 
+def most_dots(ax):
+    return max(ax.get_lines(), key=lambda line: len(line.get_xdata()))
+
+
 def curve(ax, label):
     (found,) = [entry for entry in ax.get_lines() if entry.get_label() == label]
     return np.asarray(found.get_xdata(), float), np.asarray(found.get_ydata(), float)
@@ -86,7 +91,7 @@ def test_residuals_are_in_the_units_of_the_file(figure, folder):
     drawn = figure("houses.npz", "houses.csv", "--kind", "residuals", "-o", "a.png")
     assert axis(drawn.axes[0]) == (r"price (\$)", "prediction")
     table = np.loadtxt(folder / "houses.csv", delimiter=",", skiprows=1)
-    dots = drawn.axes[0].get_lines()[0]
+    dots = most_dots(drawn.axes[0])
     np.testing.assert_allclose(dots.get_xdata(), table[:, 2], rtol=1e-12)
     model = fg.Model.load(folder / "houses.npz")
     inputs, back = model.input_scaler, model.target_scaler
@@ -101,7 +106,7 @@ def test_output_over_the_inputs_of_the_file(figure, folder):
     assert axis(drawn.axes[0]) == ("area (m2)", "age")
     assert drawn.axes[1].get_ylabel() == r"price (\$)"
     table = np.loadtxt(folder / "houses.csv", delimiter=",", skiprows=1)
-    samples = drawn.axes[0].get_lines()[0]
+    samples = most_dots(drawn.axes[0])
     np.testing.assert_allclose(samples.get_data(), table[:, :2].T, rtol=1e-12)
 
 
@@ -165,7 +170,7 @@ def test_weights_from_elsewhere(figure, folder):
     np.savez(folder / "regions_data.npz", X=X, Y=Y)
     drawn = figure("plain.npz", "regions_data.npz", "--activation", "tanh", "--kind", "residuals",
                    "--out", "a.png")  # fmt: skip
-    dots = drawn.axes[0].get_lines()[0]
+    dots = most_dots(drawn.axes[0])
     np.testing.assert_allclose(dots.get_ydata(), net.predict(theta, X)[:, 0], rtol=1e-12)
 
 
@@ -181,7 +186,7 @@ def test_a_picture_is_written(folder, monkeypatch):
     "arguments, words",
     [
         (["none.npz", "--kind", "curve"], "no such file"),
-        (["four.npz", "--kind", "pie"], "'pie'"),
+        (["four.npz", "--kind", "curv"], "'curv'; did you mean 'curve'"),
         (["four.npz"], "--kind"),
         (["houses.npz", "--kind", "residuals"], "give DATA"),
         (["four.npz", "--kind", "eigenvalues"], "not stand at a critical point"),
@@ -222,12 +227,12 @@ def test_a_long_history_is_thinned():
     records = fg.train(
         problem, method=fg.GradientDescent(rate=1e-6), max_iter=1203, stop=fg.Stop(step=0.0)
     ).history
-    kept = history.kept_history(records)
+    kept = kept_history(records)
     assert len(kept["loss"]) == 500
     assert kept["iteration"][0] == 1 and kept["iteration"][-1] == 1203
     assert {b - a for a, b in zip(kept["iteration"], kept["iteration"][1:], strict=False)} <= {2, 3}
     assert "damping" not in kept and "validation_loss" not in kept
-    assert history.kept_history([]) == {} and len(history.kept_history(records[:1])["loss"]) == 1
+    assert kept_history([]) == {} and len(kept_history(records[:1])["loss"]) == 1
 
 
 def test_a_torn_last_line_of_a_history(tmp_path):

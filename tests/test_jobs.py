@@ -37,7 +37,7 @@ def run(tmp_path, monkeypatch):
 
 
 def theta_of(path="model.npz"):
-    return fg.load_model(path)[1]
+    return fg.Model.load(path).theta
 
 
 def lines_of(path):
@@ -340,7 +340,7 @@ def test_the_best_of_several_starts_is_kept(run):
         assert f"start {number + 1}/4, seed {number}: loss {loss:.6e}" in result.stderr
     best = int(np.argmin(losses))
     np.testing.assert_array_equal(theta_of(), thetas[best])
-    training = fg.load_model("model.npz")[2]["training"]
+    training = fg.Model.load("model.npz").training
     assert training["start_seed"] == best and training["seed"] == 0
     assert f"the best of 4 starts, seed {best}" in result.stdout
     assert run(*SMALL, "--starts", "4", "--quiet").output == ""

@@ -466,8 +466,8 @@ def test_a_data_name_that_looks_like_an_option(quick, run):
     [
         (["--report", "none/r.html"], "folder does not exist"),
         (["--report", "."], "folder"),
-        (["--report", "model.npz"], "--report and --out name the same file"),
-        (["--report", "h", "--history", "./h"], "--report and --history name the same file"),
+        (["--report", "model.npz"], "--report model.npz and --out model.npz are the same file"),
+        (["--report", "h", "--history", "./h"], "--report h and --history ./h are the same file"),
         (["--plot-dir", "file"], "file"),
     ],
 )

@@ -17,7 +17,7 @@ from fastggn.apps.cli.models import (
 )
 from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
 from fastggn.apps.cli.types import NAMES, OneOf
-from fastggn.apps.cli.watch import Watch, watched
+from fastggn.apps.cli.watch import Watch, seconds_of_call, watched
 
 if TYPE_CHECKING:
     from fastggn.apps.report.pictures import Picture
@@ -143,9 +143,12 @@ def _surface(
             )
         return report.plot()
     names = options["direction"]
-    keywords = {"extent": options["extent"], "seed": options["seed"], "progress": watch}
-    if options["points"] is not None:
-        keywords["points"] = options["points"]
+    points = options["points"] or (101 if kind == "line" else 41)
+    keywords = {"extent": options["extent"], "seed": options["seed"], "points": points}
+    keywords["progress"] = watch
+    count = points if kind == "line" else points**2
+    seconds = count * seconds_of_call(lambda: problem.loss(theta))
+    watch.expect(seconds, f"{count:,} losses", "take fewer --points or samples, ")
     if kind == "line":
         if len(names) != 1:
             raise BadInput(f"--direction must be one name for a line, got {len(names)}")

@@ -143,9 +143,7 @@ def _begun(
     return replace(model, training=training, posterior=None), samples, model.theta
 
 
-def _split_again(
-    settings: Settings, samples: Table, model: Model
-) -> tuple[Split | None, Rows]:
+def _split_again(settings: Settings, samples: Table, model: Model) -> tuple[Split | None, Rows]:
     """Return the split of the options; by default that of the model, if it is of this table."""
     asked = _held_out(settings)
     if asked == "auto" and not settings.test_fraction and model.split is not None:

@@ -76,7 +76,10 @@ def parts_of(model: Model, data: Any) -> dict[str, Problem]:
 
 def target_names(model: Model) -> list[str]:
     """Return the names of the targets with their units."""
-    return [f"{c.name} ({c.unit})" if c.unit else c.name for c in model.recipe.targets]
+    return [
+        f"{c.name} ({c.unit})" if c.unit and c.unit not in c.name else c.name
+        for c in model.recipe.targets
+    ]
 
 
 def class_names(model: Model) -> list[str] | None:
