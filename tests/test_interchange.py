@@ -115,7 +115,7 @@ def test_names_of_arrays(names, tmp_path):
         ({"W_1": np.full((1, 2), np.nan)}, r"weight\[0, 0\] is nan"),
         ({"W_1": np.ones((3, 2)), "b_1": np.ones((3, 1))}, "only linear layers"),
         ({"0.weight": np.ones((4, 3, 5, 5))}, "only linear layers"),
-        ({"1.running_mean": np.ones(3)}, "no weight or bias of a linear layer"),
+        ({"1.running_mean": np.ones(3)}, "1 is a BatchNorm, not a linear layer"),
         ({"W_1": np.ones((3, 2)), "activations": np.ones(1)}, "must hold names"),
         ({"W_1": np.ones((3, 2)), "activations": np.array(["relu", "relu"])}, "one a hidden layer"),
         ({"W_1": np.ones((3, 2)), "activations": np.array(["relv"])}, "did you mean 'relu'"),

@@ -174,6 +174,8 @@ def test_posterior_of_classes():
     np.testing.assert_allclose(p.sum(axis=1), 1.0)
     sharp = replace(model, posterior=None).predict_proba(SIZES)
     assert p.max(axis=1).mean() < sharp.max(axis=1).mean()  # moderated
+    chosen = p[np.arange(120), np.searchsorted(model.classes, SIZES["size"])]
+    assert model.evaluate(SIZES).log_loss == pytest.approx(-np.log(chosen).mean(), rel=1e-9)
 
 
 def test_what_a_model_tells(houses, sizes):

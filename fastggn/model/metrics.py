@@ -177,7 +177,7 @@ class Evaluation:
 
     def __init__(self, model: Any, weighted: bool = False) -> None:
         self._model, self._decision = model, model.decision
-        self._n_rows, self._loss, self._total = 0, 0.0, 0.0
+        self._n_rows, self._loss, self._log_loss, self._total = 0, 0.0, 0.0, 0.0
         self._sums: RegressionSums | ClassCounts
         if self._decision is None:
             units = [column.unit for column in model.recipe.targets]
@@ -194,8 +194,12 @@ class Evaluation:
             stop = start + X.shape[0]
             Y, F, w = samples.Y[start:stop], model.outputs_of(X), shares[start:stop]
             scaled_F = F if model.target_scaler is None else model.target_scaler.apply(F)
-            prepared = model.loss.prepare_targets(model.targets_of(Y), *F.shape)
-            self._loss += float(w @ model.loss.value(scaled_F, prepared))
+            targets = model.targets_of(Y)
+            losses = model.loss.value(scaled_F, model.loss.prepare_targets(targets, *F.shape))
+            self._loss += float(w @ losses)
+            if decision is not None and model.posterior is not None:
+                losses = -model.posterior.log_likelihoods(model.scaled_inputs(X), targets)
+            self._log_loss += float(w @ losses)
             self._sums.add(F if decision is None else decision.winners(F), Y, w)
         self._n_rows += samples.n_rows
         self._total += float(shares.sum())
@@ -205,8 +209,9 @@ class Evaluation:
         loss = self._loss / self._total
         if isinstance(self._sums, RegressionSums):
             return self._sums.metrics(self._n_rows, loss)
-        # Both losses with a link are mean negative log-likelihoods of the labels.
-        log_loss = None if self._decision is None or self._decision.link is None else loss
+        # Both losses with a link are negative log-likelihoods; a posterior moderates them.
+        linked = self._decision is not None and self._decision.link is not None
+        log_loss = self._log_loss / self._total if linked else None
         return self._sums.metrics(self._n_rows, loss, log_loss)
 
 
