@@ -154,15 +154,12 @@ def test_of_a_result():
 def test_from_a_model_file(tmp_path):
     problem = sine_problem()
     result = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=50)
-    path = tmp_path / "model.npz"
-    fg.save_model(path, problem.network, result.theta, evidence=result.evidence.to_dict())
-    net, theta, metadata = fg.load_model(path)
-    assert fg.EvidenceEstimate(**metadata["evidence"]) == result.evidence
-    posterior = fg.laplace(problem, theta, fg.EvidenceEstimate(**metadata["evidence"]))
-    np.testing.assert_array_equal(
-        posterior.predict(np.ones((1, 1)))[1],
-        fg.laplace(problem, result.theta, result.evidence).predict(np.ones((1, 1)))[1],
-    )
+    posterior = fg.laplace(problem, result.theta, result.evidence)
+    fg.Model.of(problem.network, result.theta, posterior=posterior).save(tmp_path / "model.npz")
+    again = fg.Model.load(tmp_path / "model.npz").posterior
+    assert again.evidence == posterior.evidence
+    rows = np.linspace(-2.0, 2.0, 7)[:, None]
+    np.testing.assert_allclose(again.predict(rows)[1], posterior.predict(rows)[1], rtol=1e-9)
 
 
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "logistic"])

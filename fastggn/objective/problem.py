@@ -28,6 +28,7 @@ from fastggn.objective.layer_blocks import (
 from fastggn.objective.penalty import Penalty, weights_of
 from fastggn.objective.point import Objective, Point, unweighted_rows
 from fastggn.objective.sample_checks import (
+    balance,
     check_shared,
     checked_gates,
     checked_rows,
@@ -135,10 +136,10 @@ class Problem:
             n_samples = source.shape[0]
             seen = ColumnMoments(n_samples), ColumnMoments(n_samples)
             check_rows("X", source, seen[0].see)
-            if np.ndim(sample_weight) == 2:
-                loss_object, targets = weighted_targets(
-                    loss_object, Y, sample_weight, n_samples, net.n_outputs
-                )
+            targets: Any
+            if sample_weight is not None and np.ndim(sample_weight) == 2:
+                shapes = sample_weight, n_samples, net.n_outputs
+                loss_object, targets = weighted_targets(loss_object, Y, *shapes)
                 sample_weight = None
             else:
                 targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs, seen[1].see)
@@ -149,12 +150,7 @@ class Problem:
         terms = {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
         check_shared(team, net, loss_object, weights, masks, **terms)
         if isinstance(loss_object, OutputWeighted):
-            share = targets[:, net.n_outputs :]
-            total = team.total(float(share.sum()))
-            if not 0.0 < total < np.inf:
-                raise ValueError("sample_weight is zero for every target, or its sum overflows")
-            # All weights equal to one give the objective without weights.
-            share *= team.total(float(share.size)) / total
+            balance(targets[:, net.n_outputs :], team)
         penalty = Penalty(l2, weights_of(net) if spare else None)
         self._assemble(
             net, source, targets, weights, masks, loss_object, penalty, curvature, _chunk, team
@@ -203,6 +199,12 @@ class Problem:
         self._spaces = WorkspacePool()
         own = targets[:, : net.n_outputs] if isinstance(targets, np.ndarray) else targets
         self.columns = SampleColumns(source, own)
+
+    def __repr__(self) -> str:
+        """Return the network, the samples and the objective."""
+        widths = ",".join(map(str, self.network.widths))
+        terms = f"{self.loss_function.name} loss, l2 {self.l2:g}"
+        return f"Problem F({widths}): {self.n_samples} samples, {self.n_params} parameters, {terms}"
 
     @property
     def targets(self) -> FloatArray:
@@ -276,11 +278,7 @@ class Problem:
         Parameters
         ----------
         l2 : float
-
-        Raises
-        ------
-        ValueError
-            If `l2` is negative or not finite.
+            At least 0.
         """
         twin = copy.copy(self)
         twin.reweigh(l2)
@@ -316,17 +314,7 @@ class Problem:
         return Point(self._objective, self._theta(theta), self._spaces)
 
     def loss(self, theta: ArrayLike) -> float:
-        """Return the objective: the weighted mean of the losses, plus l2/2 |theta|^2.
-
-        Parameters
-        ----------
-        theta : array_like, shape (N,)
-
-        Returns
-        -------
-        float
-            inf or nan if the outputs overflow.
-        """
+        """Return the weighted mean of the losses plus l2/2 |theta|^2; inf or nan at an overflow."""
         return self.at(theta).loss
 
     def gradient(self, theta: ArrayLike) -> FloatArray:
@@ -383,10 +371,7 @@ class Problem:
         return self._objective.samples.read(start, stop)
 
     def layer_blocks(self, theta: ArrayLike) -> Iterator[LayerBlock]:
-        """Yield inputs, derivatives and sensitivities of the layers in blocks of samples.
-
-        See `fastggn.objective.layer_blocks.LayerBlock`.
-        """
+        """Yield a `LayerBlock` for each block of samples."""
         return layer_blocks(self._objective, self._unweighted(theta))
 
     @pooled

@@ -28,7 +28,10 @@ IR_VERSION = 8
 MOST_BYTES = 2**31 - 2**20  # of one protocol buffer
 COMPARED = 256  # random rows
 ABSENT_SHARE = 8  # one in so many values is missing where the recipe fills it
-LINKS = {"softmax": ("Softmax", {"axis": 1}), "sigmoid": ("Sigmoid", {})}
+LINKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "softmax": ("Softmax", {"axis": 1}),
+    "sigmoid": ("Sigmoid", {}),
+}
 
 
 @dataclass(frozen=True)
