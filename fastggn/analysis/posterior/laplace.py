@@ -216,7 +216,7 @@ class LaplacePosterior:
         """Return a square root of the posterior covariance, N x N, and the evidence, for a file."""
         root = self._factor.whiten(np.eye(self.theta.size))
         if root.shape[1] > root.shape[0]:
-            root = np.ascontiguousarray(np.linalg.qr(root.T, mode="r").T)
+            root = np.ascontiguousarray(np.asarray(np.linalg.qr(root.T, mode="r")).T)
         kept = {"root": root, "share": self._share, "gaussian": self._gaussian}
         return {**kept, "evidence": self.evidence.to_dict()}
 
