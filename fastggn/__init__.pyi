@@ -14,7 +14,6 @@ from .data.recipe import TableError as TableError
 from .data.split import Split as Split
 from .data.table import Table as Table
 from .model import interchange as interchange
-from .model.files import load_model as load_model, save_model as save_model
 from .model.fit import fit as fit
 from .model.metrics import Metrics as Metrics
 from .model.model import Model as Model

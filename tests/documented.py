@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
+from scipy.io import savemat
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("", "how-to", "experiments", "hpc", "decisions")
@@ -42,6 +44,39 @@ ELSEWHERE = {
     "export": "sets a variable in a job",
     "cp": "copies a folder of compiled kernels to a node",
 }
+
+
+def write_files(folder, n=600):
+    """Write the files that the pages name; return the rows (area, age, price) of houses.csv."""
+    rng = np.random.default_rng(0)
+    area, age = rng.uniform(40, 250, n), rng.uniform(0, 80, n)
+    clean = 60_000 + 2_500 * area + 4 * area**1.5 - 1_200 * age + 9 * age**2
+    price = clean + rng.normal(0, 8_000, n)
+    houses = np.column_stack([area.round(1), age.round(), price.round()])
+    write_csv(folder / "houses.csv", ["area", "age", "price"], houses.tolist())
+    write_csv(folder / "new-houses.csv", ["age", "area"], houses[:20, [1, 0]].tolist())
+    savemat(folder / "houses.mat", {"X": houses[:, :2], "Y": houses[:, 2:]})
+    a, b = rng.random((2, n)).round(3)
+    seen = a + 0.05 * rng.standard_normal(n)  # the classes overlap
+    kinds = np.array(["daisy", "iris", "rose"])[(seen > b).astype(int) + (seen + b > 1.3)]
+    write_csv(folder / "flowers.csv", ["a", "b", "kind"], zip(a, b, kinds, strict=True))
+    towns = rng.choice(["Lund", "Malmö", "Visby"], n)
+    days = (np.datetime64("2021-03-14") + rng.integers(0, 700, n)).astype(str)
+    discounts = [f"{k} %" if k else "" for k in rng.integers(0, 9, n)]
+    listings = list(zip(range(1, n + 1), towns, houses[:, 0], days, discounts, houses[:, 2],
+                        strict=True))  # fmt: skip
+    write_csv(
+        folder / "listings.csv", ["id", "town", "area", "sold", "discount", "price"], listings
+    )
+    for name in ("arrays.npz", "data.npz"):
+        np.savez(folder / name, X=houses[:, :2] / 100, Y=houses[:, 2] / 1e5)
+    (folder / "run.toml").write_text('data = "houses.csv"\n')
+    return houses
+
+
+def write_csv(path, names, rows):
+    lines = [",".join(map(str, row)) for row in [names, *rows]]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 @dataclass(frozen=True)

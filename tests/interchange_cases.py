@@ -3,6 +3,7 @@
 import numpy as np
 
 import fastggn as fg
+from fastggn.data.scaler import Scaler
 
 ARCHITECTURES = ((3, 1), (2, 7, 1), (4, 6, 5, 3))
 SLOPE = 0.137  # of the leaky ReLU: no float32 number
@@ -51,6 +52,17 @@ def samples(n, dtype="float64", T=40):
 def scaling(n, seed=0, far=40.0):
     rng = np.random.default_rng([n, seed])
     return far * rng.standard_normal(n), rng.uniform(0.5, 9.0, n)
+
+
+def model_of(net, theta, inputs=None, targets=None, loss="squared", classes=None):
+    """The model of a network, with pairs (mean, scale)."""
+    scalers = (None if pair is None else Scaler.at(*pair) for pair in (inputs, targets))
+    keywords = dict(zip(("input_scaler", "target_scaler"), scalers, strict=True))
+    return fg.Model.of(net, theta, loss, classes, **keywords)
+
+
+def parts(model):
+    return model.network, model.theta
 
 
 def raw_outputs(net, theta, X, inputs, targets):

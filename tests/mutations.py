@@ -1,7 +1,9 @@
 """Ten faults in ten kernels, each of which the default tier of the tests must find.
 
-A patch replaces a text that occurs once in all kernels, in a copy of the package with a kernel
-cache of its own. ``python tests/mutations.py`` plants them all and says how long each was sought.
+A patch replaces a text that occurs once in all kernels, in a copy of the package. There the tests
+run on the kernels as plain Python, for the compiler takes up to two minutes for each copy, or on
+compiled ones with a cache of their own. ``python tests/mutations.py`` plants them all, compiled,
+and says how long each was sought.
 """
 
 from __future__ import annotations
@@ -120,11 +122,11 @@ def plant(mutation: Mutation, folder: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-def run_tests(folder: Path, tests: list[str]) -> tuple[int, str]:
+def run_tests(folder: Path, tests: list[str], compiled: bool) -> tuple[int, str]:
     """Run tests of a copy, up to the first failure; return the status and what was printed."""
-    outer = ("PYTEST_", "COV_", "NUMBA_DISABLE_JIT")
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(outer)}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST_", "COV_"))}
     environment |= {"PYTHONPATH": str(folder), "NUMBA_CACHE_DIR": str(folder / "cache")}
+    environment["NUMBA_DISABLE_JIT"] = "0" if compiled else "1"
     # All kernels are compiled anew: no test has a time limit of its own.
     unlimited = ["-o", "timeout=0"]
     # In one process, whatever the default says.
@@ -141,18 +143,19 @@ def run_tests(folder: Path, tests: list[str]) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def check_sound(folder: Path) -> None:
+def check_sound(folder: Path, compiled: bool = True) -> None:
     """Raise an AssertionError unless the tests pass where no fault is planted."""
     copy_package(folder)
-    status, printed = run_tests(folder, sorted({mutation.tests for mutation in MUTATIONS}))
+    tests = sorted({mutation.tests for mutation in MUTATIONS})
+    status, printed = run_tests(folder, tests, compiled)
     assert status == NO_FAULT, f"without a fault the tests must pass:\n{printed}"
 
 
-def check_found(mutation: Mutation, folder: Path) -> None:
+def check_found(mutation: Mutation, folder: Path, compiled: bool = True) -> None:
     """Raise an AssertionError unless a test fails where the fault is planted."""
     copy_package(folder)
     plant(mutation, folder)
-    status, printed = run_tests(folder, [mutation.tests])
+    status, printed = run_tests(folder, [mutation.tests], compiled)
     # A fault that keeps a kernel from being compiled would prove nothing.
     wrong = re.search(r"^E +(AssertionError|assert )", printed, re.MULTILINE)
     assert status == FAULTS_FOUND and wrong, (

@@ -46,6 +46,8 @@ RESERVED = {
     "onnx": {"model"},
     "onnxruntime": {"model"},
     "h5py": {"data"},
+    "openpyxl": {"data"},
+    "pyarrow": {"data"},
     "zarr": {"data"},
     "mpi4py": {"runtime"},
 }

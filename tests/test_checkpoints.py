@@ -189,7 +189,7 @@ def hostile_files(folder):
     """Yield names and paths of files that nobody should believe."""
     net = fg.MLP((2, 3, 1))
     path = folder / "model"
-    fg.save_model(path, net, net.init(0))
+    fg.Model.of(net, net.init(0)).save(path)
     (folder / "text").write_text("iteration,loss\n1,2\n" * 40)
     (folder / "empty").write_bytes(b"")
     (folder / "pickle").write_bytes(pickle.dumps(Payload(folder)))

@@ -60,10 +60,6 @@ def axis(ax):
     return ax.get_xlabel(), ax.get_ylabel()
 
 
-def most_dots(ax):
-    return max(ax.get_lines(), key=lambda line: len(line.get_xdata()))
-
-
 def curve(ax, label):
     (found,) = [entry for entry in ax.get_lines() if entry.get_label() == label]
     return np.asarray(found.get_xdata(), float), np.asarray(found.get_ydata(), float)
@@ -91,14 +87,10 @@ def test_residuals_are_in_the_units_of_the_file(figure, folder):
     drawn = figure("houses.npz", "houses.csv", "--kind", "residuals", "-o", "a.png")
     assert axis(drawn.axes[0]) == (r"price (\$)", "prediction")
     table = np.loadtxt(folder / "houses.csv", delimiter=",", skiprows=1)
-    dots = most_dots(drawn.axes[0])
+    dots = drawn.axes[0].get_lines()[1]
     np.testing.assert_allclose(dots.get_xdata(), table[:, 2], rtol=1e-12)
-    model = fg.Model.load(folder / "houses.npz")
-    inputs, back = model.input_scaler, model.target_scaler
-    outputs = model.network.predict(model.theta, (table[:, :2] - inputs.mean) / inputs.scale)
-    np.testing.assert_allclose(
-        dots.get_ydata(), (outputs * back.scale + back.mean)[:, 0], rtol=1e-10
-    )
+    predicted = fg.Model.load(folder / "houses.npz").predict(folder / "houses.csv")
+    np.testing.assert_allclose(dots.get_ydata(), predicted, rtol=1e-10)
 
 
 def test_output_over_the_inputs_of_the_file(figure, folder):
@@ -106,7 +98,7 @@ def test_output_over_the_inputs_of_the_file(figure, folder):
     assert axis(drawn.axes[0]) == ("area (m2)", "age")
     assert drawn.axes[1].get_ylabel() == r"price (\$)"
     table = np.loadtxt(folder / "houses.csv", delimiter=",", skiprows=1)
-    samples = most_dots(drawn.axes[0])
+    samples = drawn.axes[0].get_lines()[0]
     np.testing.assert_allclose(samples.get_data(), table[:, :2].T, rtol=1e-12)
 
 
@@ -128,27 +120,25 @@ def test_held_out_samples_are_not_those_of_the_training(folder, monkeypatch):
     fraction = ["--samples", "40", "--held-out", "0.25"]
     assert CliRunner().invoke(main, ["train", *arguments, *fraction]).exit_code == 0
     model = fg.Model.load("held.npz")
-    problem = model_problem(model, None)
-    assert problem.n_samples == 30
-    assert problem.loss(model.theta) == pytest.approx(model.training["loss"], rel=1e-12)
     parts = model_parts(model, None)
-    assert {name: part.n_samples for name, part in parts.items()} == {"training": 30, "held-out": 10}
+    sizes = {name: part.n_samples for name, part in parts.items()}
+    assert sizes == {"training": 30, "held-out": 10}
     loss = parts["held-out"].loss(model.theta)
     assert loss == pytest.approx(model.training["validation_loss"], rel=1e-12)
+    problem = model_problem(model, None)
+    assert problem.loss(model.theta) == pytest.approx(model.training["loss"], rel=1e-12)
 
 
 def test_spectrum(figure, folder):
     drawn = figure("four.npz", "--kind", "spectrum", "--out", "a.png")
     model = fg.Model.load(folder / "four.npz")
-    net, theta = model.network, model.theta
-    values = fg.Problem(net, *fg.data.four_regions(40)).jacobian(theta).singular_values()
+    values = model.problem(fg.data.four_regions(40)).jacobian(model.theta).singular_values()
     np.testing.assert_allclose(drawn.axes[0].get_lines()[0].get_ydata(), values)
 
 
 def test_lines_and_planes(figure, folder):
     model = fg.Model.load(folder / "four.npz")
-    net, theta = model.network, model.theta
-    problem = fg.Problem(net, *fg.data.four_regions(40))
+    problem, theta = model.problem(fg.data.four_regions(40)), model.theta
     options = ("--extent", 0.5, "--points", 7, "--seed", 3)
     drawn = figure("four.npz", "--kind", "line", *options, "--out", "a.png")
     expected = fg.analysis.loss_along(problem, theta, extent=0.5, points=7, seed=3)
@@ -160,8 +150,8 @@ def test_lines_and_planes(figure, folder):
 
 
 def test_weights_from_elsewhere(figure, folder):
-    model = fg.Model.load(folder / "four.npz")
-    net, theta = model.network, model.theta
+    net = fg.MLP((2, 4, 1))
+    theta = net.init(seed=0)
     arrays = {}
     for number, W in enumerate(net.unpack(theta), start=1):
         arrays |= {f"W_{number}": W[:, :-1], f"b_{number}": W[:, -1]}
@@ -170,7 +160,7 @@ def test_weights_from_elsewhere(figure, folder):
     np.savez(folder / "regions_data.npz", X=X, Y=Y)
     drawn = figure("plain.npz", "regions_data.npz", "--activation", "tanh", "--kind", "residuals",
                    "--out", "a.png")  # fmt: skip
-    dots = most_dots(drawn.axes[0])
+    dots = drawn.axes[0].get_lines()[1]
     np.testing.assert_allclose(dots.get_ydata(), net.predict(theta, X)[:, 0], rtol=1e-12)
 
 
@@ -186,7 +176,7 @@ def test_a_picture_is_written(folder, monkeypatch):
     "arguments, words",
     [
         (["none.npz", "--kind", "curve"], "no such file"),
-        (["four.npz", "--kind", "pie"], "'pie'"),
+        (["four.npz", "--kind", "curv"], "'curv'; did you mean 'curve'"),
         (["four.npz"], "--kind"),
         (["houses.npz", "--kind", "residuals"], "give DATA"),
         (["four.npz", "--kind", "eigenvalues"], "not stand at a critical point"),
@@ -242,3 +232,31 @@ def test_a_torn_last_line_of_a_history(tmp_path):
     path.write_text("")
     with pytest.raises(ValueError, match="the history is empty"):
         history.read_history(str(path))
+
+
+def test_a_model_file_shows_its_parts_by_the_names_of_the_columns(figure, folder):
+    """The table of the training is split as then, and its columns may stand in another order."""
+    rng = np.random.default_rng(1)
+    size, age = rng.uniform(30, 200, 90), rng.uniform(0, 50, 90)
+    table = np.column_stack([age, 1e3 * size, size])
+    np.savetxt(folder / "b.csv", table, delimiter=",", header="age,price,size", comments="")
+    model, result = fg.fit(
+        folder / "b.csv", target="price", hidden=(3,), seed=0, test=0.2, max_iter=5
+    )
+    model.save(folder / "fitted.npz")
+    drawn = figure("fitted.npz", "b.csv", "--kind", "residuals", "--out", "a.png")
+    for ax, (name, part) in zip(drawn.axes, model.parts(folder / "b.csv").items(), strict=False):
+        assert ax.get_title().startswith(f"{name}: {part.n_rows} rows")
+        np.testing.assert_allclose(ax.get_lines()[1].get_ydata(), model.predict(part), rtol=1e-9)
+    drawn = figure("fitted.npz", "--kind", "curve", "--out", "a.png")
+    mark = f"lowest validation loss (iteration {result.best_iter})"
+    assert set(curve(drawn.axes[0], mark)[0]) == {result.best_iter}
+    x, y = curve(drawn.axes[0], "validation")
+    assert x[0] == 0 and y[0] == result.initial_validation_loss
+    drawn = figure("fitted.npz", "b.csv", "--kind", "line", "--points", 3, "--out", "a.png")
+    assert curve(drawn.axes[0], "loss")[1][1] == pytest.approx(result.loss, rel=1e-12)
+    other = np.column_stack([size, age, 1e3 * size])[:60]
+    np.savetxt(folder / "c.csv", other, delimiter=",", header="size,age,price", comments="")
+    drawn = figure("fitted.npz", "c.csv", "--kind", "residuals", "--out", "a.png")
+    assert drawn.axes[0].get_title().startswith("data: 60 rows")
+    np.testing.assert_allclose(drawn.axes[0].get_lines()[1].get_xdata(), other[:, 2])

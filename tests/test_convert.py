@@ -163,5 +163,5 @@ def test_the_command(table, tmp_path):
     assert "100 rows, 2 inputs, 2 targets (b, price)" in run.output
     np.testing.assert_array_equal(np.load(out), values[:, [0, 2, 1, 3]])
     path.write_text("a,b\n1,2\n3\n")
-    run = CliRunner().invoke(main, ["convert", str(path), str(out)])
+    run = CliRunner().invoke(main, ["convert", str(path), str(out), "--force"])
     assert run.exit_code == 2 and "line 3 has 1" in run.output

@@ -237,7 +237,7 @@ def test_not_critical():
     problem, theta = scalar("square", [1, 2], [1, -1], 1, 0.3)
     report = fg.critical_point(problem, theta)
     assert report.label == "not_critical" and report.inertia is None
-    assert "exceeds the tolerance" in report.reason
+    assert "exceeds the tolerance" in report.reason and "polish=True" in report.reason
 
 
 def test_the_tolerance_is_the_callers():

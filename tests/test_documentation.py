@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from documented import PAGES, ROOT, each_page
+from documented import PAGES, ROOT, each_page, write_files
 from optional import absent
 
 import fastggn as fg
@@ -24,6 +24,13 @@ def blocks(page, language):
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
 
 
+# The properties of `net.trainParam` of trainlm, and the functions of `net.divideFcn`.
+TRAINLM = (
+    "epochs goal max_fail min_grad mu mu_dec mu_inc mu_max show showCommandLine showWindow time "
+    "dividerand divideblock divideint divideind dividetrain mapminmax removeconstantrows tansig "
+    "logsig purelin plotperform plotregression ploterrhist plotconfusion"
+).split()
+
 # Its Python reads what its commands have written: tests/test_newcomer.py runs both.
 AFTER_COMMANDS = "train-on-a-csv.md"
 
@@ -32,13 +39,14 @@ AFTER_COMMANDS = "train-on-a-csv.md"
 @pytest.mark.slow
 def test_python_on_the_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    write_files(tmp_path)
     net = fg.MLP((2, 3, 1))
     X, Y = fg.data.four_regions(20)
     theta = net.init(seed=0)
     names = {"np": np, "fg": fg, "net": net, "X": X, "Y": Y, "theta": theta}
     names |= {"problem": fg.Problem(net, X, Y), "read_my_rows": lambda rank, size: (X, Y)}
     # What jobs of the pages on batch systems have left behind.
-    fg.save_model("model-0.npz", net, theta, training={"loss": 1.0})
+    fg.Model.of(net, theta, training={"loss": 1.0}).save("model-0.npz")
     Path("run.jsonl").write_text('{"loss": 1.0}\n')
     for number, code in enumerate(blocks(page, "python")):
         if absent(code):
@@ -53,6 +61,33 @@ def test_examples_in_docstrings(name):
         importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE
     )
     assert outcome.failed == 0
+
+
+def matlab_examples():
+    text = (ROOT / "docs" / "how-to" / "moving-from-matlab.md").read_text("utf-8")
+    titles = ("## A regression", "## A classification", "## trainbr")
+    return [
+        text[text.index(title) :].split("```python\n", 1)[1].split("```")[0] for title in titles
+    ]
+
+
+def test_a_fit_in_words_of_matlab_takes_at_most_12_lines():
+    for code in matlab_examples():
+        assert len([line for line in code.splitlines() if line.strip()]) <= 12
+
+
+def test_readme_example_fits_on_a_screen():
+    text = (ROOT / "README.md").read_text("utf-8")
+    section = text[text.index("## Your own table") : text.index("## The loss surface")]
+    assert len(section.splitlines()) <= 40
+    for name in ("read_table", "fit", "predict", "evaluate", "save"):
+        assert f"{name}(" in section
+
+
+def test_every_property_of_trainlm_has_a_counterpart():
+    text = (ROOT / "docs" / "how-to" / "moving-from-matlab.md").read_text("utf-8")
+    for name in TRAINLM:
+        assert re.search(rf"`{name}`", text), name
 
 
 def test_readme_has_two_setup_commands():

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from click.testing import CliRunner
 from documented import (
@@ -19,6 +18,7 @@ from documented import (
     parsed,
     shell_commands,
     unknown_options,
+    write_files,
 )
 from optional import absent
 
@@ -43,17 +43,8 @@ def page_name(page):
 def folder(tmp_path, monkeypatch):
     """A folder with the files that the pages name."""
     monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    rows = rng.uniform(size=(600, 3)).round(3)  # more than F(2,20,20,1) has weights
-    kinds = np.arange(600) % 3
-    lines = [",".join(map(str, row)) for row in rows]
-    Path("houses.csv").write_text("\n".join(["area,age,price", *lines]))
-    lines = [f"{a},{b},{kind}" for (a, b, _), kind in zip(rows, kinds, strict=True)]
-    Path("flowers.csv").write_text("\n".join(["a,b,kind", *lines]))
-    for name in ("arrays.npz", "data.npz"):
-        np.savez(name, X=rows[:, :2], Y=rows[:, 2])
-    Path("run.toml").write_text('data = "houses.csv"\n')
-    fg.save_model("model.npz", fg.MLP((2, 3, 1)), fg.MLP((2, 3, 1)).init(seed=0))
+    write_files(tmp_path)
+    fg.Model.of(fg.MLP((2, 3, 1)), fg.MLP((2, 3, 1)).init(seed=0)).save("model.npz")
     return tmp_path
 
 

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -60,11 +61,11 @@ def test_fit_is_train_on_standardised_data():
 def test_loss_and_layers_are_those_of_mlp_regressor():
     two = np.column_stack([y, Z[:, 0] ** 2])
     model = fg.GGNRegressor(**QUICK, alpha=0.5).fit(X, two)
-    targets = model.output_scaler_.transform(two)
+    targets = model.output_scaler_.apply(two)
     peer = MLPRegressor(hidden_layer_sizes=6, activation="tanh", max_iter=1, solver="lbfgs")
     peer.fit(Z, targets)
     peer.coefs_, peer.intercepts_ = model.coefs_, model.intercepts_
-    np.testing.assert_allclose(peer.predict(Z), model.output_scaler_.transform(model.predict(X)))
+    np.testing.assert_allclose(peer.predict(Z), model.output_scaler_.apply(model.predict(X)))
     error = 0.5 * np.mean((peer.predict(Z) - targets) ** 2)
     penalty = 0.5 * 0.5 / len(y) * sum(float(np.sum(w**2)) for w in model.coefs_)
     assert model.loss_ == pytest.approx(error + penalty, rel=1e-12)
@@ -100,7 +101,7 @@ def test_objective_is_that_of_scikit_learn_at_the_same_coefficients(kind):
         model.set_params(standardize_outputs=False)
     model.set_params(warm_start=True).fit(Z, targets)
     layers = [np.vstack([w, b]).T for w, b in zip(peer.coefs_, peer.intercepts_, strict=True)]
-    model.theta_ = model.net_.pack(layers)
+    model.model_ = replace(model.model_, theta=model.net_.pack(layers))
     model.set_params(max_iter=1).fit(Z, targets)
     share = 2 if kind == "regressor" else 1
     assert model.result_.initial_loss / share == pytest.approx(peer.loss_, rel=1e-12)
@@ -153,8 +154,6 @@ def test_bad_parameters(parameters, error, words):
 
 
 def test_bad_data():
-    with pytest.raises(ValueError, match="too large to be standardised"):
-        fg.GGNRegressor().fit(X * 1e300, y)
     with pytest.raises(ValueError, match=r"weights must be >= 0"):
         fg.GGNRegressor().fit(X, y, sample_weight=-np.ones(120))
     with pytest.raises(ValueError, match="return_std=True needs"):

@@ -5,7 +5,7 @@ import pytest
 
 import fastggn as fg
 from fastggn.apps.sklearn.samples import Samples
-from fastggn.apps.sklearn.scaling import Scalers
+from fastggn.apps.sklearn.scaling import Scalers, Seen
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def test_first_batches_of_one_sample(stream):
         model.partial_fit(X[i : i + 1], y[i : i + 1])
     for start in range(5, 1505, 50):
         model.partial_fit(X[start : start + 50], y[start : start + 50])
-    np.testing.assert_allclose(model.input_scaler_.mean_, X[:1505].mean(axis=0))
-    np.testing.assert_allclose(model.output_scaler_.scale_, y[:1505].std())
+    np.testing.assert_allclose(model.input_scaler_.mean, X[:1505].mean(axis=0))
+    np.testing.assert_allclose(model.output_scaler_.scale, y[:1505].std())
     assert model.score(X[3000:], y[3000:]) > 0.7
 
 
@@ -54,14 +54,16 @@ def test_units_do_not_change_the_function():
         Samples(rng.normal(size=(30, 3)) * s + s, rng.normal(size=(30, 2)) * s - 4 * s)
         for s in (2.0, 50.0)
     )
-    before = Scalers().learned(first, inputs=True, targets=True)
-    after = before.learned(second, inputs=True, targets=True)
+    seen = Seen(first, inputs=True, targets=True)
+    before = seen.scalers()
+    seen.add(second)
+    after = seen.scalers()
     moved = before.carry(net, theta, after)
     points = Samples(rng.normal(size=(7, 3)), np.zeros((7, 2)))
 
     def outputs(scalers, parameters):
         rows = net.predict(parameters, scalers.scaled(points).X)
-        return rows * scalers.targets.scale_ + scalers.targets.mean_
+        return rows * scalers.targets.scale + scalers.targets.mean
 
     np.testing.assert_allclose(outputs(after, moved), outputs(before, theta), rtol=1e-12)
     np.testing.assert_allclose(after.carry(net, moved, before), theta, rtol=1e-10, atol=1e-12)
@@ -70,7 +72,7 @@ def test_units_do_not_change_the_function():
     rows = linear.predict(before.carry(linear, theta, Scalers()), points.X)
     expected = linear.predict(theta, before.scaled(points).X)
     np.testing.assert_allclose(
-        rows, expected * before.targets.scale_ + before.targets.mean_, rtol=1e-12
+        rows, expected * before.targets.scale + before.targets.mean, rtol=1e-12
     )
 
 

@@ -1,19 +1,27 @@
 """Plain arrays, scalings, and what all exports share."""
 
 import csv
-import json
 import pickle
 import zipfile
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from interchange_cases import ACTIVATIONS, network, raw_outputs, samples, scaling
+from interchange_cases import (
+    ACTIVATIONS,
+    model_of,
+    network,
+    parts,
+    raw_outputs,
+    samples,
+    scaling,
+)
 
 import fastggn as fg
+from fastggn.data.scaler import Scaler
 from fastggn.model import interchange
 from fastggn.model.interchange import extras
-from fastggn.model.interchange.chain import as_affine, as_dtype, chain_of, folded
+from fastggn.model.interchange.chain import as_dtype, chain_of, folded
 from fastggn.model.interchange.names import activation_of, text_of
 
 BIASES = ("free", "none", "fixed")
@@ -44,7 +52,7 @@ def test_folding_a_scaling(bias, output):
     net, theta = network((3, 5, 2), "softplus", bias, output)
     X = samples(3)
     inputs, targets = scaling(3), scaling(2, 1)
-    layers = folded(chain_of(net, theta), as_affine("i", inputs, 3), as_affine("t", targets, 2))
+    layers = folded(chain_of(net, theta), Scaler.at(*inputs), Scaler.at(*targets))
     assert len(layers) == (2 if output == "identity" else 3)
     expected = raw_outputs(net, theta, X, inputs, targets)
     np.testing.assert_allclose(by_hand(layers, X), expected, rtol=1e-12, atol=1e-12)
@@ -54,8 +62,8 @@ def test_folding_a_scaling(bias, output):
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_round_trip_of_plain_arrays(name, bias, tmp_path):
     net, theta = network((2, 7, 3, 1), name, bias, "tanh")
-    fg.interchange.to_npz(net, theta, tmp_path / "w.npz")
-    again, vector = fg.interchange.from_npz(tmp_path / "w.npz")
+    model_of(net, theta).export(tmp_path / "w.npz")
+    again, vector = parts(fg.interchange.from_npz(tmp_path / "w.npz"))
     assert again.activations == net.activations and again.widths == net.widths
     if bias != "fixed":
         assert again.bias == bias and (vector == theta).all()
@@ -68,13 +76,13 @@ def test_round_trip_of_plain_arrays(name, bias, tmp_path):
 
 def test_scaled_plain_arrays_in_float32(tmp_path):
     net, theta = network((3, 4, 2), "tanh")
-    scale = {"mean": [1.0, 2.0, 3.0], "scale": [0.5, 1.0, 2.0]}
-    fg.interchange.to_npz(net, theta, tmp_path / "w.npz", "float32", scale_inputs=scale)
+    mean, scale = [1.0, 2.0, 3.0], np.array([0.5, 1.0, 2.0])
+    model_of(net, theta, (mean, scale)).export(tmp_path / "w.npz", "float32")
     with np.load(tmp_path / "w.npz") as file:
         assert file["W_1"].dtype == np.float32
-    again, vector = fg.interchange.from_npz(tmp_path / "w.npz")
+    again, vector = parts(fg.interchange.from_npz(tmp_path / "w.npz"))
     X = samples(3)
-    expected = net.predict(theta, (X - scale["mean"]) / np.array(scale["scale"]))
+    expected = net.predict(theta, (X - mean) / scale)
     np.testing.assert_allclose(again.predict(vector, X), expected, atol=2e-6)
 
 
@@ -91,7 +99,7 @@ def test_names_of_arrays(names, tmp_path):
     if names[0] == "W2":  # numbers decide, not the order
         arrays = arrays[2:] + arrays[:2]
     np.savez(tmp_path / "w.npz", **dict(zip(names, arrays, strict=True)))
-    again, vector = fg.interchange.from_npz(tmp_path / "w.npz", activation="tanh")
+    again, vector = parts(fg.interchange.from_npz(tmp_path / "w.npz", activation="tanh"))
     assert (vector == theta).all() and again.activations == net.activations
 
 
@@ -107,8 +115,8 @@ def test_names_of_arrays(names, tmp_path):
         ({"W_1": np.full((1, 2), np.nan)}, r"weight\[0, 0\] is nan"),
         ({"W_1": np.ones((3, 2)), "b_1": np.ones((3, 1))}, "only linear layers"),
         ({"0.weight": np.ones((4, 3, 5, 5))}, "only linear layers"),
-        ({"1.running_mean": np.ones(3)}, "no weight or bias of a linear layer"),
-        ({"W_1": np.ones((3, 2)), "activations": np.ones(1)}, "one name a layer"),
+        ({"1.running_mean": np.ones(3)}, "1 is a BatchNorm, not a linear layer"),
+        ({"W_1": np.ones((3, 2)), "activations": np.ones(1)}, "must hold names"),
         ({"W_1": np.ones((3, 2)), "activations": np.array(["relu", "relu"])}, "one a hidden layer"),
         ({"W_1": np.ones((3, 2)), "activations": np.array(["relv"])}, "did you mean 'relu'"),
     ],
@@ -128,7 +136,7 @@ def test_an_unnamed_activation_and_foreign_types(tmp_path):
     with pytest.raises(ValueError, match="does not name the activation"):
         fg.interchange.from_npz(path)
     np.savez(path, W_1=np.ones((2, 2)))
-    assert fg.interchange.from_npz(path)[0].activations[0].name == "identity"
+    assert fg.interchange.from_npz(path).network.activations[0].name == "identity"
     np.savez(path, W_1=np.ones((2, 2), dtype=complex))
     with pytest.raises(TypeError, match="real numbers"):
         fg.interchange.from_npz(path)
@@ -143,51 +151,52 @@ def test_an_unnamed_activation_and_foreign_types(tmp_path):
 def test_a_missing_bias_is_named(tmp_path):
     np.savez(tmp_path / "w.npz", W_1=np.ones((2, 3)), b_1=np.ones(2), W_2=np.ones((1, 2)))
     with pytest.warns(interchange.InterchangeWarning, match="layer 2 has no bias"):
-        net, theta = fg.interchange.from_npz(tmp_path / "w.npz", activation="tanh")
+        net, theta = parts(fg.interchange.from_npz(tmp_path / "w.npz", activation="tanh"))
     assert net.n_params == 11 and theta[-1] == 0.0
 
 
 def test_csv_lists_every_weight(tmp_path):
     net, theta = network((2, 3, 1), "tanh")
-    interchange.export(tmp_path / "w.csv", net, theta)
+    model_of(net, theta).export(tmp_path / "w.csv")
     with open(tmp_path / "w.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     values = [float(row["value"]) for row in rows]
     assert (np.array(values) == theta).all()  # the order of theta, all digits
     assert rows[2] == {"layer": "1", "unit": "1", "input": "bias", "value": repr(float(theta[2]))}
-    interchange.export(tmp_path / "w.csv", net, theta, dtype="float32")
+    model_of(net, theta).export(tmp_path / "w.csv", "float32")
     with open(tmp_path / "w.csv", newline="") as file:
         values = [np.float32(row["value"]) for row in csv.DictReader(file)]
     assert (np.array(values) == theta.astype(np.float32)).all()
 
 
 @pytest.mark.parametrize(
-    "value, error, message",
+    "mean, scale, message",
     [
-        (3.0, TypeError, "must be a pair"),
-        ("ab", TypeError, "must be a pair"),
-        ({"mean": [0.0]}, ValueError, "lacks scale"),
-        (([0.0], [1.0]), ValueError, r"must have shape \(2,\)"),
-        (([0.0, 1.0], [1.0, 0.0]), ValueError, "must be positive"),
-        (([0.0, np.nan], [1.0, 1.0]), ValueError, r"mean\[1\] is nan"),
+        ([0.0], [1.0], "input_scaler has 1 columns, the network 2"),
+        ([0.0, 1.0], [1.0, 0.0], "must be positive"),
+        ([0.0, np.nan], [1.0, 1.0], r"mean\[1\] is nan"),
+        ([0.0, 1.0], [1.0], r"scale must have shape \(2,\)"),
     ],
 )
-def test_bad_scalings(value, error, message, tmp_path):
+def test_bad_scalings(mean, scale, message):
     net, theta = network((2, 3, 1), "tanh")
-    with pytest.raises(error, match=message) as caught:
-        fg.interchange.to_npz(net, theta, tmp_path / "w.npz", scale_inputs=value)
-    assert "scale_inputs" in str(caught.value)
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(ValueError, match=message):
+        model_of(net, theta, (mean, scale))
 
 
-def test_scalings_as_objects(tmp_path):
-    net, theta = network((2, 3, 1), "tanh")
-    X = samples(2) + 5.0
-    standardised = fg.data.Standardised(X)
-    fg.interchange.to_npz(net, theta, tmp_path / "w.npz", scale_inputs=standardised)
-    again, vector = fg.interchange.from_npz(tmp_path / "w.npz")
-    expected = net.predict(theta, standardised[:])
-    np.testing.assert_allclose(again.predict(vector, X), expected, rtol=1e-12, atol=1e-12)
+def test_names_classes_and_losses_in_plain_arrays(tmp_path):
+    rows = {"u": [1.0, 2.0, 3.0, 4.0], "v": [0.0, 1.0, 0.5, 3.0], "kind": ["b", "a", "b", "a"]}
+    model, _ = fg.fit(rows, 2, target="kind", seed=0, max_iter=3, l2=0.1)
+    model.export(tmp_path / "w.npz")
+    again = fg.interchange.from_npz(tmp_path / "w.npz")
+    assert again.recipe.input_names == ("u", "v") and again.recipe.target_names == ("kind",)
+    assert list(again.classes) == ["a", "b"] and again.loss.name == "softmax_cross_entropy"
+    np.testing.assert_allclose(again.predict_proba(rows), model.predict_proba(rows), rtol=1e-12)
+    with np.load(tmp_path / "w.npz") as file:
+        arrays = dict(file)
+    np.savez(tmp_path / "w.npz", **{**arrays, "inputs": np.array(["u"])})
+    with pytest.raises(ValueError, match="there are 2 inputs, but 1 names"):
+        fg.interchange.from_npz(tmp_path / "w.npz")
 
 
 def test_types_of_numbers(tmp_path):
@@ -197,9 +206,9 @@ def test_types_of_numbers(tmp_path):
             as_dtype(wrong)
     net, theta = network((2, 1), "tanh")
     with pytest.raises(ValueError, match="W_1 has an entry of 1e.200, too large for float32"):
-        fg.interchange.to_npz(net, np.array([1.0, 1e200, 0.0]), tmp_path / "w.npz", "float32")
+        model_of(net, np.array([1.0, 1e200, 0.0])).export(tmp_path / "w.npz", "float32")
     with pytest.raises(ValueError, match=r"theta must have shape \(3,\)"):
-        fg.interchange.to_npz(net, theta[:2], tmp_path / "w.npz")
+        model_of(net, theta[:2])
 
 
 def test_activations_as_text():
@@ -214,25 +223,9 @@ def test_activations_as_text():
 def test_unknown_kinds_of_files(tmp_path):
     net, theta = network((2, 1), "tanh")
     with pytest.raises(ValueError, match=r"unknown kind of file '.onx'; did you mean '.onnx'"):
-        interchange.export(tmp_path / "w.onx", net, theta)
+        model_of(net, theta).export(tmp_path / "w.onx")
     with pytest.raises(ValueError, match=r"probabilities go with .onnx"):
-        interchange.export(tmp_path / "w.npz", net, theta, probabilities=True)
-
-
-def test_scales_of_a_model_file(tmp_path):
-    net, theta = network((2, 1), "tanh")
-    scale = {"mean": [1.0, 2.0], "scale": [3.0, 4.0]}
-    fg.save_model(tmp_path / "m.npz", net, theta, samples={"scale_inputs": scale})
-    _, _, metadata = fg.load_model(tmp_path / "m.npz")
-    assert interchange.scales(metadata) == {"scale_inputs": scale, "scale_targets": None}
-    assert interchange.scales({}) == {"scale_inputs": None, "scale_targets": None}
-    assert interchange.scales({"samples": "a note"})["scale_inputs"] is None
-    interchange.export(tmp_path / "w.npz", net, theta, metadata)
-    again, vector = fg.interchange.from_npz(tmp_path / "w.npz")
-    X = samples(2)
-    expected = net.predict(theta, (X - scale["mean"]) / np.array(scale["scale"]))
-    np.testing.assert_allclose(again.predict(vector, X), expected, rtol=1e-12)
-    json.dumps(interchange.scales(metadata))
+        model_of(net, theta).export(tmp_path / "w.npz", probabilities=True)
 
 
 def test_an_absent_package_names_its_extra(monkeypatch, tmp_path):
@@ -243,9 +236,9 @@ def test_an_absent_package_names_its_extra(monkeypatch, tmp_path):
     monkeypatch.setattr(extras, "importlib", SimpleNamespace(import_module=absent))
     net, theta = network((2, 1), "tanh")
     for extra, call in {
-        "torch": lambda: fg.interchange.to_torch(net, theta),
-        "onnx": lambda: fg.interchange.to_onnx(net, theta, tmp_path / "m.onnx"),
-        "sklearn": lambda: fg.interchange.to_sklearn(net, theta),
+        "torch": lambda: fg.interchange.to_torch(model_of(net, theta)),
+        "onnx": lambda: model_of(net, theta).export(tmp_path / "m.onnx"),
+        "sklearn": lambda: fg.interchange.to_sklearn(model_of(net, theta)),
     }.items():
         with pytest.raises(ImportError, match=rf"pip install .fastggn\[{extra}\]"):
             call()

@@ -1,6 +1,7 @@
-"""ONNX models: what onnxruntime computes is what the network computes."""
+"""ONNX models: what onnxruntime computes is what the model predicts."""
 
 import json
+from dataclasses import replace
 
 import cases
 import numpy as np
@@ -10,6 +11,7 @@ from interchange_cases import (
     ARCHITECTURES,
     TOLERANCE,
     difference,
+    model_of,
     network,
     raw_outputs,
     samples,
@@ -24,12 +26,12 @@ onnx = pytest.importorskip("onnx", reason="onnx is absent: the extra onnx")
 runtime = pytest.importorskip("onnxruntime", reason="onnxruntime is absent: the extra onnx")
 
 
-def run(path, X, dtype):
+def run(path, X):
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    (Y,) = session.run(["Y"], {"X": X.astype(dtype)})
-    assert Y.dtype == dtype
+    (Y,) = session.run(["Y"], {"X": np.asarray(X, dtype=np.float64)})
+    assert Y.dtype == np.float64  # whatever the type of the weights
     return Y
 
 
@@ -42,13 +44,13 @@ def test_activations_and_biases(name, bias, dtype, tmp_path):
         # Three squares on top of each other are of degree 8, and rounding grows eightfold.
         output = "identity" if name == "square" and len(widths) > 3 else name
         net, theta = network(widths, name, bias, output=output)
-        fg.interchange.to_onnx(net, theta, path, dtype)
+        model_of(net, theta).export(path, dtype)
         onnx.checker.check_model(str(path), full_check=True)
         X = samples(widths[0], dtype)
-        whole = run(path, X, dtype)
+        whole = run(path, X)
         assert difference(whole, net.predict(theta, X)) < TOLERANCE[dtype]
         for T in (1, 3):  # the number of samples is free
-            assert difference(np.vstack([run(path, X[:T], dtype), whole[T:]]), whole) < 1e-6
+            assert difference(np.vstack([run(path, X[:T]), whole[T:]]), whole) < 1e-6
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
@@ -59,41 +61,81 @@ def test_scalings(bias, output, dtype, tmp_path):
     net, theta = network((3, 5, 2), "softplus", bias, output)
     inputs, targets = scaling(3, far=4.0), scaling(2, 1, far=4.0)
     X = samples(3, dtype)
-    fg.interchange.to_onnx(net, theta, path, dtype, scale_inputs=inputs, scale_targets=targets)
+    model = model_of(net, theta, inputs, targets)
+    model.export(path, dtype)
     expected = raw_outputs(net, theta, X, inputs, targets)
-    assert difference(run(path, X, dtype), expected) < TOLERANCE[dtype]
-    both = {"scale_inputs": inputs, "scale_targets": targets}
-    assert interchange.compare_onnx(path, net, theta, **both) < TOLERANCE[dtype]
-    fg.interchange.to_onnx(net, theta, path, dtype)
-    assert interchange.compare_onnx(path, net, theta, **both) > 0.01  # it does find a difference
+    assert difference(run(path, X), expected) < TOLERANCE[dtype]
+    assert interchange.compare_onnx(path, model) < TOLERANCE[dtype]
+    model_of(net, theta).export(path, dtype)
+    assert interchange.compare_onnx(path, model) > 0.01  # it does find a difference
 
 
-def test_inputs_far_from_zero_keep_their_digits(tmp_path):
-    """Years: 2010 with a deviation of 5, which float32 weights could not hold."""
+@pytest.mark.parametrize("middle", [2010.0, 1e6, 1e9])
+def test_columns_far_from_zero_keep_their_digits(middle, tmp_path):
+    """A column 1e6 + N(0, 1): float32 inputs would be off by 6e-2."""
     path = tmp_path / "m.onnx"
     net, theta = network((2, 5, 1), "tanh")
-    years = (np.array([0.0, 2010.123456789]), np.array([1.0, 5.0]))
-    X = np.column_stack([samples(2)[:, 0], np.arange(40) + 1990.0]).astype(np.float32)
-    fg.interchange.to_onnx(net, theta, path, "float32", scale_inputs=years)
-    expected = raw_outputs(net, theta, X.astype(np.float64), years, (0.0, 1.0))
-    assert difference(run(path, X, np.float32), expected) < 1e-6
+    far = (np.array([0.0, middle]), np.array([1.0, 1.0]))
+    model = model_of(net, theta, far, (np.array([middle]), np.array([1.0])))
+    X = samples(2) + [0.0, middle]
+    for dtype, most in (("float64", 1e-9 + middle * 1e-15), ("float32", 1e-6)):
+        model.export(path, dtype)
+        error = np.abs(run(path, X)[:, 0] - model.predict(X)).max()
+        assert error < most
+        assert interchange.compare_onnx(path, model) < most
 
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 def test_probabilities(dtype, tmp_path):
     path = tmp_path / "m.onnx"
-    net, theta = network((2, 5, 3), "relu")
     X = samples(2, dtype)
-    Z = net.predict(theta, X)
-    slack = max(1.0, np.abs(Z).max())  # the exponential turns relative errors of Z into these
-    fg.interchange.to_onnx(net, theta, path, dtype, probabilities="softmax")
-    e = np.exp(Z - Z.max(axis=1, keepdims=True))
-    found = run(path, X, dtype)
-    assert difference(found, e / e.sum(axis=1, keepdims=True)) < slack * TOLERANCE[dtype]
-    fg.interchange.to_onnx(net, theta, path, dtype, probabilities="sigmoid")
-    assert difference(run(path, X, dtype), 1 / (1 + np.exp(-Z))) < slack * TOLERANCE[dtype]
-    with pytest.raises(ValueError, match="probabilities 'softmin' is unknown"):
-        fg.interchange.to_onnx(net, theta, path, probabilities="softmin")
+    cases_ = (
+        ((2, 5, 3), "softmax_cross_entropy", ["a", "b", "c"], slice(None)),
+        ((2, 5, 1), "logistic", ["a", "b"], slice(1, 2)),
+        ((2, 5, 3), "logistic", None, slice(None)),
+    )
+    for widths, loss, classes, columns in cases_:
+        net, theta = network(widths, "relu")
+        model = model_of(net, theta, loss=loss, classes=classes)
+        slack = max(1.0, np.abs(net.predict(theta, X)).max())  # exp turns relative errors into it
+        model.export(path, dtype, probabilities=True)
+        expected = model.predict_proba(X)[:, columns]
+        assert difference(run(path, X), expected) < slack * TOLERANCE[dtype]
+        assert interchange.compare_onnx(path, model, probabilities=True) < slack * TOLERANCE[dtype]
+        assert interchange.compare_onnx(path, model) > 0.01
+    net, theta = network((2, 5, 1), "relu")
+    with pytest.raises(ValueError, match="softmax_cross_entropy or logistic, not of squared"):
+        model_of(net, theta).export(path, probabilities=True)
+
+
+def test_the_recipe_of_numbers_is_inside_the_graph(tmp_path):
+    """Missing numbers, percentages and dates are filled by the graph; levels are inputs."""
+    path = tmp_path / "m.onnx"
+    rng = np.random.default_rng(0)
+    day = np.array("2020-01-01", dtype="datetime64[D]") + rng.integers(0, 900, 80)
+    table = {
+        "kind": rng.choice(["flat", "house", "shed"], 80),
+        "share": [f"{v:.1f} %" for v in rng.uniform(0, 100, 80)],
+        "day": [str(d) for d in day],
+        "size": [None if k % 9 == 4 else float(v) for k, v in enumerate(rng.normal(50, 9, 80))],
+        "rooms": rng.integers(1, 7, 80).astype(float),
+        "price": rng.normal(1e6, 10.0, 80),
+    }
+    samples_ = fg.read_table(table, target="price", missing="impute")
+    model, _ = fg.fit(samples_, 4, seed=0, max_iter=5, held_out=0.1)
+    model.export(path)
+    file = onnx.load(path)
+    kept = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
+    assert kept["inputs"] == ["kind=house", "kind=shed", "share", "day", "size", "rooms"]
+    assert kept["targets"] == ["price"] and "day" in kept["days_since"]
+    assert interchange.compare_onnx(path, model) < 1e-9
+    names = list(model.recipe.input_names)
+    X = model.encode(table).X[:, [names.index(n) for n in kept["inputs"]]]
+    X[:, 4] = [np.nan if v is None else v for v in table["size"]]
+    np.testing.assert_allclose(run(path, X)[:, 0], model.predict(table), rtol=1e-9)
+    again, _ = fg.fit(fg.read_table(table, target="price", missing="drop"), 2, seed=0, max_iter=1)
+    again.export(path)
+    assert interchange.compare_onnx(path, again) < 1e-9  # no value is filled
 
 
 def test_extreme_inputs(tmp_path):
@@ -102,28 +144,27 @@ def test_extreme_inputs(tmp_path):
     X = np.array([[-1e308], [-800.0], [-1e-300], [0.0], [1e-300], [800.0], [1e150], [np.nan]])
     for name in ACTIVATIONS:
         net = fg.MLP((1, 1), output_activation=name, bias="none")
-        fg.interchange.to_onnx(net, np.ones(1), path)
+        model_of(net, np.ones(1)).export(path)
         finite = X[1:-2] if name in ("square", "bent_identity") else X[:-1]
         np.testing.assert_allclose(
-            run(path, finite, np.float64), net.predict(np.ones(1), finite), rtol=1e-12, atol=1e-16
+            run(path, finite), net.predict(np.ones(1), finite), rtol=1e-12, atol=1e-16
         )
-        assert np.isnan(run(path, X[-1:], np.float64)).all()
+        assert np.isnan(run(path, X[-1:])).all()
 
 
 def test_what_a_file_tells(tmp_path):
     path = tmp_path / "m.onnx"
     net, theta = network((2, 3, 1), "tanh")
-    known = {"inputs": ["area", "age"], "targets": ["price"], "classes": None}
-    interchange.export(path, net, theta, {"samples": known, "loss": {"name": "squared"}})
-    model = onnx.load(path)
-    kept = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
-    assert kept == {"inputs": ["area", "age"], "targets": ["price"]}
-    assert model.producer_name == "fastggn"
-    (X,), (Y,) = model.graph.input, model.graph.output
+    model = model_of(net, theta)
+    names = tuple(replace(c, name=n) for c, n in zip(model.recipe.inputs, ("a", "b"), strict=True))
+    replace(model, recipe=replace(model.recipe, inputs=names, named=True)).export(path)
+    file = onnx.load(path)
+    kept = {entry.key: json.loads(entry.value) for entry in file.metadata_props}
+    assert kept == {"inputs": ["a", "b"], "targets": ["y0"], "loss": ["squared"]}
+    assert file.producer_name == "fastggn"
+    (X,), (Y,) = file.graph.input, file.graph.output
     assert [d.dim_param or d.dim_value for d in X.type.tensor_type.shape.dim] == ["T", 2]
     assert [d.dim_param or d.dim_value for d in Y.type.tensor_type.shape.dim] == ["T", 1]
-    with pytest.raises(ValueError, match="softmax_cross_entropy or logistic, not of squared"):
-        interchange.export(path, net, theta, {"loss": {"name": "squared"}}, probabilities=True)
 
 
 def test_what_the_format_cannot_hold(tmp_path, monkeypatch):
@@ -131,9 +172,9 @@ def test_what_the_format_cannot_hold(tmp_path, monkeypatch):
     sine = cases.sine()
     net = fg.MLP((1, 2, 1), activation=sine)
     with pytest.raises(ValueError, match="layer 1: the custom activation 'sine' has no ONNX"):
-        fg.interchange.to_onnx(net, net.init(seed=0), path)
+        model_of(net, net.init(seed=0)).export(path)
     monkeypatch.setattr(module, "MOST_BYTES", 100)
     net, theta = network((2, 5, 1), "tanh")
     with pytest.raises(ValueError, match="at most 100 bytes, the network needs 168"):
-        fg.interchange.to_onnx(net, theta, path)
+        model_of(net, theta).export(path)
     assert not path.exists()

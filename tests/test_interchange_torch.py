@@ -4,6 +4,7 @@ import io
 import pickle
 import warnings
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,9 @@ from interchange_cases import (
     SLOPE,
     TOLERANCE,
     difference,
+    model_of,
     network,
+    parts,
     raw_outputs,
     samples,
     scaling,
@@ -41,7 +44,7 @@ def evaluate(model, X):
         return model(torch.from_numpy(X).to(kind)).double().numpy()
 
 
-def model_of(widths, name, bias, dtype, output=None):
+def torch_model(widths, name, bias, dtype, output=None):
     torch.manual_seed(sum(widths))
     modules = []
     for m, n in zip(widths[:-1], widths[1:], strict=True):
@@ -55,16 +58,16 @@ def model_of(widths, name, bias, dtype, output=None):
 @pytest.mark.parametrize("widths", ARCHITECTURES, ids=str)
 @pytest.mark.parametrize("name", MODULES)
 def test_from_torch_and_back(name, widths, bias, dtype):
-    model = model_of(widths, name, bias, getattr(torch, dtype))
+    model = torch_model(widths, name, bias, getattr(torch, dtype))
     X = samples(widths[0], dtype)
-    net, theta = fg.interchange.from_torch(model)
+    net, theta = parts(fg.interchange.from_torch(model))
     assert net.widths == widths and net.bias == ("free" if bias else "none")
     expected = net.predict(theta, X)
     assert theta.dtype == np.float64 and difference(evaluate(model, X), expected) < TOLERANCE[dtype]
     # the weights themselves are exact, both ways
     weights = torch.cat([p.detach().double().flatten() for p in model.parameters()])
     assert np.sort(weights.numpy()).tolist() == np.sort(theta).tolist()
-    back = fg.interchange.to_torch(net, theta, dtype)
+    back = fg.interchange.to_torch(model_of(net, theta), dtype)
     for one, other in zip(back.parameters(), model.parameters(), strict=True):
         assert torch.equal(one, other)
     assert (evaluate(back, X) == evaluate(model.eval(), X)).all()
@@ -75,10 +78,10 @@ def test_from_torch_and_back(name, widths, bias, dtype):
 @pytest.mark.parametrize("output", MODULES)
 def test_to_torch_and_back(output, bias, dtype):
     net, theta = network((3, 5, 4, 2), ["tanh", "leaky_relu"], bias, output)
-    model = fg.interchange.to_torch(net, theta, dtype)
+    model = fg.interchange.to_torch(model_of(net, theta), dtype)
     X = samples(3, dtype)
     assert difference(evaluate(model, X), net.predict(theta, X)) < TOLERANCE[dtype]
-    again, vector = fg.interchange.from_torch(model)
+    again, vector = parts(fg.interchange.from_torch(model))
     assert again.activations == net.activations
     assert again.bias == ("none" if bias == "none" else "free")
     if dtype == "float64" and bias != "fixed":
@@ -91,7 +94,7 @@ def test_to_torch_and_back(output, bias, dtype):
 def test_a_scaling_is_folded(dtype, output):
     net, theta = network((3, 5, 2), "tanh", output=output)
     inputs, targets = scaling(3, far=4.0), scaling(2, 1)
-    model = fg.interchange.to_torch(net, theta, dtype, scale_inputs=inputs, scale_targets=targets)
+    model = fg.interchange.to_torch(model_of(net, theta, inputs, targets), dtype)
     X = samples(3, dtype)
     expected = raw_outputs(net, theta, X, inputs, targets)
     assert difference(evaluate(model, X), expected) < TOLERANCE[dtype]
@@ -103,10 +106,10 @@ def test_a_scaling_that_float32_weights_cannot_hold():
     with pytest.warns(
         interchange.InterchangeWarning, match="input 1 has mean 2010 and deviation 5"
     ):
-        fg.interchange.to_torch(net, theta, torch.float32, scale_inputs=years)
+        fg.interchange.to_torch(model_of(net, theta, years), torch.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        model = fg.interchange.to_torch(net, theta, torch.float64, scale_inputs=years)
+        model = fg.interchange.to_torch(model_of(net, theta, years), torch.float64)
     X = np.column_stack([samples(2)[:, 0], np.arange(40) + 1990.0])
     expected = raw_outputs(net, theta, X, years, (0.0, 1.0))
     assert difference(evaluate(model, X), expected) < 1e-12
@@ -119,7 +122,7 @@ def test_nested_shared_and_idle_modules():
         nn.Sequential(nn.Sequential(nn.Linear(3, 4), act), nn.Dropout(0.0)), nn.Linear(4, 1),
     ).double()  # fmt: skip
     with pytest.warns(interchange.InterchangeWarning, match=r"module 1\.2, Dropout is left out"):
-        net, theta = fg.interchange.from_torch(model)
+        net, theta = parts(fg.interchange.from_torch(model))
     assert [a.name for a in net.activations] == ["tanh", "tanh", "identity"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -130,21 +133,21 @@ def test_nested_shared_and_idle_modules():
 
 def test_linears_without_an_activation_between():
     model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)).double()
-    net, theta = fg.interchange.from_torch(model)
+    net, theta = parts(fg.interchange.from_torch(model))
     assert net.activations[0].name == "identity"
-    assert fg.interchange.from_torch(nn.Linear(2, 3))[0].widths == (2, 3)
-    back = fg.interchange.to_torch(net, theta)
+    assert fg.interchange.from_torch(nn.Linear(2, 3)).network.widths == (2, 3)
+    back = fg.interchange.to_torch(model_of(net, theta))
     assert [type(m).__name__ for m in back] == ["Linear", "Identity", "Linear"]
 
 
 def test_shared_weights_and_mixed_biases_are_named():
     layer = nn.Linear(2, 2)
     with pytest.warns(interchange.InterchangeWarning, match="module 2, Linear shares its weights"):
-        net, _ = fg.interchange.from_torch(nn.Sequential(layer, nn.Tanh(), layer))
+        net = fg.interchange.from_torch(nn.Sequential(layer, nn.Tanh(), layer)).network
     assert net.n_params == 12
     model = nn.Sequential(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1, bias=False)).double()
     with pytest.warns(interchange.InterchangeWarning, match="module 2, Linear has no bias"):
-        net, theta = fg.interchange.from_torch(model)
+        net, theta = parts(fg.interchange.from_torch(model))
     assert theta[-1] == 0.0 and net.has_free_bias
     X = samples(2)
     assert difference(evaluate(model, X), net.predict(theta, X)) < 1e-12
@@ -154,12 +157,12 @@ def test_shared_weights_and_mixed_biases_are_named():
 def test_logits(last):
     body = nn.Sequential(nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)).double()
     model = nn.Sequential(*body, last)
-    net, theta = fg.interchange.from_torch(model, logits=True)
+    net, theta = parts(fg.interchange.from_torch(model, logits=True))
     X = samples(2)
     assert difference(evaluate(body, X), net.predict(theta, X)) < 1e-12
     assert (net.predict(theta, X).argmax(axis=1) == evaluate(model, X).argmax(axis=1)).all()
     if isinstance(last, nn.Sigmoid):
-        net, theta = fg.interchange.from_torch(model)
+        net, theta = parts(fg.interchange.from_torch(model))
         assert net.activations[-1].name == "sigmoid"
         assert difference(evaluate(model, X), net.predict(theta, X)) < 1e-12
     else:
@@ -173,11 +176,13 @@ def test_the_default_softplus_of_torch():
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.Softplus()).double()
     with torch.no_grad():
         model[0].weight.fill_(1.0)
-    net, theta = fg.interchange.from_torch(model)
+    net, theta = parts(fg.interchange.from_torch(model))
     X = np.linspace(-50.0, 50.0, 201)[:, None]
     assert 1e-10 < np.abs(evaluate(model, X) - net.predict(theta, X)).max() < 2.1e-9
     assert (
-        np.abs(evaluate(fg.interchange.to_torch(net, theta), X) - net.predict(theta, X)).max()
+        np.abs(
+            evaluate(fg.interchange.to_torch(model_of(net, theta)), X) - net.predict(theta, X)
+        ).max()
         < 1e-14
     )
 
@@ -227,13 +232,15 @@ def test_hooks_and_lazy_layers():
     with pytest.raises(ValueError, match="module 0, LazyLinear has hooks"):
         fg.interchange.from_torch(nn.Sequential(nn.LazyLinear(3)))
     layer = nn.utils.parametrizations.weight_norm(nn.Linear(2, 3)).double()
-    net, theta = fg.interchange.from_torch(layer)  # a parametrised weight is what it computes
+    net, theta = parts(
+        fg.interchange.from_torch(layer)
+    )  # a parametrised weight is what it computes
     X = samples(2)
     assert difference(evaluate(layer, X), net.predict(theta, X)) < 1e-12
 
 
 def test_other_arguments():
-    net, theta = fg.interchange.from_torch(nn.Sequential(Named(2, 1)))
+    net, theta = parts(fg.interchange.from_torch(nn.Sequential(Named(2, 1))))
     assert net.widths == (2, 1)
     with pytest.raises(TypeError, match="must be a torch.nn.Sequential or a state dict, not int"):
         fg.interchange.from_torch(3)
@@ -249,7 +256,7 @@ def test_other_arguments():
     for name in ("bent_identity", "square"):
         with pytest.raises(ValueError, match=f"torch.nn has no module .* '{name}'"):
             net, theta = network((2, 2, 1), name)
-            fg.interchange.to_torch(net, theta)
+            fg.interchange.to_torch(model_of(net, theta))
 
 
 class Custom(nn.Module):
@@ -271,12 +278,12 @@ def test_state_dicts(kind, wrapper, tmp_path):
         fg.interchange.from_torch(model)
     state = model.state_dict()
     sigma = fg.activations.leaky_relu(SLOPE)
-    net, theta = fg.interchange.from_torch(state, sigma)
+    net, theta = parts(fg.interchange.from_torch(state, sigma))
     X = samples(3)
     assert difference(evaluate(model.double(), X), net.predict(theta, X)) < 1e-12
     path = tmp_path / "m.pt"
     torch.save({wrapper: state, "epoch": 3} if wrapper else state, path)
-    again, vector = interchange.read_state_dict(path, f"leaky_relu:{SLOPE}")
+    again, vector = parts(interchange.read_state_dict(path, f"leaky_relu:{SLOPE}"))
     assert (vector == theta).all() and again.activations == net.activations
 
 
@@ -284,7 +291,7 @@ def test_state_dicts(kind, wrapper, tmp_path):
 def test_written_state_dicts(dtype, tmp_path):
     path = tmp_path / "m.pt"
     net, theta = network((4, 6, 5, 3), "tanh", "none", "sigmoid")
-    interchange.export(path, net, theta, dtype=dtype)
+    model_of(net, theta).export(path, dtype)
     state = torch.load(path, weights_only=True)
     model = nn.Sequential(
         nn.Linear(4, 6, bias=False), nn.Tanh(), nn.Linear(6, 5, bias=False), nn.Tanh(),
@@ -293,7 +300,7 @@ def test_written_state_dicts(dtype, tmp_path):
     model.load_state_dict(state)
     X = samples(4, dtype)
     assert difference(evaluate(model, X), net.predict(theta, X)) < TOLERANCE[dtype]
-    again, vector = interchange.read_state_dict(path, "tanh", "sigmoid")
+    again, vector = parts(interchange.read_state_dict(path, "tanh", "sigmoid"))
     assert again.widths == net.widths and again.bias == "none"
     assert (vector == theta.astype(dtype)).all()
 
@@ -331,7 +338,7 @@ def test_files_that_are_no_state_dict(tmp_path):
         ({}, "there are no weights"),
         ({"0.weight": torch.ones(1, 1, dtype=torch.int64)}, "dense tensor of real numbers"),
         ({"0.weight": torch.ones(2, 2).to_sparse()}, "dense tensor of real numbers"),
-        (nn.BatchNorm1d(2).state_dict(), "'num_batches_tracked' must be a dense tensor of real"),
+        (nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)).state_dict(), "1 is a BatchNorm.*fold"),
         (nn.Conv2d(1, 1, 2).state_dict(), "linear layers"),
         ({"0.weight": torch.ones(1, 1).expand(10**6, 10**6)}, "more than the file holds"),
         ({"0.weight": torch.ones(3, 2), "2.weight": torch.ones(1, 4)}, "2 takes 4 inputs, but 0"),
@@ -363,7 +370,7 @@ def test_damaged_files_give_a_clear_error(tmp_path):
                 content[place] ^= int(rng.integers(1, 256))
         path.write_bytes(content)
         try:
-            net, theta = interchange.read_state_dict(path, "tanh")
+            net, theta = parts(interchange.read_state_dict(path, "tanh"))
         except ValueError as error:
             assert "m.pt" in str(error)
         else:  # a state dict has no checksum of its own: other numbers are read as they are
@@ -392,8 +399,8 @@ def test_an_archive_with_another_content(tmp_path):
 
 def test_a_model_from_torch_is_analysed():
     X, Y = fg.data.xor()
-    model = model_of((2, 3, 1), "tanh", True, torch.float64)
-    net, theta = fg.interchange.from_torch(model)
+    model = torch_model((2, 3, 1), "tanh", True, torch.float64)
+    net, theta = parts(fg.interchange.from_torch(model))
     report = fg.rank_analysis(fg.Problem(net, X, Y), theta)
     outputs = model(torch.from_numpy(X))
     rows = []
@@ -402,3 +409,41 @@ def test_a_model_from_torch_is_analysed():
             output, list(model.parameters()), retain_graph=True)]).numpy())  # fmt: skip
     expected = np.linalg.svd(np.array(rows), compute_uv=False)
     np.testing.assert_allclose(report.singular_values, expected, rtol=1e-12)
+
+
+def test_names_and_losses(tmp_path):
+    """A file of `export` keeps names and activations, and torch loads it as any state dict."""
+    net, theta = network((2, 4, 3), ["leaky_relu"])
+    model = model_of(net, theta, loss="softmax_cross_entropy", classes=["a", "b", "c"])
+    columns = tuple(replace(c, name=n) for c, n in zip(model.recipe.inputs, "uv", strict=True))
+    model = replace(model, recipe=replace(model.recipe, inputs=columns, named=True))
+    model.export(tmp_path / "m.pt")
+    again = interchange.read_state_dict(tmp_path / "m.pt")
+    assert again.recipe.input_names == ("u", "v") and list(again.classes) == ["a", "b", "c"]
+    assert again.loss.name == model.loss.name and again.network.to_config() == net.to_config()
+    rows = {"v": [1.0, 2.0], "u": [0.5, -3.0]}
+    np.testing.assert_array_equal(again.predict_proba(rows), model.predict_proba(rows))
+    module = nn.Sequential(nn.Linear(2, 4), nn.LeakyReLU(SLOPE), nn.Linear(4, 3)).double()
+    module.load_state_dict(torch.load(tmp_path / "m.pt", weights_only=True))
+    X = samples(2)
+    assert difference(evaluate(module, X), net.predict(theta, X)) < 1e-12
+    with pytest.raises(ValueError, match="does not tell the activation"):
+        torch.save(module.state_dict(), tmp_path / "bare.pt")
+        interchange.read_state_dict(tmp_path / "bare.pt")
+
+
+def test_classes_of_a_module():
+    body = [nn.Linear(2, 4), nn.ReLU(), nn.Linear(4, 3)]
+    soft = fg.interchange.from_torch(nn.Sequential(*body, nn.Softmax(dim=1)), logits=True)
+    assert soft.loss.name == "softmax_cross_entropy" and list(soft.classes) == [0, 1, 2]
+    named = fg.interchange.from_torch(nn.Sequential(*body), classes=["x", "y", "z"])
+    assert set(named.predict(samples(2))) <= {"x", "y", "z"}
+    one = nn.Sequential(nn.Linear(2, 1), nn.Sigmoid()).double()
+    two = fg.interchange.from_torch(one, logits=True, classes=["no", "yes"])
+    X = samples(2)
+    np.testing.assert_allclose(two.predict_proba(X)[:, 1], evaluate(one, X)[:, 0], atol=1e-14)
+    assert fg.interchange.from_torch(one).loss.name == "squared"
+    several = fg.interchange.from_torch(nn.Sequential(*body, nn.Sigmoid()), logits=True)
+    assert several.classes is None and several.predict(X).shape == (40, 3)
+    with pytest.raises(ValueError, match="the targets need 2 outputs, the network has 3"):
+        fg.interchange.from_torch(nn.Sequential(*body), classes=["x", "y"])

@@ -409,3 +409,29 @@ def test_a_numba_whose_private_parts_moved(gone, name, tmp_path):
     ((category, message),) = said
     assert category == "KernelCacheWarning" and name in message
     assert not any(tmp_path.iterdir())
+
+
+def test_the_first_compilation_is_announced_once(tmp_path, monkeypatch):
+    from fastggn.kernels import cache
+    from fastggn.runtime.notices import listen
+
+    heard = []
+    listen(heard.append)
+    try:
+        monkeypatch.setattr(cache, "folders", lambda: ([tmp_path], [tmp_path]))
+        for first in (True, False):
+            monkeypatch.setitem(cache._state, "first", first)
+            cache._announce()
+        assert heard == ["compiling the kernels, once: about 15 s"]
+        (tmp_path / "kernel.fgk").write_bytes(cache._seal(b"code"))
+        monkeypatch.setitem(cache._state, "first", True)
+        cache._announce()
+        assert len(heard) == 1
+        (tmp_path / "kernel.fgk").write_bytes(
+            cache._seal(b"code").replace(cache._stamp(), b"0" * 64)
+        )
+        monkeypatch.setitem(cache._state, "first", True)
+        cache._announce()
+        assert len(heard) == 2  # kernels of other sources do not count
+    finally:
+        listen(None)

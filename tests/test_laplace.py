@@ -154,15 +154,12 @@ def test_of_a_result():
 def test_from_a_model_file(tmp_path):
     problem = sine_problem()
     result = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=50)
-    path = tmp_path / "model.npz"
-    fg.save_model(path, problem.network, result.theta, evidence=result.evidence.to_dict())
-    net, theta, metadata = fg.load_model(path)
-    assert fg.Evidence(**metadata["evidence"]) == result.evidence
-    posterior = fg.laplace(problem, theta, fg.Evidence(**metadata["evidence"]))
-    np.testing.assert_array_equal(
-        posterior.predict(np.ones((1, 1)))[1],
-        fg.laplace(problem, result.theta, result.evidence).predict(np.ones((1, 1)))[1],
-    )
+    posterior = fg.laplace(problem, result.theta, result.evidence)
+    fg.Model.of(problem.network, result.theta, posterior=posterior).save(tmp_path / "model.npz")
+    again = fg.Model.load(tmp_path / "model.npz").posterior
+    assert again.evidence == posterior.evidence
+    rows = np.linspace(-2.0, 2.0, 7)[:, None]
+    np.testing.assert_allclose(again.predict(rows)[1], posterior.predict(rows)[1], rtol=1e-9)
 
 
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "logistic"])
@@ -203,6 +200,24 @@ def test_moderated_probability_is_the_integral():
     assert np.abs(posterior.predict_proba(X)[:, 0] - integral).max() < 0.02
 
 
+def test_a_known_noise_without_a_prior_is_the_textbook_covariance():
+    X = np.array([[0.0], [1.0], [2.0]])
+    problem = fg.Problem(fg.MLP((1, 1)), X, X)
+    theta = fg.train(problem, seed=0).theta
+    _, deviation = fg.laplace(problem, theta, beta=1.0).predict(np.array([[0.0]]), noise=False)
+    np.testing.assert_allclose(deviation, 0.912871, atol=1e-6)  # of the intercept
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        T, n, beta = rng.integers(6, 30), rng.integers(1, 4), rng.uniform(0.1, 100.0)
+        X, new = rng.standard_normal((T, n)), rng.standard_normal((5, n))
+        problem = fg.Problem(fg.MLP((int(n), 1)), X, rng.standard_normal((T, 1)))
+        design, rows = np.c_[X, np.ones(T)], np.c_[new, np.ones(5)]
+        expected = np.einsum("ij,jk,ik->i", rows, np.linalg.inv(design.T @ design), rows) / beta
+        posterior = fg.laplace(problem, np.zeros(n + 1), beta=beta)
+        found = posterior.predictive_variance(new, noise=False)[:, 0]
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
 def test_refusals(monkeypatch):
     problem, _ = linear_problem()
     theta = np.zeros(5)
@@ -212,7 +227,7 @@ def test_refusals(monkeypatch):
         fg.laplace(problem, np.zeros(3))
     with pytest.raises(TypeError, match="evidence must be"):
         fg.laplace(problem, theta, {"alpha": 1.0})
-    with pytest.raises(ValueError, match="both or neither"):
+    with pytest.raises(ValueError, match="alpha needs beta"):
         fg.laplace(problem, theta, alpha=1.0)
     with pytest.raises(ValueError, match="alpha"):
         fg.laplace(problem, theta, alpha=-1.0, beta=1.0)

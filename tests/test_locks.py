@@ -68,7 +68,7 @@ def test_a_second_run_is_refused_before_any_work(problem, tmp_path, holder, monk
 def test_a_killed_run_locks_nobody_out(problem, tmp_path, holder):
     holder.send_signal(signal.SIGKILL)
     holder.wait()
-    assert (tmp_path / "run.ckpt.lock").exists()
+    assert (tmp_path / ".run.ckpt.fastggn-lock").exists()
     fg.train(
         problem, seed=0, max_iter=2, checkpoint=fg.Checkpoint(tmp_path / "run.ckpt", resume=True)
     )
@@ -89,7 +89,7 @@ def test_the_lock_ends_with_the_run_whatever_ends_it(problem, tmp_path):
         fg.train(problem, seed=0, max_iter=2, checkpoint=fg.Checkpoint(path, resume=True)).n_iter
         == 2
     )
-    assert not path.with_name("run.ckpt.lock").exists()
+    assert not path.with_name(".run.ckpt.fastggn-lock").exists()
     assert kept.tb and other.tb
 
 

@@ -153,7 +153,7 @@ def test_fixed_l2_damping_is_linear_and_l2_is_biased():
 
 @pytest.mark.parametrize("regularizer", READINGS, ids=NAMES)
 @pytest.mark.parametrize("kind", [fg.LevenbergMarquardt, fg.GaussNewton])
-@pytest.mark.parametrize("solver", ["auto", "lsqr"])
+@pytest.mark.parametrize("solver", ["auto", pytest.param("lsqr", marks=pytest.mark.slow)])
 def test_gauss_newton_keeps_its_fit(regularizer, kind, solver):
     problem, theta = exact_fit(4)
     result = fg.train(problem, theta, kind(solver=solver), regularize=regularizer)

@@ -22,7 +22,7 @@ import jax_reference  # noqa: E402  (after the check for jax)
 
 CASES = (*random_cases(), *user_cases())
 # JAX compiles a reference in three seconds.
-each = each_case(CASES, every=3)
+each = each_case(CASES, every=4)
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from fastggn.apps.outputs import PICTURES, Output, check_outputs, write_report
 # A value of each option that a command asks for.
 ASKED = {"--kind": "curve", "--widths": "2,3,1", "--samples": "5", "--hidden": "1"}
 # What the text of other options is: a file needs one of the two types.
-NO_FILES = {"NAME", "NAMES", "KIND", "SCHEME", "HOW", "SET", "COLUMN", "COLUMNS"}
+NO_FILES = {"NAME", "NAMES", "KIND", "SCHEME", "HOW", "SET", "MARK", "COLUMN", "COLUMNS"}
 
 
 def commands(group=main, path=()):
@@ -84,7 +84,8 @@ def test_no_output_is_an_input(folder, path, command, taken, given, way):
             (folder / "other").mkdir()
     else:
         read = folder / "read.npz"
-        out = {"same": "read.npz", "symbolic": "link", "hard": "hard", "spelling": "./../"}[way]
+        links = {"symbolic": "link.png", "hard": "hard.png"}
+        out = {"same": "read.npz", "spelling": "./../", **links}[way]
         out += f"{folder.name}/read.npz" if way == "spelling" else ""
     # An empty TOML file is a whole one.
     content = b"" if word(taken) == "--config" else b"1,2\n3,4\n"
@@ -149,12 +150,17 @@ def taken(kind, path, force=False):
     check_outputs({}, [Output("--out", str(path), kind)], force)
 
 
-def test_each_kind_replaces_its_own_and_no_other(tmp_path):
+@pytest.fixture(scope="module")
+def model():
     net = fg.MLP((2, 2, 1))
+    return fg.Model.of(net, net.init(seed=0))
+
+
+def test_each_kind_replaces_its_own_and_no_other(tmp_path, model):
     written = {"report": tmp_path / "a", "model": tmp_path / "b", "export": tmp_path / "c.csv"}
     write_report(str(written["report"]), {"rank": 3})
-    fg.save_model(written["model"], net, net.init(seed=0))
-    fg.interchange.export(written["export"], net, net.init(seed=0))
+    model.save(written["model"])
+    model.export(written["export"])
     for kind, path in written.items():
         taken(kind, path)
         for other in {*written, "checkpoint", "history", "page", "picture", "table"} - {kind}:
@@ -165,11 +171,10 @@ def test_each_kind_replaces_its_own_and_no_other(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".onnx", ".pt"])
-def test_exports_carry_a_mark(tmp_path, suffix):
+def test_exports_carry_a_mark(tmp_path, model, suffix):
     pytest.importorskip({".onnx": "onnx", ".pt": "torch"}.get(suffix, "numpy"))
-    net = fg.MLP((2, 2, 1))
     path = tmp_path / f"model{suffix}"
-    fg.interchange.export(path, net, net.init(seed=0))
+    model.export(path)
     taken("export", path)
     if suffix == ".npz":
         with np.load(path) as arrays:
@@ -214,6 +219,7 @@ def test_every_fault_is_in_one_message(folder):
     assert error.count("x.csv") >= 2 and "no HTML page" in error and "the same file" in error
 
 
+@pytest.mark.slow
 def test_a_run_repeats_over_its_own_files(folder):
     pytest.importorskip("matplotlib")
     words = ["train", "--max-iter", "2", "--samples", "20", "--hidden", "2", "--report", "r.html",

@@ -211,9 +211,9 @@ def test_bad_weight_all_zero(net, X, Y):
         fg.Problem(net, X, Y, sample_weight=np.zeros(T))
 
 
-@pytest.mark.parametrize("shape", [(T - 1,), (T, 2), ()])
+@pytest.mark.parametrize("shape", [(T - 1,), (T, 7), ()])
 def test_bad_weight_shape(net, X, Y, shape):
-    """One weight a sample."""
+    """One weight a sample, or one a target."""
     with pytest.raises(ValueError, match=r"sample_weight.*11"):
         fg.Problem(net, X, Y, sample_weight=np.ones(shape))
 

@@ -296,13 +296,14 @@ def test_rank_of_a_trained_model(run, tmp_path):
     result = run("rank", "model.npz", "a.csv", "--json", "r.json", "--plot", "r.png")
     assert result.exit_code == 0, result.output
     assert "rank of P(W)" in result.stdout and "principle 5" in result.stdout
-    net, theta, metadata = fg.load_model("model.npz")
+    model = fg.Model.load("model.npz")
+    theta = model.theta
     X = (rows - rows.mean(axis=0)) / rows.std(axis=0)
     y = (target - target.mean()) / target.std()
-    problem = fg.Problem(net, X, y, l2=0.01)
+    problem = fg.Problem(model.network, X, y, l2=0.01)
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["rank"] == fg.rank_analysis(problem, theta).rank
-    assert report["loss"] + 0.005 * theta @ theta == pytest.approx(metadata["training"]["loss"])
+    assert report["loss"] + 0.005 * theta @ theta == pytest.approx(model.training["loss"])
     assert (tmp_path / "r.png").stat().st_size > 5000
 
 
@@ -311,13 +312,13 @@ def test_rank_of_a_model_of_built_in_samples_and_of_classes(run, tmp_path):
     assert run("train", "--samples", 30, "--seed", 4, *small).exit_code == 0
     result = run("rank", "model.npz", "--json", "r.json")
     assert result.exit_code == 0, result.output
-    trained = fg.load_model("model.npz")[2]["training"]["loss"]
+    trained = fg.Model.load("model.npz").training["loss"]
     assert json.loads((tmp_path / "r.json").read_text())["loss"] == pytest.approx(trained)
     table_csv(tmp_path / "c.csv", classes=True)
     assert run("train", "c.csv", "--loss", "softmax_cross_entropy", *small).exit_code == 0
     result = run("rank", "model.npz", "c.csv", "--json", "r.json")
     assert result.exit_code == 0, result.output
-    trained = fg.load_model("model.npz")[2]["training"]["loss"]
+    trained = fg.Model.load("model.npz").training["loss"]
     assert json.loads((tmp_path / "r.json").read_text())["loss"] == pytest.approx(trained)
 
 

@@ -178,14 +178,10 @@ def described(problem, result, inputs, targets, source="arrays", **more):
     return replace(model, recipe=Recipe(*columns), training=run, **more)
 
 
-def scaler(mean, scale):
-    return Scaler(np.array(mean), np.array(scale), np.zeros(len(mean), dtype=bool))
-
-
 def test_classes_scales_and_names_stand_in_the_page(quick, problem, result, tmp_path):
     model = described(
         problem, result, ("left (m)", "up (m)"), ("region",), "four_regions",
-        input_scaler=scaler([0.25, 0.5], [2.0, 4.0]),
+        input_scaler=Scaler.at([0.25, 0.5], [2.0, 4.0]),
     )  # fmt: skip
     facts = {"SHA-256 of the file": "abc"}
     fg.report(model, {"training": problem}, tmp_path / "r.html", facts=facts)
@@ -253,10 +249,10 @@ def test_held_out_samples(quick, read, tmp_path):
 
 
 def test_held_out_samples_of_the_command_line(quick, run):
-    result = run("train", *SMALL, "--validation-fraction", 0.25, "--report", "r.html")
+    result = run("train", *SMALL, "--held-out", 0.25, "--report", "r.html")
     assert result.exit_code == 0, result.output
     text = Page(Path("r.html").read_bytes()).text
-    (share,) = re.findall(r"accuracy ([\d.]+) % of 10 held-out samples", result.stdout)
+    (share,) = re.findall(r"accuracy +([\d.]+) % of 10 held-out samples", result.stdout)
     assert re.search(rf"held-out10\d+{share} %", text)
 
 
@@ -339,7 +335,7 @@ def test_hostile_text_everywhere(quick, problem, result, tmp_path):
         (HOSTILE[1], HOSTILE[2]),
         (HOSTILE[4],),
         HOSTILE[0],
-        target_scaler=scaler([0.0], [1.0]),
+        target_scaler=Scaler.at([0.0], [1.0]),
     )
     fg.report(
         model,
@@ -424,7 +420,7 @@ def test_train_writes_the_report(run, monkeypatch):
     assert re.search(r"^report +r\.html", result.stdout, re.MULTILINE)
     found = Page(Path("r.html").read_bytes())
     assert found.faults == [] and len(found.all("img")) == 4
-    training = fg.load_model("model.npz")[2]["training"]
+    training = fg.Model.load("model.npz").training
     assert f"{training['loss']:.6e}" in found.text
     command = ("fastggn train --samples 40 --hidden 4 --seed 3 --max-iter 5 --report r.html "
                "--plot-dir pictures/of")  # fmt: skip
@@ -444,13 +440,14 @@ def test_the_command_in_the_report_repeats_the_run(quick, run):
     text = Page(Path("it's.html").read_bytes()).text
     (command,) = re.findall("^fastggn train .*$", text, re.MULTILINE)
     assert "--config" not in command and "--one-hot" in command
-    first = fg.load_model("model.npz")
+    first = fg.Model.load("model.npz")
     Path("a b.toml").unlink()
     import shlex
 
     assert run(*shlex.split(command)[1:], "--out", "again.npz").exit_code == 0
-    again = fg.load_model("again.npz")
-    assert again[1].tobytes() == first[1].tobytes() and again[0].widths == (2, 3, 2, 4)
+    again = fg.Model.load("again.npz")
+    assert again.theta.tobytes() == first.theta.tobytes()
+    assert again.network.widths == (2, 3, 2, 4)
 
 
 def test_a_data_name_that_looks_like_an_option(quick, run):
@@ -466,8 +463,8 @@ def test_a_data_name_that_looks_like_an_option(quick, run):
     [
         (["--report", "none/r.html"], "folder does not exist"),
         (["--report", "."], "folder"),
-        (["--report", "model.npz"], "--report and --out name the same file"),
-        (["--report", "h", "--history", "./h"], "--report and --history name the same file"),
+        (["--report", "model.npz"], "--report model.npz and --out model.npz are the same file"),
+        (["--report", "h", "--history", "./h"], "--report h and --history ./h are the same file"),
         (["--plot-dir", "file"], "file"),
     ],
 )
@@ -483,6 +480,14 @@ def test_without_matplotlib_nothing_is_trained(run, monkeypatch):
     result = run("train", *SMALL, "--report", "r.html")
     assert result.exit_code == 2 and "fastggn[plot]" in result.stderr
     assert not Path("model.npz").exists()
+
+
+def test_without_jinja2_the_error_names_the_extra(problem, result, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    monkeypatch.setattr("fastggn.apps.report.writing.findings", lambda *a: pytest.fail("too late"))
+    with pytest.raises(ImportError, match=r"jinja2.*fastggn\[plot\]"):
+        fg.report(problem, result, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
 
 
 def test_a_report_that_fails_after_all_leaves_the_model(quick, run, monkeypatch):
@@ -545,9 +550,9 @@ def test_ranks_write_one_report(tmp_path):
     found = Page((tmp_path / "r.html").read_bytes())
     assert found.faults == [] and len(found.all("img")) == 4
     assert "mpiexec -n 2 fastggn train" in found.text and "40" in found.text
-    net, theta, _ = fg.load_model(tmp_path / "m.npz")
     X, Y = fg.data.four_regions(40)
-    right = np.mean(np.abs(net.predict(theta, X) - [1, 2, 3, 4]).argmin(axis=1) + 1 == Y[:, 0])
+    outputs = fg.Model.load(tmp_path / "m.npz").outputs(X)
+    right = np.mean(np.abs(outputs - [1, 2, 3, 4]).argmin(axis=1) + 1 == Y[:, 0])
     assert f"{100 * right:.2f} % right" in found.text
 
 

@@ -63,7 +63,14 @@ def test_no_call_allocates_anything_of_order_t_n(problem, small_blocks, name):
     assert peak < 130 * 2**20 < dense / 2
 
 
-@pytest.mark.parametrize("name", [n for n in CALLS if n not in ("train", "singular_values")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "hessian" else name
+        for name in CALLS
+        if name not in ("train", "singular_values")
+    ],
+)
 def test_many_blocks_give_the_result_of_one(problem, monkeypatch, name):
     theta = NET.init(seed=0)
     one = CALLS[name](problem, theta)

@@ -5,20 +5,17 @@ import json
 import naive
 import numpy as np
 import pytest
+from critical_cases import cubed_relu
 from naive_shallow import Shallow
 
 import fastggn as fg
 from fastggn import analysis
 
-CUBE = fg.Activation.custom(
-    "half_cube",
-    lambda z: max(z, 0.0) ** 3,
-    lambda z: 3.0 * max(z, 0.0) ** 2,
-    lambda z: 6.0 * max(z, 0.0),
-)
-QUARTIC = fg.Activation.custom(
-    "quartic", lambda z: z**4, lambda z: 4.0 * z**3, lambda z: 12.0 * z**2
-)
+
+def quartic():
+    return fg.Activation.custom(
+        "quartic", lambda z: z**4, lambda z: 4.0 * z**3, lambda z: 12.0 * z**2
+    )
 
 
 def problem_of(activation, X, Y, W1, W0):
@@ -121,7 +118,7 @@ def test_corollary_3_1_is_false_even_with_the_sign():
     assert 2 * point.lowest == pytest.approx(6.0)
     assert point.direction is None and point.label == "undecided"
     # "Strictly convex" does not give sigma'' > 0: z^4.
-    problem, theta = problem_of(QUARTIC, [[1]], [[1]], [[1]], [[0]])
+    problem, theta = problem_of(quartic(), [[1]], [[1]], [[1]], [[0]])
     assert analysis.degenerate_activation(problem, theta).lowest == 0.0
 
 
@@ -145,7 +142,7 @@ def test_corollary_3_2_needs_a_positive_row():
 
 def test_corollary_3_3_is_false():
     """A zero Hessian is no local minimum: sigma = max(z, 0)^3, X = Y = W_1 = 1, W_0 = 0."""
-    problem, theta = problem_of(CUBE, [[1]], [[1]], [[1]], [[0]])
+    problem, theta = problem_of(cubed_relu(), [[1]], [[1]], [[1]], [[0]])
     np.testing.assert_array_equal(problem.hessian(theta), 0.0)
     point = analysis.degenerate_activation(problem, theta)
     assert point.holds and point.label == "undecided" and not point.spurious

@@ -102,7 +102,9 @@ def test_lm_ends_quadratically_with_more_parameters_than_equations():
     assert np.median(tails) <= 4
 
 
-@pytest.mark.parametrize(("geodesic", "most"), [(False, 40), (True, 30)])
+@pytest.mark.parametrize(
+    ("geodesic", "most"), [pytest.param(False, 40, marks=pytest.mark.slow), (True, 30)]
+)
 @pytest.mark.parametrize(
     "seed", [0, *(pytest.param(s, marks=pytest.mark.slow) for s in range(1, 5))]
 )

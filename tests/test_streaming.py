@@ -9,7 +9,7 @@ import pytest
 
 import fastggn as fg
 from fastggn.data import reading
-from fastggn.data.scaling import Moments
+from fastggn.data.scaler import Moments
 from fastggn.data.sources import row_range
 from fastggn.network import workspace
 
@@ -281,7 +281,7 @@ def test_the_deviation_of_columns_far_from_zero():
     huge = Moments(1)
     huge.add(np.array([[1e308], [-1e308]]))
     with pytest.raises(ValueError, match="too large"):
-        huge.scale()
+        huge.scaler()
 
 
 def test_columns_of_one_table(table, small_blocks, tmp_path):

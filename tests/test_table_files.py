@@ -329,3 +329,16 @@ def test_known_tables_are_the_same_from_every_kind_of_file(tmp_path, name):
     assert (classes is None) == (name == "diabetes")
     assert classes is None or classes == tuple(sorted(f"k{n}" for n in labels))
     np.testing.assert_array_equal(found["csv"].X, frame.drop(columns="target").to_numpy(float))
+
+
+def test_a_part_without_a_complete_row(tmp_path):
+    lines = [
+        f"{a},{b if j > 5 else 'NA'},{a * b}" for j, (a, b) in enumerate(RNG.normal(size=(60, 2)))
+    ]
+    path = save_bytes(tmp_path / "a.csv", "\n".join(["a,b,y", *lines]).encode())
+    model, _ = fg.fit(fg.read_table(path, missing="drop"), hidden=4, seed=0, max_iter=1)
+    parts = [model.encode(p, targets=True) for p in read_parts(path, model.recipe.reading, 4)]
+    assert [part.n_rows for part in parts[:3]] == [0, 2, 4]
+    assert sum(part.n_rows for part in parts) == model.evaluate(path).n_rows == 54
+    with pytest.raises(fg.TableError, match="no row is left"):
+        model.predict({"a": [1.0], "b": [np.nan]})

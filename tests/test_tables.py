@@ -340,6 +340,8 @@ def test_arrays():
 
 
 def test_columns_without_names_keep_their_places(table, tmp_path):
+    first = table("1,2,3\n4,5,7\n", 0)
+    np.testing.assert_array_equal(first.recipe.encode(first.raw)[0], first.X)
     found = table("".join(f"{j},{j * j},{j % 3}.5,{j}\n" for j in range(12)))
     assert found.inputs == ("column 1", "column 2")  # the first column counts the rows
     raw = read_raw(write(tmp_path / "n.csv", "7,1,2\n8,3,4\n"), {"header": False})

@@ -28,6 +28,14 @@ from fastggn.runtime.threads import (
 
 pytestmark = pytest.mark.xdist_group("threads")
 
+
+def test_the_scheduler_sees_the_groups(request):
+    """It reads a group from the id; without groups, workers repeat what is computed once."""
+    if not request.config.getoption("loadgroup", False):
+        pytest.skip("no worker of pytest-xdist with groups")
+    assert request.node.nodeid.endswith("@threads")
+
+
 BITS = """
 import hashlib, json, sys
 import numpy as np

@@ -158,13 +158,13 @@ right.legend()
 plt.show()
 
 # %%
-# What to take home
-# -----------------
+# Conclusions
+# -----------
 #
-# * Inputs and targets were scaled; ``fastggn train`` does that for a file by
-#   itself.
-# * ``grad_tol`` is a bound on a gradient, not on an error. For the last digits set
-#   it near 0.
+# * Inputs and targets were scaled; ``fg.fit`` and ``fastggn train`` do that by
+#   themselves.
+# * ``Stop(gradient=)`` is a bound on a gradient, not on an error. For the last
+#   digits set it near 0.
 # * Where a run crawls at a small error, look at the singular values. If they span
 #   more than eight decimal powers, ``qr`` goes on where ``cholesky`` ends.
 # * All this needs a smooth function without noise. With measured data the error

@@ -145,9 +145,10 @@ class NullSpaceReport:
 
     def plot(self) -> Any:
         """Return a figure of the singular values with the rank and the tolerance."""
-        from fastggn.figures.null_spaces import plot_singular_values
+        from fastggn.figures.spectra import draw_spectrum
 
-        return plot_singular_values(self)
+        title = f"null space of dimension {self.dimension} of {self.basis.shape[0]}"
+        return draw_spectrum(self.singular_values, self, title)
 
 
 def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) -> NullSpaceReport:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.runtime.archive import ArchiveError, read_header, require_file
+from fastggn.runtime.archive import ArchiveError, read_array_header, require_file
 from fastggn.runtime.buffers import lend
 
 
@@ -66,10 +66,7 @@ class NpyFile:
     def _header(self) -> tuple[tuple[int, ...], np.dtype[Any], int]:
         """Read the header, and compare it with the length of the file."""
         with open(self._descriptor, "rb", closefd=False) as stream:
-            try:
-                shape, fortran, dtype = read_header(stream)
-            except (ValueError, OverflowError) as error:
-                raise ArchiveError(f"{self.path}: not a readable .npy file ({error})") from None
+            shape, fortran, dtype = read_array_header(stream, str(self.path))
             offset = stream.tell()
         if dtype.hasobject:
             raise ArchiveError(f"{self.path}: holds pickled objects, which are never loaded")

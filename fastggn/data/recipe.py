@@ -209,7 +209,9 @@ class Recipe:
         inputs, wanted = [c.name for c in self.inputs], list(self.target_names)
         order = [*(n for n in raw.names if n not in raw.targets), *raw.targets]
         whole = list(self.columns) or [*inputs, *wanted]
-        layouts = [[*inputs, *wanted], whole]
+        layouts = [whole, [*inputs, *wanted]]
+        if raw.targets:  # they are the last ones in `order`
+            layouts.reverse()
         if not targets:
             layouts = [inputs, [n for n in whole if n not in wanted], *layouts]
         for names in layouts:

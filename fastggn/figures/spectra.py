@@ -23,7 +23,15 @@ def plot_spectrum(report: Any) -> Any:
 
 
 def draw_spectrum(s: NDArray[np.float64], found: Any, title: str) -> Any:
-    """Draw singular values as `plot_spectrum` does."""
+    """Draw singular values `s` as `plot_spectrum` does.
+
+    Parameters
+    ----------
+    s : ndarray, shape (K,)
+        In descending order.
+    found : object with rank, tolerance and gap
+    title : str
+    """
     from matplotlib.ticker import MaxNLocator
 
     figure, axes = new_figure()

@@ -101,14 +101,13 @@ class KernelCache:
                 # What it holds is code: a folder that others can write to is not read.
                 if not _is_safe(folder):
                     continue
-                content = (folder / name).read_bytes()
-            except OSError:
-                continue
-            try:
+                content = _read(folder / name)
                 payload = _unseal(content)
                 if payload is not None:
                     _state["first"] = False
                     return self._from_bytes(target_context, payload)
+            except OSError:
+                continue
             except Exception as error:
                 _warn(
                     f"the kernel cache {folder} holds a damaged file ({name}: {error}); "
@@ -224,10 +223,21 @@ def _is_safe(folder):
     return mine and not found.st_mode & 0o022
 
 
+def _read(file):
+    """Return the content of a file that only this user or root can have written."""
+    with open(file, "rb") as stream:
+        found = os.fstat(stream.fileno())
+        if found.st_uid not in (os.getuid(), 0) or found.st_mode & 0o022:
+            raise Damaged(f"it belongs to user {found.st_uid}, or others can write to it")
+        return stream.read()
+
+
 def _write(folder, name, content):
     temporary = folder / f".{name}.{os.getpid()}.{secrets.token_hex(6)}.tmp"
     try:
-        temporary.write_bytes(content)
+        with open(temporary, "xb") as stream:
+            os.fchmod(stream.fileno(), 0o644)
+            stream.write(content)
         os.replace(temporary, folder / name)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.posterior.laplace import laplace
-from fastggn.data.columns import find_kind, listed
+from fastggn.data.columns import find_kind
 from fastggn.data.read_table import Names, read_table
 from fastggn.data.recipe import TableError
 from fastggn.data.scaler import Scaler
@@ -36,7 +36,7 @@ from fastggn.training.train import train
 
 HELD_OUT = 0.15
 LEAST_ROWS = 50  # a smaller table holds nothing out by default
-PATIENCE = 20
+PATIENCE = 20  # iterations
 FEW = 10  # different whole numbers of a target that may be classes,
 ADVISED = 5  # in a table of so many rows for each
 RANGES = {
@@ -47,6 +47,7 @@ RANGES = {
     "softplus": (0.0, np.inf),
     "square": (0.0, np.inf),
 }
+
 
 def fit(
     table: Any,
@@ -259,11 +260,6 @@ def _check_samples(samples: Table, loss: Loss) -> None:
     classes = samples.classes
     if samples.n_rows < 2:
         raise TableError(samples.source, [f"{samples.n_rows} row; a fit needs at least 2"])
-    if classes is not None and len(classes) < 2:
-        raise TableError(
-            samples.source,
-            [f"target {samples.targets[0]!r} holds one class, {listed(classes)}; at least 2"],
-        )
     if loss.name in LINKS and classes is None:
         raise ValueError(
             f"the loss {loss.name} needs classes: read the table with "
@@ -280,9 +276,7 @@ def _check_range(samples: Table, output: str) -> None:
     faults = [
         f"target {name!r} runs from {least:.6g} to {largest:.6g}, and the output activation "
         f"{output!r} from {low:g} to {high:g}; 'identity' has no bounds"
-        for name, least, largest in zip(
-            samples.targets, found.least, found.largest, strict=True
-        )
+        for name, least, largest in zip(samples.targets, found.least, found.largest, strict=True)
         if least < low or largest > high
     ]
     if faults:

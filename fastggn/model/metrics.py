@@ -76,7 +76,8 @@ class Metrics:
         width = max(5, *(len(c["label"]) for c in self.classes))
         lines.append(f"{'class':<{width}}  {'count':>7}  {'precision':>9}  {'recall':>9}")
         lines += [
-            f"{c['label']:<{width}}  {c['count']:>7.6g}  {c['precision']:>9.4f}  {c['recall']:>9.4f}"
+            f"{c['label']:<{width}}  {c['count']:>7.6g}  {c['precision']:>9.4f}  "
+            f"{c['recall']:>9.4f}"
             for c in self.classes
         ]
         return "\n".join(lines)
@@ -95,7 +96,7 @@ class RegressionSums:
         self._spread: FloatArray = np.zeros(n)
 
     def add(self, predicted: FloatArray, targets: FloatArray, weights: FloatArray) -> None:
-        """Take rows of predictions and targets (B, n) and weights (B,); NaN targets do not count."""
+        """Take predictions and targets (B, n), of which NaN does not count, and weights (B,)."""
         known = ~np.isnan(targets)
         shares = np.where(known, weights[:, None], 0.0)
         error = np.where(known, predicted - targets, 0.0)
@@ -141,7 +142,7 @@ class ClassCounts:
         """Take predicted and true classes (B,) from 0, or labels of 0 and 1, shape (B, n)."""
         self._exclusive = found.ndim == 1
         if self._exclusive:
-            codes = np.eye(len(self._names))
+            codes = np.eye(len(self._names), dtype=np.int64)
             found, given = codes[found], codes[given]
         counted = weights[:, None] * found
         self._confusion += given.T @ counted
@@ -176,7 +177,7 @@ class Evaluation:
 
     def __init__(self, model: Any, weighted: bool = False) -> None:
         self._model, self._decision = model, model.decision
-        self._n_rows, self._loss, self._total = 0, 0.0, 0.0
+        self._n_rows, self._loss, self._log_loss, self._total = 0, 0.0, 0.0, 0.0
         self._sums: RegressionSums | ClassCounts
         if self._decision is None:
             units = [column.unit for column in model.recipe.targets]
@@ -189,12 +190,16 @@ class Evaluation:
         """Take samples with targets, with weights (T,) or without."""
         model, decision = self._model, self._decision
         shares = np.ones(samples.n_rows) if weights is None else weights
-        for start, X in in_parts(as_source("rows", samples.X)):
+        for start, X in in_parts(as_source("rows", samples.X, least=0)):
             stop = start + X.shape[0]
             Y, F, w = samples.Y[start:stop], model.outputs_of(X), shares[start:stop]
             scaled_F = F if model.target_scaler is None else model.target_scaler.apply(F)
-            prepared = model.loss.prepare_targets(model.targets_of(Y), *F.shape)
-            self._loss += float(w @ model.loss.value(scaled_F, prepared))
+            targets = model.targets_of(Y)
+            losses = model.loss.value(scaled_F, model.loss.prepare_targets(targets, *F.shape))
+            self._loss += float(w @ losses)
+            if decision is not None and model.posterior is not None:
+                losses = -model.posterior.log_likelihoods(model.scaled_inputs(X), targets)
+            self._log_loss += float(w @ losses)
             self._sums.add(F if decision is None else decision.winners(F), Y, w)
         self._n_rows += samples.n_rows
         self._total += float(shares.sum())
@@ -204,8 +209,9 @@ class Evaluation:
         loss = self._loss / self._total
         if isinstance(self._sums, RegressionSums):
             return self._sums.metrics(self._n_rows, loss)
-        # Both losses with a link are mean negative log-likelihoods of the labels.
-        log_loss = None if self._decision is None or self._decision.link is None else loss
+        # Both losses with a link are negative log-likelihoods; a posterior moderates them.
+        linked = self._decision is not None and self._decision.link is not None
+        log_loss = self._log_loss / self._total if linked else None
         return self._sums.metrics(self._n_rows, loss, log_loss)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.posterior.laplace import LaplacePosterior
+from fastggn.data.columns import Raw
 from fastggn.data.readers import read_raw
 from fastggn.data.recipe import Recipe
 from fastggn.data.scaler import Scaler
@@ -31,6 +32,7 @@ from fastggn.runtime.errors import as_float_vector
 from fastggn.runtime.version import __version__
 
 FloatArray = NDArray[np.float64]
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
@@ -92,6 +94,13 @@ class Model:
             raise ValueError(
                 f"the recipe has {inputs} inputs, the network takes {self.network.n_inputs}"
             )
+        for name, width in (
+            ("input_scaler", self.network.n_inputs),
+            ("target_scaler", self.network.n_outputs),
+        ):
+            scaler = getattr(self, name)
+            if scaler is not None and scaler.mean.size != width:
+                raise ValueError(f"{name} has {scaler.mean.size} columns, the network {width}")
         decision = self.decision
         outputs = len(self.recipe.targets) if decision is None else decision.n_outputs
         if self.recipe.targets and outputs != self.network.n_outputs:
@@ -154,7 +163,8 @@ class Model:
             raw = rows.raw
         else:
             raw = read_raw(rows, self.recipe.reading or {})
-        X, Y, kept = self.recipe.encode(raw, targets=targets)
+        whole = not isinstance(rows, Raw)  # a part of a file may have no complete row
+        X, Y, kept = self.recipe.encode(raw, targets=targets, whole=whole)
         return Table(X, Y, self.recipe, kept, raw, raw.source)
 
     def outputs(self, rows: Any) -> FloatArray:
@@ -322,7 +332,7 @@ class Model:
             If it is cut, altered, foreign, pickled, of another version, or needs a custom
             activation that is not given (a ``ValueError``).
         """
-        return cls(**read_model(path, activations, losses))
+        return read_model(path, cls, activations, losses)
 
     def export(
         self,
@@ -340,7 +350,7 @@ class Model:
         Parameters
         ----------
         path : path-like
-            ``.onnx``; ``.pt`` or ``.pth`` (a state dict of ``Sequential(Linear, activation, ...)``);
+            ``.onnx``; ``.pt`` or ``.pth`` (state dict of ``Sequential(Linear, activation, ...)``);
             ``.npz`` (W_1, b_1, ..., and the names of the activations); ``.csv`` (a weight a line).
         dtype : {"float64", "float32"}
             The type of the weights. Inputs and outputs of an ``.onnx`` model are float64 all the

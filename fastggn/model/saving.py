@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from fastggn.analysis.posterior.laplace import LaplacePosterior
 from fastggn.data.recipe import Recipe
@@ -15,6 +15,7 @@ from fastggn.network.mlp import MLP
 from fastggn.runtime.archive import ArchiveError, plain, read_sealed, write_sealed
 from fastggn.runtime.atomic_files import PathLike
 
+M = TypeVar("M")
 MOST_POSTERIOR = 5000  # parameters whose posterior is kept in the file
 
 
@@ -48,9 +49,12 @@ def write_model(path: PathLike, model: Any) -> None:
 
 
 def read_model(
-    path: PathLike, activations: Mapping[str, Any] | None, losses: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the arguments of `Model` in a file."""
+    path: PathLike,
+    make: Callable[..., M],
+    activations: Mapping[str, Any] | None,
+    losses: Mapping[str, Any] | None,
+) -> M:
+    """Return the model in a file; `make` is `Model`."""
     try:
         kept = read_sealed(path, "model")
     except ArchiveError as error:
@@ -65,21 +69,21 @@ def read_model(
         split, posterior = kept["split"], kept["posterior"]
         if posterior is not None:
             posterior = LaplacePosterior.from_dict(posterior, network, loss, kept["theta"])
-        return {
-            "network": network,
-            "theta": kept["theta"],
-            "loss": loss,
-            "recipe": Recipe.from_dict(kept["recipe"]),
+        return make(
+            network=network,
+            theta=kept["theta"],
+            loss=loss,
+            recipe=Recipe.from_dict(kept["recipe"]),
             **scalers,
-            "l2": float(kept["l2"]),
-            "penalize_biases": bool(kept["penalize_biases"]),
-            "training": dict(kept["training"]),
-            "history": dict(kept["history"]),
-            "split": None if split is None else Split.from_dict(split),
-            "digest": str(kept["digest"]),
-            "posterior": posterior,
-            "versions": dict(kept["versions"]),
-        }
+            l2=float(kept["l2"]),
+            penalize_biases=bool(kept["penalize_biases"]),
+            training=dict(kept["training"]),
+            history=dict(kept["history"]),
+            split=None if split is None else Split.from_dict(split),
+            digest=str(kept["digest"]),
+            posterior=posterior,
+            versions=dict(kept["versions"]),
+        )
     except KeyError as error:
         raise ModelFileError(f"{path}: the file lacks {error}") from error
     except (AttributeError, LookupError, TypeError, ValueError) as error:

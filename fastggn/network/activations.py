@@ -168,7 +168,7 @@ class Activation:
             if custom is None or name not in custom:
                 raise ValueError(
                     f"the custom activation {name!r} is not stored in the file: "
-                    f"give {{{name!r}: Activation.custom(...)}} (activations= of load_model)"
+                    f"give {{{name!r}: Activation.custom(...)}} (activations= of Model.load)"
                 )
             return custom[name]
         if config.get("name") == "leaky_relu":

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastggn.data.sources import StreamedTargets
 from fastggn.network.losses.base import Loss
+from fastggn.network.losses.output_weights import OutputWeighted
 from fastggn.network.workspace import Block
 
 FloatArray = NDArray[np.float64]
@@ -100,7 +101,8 @@ class LossTerms:
     def n_columns(self) -> int:
         """Return n_S, the columns of the factor of one sample."""
         targets = self._targets[:1]
-        outputs = np.zeros_like(targets)
+        n_outputs = targets.shape[1] // (2 if isinstance(self._loss, OutputWeighted) else 1)
+        outputs = np.zeros((1, n_outputs))
         if self.signed:
             return int(self._loss.signed_factor(outputs, targets)[0].shape[2])
         if self._exact:

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check_rows
 from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
+from fastggn.network.losses.output_weights import OutputWeighted, weighted_targets
 from fastggn.network.mlp import MLP
 from fastggn.network.workspace import Plan, WorkspacePool
 from fastggn.objective.column_moments import ColumnMoments, SampleColumns
@@ -27,6 +28,7 @@ from fastggn.objective.layer_blocks import (
 from fastggn.objective.penalty import Penalty, weights_of
 from fastggn.objective.point import Objective, Point, unweighted_rows
 from fastggn.objective.sample_checks import (
+    balance,
     check_shared,
     checked_gates,
     checked_rows,
@@ -59,8 +61,10 @@ class Problem:
     loss : str or object
         A name (squared, softmax_cross_entropy, logistic, cauchy, blake_zisserman, smooth_lp,
         huber), a loss object, or an object with value, gradient, hessian and hessian_sqrt.
-    sample_weight : array_like, shape (T,), optional
-        Non-negative weights, not all zero; the objective takes the weighted mean.
+    sample_weight : array_like, shape (T,) or (T, n_L), optional
+        Non-negative weights, not all zero; the objective takes the weighted mean. With a weight for
+        each target, a target of weight 0 may be NaN; this needs a loss that sums over the outputs,
+        and targets in memory.
     l2 : float
         Weight of |theta|^2 / 2.
     penalize_biases : bool
@@ -132,13 +136,21 @@ class Problem:
             n_samples = source.shape[0]
             seen = ColumnMoments(n_samples), ColumnMoments(n_samples)
             check_rows("X", source, seen[0].see)
-            targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs, seen[1].see)
+            targets: Any
+            if sample_weight is not None and np.ndim(sample_weight) == 2:
+                shapes = sample_weight, n_samples, net.n_outputs
+                loss_object, targets = weighted_targets(loss_object, Y, *shapes)
+                sample_weight = None
+            else:
+                targets = prepared_targets(loss_object, Y, n_samples, net.n_outputs, seen[1].see)
             weights = checked_weights(sample_weight, n_samples)
             masks = None if gates is None else checked_gates(gates, net, n_samples)
             l2 = check_positive("l2", l2, zero=True)
             spare = checked_flag("penalize_biases", penalize_biases) is False
         terms = {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
         check_shared(team, net, loss_object, weights, masks, **terms)
+        if isinstance(loss_object, OutputWeighted):
+            balance(targets[:, net.n_outputs :], team)
         penalty = Penalty(l2, weights_of(net) if spare else None)
         self._assemble(
             net, source, targets, weights, masks, loss_object, penalty, curvature, _chunk, team
@@ -185,7 +197,14 @@ class Problem:
         held = (plan, samples, targets, relative, weights is not None)
         self._objective = Objective(*held, loss, curvature, penalty, comm, self.n_samples)
         self._spaces = WorkspacePool()
-        self.columns = SampleColumns(source, targets)
+        own = targets[:, : net.n_outputs] if isinstance(targets, np.ndarray) else targets
+        self.columns = SampleColumns(source, own)
+
+    def __repr__(self) -> str:
+        """Return the network, the samples and the objective."""
+        widths = ",".join(map(str, self.network.widths))
+        terms = f"{self.loss_function.name} loss, l2 {self.l2:g}"
+        return f"Problem F({widths}): {self.n_samples} samples, {self.n_params} parameters, {terms}"
 
     @property
     def targets(self) -> FloatArray:
@@ -193,7 +212,8 @@ class Problem:
 
         Each access reads all targets of a file.
         """
-        return self._targets if isinstance(self._targets, np.ndarray) else self._targets[:]
+        targets = self._targets if isinstance(self._targets, np.ndarray) else self._targets[:]
+        return targets[:, : self.n_outputs]
 
     @property
     def relative_weights(self) -> FloatArray:
@@ -258,11 +278,7 @@ class Problem:
         Parameters
         ----------
         l2 : float
-
-        Raises
-        ------
-        ValueError
-            If `l2` is negative or not finite.
+            At least 0.
         """
         twin = copy.copy(self)
         twin.reweigh(l2)
@@ -298,17 +314,7 @@ class Problem:
         return Point(self._objective, self._theta(theta), self._spaces)
 
     def loss(self, theta: ArrayLike) -> float:
-        """Return the objective: the weighted mean of the losses, plus l2/2 |theta|^2.
-
-        Parameters
-        ----------
-        theta : array_like, shape (N,)
-
-        Returns
-        -------
-        float
-            inf or nan if the outputs overflow.
-        """
+        """Return the weighted mean of the losses plus l2/2 |theta|^2; inf or nan at an overflow."""
         return self.at(theta).loss
 
     def gradient(self, theta: ArrayLike) -> FloatArray:
@@ -365,10 +371,7 @@ class Problem:
         return self._objective.samples.read(start, stop)
 
     def layer_blocks(self, theta: ArrayLike) -> Iterator[LayerBlock]:
-        """Yield inputs, derivatives and sensitivities of the layers in blocks of samples.
-
-        See `fastggn.objective.layer_blocks.LayerBlock`.
-        """
+        """Yield a `LayerBlock` for each block of samples."""
         return layer_blocks(self._objective, self._unweighted(theta))
 
     @pooled

@@ -50,6 +50,15 @@ def checked_weights(weights: ArrayLike | None, n_samples: int) -> FloatArray | N
     return checked
 
 
+def balance(shares: FloatArray, comm: Comm) -> None:
+    """Divide weights by target, in place, by their mean over all ranks."""
+    total = comm.total(float(shares.sum()))
+    if not 0.0 < total < np.inf:
+        raise ValueError("sample_weight is zero for every target, or its sum overflows")
+    # All weights equal to one give the objective without weights.
+    shares *= comm.total(float(shares.size)) / total
+
+
 def checked_rows(rows: ArrayLike, n_samples: int) -> NDArray[np.intp]:
     """Return the indices of samples from indices or a mask."""
     array = np.asarray(rows)

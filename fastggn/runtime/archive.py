@@ -35,6 +35,12 @@ EXPORTED = b"written by fastggn"  # comment of an archive for other programs
 READ_SIZE = 1 << 20
 DEFLATE_LIMIT = 1040  # deflate cannot shrink by more than a factor of about 1,030
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same content gives the same bytes
+ARRAY_KINDS = "fiubcUSV"
+# The header of an array is a Python literal: NumPy parses a damaged one with any of these errors.
+HEADER_ERRORS = (
+    ValueError, TypeError, SyntaxError, OverflowError, MemoryError, RecursionError, LookupError,
+    AttributeError, tokenize.TokenError,
+)  # fmt: skip
 # Dicts with string keys; the leaves are arrays and JSON values.
 Tree = dict[str, Any]
 
@@ -212,24 +218,9 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) ->
     return array
 
 
-def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read shape, Fortran order and dtype of an array, or raise `ValueError`."""
-    version = np.lib.format.read_magic(stream)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"unknown version {version} of the array format")
-    try:
-        return readers[version](stream)
-    except (SyntaxError, tokenize.TokenError) as error:  # NumPy parses the text of the header
-        raise ValueError(f"its header is damaged ({error})") from None
-
-
 def _check_header(stream: Any, what: str, size: int, limit: int) -> None:
     """Compare the header of an array with the `size` of its file and with the `limit`."""
-    shape, _, dtype = read_header(stream)
+    shape, _, dtype = read_array_header(stream, what)
     if dtype.hasobject:
         raise ArchiveError(f"{what} holds pickled objects, which are never loaded")
     n_bytes = math.prod(shape) * dtype.itemsize
@@ -237,8 +228,34 @@ def _check_header(stream: Any, what: str, size: int, limit: int) -> None:
         raise ArchiveError(
             f"{what} claims {n_bytes} bytes (shape {shape}), more than the file holds"
         )
+    if dtype.itemsize == 0 or dtype.kind not in ARRAY_KINDS:
+        raise ArchiveError(f"{what} has the type {dtype}, which no file of samples or weights has")
     if stream.tell() + n_bytes != size:
         raise ArchiveError(f"{what} has the wrong length for its shape {shape}")
+
+
+def read_array_header(stream: Any, what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and type from the header of an ``.npy`` array."""
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in readers:
+            raise ArchiveError(f"{what}: unknown version {version} of the array format")
+        return readers[version](stream)
+    except ArchiveError:
+        raise
+    except HEADER_ERRORS as error:
+        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        raise ArchiveError(f"{what}: not a readable array header ({reason})") from None
+
+
+def is_archive(path: PathLike) -> bool:
+    """Whether a file begins as a zip archive does, whole or damaged."""
+    with open(path, "rb") as stream:
+        return stream.read(2) == b"PK"
 
 
 def _digest(stream: BinaryIO, size: int) -> bytes:

@@ -28,6 +28,7 @@ def write_atomically(
     with _naming(target), _beside(target) as (stream, temporary):
         write(stream)
         stream.flush()
+        _keep_mode(stream, target)
         os.fsync(stream.fileno())
         if keep is not None:
             with contextlib.suppress(FileNotFoundError):
@@ -68,7 +69,15 @@ def _target(path: PathLike) -> Path:
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
         raise ValueError(f"cannot write {path}: it is {what}")
+    if not mode & 0o222:
+        raise PermissionError(errno.EACCES, "the file is read-only", str(target))
     return target
+
+
+def _keep_mode(stream: BinaryIO, target: Path) -> None:
+    """Give a new file the permissions of the file that it replaces."""
+    with contextlib.suppress(FileNotFoundError):
+        os.fchmod(stream.fileno(), stat.S_IMODE(target.stat().st_mode))
 
 
 @contextlib.contextmanager

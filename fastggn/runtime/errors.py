@@ -48,6 +48,11 @@ class UnitsWarning(FastGGNWarning):
     """Many hidden units are saturated or dead at the end of a run."""
 
 
+def printable(text: str) -> str:
+    """Return text with control characters, such as escape sequences, written out."""
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+
+
 def suggest(name: str, valid: Iterable[str]) -> str:
     """Return ``"; did you mean 'x'?"`` for the valid name that is meant, or an empty string."""
     names = list(valid)

@@ -28,17 +28,17 @@ class LockedError(ValueError):
 
 
 class FileLock:
-    """The lock of a file in ``NAME.lock`` beside it, held after `acquire`."""
+    """The lock of a file in ``.NAME.fastggn-lock`` beside it, held after `acquire`."""
 
     def __init__(self, path: Path) -> None:
         self._guarded = path
-        self.path = path.with_name(f"{path.name}.lock")
+        self.path = path.with_name(f".{path.name}.fastggn-lock")
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
         """Take the lock, unless this object already holds it."""
         while self._descriptor is None:
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666)
+            descriptor = self._open()
             try:
                 if self._take(descriptor):
                     self._descriptor = descriptor
@@ -56,6 +56,18 @@ class FileLock:
                 os.unlink(self.path)
         os.close(self._descriptor)
         self._descriptor = None
+
+    def _open(self) -> int:
+        """Open the lock file; a link is not followed, for it could lead to a file of others."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            return os.open(self.path, flags, 0o666)
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise LockedError(
+                f"{self.path} is a link: remove it, it is no lock of fastggn"
+            ) from None
 
     def _take(self, descriptor: int) -> bool:
         """Lock an open file, and return whether the name still belongs to this file."""

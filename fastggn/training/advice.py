@@ -146,7 +146,7 @@ def _united(comm: Comm, own: Moments | None) -> Scales | None:
     """Return the scales of the columns over all ranks, or None if no rank has rows."""
     packed = None
     if own is not None and own.count:
-        packed = own.count, own.mean, own.deviation
+        packed = int(own.count), own.mean, own.deviation
     every = [part for part in comm.gather(packed) if part is not None]
     if not every:
         return None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+import warnings
 from collections import deque
+from collections.abc import Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.text import Text
+
+from fastggn.runtime.errors import FastGGNWarning
 
 if TYPE_CHECKING:
     from fastggn.training.result import Record
@@ -75,18 +80,32 @@ class ProgressLine:
         trace: TracebackType | None,
     ) -> None:
         """Show the last iteration, and stop the display."""
-        if self._bar is not None:
-            self._bar.stop()
-        if self._last is not None:
-            self._print(self._last)
+        with self._surviving():
+            if self._bar is not None:
+                self._bar.stop()
+            if self._last is not None:
+                self._print(self._last)
 
     def __call__(self, record: Record) -> None:
         """Show an iteration."""
         self.n_records += 1
         self._iteration = record.iteration
         self._times.append(time.monotonic())
-        if self._quiet:
-            return
+        if not self._quiet:
+            with self._surviving():
+                self._show(record)
+
+    @contextlib.contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Go on without a display if its stream cannot be written: a full disk, a closed pipe."""
+        try:
+            yield
+        except OSError as error:
+            self._quiet, self._bar, self._last = True, None, None
+            message = f"the progress could not be written ({error}); the run goes on without it"
+            warnings.warn(message, FastGGNWarning, stacklevel=4)
+
+    def _show(self, record: Record) -> None:
         if self.n_records == 1 and record.iteration > 1:
             self._write(f"going on after iteration {record.iteration - 1}")
         if self._bar is not None:

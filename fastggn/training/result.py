@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -171,7 +171,7 @@ class History(list[Record]):
         return frame.astype({**dict.fromkeys(optional, "float64"), "rank": "Int64"})
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class TrainResult:
     """The end of a training run.
 
@@ -227,17 +227,24 @@ class TrainResult:
     n_iter: int
     status: Status
     message: str
-    history: History = field(repr=False)
+    history: History
     initial_loss: float
     solver: str
     solver_reason: str
     seconds: float
     unsaved: str = ""
     evidence: EvidenceEstimate | None = None
-    best_theta: NDArray[np.float64] | None = field(default=None, repr=False)
+    best_theta: NDArray[np.float64] | None = None
     best_validation_loss: float | None = None
     best_iter: int | None = None
     initial_validation_loss: float | None = None
+
+    def __repr__(self) -> str:
+        """Return the status, the iterations and the loss."""
+        return (
+            f"TrainResult: {self.status} after {self.n_iter} iterations, loss {self.loss:.6g} "
+            f"(first {self.initial_loss:.6g}), gradient {self.gradient_norm:.3g}: {self.message}"
+        )
 
     @property
     def converged(self) -> bool:

@@ -19,6 +19,7 @@ from fastggn.runtime.errors import (
     as_float_vector,
     hinted,
 )
+from fastggn.runtime.threads import threads
 from fastggn.training.advice import scaling_advice, unit_advice
 from fastggn.training.checkpoint.saving import (
     Checkpoint,
@@ -156,7 +157,8 @@ def train(
     problem = with_own_l2(problem, options.regularize)
     display = shown(progress, options.max_iter, options.max_time, comm)
     stops = stop_signals(plan is not None)
-    with locked(plan, comm), stops as signals, display as line:
+    # BLAS has one thread during the run, so that the bits do not depend on their number.
+    with locked(plan, comm), threads(), stops as signals, display as line:
         watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
             watching.append(signals)
@@ -182,7 +184,7 @@ def _run(
     comm, work = comm_of(problem), Work()
     drawn = shared_seed(comm, seed)
     rng, clock = np.random.default_rng(drawn), Clock(options.max_time, comm)
-    stopping = Stopping(options.stop, options.max_iter, clock)
+    stopping = Stopping(options.stop, options.max_iter, clock, problem)
     history = HistoryWriter(options.callbacks, clock, work, comm)
     method = make_steps(problem, options, rng, clock, work)
     parts: dict[str, Resumable] = {"method": method, "stopping": stopping, "work": work}

@@ -57,9 +57,9 @@ def laplace(
         ``result.evidence`` of a run with ``regularize=Evidence()``: gives alpha and beta.
     alpha, beta : float, optional
         In place of `evidence`: precisions of the prior, and of the noise in the units of the
-        targets (always 1 for classes). By default alpha follows from the problem's l2, and beta
-        from the residuals with ``T n_L - gamma`` degrees of freedom; with l2 = 0 the curvature must
-        have rank N.
+        targets (always 1 for classes). Without alpha it follows from the problem's l2; with l2 = 0
+        there is no prior, and the curvature must have rank N. Without beta it follows from the
+        residuals with ``T n_L - gamma`` degrees of freedom.
 
     Raises
     ------
@@ -122,12 +122,12 @@ def _precisions(
         if beta not in (None, 1.0):
             raise ValueError(f"beta is 1 for the loss {problem.loss_function.name!r}, got {beta}")
         beta = 1.0
-    elif (alpha is None) != (beta is None):
-        raise ValueError("give alpha and beta, both or neither")
+    beta = None if beta is None else check_positive("beta", beta)
     if alpha is None:
-        return None, beta if not likelihood.gaussian else None
-    assert beta is not None
-    return check_positive("alpha", alpha), check_positive("beta", beta)
+        return None, beta
+    if beta is None:
+        raise ValueError("alpha needs beta: give both, or beta alone")
+    return check_positive("alpha", alpha), beta
 
 
 def _relative(problem: Problem, evidence: EvidenceEstimate) -> FloatArray | None:
@@ -216,7 +216,7 @@ class LaplacePosterior:
         """Return a square root of the posterior covariance, N x N, and the evidence, for a file."""
         root = self._factor.whiten(np.eye(self.theta.size))
         if root.shape[1] > root.shape[0]:
-            root = np.ascontiguousarray(np.linalg.qr(root.T, mode="r").T)
+            root = np.ascontiguousarray(np.asarray(np.linalg.qr(root.T, mode="r")).T)
         kept = {"root": root, "share": self._share, "gaussian": self._gaussian}
         return {**kept, "evidence": self.evidence.to_dict()}
 

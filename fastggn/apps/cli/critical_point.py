@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
@@ -12,7 +11,7 @@ from fastggn.apps.cli.models import MODELS, model_options, model_problem, read_m
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.ranks import MPI_OPTION, ended_together, team_of
 from fastggn.apps.cli.summary import network_name, print_rows
-from fastggn.apps.cli.watch import Watch, seconds_of, watched
+from fastggn.apps.cli.watch import Watch, seconds_of, seconds_of_call, watched
 from fastggn.apps.outputs import STDOUT, write_report
 
 HELP = f"""Say what kind of a critical point MODEL stands at, and how that is known.
@@ -99,10 +98,7 @@ def _expect(watch: Watch, problem: Any, theta: Any, method: str) -> None:
     """Tell the cost from the time of one gradient."""
     from fastggn.training.methods.newton import DENSE_LIMIT
 
-    problem.gradient(theta)  # loads the kernels
-    start = time.perf_counter()
-    problem.gradient(theta)
-    gradient = time.perf_counter() - start
+    gradient = seconds_of_call(lambda: problem.gradient(theta))
     n = problem.n_params
     if method == "dense" or (method == "auto" and n <= DENSE_LIMIT):
         evaluations, work = float(n) + DECIDING, f"all eigenvalues of {n:,} parameters"

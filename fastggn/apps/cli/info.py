@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fastggn.apps.cli.files import INPUT
-from fastggn.apps.cli.models import TORCH, read_model
+from fastggn.apps.cli.models import TORCH, own_model
 from fastggn.apps.cli.outcome import bad_input
 from fastggn.apps.cli.summary import network_name, print_rows
+from fastggn.runtime.archive import ArchiveError
 
 if TYPE_CHECKING:
     from fastggn.model.model import Model
@@ -53,23 +55,32 @@ def _rows(path: str) -> list[tuple[str, str]]:
     if suffix in TORCH:
         from fastggn.model.interchange.state_dict import read_state_dict
 
-        net = read_state_dict(path, "identity").network
-        bare = f"F({','.join(map(str, net.widths))}) ({net.n_params} parameters)"
-        unnamed = "not in the file: --activation names it where the model is used"
-        return [("file", "a state dict of torch"), ("network", bare), ("activations", unnamed)]
-    return _describe(read_model(path))
+        return [("file", "a state dict of torch"), *_of_weights(read_state_dict, path)]
+    if (model := own_model(path)) is not None:
+        return _describe(model)
+    from fastggn.model.interchange.npz import from_npz
+
+    return [("file", "plain arrays"), *_of_weights(from_npz, path)]
+
+
+def _of_weights(read: Callable[..., Model], path: str) -> list[tuple[str, str]]:
+    """Return the rows about weights whose file may not name the activation."""
+    try:
+        return _describe(read(path))
+    except ArchiveError as error:
+        if "the activation: give it" not in str(error):
+            raise
+    net = read(path, "identity").network
+    return [
+        ("network", f"F({','.join(map(str, net.widths))}) ({net.n_params} parameters)"),
+        ("activation", "not in the file: --activation names it where the model is used"),
+    ]
 
 
 def _of_onnx(path: str) -> list[tuple[str, str]]:
-    from fastggn.model.interchange.extras import require
-    from fastggn.runtime.archive import require_file
+    from fastggn.model.interchange.onnx import read_onnx
 
-    onnx = require("onnx", "onnx", f"{path}: reading it")
-    content = require_file(path).read_bytes()
-    try:
-        model = onnx.load_model_from_string(content)
-    except require("google.protobuf.message", "onnx", path).DecodeError as error:
-        raise ValueError(f"{path}: not an ONNX model ({error})") from None
+    model = read_onnx(path)
     writer = f"{model.producer_name} {model.producer_version}".strip() or "an unknown program"
     rows = [("file", f"an ONNX model, written by {writer}")]
     for label, values in (("inputs", model.graph.input), ("outputs", model.graph.output)):

@@ -44,9 +44,7 @@ TARGETS = click.option(
     "--target", type=TARGET, metavar="COLUMNS",
     help="Their target columns in DATA.  [default: the last ones]",
 )  # fmt: skip
-LOSS = click.option(
-    "--loss", metavar="NAME", help="Another loss than the model was trained with."
-)
+LOSS = click.option("--loss", metavar="NAME", help="Another loss than the model was trained with.")
 
 
 def activation_options(function: F) -> F:
@@ -85,7 +83,7 @@ def read_model(
     given = {"--activation": activation, "--output-activation": output_activation, "--l2": l2,
              "--target": target}  # fmt: skip
     with plain_warnings(Console(stderr=True), False):
-        model = _own(path) if suffix not in TORCH else None
+        model = own_model(path) if suffix not in TORCH else None
         if model is None:
             return _foreign(path, suffix, activation, output_activation, l2 or 0.0, loss)
     for name, value in given.items():
@@ -94,7 +92,7 @@ def read_model(
     return _with_loss(model, loss)
 
 
-def _own(path: str) -> Model | None:
+def own_model(path: str) -> Model | None:
     """Return the model of a file of fastggn, None for plain arrays."""
     from fastggn.model.model import Model
     from fastggn.model.saving import ModelFileError

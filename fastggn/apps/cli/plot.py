@@ -17,7 +17,7 @@ from fastggn.apps.cli.models import (
 )
 from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
 from fastggn.apps.cli.types import NAMES, OneOf
-from fastggn.apps.cli.watch import Watch, watched
+from fastggn.apps.cli.watch import Watch, seconds_of_call, watched
 
 if TYPE_CHECKING:
     from fastggn.apps.report.pictures import Picture
@@ -32,7 +32,8 @@ HELP = f"""Draw a picture of MODEL.
 \b
 Kinds:
   curve        loss, gradient norm, damping and gain ratio by iteration
-  residuals    predictions and residuals, or the confusion of classes
+  residuals    predictions with R2 and a histogram of the errors, or the confusion of classes;
+               training, held-out and test rows apart
   regions      regions of decision, or the output: one or two inputs
   line, plane  the loss along one or two directions through the weights
   spectrum     singular values of the Jacobian, with the rank
@@ -113,7 +114,7 @@ def _curve(model: Model, history: str | None) -> Any:
     run = model.training
     begin = {name: run.get(name) for name in ("initial_loss", "initial_validation_loss")}
     if history is None:
-        if not model.history:
+        if not model.history.get("loss"):
             raise BadInput("the model file keeps no history: give --history FILE")
         return plot_curves(model.history, **begin, best_iter=run.get("best_iter"))
     runs = read_history(history)
@@ -143,9 +144,12 @@ def _surface(
             )
         return report.plot()
     names = options["direction"]
-    keywords = {"extent": options["extent"], "seed": options["seed"], "progress": watch}
-    if options["points"] is not None:
-        keywords["points"] = options["points"]
+    points = options["points"] or (101 if kind == "line" else 41)
+    keywords = {"extent": options["extent"], "seed": options["seed"], "points": points}
+    keywords["progress"] = watch
+    count = points if kind == "line" else points**2
+    seconds = count * seconds_of_call(lambda: problem.loss(theta))
+    watch.expect(seconds, f"{count:,} losses", "take fewer --points or samples, ")
     if kind == "line":
         if len(names) != 1:
             raise BadInput(f"--direction must be one name for a line, got {len(names)}")

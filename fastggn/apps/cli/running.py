@@ -51,13 +51,14 @@ def train_arguments(settings: Settings, held_out: Problem | None) -> dict[str, A
         if limits[field] is not None:
             check_positive(option, limits[field], zero=True)
     patience = PATIENCE if settings.patience is None else settings.patience
-    watched = {"patience": patience, "tol": settings.held_out_tol}
     return {
         "method": _method(settings),
         "max_iter": settings.max_iter,
         "max_time": settings.max_time,
         "stop": Stop(**limits),
-        "held_out": None if held_out is None else HeldOut(held_out, **watched),
+        "held_out": None
+        if held_out is None
+        else HeldOut(held_out, patience=patience, tol=settings.held_out_tol),
         "regularize": _evidence(implied_prior(settings)),
         "leave_saddles": settings.escape,
     }

@@ -142,8 +142,10 @@ def _settle(ctx: click.Context, settings: Settings) -> tuple[Settings, frozenset
     if settings.data is not None and settings.dataset is not None:
         if ("data" in typed) == ("dataset" in typed):
             raise BadInput("give DATA or --dataset, not both")
-        other = "data" if "dataset" in typed else "dataset"
-        settings = replace(settings, **{other: None})
+        if "dataset" in typed:
+            settings = replace(settings, data=None)
+        else:
+            settings = replace(settings, dataset=None)
     several = [option for option, value in {
         "--held-out": settings.held_out, "--no-held-out": settings.no_held_out or None,
         "--held-out-file": settings.held_out_file}.items() if value is not None]  # fmt: skip

@@ -222,6 +222,14 @@ def seconds_of(operations: float) -> float:
     return operations / (2.0 * 400.0**3) * (time.perf_counter() - start) * 2.0
 
 
+def seconds_of_call(call: Callable[[], object]) -> float:
+    """Return the seconds of a call, the second one: the first loads the kernels."""
+    call()
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
 def duration(seconds: float) -> str:
     """Return a time in words."""
     for size, unit in ((31_557_600.0, "years"), (86400.0, "days"), (3600.0, "h"), (60.0, "min")):

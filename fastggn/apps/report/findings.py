@@ -75,11 +75,13 @@ def parts_of(model: Model, data: Any) -> dict[str, Problem]:
 
 
 def target_names(model: Model) -> list[str]:
-    """Return the names of the targets with their units."""
-    return [
-        f"{c.name} ({c.unit})" if c.unit and c.unit not in c.name else c.name
-        for c in model.recipe.targets
-    ]
+    """Return the names of the targets with their units, unless a name tells its own."""
+    return [_titled(column.name, column.unit) for column in model.recipe.targets]
+
+
+def _titled(name: str, unit: str) -> str:
+    known = not unit or f"({unit})" in name or f"[{unit}]" in name
+    return name if known else f"{name} ({unit})"
 
 
 def class_names(model: Model) -> list[str] | None:
@@ -91,12 +93,9 @@ def class_names(model: Model) -> list[str] | None:
 
 def labels_of(model: Model, columns: FloatArray, *, given: bool) -> NDArray[np.int64]:
     """Return the classes (T,), counted from 0, of `given` outputs or of targets (T, n_L)."""
-    kind = None if model.decision is None else model.decision.kind
-    if kind == "argmax":
-        return np.asarray(columns.argmax(axis=1), dtype=np.int64)
-    if kind == "sign":
-        return np.asarray(columns[:, 0] > (0.0 if given else 0.5), dtype=np.int64)
-    return np.asarray(np.abs(columns - np.array(_values(model))).argmin(axis=1), dtype=np.int64)
+    if model.decision is None:
+        return np.asarray(np.abs(columns - np.array(_values(model))).argmin(axis=1), dtype=np.int64)
+    return model.decision.winners(columns if given or columns.shape[1] > 1 else columns - 0.5)
 
 
 def _values(model: Model) -> tuple[float, ...]:

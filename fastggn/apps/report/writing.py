@@ -190,9 +190,11 @@ def render(**contents: Any) -> bytes:
     versions = {**configuration(), "matplotlib": importlib.metadata.version("matplotlib")}
     versions["fastggn"] = __version__  # also where it was never installed
     shown = _given({k: v for k, v in versions.items() if k not in LEFT_OUT})
-    return environment.from_string(text).render(
-        **contents, versions=shown, version=__version__
-    ).encode("utf-8")
+    return (
+        environment.from_string(text)
+        .render(**contents, versions=shown, version=__version__)
+        .encode("utf-8")
+    )
 
 
 def _contents(

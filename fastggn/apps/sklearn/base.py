@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,14 +13,19 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastggn.analysis.posterior.laplace import laplace
+from fastggn.analysis.posterior.laplace import LaplacePosterior, laplace
 from fastggn.apps.sklearn.fitting import Task, draw_seed, fit_network
 from fastggn.apps.sklearn.frames import target_names
 from fastggn.apps.sklearn.online import OnlineSteps
 from fastggn.apps.sklearn.parallelism import threads_to_use
 from fastggn.apps.sklearn.samples import Samples, batches
-from fastggn.apps.sklearn.scaling import Scalers, Units
+from fastggn.apps.sklearn.scaling import Scalers, Seen
 from fastggn.apps.sklearn.settings import Settings, check_settings
+from fastggn.data.columns import label_of
+from fastggn.data.scaler import Scaler
+from fastggn.model.history import kept_history
+from fastggn.model.interchange.facts import described
+from fastggn.model.model import Model
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
@@ -56,12 +63,60 @@ class GGNEstimator(BaseEstimator):
 
     standardize_outputs: bool = False
     out_activation_: str
+    model_: Model
     # Whether "lm" corrects its steps to second order; None leaves that to `train`.
     _geodesic: bool | None = None
 
     def _set_parameters(self, given: dict[str, Any]) -> None:
         """Set the arguments of `__init__` as attributes, as scikit-learn wants them."""
         self.__dict__.update((name, value) for name, value in given.items() if name != "self")
+
+    # Parts of the model.
+
+    @property
+    def net_(self) -> MLP:
+        """The network."""
+        return self.model_.network
+
+    @property
+    def theta_(self) -> FloatArray:
+        """The parameters of the network on scaled data, shape (N,)."""
+        return self.model_.theta
+
+    @property
+    def input_scaler_(self) -> Scaler | None:
+        """The scaling of the inputs."""
+        return self.model_.input_scaler
+
+    @property
+    def output_scaler_(self) -> Scaler | None:
+        """The scaling of the targets."""
+        return self.model_.target_scaler
+
+    @property
+    def posterior_(self) -> LaplacePosterior | None:
+        """The posterior of the network on scaled data."""
+        return self.model_.posterior
+
+    @property
+    def coefs_(self) -> list[FloatArray]:
+        """The weights of each layer in the layout of scikit-learn."""
+        return [layer[:, :-1].T.copy() for layer in self.net_.unpack(self.theta_)]
+
+    @property
+    def intercepts_(self) -> list[FloatArray]:
+        """The biases of each layer."""
+        return [layer[:, -1].copy() for layer in self.net_.unpack(self.theta_)]
+
+    @property
+    def n_layers_(self) -> int:
+        """The number of layers, with the inputs."""
+        return self.net_.n_layers + 1
+
+    @property
+    def n_outputs_(self) -> int:
+        """The number of outputs."""
+        return self.net_.n_outputs
 
     # Hooks of the subclasses for their targets.
 
@@ -81,6 +136,10 @@ class GGNEstimator(BaseEstimator):
         """Return the loss, once the targets are known."""
         raise NotImplementedError
 
+    def _labels(self) -> Any:
+        """Return the labels of classes that exclude each other, or None."""
+        return None
+
     def _summands(self, net: MLP) -> int:
         """Return the number of outputs by which to divide the loss: `Problem` takes their sum."""
         raise NotImplementedError
@@ -98,7 +157,7 @@ class GGNEstimator(BaseEstimator):
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train the network."""
         settings = check_settings(self)
-        warm = bool(self.warm_start) and hasattr(self, "theta_")
+        warm = bool(self.warm_start) and hasattr(self, "model_")
         samples = self._samples(X, y, sample_weight, first=not warm)
         rng = check_random_state(self.random_state)
         with self._limited_threads():
@@ -131,7 +190,8 @@ class GGNEstimator(BaseEstimator):
             fraction = settings.validation_fraction
             samples, held = samples.split(fraction, rng, self._strata(samples))
         net = self._network(settings, samples)
-        scalers = self._learned(Scalers(), samples)
+        seen = self._begun(samples)
+        scalers = seen.scalers()
         share = self._summands(net)
         task = Task(
             net=net,
@@ -146,21 +206,28 @@ class GGNEstimator(BaseEstimator):
             start=self._scalers().carry(net, self.theta_, scalers) if warm else None,
         )
         fitted = fit_network(settings, task, rng)
-        self.result_: TrainResult | None = fitted.result
+        result = fitted.result
+        self.result_: TrainResult | None = result
         self.alpha_ = fitted.l2 * samples.total / share
-        self.posterior_, self.weight_decay_path_ = None, None
-        if fitted.path is not None:
-            self.weight_decay_path_ = fitted.path.to_dict()
-        if fitted.result.evidence is not None:
-            self.posterior_ = laplace(task.problem(), fitted.result.theta, fitted.result.evidence)
-        self.n_iter_ = fitted.result.n_iter
-        self.loss_curve_ = [record.loss / share for record in fitted.result.history]
-        self.loss_ = fitted.result.loss / share
+        self.weight_decay_path_ = None if fitted.path is None else fitted.path.to_dict()
+        self.n_iter_ = result.n_iter
+        self.loss_curve_ = [record.loss / share for record in result.history]
+        self.loss_ = result.loss / share
         self.best_loss_ = min([*self.loss_curve_, self.loss_])
         self.validation_scores_ = fitted.scores
         self.best_validation_score_ = fitted.best_score
-        self._online, self._weight_seen = OnlineSteps(), samples.total
-        self._keep(net, np.array(fitted.result.theta), scalers)
+        self._online, self._seen = OnlineSteps(), seen
+        evidence = result.evidence
+        self.model_ = replace(
+            self._model(net, np.array(result.theta), scalers),
+            l2=fitted.l2,
+            penalize_biases=task.penalize_biases,
+            training={"status": result.status, "message": result.message, "loss": result.loss,
+                      "n_iter": result.n_iter, "n_rows": samples.count},
+            history=kept_history(result.history),
+            posterior=None if evidence is None else laplace(
+                task.problem(), result.theta, evidence),
+        )  # fmt: skip
 
     def _options(self, settings: Settings, samples: Samples) -> dict[str, Any]:
         """Return the arguments of `train` that are parameters of the estimator."""
@@ -184,30 +251,31 @@ class GGNEstimator(BaseEstimator):
         for name in ("early_stopping", "regularization"):
             if getattr(self, name):
                 raise ValueError(f"partial_fit does not go with {name}={getattr(self, name)!r}")
-        first = not hasattr(self, "theta_")
+        first = not hasattr(self, "model_")
         samples = self._samples(X, y, sample_weight, first=first, classes=classes)
         parts = [samples.rows(rows) for rows in batches(samples.count, settings.batch_size)]
         if first:
             self._begin(settings, parts[0])
         with self._limited_threads():
-            for batch in parts:
-                self._take_step(settings, batch)
+            for number, batch in enumerate(parts):
+                self._take_step(settings, batch, known=first and number == 0)
 
     def _begin(self, settings: Settings, batch: Samples) -> None:
         """Set the network and the counters at the first call of `partial_fit`."""
         net = self._network(settings, batch)
         theta = net.init(draw_seed(check_random_state(self.random_state)))
-        self._online, self._weight_seen = OnlineSteps(), 0.0
+        self._online, self._seen = OnlineSteps(), self._begun(batch)
         self.n_iter_, self.loss_curve_, self.best_loss_ = 0, [], np.inf
         self.validation_scores_ = self.best_validation_score_ = None
-        self._keep(net, theta, self._learned(Scalers(), batch))
+        self.model_ = self._model(net, theta, self._seen.scalers())
 
-    def _take_step(self, settings: Settings, batch: Samples) -> None:
+    def _take_step(self, settings: Settings, batch: Samples, *, known: bool) -> None:
         net, before = self.net_, self._scalers()
-        # The units of the first batch are known already.
-        after = self._learned(before, batch) if self._weight_seen else before
-        self._weight_seen += batch.total
-        share = self._summands(net)
+        seen = self._seen
+        if not known:
+            seen = copy.deepcopy(seen)
+            seen.add(batch)
+        after, share = seen.scalers(), self._summands(net)
         self._online.move(lambda theta: before.carry(net, theta, after))
         scaled = after.scaled(batch)
         problem = Problem(
@@ -216,11 +284,11 @@ class GGNEstimator(BaseEstimator):
             scaled.Y,
             self._loss(),
             sample_weight=batch.weights,
-            l2=settings.alpha * share / self._weight_seen,
+            l2=settings.alpha * share / seen.weight,
             penalize_biases=False,
         )
         self.alpha_ = settings.alpha
-        self.result_ = self.posterior_ = self.weight_decay_path_ = None  # of an earlier fit
+        self.result_ = self.weight_decay_path_ = None  # of an earlier fit
         theta, loss = self._online.advance(
             problem, before.carry(net, self.theta_, after), self.solver
         )
@@ -228,12 +296,16 @@ class GGNEstimator(BaseEstimator):
         self.loss_ = loss / share
         self.loss_curve_.append(self.loss_)
         self.best_loss_ = min(self.best_loss_, self.loss_)
-        self._keep(net, theta, after)
+        self._seen = seen
+        self.model_ = replace(
+            self.model_, theta=theta, input_scaler=after.inputs, target_scaler=after.targets,
+            l2=problem.l2, penalize_biases=False, training={}, history={}, posterior=None,
+        )  # fmt: skip
 
     def _network(self, settings: Settings, samples: Samples) -> MLP:
         widths = (samples.X.shape[1], *settings.hidden, samples.Y.shape[1])
         net = MLP(widths, settings.activation)
-        known = getattr(self, "net_", None)
+        known = self.net_ if hasattr(self, "model_") else None
         if self.warm_start and known is not None and known.to_config() != net.to_config():
             raise ValueError(
                 f"warm_start goes on with the network of the last fit, {known!r}, but the "
@@ -241,21 +313,24 @@ class GGNEstimator(BaseEstimator):
             )
         return net
 
-    def _keep(self, net: MLP, theta: FloatArray, scalers: Scalers) -> None:
-        """Set the attributes that describe the trained network."""
-        self.net_, self.theta_ = net, theta
-        self.input_scaler_, self.output_scaler_ = scalers.inputs, scalers.targets
-        layers = net.unpack(theta)
-        self.coefs_ = [layer[:, :-1].T.copy() for layer in layers]
-        self.intercepts_ = [layer[:, -1].copy() for layer in layers]
-        self.n_layers_ = net.n_layers + 1
-        self.n_outputs_ = net.n_outputs
+    def _model(self, net: MLP, theta: FloatArray, scalers: Scalers) -> Model:
+        """Return the model of a network, with the names of the columns and the classes."""
+        facts = {}
+        names = getattr(self, "feature_names_in_", None)
+        if names is not None:
+            facts["inputs"] = [str(name) for name in names]
+        if self.target_names_in_ is not None:
+            facts["targets"] = [str(name) for name in self.target_names_in_]
+        if (labels := self._labels()) is not None:
+            facts["classes"] = [label_of(label) for label in labels]
+        _, recipe = described(net.n_inputs, net.n_outputs, facts)
+        return Model(net, theta, self._loss(), recipe, scalers.inputs, scalers.targets)
 
     def _scalers(self) -> Scalers:
         return Scalers(self.input_scaler_, self.output_scaler_)
 
-    def _learned(self, scalers: Scalers, samples: Samples) -> Scalers:
-        return scalers.learned(
+    def _begun(self, samples: Samples) -> Seen:
+        return Seen(
             samples,
             inputs=bool(self.standardize_inputs),
             targets=bool(self.standardize_outputs),
@@ -272,12 +347,12 @@ class GGNEstimator(BaseEstimator):
         return threads(threads_to_use(self.n_threads))
 
     def _inputs(self, X: Any) -> FloatArray:
-        """Check inputs and convert them to the units of the network."""
-        check_is_fitted(self, "theta_")
-        X = dense(validate_data(self, X, **INPUTS, reset=False))
-        return Units.of(self.input_scaler_, self.net_.n_inputs).into(X)
+        """Return checked inputs, shape (T, n_0)."""
+        check_is_fitted(self, "model_")
+        return dense(validate_data(self, X, **INPUTS, reset=False))
 
-    def _outputs(self, inputs: FloatArray) -> FloatArray:
-        """Return the outputs of the network, (T, n_L), in its own units."""
+    def _outputs(self, X: Any) -> FloatArray:
+        """Return the outputs of the network, (T, n_L), in the units of the targets."""
+        inputs = self._inputs(X)
         with self._limited_threads():
-            return self.net_.predict(self.theta_, inputs)
+            return self.model_.outputs_of(inputs)

@@ -6,18 +6,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit, log_softmax, softmax
 from sklearn.base import ClassifierMixin
 from sklearn.metrics import accuracy_score
 from sklearn.preprocessing import LabelBinarizer
 from sklearn.utils import column_or_1d
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.multiclass import check_classification_targets, type_of_target, unique_labels
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from fastggn.apps.sklearn.base import INPUTS, GGNEstimator, dense, takes_steps
 from fastggn.apps.sklearn.frames import as_frame as framed
 from fastggn.apps.sklearn.samples import Samples
+from fastggn.model.decision import Decision
 from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
@@ -25,7 +25,6 @@ from fastggn.runtime.errors import unknown_name
 
 FloatArray = NDArray[np.float64]
 
-CERTAIN = np.nextafter(1.0, 0.0)
 LOSSES = ("log_loss", "softmax_cross_entropy")
 
 
@@ -123,11 +122,9 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         as_frame : bool
             Return a Series (a DataFrame for several labels) with the index of X.
         """
-        outputs = self._outputs(self._inputs(X))
-        if self._multilabel:
-            labels = (outputs > 0.0).astype(np.int64)
-        else:
-            labels = self.classes_[_winners(outputs)]
+        labels = self._decision().winners(self._outputs(X))
+        if not self._multilabel:
+            labels = self.classes_[labels]
         if as_frame:
             return framed(labels, X, self.target_names_in_, table=False)
         return labels
@@ -145,10 +142,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
             For two classes one number, positive for the second class; otherwise one number for each
             class or label, for a label positive where it is given.
         """
-        outputs = self._outputs(self._inputs(X))
-        if self._multilabel or len(self.classes_) > 2:
-            return outputs
-        return outputs[:, 1] - outputs[:, 0] if outputs.shape[1] == 2 else outputs[:, 0]
+        return self._decision().scores(self._outputs(X))
 
     def predict_proba(self, X: Any, *, as_frame: bool = False) -> Any:
         """Return the probabilities (T, n_classes) of the classes.
@@ -159,21 +153,16 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         as_frame : bool
             Return a DataFrame with the index of X.
         """
-        return self._by_class(X, as_frame, softmax, _sigmoid)
+        return self._by_class(X, as_frame, Decision.probabilities)
 
     def predict_log_proba(self, X: Any, *, as_frame: bool = False) -> Any:
         """Return the logarithms of `predict_proba`, accurate where the probabilities underflow."""
-        return self._by_class(X, as_frame, log_softmax, log_expit)
+        return self._by_class(X, as_frame, Decision.log_probabilities)
 
-    def _by_class(self, X: Any, as_frame: bool, several: Any, single: Any) -> Any:
-        """Return a function of all logits (`several`) or of each one (`single`) by class."""
-        outputs = self._outputs(self._inputs(X))
-        if self.out_activation_ == "softmax":
-            values = several(outputs, axis=1)
-        elif self._multilabel:
-            values = single(outputs)
-        else:
-            values = np.hstack([single(-outputs), single(outputs)])
+    def _by_class(self, X: Any, as_frame: bool, function: Any) -> Any:
+        """Return a function of the decision and the outputs, by class."""
+        outputs = self._outputs(X)
+        values = function(self._decision(), outputs)
         if not as_frame:
             return values
         names = self.classes_
@@ -238,34 +227,26 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
         softmax_output = self.out_activation_ == "softmax"
         return get_loss("softmax_cross_entropy" if softmax_output else "logistic")
 
+    def _labels(self) -> Any:
+        return None if self._multilabel else self.classes_
+
+    def _decision(self) -> Decision:
+        check_is_fitted(self, "classes_")
+        found = Decision.of(self._loss(), self._labels(), len(self.classes_))
+        assert found is not None  # both losses are for classes
+        return found
+
     def _summands(self, net: MLP) -> int:
         return 1
 
     def _score_outputs(self, outputs: FloatArray, held: Samples) -> float:
-        if self._multilabel:
-            return _accuracy(held.Y > 0.5, outputs > 0.0, held)
-        return _accuracy(_winners(held.Y - 0.5), _winners(outputs), held)
+        given, found = (self._decision().winners(F) for F in (held.Y - 0.5, outputs))
+        return float(accuracy_score(given, found, sample_weight=held.weights))
 
     def _strata(self, samples: Samples) -> NDArray[Any] | None:
-        return None if self._multilabel else _winners(samples.Y - 0.5)
+        return None if self._multilabel else self._decision().winners(samples.Y - 0.5)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.classifier_tags.multi_label = True
         return tags
-
-
-def _winners(outputs: FloatArray) -> NDArray[np.intp]:
-    """Return the class of the largest output; for one output, class 1 if it is positive."""
-    if outputs.shape[1] == 1:
-        return (outputs[:, 0] > 0.0).astype(np.intp)
-    return np.asarray(outputs.argmax(axis=1))
-
-
-def _accuracy(given: Any, found: Any, held: Samples) -> float:
-    return float(accuracy_score(given, found, sample_weight=held.weights))
-
-
-def _sigmoid(outputs: FloatArray) -> FloatArray:
-    """Return probabilities below 1: rounding to certainty is avoided."""
-    return np.asarray(np.minimum(expit(outputs), CERTAIN))

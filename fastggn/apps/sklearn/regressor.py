@@ -14,7 +14,6 @@ from sklearn.utils.validation import validate_data
 from fastggn.apps.sklearn.base import INPUTS, GGNEstimator, dense, takes_steps
 from fastggn.apps.sklearn.frames import as_frame as framed
 from fastggn.apps.sklearn.samples import Samples
-from fastggn.apps.sklearn.scaling import Units
 from fastggn.apps.sklearn.settings import regression_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
@@ -88,14 +87,17 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
 
     Attributes
     ----------
+    model_ : Model
+        Network, weights, scales, and the names of columns and classes: `Model.save`,
+        `Model.export`.
     theta_ : ndarray, shape (N,)
         Parameters of `net_`, a network **on the standardised data**: see `input_scaler_` and
         `output_scaler_`.
     net_ : MLP
     coefs_, intercepts_ : list of ndarray, shapes (n_l, n_l+1) and (n_l+1,)
         The same parameters in the layout of scikit-learn.
-    input_scaler_, output_scaler_ : StandardScaler or None
-        The scalers; None without scaling.
+    input_scaler_, output_scaler_ : Scaler or None
+        The scales; None without scaling.
     result_ : TrainResult or None
         The best run, with its history; None after `partial_fit`.
     loss_, best_loss_ : float
@@ -197,16 +199,15 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
         ValueError
             If X does not fit, or there is no deviation to return.
         """
-        inputs = self._inputs(X)
-        units = Units.of(self.output_scaler_, self.n_outputs_)
+        found: tuple[FloatArray, ...]
         if return_std:
+            inputs = self._inputs(X)
             if self.posterior_ is None:
                 raise ValueError("return_std=True needs a fit with regularization='bayesian'")
             with self._limited_threads():
-                mean, std = self.posterior_.predict(inputs)
-            found = [units.out_of(mean), std * units.scale]
+                found = self.model_.deviations_of(inputs)
         else:
-            found = [units.out_of(self._outputs(inputs))]
+            found = (self._outputs(X),)
         values = [each[:, 0] if self.n_outputs_ == 1 else each for each in found]
         if as_frame:
             values = [framed(each, X, self.target_names_in_, table=False) for each in values]

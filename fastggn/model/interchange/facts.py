@@ -43,5 +43,6 @@ def described(
         if len(names) != len(columns):
             raise ValueError(f"there are {len(columns)} {name}, but {len(names)} names")
         columns = tuple(replace(c, name=n) for c, n in zip(columns, names, strict=True))
-        recipe = replace(recipe, **{name: columns}, named=True)
+        chosen: dict[str, Any] = {name: columns, "named": True}
+        recipe = replace(recipe, **chosen)
     return loss, recipe

@@ -78,6 +78,8 @@ def write_state_dict(
 
     def write(stream: BinaryIO) -> None:
         torch.save(tensors, stream)
+        with zipfile.ZipFile(stream, "a") as archive:
+            archive.comment = EXPORTED
 
     write_atomically(path, write)
 

@@ -82,9 +82,9 @@ def refuse_normalisation(names: Iterable[object]) -> None:
         place, _, kind = name.rpartition(".")
         if kind in ("running_mean", "running_var", "num_batches_tracked"):
             raise ValueError(
-                f"layer {place!r} is a BatchNorm, not a linear layer: after model.eval(), fold it "
-                "into the layer before it by torch.nn.utils.fusion.fuse_linear_bn_eval, and save "
-                "again"
+                f"{place or 'the layer'} is a BatchNorm, not a linear layer: after model.eval(), "
+                "fold it into the layer before it by torch.nn.utils.fusion.fuse_linear_bn_eval, "
+                "and save again"
             )
 
 

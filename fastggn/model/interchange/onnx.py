@@ -16,6 +16,7 @@ from fastggn.model.interchange.chain import Dense, cast, chain_of
 from fastggn.model.interchange.extras import require
 from fastggn.model.interchange.facts import facts_of
 from fastggn.network.activations import Activation
+from fastggn.runtime.archive import ArchiveError, require_file
 from fastggn.runtime.atomic_files import PathLike, write_atomically
 from fastggn.runtime.version import __version__
 
@@ -27,7 +28,10 @@ IR_VERSION = 8
 MOST_BYTES = 2**31 - 2**20  # of one protocol buffer
 COMPARED = 256  # random rows
 ABSENT_SHARE = 8  # one in so many values is missing where the recipe fills it
-LINKS = {"softmax": ("Softmax", {"axis": 1}), "sigmoid": ("Sigmoid", {})}
+LINKS: dict[str, tuple[str, dict[str, Any]]] = {
+    "softmax": ("Softmax", {"axis": 1}),
+    "sigmoid": ("Sigmoid", {}),
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,16 @@ def write_onnx(
     onnx.checker.check_model(file, full_check=True)
     content = file.SerializeToString()
     write_atomically(path, lambda stream: _write(stream, content))
+
+
+def read_onnx(path: PathLike) -> Any:
+    """Return the ONNX model in a file, whoever wrote it."""
+    onnx = require("onnx", "onnx", f"{path}: reading it")
+    content = require_file(path).read_bytes()
+    try:
+        return onnx.load_model_from_string(content)
+    except require("google.protobuf.message", "onnx", f"{path}: reading it").DecodeError as error:
+        raise ArchiveError(f"{path}: not an ONNX model ({error})") from None
 
 
 def _link(model: Any) -> str:

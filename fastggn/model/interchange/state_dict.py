@@ -119,7 +119,11 @@ def _load(torch: Any, file: Path) -> Any:
             f"damaged; save the weights alone: torch.save(model.state_dict(), path) "
             f"({_first_line(error)})"
         ) from None
-    except (RuntimeError, ValueError, LookupError, EOFError, AttributeError) as error:
+    except (
+        RuntimeError, ValueError, LookupError, EOFError, AttributeError, TypeError, SyntaxError,
+        MemoryError, OverflowError, AssertionError, ImportError, OSError, struct.error,
+        zipfile.BadZipFile,
+    ) as error:  # fmt: skip
         # Damaged files: torch has no one error for them.
         raise ArchiveError(
             f"{file}: not a readable state dict of torch ({_first_line(error)})"
@@ -148,6 +152,8 @@ def arrays_of(
                 f"{type(tensor).__name__}"
             )
         arrays[name] = array_of(torch, name, tensor, most_bytes)
+        if most_bytes is not None:  # tensors may share their bytes, and each becomes an array
+            most_bytes -= tensor.numel() * tensor.element_size()
     return arrays
 
 

@@ -12,7 +12,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from fastggn.runtime.archive import ArchiveError, MissingFileError, Tree, read_sealed, write_sealed
+from fastggn.runtime.archive import (
+    ArchiveError,
+    MissingFileError,
+    Tree,
+    is_archive,
+    read_sealed,
+    write_sealed,
+)
 from fastggn.runtime.atomic_files import PathLike, check_writable, remove_leftovers
 from fastggn.runtime.errors import CheckpointWarning
 from fastggn.runtime.locks import FileLock, LockedError
@@ -44,6 +51,11 @@ class CheckpointFile:
                 raise CheckpointError(
                     f"{error}; it is not replaced: remove it or choose another name"
                 ) from None
+        if self.previous.exists() and not is_archive(self.previous):
+            raise CheckpointError(
+                f"{self.previous} is no checkpoint, and would be replaced by the older generation "
+                "of this one: remove it or choose another name"
+            )
         remove_leftovers(self.path)
         remove_leftovers(self.previous)
 

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastggn.solvers.base import Shift
+from fastggn.solvers.choice import choose_solver, spares_biases
 from fastggn.training.resumable import Resumable, State
+from fastggn.training.step import norm
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Point
+    from fastggn.objective.problem import Problem
 
 # Loss, and the norms of gradient, theta and step.
 Norms = tuple[float, float, float, float]
@@ -33,6 +41,33 @@ FLAT_WINDOW = 6
 # factor, unless the loss is below the second share of the first loss (an exact fit).
 RUN_AWAY = 1e6
 EXACT_FIT = 1e-12
+# One undamped Gauss-Newton step towards a finite minimum leaves less than this share of the
+# gradient. Towards infinity it leaves more: exp(-2) of it where residuals fall like exp(-w), and
+# (1 + 1/p)^(-2 p - 1) >= 0.05 where they fall like w^-p with p >= 0.1.
+SETTLES = 0.02
+
+
+def has_minimum(problem: Problem, point: Point) -> bool:
+    """Whether the loss takes a finite minimum for certain, or one step away from a point."""
+    if _is_attained(problem):
+        return True
+    solver = choose_solver("auto", problem, needs_minimum_norm=True)[0]
+    step = solver.prepare(point).solve(Shift(0.0, point.decay)).step
+    if not np.isfinite(step).all():
+        return False
+    there = problem.at(point.theta + step)
+    return bool(norm(there.gradient) <= SETTLES * norm(point.gradient))
+
+
+def _is_attained(problem: Problem) -> bool:
+    """Whether the objective has a minimum by its form."""
+    # A penalty of every parameter bounds the sets of lower loss; a sum of squares of affine
+    # functions always takes its minimum.
+    if problem.l2 > 0.0 and not spares_biases(problem):
+        return True
+    net = problem.network
+    affine = all(activation.name == "identity" for activation in net.activations)
+    return net.n_layers == 1 and affine and problem.loss_function.name == "squared"
 
 
 class DivergenceTest(Resumable):

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.runtime.errors import check_positive, hinted_fields
-from fastggn.training.control.divergence import DivergenceTest
+from fastggn.training.control.divergence import DivergenceTest, has_minimum
 from fastggn.training.resumable import Resumable
 from fastggn.training.run import Clock
 from fastggn.training.step import Ending, Iteration, is_usable, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
+    from fastggn.objective.problem import Problem
 
 
 # A change of the loss below the first share is rounding, and a fall of the gradient to the second
@@ -115,8 +116,11 @@ class Stopping(Resumable):
 
     _resumes = ("iteration", "_divergence", "_stagnation")
 
-    def __init__(self, limits: Stop, max_iter: int, clock: Clock) -> None:
+    def __init__(
+        self, limits: Stop, max_iter: int, clock: Clock, problem: Problem | None = None
+    ) -> None:
         self._limits = limits
+        self._problem = problem
         self._max_iter = max_iter
         self._clock = clock
         self._step_test = StepTest(limits.step)
@@ -198,6 +202,8 @@ class Stopping(Resumable):
 
     def _diverging(self, point: Point, converged: bool) -> Ending | None:
         if not self._divergence.holds(converged=converged):
+            return None
+        if self._problem is not None and has_minimum(self._problem, point):
             return None
         return Ending(
             "diverging",

@@ -247,8 +247,8 @@ def get_method(method: Any) -> AnyMethod:
         if method not in METHODS:
             raise unknown_name("method", method, METHODS)
         return METHODS[method]()
-    if isinstance(method, tuple(METHODS.values())):
-        return method  # type: ignore[no-any-return]
+    if isinstance(method, AnyMethod):
+        return method
     if isinstance(method, type) and method in METHODS.values():
         raise TypeError(f"method is the class {method.__name__}: write {method.__name__}()")
     raise TypeError(

@@ -152,8 +152,11 @@ def select_weight_decay(
     """
     if not hasattr(problem, "with_l2"):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
-    own = inspect.signature(select_weight_decay).parameters
-    refuse_unknown("select_weight_decay", options, {**own, **inspect.signature(train).parameters})
+    known = [
+        *inspect.signature(select_weight_decay).parameters,
+        *inspect.signature(train).parameters,
+    ]
+    refuse_unknown("select_weight_decay", options, dict.fromkeys(known))
     for name in REFUSED:
         if options.get(name) not in (None, False):
             raise ValueError(f"{name} does not go with select_weight_decay")

@@ -89,9 +89,7 @@ def linear(
     return DONE
 
 
-def _of_model(
-    path: str, data: str, target: tuple[str | int, ...] | None
-) -> tuple[Model, Any, Any]:
+def _of_model(path: str, data: str, target: tuple[str | int, ...] | None) -> tuple[Model, Any, Any]:
     """Return the model, and the samples in its scaling."""
     model = read_model(path, activation=_of_torch(path), target=target)
     net = model.network

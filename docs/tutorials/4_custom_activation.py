@@ -156,9 +156,9 @@ import os
 import tempfile
 
 path = os.path.join(tempfile.mkdtemp(), "peaks.npz")
-fg.save_model(path, net, best.theta)
-net, theta, _ = fg.load_model(path, activations={"bell": bell})
-print(net)
+fg.Model.of(net, best.theta).save(path)
+model = fg.Model.load(path, activations={"bell": bell})
+print(model.network)
 
 # %%
 # Promises

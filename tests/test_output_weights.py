@@ -1,0 +1,83 @@
+"""Weights for each target: the objective, its derivatives, and targets that do not count."""
+
+import numpy as np
+import pytest
+
+import fastggn as fg
+
+LOSSES = ["squared", "huber", "cauchy", "smooth_lp", "blake_zisserman"]
+
+
+def samples(seed, T=40, n_outputs=3):
+    rng = np.random.default_rng(seed)
+    X, Y = rng.standard_normal((T, 2)), rng.standard_normal((T, n_outputs))
+    weights = rng.uniform(0.0, 2.0, (T, n_outputs)) * (rng.random((T, n_outputs)) > 0.3)
+    return X, Y, weights
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_objective_and_derivatives_by_the_formula(loss):
+    X, Y, weights = samples(0)
+    net = fg.MLP((2, 4, 3))
+    theta = net.init(seed=1)
+    problem = fg.Problem(net, X, Y, loss, sample_weight=weights, l2=1e-3)
+    plain = fg.losses.get_loss(loss)
+    F, T = net.predict(theta, X), X.shape[0]
+    share = weights * weights.size / weights.sum() / T
+    column = [plain.value(F[:, [c]], Y[:, [c]]) for c in range(3)]
+    value = (share * np.stack(column, axis=1)).sum() + 0.5e-3 * theta @ theta
+    assert problem.loss(theta) == pytest.approx(value, rel=1e-13)
+    J = problem.jacobian(theta).to_dense()
+    gradient = J.T @ (share * plain.gradient(F, Y)).ravel() + 1e-3 * theta
+    np.testing.assert_allclose(problem.gradient(theta), gradient, rtol=1e-12, atol=1e-15)
+    S, _ = plain.curvature_factor(F, Y)
+    curvature = (share * np.einsum("tcc->tc", S) ** 2).ravel()
+    ggn = J.T @ (curvature[:, None] * J) + 1e-3 * np.eye(theta.size)
+    np.testing.assert_allclose(problem.ggn(theta), ggn, rtol=1e-11, atol=1e-14)
+    eye = np.eye(theta.size)
+    h = 1e-5
+    numeric = np.array(
+        [(problem.gradient(theta + h * e) - problem.gradient(theta - h * e)) / (2 * h) for e in eye]
+    )
+    np.testing.assert_allclose(problem.hessian(theta), numeric, rtol=1e-5, atol=1e-8)
+
+
+def test_equal_weights_are_none_and_rows_are_sample_weights():
+    X, Y, _ = samples(1)
+    net = fg.MLP((2, 4, 3))
+    theta = net.init(seed=1)
+    ones = fg.Problem(net, X, Y, sample_weight=np.full(Y.shape, 7.0))
+    assert ones.loss(theta) == pytest.approx(fg.Problem(net, X, Y).loss(theta), rel=1e-14)
+    rows = np.random.default_rng(0).random(X.shape[0])
+    by_row = fg.Problem(net, X, Y, sample_weight=rows)
+    spread = fg.Problem(net, X, Y, sample_weight=np.repeat(rows[:, None], 3, axis=1))
+    assert spread.loss(theta) == pytest.approx(by_row.loss(theta), rel=1e-13)
+
+
+@pytest.mark.parametrize("solver", ["cholesky", "dual", "qr", "lsqr"])
+def test_missing_targets_do_not_count(solver):
+    X, Y, weights = samples(2, T=12)
+    net = fg.MLP((2, 9, 3))
+    theta0 = net.init(seed=0)
+    holes = np.where(weights == 0.0, np.nan, Y)
+    ends = []
+    for targets in (holes, np.where(weights == 0.0, 1e3, Y)):
+        problem = fg.Problem(net, X, targets, sample_weight=weights, l2=1e-4)
+        ends.append(fg.train(problem, theta0, fg.LevenbergMarquardt(solver=solver), max_iter=15))
+    assert ends[0].loss < 0.5 * ends[0].initial_loss
+    assert ends[0].loss == pytest.approx(ends[1].loss, rel=1e-6)
+
+
+def test_refusals():
+    X, Y, weights = samples(3)
+    net = fg.MLP((2, 4, 3))
+    with pytest.raises(ValueError, match="Y\\[0, 0\\] is nan"):
+        fg.Problem(net, X, np.full_like(Y, np.nan), sample_weight=np.ones_like(Y))
+    with pytest.raises(ValueError, match="shape"):
+        fg.Problem(net, X, Y, sample_weight=weights[:, :2])
+    with pytest.raises(ValueError, match=">= 0"):
+        fg.Problem(net, X, Y, sample_weight=-np.ones_like(Y))
+    with pytest.raises(ValueError, match="zero for every target"):
+        fg.Problem(net, X, Y, sample_weight=np.zeros_like(Y))
+    with pytest.raises(ValueError, match="sums over the outputs"):
+        fg.Problem(net, X, np.zeros(40, int), "softmax_cross_entropy", sample_weight=weights)
