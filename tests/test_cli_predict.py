@@ -165,6 +165,8 @@ def test_classes_and_their_probabilities(run):
     assert (given == kinds).mean() > 0.9
     assert run("predict", "model.npz", "other.csv", "-o", "kinds.npy").exit_code == 0
     np.testing.assert_array_equal(np.load("kinds.npy"), given)
+    assert run("predict", "model.npz", "other.csv", "--proba", "-o", "p.npy").exit_code == 0
+    np.testing.assert_array_equal(np.load("p.npy"), p)
     assert "precision" in run("evaluate", "model.npz", "other.csv").stdout
     refused(run("predict", "model.npz", "other.csv", "--std"), "--std needs")
 

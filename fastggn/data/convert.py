@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.columns import Raw, listed, read_as, with_names
+from fastggn.data.npy import write_npy
 from fastggn.data.read_table import Names, chosen_columns
 from fastggn.data.readers import kind_of
 from fastggn.data.recipe import Column, TableError, column_faults
@@ -102,7 +102,7 @@ def convert_table(
             progress(count, min(1.0, text.position / size))
             yield _numbers(with_names(raw), [*inputs, *targets])
 
-    write_atomically(sink, lambda file: _write_npy(file, parts(), len(names)))
+    write_atomically(sink, lambda file: write_npy(file, parts(), (len(names),)))
     return Conversion(count, tuple(inputs), tuple(targets))
 
 
@@ -118,26 +118,3 @@ def _numbers(raw: Raw, names: list[str]) -> FloatArray:
     if faults:
         raise TableError(raw.source, faults, "fastggn train reads such columns from the text")
     return np.column_stack([readings[name].values for name in names])
-
-
-def _write_npy(file: BinaryIO, parts: Iterator[FloatArray], width: int) -> None:
-    """Write the array, and at the end the number of rows into the header."""
-
-    def write_header(n_rows: int) -> int:
-        file.seek(0)
-        header: dict[str, Any] = {
-            "descr": "<f8",
-            "fortran_order": False,
-            "shape": (n_rows, width),
-        }
-        # The header has room for a longer number of rows, so that the data need not move.
-        np.lib.format.write_array_header_1_0(file, header)
-        return file.tell()
-
-    start, count = write_header(0), 0
-    for part in parts:
-        file.write(np.ascontiguousarray(part, dtype="<f8").data)
-        count += part.shape[0]
-    if write_header(count) != start:
-        raise RuntimeError("the header of the .npy file changed its length")
-    file.seek(0, os.SEEK_END)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import weakref
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,3 +124,42 @@ class NpyFile:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def write_npy(
+    file: BinaryIO,
+    parts: Iterable[NDArray[Any]],
+    row: tuple[int, ...],
+    dtype: str | np.dtype[Any] = "<f8",
+) -> None:
+    """Write an array whose rows, of shape `row`, come in parts.
+
+    Parameters
+    ----------
+    file : binary file
+        Open for writing at its start, with seek.
+    parts : iterable of ndarray, shape (B, *row)
+    row : tuple of int
+    dtype : dtype
+        The type of the file.
+    """
+    kind = np.dtype(dtype)
+
+    def write_header(n_rows: int) -> int:
+        file.seek(0)
+        header: dict[str, Any] = {
+            "descr": np.lib.format.dtype_to_descr(kind),
+            "fortran_order": False,
+            "shape": (n_rows, *row),
+        }
+        # The header has room for a longer number of rows, so that the data need not move.
+        np.lib.format.write_array_header_1_0(file, header)
+        return file.tell()
+
+    start, count = write_header(0), 0
+    for part in parts:
+        file.write(np.ascontiguousarray(part, dtype=kind).tobytes())
+        count += part.shape[0]
+    if write_header(count) != start:
+        raise RuntimeError("the header of the .npy file changed its length")
+    file.seek(0, os.SEEK_END)

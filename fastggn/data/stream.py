@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from fastggn.data.table import Table
 from fastggn.data.text_table import SUFFIXES, TextFile
 from fastggn.runtime.archive import require_file
 
+Progress = Callable[[float], None]
+Part = tuple[Raw, float]
 HDF5 = (".h5", ".hdf5")
 PARQUET = (".parquet", ".pq")
 
@@ -133,7 +135,12 @@ def _table(
     return Table(X, Y, recipe, np.arange(X.shape[0]), None, str(file))
 
 
-def read_parts(source: Any, reading: Mapping[str, Any], most_rows: int) -> Iterator[Raw]:
+def read_parts(
+    source: Any,
+    reading: Mapping[str, Any],
+    most_rows: int,
+    progress: Progress = lambda share: None,
+) -> Iterator[Raw]:
     """Yield the raw columns of a source in parts of at most `most_rows` rows.
 
     Parameters
@@ -146,6 +153,8 @@ def read_parts(source: Any, reading: Mapping[str, Any], most_rows: int) -> Itera
         ``model.recipe.reading``.
     most_rows : int
         The largest number of rows of a part.
+    progress : callable, optional
+        A function of the share of the source so far, 0 to 1; 0 of the standard input.
 
     Yields
     ------
@@ -157,40 +166,46 @@ def read_parts(source: Any, reading: Mapping[str, Any], most_rows: int) -> Itera
     ValueError
         If the source cannot be read; also after some parts.
     """
-    for part in _parts(source, reading, most_rows):
+    for part, share in _parts(source, reading, most_rows):
+        progress(min(1.0, share))
         yield with_names(part)
 
 
-def _parts(source: Any, reading: Mapping[str, Any], most_rows: int) -> Iterator[Raw]:
+def _parts(source: Any, reading: Mapping[str, Any], most_rows: int) -> Iterator[Part]:
+    """Yield parts, and the share of the source that they end."""
     if isinstance(source, str) and source == "-":
-        yield from TextFile("-", reading).parts(most_rows)
+        yield from ((part, 0.0) for part in TextFile("-", reading).parts(most_rows))
         return
     if isinstance(source, (str, os.PathLike)):
         file = require_file(source)
         kind = kind_of(file)
         if kind in SUFFIXES:
-            yield from TextFile(file, reading).parts(most_rows)
+            text, size = TextFile(file, reading), max(1, file.stat().st_size)
+            yield from ((part, text.position / size) for part in text.parts(most_rows))
             return
         if kind == ".npy" and _is_plain(file):
             array = open_npy(file)
             for start in range(0, array.shape[0], most_rows):
                 part = from_array(np.array(array[start : start + most_rows]), str(file))
-                yield replace(part, first_row=start)
+                yield replace(part, first_row=start), (start + most_rows) / array.shape[0]
             return
         if kind in HDF5:
             yield from _hdf5_parts(file, most_rows)
             return
         if kind in PARQUET:
             with open_parquet(file) as parquet:
-                start = 0
+                start, total = 0, max(1, parquet.metadata.num_rows)
                 for batch in parquet.iter_batches(batch_size=most_rows):
                     part = from_frame(batch.to_pandas(), str(file))
-                    yield replace(part, first_row=start)
+                    yield replace(part, first_row=start), (start + part.n_rows) / total
                     start += part.n_rows
             return
-    raw = read_raw(source, reading)
+    yield from _of_memory(read_raw(source, reading), most_rows)
+
+
+def _of_memory(raw: Raw, most_rows: int) -> Iterator[Part]:
     for start in range(0, raw.n_rows, most_rows):
-        yield raw.take(slice(start, start + most_rows))
+        yield raw.take(slice(start, start + most_rows)), (start + most_rows) / raw.n_rows
 
 
 def _is_plain(file: Path) -> bool:
@@ -201,18 +216,17 @@ def _is_plain(file: Path) -> bool:
         return False  # the reader of whole arrays takes it, or names the fault
 
 
-def _hdf5_parts(file: Path, most_rows: int) -> Iterator[Raw]:
+def _hdf5_parts(file: Path, most_rows: int) -> Iterator[Part]:
     """Yield parts of the data sets with as many rows as X."""
     with open_hdf5(file) as archive:
         found = data_sets(archive, file)
         x = next((item for name, item in found.items() if name.lower() == "x"), None)
         if x is None or "MATLAB_class" in x.attrs or x.ndim not in (1, 2):
-            raw = read_raw(file, {})
-            for start in range(0, raw.n_rows, most_rows):
-                yield raw.take(slice(start, start + most_rows))
+            yield from _of_memory(read_raw(file, {}), most_rows)
             return
         total = x.shape[0]
         data = {n: d for n, d in found.items() if d.ndim in (1, 2) and d.shape[0] == total}
         for start in range(0, total, most_rows):
             part = {name: item[start : start + most_rows] for name, item in data.items()}
-            yield replace(from_named(part, str(file)), first_row=start)
+            raw = replace(from_named(part, str(file)), first_row=start)
+            yield raw, (start + most_rows) / total

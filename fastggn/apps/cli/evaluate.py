@@ -47,10 +47,17 @@ def evaluate(model: str, data: str, json_file: str | None, watch: Watch, **forei
     with bad_input():
         known = read_model(model, **foreign)
         found, count = Evaluation(known), 0
-        for raw in read_parts(data, known.recipe.reading or {}, MOST_ROWS):
-            found.add(known.encode(raw, targets=True))
-            count += raw.n_rows
-            watch(0.0, 1.0, f"{count:,} rows")
+
+        def progress(share: float) -> None:
+            watch(share, 1.0, f"{count:,} rows")
+
+        for raw in read_parts(data, known.recipe.reading or {}, MOST_ROWS, progress):
+            table = known.encode(raw, targets=True)
+            if table.n_rows:  # a part may have no complete row
+                found.add(table)
+            count += table.n_rows
+        if not count:
+            raise ValueError(f"{data}: no row without missing values")
         metrics = found.metrics()
     if json_file != STDOUT:
         click.echo(str(metrics))

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from fastggn.apps.cli.options import Settings
 from fastggn.apps.cli.outcome import SaveError
+from fastggn.apps.outputs import STDOUT
 from fastggn.runtime.atomic_files import check_writable
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class Pages:
 
     def _facts(self) -> dict[str, str]:
         data = self._settings.data
-        if data is None or self._problem.comm.rank > 0:
+        if data in (None, STDOUT) or self._problem.comm.rank > 0:
             return {}
         return {"SHA-256 of the file": _file_digest(data)}
 

@@ -6,6 +6,7 @@ import csv
 import io
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -20,7 +21,10 @@ from fastggn.apps.cli.watch import Watch, watched
 from fastggn.apps.outputs import STDOUT
 
 if TYPE_CHECKING:
+    from fastggn.data.table import Table
     from fastggn.model.model import Model
+
+FloatArray = NDArray[np.float64]
 
 
 MOST_ROWS = 20_000  # of a part
@@ -28,8 +32,9 @@ MOST_ROWS = 20_000  # of a part
 HELP = """Write the predictions of MODEL for the rows of DATA, one line a row.
 
 The columns of the model are found by name, in any order; others are ignored, and a file without
-them is refused. OUT is a .csv with the name of the target, or an .npy array. A row that the model
-leaves out, as --missing drop of the training does, has an empty cell, in .npy NaN.
+them is refused. OUT is a .csv with the names of the targets, or an .npy array: the predictions, or
+with --proba the probabilities alone. A row that the model leaves out, as train --missing drop does,
+has an empty cell, in .npy NaN.
 
 \b
 Examples:
@@ -75,8 +80,7 @@ def predict(
         if out != STDOUT and suffix not in WRITERS:
             raise ValueError(f"{out}: the name must end in {' or '.join(WRITERS)}")
         if out == STDOUT:
-            with watch.holding():  # a line is printed whole
-                _write_csv(sys.stdout.buffer, predictions, watch)
+            _write_csv(sys.stdout.buffer, predictions, watch)
             return DONE
         write_atomically(out, lambda stream: WRITERS[suffix](stream, predictions, watch))
     if not quiet:
@@ -93,7 +97,7 @@ class Predictions:
             raise ValueError("--proba needs a model of classes, with probabilities")
         if std and (decision is not None or model.posterior is None):
             raise ValueError("--std needs a model of fastggn train --posterior, of numbers")
-        self._model, self._data, self._proba, self._std = model, data, proba, std
+        self.model, self._data, self.proba, self._std = model, data, proba, std
         self.n_rows = 0
         targets = list(model.recipe.target_names)
         self.names = list(targets)
@@ -103,34 +107,50 @@ class Predictions:
             labels = model.recipe.classes or targets
             self.names += [f"p({label})" for label in labels]
 
-    def parts(self, watch: Watch) -> Iterator[tuple[NDArray[Any], NDArray[np.float64]]]:
+    def parts(self, watch: Watch) -> Iterator[tuple[NDArray[Any], FloatArray]]:
         """Yield predictions (B, n) and further columns (B, m); left-out rows are None and NaN."""
         from fastggn.data.stream import read_parts
 
-        model = self._model
-        for raw in read_parts(self._data, model.recipe.reading or {}, MOST_ROWS):
-            table = model.encode(raw, targets=False)
-            first, further = self._of(table)
-            if table.n_rows < raw.n_rows:
-                first, further = (_spread(part, table.rows, raw.n_rows)
-                                  for part in (first, further))  # fmt: skip
-            self.n_rows += raw.n_rows
-            watch(0.0, 1.0, f"{self.n_rows:,} rows")
-            yield first, further
+        model = self.model
 
-    def _of(self, table: Any) -> tuple[NDArray[Any], NDArray[np.float64]]:
-        model, decision = self._model, self._model.decision
+        def progress(share: float) -> None:
+            watch(share, 1.0, f"{self.n_rows:,} rows")
+
+        for raw in read_parts(self._data, model.recipe.reading or {}, MOST_ROWS, progress):
+            table = model.encode(raw, targets=False)
+            both = self._of(table) if table.n_rows else self._of_none()
+            if table.n_rows < raw.n_rows:
+                both = _spread(both[0], table.rows, raw.n_rows), _spread(
+                    both[1], table.rows, raw.n_rows)  # fmt: skip
+            self.n_rows += raw.n_rows
+            yield both
+
+    def _of(self, table: Table) -> tuple[NDArray[Any], FloatArray]:
+        model, decision = self.model, self.model.decision
         if self._std:
             return model.deviations_of(table.X)
         F = model.outputs_of(table.X)
         further = np.zeros((table.n_rows, 0))
         if decision is None:
             return F, further
-        if self._proba:
-            further = model.predict_proba(table)
+        if self.proba:
+            further = model.predict_proba(replace(table, raw=None))
         winners = decision.winners(F)
         labels = winners if model.classes is None else model.classes[winners]
         return labels.reshape(table.n_rows, -1), further
+
+    def _of_none(self) -> tuple[NDArray[Any], FloatArray]:
+        """Return the predictions of no row."""
+        n = len(self.model.recipe.target_names)
+        return np.zeros((0, n), dtype=self.dtype), np.zeros((0, len(self.names) - n))
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the predictions."""
+        if self.model.decision is None:
+            return np.dtype(np.float64)
+        classes = self.model.classes
+        return np.dtype(np.int64) if classes is None else np.asarray(classes).dtype
 
 
 def _spread(part: NDArray[Any], rows: NDArray[np.intp], total: int) -> NDArray[Any]:
@@ -161,16 +181,29 @@ def _cell(value: Any) -> Any:
 
 
 def _write_npy(stream: BinaryIO, predictions: Predictions, watch: Watch) -> None:
-    kept = [np.hstack([first, further]) if further.shape[1] else first
-            for first, further in predictions.parts(watch)]  # fmt: skip
-    array = np.concatenate(kept)
-    if array.dtype == object:
-        array = array.astype(np.float64 if _numeric(array) else str)
-    np.save(stream, array[:, 0] if array.shape[1] == 1 else array, allow_pickle=False)
+    from fastggn.data.npy import write_npy
 
+    recipe = predictions.model.recipe
+    gaps = (recipe.reading or {}).get("missing") == "drop"
+    dtype = predictions.dtype
+    if dtype.kind == "i" and gaps:
+        dtype = np.dtype(np.float64)
+    if predictions.proba:
+        dtype = np.dtype(np.float64)
 
-def _numeric(array: NDArray[Any]) -> bool:
-    return all(v is None or isinstance(v, (int, float)) for v in array.ravel())
+    def arrays() -> Iterator[NDArray[Any]]:
+        for first, further in predictions.parts(watch):
+            if predictions.proba:
+                yield further
+                continue
+            if dtype.kind == "U":
+                first = np.where(first == None, "", first)  # noqa: E711
+            both = np.hstack([first, further]) if further.shape[1] else first
+            yield both.reshape(len(both), *row)
+
+    n = len(predictions.names) - (len(recipe.target_names) if predictions.proba else 0)
+    row = (n,) if n > 1 or predictions.proba else ()
+    write_npy(stream, arrays(), row, dtype)
 
 
 WRITERS = {".csv": _write_csv, ".npy": _write_npy}

@@ -165,7 +165,8 @@ def _settle(ctx: click.Context, settings: Settings) -> tuple[Settings, frozenset
 
 
 # Options of tables, and of built-in samples.
-OF_DATA = ("target", "inputs", "drop", "categorical", "sheet", "held_out_file", "test")
+OF_DATA = ("target", "inputs", "drop", "categorical", "missing", "header", "decimal", "encoding",
+           "sheet", "held_out_file", "test")  # fmt: skip
 OF_DATASET = ("samples", "one_hot")
 
 
