@@ -253,11 +253,12 @@ def test_the_options_in_a_file(run):
         (["--starts", "2", "--checkpoint", "a", "--checkpoint-every", "soon"], "got 'soon'"),
         (["--checkpoint", "nowhere/a.ckpt"], "the folder does not exist"),
         (["--starts", "2", "--checkpoint", "nowhere/a.ckpt"], "the folder does not exist"),
-        (["--history", "nowhere/h.jsonl"], "nowhere/h.jsonl"),
+        (["--history", "nowhere/h.jsonl"], "the folder does not exist"),
         (["--starts", "0"], "--starts"),
-        (["--checkpoint", "text"], "text: "),
-        (["--checkpoint", "text", "--resume"], "text: "),
-        (["--starts", "2", "--checkpoint", "text", "--resume"], "text.seed0: "),
+        (["--checkpoint", "text"], "--checkpoint text would replace a file that is no checkpoint"),
+        (["--checkpoint", "text", "--resume"], "--checkpoint text would replace"),
+        (["--starts", "2", "--checkpoint", "text", "--resume"], "text.seed0) would replace"),
+        (["--checkpoint", "text", "--resume", "--force"], "text: "),
     ],
 )
 def test_bad_options_are_one_line(run, arguments, words):
@@ -327,10 +328,14 @@ def test_what_is_not_finite_is_null(run):
     assert line["rank"] == 3
 
 
-def test_a_full_disk_ends_the_history_not_the_run(run):
-    result = run(*SMALL, "--history", "/dev/full")
+def test_a_full_disk_ends_the_history_not_the_run(run, monkeypatch):
+    def full(self, path, iteration):
+        return open("/dev/full", "w")
+
+    monkeypatch.setattr(HistoryFile, "_open", full)
+    result = run(*SMALL, "--history", "h.jsonl")
     assert result.exit_code == 0
-    assert "the history /dev/full ends here" in result.stderr
+    assert "the history h.jsonl ends here" in result.stderr
     assert Path("model.npz").exists()
 
 
