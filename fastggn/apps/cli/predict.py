@@ -168,16 +168,17 @@ def _write_csv(stream: BinaryIO, predictions: Predictions, watch: Watch) -> None
         lines = csv.writer(text, lineterminator="\n")
         lines.writerow(predictions.names)
         for first, further in predictions.parts(watch):
-            both = zip(first.tolist(), further.tolist(), strict=True)
-            lines.writerows([_cell(v) for v in (*a, *b)] for a, b in both)
+            lines.writerows(zip(*map(_cells, (*first.T, *further.T)), strict=True))
         text.flush()
     finally:
         text.detach()
 
 
-def _cell(value: Any) -> Any:
-    missing = value is None or (isinstance(value, float) and np.isnan(value))
-    return "" if missing else repr(value) if isinstance(value, float) else value
+def _cells(column: NDArray[Any]) -> list[Any]:
+    """Return the cells of a column, numbers in full."""
+    if column.dtype.kind == "f":
+        return ["" if value != value else repr(value) for value in column.tolist()]
+    return ["" if value is None else value for value in column.tolist()]
 
 
 def _write_npy(stream: BinaryIO, predictions: Predictions, watch: Watch) -> None:
