@@ -163,7 +163,11 @@ def model_problem(
     from fastggn.apps.cli.tables import own_rows, training_rows
 
     model, samples = _samples(model, data, target, comm)
-    return model.problem(own_rows(training_rows(model, samples, comm), comm), comm=comm)
+    trained = training_rows(model, samples, comm)
+    if trained.n_rows < samples.n_rows and comm.rank == 0:
+        total = f"the {trained.n_rows} of {samples.n_rows} rows that the model was trained on"
+        click.echo(f"{total} are taken", err=True)
+    return model.problem(own_rows(trained, comm), comm=comm)
 
 
 def model_parts(

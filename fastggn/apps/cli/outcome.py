@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 
 import click
@@ -79,4 +80,7 @@ def report(error: BaseException, place: str = "") -> int:
 
 
 def _print_error(message: str) -> None:
-    click.echo(f"fastggn: error: {' '.join(message.split())}", err=True)
+    lines = [" ".join(line.split()) for line in message.splitlines() or [message]]
+    # The faults of a table stand below each other.
+    between = "\n  " if re.search(r": \d+ faults:", lines[0]) else " "
+    click.echo(f"fastggn: error: {between.join(line for line in lines if line)}", err=True)

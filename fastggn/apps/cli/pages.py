@@ -88,7 +88,7 @@ class Pages:
             self._problems,
             path,
             title=f"fastggn train: {Path(self._source).name}",
-            options=asdict(self._settings),
+            options={name: v for name, v in asdict(self._settings).items() if v != ()},
             command=self._command,
             facts=self._facts(),
             spectrum=self.spectrum,
@@ -152,5 +152,8 @@ def _option(param: click.Parameter, value: Any) -> list[str]:
     if isinstance(value, bool):
         off = max(param.secondary_opts, key=len, default="")
         return [name if value else off] if value or off else []
-    text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    items = value if isinstance(value, tuple) else (value,)
+    # A name with a comma stands in quotes.
+    several = isinstance(value, tuple)
+    text = ",".join(f'"{v}"' if several and "," in str(v) else str(v) for v in items)
     return [name, text or "none"]  # no hidden layers
