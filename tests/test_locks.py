@@ -61,7 +61,7 @@ def test_a_second_run_is_refused_before_any_work(problem, tmp_path, holder, monk
         run = CliRunner().invoke(main, ["train", "--checkpoint", "run.ckpt", *more])
         assert run.exit_code == 2, run.output
         assert where in run.stderr and "iteration" not in run.stderr
-    assert sorted(os.listdir()) == ["run.ckpt.lock"]
+    assert sorted(os.listdir()) == [".run.ckpt.fastggn-lock"]
 
 
 @pytest.mark.process
@@ -117,10 +117,10 @@ def test_two_threads_of_one_process(problem, tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"\xff\x00", b"[1]", b'{"pid": "x"}', b'{"pid": 1}'])
 def test_what_stands_in_the_file_does_not_matter_where_locks_work(tmp_path, content):
-    (tmp_path / "a.lock").write_bytes(content)
+    (tmp_path / ".a.fastggn-lock").write_bytes(content)
     lock = FileLock(tmp_path / "a")
     lock.acquire()
-    assert json.loads((tmp_path / "a.lock").read_text())["pid"] == os.getpid()
+    assert json.loads((tmp_path / ".a.fastggn-lock").read_text())["pid"] == os.getpid()
     lock.acquire()  # held already
     lock.release()
     lock.release()
@@ -133,7 +133,7 @@ def test_a_file_that_its_holder_removes_meanwhile_is_no_lock(tmp_path, monkeypat
 
     def slow(descriptor, how):
         if not calls:
-            (tmp_path / "a.lock").unlink()
+            (tmp_path / ".a.fastggn-lock").unlink()
         calls.append(how)
         return real(descriptor, how)
 
@@ -167,10 +167,10 @@ def test_a_file_system_without_locks(tmp_path, monkeypatch, holder, free):
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     monkeypatch.setenv("SLURM_JOB_ID", "17")
-    (tmp_path / "a.lock").write_text(json.dumps(holder))
+    (tmp_path / ".a.fastggn-lock").write_text(json.dumps(holder))
     lock = FileLock(tmp_path / "a")
     if not free:
-        with pytest.raises(LockedError, match=r"remove a\.lock: no locks work there"):
+        with pytest.raises(LockedError, match=r"remove \.a\.fastggn-lock: no locks work there"):
             lock.acquire()
         return
     lock.acquire()

@@ -195,7 +195,12 @@ def test_pictures_carry_a_mark(tmp_path, suffix):
 
 
 def test_companions_of_a_checkpoint_belong_to_it(folder):
-    for name in ("run.ckpt.previous", "run.ckpt.seed7", "run.ckpt.lock", "run.ckpt.seed7.previous"):
+    for name in (
+        "run.ckpt.previous",
+        "run.ckpt.seed7",
+        ".run.ckpt.fastggn-lock",
+        "run.ckpt.seed7.previous",
+    ):
         other = Output("--out", name, "model")
         with pytest.raises(ValueError, match="same file"):
             check_outputs({}, [other, Output("--checkpoint", "run.ckpt", "checkpoint")], force=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import fastggn as fg
+from fastggn.runtime.errors import hinted
 from fastggn.runtime.threads import pooled
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,7 +21,7 @@ def place(frame):
     """Return (file, function) of a frame of the package, None for all others."""
     code = frame.f_code
     if not code.co_filename.startswith(PACKAGE) or code.co_name == "wrapper":
-        return None  # the wrapper of `pooled` belongs to the function that it wraps
+        return None  # the wrapper of a decorator belongs to the function that it wraps
     local = frame.f_locals.get("self")
     kinds = type(local).__mro__ if local is not None else ()
     owner = next((kind.__name__ for kind in kinds if code.co_name in vars(kind)), None)
@@ -45,17 +46,19 @@ def calls():
                 frame = frame.f_back
             stacks.append([there for there in reversed(stack) if there is not None])
 
+    method = fg.LevenbergMarquardt(solver="cholesky")
     before = sys.getprofile()
     sys.setprofile(watch)
     try:
-        fg.train(problem, seed=0, max_iter=1, method=fg.LevenbergMarquardt(solver="cholesky"))
+        fg.train(problem, seed=0, max_iter=1, method=method)
     finally:
         sys.setprofile(before)
     return stacks
 
 
-def test_the_wrapper_that_is_left_out_is_that_of_pooled():
+def test_the_wrappers_that_are_left_out_are_those_of_decorators():
     assert pooled(len).__code__.co_name == "wrapper"
+    assert hinted(len).__code__.co_name == "wrapper"
 
 
 def test_at_most_six_rooms_down_and_no_climb(calls):

@@ -56,7 +56,7 @@ def check_outputs(
     """Check, before any work, that a command may write its outputs.
 
     Two names are one file where they lead to one file by symbolic links, hard links or another
-    spelling. A checkpoint has companions: ``NAME.previous``, ``NAME.lock``, ``NAME.seedN``.
+    spelling. A checkpoint has companions: ``NAME.previous``, ``NAME.seedN``, ``.NAME.fastggn-lock``.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ class _Files:
         faults = []
         for file in dict.fromkeys(self._present):
             kind = "picture" if self.output.kind == "folder" else self.output.kind
-            kind = "lock" if file.name.endswith(".lock") else kind
+            kind = "lock" if file.name.endswith(".fastggn-lock") else kind
             if file.is_file() and not _is_of(file, kind):
                 beside = "" if file == self._path else f" (there is {file})"
                 faults.append(
@@ -157,7 +157,7 @@ class _Files:
 
 # Names beside an output that belong to it, in the place of {} its own name.
 COMPANIONS = {
-    "checkpoint": r"{}(\.seed\d+)?(\.previous|\.lock)?",
+    "checkpoint": r"{0}(\.seed\d+)?(\.previous)?|\.{0}(\.seed\d+)?\.fastggn-lock",
     "folder": "(" + "|".join(PICTURES) + r")\.png",
 }
 

@@ -87,8 +87,9 @@ def read_table(
     Examples
     --------
     >>> import fastggn as fg
-    >>> table = fg.read_table({"size": [50, 80, 65], "kind": ["flat", "house", "flat"],
-    ...                        "price": [100.0, 180.0, 130.0]}, target="price")
+    >>> houses = {"size": [50, 80, 65, 90], "kind": ["flat", "house", "flat", "house"],
+    ...           "price": [100.0, 180.0, 130.0, 210.0]}
+    >>> table = fg.read_table(houses, target="price")
     >>> table.inputs
     ('size', 'kind=house')
     """

@@ -86,11 +86,11 @@ def hinted(function: Callable[P, R]) -> Callable[P, R]:
     where = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)
-    def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         refuse_unknown(where, kwargs, names)
         return function(*args, **kwargs)
 
-    return checked
+    return wrapper
 
 
 def hinted_fields(kind: type[T]) -> type[T]:
