@@ -332,7 +332,7 @@ def test_rank_refuses_in_one_line(run, tmp_path):
         (("model.npz",), "give DATA"),
         (("missing.npz", "a.csv"), "missing.npz"),
         (("model.npz", "a.csv", "--loss", "squard"), "did you mean 'squared'"),
-        (("model.npz", "a.csv", "--json", "none/r.json"), "No such file"),
+        (("model.npz", "a.csv", "--json", "none/r.json"), "the folder does not exist"),
     ):
         result = run("rank", *arguments)
         assert result.exit_code == 2, result.output

@@ -56,7 +56,8 @@ def check_outputs(
     """Check, before any work, that a command may write its outputs.
 
     Two names are one file where they lead to one file by symbolic links, hard links or another
-    spelling. A checkpoint has companions: ``NAME.previous``, ``NAME.seedN``, ``.NAME.fastggn-lock``.
+    spelling. A checkpoint has companions: ``NAME.previous``, ``NAME.seedN`` and
+    ``.NAME.fastggn-lock``.
 
     Parameters
     ----------
