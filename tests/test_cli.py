@@ -368,7 +368,7 @@ def test_missing_config(run):
         (["--out", "nowhere/model.npz"], ["nowhere", "folder does not exist"]),
         (["--out", "."], ["it is a folder"]),
         (["--out", os.devnull], ["not a regular file"]),
-        (["nan.csv"], ["column 'a' (number): 1 missing value", "line 2", "impute"]),
+        (["nan.csv"], ["column 'a' (number): 1 missing value", "line 2", "--missing impute"]),
         (["text.csv"], ["'b'"]),
         (["ragged.csv"], ["line 3 has 3"]),
         (["empty.csv"], ["the file is empty"]),
@@ -386,6 +386,17 @@ def test_bad_input_is_one_line_and_code_2(run, arguments, words):
     np.save("object.npy", np.array([[None, 1]], dtype=object))
     one_line(run("train", *arguments), 2, *words)
     assert not Path("model.npz").exists()
+
+
+def test_all_faults_of_a_table_name_the_options_that_help(run):
+    rows = [f"{k},{'?' if k == 5 else 2 * k},{'far' if k == 7 else k}" for k in range(60)]
+    write("bad.csv", "\n".join(["area,way,price", *rows]))
+    result = run("train", "bad.csv", "--target", "area")
+    assert result.exit_code == 2
+    lines = result.stderr.strip().splitlines()
+    assert lines[0] == "fastggn: error: bad.csv: 2 faults:" and len(lines) == 3
+    assert "--missing drop leaves these rows out" in lines[1] and "'way'" in lines[1]
+    assert "--drop price" in lines[2] and "'far'" in lines[2]
 
 
 def test_no_command_shows_the_help(run):

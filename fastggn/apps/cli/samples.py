@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+import contextlib
+import re
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -156,9 +160,15 @@ def _split_again(
 
 def _table(settings: Settings, comm: Comm) -> Table:
     """Return all samples."""
-    path, target, label_loss = settings.data, settings.target, settings.loss in LINKS
+    path, label_loss = settings.data, settings.loss in LINKS
     if path is None:
         return _builtin(settings, settings.one_hot or label_loss)
+    with _words_of_options():
+        return _read(path, settings, comm)
+
+
+def _read(path: str, settings: Settings, comm: Comm) -> Table:
+    target, label_loss = settings.target, settings.loss in LINKS
     if stays(path, settings.stream, comm):
         table = _streamed(path, settings)
         return labelled(table, comm) if label_loss and len(table.targets) == 1 else table
@@ -171,6 +181,25 @@ def _table(settings: Settings, comm: Comm) -> Table:
         reading["categorical"] = (*(settings.categorical or ()), table.targets[0])
         table = read_table(table, target, **reading)
     return table
+
+
+@contextlib.contextmanager
+def _words_of_options() -> Iterator[None]:
+    """Name the arguments of `read_table` in an error as the options that they are here."""
+    try:
+        yield
+    except ValueError as error:
+        pattern = r"\b(missing|drop|categorical|decimal|encoding|header)=(\[.*?\]|'.*?'|True|False)"
+        raise ValueError(re.sub(pattern, _as_option, str(error))) from error
+
+
+def _as_option(found: re.Match[str]) -> str:
+    name, value = found[1], ast.literal_eval(found[2])
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    items = value if isinstance(value, list) else [value]
+    words = ",".join(f'"{item}"' if "," in str(item) else str(item) for item in items)
+    return f"--{name} {shlex.quote(words)}"
 
 
 def _streamed(path: str, settings: Settings) -> Table:
