@@ -272,6 +272,21 @@ def test_training_goes_on_from_torch(run):
     refused(run("data.csv", "--from", "m.pt", "--activation", "tanh", "--target", "a,b"), "takes 2")
 
 
+@pytest.mark.parametrize(("outputs", "loss"), [(3, "softmax_cross_entropy"), (1, "logistic")])
+def test_training_goes_on_from_weights_of_a_classifier(run, outputs, loss):
+    net = fg.MLP((2, 3, outputs))
+    fg.Model.of(net, net.init(seed=0)).export("w.npz")
+    rng = np.random.default_rng(0)
+    X = rng.random((60, 2))
+    kinds = np.array(["a", "b", "c"])[rng.integers(0, max(2, outputs), 60)]
+    rows = [f"{x},{y},{kind}" for (x, y), kind in zip(X, kinds, strict=True)]
+    Path("kinds.csv").write_text("\n".join(["x,y,kind", *rows]))
+    result = run("kinds.csv", "--from", "w.npz", "--max-iter", 2)
+    assert result.exit_code == 0, result.output
+    model = model_of()
+    assert model.loss.name == loss and list(model.classes) == sorted(set(kinds))
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

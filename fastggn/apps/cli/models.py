@@ -143,9 +143,12 @@ def _with_loss(model: Model, name: str | None) -> Model:
     return replace(model, loss=loss)
 
 
-def adopted(model: Model, samples: Table) -> Model:
-    """Return weights without names of columns with those of a table."""
-    return replace(model, recipe=samples.recipe)
+def adopted(model: Model, samples: Table, loss: str | None = None) -> Model:
+    """Return weights without names of columns with those of a table, and with another loss."""
+    from fastggn.network.losses import get_loss
+
+    kept = model.loss if loss is None else get_loss(loss)
+    return replace(model, recipe=samples.recipe, loss=kept)
 
 
 def model_problem(

@@ -135,8 +135,10 @@ def _begun(
         raise ValueError("--standardise does not go with weights from elsewhere: their network "
                          "takes the numbers as they are")  # fmt: skip
     if not own:
-        samples = _table(settings, comm)
-        model = adopted(model, samples)
+        samples, loss = _table(settings, comm), None
+        if samples.classes is not None and model.loss.name not in LINKS and "loss" not in given:
+            loss = "logistic" if model.network.n_outputs == 1 else "softmax_cross_entropy"
+        model = adopted(model, samples, loss)
     elif settings.data is None:
         samples = drawn_again(model)
     else:
