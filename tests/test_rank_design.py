@@ -325,7 +325,7 @@ def test_rank_of_a_model_of_built_in_samples_and_of_classes(run, tmp_path):
 def test_rank_refuses_in_one_line(run, tmp_path):
     table_csv(tmp_path / "a.csv")
     (tmp_path / "b.csv").write_text("1,2,3,4\n2,3,4,6\n")
-    (tmp_path / "c.csv").write_text("1,2,3\n2,3,7\n")
+    (tmp_path / "c.csv").write_text("a,b,y\n1,2,3\n2,3,7\n")
     small = ["--hidden", "3", "--max-iter", 2, "--quiet"]
     run("train", "a.csv", *small)
     for arguments, words in (
@@ -342,7 +342,7 @@ def test_rank_refuses_in_one_line(run, tmp_path):
     table_csv(tmp_path / "d.csv", classes=True)
     run("train", "d.csv", "--loss", "softmax_cross_entropy", *small)
     result = run("rank", "model.npz", "c.csv")
-    assert result.exit_code == 2 and "no class that the model knows" in result.stderr
+    assert result.exit_code == 2 and "unknown level" in result.stderr
 
 
 def test_check_design_command(run, tmp_path):
