@@ -102,7 +102,7 @@ class LossTerms:
         """Return n_S, the columns of the factor of one sample."""
         targets = self._targets[:1]
         n_outputs = targets.shape[1] // (2 if isinstance(self._loss, OutputWeighted) else 1)
-        outputs = np.zeros((1, n_outputs))
+        outputs = np.zeros((targets.shape[0], n_outputs))  # a rank may have no rows
         if self.signed:
             return int(self._loss.signed_factor(outputs, targets)[0].shape[2])
         if self._exact:
