@@ -155,13 +155,13 @@ def test_bad_input_of_one_rank_is_an_error_on_all(size):
     }
     for name, message in expected.items():
         assert refused[name] == [message] * size
-    assert all("validation: " in message for message in refused["validation"])
-    assert all("X[2, 1] is nan" in message for message in refused["validation"])
+    assert all("held_out: " in message for message in refused["held_out"])
+    assert all("X[2, 1] is nan" in message for message in refused["held_out"])
     # Found on rank 0 while the others wait, and on all of them at their own samples.
     assert all("theta: the loss there is" in message for message in refused["overflow"])
     assert all("the weights are too large" in message for message in refused["ranks"])
     alone = f"a comm of size 1 and the one that is trained has one of size {size}"
-    assert all(alone in message for message in refused["validation alone"])
+    assert all(alone in message for message in refused["held_out alone"])
 
 
 @needs_mpi
