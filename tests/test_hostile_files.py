@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import fastggn as fg
+from fastggn.apps.cli import main
 from fastggn.data.npy import open_npy
 from fastggn.kernels import cache
 from fastggn.runtime.archive import ArchiveError, read_archive, read_array
@@ -132,3 +133,23 @@ def test_progress_that_cannot_be_written_does_not_end_the_run(monkeypatch):
     mine = [w for w in caught if "progress could not be written" in str(w.message)]
     assert len(mine) == 1
     assert issubclass(mine[0].category, FastGGNWarning)
+
+
+def test_escape_sequences_of_names_are_shown_as_text(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    rows = np.random.default_rng(0).random((60, 3))
+    head = "a\x1b[31m,b,y\x1b]0;title\x07"
+    lines = [head, *(",".join(map(str, row)) for row in rows)]
+    (tmp_path / "x.csv").write_text("\n".join(lines))
+    (tmp_path / "z.csv").write_text("b,c\n1,2\n")
+    words = ("train", "x.csv", "--max-iter", "2", "--hidden", "2", "--out", "m.npz")
+    for arguments in (
+        words,
+        ("evaluate", "m.npz", "x.csv"),
+        ("predict", "m.npz", "z.csv", "-o", "p.csv"),
+    ):
+        main(arguments, standalone_mode=False)
+    shown = capsys.readouterr()
+    assert "\x1b" not in shown.out + shown.err and "\x07" not in shown.out + shown.err
+    assert "y\\x1b]0;title\\x07" in shown.out
+    assert "a\\x1b[31m" in shown.err

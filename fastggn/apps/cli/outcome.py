@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import click
 import numpy as np
 
+from fastggn.runtime.errors import printable
+
 DONE = 0
 INTERNAL_ERROR = 1
 BAD_INPUT = 2
@@ -61,7 +63,7 @@ def report(error: BaseException, place: str = "") -> int:
     """Print one line about an error, after its `place`, and return the exit code."""
     cause = error.__cause__ if isinstance(error, click.Abort) else error  # click's interrupt
     if isinstance(cause, KeyboardInterrupt):
-        click.echo(f"fastggn: {cause or 'interrupted'}: there is nothing to save", err=True)
+        click.echo(f"fastggn: {str(cause) or 'interrupted'}: there is nothing to save", err=True)
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone
         return INTERNAL_ERROR
@@ -83,4 +85,5 @@ def _print_error(message: str) -> None:
     lines = [" ".join(line.split()) for line in message.splitlines() or [message]]
     # The faults of a table stand below each other.
     between = "\n  " if re.search(r": \d+ faults:", lines[0]) else " "
-    click.echo(f"fastggn: error: {between.join(line for line in lines if line)}", err=True)
+    text = between.join(printable(line) for line in lines if line)
+    click.echo(f"fastggn: error: {text}", err=True)

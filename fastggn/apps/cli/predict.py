@@ -19,6 +19,7 @@ from fastggn.apps.cli.models import activation_options, read_model
 from fastggn.apps.cli.outcome import DONE, bad_input
 from fastggn.apps.cli.watch import Watch, watched
 from fastggn.apps.outputs import STDOUT
+from fastggn.runtime.errors import printable
 
 if TYPE_CHECKING:
     from fastggn.data.table import Table
@@ -84,7 +85,8 @@ def predict(
             return DONE
         write_atomically(out, lambda stream: WRITERS[suffix](stream, predictions, watch))
     if not quiet:
-        click.echo(f"{out}: {predictions.n_rows} rows, {', '.join(predictions.names)}")
+        names = printable(", ".join(predictions.names))
+        click.echo(f"{out}: {predictions.n_rows} rows, {names}")
     return DONE
 
 

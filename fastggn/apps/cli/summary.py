@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from fastggn.runtime.errors import printable
+
 if TYPE_CHECKING:
     from fastggn.apps.cli.options import Settings
     from fastggn.apps.cli.samples import Prepared
@@ -123,7 +125,7 @@ def print_rows(rows: Iterable[tuple[str, str]]) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows:
-        table.add_row(name, value)
+        table.add_row(printable(name), printable(value))
     Console(highlight=False, markup=False).print(table)
 
 

@@ -23,6 +23,7 @@ from fastggn.apps.cli.running import Runner, checkpoint_of
 from fastggn.apps.cli.starts import Starts
 from fastggn.apps.cli.summary import opening, print_summary
 from fastggn.runtime.atomic_files import check_writable
+from fastggn.runtime.errors import printable
 from fastggn.runtime.signals import StopSignals
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def train(ctx: click.Context, /, **options: Any) -> int:
         run = _one_or_several(settings, problem, runner, console)
     if not settings.quiet:
         for line in opening(settings, prepared):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+            console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
     with StopSignals(announce=announce_stop) as stop:
         with plain_warnings(console, settings.quiet):
             result, seed = run(stop)
