@@ -90,7 +90,11 @@ def test_virtual_data_sets_need_their_sources(tmp_path):
         stream_table(tmp_path / "v.h5")
     with h5py.File(tmp_path / "e.h5", "w") as file:
         file.create_dataset("X", X.shape, float, external=[("gone.bin", 0, X.nbytes)])
-    assert "the absent files gone.bin" in refusal(tmp_path / "e.h5")
+    assert "stand in other files (gone.bin), which are not read" in refusal(tmp_path / "e.h5")
+    save(source, X=X)
+    with h5py.File(tmp_path / "l.h5", "w") as file:
+        file["X"] = h5py.ExternalLink("part.h5", "X")
+    assert "a link to another file" in refusal(tmp_path / "l.h5")
 
 
 def cells(rows):

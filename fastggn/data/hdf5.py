@@ -41,6 +41,12 @@ def open_hdf5(file: Path) -> Iterator[Any]:
 
 def data_sets(archive: Any, file: Path) -> dict[str, Any]:
     """Return the data sets at the root, or raise for layouts without plain ones."""
+    import h5py
+
+    for name in archive:
+        # A file from elsewhere must not choose other files of this machine.
+        if isinstance(archive.get(name, getlink=True), h5py.ExternalLink):
+            raise ValueError(f"{file}: {name!r} is a link to another file, which is not followed")
     found = {name: item for name, item in archive.items() if hasattr(item, "dtype")}
     found.pop("#refs#", None)
     groups = [name for name, item in archive.items()
@@ -66,11 +72,15 @@ def data_sets(archive: Any, file: Path) -> dict[str, Any]:
 
 
 def check_sources(item: Any, name: str, file: Path) -> None:
-    """Raise for a virtual data set with absent parts, which HDF5 reads as zeros."""
+    """Raise for numbers in other files, and for absent parts, which HDF5 reads as zeros."""
     import h5py
 
-    if item.external and (lost := [n for n, *_ in item.external if not _beside(file, n).exists()]):
-        raise ValueError(f"{file}: {name!r} needs the absent files {listed(lost)}")
+    if item.external:
+        names = listed([n.decode() if isinstance(n, bytes) else n for n, *_ in item.external])
+        raise ValueError(
+            f"{file}: the numbers of {name!r} stand in other files ({names}), which are not read: "
+            "copy them into one file"
+        )
     if not item.is_virtual:
         return
     mapped = 0
