@@ -17,6 +17,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastggn as fg
+from fastggn.apps.sklearn import fitting
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 3)) * [1.0, 30.0, 0.01] + [0.0, 500.0, -2.0]
@@ -378,3 +379,31 @@ def test_decision_function_and_sparse_inputs(labels):
     sparse = fg.GGNClassifier(**QUICK).fit(csr_matrix(X), labels)
     np.testing.assert_array_equal(sparse.theta_, model.theta_)
     np.testing.assert_array_equal(sparse.predict(csc_matrix(X)), model.predict(X))
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("failed", "failed"), ("damping_limit", "no minimum"), ("max_time", "max_time")],
+)
+def test_every_end_that_is_no_convergence_warns(monkeypatch, status, words):
+    ends_with(monkeypatch, status)
+    with pytest.warns(ConvergenceWarning, match=words):
+        fg.GGNRegressor(3, max_iter=5, random_state=0).fit(np.eye(4), np.arange(4.0))
+
+
+def test_an_interrupted_fit_ends_the_search_around_it(monkeypatch):
+    ends_with(monkeypatch, "interrupted")
+    estimator = fg.GGNRegressor(3, max_iter=5, random_state=0)
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(np.eye(4), np.arange(4.0))
+    assert estimator.predict(np.eye(4)).shape == (4,)  # the state is safe
+
+
+def ends_with(monkeypatch, status):
+    """Let every training of an estimator end with this status."""
+    real = fitting.train
+
+    def train(*args, **options):
+        return replace(real(*args, **options), status=status)
+
+    monkeypatch.setattr(fitting, "train", train)

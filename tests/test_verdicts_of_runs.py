@@ -50,3 +50,26 @@ def test_saturated_units_still_run_to_infinity():
     problem = fg.Problem(fg.MLP((1, 1), output_activation="tanh"), X, X)
     with pytest.warns(fg.DivergenceWarning, match="infinity"):
         assert fg.train(problem, seed=0, max_iter=500).status == "diverging"
+
+
+@pytest.mark.parametrize(
+    "method", [fg.Newton(solver="lsqr"), fg.Newton(), fg.Auto(), "lm", "lbfgs"]
+)
+@pytest.mark.parametrize("size", [1e77, 1e158, 1e300])
+def test_no_magnitude_makes_an_endless_loop(method, size):
+    rng = np.random.default_rng(0)
+    X, Y = size * rng.standard_normal((20, 2)), rng.standard_normal((20, 1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        result = fg.train(fg.Problem(fg.MLP((2, 3, 1)), X, Y), seed=0, method=method, max_iter=50)
+    assert np.isfinite(result.theta).all()
+
+
+@pytest.mark.parametrize("l2", [1e200, 1e-300])
+def test_no_weight_decay_makes_an_endless_loop(l2):
+    X, Y = np.ones((5, 1)), np.ones((5, 1))
+    for method in (fg.Newton(solver="lsqr"), fg.Newton(), "lm"):
+        problem = fg.Problem(fg.MLP((1, 2, 1)), X, Y, l2=l2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert np.isfinite(fg.train(problem, seed=0, method=method, max_iter=50).theta).all()

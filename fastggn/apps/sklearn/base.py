@@ -228,6 +228,9 @@ class GGNEstimator(BaseEstimator):
             posterior=None if evidence is None else laplace(
                 task.problem(), result.theta, evidence),
         )  # fmt: skip
+        if result.status == "interrupted":
+            # A search over parameters must not run on with a half-trained network.
+            raise KeyboardInterrupt(result.message)
 
     def _options(self, settings: Settings, samples: Samples) -> dict[str, Any]:
         """Return the arguments of `train` that are parameters of the estimator."""

@@ -106,14 +106,21 @@ def fit_network(settings: Settings, task: Task, rng: Any) -> Fitted:
         if found.result.status in ("interrupted", "max_time"):
             break
     assert best is not None  # there is one run at least
-    if best.result.status == "max_iter":
-        warnings.warn(
-            f"the loss has not settled after max_iter={task.options['max_iter']} iterations: "
-            "raise max_iter, or tol",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
+    _warn_of(best.result, task.options["max_iter"])
     return best
+
+
+def _warn_of(result: TrainResult, max_iter: int) -> None:
+    """Warn of a run that ended for another reason than convergence."""
+    advice = {
+        "max_iter": f"the loss has not settled after max_iter={max_iter} iterations: "
+        "raise max_iter, or tol",
+        "max_time": f"the loss has not settled: {result.message}; raise max_time, or tol",
+        "failed": f"the training failed: {result.message}",
+        "damping_limit": f"the training came to no minimum: {result.message}",
+    }
+    if result.status in advice:
+        warnings.warn(advice[result.status], ConvergenceWarning, stacklevel=5)
 
 
 def _run(

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Point
 
 
+# So many trials in one iteration, or so many whose step is not finite, lead nowhere: the damping
+# and the radius run through all numbers in fewer.
+MOST_TRIALS, MOST_LOST = 1000, 50
+
+
 @dataclass(frozen=True)
 class Proposal:
     """A trial step, its predicted decrease of the loss, and its origin."""
@@ -43,14 +48,24 @@ class TrialSteps(Method):
 
     def step(self, point: Point) -> Iteration:
         """Try steps of one model until one is accepted or none can be."""
+        try:
+            return self._tried(point)
+        except np.linalg.LinAlgError as error:  # entries near the limits of the numbers
+            stop = Ending("failed", f"no step could be computed: {error}")
+            return Iteration(point, 0.0, self.solver.name, accepted=False, stop=stop)
+
+    def _tried(self, point: Point) -> Iteration:
         model = self._build(point)
-        rejections = 0
+        rejections = lost = 0
         while True:
             proposal = self._propose(point, model)
             trial = self._acceptance(point, proposal.step, proposal.predicted)
             length = norm(proposal.step)
             rejections += not trial.accepted
+            lost += not np.isfinite(length)
             stop = self._adapt(point, trial, length, proposal.on_boundary)
+            if rejections > MOST_TRIALS or lost > MOST_LOST:
+                stop = Ending("failed", f"none of {rejections} trial steps could be taken")
             if trial.accepted or stop is not None:
                 return Iteration(
                     trial.point or point,
