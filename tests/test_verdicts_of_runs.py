@@ -73,3 +73,10 @@ def test_no_weight_decay_makes_an_endless_loop(l2):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             assert np.isfinite(fg.train(problem, seed=0, method=method, max_iter=50).theta).all()
+
+
+def test_vectors_that_do_not_fit_are_refused_with_the_figure(monkeypatch):
+    monkeypatch.setattr("fastggn.training.run.available_memory", lambda: 2**30)
+    problem = fg.Problem(fg.MLP((1, 4000, 4000, 1)), np.ones((2, 1)), np.ones((2, 1)))
+    with pytest.raises(MemoryError, match="16,016,001 parameters need some 1.3 GiB"):
+        fg.train(problem, seed=0)

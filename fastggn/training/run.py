@@ -12,11 +12,30 @@ import numpy as np
 
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import FastGGNWarning
+from fastggn.runtime.memory import available_memory
 from fastggn.runtime.signals import StopSignals
 from fastggn.training.resumable import Resumable, State
 
 if TYPE_CHECKING:
     from fastggn.training.progress import ProgressLine
+
+
+# Vectors of length N that a run holds at once at its peak, measured on F(n, 20000, 20000, 1), and
+# the bytes up to which the free memory is not looked at.
+VECTORS, UNASKED = 11, 2**28
+
+
+def check_memory(n_params: int, comm: Comm) -> None:
+    """Raise `MemoryError` with the figure if the vectors of a run do not fit."""
+    needed = 8 * VECTORS * n_params
+    if needed <= UNASKED:
+        return
+    free = comm.memory_share(available_memory())
+    if needed > free:
+        raise MemoryError(
+            f"{n_params:,} parameters need some {needed / 2**30:,.1f} GiB for vectors of this "
+            f"length, and {free / 2**30:,.1f} GiB are free"
+        )
 
 
 class Clock(Resumable):

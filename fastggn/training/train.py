@@ -42,7 +42,7 @@ from fastggn.training.regularisation.null_space import NullSpace
 from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.result import TrainResult
 from fastggn.training.resumable import Random, Resumable
-from fastggn.training.run import Clock, shared_seed, shown, stop_signals, warn
+from fastggn.training.run import Clock, check_memory, shared_seed, shown, stop_signals, warn
 from fastggn.training.step import Ending, Method, Work, norm
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ def _run(
 ) -> TrainResult:
     """Build the parts of a run, wrap the method, and return the result of the loop."""
     comm, work = comm_of(problem), Work()
+    check_memory(problem.n_params, comm)
     drawn = shared_seed(comm, seed)
     rng, clock = np.random.default_rng(drawn), Clock(options.max_time, comm)
     stopping = Stopping(options.stop, options.max_iter, clock, problem)
