@@ -99,7 +99,7 @@ def test_ctrl_c_at_random_moments(folder, name):
     check_moments(folder, name, 5)
 
 
-@pytest.mark.slow
+@pytest.mark.weekly  # three minutes for each command
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", list(LONG))
 def test_ctrl_c_at_twenty_moments(folder, name):
