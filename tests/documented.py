@@ -136,7 +136,7 @@ def shell_commands(block):
     block = re.sub(r"\$\(\(.*?\)\)|\$\{.*?\}|\$\w+", "0", block)
     for line in block.splitlines():
         line = line.strip().removeprefix("$ ")
-        for part in re.split(r"\s&&\s|;|\s&(?:\s|$)|\s\|\s", line):
+        for part in re.split(r"\s&&(?:\s|$)|;|\s&(?:\s|$)|\s\|\s", line):
             if command := parse_command(part):
                 yield command
 

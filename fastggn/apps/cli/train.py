@@ -41,8 +41,8 @@ Examples:
   fastggn train houses.csv --target price            your own table, scaled
   fastggn train houses.csv --hidden 30 --activation softplus --max-time 60
   fastggn train houses.csv --held-out 0.2 --test-fraction 0.1
+  fastggn train houses.csv --from model.npz --out more.npz
   fastggn train flowers.csv --target kind            text in the target: classes
-  fastggn train houses.csv --from model.npz          goes on from its weights
   fastggn train arrays.npz --solver lsqr --out big.npz
   fastggn train --config run.toml --seed 7           options from a file, one changed
   fastggn train --starts 32                          the best of 32 seeds
