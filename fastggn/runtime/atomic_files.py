@@ -18,6 +18,8 @@ PathLike: TypeAlias = str | os.PathLike[str]
 BLOCK = 1 << 20
 LEFTOVER_AGE = 900.0  # seconds without a write after which a temporary file is abandoned
 
+_open_files: set[Path] = set()
+
 
 def write_atomically(
     path: PathLike, write: Callable[[BinaryIO], None], keep: PathLike | None = None
@@ -87,11 +89,20 @@ def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
         raise FileNotFoundError(errno.ENOENT, "the folder does not exist", str(target.parent))
     temporary = _temporary(target)
     descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
+    _open_files.add(temporary)
     try:
         with os.fdopen(descriptor, "w+b") as stream:
             yield stream, temporary
     finally:
         # After a rename this file no longer exists.
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        _open_files.discard(temporary)
+
+
+def discard_open_files() -> None:
+    """Remove the unfinished files of this process, which is about to end at once."""
+    for temporary in list(_open_files):
         with contextlib.suppress(OSError):
             os.unlink(temporary)
 

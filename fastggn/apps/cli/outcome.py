@@ -61,8 +61,8 @@ def exit_code(status: str) -> int:
 
 def report(error: BaseException, place: str = "") -> int:
     """Print one line about an error, after its `place`, and return the exit code."""
-    cause = error.__cause__ if isinstance(error, click.Abort) else error  # click's interrupt
-    if isinstance(cause, KeyboardInterrupt):
+    cause = _interrupt_in(error)
+    if cause is not None:
         click.echo(f"fastggn: {str(cause) or 'interrupted'}: there is nothing to save", err=True)
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone
@@ -79,6 +79,17 @@ def report(error: BaseException, place: str = "") -> int:
         return error.exit_code
     _print_error(f"{place}internal error: {type(error).__name__}: {error} (--verbose shows where)")
     return INTERNAL_ERROR
+
+
+def _interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
+    """Return the interrupt behind an error: click and some imports raise another in its place."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, KeyboardInterrupt):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def _print_error(message: str) -> None:

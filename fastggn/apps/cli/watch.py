@@ -21,9 +21,11 @@ import click
 import numpy as np
 
 from fastggn.apps.cli.outcome import INTERRUPTED, BadInput, OutOfTime
+from fastggn.runtime.atomic_files import discard_open_files
 from fastggn.runtime.memory import available_memory
 
 GRACE = 0.8  # seconds in which the main thread answers; inside a kernel it cannot
+PATIENCE = 20.0  # seconds of a command that keeps its part
 TOLD = 10.0  # a command that may take more seconds tells its cost
 MOST = 30 * 86400.0  # seconds that a command starts with, without a time limit
 LIMIT = signal.SIGXCPU  # sent by the watch at the time limit
@@ -114,6 +116,8 @@ class Watch:
         if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # of a job in the background
             wanted.append(signal.SIGINT)
         self._handlers = {number: signal.signal(number, self._raise) for number in wanted}
+        self._hook = sys.unraisablehook
+        sys.unraisablehook = self._again
         self._wakeup = signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         self._thread = threading.Thread(target=self._guard, daemon=True)
         self._thread.start()
@@ -128,6 +132,7 @@ class Watch:
         """End."""
         if self._thread is None:
             return
+        sys.unraisablehook = self._hook
         signal.set_wakeup_fd(self._wakeup)
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
@@ -142,6 +147,13 @@ class Watch:
             self._arrived = kind
             return
         raise kind(self._words(kind))
+
+    def _again(self, lost: Any) -> None:
+        """Let the guard send an interrupt again that came inside a finaliser, which drops it."""
+        if not issubclass(lost.exc_type, KeyboardInterrupt):
+            self._hook(lost)
+            return
+        self._writer.send(b"\1")
 
     def _words(self, kind: type[KeyboardInterrupt]) -> str:
         return f"out of time after {self.max_time:g} s" if kind is OutOfTime else ""
@@ -160,10 +172,13 @@ class Watch:
                 self._clear()
                 return
             count += numbers.count(signal.SIGINT)
-            if not self._patient and end == math.inf and {signal.SIGINT, LIMIT} & set(numbers):
-                end = now + GRACE
+            if end == math.inf and {signal.SIGINT, LIMIT} & set(numbers):
+                end = now + (PATIENCE if self._patient else GRACE)
             if now >= end or count > 1:
                 self._end()
+            if 1 in numbers:
+                count -= 1
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
             if now >= limit:
                 limit = math.inf
                 signal.pthread_kill(threading.main_thread().ident or 0, LIMIT)
@@ -194,6 +209,7 @@ class Watch:
         """End the process and its workers at once."""
         for worker in multiprocessing.active_children():
             worker.kill()
+        discard_open_files()
         with contextlib.suppress(OSError):
             os.write(2, b"fastggn: interrupted: nothing is saved\n")
         os._exit(INTERRUPTED)
