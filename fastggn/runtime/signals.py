@@ -85,12 +85,24 @@ def ignore_signals() -> None:
 
 @contextlib.contextmanager
 def blocked_interrupts() -> Iterator[None]:
-    """Keep Ctrl-C for the end of the block, and from the processes that it starts."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    """Keep Ctrl-C and a time limit for the end of the block, and from processes started there."""
+    numbers = (signal.SIGINT, signal.SIGXCPU)
+    arrived: list[tuple[int, FrameType | None]] = []
+    handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        # A signal that another thread receives would still interrupt this one.
+        handlers = {n: h for n in numbers if callable(h := signal.getsignal(n))}
+        for number in handlers:
+            signal.signal(number, lambda *received: arrived.append(received))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if arrived:
+            handlers[signal.Signals(arrived[0][0])](*arrived[0])
 
 
 @contextlib.contextmanager
