@@ -127,7 +127,7 @@ def test_the_time_limit_ends_a_command(folder, name):
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, out + err
     assert "out of time after 2 s" in err or "nothing is saved" in err
-    assert time.monotonic() - began < 8.0
+    assert time.monotonic() - began < (8.0 if name in QUICK else 40.0)
     check_files(folder, name, 130)
 
 
