@@ -10,6 +10,7 @@ from scipy.io import savemat
 
 import fastggn as fg
 from fastggn.apps.cli import main
+from fastggn.apps.cli.outcome import INTERNAL_ERROR, bad_input, report
 
 NAMES = ["id", "sold", "town", "kind", "discount", "area (m2)", "rooms", "price, EUR"]
 FEW = ["--hidden", 4, "--max-iter", 15]
@@ -246,3 +247,13 @@ def test_a_name_for_predictions(run):
     refused(run("predict", "model.npz", "flowers.csv", "-o", "kinds"), ".csv or .npy")
     refused(run("predict", "model.npz", "flowers.csv", "-o", "flowers.csv"), "flowers.csv")
     refused(run("predict", "nowhere.npz", "flowers.csv"), "nowhere.npz")
+
+
+def test_a_reader_that_goes_away_is_no_error(capsys):
+    def gone():
+        raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError), bad_input():
+        gone()
+    assert report(BrokenPipeError(32, "Broken pipe")) == INTERNAL_ERROR
+    assert capsys.readouterr().err == ""

@@ -39,7 +39,7 @@ def bad_input() -> Iterator[None]:
     """Turn errors of the checks of arguments and files into `BadInput`."""
     try:
         yield
-    except np.linalg.LinAlgError:  # a ValueError, but not caused by input
+    except (np.linalg.LinAlgError, BrokenPipeError):  # not caused by input
         raise
     except MemoryError as error:
         raise BadInput(f"not enough memory: {error}") from error
