@@ -498,3 +498,28 @@ def test_a_kill_during_a_save_leaves_a_whole_file(tmp_path):
         writer.stdout.close()
         theta = read_sealed(path, "model")["theta"]
         assert theta.shape == (20_000,) and (theta == theta[0]).all()
+
+
+def test_a_training_is_never_lost_with_its_posterior(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((60, 2))
+    with pytest.raises(ValueError, match="no likelihood"):
+        fg.fit((X, X[:, 0]), 3, loss="huber", posterior=True, max_iter=10**9)
+
+    def fail(*arguments):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("fastggn.model.fit.laplace", fail)
+    with pytest.warns(fg.FastGGNWarning, match="no posterior: no room"):
+        model, result = fg.fit((X, X[:, 0]), 3, posterior=True, max_iter=5, seed=0)
+    assert model.posterior is None and model.predict(X).shape == (60,)
+
+
+def test_patience():
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((80, 2))
+    data = X, np.sin(X[:, 0]) + rng.standard_normal(80)
+    _, early = fg.fit(data, 10, patience=1, max_iter=60, seed=0)
+    _, whole = fg.fit(data, 10, patience=None, max_iter=60, seed=0)
+    assert early.status == "early_stopped" and early.n_iter < 60
+    assert whole.status != "early_stopped"

@@ -65,13 +65,13 @@ class Split:
         """
         codes = None if labels is None else np.unique(labels, return_inverse=True)[1]
         part = self.part_of(0, total, total, codes)
-        found = tuple(np.flatnonzero(part == k) for k in range(3))
+        found = np.flatnonzero(part == 0), np.flatnonzero(part == 1), np.flatnonzero(part == 2)
         for name, share, rows in (("held_out", self.held_out, 1), ("test", self.test, 2)):
             if share > 0.0 and found[rows].size == 0:
                 raise ValueError(f"{name}={share} of {total} rows gives no row")
         if found[0].size == 0:
             raise ValueError(f"no row of {total} is left for training")
-        return found  # type: ignore[return-value]
+        return found
 
     def part_of(
         self,

@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -277,11 +277,11 @@ def _opener(source: Path | str) -> Callable[[], BinaryIO]:
     if source == "-":
         content = sys.stdin.buffer.read()
         if content[:2] == b"\x1f\x8b":
-            return lambda: gzip.open(io.BytesIO(content))  # type: ignore[return-value]
+            return lambda: cast(BinaryIO, gzip.open(io.BytesIO(content)))
         return lambda: io.BytesIO(content)
     file = Path(source)
     if file.suffix.lower() == ".gz":
-        return lambda: gzip.open(file)  # type: ignore[return-value]
+        return lambda: cast(BinaryIO, gzip.open(file))
     return lambda: open(file, "rb")
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.posterior.laplace import laplace
-from fastggn.data.columns import find_kind
 from fastggn.data.read_table import Names, read_table
 from fastggn.data.recipe import TableError
 from fastggn.data.scaler import Scaler
@@ -21,6 +20,7 @@ from fastggn.model.decision import LINKS, Decision
 from fastggn.model.history import kept_history, run_facts
 from fastggn.model.model import Model
 from fastggn.model.saving import MOST_POSTERIOR
+from fastggn.model.splitting import split_rows
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
@@ -29,13 +29,12 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import FastGGNWarning, check_count
 from fastggn.training.control.validation import HeldOut
+from fastggn.training.regularisation.evidence import likelihood_of
 from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.restarts import train_restarts
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
 
-HELD_OUT = 0.15
-LEAST_ROWS = 50  # a smaller table holds nothing out by default
 PATIENCE = 20  # iterations
 FEW = 10  # different whole numbers of a target that may be classes,
 ADVISED = 5  # in a table of so many rows for each
@@ -59,6 +58,7 @@ def fit(
     loss: str | Loss = "auto",
     l2: float = 0.0,
     held_out: Any = "auto",
+    patience: int | None = PATIENCE,
     test: float = 0.0,
     starts: int = 1,
     posterior: bool = False,
@@ -86,9 +86,11 @@ def fit(
         Weight decay.
     held_out : float, "auto", array or str
         Rows that are not trained on: a share, row numbers, a mask, or the name of a column that is
-        not zero for them. The training stops after 20 iterations without a lower loss on them and
-        keeps the weights of the lowest. "auto": 0.15, drawn by `seed` with equal shares of the
+        not zero for them. "auto": 0.15, drawn by `seed` with equal shares of the
         classes (the end of a series); nothing for fewer than 50 rows or with `posterior`.
+    patience : int or None
+        The training stops after so many iterations without a lower loss on the held-out rows, and
+        keeps the weights of the lowest. None: it runs on, with its last weights.
     test : float
         A share of rows that nothing sees: ``model.parts(table)["test"]``.
     starts : int
@@ -147,18 +149,20 @@ def fit(
             f"a posterior is kept for up to {MOST_POSTERIOR} parameters, the network has "
             f"{model.network.n_params}"
         )
-    training, held = rows[0], rows[1]
+    training, held, _ = rows
     problem = model.problem(samples.take(training))
+    if posterior:
+        likelihood_of(problem)  # raises for a loss without one
     told = part_notes(model, *(part.size for part in rows))
     model = replace(model, training={"notes": [*model.training["notes"], *told]})
-    equations = problem.n_samples * problem.n_outputs
     if not (held.size or posterior or l2) and "regularize" not in options:
-        if problem.n_params > equations:
+        if problem.n_params > problem.n_samples * problem.n_outputs:
             warnings.warn(FastGGNWarning(told[0]), stacklevel=2)
     if held.size:
-        options |= held_out_options(model.problem(samples.take(held), l2=0.0))
+        watched = model.problem(samples.take(held), l2=0.0)
+        options["held_out"] = HeldOut(watched, patience=patience)
     if posterior and l2 == 0.0 and "regularize" not in options:
-        options |= evidence_options()
+        options["regularize"] = Evidence()
     if starts > 1:
         result = train_restarts(problem, starts, seed=drawn, method=method, **options).best
     else:
@@ -167,16 +171,6 @@ def fit(
         model, problem, result, split, samples, seed=drawn, method=method, posterior=posterior
     )
     return model, result
-
-
-def held_out_options(problem: Problem) -> dict[str, Any]:
-    """Return the arguments of `train` that stop a run by held-out rows."""
-    return {"held_out": HeldOut(problem, patience=PATIENCE)}
-
-
-def evidence_options() -> dict[str, Any]:
-    """Return the arguments of `train` that choose the weight decay by the evidence."""
-    return {"regularize": Evidence()}
 
 
 def _widths(hidden: Any) -> tuple[int, ...]:
@@ -292,8 +286,11 @@ def _notes(model: Model, samples: Table) -> list[str]:
         for name, constant in zip(names, () if scaler is None else scaler.constant, strict=False):
             if constant:
                 notes.append(f"{kind} {name!r} is constant in the training rows")
-    in_memory = isinstance(samples.Y, np.ndarray)
-    if in_memory and model.target_scaler is not None and samples.n_rows >= ADVISED * FEW:
+    if (
+        isinstance(samples.Y, np.ndarray)
+        and model.target_scaler is not None
+        and samples.n_rows >= ADVISED * FEW
+    ):
         for j, name in enumerate(samples.targets):
             values = np.unique(samples.Y[:, j])
             if 1 < values.size <= FEW and (values == np.round(values)).all():
@@ -315,49 +312,6 @@ def part_notes(model: Model, n_training: int, n_held: int, n_test: int = 0) -> l
     return [*notes, f"{n_test} rows are kept for the test"] if n_test else notes
 
 
-def split_rows(
-    samples: Table, held_out: Any, test: float, seed: int
-) -> tuple[Split | None, tuple[NDArray[np.intp], ...]]:
-    """Return the rule of the split, if it is one, and the training, held-out and test rows."""
-    total, labels = samples.n_rows, samples.Y if samples.classes is not None else None
-    kind = "end" if samples.series else "random"
-    if isinstance(held_out, str) and held_out == "auto":
-        held_out = HELD_OUT if total >= LEAST_ROWS else 0.0
-    if isinstance(held_out, (int, float)) and not isinstance(held_out, bool):
-        split = Split(float(held_out), float(test), seed, kind)  # type: ignore[arg-type]
-        if split.held_out == split.test == 0.0:
-            nothing = np.zeros(0, dtype=np.intp)
-            return None, (np.arange(total), nothing, nothing)
-        return split, split.rows(total, labels)
-    held = _chosen_rows(samples, held_out)
-    rest = np.setdiff1d(np.arange(total), held)
-    if test:
-        raise ValueError("test= is a share of a random split; give held_out as a share too")
-    if not held.size or not rest.size:
-        raise ValueError(f"held_out chooses {held.size} of {total} rows")
-    return Split.of_rows(held), (rest, held, np.zeros(0, dtype=np.intp))
-
-
-def _chosen_rows(samples: Table, held_out: Any) -> NDArray[np.intp]:
-    """Return the rows that a mask, row numbers or a column choose."""
-    total = samples.n_rows
-    if isinstance(held_out, str):
-        if samples.raw is None or held_out not in samples.raw.names:
-            raise ValueError(f"held_out: there is no column {held_out!r}")
-        mask = find_kind(samples.raw.column(held_out), samples.raw.decimal)
-        if mask.kind != "number" or mask.missing.any() or mask.misfits.size:
-            raise ValueError(f"held_out: column {held_out!r} must hold 0 or 1")
-        return np.flatnonzero(mask.values[samples.rows] != 0.0)
-    chosen = np.asarray(held_out)
-    if chosen.dtype == bool and chosen.shape == (total,):
-        return np.flatnonzero(chosen)
-    if chosen.dtype.kind not in "iu" or chosen.ndim != 1:
-        raise TypeError("held_out must be a share, row numbers, a mask of all rows, or a column")
-    if chosen.size and not (0 <= chosen.min() and chosen.max() < total):
-        raise ValueError(f"held_out: row {chosen.max()} of {total} rows")
-    return np.unique(chosen).astype(np.intp)
-
-
 def _loss_name(loss: str | Loss, samples: Table) -> str | Loss:
     if isinstance(loss, str) and loss == "auto":
         return "squared" if samples.classes is None else "softmax_cross_entropy"
@@ -377,7 +331,12 @@ def finished(
     digest: str | None = None,
 ) -> Model:
     """Return the model with the outcome of a run; `digest` is that of the samples, if known."""
-    found = laplace(problem, result.theta, result.evidence) if posterior else None
+    found = None
+    if posterior:
+        try:
+            found = laplace(problem, result.theta, result.evidence)
+        except (ValueError, MemoryError) as error:  # the training must not be lost
+            warnings.warn(FastGGNWarning(f"the model has no posterior: {error}"), stacklevel=3)
     outcome = {
         **run_facts(result),
         "method": method if isinstance(method, str) else method.name,

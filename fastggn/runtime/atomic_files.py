@@ -28,9 +28,9 @@ def write_atomically(
     # Between the two renames the old content exists only under the name `keep`.
     target = _target(path)
     with _naming(target), _beside(target) as (stream, temporary):
+        _keep_mode(stream, target)  # before there is anything to read
         write(stream)
         stream.flush()
-        _keep_mode(stream, target)
         os.fsync(stream.fileno())
         if keep is not None:
             with contextlib.suppress(FileNotFoundError):

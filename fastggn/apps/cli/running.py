@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,10 @@ METHOD_OPTIONS = {
 }  # fmt: skip
 ALPHA = {"ggn": "step", "bp": "rate", "adam": "rate"}
 LIMITS = {"gradient": "grad_tol", "loss": "loss_tol", "step": "step_tol", "target": "loss_target"}
-EVIDENCE = {"bayesian": "network", "bayesian-units": "unit"}
+EVIDENCE: dict[str, Literal["network", "unit"]] = {
+    "bayesian": "network",
+    "bayesian-units": "unit",
+}
 
 
 def train_arguments(settings: Settings, held_out: Problem | None) -> dict[str, Any]:
@@ -91,7 +94,7 @@ def _evidence(name: str | None) -> Evidence | None:
         return None
     if name not in EVIDENCE:
         raise unknown_name("regularization", name, EVIDENCE)
-    return Evidence(per=EVIDENCE[name])  # type: ignore[arg-type]
+    return Evidence(per=EVIDENCE[name])
 
 
 def checkpoint_of(settings: Settings) -> Checkpoint | None:

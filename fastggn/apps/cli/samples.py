@@ -29,8 +29,9 @@ from fastggn.data.split import Split
 from fastggn.data.stream import stream_table
 from fastggn.data.table import Table
 from fastggn.model.decision import LINKS
-from fastggn.model.fit import part_notes, prepare, split_rows
+from fastggn.model.fit import part_notes, prepare
 from fastggn.model.model import Model
+from fastggn.model.splitting import split_rows
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.mpi import world

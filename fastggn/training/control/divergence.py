@@ -52,7 +52,10 @@ def has_minimum(problem: Problem, point: Point) -> bool:
     if _is_attained(problem):
         return True
     solver = choose_solver("auto", problem, needs_minimum_norm=True)[0]
-    step = solver.prepare(point).solve(Shift(0.0, point.decay)).step
+    try:
+        step = solver.prepare(point).solve(Shift(0.0, point.decay)).step
+    except (MemoryError, np.linalg.LinAlgError):
+        return False  # no step shows a minimum: what the run itself shows stands
     if not np.isfinite(step).all():
         return False
     there = problem.at(point.theta + step)

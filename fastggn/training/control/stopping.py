@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 # A change of the loss below the first share is rounding, and a fall of the gradient to the second
 # share is progress. The run ends after so many iterations without either.
 IDLE_CHANGE, IDLE_GRADIENT, IDLE_ITERATIONS = 2e-13, 0.9, 30
+# So many iterations after a finite minimum was seen, which takes the step of a whole system.
+LOOK_AGAIN = 10
 # Statuses of a run that has settled, perhaps at a saddle.
 SETTLED = ("converged_gradient", "converged_loss", "converged_step", "damping_limit")
 # Statuses that depend on the limits of the call.
@@ -114,7 +116,7 @@ class Stopping(Resumable):
     loss change, step length, divergence, validation loss, iterations, time.
     """
 
-    _resumes = ("iteration", "_divergence", "_stagnation")
+    _resumes = ("iteration", "_divergence", "_stagnation", "_settles_until")
 
     def __init__(
         self, limits: Stop, max_iter: int, clock: Clock, problem: Problem | None = None
@@ -127,6 +129,7 @@ class Stopping(Resumable):
         self._divergence = DivergenceTest()
         self._stagnation = Stagnation()
         self.iteration = 0
+        self._settles_until = 0  # the iteration up to which a finite minimum is taken to be near
 
     @property
     def exhausted(self) -> bool:
@@ -203,7 +206,10 @@ class Stopping(Resumable):
     def _diverging(self, point: Point, converged: bool) -> Ending | None:
         if not self._divergence.holds(converged=converged):
             return None
+        if not converged and self.iteration < self._settles_until:
+            return None
         if self._problem is not None and has_minimum(self._problem, point):
+            self._settles_until = self.iteration + LOOK_AGAIN
             return None
         return Ending(
             "diverging",
