@@ -56,6 +56,7 @@ class Watch:
         self._patient = False
         self._held = 0
         self._arrived: type[KeyboardInterrupt] | None = None
+        self._lost = signal.SIGINT
         self._thread: threading.Thread | None = None
 
     def __call__(self, done: float, total: float, note: str = "") -> None:
@@ -153,6 +154,7 @@ class Watch:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             self._hook(lost)
             return
+        self._lost = LIMIT if issubclass(lost.exc_type, OutOfTime) else signal.SIGINT
         self._writer.send(b"\1")
 
     def _words(self, kind: type[KeyboardInterrupt]) -> str:
@@ -177,8 +179,8 @@ class Watch:
             if now >= end or count > 1:
                 self._end()
             if 1 in numbers:
-                count -= 1
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+                count -= self._lost == signal.SIGINT
+                signal.pthread_kill(threading.main_thread().ident or 0, self._lost)
             if now >= limit:
                 limit = math.inf
                 signal.pthread_kill(threading.main_thread().ident or 0, LIMIT)
