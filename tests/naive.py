@@ -469,3 +469,43 @@ class Problem:
         """Psi_1..Psi_L, each (T, n_l, n_L)."""
         samples = self.samples(theta)
         return [np.array([s.psi[l] for s in samples]) for l in sorted(self.network.rows)]
+
+
+# --- Bayesian linear regression with a level of noise for each output ---------------------------
+
+
+class NoisyOutputs(NamedTuple):
+    """The maximum of the evidence: precisions, effective parameters, weights and log evidence."""
+
+    alpha: float
+    betas: np.ndarray
+    gammas: np.ndarray
+    mean: np.ndarray
+    covariances: list
+    log_evidence: float
+
+
+def noisy_outputs(design, Y, iterations=20000):
+    """One ridge regression an output, one prior for all, by MacKay's updates (1992)."""
+    T, outputs = Y.shape
+    values, vectors = np.linalg.eigh(design.T @ design)
+    rotated = vectors.T @ design.T @ Y
+    alpha, betas = 1.0, np.ones(outputs)
+    for _ in range(iterations):
+        shares = betas * values[:, None] / (betas * values[:, None] + alpha)
+        mean = vectors @ (betas * rotated / (betas * values[:, None] + alpha))
+        gammas, before = shares.sum(axis=0), (alpha, betas)
+        alpha = gammas.sum() / np.sum(mean**2)
+        betas = (T - gammas) / np.sum((Y - design @ mean) ** 2, axis=0)
+        if abs(alpha / before[0] - 1) + np.abs(betas / before[1] - 1).max() < 1e-12:
+            break
+    log_evidence, covariances = 0.0, []
+    for y, beta in zip(Y.T, betas, strict=True):
+        # The marginal distribution of the targets, without the formula of the evidence.
+        marginal = design @ design.T / alpha + np.eye(T) / beta
+        _, log_det = np.linalg.slogdet(marginal)
+        quadratic = y @ np.linalg.solve(marginal, y)
+        log_evidence -= 0.5 * (quadratic + log_det + T * np.log(2 * np.pi))
+        H = beta * design.T @ design + alpha * np.eye(design.shape[1])
+        covariances.append(np.linalg.inv(H))
+    return NoisyOutputs(alpha, betas, gammas, mean, covariances, log_evidence)

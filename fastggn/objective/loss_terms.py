@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from fastggn.data.sources import StreamedTargets
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.output_weights import OutputWeighted
+from fastggn.network.losses.separable import SeparableLoss
 from fastggn.network.workspace import Block
 
 FloatArray = NDArray[np.float64]
@@ -58,6 +59,12 @@ class LossTerms:
             if self._weights is not None:
                 losses = self._weights_of(block, 1) * losses
             return self._share * float(losses.sum())
+
+    def by_output(self, block: Block) -> FloatArray:
+        """Return the weighted sum of the losses of each output, shape (n_L,)."""
+        assert isinstance(self._loss, SeparableLoss)
+        losses = self._weights_of(block, 2) * self._loss.each(*self._at(block))
+        return np.asarray(self._share * losses.sum(axis=0))
 
     def gradient(self, block: Block) -> FloatArray:
         """Return (w_i / sum w) gradE_i, shape (B, n_L)."""

@@ -144,6 +144,14 @@ class Point:
         """The weighted mean of the losses; inf or nan where the outputs overflow."""
         return self.comm.total(sum(self._terms.value(block) for block in self.rows.blocks()))
 
+    @pooled
+    def output_losses(self) -> FloatArray:
+        """Return the part of each output in `data_loss`, shape (n_L,), of a separable loss."""
+        out = np.zeros(self._objective.plan.n_outputs)
+        for block in self.rows.blocks():
+            out += self._terms.by_output(block)
+        return self.comm.sum(out)
+
     @cached_property
     def loss(self) -> float:
         """The objective: `data_loss` plus l2/2 |theta|^2."""

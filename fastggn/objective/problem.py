@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.data.sources import SampleSource, StreamedTargets, as_source, check_rows
 from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
-from fastggn.network.losses.output_weights import OutputWeighted, weighted_targets
+from fastggn.network.losses.output_weights import OutputWeighted, WeightedSquares, weighted_targets
 from fastggn.network.mlp import MLP
 from fastggn.network.workspace import Plan, WorkspacePool
 from fastggn.objective.column_moments import ColumnMoments, SampleColumns
@@ -295,6 +295,11 @@ class Problem:
         if relative is not None:
             penalty = replace(penalty, counted=relative)
         self._objective = replace(self._objective, penalty=penalty)
+
+    def weigh_outputs(self, weights: FloatArray) -> None:
+        """Give each output of the squared loss a weight (n_L,) in place, for later points."""
+        loss = WeightedSquares(self.loss_function, weights)
+        self._objective = replace(self._objective, loss=loss)
 
     def _theta(self, theta: ArrayLike) -> FloatArray:
         return self.comm.broadcast(as_float_vector("theta", theta, self.n_params))

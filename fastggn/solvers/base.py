@@ -13,7 +13,7 @@ with the l2 of each parameter; mu is then a vector too.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol
@@ -155,11 +155,19 @@ class CurvatureSums:
         Where mu differs between the parameters: ``mu_j`` times the diagonal of
         ``(A^T A + diag(mu))^-1``, between 0 and 1. The samples determine the rest of each
         parameter, and `effective` is the sum of these rests.
+    leverages : callable or None
+        Returns the part of each row of A in `effective`, ``a (A^T A + mu I)^-1 a^T``, shape (M,),
+        until the state is used again; from the dual form.
+    whiten : callable or None
+        Returns Z with ``Z Z^T = rows (A^T A + mu I)^-1 rows^T`` for rows (r, N) in the row space
+        of A, until the state is used again; `rows` may be overwritten. From the other solvers.
     """
 
     effective: float
     log_determinant: float
     held: FloatArray | None = field(default=None, compare=False)
+    leverages: Callable[[], FloatArray] | None = field(default=None, compare=False)
+    whiten: Callable[[FloatArray], FloatArray] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,11 @@ and ``mu > 0``: the effective number of parameters ``sum g / (g + mu)`` and the 
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from scipy.linalg import lapack
+from scipy.linalg.blas import dtrmm
 
 from fastggn.runtime.threads import one_pool
 from fastggn.solvers.base import CurvatureSums, FloatArray
@@ -19,22 +22,30 @@ from fastggn.solvers.cholesky_in_place import CholeskyFactor
 LEAST_RCOND = 1e-10
 
 
-def sums_of_eigenvalues(values: FloatArray, n_params: int, mu: float) -> CurvatureSums:
-    """Return the sums over the eigenvalues given, and zeros for the rest of `n_params`."""
+def sums_of_singular_values(s: FloatArray, vt: FloatArray, mu: float) -> CurvatureSums:
+    """Return the sums for the singular values s and the right vectors vt (k, N) of A."""
+    values, n_params = s**2, vt.shape[1]
     effective = float(np.sum(values / (values + mu)))
     rest = (n_params - values.size) * float(np.log(mu))
-    return CurvatureSums(effective, float(np.sum(np.log(values + mu))) + rest)
+    log_determinant = float(np.sum(np.log(values + mu))) + rest
+    width = np.hypot(s, np.sqrt(mu))
+    return CurvatureSums(effective, log_determinant, whiten=lambda rows: (rows @ vt.T) / width)
 
 
 def sums_of_spectrum(s: FloatArray, vt: FloatArray, mu: FloatArray, unit: float) -> CurvatureSums:
     """Return the sums at ``diag(mu)`` from the singular values of ``A diag(sqrt(unit / mu))``."""
-    found = sums_of_eigenvalues(s**2, mu.size, unit)
+    found = sums_of_singular_values(s, vt, unit)
     held = 1.0 - np.einsum("kj,k->j", vt**2, s**2 / (s**2 + unit))
     log_determinant = found.log_determinant + float(np.sum(np.log(mu / unit)))
-    return CurvatureSums(found.effective, log_determinant, np.clip(held, 0.0, 1.0))
+    root, whiten = np.sqrt(unit / mu), found.whiten
+    assert whiten is not None
+    scaled = np.clip(held, 0.0, 1.0), None, lambda rows: whiten(rows * root)
+    return CurvatureSums(found.effective, log_determinant, *scaled)
 
 
-def sums_of_factor(factor: CholeskyFactor, n_params: int, mu: FloatArray | float) -> CurvatureSums:
+def sums_of_factor(
+    factor: CholeskyFactor, n_params: int, mu: FloatArray | float, *, dual: bool = False
+) -> CurvatureSums:
     """Return the sums from the factor of ``A^T A + mu I`` or of ``A A^T + mu I``; it is lost.
 
     Both matrices have the same eigenvalues but for zeros. The trace of the inverse is
@@ -52,12 +63,24 @@ def sums_of_factor(factor: CholeskyFactor, n_params: int, mu: FloatArray | float
     if info:
         raise np.linalg.LinAlgError(f"dtrtri failed with info {info}")
     lower = inverse.T
-    if isinstance(mu, np.ndarray):
-        diagonal = np.zeros(size)
+
+    def diagonal() -> FloatArray:
+        out = np.zeros(size)
         for i in range(size):
-            diagonal[: i + 1] += lower[i, : i + 1] ** 2
-        held = mu * diagonal
-        return CurvatureSums(float(np.sum(1.0 - held)), log_determinant, held)
+            out[: i + 1] += lower[i, : i + 1] ** 2
+        return out
+
+    def whiten(rows: FloatArray) -> FloatArray:
+        with one_pool():
+            z = dtrmm(1.0, inverse, rows.T, side=0, lower=0, trans_a=1, overwrite_b=1)
+        return np.asarray(z.T)
+
+    if isinstance(mu, np.ndarray):
+        held = mu * diagonal()
+        return CurvatureSums(float(np.sum(1.0 - held)), log_determinant, held, whiten=whiten)
     trace = sum(float(row @ row) for row in (lower[i, : i + 1] for i in range(size)))
     rest = (n_params - size) * float(np.log(mu))
-    return CurvatureSums(size - mu * trace, log_determinant + rest)
+    found = CurvatureSums(size - mu * trace, log_determinant + rest, whiten=whiten)
+    if not dual:
+        return found
+    return replace(found, leverages=lambda: 1.0 - mu * diagonal(), whiten=None)

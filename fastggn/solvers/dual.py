@@ -153,7 +153,7 @@ class DualState(State):
         self._mu, self._rows = -1.0, None  # the array of the last factor is overwritten
         if factor.bad_pivot or not factor.rcond >= LEAST_RCOND:
             return None
-        return sums_of_factor(factor, self._lin.n_params, mu)
+        return sums_of_factor(factor, self._lin.n_params, mu, dual=True)
 
     def _answer(self, mu: float, step: Callable[[RowSystem], FloatArray]) -> Solution:
         """Return `step` of the rows as far as they are prepared, decomposed if it must be."""

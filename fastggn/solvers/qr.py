@@ -18,7 +18,7 @@ from fastggn.solvers.base import (
     least,
     success,
 )
-from fastggn.solvers.curvature_sums import sums_of_eigenvalues, sums_of_spectrum
+from fastggn.solvers.curvature_sums import sums_of_singular_values, sums_of_spectrum
 from fastggn.solvers.stacked_rows import DiagonalRows, ScaledColumns, StackedRows
 from fastggn.solvers.svd import spectrum_of
 
@@ -93,7 +93,7 @@ class QRState(State):
         mu = Shift(0.0, decay).uniform
         if mu == 0.0:
             return None
-        return sums_of_eigenvalues(self.spectrum.s**2, self._lin.n_params, mu)
+        return sums_of_singular_values(self.spectrum.s, self.spectrum.vt, mu)
 
     def _solution(self, mu: float, step: FloatArray, iterations: int = 0) -> Solution:
         found = self.spectrum.found

@@ -14,7 +14,7 @@ from fastggn.solvers.base import CurvatureSums, FloatArray, LinearSystem
 from fastggn.solvers.cholesky_in_place import CholeskyFactor, SymmetricMatrix, factor_cholesky
 from fastggn.solvers.curvature_sums import (
     LEAST_RCOND,
-    sums_of_eigenvalues,
+    sums_of_singular_values,
     sums_of_factor,
 )
 from fastggn.solvers.stacked_rows import ScaledColumns
@@ -69,7 +69,7 @@ class DecomposedCurvature:
                 "regularize=fg.Evidence() and pass its evidence"
             )
         self.sums = (
-            sums_of_eigenvalues(spectrum.s**2, n_params, mu)
+            sums_of_singular_values(spectrum.s, spectrum.vt, mu)
             if mu > 0.0
             else CurvatureSums(float(n_params), 2.0 * float(np.sum(np.log(spectrum.s))))
         )

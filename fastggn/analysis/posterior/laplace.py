@@ -17,6 +17,7 @@ from fastggn.analysis.posterior.factors import (
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import SoftmaxCrossEntropy
 from fastggn.network.mlp import MLP
+from fastggn.objective.point import Point
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
 from fastggn.training.regularisation.evidence import (
@@ -40,12 +41,13 @@ def laplace(
     evidence: EvidenceEstimate | None = None,
     *,
     alpha: float | None = None,
-    beta: float | None = None,
+    beta: float | ArrayLike | None = None,
 ) -> LaplacePosterior:
     """Return the Gaussian approximation of the posterior around a minimum of a problem.
 
     Its precision is the Hessian of ``beta E_D + alpha E_W`` in the Gauss-Newton approximation
-    (MacKay 1992): ``H = beta J^T J + alpha I`` for the squared loss.
+    (MacKay 1992): ``H = sum_o beta_o J_o^T J_o + alpha I`` for the squared loss, J_o the rows of
+    output o.
 
     Parameters
     ----------
@@ -55,11 +57,14 @@ def laplace(
         A minimum of the loss with weight decay, without a test.
     evidence : EvidenceEstimate, optional
         ``result.evidence`` of a run with ``regularize=Evidence()``: gives alpha and beta.
-    alpha, beta : float, optional
-        In place of `evidence`: precisions of the prior, and of the noise in the units of the
-        targets (always 1 for classes). Without alpha it follows from the problem's l2; with l2 = 0
-        there is no prior, and the curvature must have rank N. Without beta it follows from the
-        residuals with ``T n_L - gamma`` degrees of freedom.
+    alpha : float, optional
+        In place of `evidence`: the precision of the prior. Without alpha it follows from the
+        problem's l2 (and the mean beta); with l2 = 0 there is no prior, and the curvature must
+        have rank N.
+    beta : float or array_like, shape (n_L,), optional
+        In place of `evidence`: the precision of the noise in the units of the targets, of all
+        outputs or of each (always 1 for classes). Without beta it follows for each output from
+        its residuals with ``T - gamma_o`` degrees of freedom.
 
     Raises
     ------
@@ -88,17 +93,22 @@ def laplace(
         raise ValueError("problem has fixed gates, which other inputs would not have")
     vector = as_float_vector("theta", theta, problem.n_params)
     likelihood = likelihood_of(problem)
-    alpha, beta = _precisions(problem, likelihood, evidence, alpha, beta)
+    alpha, betas = _precisions(problem, likelihood, evidence, alpha, beta)
     relative = None if evidence is None else _relative(problem, evidence)
-    point = problem.at(vector)
+    point, factor = problem.at(vector), None
+    if betas is None:
+        factor = factor_curvature(point)
+        betas = _noise(likelihood, factor, point)
+    mean = float(betas.mean())
+    if betas.size > 1:
+        weighed = problem.with_l2(problem.l2)  # a copy
+        weighed.weigh_outputs(betas / mean)
+        point, factor = weighed.at(vector), None
     if alpha is not None:
-        assert beta is not None
-        point.reweigh(likelihood.l2(alpha, beta))
-    factor = factor_curvature(point, relative)
-    if beta is None:
-        beta = _noise(likelihood, factor, float(point.data_loss))
+        point.reweigh(likelihood.l2(alpha, mean))
+    factor = factor or factor_curvature(point, relative)
     own = vector if relative is None else np.sqrt(relative) * vector
-    found = _evidence(likelihood, factor, point.l2, beta, float(point.data_loss), own)
+    found = _evidence(likelihood, factor, point.l2, betas, float(point.data_loss), own)
     if evidence is not None:
         found = replace(found, per=evidence.per, alphas=evidence.alphas)
     return LaplacePosterior(problem, vector, found, likelihood, factor)
@@ -109,25 +119,31 @@ def _precisions(
     likelihood: Likelihood,
     evidence: EvidenceEstimate | None,
     alpha: float | None,
-    beta: float | None,
-) -> tuple[float | None, float | None]:
-    """Return alpha and beta, each None where it is not given."""
+    beta: float | ArrayLike | None,
+) -> tuple[float | None, FloatArray | None]:
+    """Return alpha and the betas of all levels of noise, each None where it is not given."""
     if evidence is not None:
         if alpha is not None or beta is not None:
             raise ValueError("give evidence, or alpha and beta, not both")
         if not isinstance(evidence, EvidenceEstimate):
             raise TypeError(f"evidence must be an EvidenceEstimate, not {type(evidence).__name__}")
-        alpha, beta = evidence.alpha, evidence.beta
+        alpha = evidence.alpha
+        beta = evidence.beta if evidence.betas is None else evidence.betas
     if not likelihood.gaussian:
-        if beta not in (None, 1.0):
-            raise ValueError(f"beta is 1 for the loss {problem.loss_function.name!r}, got {beta}")
+        if not np.all(beta is None or np.equal(beta, 1.0)):
+            raise ValueError(f"beta is 1 for the loss {problem.loss_function.name!r}, got {beta!r}")
         beta = 1.0
-    beta = None if beta is None else check_positive("beta", beta)
+    betas, count = None, likelihood.n_levels
+    if beta is not None:
+        given = np.full(count, beta) if np.ndim(beta) == 0 else beta
+        betas = as_float_vector("beta", given, count)
+        for value in betas:
+            check_positive("beta", float(value))
     if alpha is None:
-        return None, beta
-    if beta is None:
+        return None, betas
+    if betas is None:
         raise ValueError("alpha needs beta: give both, or beta alone")
-    return check_positive("alpha", alpha), beta
+    return check_positive("alpha", alpha), betas
 
 
 def _relative(problem: Problem, evidence: EvidenceEstimate) -> FloatArray | None:
@@ -146,30 +162,41 @@ def _relative(problem: Problem, evidence: EvidenceEstimate) -> FloatArray | None
     return relative_precisions(classes, evidence.alphas)[1]
 
 
-def _noise(likelihood: Likelihood, factor: CurvatureFactor, data_loss: float) -> float:
-    """Return beta from the residuals: ``(n - gamma) / (2 E_D)``."""
-    free = likelihood.n_observations - factor.sums.effective
-    error = 2.0 * likelihood.unit * data_loss
-    if not (free > 0.0 and error > 0.0):
+def _noise(likelihood: Likelihood, factor: CurvatureFactor, point: Point) -> FloatArray:
+    """Return beta of each output from its residuals: ``(n - gamma) / (2 E_D)``."""
+    count = likelihood.n_levels
+    gammas = np.array([factor.sums.effective])
+    losses = np.array([float(point.data_loss)])
+    if count > 1:
+        # With equal weights, as theta was found: the outputs divide gamma by their rows.
+        gammas, losses = np.zeros(count), point.output_losses()
+        for rows, _ in point.row_blocks():
+            z = factor.whiten(rows)
+            gammas += np.einsum("ij,ij->i", z, z).reshape(-1, count).sum(axis=0)
+        gammas = point.comm.sum(gammas)
+    free = likelihood.n_observations / count - gammas
+    errors = 2.0 * likelihood.unit * losses
+    if not ((free > 0.0).all() and (errors > 0.0).all()):
         raise ValueError(
-            f"the noise cannot be estimated: {likelihood.n_observations} observations, "
-            f"{factor.sums.effective:.6g} effective parameters and a sum of squared residuals of "
-            f"{error:.3g}; give alpha and beta"
+            f"the noise cannot be estimated: {likelihood.n_observations // count} observations, "
+            f"{gammas.max():.6g} effective parameters and a sum of squared residuals of "
+            f"{errors.min():.3g}; give alpha and beta"
         )
-    return free / error
+    return np.asarray(free / errors)
 
 
 def _evidence(
     likelihood: Likelihood,
     factor: CurvatureFactor,
     l2: float,
-    beta: float,
+    betas: FloatArray,
     data_loss: float,
     theta: FloatArray,
 ) -> EvidenceEstimate:
+    beta, several = float(betas.mean()), betas if betas.size > 1 else None
     alpha = l2 * beta * likelihood.unit
     if alpha > 0.0:
-        return likelihood.evidence(alpha, beta, factor.sums, data_loss, theta)
+        return likelihood.evidence(alpha, beta, factor.sums, data_loss, theta, several)
     # A flat prior is not normalised: there is no evidence.
     return EvidenceEstimate(
         alpha=0.0,
@@ -179,6 +206,7 @@ def _evidence(
         l2=0.0,
         n_params=theta.size,
         n_observations=likelihood.n_observations,
+        betas=None if several is None else tuple(betas),
     )
 
 
@@ -243,7 +271,7 @@ class LaplacePosterior:
         X : array_like, shape (T, n_0)
             Inputs as for `Problem`.
         noise : bool
-            Whether the deviation includes the noise of the targets, 1 / beta, as in scikit-learn's
+            Whether the deviation includes the noise of each target, as in scikit-learn's
             ``return_std``, or only the uncertainty of the output. Outputs for classes are the ones
             before softmax or sigmoid, and have no noise.
         """
@@ -260,15 +288,20 @@ class LaplacePosterior:
             out[first : first + z.shape[0]] = np.einsum("tok,tok->to", z, z)
         out *= self._share
         if noise and self._gaussian:
-            out += 1.0 / self.evidence.beta
+            out += self._noise_variances()
         return out
+
+    def _noise_variances(self) -> FloatArray:
+        """Return the variance of the noise of each output, shape (n_L,)."""
+        betas = self.evidence.betas or (self.evidence.beta,) * self._network.n_outputs
+        return np.asarray(1.0 / np.asarray(betas))
 
     def predictive_covariance(self, X: Any, *, noise: bool = True) -> FloatArray:
         """Return the covariance of the outputs of each sample, shape (T, n_L, n_L)."""
         parts = [z @ z.transpose(0, 2, 1) for _, z in self._whitened(X)]
         out = self._share * np.concatenate(parts)
         if noise and self._gaussian:
-            out += np.eye(self._network.n_outputs) / self.evidence.beta
+            out += np.diag(self._noise_variances())
         return np.asarray(out)
 
     def predict_proba(self, X: Any) -> FloatArray:

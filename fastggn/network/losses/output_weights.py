@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.network.losses.base import Array, Loss, diagonal
-from fastggn.network.losses.separable import SeparableLoss
+from fastggn.network.losses.separable import SeparableLoss, Squared
 
 
 class OutputWeighted(SeparableLoss):
@@ -70,6 +70,35 @@ class OutputWeighted(SeparableLoss):
     def to_config(self) -> dict[str, Any]:
         """Return a dictionary for JSON, with the loss without weights."""
         return {"weighted": self._loss.to_config()}
+
+
+class WeightedSquares(Squared):
+    """E = sum_c w_c r_c^2 / (2 scale^2): one weight for each output, the same for all samples."""
+
+    def __init__(self, loss: Loss, weights: Array) -> None:
+        assert isinstance(loss, Squared)
+        super().__init__(loss.scale)
+        object.__setattr__(self, "_root", np.sqrt(weights) / loss.scale)  # the class is frozen
+        self._root: Array
+
+    @property
+    def unit_hessian(self) -> bool:
+        """False: the outputs count differently."""
+        return False
+
+    def _scaled(self, F: Array, Y: Array) -> Array:
+        return np.asarray(self._root * (F - Y))
+
+    def _curvatures(self, F: Array, Y: Array) -> Array:
+        return np.broadcast_to(self._root**2, F.shape)
+
+    def gradient(self, F: Array, Y: Array) -> Array:
+        """Return the gradients with respect to the outputs, shape (B, n_L)."""
+        return np.asarray(self._root * self._scaled(F, Y))
+
+    def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:
+        """Return the curvature (S, b); S b is the gradient."""
+        return diagonal(np.broadcast_to(self._root, F.shape)), self._scaled(F, Y)
 
 
 def weighted_targets(

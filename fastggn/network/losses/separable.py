@@ -53,9 +53,13 @@ class SeparableLoss(Loss):
         """Return the diagonal of the Hessian, shape (B, n_L)."""
         return self._second(self._scaled(F, Y)) / self.scale**2
 
+    def each(self, F: Array, Y: Array) -> Array:
+        """Return the loss of each output, shape (B, n_L)."""
+        return self._f(self._scaled(F, Y))
+
     def value(self, F: Array, Y: Array) -> Array:
         """Return the losses, shape (B,)."""
-        return np.asarray(self._f(self._scaled(F, Y)).sum(axis=1))
+        return np.asarray(self.each(F, Y).sum(axis=1))
 
     def gradient(self, F: Array, Y: Array) -> Array:
         """Return the gradients with respect to the outputs, shape (B, n_L)."""

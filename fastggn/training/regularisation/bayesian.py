@@ -12,11 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastggn.runtime.comm import comm_of
 from fastggn.training.control.stopping import SETTLED
 from fastggn.training.fallback import Fallback, System
 from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardtSteps
 from fastggn.training.methods.named import AnyMethod, LevenbergMarquardt
-from fastggn.training.regularisation.evidence import EvidenceEstimate, likelihood_of
+from fastggn.training.regularisation.evidence import (
+    LEAST_FREE,
+    EvidenceEstimate,
+    likelihood_of,
+)
 from fastggn.training.regularisation.priors import Evidence, prior_classes, relative_precisions
 from fastggn.training.resumable import State
 from fastggn.training.step import Iteration, WrappedMethod
@@ -39,8 +44,9 @@ STEADY_SHARE = 1e-3
 LEAST_EFFECTIVE = 1e-6
 # The same limit for one of several classes; an unnecessary unit is switched off long before.
 LEAST_OF_CLASS = 1e-3
-# The least share of observations for the noise: gamma has six digits.
-LEAST_FREE = 1e-7
+# Rows of the Jacobian that divide gamma among the outputs: at least, and as a multiple of N. More
+# than N of them cost as much as a factor, and gamma itself is counted with all.
+LEAST_ROWS, ROWS_PER_PARAMETER = 256, 2
 
 
 class KeptFallback(Fallback):
@@ -74,7 +80,10 @@ class KeptFallback(Fallback):
 class EvidenceControl(WrappedMethod):
     """Levenberg-Marquardt on ``data_loss + l2/2 |theta|^2``, with l2 = alpha / (beta unit)."""
 
-    _resumes = ("_alpha", "_beta", "_least_error", "_alphas", *WrappedMethod._resumes)
+    _resumes = (
+        *("_alpha", "_beta", "_least_error", "_alphas", "_betas", "_gammas"),
+        *WrappedMethod._resumes,
+    )
 
     def __init__(
         self,
@@ -96,18 +105,31 @@ class EvidenceControl(WrappedMethod):
         self._alpha: float | None = None
         self._beta = 1.0
         self._least_error = 0.0
+        self._betas: np.ndarray | None = None  # the beta and the gamma of each of several outputs
+        self._gammas: np.ndarray | None = None
+        self._sample = problem  # whose rows divide gamma
+        if self._likelihood.n_levels > 1:
+            self._betas = np.ones(problem.n_outputs)
+            self._gammas = np.zeros(problem.n_outputs)
+            count = max(LEAST_ROWS, ROWS_PER_PARAMETER * problem.n_params) // problem.n_outputs
+            if count < problem.n_samples:
+                rows = np.linspace(0, problem.n_samples - 1, count).astype(np.intp)
+                self._sample = problem.subset(rows)
 
     def step(self, point: Point) -> Iteration:
         """Do one iteration of the inner method, and update alpha and beta after it."""
         if self._alpha is None:
-            self._begin(point)
+            point = self._begin(point)
         iteration = self._method.step(point)
-        gamma, change = self._update(iteration.point)
+        arrived, weighed = self._weigh(iteration.point)
+        gamma, change = self._update(arrived)
+        change = max(change, weighed)
         stop = iteration.stop
         if stop is not None and stop.status in SETTLED and change > SETTLED_SHARE:
             stop = None  # converged for the old l2 only
         return replace(
             iteration,
+            point=arrived,
             stop=stop,
             alpha=self._alpha,
             beta=self._beta,
@@ -127,6 +149,7 @@ class EvidenceControl(WrappedMethod):
             sums,
             point.data_loss,
             point.theta if relative is None else np.sqrt(relative) * point.theta,
+            self._betas,
         )
         if self._alphas is None:
             return found
@@ -136,9 +159,11 @@ class EvidenceControl(WrappedMethod):
         """Restore the precisions, the inner method and the l2 of the problem."""
         super().restore(state)
         if self._alpha is not None:
+            if self._betas is not None:
+                self._problem.weigh_outputs(self._betas / self._beta)
             self._problem.reweigh(self._likelihood.l2(self._alpha, self._beta), self._relative())
 
-    def _begin(self, point: Point) -> None:
+    def _begin(self, point: Point) -> Point:
         """Set the first alpha from all parameters, and the first beta from all observations."""
         likelihood = self._likelihood
         error = likelihood.unit * float(point.data_loss)
@@ -150,7 +175,40 @@ class EvidenceControl(WrappedMethod):
         alpha = point.n_params / length if length > 0.0 else beta
         if self._alphas is not None:
             self._alphas[:] = alpha
-        self._set(point, alpha, beta)
+        point, _ = self._weigh(point)
+        self._set(point, alpha, beta if self._betas is None else float(self._betas.mean()))
+        return point
+
+    def _weigh(self, point: Point) -> tuple[Point, float]:
+        """Update the betas of several outputs; return the point and the change of the weights."""
+        # Their gammas are those of the last matrix, so that the next one has the new weights.
+        if self._betas is None or self._gammas is None:
+            return point, 0.0
+        before = self._betas / self._betas.mean()
+        errors = self._likelihood.unit * point.output_losses() / before
+        errors = np.maximum(errors, self._least_error)
+        if not errors.min() > 0.0:
+            return point, 0.0
+        self._betas = self._likelihood.precisions(errors, self._gammas)
+        weights = self._betas / self._betas.mean()
+        self._problem.weigh_outputs(weights)
+        return self._problem.at(point.theta), float(np.max(np.abs(weights / before - 1.0)))
+
+    def _divide(self, point: Point, sums: CurvatureSums) -> np.ndarray:
+        """Return the part of each output in gamma, by rows of the Jacobian, shape (n_L,)."""
+        if sums.leverages is not None:
+            return np.asarray(sums.leverages().reshape(-1, self._problem.n_outputs).sum(axis=0))
+        assert sums.whiten is not None
+        assert self._betas is not None
+        if self._sample is not self._problem:
+            self._sample.weigh_outputs(self._betas / self._betas.mean())
+            point = self._sample.at(point.theta)
+        parts = np.zeros(self._problem.n_outputs)
+        for rows, _ in point.row_blocks():
+            z = sums.whiten(rows)
+            parts += np.einsum("ij,ij->i", z, z).reshape(-1, parts.size).sum(axis=0)
+        parts = comm_of(self._problem).sum(parts)
+        return np.asarray(parts * (sums.effective / parts.sum()))
 
     def _update(self, point: Point) -> tuple[float, float]:
         """Update alpha and beta at a point, and return gamma and the relative change of l2."""
@@ -158,7 +216,9 @@ class EvidenceControl(WrappedMethod):
         sums = self._systems.prepare(point).sums()
         gamma = sums.effective
         beta = 1.0
-        if likelihood.gaussian:
+        if self._betas is not None:
+            self._gammas, beta = self._divide(point, sums), float(self._betas.mean())
+        elif likelihood.gaussian:
             n = likelihood.n_observations
             error = max(likelihood.unit * float(point.data_loss), self._least_error)
             beta = max(n - gamma, LEAST_FREE * n) / (2.0 * error) if error > 0.0 else self._beta

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
 
 
+# The least share of observations for the noise: gamma has six digits.
+LEAST_FREE = 1e-7
+# No output counts more than so many times as much as another: beyond it the other is lost in the
+# rounding of the matrix.
+MOST_RATIO = 1e12
 LOG_2PI = float(np.log(2.0 * np.pi))
 
 
@@ -35,7 +40,8 @@ class EvidenceEstimate:
     alpha : float
         Precision (one over the variance) of the prior of each parameter.
     beta : float
-        Precision of the noise of each target, in the targets' units; 1 for classes.
+        Precision of the noise of each target, in the targets' units; 1 for classes. With several
+        outputs the mean of `betas`.
     effective_parameters : float
         gamma, between 0 and N: the number of directions that the samples determine.
     log_evidence : float
@@ -49,6 +55,9 @@ class EvidenceEstimate:
     alphas : tuple of float, or None
         The alpha of each of several classes (`priors.prior_classes`). Then `alpha` is their
         geometric mean over the parameters, and `l2` belongs to that mean.
+    betas : tuple of float, or None
+        The precision of the noise of each of several outputs. The loss of the run weighs output o
+        by ``betas[o] / beta``, and `l2` belongs to that loss.
     """
 
     alpha: float
@@ -60,34 +69,37 @@ class EvidenceEstimate:
     n_observations: int
     per: str = "network"
     alphas: tuple[float, ...] | None = None
+    betas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        """Convert a list of alphas, as read from a file, to a tuple."""
-        if self.alphas is not None:
-            object.__setattr__(self, "alphas", tuple(float(alpha) for alpha in self.alphas))
+        """Convert lists, as read from a file, to tuples."""
+        for name in ("alphas", "betas"):
+            values = getattr(self, name)
+            if values is not None:
+                object.__setattr__(self, name, tuple(float(value) for value in values))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""
-        alphas = None if self.alphas is None else list(self.alphas)
-        return {**asdict(self), "alphas": alphas}
+        lists = {"alphas": self.alphas, "betas": self.betas}
+        return {**asdict(self), **{k: None if v is None else list(v) for k, v in lists.items()}}
 
     def __str__(self) -> str:
         """Return a table."""
         return "\n".join(
             [
                 f"effective parameters   {self.effective_parameters:.6g} of {self.n_params}",
-                f"alpha (prior)          {self.alpha:.6g}" + self._spread(),
-                f"beta (noise)           {self.beta:.6g}",
+                f"alpha (prior)          {self.alpha:.6g}" + _spread(self.alphas, "classes"),
+                f"beta (noise)           {self.beta:.6g}" + _spread(self.betas, "outputs"),
                 f"l2                     {self.l2:.6g}",
                 f"log evidence           {self.log_evidence:.6g}",
             ]
         )
 
-    def _spread(self) -> str:
-        if self.alphas is None:
-            return ""
-        low, high = min(self.alphas), max(self.alphas)
-        return f" ({low:.3g} to {high:.3g} in {len(self.alphas)} classes)"
+
+def _spread(values: tuple[float, ...] | None, of: str) -> str:
+    if values is None:
+        return ""
+    return f" ({min(values):.3g} to {max(values):.3g} in {len(values)} {of})"
 
 
 @dataclass(frozen=True)
@@ -97,11 +109,18 @@ class Likelihood:
     gaussian: bool  # whether the loss is squared, with an estimated beta; else beta is 1
     unit: float  # E_D = unit * data_loss: samples times the squared scale of the loss
     n_observations: int  # T n_L
+    n_levels: int  # of the noise: n_L for the squared loss, else 1
     log_weights: float  # sum over the observations of the logarithms of the relative weights
 
     def l2(self, alpha: float, beta: float) -> float:
         """Return l2 of the mean objective ``(beta E_D + alpha E_W) / (beta unit)``."""
         return alpha / (beta * self.unit)
+
+    def precisions(self, errors: np.ndarray, gammas: np.ndarray) -> np.ndarray:
+        """Return beta of each output, from E_D > 0 and gamma of each, shapes (n_L,)."""
+        n = self.n_observations / self.n_levels
+        betas = np.maximum(n - gammas, LEAST_FREE * n) / (2.0 * errors)
+        return np.asarray(np.minimum(betas, MOST_RATIO * betas.min()))
 
     def evidence(
         self,
@@ -110,16 +129,19 @@ class Likelihood:
         sums: CurvatureSums,
         data_loss: float,
         theta: np.ndarray,
+        betas: np.ndarray | None = None,
     ) -> EvidenceEstimate:
         """Return the evidence of alpha and beta at a minimum theta (MacKay 1992)."""
         # log p(D) = -beta E_D - alpha E_W - (1/2) log|H| + (N/2) log alpha with
-        # H = beta unit (G + l2 I), and for Gaussian noise also (n/2) log(beta / 2 pi).
+        # H = beta unit (G + l2 I), and for Gaussian noise also (n/2) log(beta / 2 pi). With
+        # several betas the loss has the weights betas / beta, and their logarithms have a mean.
         n = theta.size
         log_det = n * float(np.log(beta * self.unit)) + sums.log_determinant
         value = -beta * self.unit * data_loss - 0.5 * alpha * float(theta @ theta)
         value += 0.5 * (n * float(np.log(alpha)) - log_det)
         if self.gaussian:
-            value += 0.5 * self.n_observations * (float(np.log(beta)) - LOG_2PI)
+            log_beta = float(np.log(beta) if betas is None else np.mean(np.log(betas)))
+            value += 0.5 * self.n_observations * (log_beta - LOG_2PI)
             value += 0.5 * self.log_weights
         return EvidenceEstimate(
             alpha=alpha,
@@ -129,6 +151,7 @@ class Likelihood:
             l2=self.l2(alpha, beta),
             n_params=n,
             n_observations=self.n_observations,
+            betas=None if betas is None else tuple(betas),
         )
 
 
@@ -161,5 +184,6 @@ def likelihood_of(problem: Problem) -> Likelihood:
         gaussian=gaussian,
         unit=count * scale**2,
         n_observations=int(count) * problem.n_outputs,
+        n_levels=problem.n_outputs if gaussian else 1,
         log_weights=problem.n_outputs * logs if gaussian else 0.0,
     )
