@@ -53,6 +53,23 @@ def test_train(run):
     assert f"{evidence.alpha:.4g} (prior)" in result.stdout
 
 
+def test_each_output_has_its_noise(run):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (80, 1))
+    Y = np.hstack([np.sin(3 * X), np.cos(3 * X)]) + [0.3, 0.01] * rng.standard_normal((80, 2))
+    np.savez("data.npz", X=X, Y=Y)
+    result = run("train", "data.npz", "--hidden", "8", "--posterior", "--max-iter", "40")
+    assert result.exit_code == 0, result.output
+    model = fg.Model.load("model.npz")
+    evidence = fg.EvidenceEstimate(**model.training["evidence"])
+    near, far = evidence.betas
+    assert near < 0.1 * far
+    assert f"{near:.4g}, {far:.4g} (noise" in result.stdout
+    assert model.posterior.evidence.betas == evidence.betas
+    _, std = model.predict(X, std=True)
+    assert (std[:, 0] > 4 * std[:, 1]).all()
+
+
 def test_several_starts_are_compared_by_the_evidence(run):
     rng = np.random.default_rng(0)
     X = rng.uniform(-1, 1, (40, 1))

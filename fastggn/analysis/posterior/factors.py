@@ -14,8 +14,8 @@ from fastggn.solvers.base import CurvatureSums, FloatArray, LinearSystem
 from fastggn.solvers.cholesky_in_place import CholeskyFactor, SymmetricMatrix, factor_cholesky
 from fastggn.solvers.curvature_sums import (
     LEAST_RCOND,
-    sums_of_singular_values,
     sums_of_factor,
+    sums_of_singular_values,
 )
 from fastggn.solvers.stacked_rows import ScaledColumns
 from fastggn.solvers.svd import Spectrum, spectrum_of

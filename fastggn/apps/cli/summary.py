@@ -107,13 +107,16 @@ def _errors(name: str, found: Findings, model: Model) -> list[tuple[str, str]]:
 def _evidence(found: EvidenceEstimate, scales: bool) -> list[tuple[str, str]]:
     """Return the rows about the evidence, with beta in the units of the network."""
     scaled = ", scaled targets" if scales else ""
+    betas = found.betas or (found.beta,)
+    noise = ", ".join(f"{beta:.4g}" for beta in betas[:MOST_LISTED])
+    noise += f" and {len(betas) - MOST_LISTED} more" if len(betas) > MOST_LISTED else ""
     return [
         (
             "effective parameters",
             f"{found.effective_parameters:.1f} of {found.n_params} "
             f"({found.n_observations} observations)",
         ),
-        ("alpha, beta", f"{found.alpha:.4g} (prior), {found.beta:.4g} (noise{scaled})"),
+        ("alpha, beta", f"{found.alpha:.4g} (prior), {noise} (noise{scaled})"),
         ("weight decay", f"{found.l2:.3e}"),
         ("log evidence", f"{found.log_evidence:.6g}"),
     ]
