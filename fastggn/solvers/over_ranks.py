@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple
+from dataclasses import astuple, replace
 
 import numpy as np
 
@@ -63,7 +63,13 @@ class AgreedState(State):
 
     def sums(self, decay: FloatArray | float) -> CurvatureSums | None:
         """Return the sums over the eigenvalues; see `State.sums`."""
-        return self._comm.agree(self._state.sums(decay))
+        own = self._state.sums(decay)
+        # The numbers are rank 0's; the functions belong to this rank's own factor.
+        numbers = None if own is None else replace(own, leverages=None, whiten=None)
+        agreed = self._comm.agree(numbers)
+        if own is None or agreed is None:
+            return agreed
+        return replace(agreed, leverages=own.leverages, whiten=own.whiten)
 
 
 class GatheredState(AgreedState):

@@ -197,7 +197,9 @@ class EvidenceControl(WrappedMethod):
     def _divide(self, point: Point, sums: CurvatureSums) -> np.ndarray:
         """Return the part of each output in gamma, by rows of the Jacobian, shape (n_L,)."""
         if sums.leverages is not None:
-            return np.asarray(sums.leverages().reshape(-1, self._problem.n_outputs).sum(axis=0))
+            # The dual form has the rows of all ranks on each.
+            shares = sums.leverages().reshape(-1, self._problem.n_outputs)
+            return comm_of(self._problem).broadcast(shares.sum(axis=0))
         assert sums.whiten is not None
         assert self._betas is not None
         if self._sample is not self._problem:
