@@ -87,7 +87,7 @@ def make_steps(
         geodesic = systems.solver.name != "lsqr" if method.geodesic == "auto" else method.geodesic
         steps = LevenbergMarquardtSteps(problem, systems, method.damping, geodesic, step_test)
         if isinstance(systems, KeptFallback) and isinstance(regularize, Evidence):
-            return EvidenceControl(problem, steps, systems, regularize.per)
+            return EvidenceControl(problem, steps, systems, regularize)
         return steps
     passes = Passes(problem, systems, method.batch_size, rng, clock)
     return StochasticLevenbergMarquardt(problem, systems, passes, method.damping, step_test)

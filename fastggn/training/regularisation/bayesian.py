@@ -24,7 +24,7 @@ from fastggn.training.regularisation.evidence import (
 )
 from fastggn.training.regularisation.priors import Evidence, prior_classes, relative_precisions
 from fastggn.training.resumable import State
-from fastggn.training.step import Iteration, WrappedMethod
+from fastggn.training.step import Ending, Iteration, WrappedMethod
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -47,6 +47,12 @@ LEAST_OF_CLASS = 1e-3
 # Rows of the Jacobian that divide gamma among the outputs: at least, and as a multiple of N. More
 # than N of them cost as much as a factor, and gamma itself is counted with all.
 LEAST_ROWS, ROWS_PER_PARAMETER = 256, 2
+# A count takes two factorisations. Where those of this size are much of an iteration, with fewer
+# rows than so many times N, alpha and beta are updated in every second iteration only, and in
+# every fourth by the dual form, whose matrix is cheap.
+LARGE, MANY_ROWS, SELDOM = 128, 4, {"dual": 4}
+# The evidence has settled if it stays within the tolerance for so many iterations.
+SETTLING = 20
 
 
 class KeptFallback(Fallback):
@@ -76,12 +82,17 @@ class KeptFallback(Fallback):
             self.work.assemblies -= counted
         return self._kept
 
+    def arrive(self, point: Point) -> None:
+        """Note that the run is at `point`, before its assembly if that is not the kept one."""
+        self._assembled = self._assembled and self._kept_for is point
+
 
 class EvidenceControl(WrappedMethod):
     """Levenberg-Marquardt on ``data_loss + l2/2 |theta|^2``, with l2 = alpha / (beta unit)."""
 
     _resumes = (
         *("_alpha", "_beta", "_least_error", "_alphas", "_betas", "_gammas"),
+        *("_gamma", "_iterations", "_mark", "_marked"),
         *WrappedMethod._resumes,
     )
 
@@ -90,16 +101,23 @@ class EvidenceControl(WrappedMethod):
         problem: Problem,
         method: LevenbergMarquardtSteps,
         systems: KeptFallback,
-        per: str = "network",
+        options: Evidence,
     ) -> None:
         super().__init__(method)
         self._problem = problem
-        self._per = per
-        self._classes = prior_classes(problem.network, per)
+        self._per = options.per
+        self._tolerance = options.tolerance
+        self._classes = prior_classes(problem.network, options.per)
         self._alphas: np.ndarray | None = None  # the alpha of each of several classes
         if self._classes is not None:
             self._sizes = np.bincount(self._classes)
             self._alphas = np.zeros(self._sizes.size)
+        self._gamma = 0.0  # of the last count
+        n_rows, n = problem.n_samples * problem.n_outputs, problem.n_params
+        much = min(n_rows, n) >= LARGE and n_rows < MANY_ROWS * n
+        self._every = SELDOM.get(systems.solver.name, 2) if much else 1
+        self._iterations = self._marked = 0
+        self._mark = -np.inf  # the log evidence at the iteration `_marked`
         self._likelihood = likelihood_of(problem)
         self._systems = systems
         self._alpha: float | None = None
@@ -121,19 +139,24 @@ class EvidenceControl(WrappedMethod):
         if self._alpha is None:
             point = self._begin(point)
         iteration = self._method.step(point)
-        arrived, weighed = self._weigh(iteration.point)
-        gamma, change = self._update(arrived)
-        change = max(change, weighed)
-        stop = iteration.stop
+        arrived, stop, change = iteration.point, iteration.stop, 0.0
+        if self._iterations % self._every == 0 or stop is not None:
+            arrived, weighed = self._weigh(arrived)
+            change = max(self._update(arrived), weighed)
+        self._systems.arrive(arrived)
+        self._iterations += 1
         if stop is not None and stop.status in SETTLED and change > SETTLED_SHARE:
             stop = None  # converged for the old l2 only
+        if stop is None and 0.0 < self._tolerance and self._iterations - self._marked >= SETTLING:
+            message = f"the log evidence changed by less than {self._tolerance:g} in {SETTLING}"
+            stop = Ending("converged_loss", f"{message} iterations")
         return replace(
             iteration,
             point=arrived,
             stop=stop,
             alpha=self._alpha,
             beta=self._beta,
-            effective_parameters=gamma,
+            effective_parameters=self._gamma,
             settled=change <= STEADY_SHARE,
         )
 
@@ -141,11 +164,19 @@ class EvidenceControl(WrappedMethod):
         """Return the evidence at the end of a run, or None without an iteration."""
         if self._alpha is None:
             return None
-        sums = self._systems.prepare(point).sums()
-        relative = self._relative()
+        return self._estimate(point, self._systems.prepare(point).sums())
+
+    def _estimate(self, point: Point, sums: CurvatureSums) -> EvidenceEstimate:
+        """Return the evidence for the l2 of a point."""
+        relative, beta = self._relative(), self._beta
+        alpha = self._alpha
+        if self._betas is not None:  # they may be newer than l2
+            beta = float(self._betas.mean())
+            alpha = point.l2 * beta * self._likelihood.unit
+        assert alpha is not None
         found = self._likelihood.evidence(
-            self._alpha,
-            self._beta,
+            alpha,
+            beta,
             sums,
             point.data_loss,
             point.theta if relative is None else np.sqrt(relative) * point.theta,
@@ -210,28 +241,39 @@ class EvidenceControl(WrappedMethod):
             z = sums.whiten(rows)
             parts += np.einsum("ij,ij->i", z, z).reshape(-1, parts.size).sum(axis=0)
         parts = comm_of(self._problem).sum(parts)
-        return np.asarray(parts * (sums.effective / parts.sum()))
+        whole = float(parts.sum())
+        return parts * (sums.effective / whole) if whole > 0.0 else parts
 
-    def _update(self, point: Point) -> tuple[float, float]:
-        """Update alpha and beta at a point, and return gamma and the relative change of l2."""
-        likelihood, before = self._likelihood, float(point.l2)
+    def _count(self, point: Point) -> CurvatureSums:
+        """Count the effective parameters at a point, and note a change of the evidence."""
         sums = self._systems.prepare(point).sums()
-        gamma = sums.effective
-        beta = 1.0
+        self._gamma = sums.effective
         if self._betas is not None:
-            self._gammas, beta = self._divide(point, sums), float(self._betas.mean())
+            self._gammas = self._divide(point, sums)
+        value = self._estimate(point, sums).log_evidence
+        if not abs(value - self._mark) <= self._tolerance:
+            self._mark, self._marked = value, self._iterations
+        return sums
+
+    def _update(self, point: Point) -> float:
+        """Update alpha and beta at a point, and return the relative change of l2."""
+        likelihood, before = self._likelihood, float(point.l2)
+        sums = self._count(point)
+        gamma, beta = sums.effective, 1.0
+        if self._betas is not None:
+            beta = float(self._betas.mean())
         elif likelihood.gaussian:
             n = likelihood.n_observations
             error = max(likelihood.unit * float(point.data_loss), self._least_error)
             beta = max(n - gamma, LEAST_FREE * n) / (2.0 * error) if error > 0.0 else self._beta
         if self._alphas is not None:
-            return gamma, self._update_classes(point, sums, beta)
+            return self._update_classes(point, sums, beta)
         if gamma > LEAST_EFFECTIVE:
             alpha = gamma / float(point.theta @ point.theta)
         else:
             alpha = before * beta * likelihood.unit
         self._set(point, alpha, beta)
-        return gamma, abs(point.l2 - before) / before
+        return abs(point.l2 - before) / before
 
     def _update_classes(self, point: Point, sums: CurvatureSums, beta: float) -> float:
         """Update the alpha of each class and beta, and return the largest change of an l2."""

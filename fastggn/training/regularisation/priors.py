@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.runtime.errors import hinted_fields, unknown_name
+from fastggn.runtime.errors import check_positive, hinted_fields, unknown_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,11 +33,14 @@ class Evidence:
     ----------
     per : {"network", "unit"}
         One weight decay for all parameters, or one for each hidden unit (not with "dual").
+    tolerance : float
+        Stop, as converged, when the log evidence has stayed within this for 20 iterations; 0
+        for no such stop. A difference of 1 says little (a factor of e in probability).
 
     Raises
     ------
     ValueError
-        If `per` is unknown.
+        If `per` is unknown, or `tolerance` is negative.
 
     Examples
     --------
@@ -50,10 +53,14 @@ class Evidence:
     """
 
     per: Literal["network", "unit"] = "network"
+    tolerance: float = 0.1
 
     def __post_init__(self) -> None:
         if self.per not in PER:
             raise unknown_name("per", self.per, PER)
+        object.__setattr__(
+            self, "tolerance", check_positive("tolerance", self.tolerance, zero=True)
+        )
 
 
 def prior_classes(net: MLP, per: str) -> NDArray[np.intp] | None:
