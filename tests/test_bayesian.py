@@ -54,7 +54,7 @@ def test_more_parameters_than_observations():
 def test_without_noise_the_fit_is_exact():
     """The evidence of interpolation grows without bound in beta; nothing overflows."""
     problem, _ = linear_problem(T=12, n=30)
-    result = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=200)
+    result = fg.train(problem, seed=0, regularize=fg.Evidence(tolerance=0.0), max_iter=200)
     assert result.converged
     assert result.evidence.effective_parameters == pytest.approx(12.0)
     assert np.isfinite(result.evidence.log_evidence)
@@ -165,7 +165,7 @@ def test_the_end_is_stationary_for_the_evidence(name):
     result = fg.train(
         problem,
         seed=0,
-        regularize=fg.Evidence(),
+        regularize=fg.Evidence(tolerance=0.0),
         max_iter=3000,
         stop=fg.Stop(gradient=1e-11, step=0.0),
     )
@@ -229,6 +229,39 @@ def test_one_assembly_an_iteration():
         max_iter=20,
     )
     assert result.history[-1].assemblies == result.n_iter + 1
+
+
+@pytest.mark.parametrize("T", [80, 300])
+def test_seldom_updates_resume_to_the_bit(T, tmp_path):
+    """With many parameters alpha and beta rest between two counts: every fourth, every second."""
+    problem = sine_problem(T=T, hidden=30)
+    keywords = {"seed": 0, "regularize": fg.Evidence()}
+    whole = fg.train(problem, **keywords, max_iter=11)
+    alphas = [record.alpha for record in whole.history]
+    assert len(set(alphas)) == (6 if T == 300 else 3)
+    for stop in (2, 5, 8):
+        path = tmp_path / str(stop)
+        fg.train(problem, **keywords, max_iter=stop, checkpoint=path)
+        result = fg.train(
+            problem, **keywords, max_iter=11, checkpoint=fg.Checkpoint(path, resume=True)
+        )
+        np.testing.assert_array_equal(result.theta, whole.theta)
+        assert result.evidence == whole.evidence
+        assert result.history[-1].assemblies == whole.history[-1].assemblies == 12
+
+
+def test_the_run_stops_when_the_evidence_has_settled():
+    problem = sine_problem(hidden=8)
+    whole = fg.train(problem, seed=0, regularize=fg.Evidence(tolerance=0.0), max_iter=400)
+    found = fg.train(problem, seed=0, regularize=fg.Evidence(tolerance=0.3), max_iter=400)
+    assert (found.status, found.converged) == ("converged_loss", True)
+    assert "log evidence changed by less than 0.3 in 20 iterations" in found.message
+    assert found.n_iter < whole.n_iter
+    assert found.evidence.log_evidence == pytest.approx(whole.evidence.log_evidence, abs=0.6)
+    n = found.n_iter  # up to its end it is the same run
+    assert [r.loss for r in found.history] == [r.loss for r in whole.history[:n]]
+    with pytest.raises(ValueError, match="tolerance"):
+        fg.Evidence(tolerance=-1.0)
 
 
 def test_resumed_from_before_the_first_iteration(tmp_path, monkeypatch):

@@ -44,13 +44,13 @@ STEADY_SHARE = 1e-3
 LEAST_EFFECTIVE = 1e-6
 # The same limit for one of several classes; an unnecessary unit is switched off long before.
 LEAST_OF_CLASS = 1e-3
-# Rows of the Jacobian that divide gamma among the outputs: at least, and as a multiple of N. More
-# than N of them cost as much as a factor, and gamma itself is counted with all.
-LEAST_ROWS, ROWS_PER_PARAMETER = 256, 2
+# Rows of the Jacobian that divide gamma among the outputs: at least, and for each parameter. N of
+# them cost more than a factor, and gamma itself is counted with all.
+LEAST_ROWS, ROWS_PER_PARAMETER = 256, 0.5
 # A count takes two factorisations. Where those of this size are much of an iteration, with fewer
-# rows than so many times N, alpha and beta are updated in every second iteration only, and in
-# every fourth by the dual form, whose matrix is cheap.
-LARGE, MANY_ROWS, SELDOM = 128, 4, {"dual": 4}
+# rows than so many times N, alpha and beta are updated in every second iteration only; and in
+# every fourth by the dual form, whose matrix is cheap, or with several betas.
+LARGE, MANY_ROWS = 64, 8
 # The evidence has settled if it stays within the tolerance for so many iterations.
 SETTLING = 20
 
@@ -113,12 +113,13 @@ class EvidenceControl(WrappedMethod):
             self._sizes = np.bincount(self._classes)
             self._alphas = np.zeros(self._sizes.size)
         self._gamma = 0.0  # of the last count
+        self._likelihood = likelihood_of(problem)
         n_rows, n = problem.n_samples * problem.n_outputs, problem.n_params
         much = min(n_rows, n) >= LARGE and n_rows < MANY_ROWS * n
-        self._every = SELDOM.get(systems.solver.name, 2) if much else 1
+        costly = systems.solver.name == "dual" or self._likelihood.n_levels > 1
+        self._every = (4 if costly else 2) if much else 1
         self._iterations = self._marked = 0
         self._mark = -np.inf  # the log evidence at the iteration `_marked`
-        self._likelihood = likelihood_of(problem)
         self._systems = systems
         self._alpha: float | None = None
         self._beta = 1.0
@@ -129,7 +130,8 @@ class EvidenceControl(WrappedMethod):
         if self._likelihood.n_levels > 1:
             self._betas = np.ones(problem.n_outputs)
             self._gammas = np.zeros(problem.n_outputs)
-            count = max(LEAST_ROWS, ROWS_PER_PARAMETER * problem.n_params) // problem.n_outputs
+            wanted = max(LEAST_ROWS, int(ROWS_PER_PARAMETER * problem.n_params))
+            count = wanted // problem.n_outputs
             if count < problem.n_samples:
                 rows = np.linspace(0, problem.n_samples - 1, count).astype(np.intp)
                 self._sample = problem.subset(rows)
