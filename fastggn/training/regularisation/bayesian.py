@@ -48,9 +48,10 @@ LEAST_OF_CLASS = 1e-3
 # them cost more than a factor, and gamma itself is counted with all.
 LEAST_ROWS, ROWS_PER_PARAMETER = 256, 0.5
 # A count takes two factorisations. Where those of this size are much of an iteration, with fewer
-# rows than so many times N, alpha and beta are updated in every second iteration only; and in
-# every fourth by the dual form, whose matrix is cheap, or with several betas.
-LARGE, MANY_ROWS = 64, 8
+# rows than so many times N, gamma is counted in every second iteration only; and in every fourth
+# with several betas, or where the matrix is cheap: few rows. Between two counts alpha changes by
+# no more than a factor: the gamma of a unit that is being switched off falls with it.
+LARGE, FEW_ROWS, MANY_ROWS, COASTING = 64, 2, 8, 1.5
 # The evidence has settled if it stays within the tolerance for so many iterations.
 SETTLING = 20
 
@@ -92,7 +93,7 @@ class EvidenceControl(WrappedMethod):
 
     _resumes = (
         *("_alpha", "_beta", "_least_error", "_alphas", "_betas", "_gammas"),
-        *("_gamma", "_iterations", "_mark", "_marked"),
+        *("_gamma", "_class_gammas", "_iterations", "_mark", "_marked"),
         *WrappedMethod._resumes,
     )
 
@@ -113,10 +114,11 @@ class EvidenceControl(WrappedMethod):
             self._sizes = np.bincount(self._classes)
             self._alphas = np.zeros(self._sizes.size)
         self._gamma = 0.0  # of the last count
+        self._class_gammas = None if self._classes is None else np.zeros(self._sizes.size)
         self._likelihood = likelihood_of(problem)
         n_rows, n = problem.n_samples * problem.n_outputs, problem.n_params
         much = min(n_rows, n) >= LARGE and n_rows < MANY_ROWS * n
-        costly = systems.solver.name == "dual" or self._likelihood.n_levels > 1
+        costly = n_rows < FEW_ROWS * n or self._likelihood.n_levels > 1
         self._every = (4 if costly else 2) if much else 1
         self._iterations = self._marked = 0
         self._mark = -np.inf  # the log evidence at the iteration `_marked`
@@ -143,8 +145,12 @@ class EvidenceControl(WrappedMethod):
         iteration = self._method.step(point)
         arrived, stop, change = iteration.point, iteration.stop, 0.0
         if self._iterations % self._every == 0 or stop is not None:
-            arrived, weighed = self._weigh(arrived)
-            change = max(self._update(arrived), weighed)
+            arrived, change = self._weigh(arrived)
+            self._count(arrived)
+            limit = np.inf
+        else:
+            limit = COASTING
+        change = max(self._update(arrived, limit), change)
         self._systems.arrive(arrived)
         self._iterations += 1
         if stop is not None and stop.status in SETTLED and change > SETTLED_SHARE:
@@ -246,22 +252,23 @@ class EvidenceControl(WrappedMethod):
         whole = float(parts.sum())
         return parts * (sums.effective / whole) if whole > 0.0 else parts
 
-    def _count(self, point: Point) -> CurvatureSums:
+    def _count(self, point: Point) -> None:
         """Count the effective parameters at a point, and note a change of the evidence."""
         sums = self._systems.prepare(point).sums()
         self._gamma = sums.effective
+        if self._classes is not None:
+            assert sums.held is not None
+            self._class_gammas = self._sizes.astype(float) - np.bincount(self._classes, sums.held)
         if self._betas is not None:
             self._gammas = self._divide(point, sums)
         value = self._estimate(point, sums).log_evidence
         if not abs(value - self._mark) <= self._tolerance:
             self._mark, self._marked = value, self._iterations
-        return sums
 
-    def _update(self, point: Point) -> float:
-        """Update alpha and beta at a point, and return the relative change of l2."""
+    def _update(self, point: Point, limit: float) -> float:
+        """Update alpha, by a factor up to `limit`, and beta; return the relative change of l2."""
         likelihood, before = self._likelihood, float(point.l2)
-        sums = self._count(point)
-        gamma, beta = sums.effective, 1.0
+        gamma, beta = self._gamma, 1.0
         if self._betas is not None:
             beta = float(self._betas.mean())
         elif likelihood.gaussian:
@@ -269,27 +276,29 @@ class EvidenceControl(WrappedMethod):
             error = max(likelihood.unit * float(point.data_loss), self._least_error)
             beta = max(n - gamma, LEAST_FREE * n) / (2.0 * error) if error > 0.0 else self._beta
         if self._alphas is not None:
-            return self._update_classes(point, sums, beta)
+            return self._update_classes(point, beta, limit)
         if gamma > LEAST_EFFECTIVE:
             alpha = gamma / float(point.theta @ point.theta)
         else:
             alpha = before * beta * likelihood.unit
+        assert self._alpha is not None
+        alpha = min(max(alpha, self._alpha / limit), self._alpha * limit)
         self._set(point, alpha, beta)
         return abs(point.l2 - before) / before
 
-    def _update_classes(self, point: Point, sums: CurvatureSums, beta: float) -> float:
+    def _update_classes(self, point: Point, beta: float, limit: float) -> float:
         """Update the alpha of each class and beta, and return the largest change of an l2."""
         # The alpha of a class that is nearly switched off grows without limit and has no effect:
         # so its gamma, at most 1, weights its change.
         assert self._alphas is not None
         assert self._classes is not None
-        assert sums.held is not None
-        gammas = self._sizes - np.bincount(self._classes, sums.held)
-        lengths = np.bincount(self._classes, point.theta**2)
+        assert self._class_gammas is not None
+        gammas, lengths = self._class_gammas, np.bincount(self._classes, point.theta**2)
         alphas, before = self._alphas.copy(), self._alphas / self._beta
         counted = (gammas > LEAST_OF_CLASS) & (lengths > 0.0)
         alphas[counted] = gammas[counted] / lengths[counted]
         alphas[~counted] *= beta / self._beta  # their l2 stays fixed
+        alphas = np.clip(alphas, self._alphas / limit, self._alphas * limit)
         changes = np.abs(alphas / beta - before) / before
         self._alphas = alphas
         self._set(point, relative_precisions(self._classes, alphas)[0], beta)
