@@ -287,14 +287,11 @@ class Problem:
     def reweigh(self, l2: float, relative: FloatArray | None = None) -> None:
         """Change the weight of |theta|^2 / 2 in place, for later points.
 
-        A run that chooses the weight uses this method; `with_l2` does not change the problem.
-        `relative`, shape (N,), multiplies the weight of each parameter.
+        For runs that choose the weight. `relative`, shape (N,), multiplies that of each parameter.
         """
         self.l2 = check_positive("l2", l2, zero=True)
-        penalty = replace(self._objective.penalty, l2=self.l2)
-        if relative is not None:
-            penalty = replace(penalty, counted=relative)
-        self._objective = replace(self._objective, penalty=penalty)
+        counted = self._objective.penalty.counted if relative is None else relative
+        self._objective = replace(self._objective, penalty=Penalty(self.l2, counted))
 
     def weigh_outputs(self, weights: FloatArray) -> None:
         """Give each output of the squared loss a weight (n_L,) in place, for later points."""
