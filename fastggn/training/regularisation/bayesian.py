@@ -50,7 +50,8 @@ LEAST_ROWS, ROWS_PER_PARAMETER = 256, 0.5
 # A count takes two factorisations. Where those of this size are much of an iteration, with fewer
 # rows than so many times N, gamma is counted in every second iteration only; and in every fourth
 # with several betas, or where the matrix is cheap: few rows. Between two counts alpha changes by
-# no more than a factor: the gamma of a unit that is being switched off falls with it.
+# no more than a factor. With an alpha for each unit it is counted always: a gamma falls with its
+# unit, and old ones switch off units that have a use.
 LARGE, FEW_ROWS, MANY_ROWS, COASTING = 64, 2, 8, 1.5
 # The evidence has settled if it stays within the tolerance for so many iterations.
 SETTLING = 20
@@ -93,7 +94,7 @@ class EvidenceControl(WrappedMethod):
 
     _resumes = (
         *("_alpha", "_beta", "_least_error", "_alphas", "_betas", "_gammas"),
-        *("_gamma", "_class_gammas", "_iterations", "_mark", "_marked"),
+        *("_gamma", "_iterations", "_mark", "_marked"),
         *WrappedMethod._resumes,
     )
 
@@ -117,7 +118,7 @@ class EvidenceControl(WrappedMethod):
         self._class_gammas = None if self._classes is None else np.zeros(self._sizes.size)
         self._likelihood = likelihood_of(problem)
         n_rows, n = problem.n_samples * problem.n_outputs, problem.n_params
-        much = min(n_rows, n) >= LARGE and n_rows < MANY_ROWS * n
+        much = min(n_rows, n) >= LARGE and n_rows < MANY_ROWS * n and self._classes is None
         costly = n_rows < FEW_ROWS * n or self._likelihood.n_levels > 1
         self._every = (4 if costly else 2) if much else 1
         self._iterations = self._marked = 0
@@ -276,7 +277,7 @@ class EvidenceControl(WrappedMethod):
             error = max(likelihood.unit * float(point.data_loss), self._least_error)
             beta = max(n - gamma, LEAST_FREE * n) / (2.0 * error) if error > 0.0 else self._beta
         if self._alphas is not None:
-            return self._update_classes(point, beta, limit)
+            return self._update_classes(point, beta)
         if gamma > LEAST_EFFECTIVE:
             alpha = gamma / float(point.theta @ point.theta)
         else:
@@ -286,7 +287,7 @@ class EvidenceControl(WrappedMethod):
         self._set(point, alpha, beta)
         return abs(point.l2 - before) / before
 
-    def _update_classes(self, point: Point, beta: float, limit: float) -> float:
+    def _update_classes(self, point: Point, beta: float) -> float:
         """Update the alpha of each class and beta, and return the largest change of an l2."""
         # The alpha of a class that is nearly switched off grows without limit and has no effect:
         # so its gamma, at most 1, weights its change.
@@ -298,7 +299,6 @@ class EvidenceControl(WrappedMethod):
         counted = (gammas > LEAST_OF_CLASS) & (lengths > 0.0)
         alphas[counted] = gammas[counted] / lengths[counted]
         alphas[~counted] *= beta / self._beta  # their l2 stays fixed
-        alphas = np.clip(alphas, self._alphas / limit, self._alphas * limit)
         changes = np.abs(alphas / beta - before) / before
         self._alphas = alphas
         self._set(point, relative_precisions(self._classes, alphas)[0], beta)
