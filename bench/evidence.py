@@ -30,7 +30,7 @@ PROBLEMS = (
     (10_000, (8, 20, 20, 3)),
 )
 QUICK = PROBLEMS[:5] + PROBLEMS[9:11]
-ITERATIONS, ROUNDS = 12, 3
+ITERATIONS, ROUNDS = 20, 3
 STOP = fg.Stop(gradient=0.0, step=0.0)
 
 
