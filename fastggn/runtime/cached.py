@@ -6,6 +6,7 @@ fork waits for a thread that it lacks.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import sys
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,9 @@ else:
     class cached_property(functools.cached_property):  # noqa: N801
         """See the module."""
 
-        def __get__(self, instance: Any, owner: type | None = None) -> Any:
-            """Return the value, computed at the first use."""
-            if instance is None:
-                return self
-            if self.attrname not in instance.__dict__:
-                instance.__dict__[self.attrname] = self.func(instance)
-            return instance.__dict__[self.attrname]
+        def __init__(self, func: Any) -> None:
+            super().__init__(func)
+            self.lock = contextlib.nullcontext()
 
 
 __all__ = ["cached_property"]
