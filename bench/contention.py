@@ -33,6 +33,7 @@ WAYS: dict[str, tuple[dict[str, str], bool]] = {
     "passive": ({"OMP_WAIT_POLICY": "passive"}, False),
     "10,000 spins": ({"GOMP_SPINCOUNT": "10000"}, False),
     "workqueue": ({"NUMBA_THREADING_LAYER": "workqueue"}, False),
+    "tbb": ({"NUMBA_THREADING_LAYER": "tbb"}, True),
     "default": ({}, True),
 }
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "NUMBA_THREADING_LAYER")

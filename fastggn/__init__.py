@@ -6,6 +6,7 @@ The public names stand in ``__init__.pyi``; each is imported when it is first us
 
 import lazy_loader as _lazy
 
+from fastggn.runtime import forks as _forks  # noqa: F401  # before other threads import the rest
 from fastggn.runtime.cores import limit_numba as _limit_numba
 
 # Numba fixes the size of its pool when it is imported.

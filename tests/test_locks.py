@@ -214,3 +214,28 @@ def test_a_checkpoint_file_alone(tmp_path):
             pass
     with CheckpointFile(file.path).locked():
         assert CheckpointFile(file.path).load() is not None
+
+
+@pytest.mark.process
+def test_the_child_of_a_fork_neither_keeps_nor_releases_the_lock_of_its_parent(tmp_path):
+    """The lock ends with the parent, and the child's way out of the block does not end it."""
+    import multiprocessing
+
+    lock = FileLock(tmp_path / "run.ckpt")
+    lock.acquire()
+    context = multiprocessing.get_context("fork")
+    child = context.Process(target=lock.release)
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0 and lock.path.exists()
+    with pytest.raises(LockedError):
+        FileLock(tmp_path / "run.ckpt").acquire()
+    ended = context.Event()
+    waiting = context.Process(target=ended.wait, args=(30,))
+    waiting.start()
+    lock.release()
+    other = FileLock(tmp_path / "run.ckpt")
+    other.acquire()  # although the child of the first holder lives
+    other.release()
+    ended.set()
+    waiting.join(30)

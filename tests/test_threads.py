@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
@@ -224,62 +223,6 @@ def test_blas_is_limited_in_every_python_thread_and_restored_by_the_last():
     workers[1].join(30)
     assert set(seen[0]) == {1}, threadpoolctl.threadpool_info()
     assert blas() == before
-
-
-LAYERS = """
-import hashlib, os, sys, time
-from concurrent.futures import ThreadPoolExecutor
-import numpy as np
-import numba
-import fastggn as fg
-
-rng = np.random.default_rng(0)
-X, Y = rng.normal(size=(3000, 4)), rng.normal(size=(3000, 2))
-problem = fg.Problem(fg.MLP((4, 30, 2)), X, Y)
-
-def digest(seed):
-    theta = fg.train(problem, seed=seed, max_iter=4).theta
-    return hashlib.sha256(theta.tobytes()).hexdigest()
-
-with ThreadPoolExecutor(2) as pool:
-    together = list(pool.map(digest, range(4)))
-assert together == [digest(seed) for seed in range(4)], "results differ"
-assert numba.threading_layer() == sys.argv[1]
-
-child = os.fork()
-if child == 0:
-    digest(0)
-    os._exit(0)
-for _ in range(600):
-    done, status = os.waitpid(child, os.WNOHANG)
-    if done:
-        break
-    time.sleep(0.1)
-else:
-    os.kill(child, 9)
-    sys.exit("the child hangs")
-print("ended", os.waitstatus_to_exitcode(status))
-"""
-
-
-@pytest.mark.process
-@pytest.mark.skipif(DISABLED, reason="threads need the compiler")
-@pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
-def test_every_layer_gives_the_results_of_a_sequence_and_a_fork_ends(layer):
-    """Documented: after a kernel call a forked child is ended by libgomp, and works elsewhere."""
-    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer}
-    if layer == "tbb":
-        # pip puts the library where the loader does not look on its own.
-        paths = [os.path.join(sys.prefix, "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
-        environment["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, paths))
-    result = subprocess.run(
-        [sys.executable, "-c", LAYERS, layer], capture_output=True, text=True, env=environment
-    )
-    if "No threading layer could be loaded" in result.stderr or "TBB is required" in result.stderr:
-        pytest.skip(f"the threading layer {layer} is absent")
-    assert result.returncode == 0, result.stderr
-    expected = {"omp": -signal.SIGTERM, "workqueue": 0, "tbb": 0}
-    assert result.stdout.split() == ["ended", str(int(expected[layer]))]
 
 
 def test_show_config_names_what_matters(capsys):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from fastggn.data.columns import Raw
 from fastggn.data.recipe import Recipe
 from fastggn.data.sources import as_source, picked_rows
+from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import check_finite
 

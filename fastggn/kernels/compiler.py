@@ -14,19 +14,25 @@ import pickle
 from contextlib import contextmanager
 
 import llvmlite.binding as llvm
+from llvmlite import ir
+from llvmlite.binding import ffi
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder, compile_result
+from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
 from numba.core.serialize import dumps
 from numba.core.typed_passes import NativeLowering, NativeParforLowering
+
+from fastggn.runtime.forks import hold_over_forks
+from fastggn.runtime.threads import LAYER
 
 # What is used of these classes below, and in `fastggn.kernels.cache`.
 _USED = {
     JITCodeLibrary: (
         "_ensure_finalized _final_module _finalize_dynamic_globals _finalize_final_module "
         "_finalized _get_module_for_linking _optimize_final_module _reload_init "
-        "_verify_declare_only_symbols enable_object_caching has_dynamic_globals"
+        "_verify_declare_only_symbols add_llvm_module enable_object_caching has_dynamic_globals"
     ),
     JITCPUCodegen: "create_library magic_tuple set_env",
     CompileResult: "_rebuild _reduce",
@@ -50,6 +56,40 @@ for _cls, _names in _USED.items():
 # wrappers around it. Under names of another version these would be compiled as Numba does.
 _STAGES = ("__numba_parfor_gufunc", "<numba.np.ufunc.wrappers._Gufunc", "parallelgufuncwrapper")
 _ENVIRONMENT = "_ZN08NumbaEnv"
+# The function that runs the body of a parallel loop on all workers: Numba's, and the one below.
+_NUMBAS_LOOP, _LOOP = "numba_parallel_for", "fastggn_parallel_for"
+
+
+def _make_loop():
+    """Make the function that runs a parallel loop: by the layer, or all of it at once."""
+    module, pointer = ir.Module(), ir.IntType(8).as_pointer()
+    body = ir.FunctionType(ir.VoidType(), [pointer] * 4)
+    loop = ir.FunctionType(ir.VoidType(), [pointer] * 5 + [ir.IntType(64)] * 3)
+    function = ir.Function(module, loop, _LOOP)
+    builder = ir.IRBuilder(function.append_basic_block())
+    place = ir.Constant(ir.IntType(64), LAYER.address).inttoptr(ir.IntType(64).as_pointer())
+    layer, zero = builder.load(place), ir.Constant(ir.IntType(64), 0)
+    one = builder.icmp_unsigned("==", function.args[-1], ir.Constant(ir.IntType(64), 1))
+    with builder.if_then(builder.or_(one, builder.icmp_unsigned("==", layer, zero))):
+        serial = builder.bitcast(function.args[0], body.as_pointer())
+        builder.call(serial, function.args[1:5])
+        builder.ret_void()
+    builder.call(builder.inttoptr(layer, loop.as_pointer()), function.args)
+    builder.ret_void()
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    machine = llvm.Target.from_default_triple().create_target_machine()
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+    engine.finalize_object()
+    llvm.add_symbol(_LOOP, engine.get_function_address(_LOOP))
+    return engine
+
+
+_engine = _make_loop()  # holds the code
+LAYER.spared = True
+# The second one is taken first, as Numba does.
+hold_over_forks(ffi.lib._lock._lock)
+hold_over_forks(global_compiler_lock)
 
 
 class _WithoutEnvironments:
@@ -92,6 +132,13 @@ class _Stage(Part):
 
     def _optimize_final_module(self):
         pass
+
+    def add_llvm_module(self, ll_module):
+        """Add a module that runs its loop by our function."""
+        for function in ll_module.functions:
+            if function.name == _NUMBAS_LOOP:
+                function.name = _LOOP
+        super().add_llvm_module(ll_module)
 
 
 def _library(cls, state):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from fastggn.network.workspace import Block, Plan, WorkspacePool, lane_count
 from fastggn.objective.ggn_tiles import RowTiling, Tiling, gram_tiling
 from fastggn.objective.samples import Samples
 from fastggn.runtime.buffers import lend
+from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import SERIAL, Comm, require_serial
 from fastggn.runtime.threads import one_pool, pooled, workers_for
 

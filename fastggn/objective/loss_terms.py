@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +10,7 @@ from fastggn.network.losses.base import Loss
 from fastggn.network.losses.output_weights import OutputWeighted
 from fastggn.network.losses.separable import SeparableLoss
 from fastggn.network.workspace import Block
+from fastggn.runtime.cached import cached_property
 
 FloatArray = NDArray[np.float64]
 Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]

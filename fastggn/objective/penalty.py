@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.network.mlp import MLP
+from fastggn.runtime.cached import cached_property
 
 FloatArray = NDArray[np.float64]
 

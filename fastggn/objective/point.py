@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +15,7 @@ from fastggn.objective.jacobian import FactoredJacobian
 from fastggn.objective.loss_terms import Factor, LossTerms
 from fastggn.objective.penalty import Penalty
 from fastggn.objective.samples import Samples
+from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.threads import pooled
 

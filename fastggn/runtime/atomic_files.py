@@ -19,6 +19,7 @@ BLOCK = 1 << 20
 LEFTOVER_AGE = 900.0  # seconds without a write after which a temporary file is abandoned
 
 _open_files: set[Path] = set()
+os.register_at_fork(after_in_child=_open_files.clear)  # those of the parent
 
 
 def write_atomically(

@@ -25,7 +25,7 @@ class _Blocks:
     """Idle blocks of memory."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a finaliser may come in between
         self._idle: list[NDArray[np.uint8]] = []
 
     def take(self, n_bytes: int) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ import json
 import os
 import socket
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,9 @@ JOB_VARIABLES = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
 class LockedError(ValueError):
     """Another live process holds the lock."""
+
+
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
 
 
 class FileLock:
@@ -42,6 +46,7 @@ class FileLock:
             try:
                 if self._take(descriptor):
                     self._descriptor = descriptor
+                    _held.add(self)
             finally:
                 if self._descriptor is None:
                     os.close(descriptor)
@@ -56,6 +61,12 @@ class FileLock:
                 os.unlink(self.path)
         os.close(self._descriptor)
         self._descriptor = None
+
+    def forget(self) -> None:
+        """Leave the lock to the parent, in the child of a fork."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
 
     def _open(self) -> int:
         """Open the lock file; a link is not followed, for it could lead to a file of others."""
@@ -104,6 +115,15 @@ class FileLock:
             f"{self._guarded} is in use by another run ({who}): wait for its end, or choose "
             f"another file{hint}"
         )
+
+
+def _leave_to_parent() -> None:
+    """Release nothing, and keep nothing after the end of the parent."""
+    for lock in list(_held):
+        lock.forget()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 def _this_process() -> dict[str, Any]:

@@ -7,14 +7,20 @@ pools would spin on the same cores (see ``docs/decisions``).
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
+import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
+import llvmlite.binding as llvm
 import numba
+import numba.np.ufunc.parallel as numba_threads
 
 # SciPy's BLAS, which the kernels call, must be loaded before the list of the libraries.
 import scipy.linalg.cython_blas  # noqa: F401
@@ -22,38 +28,73 @@ import threadpoolctl
 
 from fastggn.runtime.cores import FreeCores
 from fastggn.runtime.errors import FastGGNWarning
+from fastggn.runtime.forks import hold_over_forks
 
 # Below so many operations, about 40 microseconds, a pass runs on the calling thread: waking the
 # workers takes as long, and on a shared machine a barrier can take a time slice.
 _WORTH_SHARING = 4e6
+_LAYERS_WITH_TBB = ("tbb", "safe", "threadsafe", "forksafe")
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class _SingleThreadedBlas:
-    """Limits BLAS to one thread while at least one caller is inside."""
+class Layer:
+    """Numba's threading layer, as kernels see it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._callers = 0
+        # Holds the address of the function that runs a loop on all workers; 0: the calling thread
+        # runs it.
+        self._function = ctypes.c_uint64(0)
+        self.address = ctypes.addressof(self._function)
+        self.spared = False  # whether kernels look at the address
+        self.lost = False  # whether this process is a fork of one that had started the layer
+
+    def start(self) -> None:
+        """Let the layer run loops, unless it is lost."""
+        if not self._function.value and not self.lost:
+            self._function.value = llvm.address_of_symbol("numba_parallel_for") or 0
+
+    def lose(self) -> None:
+        """Let the calling thread run loops from now on: the child of a fork has no workers."""
+        self.lost = self.lost or threading_layer() is not None
+        self._function.value = 0
+
+
+class _SingleThreadedBlas:
+    """Limits BLAS to one thread while at least one Python thread is inside."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self._inside: set[int] = set()
         self._libraries: list[Any] | None = None
         self._saved: list[int] = []
 
     def enter(self) -> None:
-        with self._lock:
-            self._callers += 1
-            if self._callers == 1:
+        with self.lock:
+            if not self._inside:
                 if self._libraries is None:
                     found = threadpoolctl.ThreadpoolController().select(user_api="blas")
                     self._libraries = list(found.lib_controllers)
                 self._saved = [library.num_threads for library in self._libraries]
+            # From here on `leave` restores, also after an interrupt.
+            self._inside.add(threading.get_ident())
+            if len(self._inside) == 1:
                 self._set([1] * len(self._saved))
 
     def leave(self) -> None:
-        with self._lock:
-            self._callers -= 1
-            if self._callers == 0:
+        """Restore the numbers if nobody is inside; harmless twice."""
+        with self.lock:
+            self._inside.discard(threading.get_ident())
+            if not self._inside:
+                self._set(self._saved)
+
+    def forget_others(self) -> None:
+        """Let only this thread be inside, in the child of a fork."""
+        others = self._inside - {threading.get_ident()}
+        if others:
+            self._inside -= others
+            if not self._inside:
                 self._set(self._saved)
 
     def _set(self, counts: list[int]) -> None:
@@ -80,10 +121,26 @@ class _Inside(threading.local):
     pool = False
 
 
+LAYER = Layer()
 _blas = _SingleThreadedBlas()
 _kernel_lock = threading.RLock()
 _inside = _Inside()
 _free_cores = FreeCores()
+hold_over_forks(_blas.lock)
+
+
+def _begin_alone() -> None:
+    """Begin the child of a fork: no other thread holds a lock or works in BLAS."""
+    global _kernel_lock
+    LAYER.lose()
+    _kernel_lock = threading.RLock()
+    # Numba's locks around the start of its layer may be held, one of them in the parent as well.
+    numba_threads._backend_init_thread_lock = threading.RLock()
+    numba_threads._backend_init_process_lock = contextlib.nullcontext()
+    _blas.forget_others()
+
+
+os.register_at_fork(after_in_child=_begin_alone)
 
 
 def threading_layer() -> str | None:
@@ -94,15 +151,24 @@ def threading_layer() -> str | None:
         return None
 
 
+def _load_tbb(wanted: str) -> None:
+    """Load the TBB that pip has put where the loader does not look."""
+    library = Path(sys.prefix, "lib", "libtbb.so.12")
+    if wanted in _LAYERS_WITH_TBB and library.exists():
+        with contextlib.suppress(OSError):  # for another processor; Numba says that it is absent
+            ctypes.CDLL(str(library))
+
+
 def _settle_layer() -> str | None:
     """Start and return the threading layer, or another one if the requested layer is absent."""
     layer = threading_layer()
     if layer is None and not numba.config.DISABLE_JIT:
         wanted = numba.config.THREADING_LAYER
+        _load_tbb(str(wanted).lower())
         try:
             numba.get_num_threads()
         except ValueError as error:
-            if str(wanted).lower() not in ("tbb", "omp", "safe", "threadsafe", "forksafe"):
+            if str(wanted).lower() not in ("omp", *_LAYERS_WITH_TBB):
                 raise  # no layer at all, or an unknown name
             numba.config.THREADING_LAYER = "default"
             numba.get_num_threads()
@@ -114,6 +180,8 @@ def _settle_layer() -> str | None:
                 stacklevel=3,
             )
         layer = threading_layer()
+    if layer is not None:
+        LAYER.start()
     return layer
 
 
@@ -127,15 +195,32 @@ def one_pool() -> Iterator[None]:
     if _inside.pool:
         yield
         return
-    serialise = _settle_layer() in (None, "workqueue")
+    serialise = _settle_layer() in (None, "workqueue") and not LAYER.lost
+    if LAYER.lost and not LAYER.spared:
+        raise RuntimeError(
+            "this process was forked from one that had started Numba's threads, which it lacks: "
+            'make processes by the start method "spawn" or "forkserver"'
+        )
     with _kernel_lock if serialise else contextlib.nullcontext():
-        _blas.enter()
-        _inside.pool = True
+        before = numba.get_num_threads()
         try:
+            _blas.enter()
+            _inside.pool = True
             yield
         finally:
-            _inside.pool = False
-            _blas.leave()
+            # An interrupt may come at any call of a function: then the restoration is repeated.
+            try:
+                _restore(before)
+            except BaseException:
+                _restore(before)
+                raise
+
+
+def _restore(n: int) -> None:
+    """Leave the pool, and let it have `n` workers again; harmless twice."""
+    _inside.pool = False
+    _blas.leave()
+    numba.set_num_threads(n)
 
 
 def pooled(method: Callable[P, R]) -> Callable[P, R]:

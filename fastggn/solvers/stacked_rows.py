@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
+from fastggn.runtime.cached import cached_property
 from fastggn.solvers.base import FloatArray, LinearSystem
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from fastggn.objective.problem import Problem
+from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.rank0 import Team, everywhere
 

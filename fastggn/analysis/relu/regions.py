@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from fastggn.analysis.relu.attainment import (
     interior_point,
     margin_of,
 )
+from fastggn.runtime.cached import cached_property
 
 IndexArray = NDArray[np.intp]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from fastggn.runtime.cached import cached_property
 from fastggn.training.control import tridiagonal
 from fastggn.training.resumable import Resumable
 from fastggn.training.step import norm

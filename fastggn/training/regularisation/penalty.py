@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from fastggn.runtime.cached import cached_property
 from fastggn.solvers.null_space import NullSpaceOf
 from fastggn.solvers.stacked_rows import StackedRows
 from fastggn.training.resumable import Resumable

@@ -1,0 +1,38 @@
+"""Locks and threads in the child of a fork, which has the forking thread alone."""
+
+from __future__ import annotations
+
+import importlib._bootstrap as importing
+import os
+import sys
+import threading
+from typing import Any, Protocol
+
+
+class Lock(Protocol):
+    """A lock of `threading`, or another one with its two methods."""
+
+    def acquire(self) -> object: ...  # noqa: D102
+
+    def release(self) -> object: ...  # noqa: D102
+
+
+def hold_over_forks(lock: Lock) -> None:
+    """Let a fork wait for this lock, so that no thread that the child lacks holds it there."""
+    # The hooks before a fork run in reverse order: the last lock registered is the first one taken.
+    os.register_at_fork(
+        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+    )
+
+
+def _forget_unfinished_imports() -> None:
+    """Let the child import anew the modules that another thread had begun to import."""
+    locks: dict[str, Any] = getattr(importing, "_module_locks", {})
+    for name, reference in list(locks.items()):
+        lock = reference()
+        if getattr(lock, "owner", None) not in (None, threading.get_ident()):
+            del locks[name]
+            sys.modules.pop(name, None)
+
+
+os.register_at_fork(after_in_child=_forget_unfinished_imports)

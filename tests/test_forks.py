@@ -1,0 +1,87 @@
+"""After a fork: results or an exception, never a hang."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fastggn.kernels.jit import DISABLED
+
+ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.skipif(DISABLED, reason="threads need the compiler")
+
+
+def train_in_all_kinds(layer, count):
+    environment = {**os.environ, "NUMBA_THREADING_LAYER": layer, "PYTHONPATH": str(ROOT)}
+    worker = ROOT / "tests" / "fork_worker.py"
+    result = subprocess.run(
+        [sys.executable, str(worker), layer, str(count)],
+        capture_output=True, text=True, env=environment, timeout=600,
+    )  # fmt: skip
+    if f"threading layer {layer!r} cannot be loaded" in result.stderr:
+        pytest.skip(f"the threading layer {layer} is absent")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "ended\n"
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
+def test_processes_of_every_kind_give_the_bits_of_their_parent(layer):
+    train_in_all_kinds(layer, 10)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
+def test_forks_at_random_moments_beside_a_training_thread(layer):
+    train_in_all_kinds(layer, 300)
+
+
+COLD = """
+import os, sys, threading, time
+import fastggn as fg
+
+def work():
+    problem = fg.Problem(fg.MLP((2, 3, 1)), [[0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0.0, 1.0, 0.5])
+    fg.train(problem, seed=0, max_iter=2)
+
+other = threading.Thread(target=work)
+other.start()
+time.sleep(float(sys.argv[1]))
+child = os.fork()
+if child == 0:
+    try:
+        work()
+    finally:
+        os._exit(0)
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    if os.waitpid(child, os.WNOHANG)[0]:
+        break
+    time.sleep(0.01)
+else:
+    os.kill(child, 9)
+    sys.exit("the child hangs")
+other.join()
+"""
+
+
+def fork_beside_imports(moment):
+    result = subprocess.run(
+        [sys.executable, "-c", COLD, str(moment)],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 0, f"after {moment} s: {result.stderr}"
+
+
+@pytest.mark.process
+def test_a_fork_while_another_thread_imports_does_not_hang():
+    fork_beside_imports(0.3)
+
+
+@pytest.mark.slow
+def test_forks_at_many_moments_of_a_first_training_do_not_hang():
+    for moment in (0.02 * k for k in range(60)):
+        fork_beside_imports(moment)
