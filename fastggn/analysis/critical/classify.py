@@ -168,8 +168,8 @@ class _Judge:
         return CriticalPointReport(label=label, reason=reason, **self._facts)
 
     def report(self, dense: bool) -> CriticalPointReport:
-        if why := self.surface.underflow(self.theta):
-            return self._say(*why)
+        if found := self.surface.underflow(self.theta):
+            return self._say(*found)
         if not self._candidate:
             return self._not_critical(
                 f"the gradient's norm {self._facts['gradient_norm']:.3e} exceeds the tolerance"

@@ -42,7 +42,7 @@ def _add(
         fixed = 0.0 if isinstance(net.bias, str) else np.abs(net.bias[number])
         size = weights.shape[1] + 2.0
         z_error = phi_errors[-1] @ weights.T + ULP * size * (phi @ weights.T + fixed)
-        bend = 0.0
+        bend = np.zeros_like(z_error)
         if not (problem.gated and number < n_layers - 1):
             z = block.inputs[number] @ net.unpack(theta)[number].T
             z = z if isinstance(net.bias, str) else z - net.bias[number]

@@ -64,7 +64,7 @@ def _grown(surface: Surface, theta: Vector, unit: Unit, factor: float) -> Vector
     layer, number, degree = unit
     layers[layer][number] *= factor
     layers[layer + 1][:, number] /= factor**degree
-    return out
+    return np.asarray(out)
 
 
 @everywhere
