@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastggn.analysis.critical.limits import LARGEST_DENSE, limit_unit
 from fastggn.analysis.critical.surface import EPS, SAFETY, Matrix, Surface, Vector
 from fastggn.analysis.rank.duplicates import find_duplicates
 from fastggn.kernels.tsqr import StreamingQR, thin_svd
@@ -18,7 +19,6 @@ NEARBY = 1e-4
 GAUSS_NEWTON_STEPS = 8
 # Open ranges of output activations: only infinite weights reach targets at their ends.
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
-LARGEST_DENSE = 10_000_000  # entries of a Jacobian that is factored
 CUT = 1e-12  # share of its norm that counts as zero
 LARGEST_DESIGN = 2_000_000  # entries of X that the lower bounds copy
 
@@ -37,11 +37,10 @@ def _zero_at_targets(surface: Surface) -> bool:
 
 
 @everywhere
-def _attained(surface: Surface) -> bool:
-    """Return whether finite outputs reach the infimum 0 of the loss."""
+def _attained(surface: Surface, means: Matrix | None = None) -> bool:
+    """Return whether finite outputs reach the least loss, with these mean targets if given."""
     problem = surface.problem
-    targets = problem.targets
-    used = targets[problem.relative_weights > 0.0]
+    used = problem.targets[problem.relative_weights > 0.0] if means is None else means
     if problem.loss_function.name == "softmax_cross_entropy":
         inside = bool((used > 0.0).all())
     elif problem.loss_function.name == "logistic":
@@ -62,7 +61,7 @@ def _is_zero(surface: Surface, theta: Vector) -> bool:
     if problem.l2 != 0.0:
         return False
     error = surface.output_rounding(theta)
-    outputs, targets = problem.outputs(theta), problem.targets
+    outputs, targets = problem.outputs(surface.weights(theta)), problem.targets
     surface.cost += 0.5
     weights = problem.relative_weights
     if _zero_at_targets(surface):
@@ -79,18 +78,27 @@ def _is_zero(surface: Surface, theta: Vector) -> bool:
 
 def exact_fit(surface: Surface, theta: Vector) -> str | None:
     """Return why theta is a global minimum, if every sample is fitted within rounding."""
-    if _attained(surface) and _is_zero(surface, theta):
-        return "exact fit: every sample's loss is 0, its minimum, within rounding"
-    return None
+    if not _attained(surface) or not _is_zero(surface, theta) or _zero_in_limit(surface, theta):
+        return None
+    return "exact fit: every sample's loss is 0, its minimum, within rounding"
+
+
+def _zero_in_limit(surface: Surface, theta: Vector) -> str | None:
+    """Return the unit in whose limit the fit is exact, or None."""
+    inputs, targets, weights = _all_samples(surface)
+    rows = _means_of_equal_inputs(inputs, targets, weights)[1]
+    return limit_unit(surface, theta, lambda point: _is_zero(surface, point), rows)
 
 
 def unreachable_fit(surface: Surface, theta: Vector) -> str | None:
     """Return why theta tends to infinity, if its loss is 0 and no finite weights reach 0."""
-    if not _attained(surface) and _is_zero(surface, theta):
-        return (
-            "the loss is 0 within rounding, but its infimum is not attained by finite weights "
-            "(targets at the end of the range)"
-        )
+    if not _is_zero(surface, theta):
+        return None
+    why = "the loss is 0 within rounding, but its infimum is not attained by finite weights "
+    if not _attained(surface):
+        return f"{why}(targets at the end of the range)"
+    if unit := _zero_in_limit(surface, theta):
+        return f"{why}({unit} is at its limit: with larger weights the fit is as exact)"
     return None
 
 
@@ -106,7 +114,7 @@ def nearby_exact_fit(surface: Surface, theta: Vector) -> str | None:
         distance = norm(here - theta)
         if not distance <= limit:
             return None
-        if _is_zero(surface, here):
+        if _is_zero(surface, here) and not _zero_in_limit(surface, here):
             rank, rows = _rank(surface, here), problem.n_samples * problem.n_outputs
             full = " = T n_L: no suboptimal point has so much" if rank == rows else ""
             return f"exact fit at a distance of {distance:.1e} (rank of J {rank}{full})"
@@ -115,13 +123,13 @@ def nearby_exact_fit(surface: Surface, theta: Vector) -> str | None:
 
 @everywhere
 def _rank(surface: Surface, theta: Vector) -> int:
-    return surface.problem.jacobian(theta).rank()
+    return surface.problem.jacobian(surface.weights(theta)).rank()
 
 
 @everywhere
 def _fitting_step(surface: Surface, theta: Vector) -> Vector:
-    """Return the s of minimum norm that minimises |F - Y - J s|; NaN where J is not finite."""
-    problem = surface.problem
+    """Return a short s that minimises |F - Y - J s|; NaN where J is not finite."""
+    problem, theta = surface.problem, surface.weights(theta)
     residual = (problem.outputs(theta) - problem.targets).ravel()
     jacobian = problem.jacobian(theta)
     surface.cost += 2.0
@@ -136,7 +144,7 @@ def _fitting_step(surface: Surface, theta: Vector) -> Vector:
             limit=2 * problem.n_params,
         )
         surface.cost += 2.0 * count
-        return step
+        return step / surface.units
     surface.cost += problem.n_outputs
     qr, first = StreamingQR(problem.n_params, 1), 0
     for part in jacobian.row_blocks():
@@ -147,7 +155,7 @@ def _fitting_step(surface: Surface, theta: Vector) -> Vector:
         return np.full(problem.n_params, np.nan)
     u, s, vt = thin_svd(qr.r)
     kept = s > CUT * s[0]
-    return np.asarray(vt[kept].T @ ((u[:, kept].T @ qr.c[:, 0]) / s[kept]))
+    return np.asarray(vt[kept].T @ ((u[:, kept].T @ qr.c[:, 0]) / s[kept])) / surface.units
 
 
 def convex_problem(surface: Surface) -> str | None:
@@ -169,10 +177,10 @@ def lower_bound(surface: Surface, theta: Vector, loss: float) -> str | None:
     """Return why theta is a global minimum, if its loss equals a lower bound for all theta."""
     problem = surface.problem
     entries = problem.n_samples * (problem.network.n_inputs + problem.n_outputs)
-    if problem.l2 or entries > LARGEST_DESIGN or not _attained(surface):
+    if entries > LARGEST_DESIGN:
         return None
     inputs, targets, weights = _all_samples(surface)
-    tolerance = 4.0 * surface.rounding(theta)
+    loss, tolerance = loss * surface.worth, 4.0 * surface.rounding(theta) * surface.worth
     linear = {a.name for a in problem.network.activations} == {"identity"}
     plain = isinstance(problem.network.bias, str) and not problem.gated
     if linear and plain and problem.loss_function.name == "squared":
@@ -183,10 +191,27 @@ def lower_bound(surface: Surface, theta: Vector, loss: float) -> str | None:
         return None
     rows, width, function = problem.n_samples, problem.network.n_inputs, problem.loss_function
     found = find_duplicates(lambda a, b: inputs[a:b], rows, width, targets, weights, function)
-    if found.floor is not None and 0.0 < found.floor and loss <= found.floor + tolerance:
-        floor = found.floor
-        return f"equal inputs with different targets: no function has a loss below {floor:.6g}"
-    return None
+    floor = found.floor
+    if floor is None or not 0.0 < floor or loss > floor + tolerance:
+        return None
+
+    def reached(point: Vector) -> bool:
+        return surface.loss(point) * surface.worth <= floor + tolerance
+
+    means, distinct = _means_of_equal_inputs(inputs, targets, weights)
+    if not _attained(surface, means) or limit_unit(surface, theta, reached, distinct):
+        return None
+    return f"equal inputs with different targets: no function has a loss below {floor:.6g}"
+
+
+def _means_of_equal_inputs(inputs: Matrix, targets: Matrix, weights: Vector) -> tuple[Matrix, int]:
+    """Return each used sample's mean target among equal inputs, and the number of outputs."""
+    on = weights > 0.0
+    _, group = np.unique(inputs[on] + 0.0, axis=0, return_inverse=True)
+    group = group.ravel()
+    total = np.bincount(group, weights[on])
+    means = [np.bincount(group, weights[on] * y)[group] / total[group] for y in targets[on].T]
+    return np.stack(means, axis=1), total.size * targets.shape[1]
 
 
 @everywhere

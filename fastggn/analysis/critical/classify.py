@@ -26,8 +26,10 @@ from fastggn.analysis.critical.spectrum import (
     dense_spectrum,
     inertia_estimate,
     lanczos_spectrum,
+    near_stationary,
 )
 from fastggn.analysis.critical.surface import Surface, Vector
+from fastggn.analysis.critical.units import units_of
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
 from fastggn.training.methods.newton import DENSE_LIMIT
@@ -94,7 +96,7 @@ def critical_point(
         raise ValueError(
             f"method 'lanczos' needs at least 4 parameters, the network has {problem.n_params}"
         )
-    surface = Surface(problem)
+    surface = Surface(problem, *units_of(problem))
     dense = method == "dense" or (method == "auto" and problem.n_params <= DENSE_LIMIT)
     rng = np.random.default_rng(seed)
     return surface.team.lead(surface, lambda: _judged(surface, start, polish, grad_tol, dense, rng))
@@ -108,6 +110,7 @@ def _judged(
     dense: bool,
     rng: np.random.Generator,
 ) -> CriticalPointReport:
+    start = start / surface.units
     _refuse_overflow(surface, start)
     done = None
     if polish:
@@ -133,13 +136,26 @@ class _Judge:
         self.theta = theta
         self.loss, self.gradient = surface.both(theta)
         self.rng = rng
+        self._tolerance = float(grad_tol)
+        terms, self._errors = surface.gradient_errors(theta)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            shares = np.where(self.gradient == 0.0, 0.0, np.abs(self.gradient) / terms)
+        slopes = self.gradient * (surface.worth / surface.units)
         self._facts: dict[str, Any] = {
-            "theta": theta.copy(),
-            "loss": self.loss,
-            "gradient_norm": norm(self.gradient),
-            "gradient_tolerance": float(grad_tol),
+            "theta": surface.weights(theta),
+            "loss": self.loss * surface.worth,
+            "gradient_norm": norm(slopes),
+            "gradient_tolerance": self._tolerance,
+            "gradient_share": float(shares.max(initial=0.0)),
         }
-        self._critical = norm(self.gradient) <= grad_tol
+        if slopes.any():
+            image = surface.hessian_product(theta, slopes / surface.units)
+            bend = norm(image * (surface.worth / surface.units))
+            self._facts["curvature_along_gradient"] = bend / norm(slopes)
+        # A small gradient asks for more: theta must be near a point where it is zero.
+        self._zero = bool((np.abs(self.gradient) <= grad_tol * terms + self._errors).all())
+        small = norm(self.gradient) <= grad_tol or 0.0 <= self.loss <= grad_tol**2
+        self._candidate = self._zero or small
 
     def _say(self, label: Any, reason: str, descent: Descent | None = None) -> CriticalPointReport:
         if descent is not None:
@@ -152,32 +168,48 @@ class _Judge:
         return CriticalPointReport(label=label, reason=reason, **self._facts)
 
     def report(self, dense: bool) -> CriticalPointReport:
-        if not self._critical:
-            found, most = self._facts["gradient_norm"], self._facts["gradient_tolerance"]
-            reason = (
-                f"the gradient's norm {found:.3e} exceeds the tolerance {most:.1e}: train on until "
-                f"it falls below, or solve gradient = 0 from here (polish=True, --polish)"
+        if found := self.surface.underflow(self.theta):
+            return self._say(*found)
+        if not self._candidate:
+            return self._not_critical(
+                f"the gradient's norm {self._facts['gradient_norm']:.3e} exceeds the tolerance"
             )
-            return self._say("not_critical", reason)
         self._settle()
         spectrum = self._spectrum(dense)
+        stationary = self._zero or near_stationary(
+            self.surface, self.theta, self.gradient, self._errors, spectrum
+        )
+        if stationary and spectrum.counts[2] > 0:
+            return self._strict_saddle(spectrum)
         if why := certificates.exact_fit(self.surface, self.theta):
             return self._say("global_minimum", why)
         if why := self._at_infinity(spectrum):
             return self._say("diverging", why)
-        if why := self._global():
+        if why := self._global(stationary):
             return self._say("global_minimum", why)
-        if spectrum.counts[2] > 0:
-            return self._strict_saddle(spectrum)
+        if not stationary:
+            return self._not_critical("the gradient is small, but zero nowhere near")
         return self._without_negative(spectrum)
+
+    def _not_critical(self, why: str) -> CriticalPointReport:
+        share, most = self._facts["gradient_share"], self._tolerance
+        ratio = self._facts.get("curvature_along_gradient", 0.0)
+        return self._say(
+            "not_critical",
+            f"{why}: up to {share:.1e} of its terms, tolerance {most:.1e}, |H g| / |g| = "
+            f"{ratio:.1e}; train on, or solve gradient = 0 from here (polish=True, --polish)",
+        )
 
     def _settle(self) -> None:
         """Move to the nearby stationary point, up to rounding."""
         nearest = polished(self.surface, self.theta, SETTLED, SETTLING_STEPS)
         if 0.0 < nearest.moved <= NEARBY * (1.0 + norm(self.theta)):
+            self._facts["distance"] = norm((nearest.theta - self.theta) * self.surface.units)
             self.theta = nearest.theta
             self.loss, self.gradient = self.surface.both(self.theta)
-            self._facts["distance"] = nearest.moved
+            terms, self._errors = self.surface.gradient_errors(self.theta)
+            limit = self._tolerance * terms + self._errors
+            self._zero = bool((np.abs(self.gradient) <= limit).all())
 
     def _spectrum(self, dense: bool) -> Spectrum:
         surface = self.surface
@@ -185,7 +217,7 @@ class _Judge:
             spectrum = dense_spectrum(surface, self.theta, self.gradient)
             self._facts.update(inertia=spectrum.counts, null_dimension=spectrum.counts[1])
         else:
-            spectrum = lanczos_spectrum(surface, self.theta, self.rng)
+            spectrum = lanczos_spectrum(surface, self.theta, self.gradient, self.rng)
             positive, _, negative = spectrum.counts
             estimate = inertia_estimate(surface, self.theta, spectrum.floor, self.rng)
             self._facts.update(inertia=(positive, None, negative), inertia_estimate=estimate)
@@ -203,16 +235,18 @@ class _Judge:
             return None  # the loss tends to infinity with theta
         if why := certificates.unreachable_fit(self.surface, self.theta):
             return why
-        if spectrum.complete and (
+        parts = np.abs(spectrum.vectors.T @ self.gradient)
+        known = (parts > np.abs(spectrum.vectors).T @ self._errors).any()
+        if (spectrum.complete and known) and (
             why := infinity.escapes_along_newton(self.surface, self.theta, self.gradient, spectrum)
         ):
             return why
         return infinity.saturated_unit(self.surface, self.theta, self.loss)
 
-    def _global(self) -> str | None:
+    def _global(self, stationary: bool) -> str | None:
         surface, theta = self.surface, self.theta
         return (
-            certificates.convex_problem(surface)
+            (certificates.convex_problem(surface) if stationary else None)
             or certificates.nearby_exact_fit(surface, theta)
             or certificates.lower_bound(surface, theta, self.loss)
         )

@@ -25,7 +25,11 @@ def level_manifold(
     if not surface.analytic or surface.at_kink(theta):
         return None
     noise, zero = surface.rounding(theta), reduction.zero
+    layers = surface.problem.network.n_layers
     for radius in RADII:
+        # A product of one weight of each layer must stand above what counts as zero.
+        if (radius / np.sqrt(reduction.dimension)) ** layers <= zero:
+            return None
         shifts = [
             radius * (reduction.basis @ _unit(reduction.dimension, rng)) for _ in range(POINTS)
         ]

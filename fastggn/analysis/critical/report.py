@@ -32,8 +32,14 @@ class CriticalPointReport:
         Why it has this label, in a sentence.
     theta : ndarray, shape (N,)
         The point, after polishing if that was asked for.
-    loss, gradient_norm, gradient_tolerance : float
-        The objective, the 2-norm of its gradient, and the norm up to which it counts as zero.
+    loss, gradient_norm : float
+        The objective, and the 2-norm of its gradient g.
+    gradient_tolerance, gradient_share : float
+        A share of the sizes of the terms, mean_i |J_ij r_i|, up to which a slope counts as zero,
+        and the largest share of a slope.
+    curvature_along_gradient : float
+        |H g| / |g|, 0 where g = 0. Where g is small and this is tiny, theta lies in a flat region,
+        not near a critical point (Frye et al. 2021).
     distance : float
         From theta to the stationary point nearby whose Hessian and surroundings gave the label.
     inertia : tuple of (int or None), or None
@@ -75,6 +81,8 @@ class CriticalPointReport:
     loss: float
     gradient_norm: float
     gradient_tolerance: float
+    gradient_share: float = 0.0
+    curvature_along_gradient: float = 0.0
     distance: float = 0.0
     inertia: tuple[int | None, int | None, int | None] | None = None
     inertia_estimate: tuple[int, int, int] | None = None
@@ -101,8 +109,9 @@ class CriticalPointReport:
     def rows(self) -> list[tuple[str, str]]:
         """Return the lines of the table, (name, text)."""
         rows = [("label", self.label), ("reason", self.reason), ("loss", f"{self.loss:.10g}")]
+        share = f"up to {self.gradient_share:.1e} of its terms"
         zero = f"counts as zero up to {self.gradient_tolerance:.1e}"
-        rows.append(("gradient norm", f"{self.gradient_norm:.3e} ({zero})"))
+        rows.append(("gradient norm", f"{self.gradient_norm:.3e} ({share}; {zero})"))
         if self.polished is not None:
             rows.append(("polished", self.polished))
         if self.distance > 0.0:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse.linalg import lsmr
 
-from fastggn.analysis.critical.surface import EPS, Matrix, Surface, Vector
+from fastggn.analysis.critical.surface import EPS, SAFETY, Matrix, Surface, Vector
 from fastggn.training.control.escape import lanczos_ends
 from fastggn.training.step import norm
 
@@ -16,11 +17,13 @@ from fastggn.training.step import norm
 # point is farther than NEARBY counts as zero.
 OVERSHOOT = 3.0
 NEARBY = 1e-2
+STATIONARY = 1e-3  # the Newton step to a stationary point nearby, over 1 + |theta|
 STIFF = 1e-6  # eigenvalues above this share of the largest are stiff
 # Ritz values at the lower end, their relative accuracy, and the vectors kept for them.
 LOWEST = 3
 RITZ_TOL = 1e-6
 BASIS = 80
+STEPS, LEFT = 200, 1e-3  # of LSMR, and the share of the gradient that may be left
 PROBES = 8
 DEPTH = 60
 
@@ -76,11 +79,17 @@ def dense_spectrum(surface: Surface, theta: Vector, gradient: Vector | None = No
     surface.cost += surface.n_params
     scale = max(size, surface.ggn_norm(theta))  # the two terms of the Hessian may cancel
     residual = float(np.linalg.norm(matrix @ vectors - vectors * values, axis=0).max())
-    floor = EPS * surface.n_params * scale + residual
+    floor = _floor(surface, theta, scale) + residual
     spectrum = Spectrum(values, vectors, size, np.full_like(values, floor), True, floor)
     if gradient is None or size == 0.0:
         return spectrum
     return replace(spectrum, bound=floor + _change(surface, theta, gradient, spectrum))
+
+
+def _floor(surface: Surface, theta: Vector, size: float) -> float:
+    """Return a bound of the rounding errors of the eigenvalues of a Hessian of this norm."""
+    # Where its terms cancel, their errors are those of terms like the residuals, not like its norm.
+    return surface.n_params * (EPS * size + surface.rounding(theta) / SAFETY)
 
 
 def _change(surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectrum) -> Vector:
@@ -88,25 +97,51 @@ def _change(surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectru
     values, limit = np.abs(spectrum.values), NEARBY * (1.0 + norm(theta))
     parts = spectrum.vectors.T @ gradient
     # Rounding of the gradient hides smaller components.
-    parts = np.copysign(np.maximum(np.abs(parts), EPS * spectrum.norm), parts)
+    hidden = np.abs(spectrum.vectors).T @ surface.gradient_errors(theta)[1]
+    parts = np.copysign(np.maximum(np.abs(parts), hidden), parts)
     used = values * limit > OVERSHOOT * np.abs(parts)
     steps = OVERSHOOT * parts[used] / spectrum.values[used]
-    there = surface.hessian(theta - spectrum.vectors[:, used] @ steps)
-    change = np.where(used, np.abs(np.linalg.eigvalsh(there) - spectrum.values), values)
+    there = theta - spectrum.vectors[:, used] @ steps
+    if spectrum.complete:
+        change = np.abs(np.linalg.eigvalsh(surface.hessian(there)) - spectrum.values)
+    else:
+        images = np.stack([surface.hessian_product(there, v) for v in spectrum.vectors.T])
+        change = np.abs(np.sum(images * spectrum.vectors.T, axis=1) - spectrum.values)
+    change = np.where(used, change, values)
     # Soft eigenvalues mix on the way: the largest change of one is a bound for each.
     soft = used & (values <= STIFF * spectrum.norm)
     change[soft] = np.max(change[soft], initial=0.0)
-    return change
+    return np.asarray(change)
+
+
+def near_stationary(
+    surface: Surface, theta: Vector, gradient: Vector, errors: Vector, spectrum: Spectrum
+) -> bool:
+    """Return whether the gradient is zero within its errors, or at the end of a short Newton step.
+
+    Where the gradient is small in directions without curvature, it is zero nowhere near.
+    """
+    limit = STATIONARY * (1.0 + norm(theta))
+    if spectrum.complete:
+        parts = np.abs(spectrum.vectors.T @ gradient)
+        hidden = np.abs(spectrum.vectors).T @ errors
+        values = np.abs(spectrum.values)
+        near = (values > spectrum.floor) & (OVERSHOOT * parts <= limit * values)
+        return bool((near | (parts <= hidden)).all())
+    step = lsmr(surface.operator(theta), gradient, atol=1e-8, btol=1e-8, maxiter=STEPS)[0]
+    left = np.abs(gradient - surface.hessian_product(theta, step))
+    small = bool((left <= np.maximum(errors, LEFT * norm(gradient))).all())
+    return small and OVERSHOOT * norm(step) <= limit
 
 
 def lanczos_spectrum(
-    surface: Surface, theta: Vector, rng: np.random.Generator, count: int = LOWEST
+    surface: Surface, theta: Vector, gradient: Vector | None, rng: np.random.Generator
 ) -> Spectrum:
     """Return Ritz pairs at the lower end of the Hessian's spectrum."""
     # Ritz values bound eigenvalues from above (Cauchy), so the count of negative ones is a lower
     # bound. That no eigenvalue lies lower is likely, not certain, for a random start.
     operator, n = surface.operator(theta), surface.n_params
-    count = min(count, n - 2)
+    count = min(LOWEST, n - 2)
     probe = rng.standard_normal(n)
     image = operator.matvec(probe)
     if norm(image) == 0.0:  # a zero Hessian, on which the iteration cannot start
@@ -121,8 +156,10 @@ def lanczos_spectrum(
     residuals = [
         norm(operator.matvec(v) - value * v) for value, v in zip(values, vectors.T, strict=True)
     ]
-    floor = EPS * n * size
-    return Spectrum(values, vectors, size, floor + np.array(residuals), False, floor)
+    floor = _floor(surface, theta, size)
+    spectrum = Spectrum(values, vectors, size, floor + np.array(residuals), False, floor)
+    change = 0.0 if gradient is None else _change(surface, theta, gradient, spectrum)
+    return replace(spectrum, bound=spectrum.bound + change)
 
 
 def inertia_estimate(

@@ -8,16 +8,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
+from fastggn.analysis.critical.gradient_error import terms_and_errors
 from fastggn.objective.problem import Problem
 from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.rank0 import Team, everywhere
+from fastggn.training.step import norm
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
 
 EPS = float(np.finfo(np.float64).eps)
 SAFETY = 32.0  # rounding errors of a value, in units of its terms' last place
+TINY = 1e-290  # numbers below are no longer relatively exact
 # An identity that holds at random points of an analytic piece holds on all of it.
 ANALYTIC = {"identity", "sigmoid", "tanh", "softplus", "bent_identity", "square"}
 PIECEWISE_LINEAR = {"relu", "leaky_relu"}
@@ -27,59 +30,76 @@ ANALYTIC_LOSSES = {
 
 
 class Surface:
-    """The objective of a problem as a function of theta.
+    """The objective of a problem as a function of theta, both in units of their own.
 
+    A point of the surface is theta / `units`, and its loss is that of the problem / `worth`.
     `cost` counts network evaluations, one forward and backward pass over all samples: a gradient
     counts 1, a loss 1/2, a Hessian product 2, a dense Hessian N. Where ranks share the samples,
     rank 0 decides on each evaluation, and all ranks of `team` do it.
     """
 
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: Problem, units: Vector | None = None, worth: float = 1.0) -> None:
         self.problem = problem
+        self.units = np.ones(problem.n_params) if units is None else units
+        self.worth = worth
         self.comm = comm_of(problem)
         self.team = Team(self.comm)
         self.n_params = problem.n_params
         self.cost = 0.0
         self._operator: tuple[Vector, Any] | None = None
 
+    def weights(self, theta: Vector) -> Vector:
+        """Return the weights of the problem at a point of the surface."""
+        return theta * self.units
+
+    def _scaled(self, matrix: Matrix) -> Matrix:
+        return matrix * self.units[:, None] * (self.units / self.worth)
+
     @everywhere
     def loss(self, theta: Vector) -> float:
         """Return the objective; infinite where it is not finite."""
         self.cost += 0.5
-        value = self.problem.loss(theta)
+        value = self.problem.loss(self.weights(theta)) / self.worth
         return value if np.isfinite(value) else np.inf
 
     @everywhere
     def gradient(self, theta: Vector) -> Vector:
         """Return the gradient, shape (N,)."""
         self.cost += 1.0
-        return self.problem.gradient(theta)
+        return self.problem.gradient(self.weights(theta)) * (self.units / self.worth)
 
     @everywhere
     def both(self, theta: Vector) -> tuple[float, Vector]:
         """Return the objective and its gradient."""
         self.cost += 1.0
-        point = self.problem.at(theta)
-        return float(point.loss), point.gradient
+        point = self.problem.at(self.weights(theta))
+        return float(point.loss) / self.worth, point.gradient * (self.units / self.worth)
 
     @everywhere
     def hessian(self, theta: Vector) -> Matrix:
         """Return the exact Hessian, shape (N, N)."""
         self.cost += self.n_params
-        return self.problem.hessian(theta)
+        return self._scaled(self.problem.hessian(self.weights(theta)))
 
     @everywhere
     def ggn_norm(self, theta: Vector) -> float:
         """Return the Frobenius norm of the GGN."""
-        return float(np.linalg.norm(self.problem.ggn(theta)))
+        return norm(self._scaled(self.problem.ggn(self.weights(theta))).ravel())
+
+    @everywhere
+    def gradient_errors(self, theta: Vector) -> tuple[Vector, Vector]:
+        """Return mean_i |J_ij r_i| + l2 |theta_j|, and bounds of the gradient's rounding."""
+        self.cost += 2.0
+        terms, errors = terms_and_errors(self.problem, self.weights(theta))
+        return terms * (self.units / self.worth), errors * (self.units / self.worth)
 
     @everywhere
     def hessian_product(self, theta: Vector, v: Vector) -> Vector:
         """Return the product of the exact Hessian with a vector, shape (N,)."""
         self.cost += 2.0
         if self._operator is None or not np.array_equal(self._operator[0], theta):
-            self._operator = theta.copy(), self.problem.hessian_operator(theta)
-        return np.asarray(self._operator[1].matvec(v))
+            self._operator = theta.copy(), self.problem.hessian_operator(self.weights(theta))
+        return np.asarray(self._operator[1].matvec(self.units * v) * (self.units / self.worth))
 
     def operator(self, theta: Vector) -> LinearOperator:
         """Return the exact Hessian as an operator whose products are counted."""
@@ -94,7 +114,7 @@ class Surface:
     def rounding(self, theta: Vector) -> float:
         """Return a generous estimate of the rounding error of the loss at theta."""
         self.cost += 0.5
-        problem = self.problem
+        problem, theta = self.problem, self.weights(theta)
         outputs, targets = problem.outputs(theta), problem.targets
         slope = np.abs(problem.loss_function.gradient(outputs, targets))
         size = np.maximum(np.abs(outputs), np.abs(targets))
@@ -102,17 +122,34 @@ class Surface:
         weights = problem.relative_weights
         decay = 0.5 * problem.l2 * float(theta @ theta)  # at least the penalty
         mean = self.comm.total(float(np.sum(weights * terms))) / problem.n_samples
-        return SAFETY * EPS * (mean + decay)
+        return SAFETY * EPS * (mean + decay) / self.worth
 
     @everywhere
     def output_rounding(self, theta: Vector) -> float:
         """Return a generous estimate of the rounding error of one output at theta."""
         self.cost += 0.5
-        problem = self.problem
+        problem, theta = self.problem, self.weights(theta)
         below = np.abs(problem.layer_outputs(theta)[-2])
         last = np.abs(problem.network.unpack(theta)[-1])
         terms = max((last @ below).max(initial=0.0), np.abs(problem.targets).max(initial=0.0))
         return SAFETY * EPS * sum(problem.network.widths) * self.comm.largest(float(terms))
+
+    @everywhere
+    def underflow(self, theta: Vector) -> tuple[str, str] | None:
+        """Return label and reason where all slopes of the loss, or its values, underflow."""
+        problem, error = self.problem, self.output_rounding(theta)
+        outputs, targets = problem.outputs(self.weights(theta)), problem.targets
+        missed = (np.abs(outputs - targets) > error).any(axis=1) & (problem.relative_weights > 0.0)
+        slope = np.abs(problem.loss_function.gradient(outputs, targets))[missed]
+        value = problem.loss_function.value(outputs, targets)[missed]
+        any_missed = self.comm.any(bool(missed.any()))
+        if not any_missed or problem.l2 > 0.0:
+            return None
+        if self.comm.largest(float(slope.max(initial=0.0))) < TINY:
+            return "not_critical", "the slope of the loss underflows at all samples that it misses"
+        if self.comm.largest(float(value.max(initial=0.0))) < TINY:
+            return "degenerate", "the loss underflows: scale the targets"
+        return None
 
     @cached_property
     def smooth(self) -> bool:
@@ -139,7 +176,7 @@ class Surface:
     def preactivations_by_layer(self, theta: Vector) -> list[Matrix]:
         """Return z_1..z_L at this process's samples, shapes (n_l, T)."""
         self.cost += 0.5
-        net = self.problem.network
+        net, theta = self.problem.network, self.weights(theta)
         out = []
         phis = self.problem.layer_outputs(theta)[:-1]
         for number, (weights, phi) in enumerate(zip(net.unpack(theta), phis, strict=True)):
