@@ -315,7 +315,6 @@ def test_principles(loss):
     says_1, says_1a = loss.principle_1[0], loss.principle_1a[0]
     assert loss.principle_1[1] and loss.principle_1a[1]
     expected = {
-        "huber": (False, True),
         "softmax_cross_entropy": (False, False),
         "logistic": (False, True),
     }

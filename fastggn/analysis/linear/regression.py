@@ -91,6 +91,12 @@ class Regression:
         self.rest = max(self.energy - 0.5 * float(self.eigenvalues.sum()), 0.0)
         self._cross = np.linalg.svd(self.targets @ self.inputs.T, compute_uv=False)
 
+    def is_null(self, mode: int) -> bool:
+        """Return whether an eigenvalue of Sigma is zero within the rounding of Y."""
+        size = float(np.sqrt(2.0 * self.energy))
+        rounding = 10.0 * max(self.n_samples, self.d_x, self.d_y) * EPS * size
+        return bool(np.sqrt(self.eigenvalues[mode]) <= rounding)
+
     def loss(self, weights: Sequence[FloatArray]) -> float:
         """Return half the sum of squares of the residual."""
         return 0.5 * float(np.sum(self.residual(weights) ** 2)) + self.rest

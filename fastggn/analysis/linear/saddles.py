@@ -34,7 +34,8 @@ def construct(
     widths : sequence of int
         ``(d_x, d_1, ..., d_H, d_y)``.
     modes : sequence of int
-        At most p eigenvectors of Sigma; 0 has the largest eigenvalue.
+        At most p eigenvectors of Sigma; 0 has the largest eigenvalue. One with the eigenvalue 0
+        adds nothing to the map, and its path is closed like those of the other modes.
     order : int, optional
         From 2 to H + 1; None is H + 1: all layers have the least rank.
     seed : int, optional
@@ -67,7 +68,6 @@ def construct(
     U = data.U[:, chosen]
     # Spread the modes' sizes evenly over the layers.
     sizes = np.linalg.norm(U.T @ data.map, axis=1) ** (1.0 / count)
-    sizes = np.where(sizes > 0.0, sizes, 1.0)
     weights = [keep[0] @ ((U.T @ data.map) / sizes[:, None] ** (count - 1))]
     for k in range(1, count - 1):
         weights.append((keep[k] * sizes) @ keep[k - 1].T)
@@ -93,7 +93,7 @@ def _checked_modes(modes: Sequence[int], data: Regression, p: int) -> list[int]:
         raise ValueError(f"modes must be different and from 0 to {data.d_y - 1}, got {list(modes)}")
     if len(chosen) > p:
         raise ValueError(f"modes holds {len(chosen)}, but the narrowest layer has {p} units")
-    return chosen
+    return [i for i in chosen if not data.is_null(i)]
 
 
 def _basis(d: int, rng: np.random.Generator | None) -> FloatArray:

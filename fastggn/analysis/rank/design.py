@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +11,16 @@ from numpy.typing import ArrayLike
 
 from fastggn.analysis.plain import plain
 from fastggn.analysis.rank import principles as shen
+from fastggn.analysis.rank.exact_fit import has_inverse
 from fastggn.analysis.rank.principles import Principle, Principles
 from fastggn.analysis.rank.report import table
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
+
+_DEGREES = {"identity": 1, "square": 2}  # of activations that are polynomials
+_ANALYTIC = {"sigmoid", "tanh", "softplus"}  # as Theorem 3.8 of Nguyen and Hein asks
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,12 @@ class DesignReport:
         The first hidden layer whose outputs can be linearly independent over the samples:
         n_l >= T, or n_l >= T - 1 with a free bias.
     pyramidal : Principle
-        Whether no width grows after the wide layer, the condition of Nguyen and Hein (2017, Theorem
-        3.8) in Shen's Remark 5.
+        Whether no width grows after the wide layer and the hidden activations are as Nguyen and
+        Hein (2017, Theorem 3.8, in Shen's Remark 5) ask: analytic, strictly increasing, and bounded
+        or growing like softplus.
     exact_fit : Principle
-        Whether n_{L-1} is large enough for `exact_fit` on samples with different inputs.
+        Whether `exact_fit` succeeds on all samples with different inputs and with targets in the
+        range of the output. "not_applicable" where that depends on the inputs or the targets.
     """
 
     network: str
@@ -128,7 +135,7 @@ def check_design(
         principles=Principles(found),
         wide_layer=wide,
         pyramidal=_pyramidal(net, T, wide),
-        exact_fit=_can_fit(net, T),
+        exact_fit=_can_fit(net, T, first, get_loss(loss)),
     )
 
 
@@ -153,6 +160,10 @@ def _pyramidal(net: MLP, T: int, wide: int | None) -> Principle:
         return Principle("fail", f"the widest hidden layer has {widest} units, {needed} are needed")
     # The last layer that is wide enough leaves the fewest widths to compare.
     wide = max(k for k in range(1, net.n_layers) if net.widths[k] >= needed)
+    bad = sorted({a.name for a in net.activations[:-1]} - _ANALYTIC)
+    if bad:
+        reason = "Theorem 3.8 asks for analytic, strictly increasing, bounded (or softplus-like)"
+        return Principle("fail", f"{reason} activations, not {', '.join(bad)}")
     after = net.widths[wide + 1 :]
     shown = ", ".join(map(str, after))
     if all(a >= b for a, b in zip(after, after[1:], strict=False)):
@@ -160,9 +171,32 @@ def _pyramidal(net: MLP, T: int, wide: int | None) -> Principle:
     return Principle("fail", f"layer {wide} is wide enough, but then a width grows: {shown}")
 
 
-def _can_fit(net: MLP, T: int) -> Principle:
+def _polynomials(net: MLP) -> int | None:
+    """Return the most dimensions of Phi_{L-1} where its units are polynomials, else None."""
+    found, degree = (net.n_inputs + 1, 1) if net.n_layers == 1 else (None, 1)
+    for number in range(net.n_layers - 1, 0, -1):
+        activation = net.activations[number - 1]
+        if not (activation.name in _DEGREES or activation.param == 1.0):
+            break
+        # Polynomials of degree d in n variables span comb(n + d, n) dimensions.
+        degree *= _DEGREES.get(activation.name, 1)
+        below = net.widths[number - 1]
+        spanned = math.comb(below + degree, below)
+        found = spanned if found is None else min(found, spanned)
+    return found
+
+
+def _can_fit(net: MLP, T: int, first: Principle, loss: Loss) -> Principle:
     last, needed = net.widths[-2], T - _spare(net)
     words = f"n_(L-1) = {last}, and T{' - 1' if _spare(net) else ''} = {needed}"
-    if last >= needed:
-        return Principle("pass", f"{words}: the output layer can fit all samples (Proposition 5)")
-    return Principle("fail", f"{words}: the output layer alone cannot fit all samples")
+    if last < needed:
+        return Principle("fail", f"{words}: the output layer alone cannot fit all samples")
+    spanned, custom = _polynomials(net), any(a.address for a in net.activations[:-1])
+    if spanned is not None and spanned < T:
+        return Principle("fail", f"{words}, but rank(Phi_(L-1)) is at most {spanned} < T = {T}")
+    if spanned is not None or not net.has_free_bias or custom:
+        return Principle("not_applicable", f"{words}; it depends on the inputs")
+    if not (first.holds and has_inverse(net.activations[-1])):
+        why = first.reason if not first.holds else "the output activation has no known inverse"
+        return Principle("not_applicable", f"{words}, but {loss.name}: {why}")
+    return Principle("pass", f"{words}: the output layer can fit all samples (Proposition 5)")

@@ -25,9 +25,11 @@ _FIT = 1e-8
 def exact_fit(net: MLP, X: ArrayLike, Y: ArrayLike, seed: int = 0) -> FloatArray:
     """Return weights, shape (N,), with which the network passes through all samples.
 
-    The earlier layers are the best of several random draws at several scales: the one with the best
-    conditioned Phi_{L-1}, of rank T. The output layer is the solution of minimum norm of
-    ``W_L phi_{L-1} = sigma_L^{-1}(Y)``.
+    The earlier layers are the best of several draws at several scales: the one with the best
+    conditioned Phi_{L-1}, of rank T. Half of the draws are random; where biases are free, the
+    others have units of the last hidden layer that switch between neighbouring samples on a random
+    line, one for each gap: rank T for any different inputs. The output layer is the solution of
+    minimum norm of ``W_L phi_{L-1} = sigma_L^{-1}(Y)``.
 
     Parameters
     ----------
@@ -99,23 +101,59 @@ def _check(problem: Problem) -> None:
 
 def _best_draw(problem: Problem, seed: int) -> FloatArray:
     net, T = problem.network, problem.n_samples
-    rng = np.random.default_rng(seed)
+    rng, seeds = np.random.default_rng(seed), np.random.default_rng([seed, 1])
     best, best_rcond, best_rank = np.zeros(net.n_params), 0.0, 0
     for scale in _SCALES:
         for _ in range(_DRAWS):
-            theta = net.init(rng, "normal", scale)
-            s = np.linalg.svd(problem.layer_outputs(theta)[-2], compute_uv=False)
-            best_rank = max(best_rank, int((s > np.finfo(float).eps * max(T, s.size) * s[0]).sum()))
-            rcond = float(s[T - 1] / s[0]) if s[0] > 0.0 else 0.0
-            if rcond > best_rcond:
-                best, best_rcond = theta, rcond
+            draws = [net.init(rng, "normal", scale)]
+            if net.has_free_bias and net.n_layers > 1:
+                draws.append(_switching(net, problem.read_samples(0, T)[0], scale, seeds))
+            for theta in draws:
+                s = np.linalg.svd(problem.layer_outputs(theta)[-2], compute_uv=False)
+                least = np.finfo(float).eps * max(T, s.size) * s[0]
+                best_rank = max(best_rank, int((s > least).sum()))
+                rcond = float(s[T - 1] / s[0]) if s[0] > 0.0 else 0.0
+                if rcond > best_rcond:
+                    best, best_rcond = theta, rcond
     if best_rank < T:
         names = ", ".join(sorted({a.name for a in net.activations[:-1]})) or "no hidden layer"
         raise ValueError(
-            f"rank(Phi_(L-1)) must be T = {T}, but the best of {len(_SCALES) * _DRAWS} draws has "
-            f"{best_rank} (activations: {names}; widths {net.widths})"
+            f"rank(Phi_(L-1)) must be T = {T}, but the best of all draws has {best_rank} "
+            f"(activations: {names}; widths {net.widths})"
         )
     return best
+
+
+def _switching(net: MLP, inputs: FloatArray, scale: float, rng: np.random.Generator) -> FloatArray:
+    """Return weights whose last hidden units switch between the samples along a random line."""
+    layers: list[FloatArray] = []
+    phi = inputs
+    for number, (n_units, _) in enumerate(net.layer_shapes[:-1], 1):
+        centred = phi - phi.mean(axis=0)
+        size = float(np.abs(centred).max()) or 1.0
+        if number < net.n_layers - 1:
+            weights = rng.standard_normal((n_units, phi.shape[1])) / size
+            # Units that are active at all samples keep the samples different, also for ReLU.
+            offset = -(phi @ weights.T).min(axis=0)
+        else:
+            line = rng.standard_normal(phi.shape[1]) / size
+            places = np.sort(phi @ line)
+            gaps = np.maximum(np.diff(places), np.finfo(float).tiny)
+            k = np.arange(n_units) % max(gaps.size, 1)
+            # Units beyond one for each gap repeat the gaps with other slopes.
+            slopes = scale * (1.0 + np.arange(n_units) // max(gaps.size, 1)) / gaps[k]
+            weights = slopes[:, None] * line
+            offset = -slopes * (places[:-1] + 0.5 * np.diff(places))[k]
+        layers.append(np.column_stack([weights, offset]))
+        phi = net.activations[number - 1](phi @ weights.T + offset)
+    return net.pack([*layers, np.zeros(net.layer_shapes[-1])])
+
+
+def has_inverse(activation: Activation) -> bool:
+    """Return whether `exact_fit` knows the inverse of an output activation."""
+    return activation.name in _INVERSES or (
+        activation.name == "leaky_relu" and activation.param > 0.0
+    )
 
 
 # name: (inverse, whether y is in the range, the range in words)
@@ -139,7 +177,7 @@ def _inverse(activation: Activation, targets: FloatArray) -> FloatArray:
     name = activation.name
     if name == "leaky_relu" and activation.param > 0.0:
         return np.where(targets > 0.0, targets, targets / activation.param)
-    if name not in _INVERSES:
+    if not has_inverse(activation):
         raise ValueError(f"the output activation {name!r} has no inverse that is known here")
     inverse, inside, words = _INVERSES[name]
     bad = ~inside(targets)

@@ -54,7 +54,7 @@ def judged(passed: bool, reason: str) -> Principle:
 
 
 def principle_1(loss: Loss, targets: FloatArray | None = None) -> Principle:
-    """Judge the loss: smooth, and every stationary point an exact fit (Shen, Principle 1)."""
+    """Judge the loss: differentiable, every stationary point a minimum (Shen, Principle 1)."""
     if isinstance(loss, SoftmaxCrossEntropy) and targets is not None and _interior(targets):
         return Principle(
             "pass", "the targets lie inside the simplex: every stationary point is an exact fit"

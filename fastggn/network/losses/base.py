@@ -29,8 +29,8 @@ class Loss(ABC):
     name : str
         The name for `get_loss`.
     principle_1, principle_1a : tuple of (bool, str)
-        Whether the loss obeys Shen's Principle 1 (twice continuously differentiable, and every
-        stationary point an exact fit) and 1.a (nondegenerate Hessian there), and why. Shen 2018
+        Whether the loss obeys Shen's Principle 1 (differentiable, and every stationary point a
+        global minimum of it) and 1.a (nondegenerate Hessian there), and why. Shen 2018
         words 1.a as nondegenerate everywhere, which only strictly convex losses fulfil; here it
         means at critical points (Morse).
 

@@ -21,7 +21,8 @@ class OutputWeighted(SeparableLoss):
         self._loss = loss
         self.name = f"weighted {loss.name}"
         self.scale = loss.scale
-        self.principle_1 = (False, "a target of weight 0 leaves its output free")
+        holds, why = loss.principle_1
+        self.principle_1 = (holds, f"{why}, where the weight is not 0")
         self.principle_1a = (False, "a target of weight 0 leaves its output free")
 
     @property

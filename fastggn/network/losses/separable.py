@@ -163,8 +163,8 @@ class Huber(SeparableLoss):
 
     name = "huber"
     principle_1 = (
-        False,
-        "the only stationary point is the exact fit, but E'' jumps at |r| = delta (E is C^1)",
+        True,
+        "the only stationary point is the exact fit (E is C^1: E'' jumps at |r| = delta)",
     )
     principle_1a = (True, "the Hessian at the exact fit is the identity")
 

@@ -1,0 +1,84 @@
+"""Constructions and verdicts about designs, against their definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fastggn as fg
+from fastggn import analysis
+from fastggn.analysis import linear
+
+
+def _gradients(weights, X, Y):
+    """The gradient of half the sum of squares of a linear network, textbook form."""
+    product = weights[0]
+    for w in weights[1:]:
+        product = w @ product
+    error = (product @ X - Y) @ X.T
+    found = []
+    for k in range(len(weights)):
+        above = np.eye(Y.shape[0])
+        for w in reversed(weights[k + 1 :]):
+            above = above @ w
+        below = np.eye(X.shape[0])
+        for w in weights[:k]:
+            below = w @ below
+        found.append(above.T @ error @ below.T)
+    return found
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_constructed_points_are_critical(seed):
+    """Also where Sigma has zero eigenvalues: targets of low rank, or orthogonal to the inputs."""
+    rng = np.random.default_rng(seed)
+    d_x, d_y = int(rng.integers(2, 5)), int(rng.integers(2, 5))
+    widths = (d_x, *(int(w) for w in rng.integers(1, 5, size=rng.integers(1, 4))), d_y)
+    X = rng.normal(size=(d_x, 12))
+    rank = int(rng.integers(0, d_y))
+    Y = rng.normal(size=(d_y, rank)) @ rng.normal(size=(rank, d_x)) @ X
+    p = min(widths)
+    modes = rng.permutation(d_y)[: int(rng.integers(0, p + 1))].tolist()
+    Y = Y * 10.0 ** rng.integers(-6, 7)
+    if not Y.any():
+        Y[0, 0] = 1.0
+    X_rows, Y_rows = X.T, Y.T
+    weights = linear.construct(X_rows, Y_rows, widths, modes, seed=seed)
+    size = np.linalg.norm(Y @ X.T) * max(1.0, *(np.linalg.norm(w) for w in weights)) ** len(weights)
+    worst = max(np.abs(g).max() for g in _gradients(weights, X, Y))
+    assert worst <= 1e-11 * size
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_exact_fit_succeeds_where_the_design_says_so(seed):
+    rng = np.random.default_rng(seed)
+    T, n = int(rng.integers(2, 12)), int(rng.integers(1, 4))
+    hidden = [int(w) for w in rng.integers(2, 6, size=rng.integers(0, 2))] + [T + seed % 3 - 1]
+    activation = ["tanh", "relu", "softplus", "leaky_relu", "sigmoid"][seed % 5]
+    net = fg.MLP((n, *hidden, 1), activation=activation)
+    X = rng.normal(size=(T, n)) * 10.0 ** rng.integers(-2, 3)
+    Y = rng.normal(size=T)
+    design = fg.check_design(net.widths, T=T, n_L=1, activation=activation)
+    if design.exact_fit.status != "pass":
+        return
+    theta = analysis.exact_fit(net, X, Y, seed=seed)
+    assert np.abs(net.predict(theta, X)[:, 0] - Y).max() <= 1e-6 * np.abs(Y).max()
+
+
+def test_relu_fits_the_numbers_from_zero_to_ten():
+    X = np.arange(11.0)[:, None]
+    Y = np.sin(X[:, 0])
+    net = fg.MLP((1, 10, 1), activation="relu")
+    assert fg.check_design((1, 10, 1), T=11, n_L=1, activation="relu").exact_fit.holds
+    theta = analysis.exact_fit(net, X, Y)
+    assert np.abs(net.predict(theta, X)[:, 0] - Y).max() < 1e-8
+
+
+def test_remark_5_asks_for_analytic_activations():
+    assert not fg.check_design((2, 20, 5, 1), T=20, n_L=1, activation="relu").pyramidal.holds
+    assert fg.check_design((2, 20, 5, 1), T=20, n_L=1, activation="tanh").pyramidal.holds
+
+
+def test_softmax_with_labels_has_no_exact_fit():
+    design = fg.check_design((2, 30, 3), T=20, n_L=3, loss="softmax_cross_entropy")
+    assert not design.principles["1"].holds and design.exact_fit.status != "pass"
