@@ -169,6 +169,10 @@ class CurvatureSums:
     leverages: Callable[[], FloatArray] | None = field(default=None, compare=False)
     whiten: Callable[[FloatArray], FloatArray] | None = field(default=None, compare=False)
 
+    def numbers(self) -> CurvatureSums:
+        """Return the sums without functions: pickle knows none, and they hold a factor."""
+        return replace(self, leverages=None, whiten=None)
+
 
 @dataclass(frozen=True, eq=False)
 class Shift:

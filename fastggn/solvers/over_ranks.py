@@ -65,7 +65,7 @@ class AgreedState(State):
         """Return the sums over the eigenvalues; see `State.sums`."""
         own = self._state.sums(decay)
         # The numbers are rank 0's; the functions belong to this rank's own factor.
-        numbers = None if own is None else replace(own, leverages=None, whiten=None)
+        numbers = None if own is None else own.numbers()
         agreed = self._comm.agree(numbers)
         if own is None or agreed is None:
             return agreed

@@ -43,7 +43,7 @@ class FactoredCurvature:
 
     def __init__(self, factor: CholeskyFactor, sums: CurvatureSums) -> None:
         self._factor = factor
-        self.sums = sums
+        self.sums = sums.numbers()
 
     def whiten(self, rows: FloatArray) -> FloatArray:
         """Return ``rows L^-T``."""
@@ -69,7 +69,7 @@ class DecomposedCurvature:
                 "regularize=fg.Evidence() and pass its evidence"
             )
         self.sums = (
-            sums_of_singular_values(spectrum.s, spectrum.vt, mu)
+            sums_of_singular_values(spectrum.s, spectrum.vt, mu).numbers()
             if mu > 0.0
             else CurvatureSums(float(n_params), 2.0 * float(np.sum(np.log(spectrum.s))))
         )
