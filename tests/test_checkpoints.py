@@ -373,7 +373,7 @@ def test_places_that_cannot_be_written(tmp_path, monkeypatch):
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")  # root may write anywhere
 
-    monkeypatch.setattr("fastggn.runtime.atomic_files.os.open", refuse)
+    monkeypatch.setattr("fastggn.runtime.atomic_files.open", refuse, raising=False)
     with pytest.raises(PermissionError, match=r"Permission denied.*a\.ckpt"):
         CheckpointFile(tmp_path / "a.ckpt").prepare(10, replace=False)
 

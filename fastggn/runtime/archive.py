@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from fastggn.runtime.atomic_files import PathLike, write_atomically
 from fastggn.runtime.errors import suggest
+from fastggn.runtime.signals import deferred_signals
 from fastggn.runtime.version import __version__
 
 VERSION = 2
@@ -83,7 +84,8 @@ def write_sealed(
             archive.comment = SEAL + b"0" * 64
             for name, array in arrays.items():
                 info = zipfile.ZipInfo(f"{name}.npy", EPOCH)
-                with archive.open(info, "w", force_zip64=True) as member:
+                # zipfile answers an interrupt inside a member by an error of its own.
+                with deferred_signals(), archive.open(info, "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
         place = stream.seek(-64, os.SEEK_END)
         digest = _digest(stream, place)

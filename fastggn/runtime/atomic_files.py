@@ -89,23 +89,29 @@ def _beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
     if not target.parent.is_dir():
         raise FileNotFoundError(errno.ENOENT, "the folder does not exist", str(target.parent))
     temporary = _temporary(target)
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    _open_files.add(temporary)
+    _open_files.add(temporary)  # first: an interrupt may follow the creation at once
     try:
-        with os.fdopen(descriptor, "w+b") as stream:
+        with open(temporary, "x+b") as stream:
             yield stream, temporary
     finally:
-        # After a rename this file no longer exists.
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        _open_files.discard(temporary)
+        try:
+            _discard(temporary)
+        except BaseException:
+            _discard(temporary)
+            raise
+
+
+def _discard(temporary: Path) -> None:
+    """Remove a file, if it is there; after a rename it is not."""
+    with contextlib.suppress(OSError):
+        os.unlink(temporary)
+    _open_files.discard(temporary)
 
 
 def discard_open_files() -> None:
     """Remove the unfinished files of this process, which is about to end at once."""
     for temporary in list(_open_files):
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        _discard(temporary)
 
 
 def _temporary(target: Path) -> Path:

@@ -18,6 +18,8 @@ import weakref
 from pathlib import Path
 from typing import Any
 
+from fastggn.runtime.signals import deferred_signals
+
 # The errors of a file system without locks, or without its lock server.
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 # The job numbers of schedulers: each job of an array has its own; a requeued job keeps it.
@@ -39,6 +41,7 @@ class FileLock:
         self.path = path.with_name(f".{path.name}.fastggn-lock")
         self._descriptor: int | None = None
 
+    @deferred_signals()
     def acquire(self) -> None:
         """Take the lock, unless this object already holds it."""
         while self._descriptor is None:
@@ -51,6 +54,7 @@ class FileLock:
                 if self._descriptor is None:
                     os.close(descriptor)
 
+    @deferred_signals()
     def release(self) -> None:
         """Release the lock, and remove its file."""
         if self._descriptor is None:

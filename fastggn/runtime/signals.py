@@ -6,8 +6,11 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # The signals of a terminal, a scheduler at the time limit, and `sbatch --signal=USR1`.
 SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
@@ -45,7 +48,8 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():
             for number in _numbers(self._names):
                 if not self._unclaimed or signal.getsignal(number) is signal.SIG_DFL:
-                    self._previous[number] = signal.signal(number, self._handle)
+                    self._previous[number] = signal.getsignal(number)
+                    signal.signal(number, self._handle)
         return self
 
     def __exit__(
@@ -54,9 +58,8 @@ class StopSignals:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Restore the earlier handlers."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+        """Restore the earlier handlers; harmless twice."""
+        _give_back(self._previous)
 
     def hold(self) -> None:
         """Ignore further signals while the last file is written."""
@@ -74,6 +77,20 @@ class StopSignals:
         self.signal = signal.Signals(number).name
         if self._announce is not None:
             self._announce(self.signal)
+
+
+@contextlib.contextmanager
+def left_surely(block: AbstractContextManager[T]) -> Iterator[T]:
+    """Enter a block whose exit is harmless twice, and leave it whenever an interrupt comes."""
+    try:
+        yield block.__enter__()
+    finally:
+        # The interrupt may come at the call itself: then the call is repeated.
+        try:
+            block.__exit__(None, None, None)
+        except BaseException:
+            block.__exit__(None, None, None)
+            raise
 
 
 def ignore_signals() -> None:

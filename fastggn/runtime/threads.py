@@ -116,9 +116,9 @@ class _SingleThreadedBlas:
 
 
 class _Inside(threading.local):
-    """Whether this Python thread is inside `one_pool`."""
+    """An object of its own for each time that this Python thread is inside `one_pool`."""
 
-    pool = False
+    pool: object | None = None
 
 
 LAYER = Layer()
@@ -205,7 +205,7 @@ def one_pool() -> Iterator[None]:
         before = numba.get_num_threads()
         try:
             _blas.enter()
-            _inside.pool = True
+            _inside.pool = object()
             yield
         finally:
             # An interrupt may come at any call of a function: then the restoration is repeated.
@@ -218,7 +218,7 @@ def one_pool() -> Iterator[None]:
 
 def _restore(n: int) -> None:
     """Leave the pool, and let it have `n` workers again; harmless twice."""
-    _inside.pool = False
+    _inside.pool = None
     _blas.leave()
     numba.set_num_threads(n)
 
@@ -311,10 +311,12 @@ def threads(n: int | None = None) -> Iterator[None]:
                 f"(NUMBA_NUM_THREADS, set before the first import), got {n}"
             )
     with one_pool():
-        previous = numba.get_num_threads()
+        pool, previous = _inside.pool, numba.get_num_threads()
         if n is not None:
             numba.set_num_threads(int(n))
         try:
             yield
         finally:
-            numba.set_num_threads(previous)
+            # After an interrupt this block may end late, with the traceback that holds it.
+            if _inside.pool is pool:
+                numba.set_num_threads(previous)

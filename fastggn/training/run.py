@@ -13,7 +13,7 @@ import numpy as np
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import FastGGNWarning
 from fastggn.runtime.memory import available_memory
-from fastggn.runtime.signals import StopSignals
+from fastggn.runtime.signals import StopSignals, left_surely
 from fastggn.training.resumable import Resumable, State
 
 if TYPE_CHECKING:
@@ -81,9 +81,9 @@ def shared_seed(comm: Comm, seed: Any) -> Any:
     return comm.agree(np.random.SeedSequence().entropy if seed is None else seed)
 
 
-def stop_signals(saved: bool) -> StopSignals:
+def stop_signals(saved: bool) -> AbstractContextManager[StopSignals]:
     """Return the handler of the signals that ask a run to stop."""
-    return StopSignals(("SIGTERM", "SIGUSR1") if saved else (), unclaimed=True)
+    return left_surely(StopSignals(("SIGTERM", "SIGUSR1") if saved else (), unclaimed=True))
 
 
 def shown(
@@ -94,4 +94,4 @@ def shown(
         return contextlib.nullcontext()
     from fastggn.training.progress import ProgressLine
 
-    return ProgressLine(None, max_iter, max_time)
+    return left_surely(ProgressLine(None, max_iter, max_time))

@@ -65,13 +65,18 @@ class CheckpointFile:
         check_writable(self.path)
         lock = FileLock(self.path)
         try:
-            lock.acquire()
-        except LockedError as error:
-            raise CheckpointError(str(error)) from None
-        try:
+            try:
+                lock.acquire()
+            except LockedError as error:
+                raise CheckpointError(str(error)) from None
             yield
         finally:
-            lock.release()
+            # An interrupt may come at any call of a function: then the call is repeated.
+            try:
+                lock.release()
+            except BaseException:
+                lock.release()
+                raise
 
     def save(self, content: Mapping[str, Any]) -> None:
         """Write a checkpoint; a complete present file becomes the older generation."""
