@@ -65,7 +65,8 @@ def critical_point(
     polish : bool
         Solve gradient = 0 from theta first, to a norm of 1e-13 (see `analysis.polish`).
     grad_tol : float
-        A gradient of at most this 2-norm counts as zero.
+        The gradient counts as zero where ``|g_j| <= grad_tol * mean_i |J_ij r_i|`` for every
+        parameter, up to a bound of its rounding errors.
     method : {"auto", "dense", "lanczos"}
         "dense": all eigenvalues; "lanczos": a few at the lower end, by Hessian products. "auto" is
         dense up to 1000 parameters.

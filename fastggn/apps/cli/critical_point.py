@@ -42,7 +42,7 @@ DECIDING, LANCZOS = 200.0, 2000.0
 @click.option("--polish", is_flag=True, help="Solve gradient = 0 from there first.")
 @click.option(
     "--grad-tol", type=float, default=1e-8, show_default=True, metavar="X",
-    help="A gradient of at most this norm counts as zero.",
+    help="A slope of at most this share of its terms counts as zero.",
 )  # fmt: skip
 @click.option(
     "--method", default="auto", show_default=True, metavar="NAME",
