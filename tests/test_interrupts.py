@@ -89,9 +89,11 @@ def check_files(folder, name, code):
             assert path.read_bytes()[-8:-4] == b"IEND"
         else:
             report = json.loads(path.read_text())
-            assert name != "regions" or len(report["records"]) > 0
+            # With 3 the signal may have come before the first region.
+            assert name != "regions" or report["records"] or code == 3
         path.unlink()
-        assert code in (0, 3, -signal.SIGINT)  # a signal after the end of the work
+        # 130: the signal came when the file was in place, before the end of the program.
+        assert code in (0, 3, 130, -signal.SIGINT)
 
 
 @pytest.mark.process
