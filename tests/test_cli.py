@@ -413,14 +413,14 @@ def test_bad_commands(run):
 
 
 def test_unwritable_folder(run, tmp_path, monkeypatch):
-    real = os.open
+    real = open
 
     def locked(path, *arguments, **keywords):
         if str(path).endswith(".tmp"):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path, *arguments, **keywords)
 
-    monkeypatch.setattr(os, "open", locked)
+    monkeypatch.setattr("builtins.open", locked)
     result = run("train", *SMALL, "-o", "m.npz")
     one_line(result, 2, "Permission denied", f"{tmp_path / 'm.npz'}")
 
