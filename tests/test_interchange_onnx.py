@@ -1,5 +1,6 @@
 """ONNX models: what onnxruntime computes is what the model predicts."""
 
+import contextlib
 import json
 from dataclasses import replace
 
@@ -178,3 +179,166 @@ def test_what_the_format_cannot_hold(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="at most 100 bytes, the network needs 168"):
         model_of(net, theta).export(path)
     assert not path.exists()
+
+
+# --- models from files --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("bias", ("free", "none", "fixed"))
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_file_is_read_back(name, bias, dtype, tmp_path):
+    path = tmp_path / "m.onnx"
+    for widths in ARCHITECTURES:
+        output = "identity" if name == "square" and len(widths) > 3 else name
+        net, theta = network(widths, name, bias, output=output)
+        scales = scaling(widths[0]), scaling(widths[-1], seed=1)
+        X = samples(widths[0], dtype)
+        for model in (model_of(net, theta), model_of(net, theta, *scales)):
+            model.export(path, dtype)
+            again = interchange.from_onnx(path)
+            assert difference(again.predict(X), model.predict(X)) < 10 * TOLERANCE[dtype]
+            if dtype == "float64" and bias != "fixed":
+                assert np.array_equal(again.theta, theta)
+
+
+def test_names_classes_and_losses_are_read_back(tmp_path):
+    rng = np.random.default_rng(0)
+    table = {"a": rng.standard_normal(90), "b": rng.standard_normal(90)}
+    table["kind"] = np.where(table["a"] > 0.3, "left", np.where(table["b"] > 0, "up", "down"))
+    model, _ = fg.fit(fg.read_table(table, target="kind"), hidden=3, seed=0, max_iter=5)
+    for probabilities in (False, True):
+        model.export(tmp_path / "m.onnx", probabilities=probabilities)
+        again = interchange.from_onnx(tmp_path / "m.onnx")
+        assert again.loss.name == "softmax_cross_entropy"
+        assert again.recipe.input_names == model.recipe.input_names
+        assert list(again.classes) == list(model.classes)
+        rows = {name: table[name] for name in "ba"}
+        assert np.array_equal(again.predict(rows), model.predict(rows))
+        assert np.allclose(again.predict_proba(rows), model.predict_proba(rows), rtol=1e-12)
+
+
+def graph_of(nodes, constants, inputs=("x",), outputs=("y",), producer="elsewhere"):
+    """A file of another program, in float32."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    ends = [[helper.make_tensor_value_info(n, kind, ["T", None]) for n in names]
+            for names in (inputs, outputs)]  # fmt: skip
+    arrays = [onnx.numpy_helper.from_array(np.float32(a), n) for n, a in constants.items()]
+    made = [helper.make_node(kind, i.split(), o.split(), **options)
+            for kind, i, o, options in nodes]  # fmt: skip
+    graph = helper.make_graph(made, "g", *ends, initializer=arrays)
+    file = helper.make_model(graph, opset_imports=[helper.make_opsetid("", module.OPSET)])
+    file.producer_name, file.ir_version = producer, module.IR_VERSION
+    return file
+
+
+RNG = np.random.default_rng(5)
+CONSTANTS = {
+    "W": RNG.standard_normal((3, 5)), "b": RNG.standard_normal(5),
+    "V": RNG.standard_normal((2, 5)), "c": RNG.standard_normal(2),
+    "mean": RNG.standard_normal((1, 3)), "factor": RNG.uniform(1, 2, (1, 3)),
+    "r": RNG.standard_normal((1, 5)), "two": 2.0,
+}  # fmt: skip
+FRONT = [("Sub", "x mean", "s", {}), ("Mul", "s factor", "t", {}), ("MatMul", "t W", "u", {})]
+CHAINS = {
+    "as Keras writes it": [
+        *FRONT, ("Add", "u b", "v", {}), ("Relu", "v", "w", {}),
+        ("Gemm", "w V c", "y", {"transB": 1, "alpha": 0.5, "beta": 2.0}),
+    ],
+    "a bias first, a slope, a scale behind": [
+        *FRONT, ("Add", "b u", "v", {}), ("LeakyRelu", "v", "w", {"alpha": 0.25}),
+        ("Gemm", "w V", "q", {"transB": 1}), ("Mul", "q two", "p", {}), ("Add", "p c", "y", {}),
+    ],
+    "a transposed constant, a dropout, a sigmoid": [
+        *FRONT, ("Softplus", "u", "v", {}), ("Dropout", "v", "w", {}),
+        ("Transpose", "r", "rt", {"perm": [1, 0]}), ("MatMul", "w rt", "q", {}),
+        ("Sigmoid", "q", "y", {}),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_chains_of_other_programs(name, tmp_path):
+    path = tmp_path / "m.onnx"
+    file = graph_of(CHAINS[name], CONSTANTS)
+    onnx.checker.check_model(file)
+    path.write_bytes(file.SerializeToString())
+    X = np.float32(RNG.standard_normal((40, 3)))
+    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": X})
+    with (
+        pytest.warns(interchange.InterchangeWarning)
+        if "bias" in name or "slope" in name
+        else contextlib.nullcontext()
+    ):
+        model = interchange.from_onnx(path)
+    assert difference(model.predict(np.float64(X)), expected) < 2e-6
+    if name.endswith("sigmoid"):
+        assert interchange.from_onnx(path, logits=True).loss.name == "logistic"
+        labelled = interchange.from_onnx(path, classes=["no", "yes"])
+        assert list(labelled.classes) == ["no", "yes"]
+
+
+DENSE = ("Gemm", "x W b", "u", {})
+REFUSED = {
+    "another operator": ([DENSE, ("Gelu", "u", "y", {})], "Gelu"),
+    "a wider activation": ([DENSE, ("Exp", "u", "y", {})], r"Exp\(z\)"),
+    "a branch": ([DENSE, ("Gemm", "x W b", "v", {}), ("Add", "u v", "y", {})], "branch"),
+    "a skip": ([("Gemm", "x S", "u", {}), ("Add", "u x", "y", {})], "branches"),
+    "behind a softmax": ([DENSE, ("Softmax", "u", "v", {}), ("Tanh", "v", "y", {})], "softmax"),
+    "a constant between": (
+        [DENSE, ("Tanh", "u", "v", {}), ("Mul", "v two", "w", {}),
+         ("Gemm", "w V", "y", {"transB": 1})],
+        "between",
+    ),
+    "samples in columns": ([("MatMul", "W x", "y", {})], "rows"),
+    "no layer": ([("Tanh", "x", "y", {})], "Tanh"),
+    "a negative scale": ([("Mul", "x minus", "s", {}), ("Gemm", "s W", "y", {})], "positive"),
+    "widths that do not chain": ([DENSE, ("Gemm", "u W", "y", {})], "takes 3 inputs"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_graphs_that_are_no_chain_of_layers(name, tmp_path):
+    nodes, words = REFUSED[name]
+    more = {"S": np.eye(3), "minus": -np.ones(3)}
+    (tmp_path / "m.onnx").write_bytes(graph_of(nodes, CONSTANTS | more).SerializeToString())
+    with pytest.raises(ValueError, match=words):
+        interchange.from_onnx(tmp_path / "m.onnx")
+
+
+def test_files_that_are_no_network_are_refused(tmp_path):
+    path = tmp_path / "m.onnx"
+    file = graph_of([DENSE], CONSTANTS, inputs=("x", "z"), outputs=("u",))
+    path.write_bytes(file.SerializeToString())
+    with pytest.raises(ValueError, match="one input and one output, it has x, z and u"):
+        interchange.from_onnx(path)
+    file = graph_of([DENSE], CONSTANTS, outputs=("u",))
+    tensor = file.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    path.write_bytes(file.SerializeToString())
+    with pytest.raises(ValueError, match="lies in another file"):
+        interchange.from_onnx(path)
+    file = graph_of([DENSE], CONSTANTS, outputs=("u",))
+    file.graph.initializer[0].dims[0] = 10**9
+    path.write_bytes(file.SerializeToString())
+    with pytest.raises(ValueError, match=r"m\.onnx: "):
+        interchange.from_onnx(path)
+    path.write_bytes(b"no model")
+    with pytest.raises(ValueError, match="not an ONNX model"):
+        interchange.from_onnx(path)
+
+
+def test_a_changed_byte_is_an_error_or_another_number(tmp_path):
+    path = tmp_path / "m.onnx"
+    model_of(*network((2, 3, 1), "tanh")).export(path)
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    for place in rng.integers(len(whole), size=200):
+        changed = bytearray(whole)
+        changed[place] ^= 1 << rng.integers(8)
+        path.write_bytes(changed if place % 4 else whole[:place])
+        with contextlib.suppress(ValueError):
+            assert isinstance(interchange.from_onnx(path), fg.Model)

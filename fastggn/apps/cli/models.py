@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 Columns = tuple[str | int, ...]
 
-MODELS = """MODEL is a file of fastggn train, or holds weights from elsewhere, whose activation
---activation names: a state dict of torch (.pt, .pth; read without running code), or plain arrays
-W_1, b_1, ... (.npz). The columns of DATA are those of the model, found by name; weights without
-names take them by position."""
+MODELS = """MODEL is a file of fastggn train, an .onnx file of dense layers, or holds weights from
+elsewhere, whose activation --activation names: a state dict of torch (.pt, .pth; read without
+running code), or plain arrays W_1, b_1, ... (.npz). The columns of DATA are those of the model,
+found by name; weights without names take them by position."""
 
 TORCH = (".pt", ".pth")
 PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
@@ -68,7 +68,7 @@ def read_model(
     loss: str | None = None,
     target: Columns | None = None,
 ) -> Model:
-    """Read a model of ``fastggn train``, a state dict of torch, or plain arrays.
+    """Read a model of ``fastggn train``, an ONNX file, a state dict of torch, or plain arrays.
 
     `target` is only checked here; `model_problem` takes it.
     """
@@ -78,12 +78,10 @@ def read_model(
             f"{path}: pickles run code when they are loaded and are never read; in Python: "
             "fg.interchange.from_sklearn(estimator).save(path)"
         )
-    if suffix == ".onnx":
-        raise ValueError(f"{path}: .onnx files are written (fastggn export), not read")
     given = {"--activation": activation, "--output-activation": output_activation, "--l2": l2,
              "--target": target}  # fmt: skip
     with plain_warnings(Console(stderr=True), False):
-        model = own_model(path) if suffix not in TORCH else None
+        model = own_model(path) if suffix not in (*TORCH, ".onnx") else None
         if model is None:
             return _foreign(path, suffix, activation, output_activation, l2 or 0.0, loss)
     for name, value in given.items():
@@ -114,6 +112,12 @@ def _foreign(
     loss: str | None,
 ) -> Model:
     """Return the model of weights from elsewhere."""
+    if suffix == ".onnx":
+        from fastggn.model.interchange.onnx_reader import from_onnx
+
+        if activation is not None or output is not None:
+            raise ValueError(f"{path} holds its activations: leave out --activation")
+        return replace(_with_loss(from_onnx(path), loss), l2=l2)
     from fastggn.model.interchange.npz import from_npz
     from fastggn.model.interchange.state_dict import read_state_dict
 
