@@ -237,6 +237,31 @@ def test_nothing_held_out_is_told():
     assert model.training["notes"][-1] == note
 
 
+def test_weights_and_first_weights():
+    rng = np.random.default_rng(3)
+    X, Y = rng.standard_normal((80, 2)), rng.standard_normal((80, 2))
+    weights = rng.uniform(0, 2, (80, 2))
+    rows = rng.permutation(80)[:20]
+    rest = np.setdiff1d(np.arange(80), rows)
+    options = dict(hidden=3, seed=4, max_iter=5, held_out=rows)
+    model, result = fg.fit((X, Y), sample_weight=weights, init="he", **options)
+    problem = model.problem((X[rest], Y[rest]), sample_weight=weights[rest])
+    watched = model.problem((X[rows], Y[rows]), sample_weight=weights[rows])
+    held_out = fg.HeldOut(watched, patience=20)
+    start = model.network.init(4, "he")
+    same = fg.train(problem, start, seed=4, max_iter=5, held_out=held_out)
+    assert np.array_equal(result.theta, same.theta)
+    by_row, _ = fg.fit((X, Y), sample_weight=weights[:, 0], theta0=start, **options)
+    both, _ = fg.fit((X, Y), sample_weight=weights[:, :1].repeat(2, 1), init="he", **options)
+    np.testing.assert_allclose(by_row.theta, both.theta, rtol=1e-8)
+    several, _ = fg.fit((X, Y), init="he", starts=2, **options)
+    assert not np.array_equal(several.theta, model.theta)
+    with pytest.raises(ValueError, match="one row for each of the 80 rows"):
+        fg.fit((X, Y), sample_weight=weights[:30], **options)
+    with pytest.raises(ValueError, match="scheme"):
+        fg.fit((X, Y), init="best", **options)
+
+
 def test_a_test_part_and_starts():
     model, result = fg.fit(HOUSES, target="price", test=0.1, starts=3, **QUICK)
     parts = model.parts(HOUSES)

@@ -61,6 +61,8 @@ def fit(
     patience: int | None = PATIENCE,
     test: float = 0.0,
     starts: int = 1,
+    init: str = "glorot",
+    sample_weight: Any = None,
     posterior: bool = False,
     seed: int | None = None,
     method: Any = "lm",
@@ -95,6 +97,11 @@ def fit(
         A share of rows that nothing sees: ``model.parts(table)["test"]``.
     starts : int
         The number of runs from different first weights; the best one is kept.
+    init : str
+        The scheme of the first weights, as in `MLP.init`. ``theta0=`` gives them.
+    sample_weight : array_like, shape (T,) or (T, n_L), optional
+        A weight for each row of the table, or for each target of each row, in the loss of the
+        training and of the held-out rows. The scales of the columns do not depend on it.
     posterior : bool
         Whether to fit by the evidence (unless `l2` or `regularize` says otherwise) and keep the
         Laplace posterior, for ``predict(std=True)``.
@@ -133,6 +140,7 @@ def fit(
     drawn = int(np.random.default_rng(seed).integers(2**31)) if seed is None else int(seed)
     if posterior and isinstance(held_out, str) and held_out == "auto":
         held_out = 0.0
+    weights = _weights(sample_weight, samples)
     model, split, rows = prepare(
         samples,
         widths,
@@ -150,7 +158,7 @@ def fit(
             f"{model.network.n_params}"
         )
     training, held, _ = rows
-    problem = model.problem(samples.take(training))
+    problem = model.problem(samples.take(training), sample_weight=_part(weights, training))
     if posterior:
         likelihood_of(problem)  # raises for a loss without one
     told = part_notes(model, *(part.size for part in rows))
@@ -159,18 +167,39 @@ def fit(
         if problem.n_params > problem.n_samples * problem.n_outputs:
             warnings.warn(FastGGNWarning(told[0]), stacklevel=2)
     if held.size:
-        watched = model.problem(samples.take(held), l2=0.0)
+        watched = model.problem(samples.take(held), l2=0.0, sample_weight=_part(weights, held))
         options["held_out"] = HeldOut(watched, patience=patience)
     if posterior and l2 == 0.0 and "regularize" not in options:
         options["regularize"] = Evidence()
     if starts > 1:
-        result = train_restarts(problem, starts, seed=drawn, method=method, **options).best
+        result = train_restarts(
+            problem, starts, seed=drawn, init=init, method=method, **options
+        ).best
     else:
+        if options.get("theta0") is None:
+            options["theta0"] = model.network.init(drawn, init)
         result = train(problem, method=method, seed=drawn, **options)
     model = finished(
         model, problem, result, split, samples, seed=drawn, method=method, posterior=posterior
     )
     return model, result
+
+
+def _weights(given: Any, samples: Table) -> NDArray[np.float64] | None:
+    """Return the weights of the rows of a table, which `Problem` checks in full."""
+    if given is None:
+        return None
+    weights = np.asarray(given, dtype=np.float64)
+    if weights.shape[:1] != (samples.n_rows,):
+        raise ValueError(
+            f"sample_weight must have one row for each of the {samples.n_rows} rows of the table, "
+            f"got shape {weights.shape}"
+        )
+    return weights
+
+
+def _part(weights: NDArray[np.float64] | None, rows: NDArray[np.intp]) -> Any:
+    return None if weights is None else weights[rows]
 
 
 def _widths(hidden: Any) -> tuple[int, ...]:
