@@ -106,3 +106,5 @@ def test_what_readme_points_to_is_there():
 
 def test_the_changelog_names_the_version():
     assert f"## [{fg.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {fg.__version__}\n" in cited
