@@ -13,6 +13,7 @@ from scipy.sparse import csc_matrix, csr_matrix
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
@@ -125,6 +126,21 @@ def test_weights_count_samples():
     repeated = fg.GGNRegressor(**QUICK).fit(X.repeat(weights, axis=0), y.repeat(weights))
     np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-6)
     assert weighted.loss_ == pytest.approx(repeated.loss_, rel=1e-7)
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_classes_are_all_labels_whatever_their_weight(early_stopping):
+    """scikit-learn's convention; a sample of weight 0 does not move the fit."""
+    quick = {**QUICK, "early_stopping": early_stopping}
+    weights = (LABELS != LABELS.max()).astype(float)
+    model = fg.GGNClassifier(**quick).fit(X, LABELS, sample_weight=weights)
+    linear = LogisticRegression().fit(X, LABELS, sample_weight=weights)
+    np.testing.assert_array_equal(model.classes_, linear.classes_)
+    assert (model.predict(X) != LABELS.max()).all()
+    assert model.predict_proba(X)[:, -1].max() < 0.1
+    moved = np.where(weights[:, None] > 0.0, X, X + 1.0)
+    other = fg.GGNClassifier(**quick).fit(moved, LABELS, sample_weight=weights)
+    np.testing.assert_array_equal(model.theta_, other.theta_)
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,8 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
     Attributes
     ----------
     classes_ : ndarray, shape (n_classes,)
-        The labels, sorted; the columns of `predict_proba`.
+        The labels, sorted; the columns of `predict_proba`. Labels of samples of weight 0 count, as
+        in scikit-learn.
     out_activation_ : str
         "logistic" or "softmax"
     validation_scores_ : list of float or None
