@@ -509,3 +509,121 @@ def noisy_outputs(design, Y, iterations=20000):
         H = beta * design.T @ design + alpha * np.eye(design.shape[1])
         covariances.append(np.linalg.inv(H))
     return NoisyOutputs(alpha, betas, gammas, mean, covariances, log_evidence)
+
+
+# --- derivatives by the inputs --------------------------------------------------------------
+
+
+@dataclass
+class Jet:
+    """Value (n,), gradient (n, n_0) and Hessian (n, n_0, n_0) of one layer by the inputs."""
+
+    value: np.ndarray
+    gradient: np.ndarray
+    hessian: np.ndarray
+
+    def channels(self, listed):
+        """The channels of all units, unit by unit: () value, (i,) and (i, j) derivatives."""
+        parts = (self.value, self.gradient, self.hessian)
+        return np.array([parts[len(c)][(k, *c)] for k in range(len(self.value)) for c in listed])
+
+
+def affine(network, theta, l, jet, fixed=0.0):
+    """z_l of a layer's inputs: linear in all orders, with a bias in the value alone."""
+    W = network.core(network.weights(theta)[l], l).T
+    dummy = network.weights(theta)[l][network.widths[l - 1] :].sum(axis=0)
+    value = W @ jet.value + dummy - fixed
+    return Jet(value, W @ jet.gradient, np.einsum("ab,bij->aij", W, jet.hessian))
+
+
+def activated(jets, z):
+    """sigma of a jet, with `jets` the five functions sigma, sigma', ...: the chain rule."""
+    s, first, second = (f(z.value) for f in jets[:3])
+    outer = np.einsum("ai,aj->aij", z.gradient, z.gradient)
+    hessian = second[:, None, None] * outer + first[:, None, None] * z.hessian
+    return Jet(s, first[:, None] * z.gradient, hessian)
+
+
+def activated_tangent(jets, z, dz):
+    """The derivative of `activated` along dz."""
+    first, second, third = (f(z.value) for f in jets[1:4])
+    slope, bend = second * dz.value, third * dz.value  # of sigma' and sigma''
+    outer = np.einsum("ai,aj->aij", z.gradient, z.gradient)
+    mixed = np.einsum("ai,aj->aij", dz.gradient, z.gradient)
+    hessian = bend[:, None, None] * outer + second[:, None, None] * (mixed + mixed.swapaxes(1, 2))
+    hessian = hessian + slope[:, None, None] * z.hessian + first[:, None, None] * dz.hessian
+    gradient = slope[:, None] * z.gradient + first[:, None] * dz.gradient
+    return Jet(first * dz.value, gradient, hessian)
+
+
+def channels_and_jacobian(network, jets, listed, theta, x):
+    """Channels (n_L C,) of one sample and their derivatives by theta, one parameter at a time.
+
+    `jets` holds, for each layer, sigma and its first three derivatives at least.
+    """
+    n = network.widths[0]
+    start = Jet(np.asarray(x, float), np.eye(n), np.zeros((n, n, n)))
+    inputs, z = {1: start}, {}
+    for l in range(1, network.n_layers + 1):
+        z[l] = affine(network, theta, l, inputs[l], network.fixed_bias(l))
+        inputs[l + 1] = activated(jets[l - 1], z[l])
+    columns = []
+    for unit in np.eye(network.n_params):
+        tangent = Jet(np.zeros(n), np.zeros((n, n)), np.zeros((n, n, n)))
+        for l in range(1, network.n_layers + 1):
+            by_weight = affine(network, unit, l, inputs[l])
+            W = network.core(network.weights(theta)[l], l).T
+            dz = Jet(
+                by_weight.value + W @ tangent.value,
+                by_weight.gradient + W @ tangent.gradient,
+                by_weight.hessian + np.einsum("ab,bij->aij", W, tangent.hessian),
+            )
+            tangent = activated_tangent(jets[l - 1], z[l], dz)
+        columns.append(tangent.channels(listed))
+    return inputs[network.n_layers + 1].channels(listed), np.array(columns).T
+
+
+def _higher():
+    """sigma and four derivatives by name, written for moderate arguments."""
+    s = _sigmoid
+    return {
+        "identity": (lambda z: 1.0 * z, np.ones_like, np.zeros_like, np.zeros_like, np.zeros_like),
+        "square": (
+            np.square,
+            lambda z: 2.0 * z,
+            lambda z: np.full_like(z, 2.0),
+            np.zeros_like,
+            np.zeros_like,
+        ),
+        "tanh": (
+            np.tanh,
+            lambda z: 1 - np.tanh(z) ** 2,
+            lambda z: -2 * np.tanh(z) * (1 - np.tanh(z) ** 2),
+            lambda z: (6 * np.tanh(z) ** 2 - 2) * (1 - np.tanh(z) ** 2),
+            lambda z: (16 - 24 * np.tanh(z) ** 2) * np.tanh(z) * (1 - np.tanh(z) ** 2),
+        ),
+        "sigmoid": (
+            s,
+            lambda z: s(z) - s(z) ** 2,
+            lambda z: s(z) - 3 * s(z) ** 2 + 2 * s(z) ** 3,
+            lambda z: s(z) - 7 * s(z) ** 2 + 12 * s(z) ** 3 - 6 * s(z) ** 4,
+            lambda z: s(z) - 15 * s(z) ** 2 + 50 * s(z) ** 3 - 60 * s(z) ** 4 + 24 * s(z) ** 5,
+        ),
+        "softplus": (
+            lambda z: np.logaddexp(0.0, z),
+            s,
+            lambda z: s(z) - s(z) ** 2,
+            lambda z: s(z) - 3 * s(z) ** 2 + 2 * s(z) ** 3,
+            lambda z: s(z) - 7 * s(z) ** 2 + 12 * s(z) ** 3 - 6 * s(z) ** 4,
+        ),
+        "bent_identity": (
+            lambda z: (np.sqrt(z * z + 1) - 1) / 2 + z,
+            lambda z: z / (2 * np.sqrt(z * z + 1)) + 1,
+            lambda z: 0.5 * (z * z + 1) ** -1.5,
+            lambda z: -1.5 * z * (z * z + 1) ** -2.5,
+            lambda z: (6 * z * z - 1.5) * (z * z + 1) ** -3.5,
+        ),
+    }
+
+
+HIGHER = _higher()

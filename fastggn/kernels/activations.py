@@ -2,8 +2,9 @@
 
 A jitted function passed as an argument would miss the disk cache in every process; a code,
 dispatched outside the loops, keeps every caller cached. A custom activation is the address of
-a C function ``void f(int64 n, double *z, double *s, double *d1, double *d2)`` that fills n
-values, with d2 possibly null; its pointers travel as 64-bit integers.
+a C function ``void f(int64 n, double *z, double *s, double *d1, double *d2, double *d3,
+double *d4)`` that fills n values, with d2, d3 and d4 possibly null; its pointers travel as 64-bit
+integers.
 
 All arrays have the shape (units, samples) and contiguous rows. They must not overlap: the
 loops would still be right where two are the same array, but not vectorised.
@@ -33,15 +34,15 @@ SQUARE = 8
 CUSTOM = 100
 
 if DISABLED:
-    PROTOTYPE = ctypes.CFUNCTYPE(None, *([ctypes.c_int64] * 5))
+    PROTOTYPE = ctypes.CFUNCTYPE(None, *([ctypes.c_int64] * 7))
 
     def array_at(address, n):
         """Return the n float64 at `address` as an array."""
         return np.ctypeslib.as_array((ctypes.c_double * n).from_address(address))
 
-    def _call(address, n, z, s, d1, d2):
+    def _call(address, n, z, s, d1, d2, d3, d4):
         """Call the C function at `address`."""
-        PROTOTYPE(address)(n, z, s, d1, d2)
+        PROTOTYPE(address)(n, z, s, d1, d2, d3, d4)
 
 else:
 
@@ -60,22 +61,22 @@ else:
         return numba.carray(_pointer_of(address), n)
 
     @intrinsic
-    def _call(typing_context, address, n, z, s, d1, d2):
+    def _call(typing_context, address, n, z, s, d1, d2, d3, d4):
         """Call the C function at `address`."""
 
         def generate(context, builder, signature, args):
             word = ir.IntType(64)
-            function = ir.FunctionType(ir.VoidType(), [word] * 5)
+            function = ir.FunctionType(ir.VoidType(), [word] * 7)
             builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
             return context.get_dummy_value()
 
-        return types.void(*([types.int64] * 6)), generate
+        return types.void(*([types.int64] * 8)), generate
 
 
 @leaf
 def _custom(address, z, phi, d1):
     for i in range(z.shape[0]):
-        _call(address, z.shape[1], z[i].ctypes.data, phi[i].ctypes.data, d1[i].ctypes.data, 0)
+        _call(address, z.shape[1], z[i].ctypes.data, phi[i].ctypes.data, d1[i].ctypes.data, 0, 0, 0)
 
 
 @leaf
@@ -88,6 +89,8 @@ def _custom_second(address, z, phi, d1, d2):
             phi[i].ctypes.data,
             d1[i].ctypes.data,
             d2[i].ctypes.data,
+            0,
+            0,
         )
 
 
@@ -251,19 +254,21 @@ def activate_second(code, param, address, z, phi, d1, d2):
         _fill(2.0 if code == SQUARE else 0.0, d2)
 
 
-def compile_custom(sigma: Any, derivative: Any, second_derivative: Any) -> tuple[Any, int]:
-    """Return a loop over three scalar functions as a C function, and its address.
+def compile_custom(*functions: Any) -> tuple[Any, int]:
+    """Return a loop over 3 scalar functions, or 5 with higher derivatives, as C, and its address.
 
     The first must be kept alive as long as the address is in use.
     """
     if DISABLED:
-        return _callback(sigma, derivative, second_derivative)
-    s, d, h = (
+        return _callback(*functions)
+    jitted = [
         f if numba.extending.is_jitted(f) else numba.njit(error_model="numpy", nogil=True)(f)
-        for f in (sigma, derivative, second_derivative)
-    )
+        for f in functions
+    ]
+    s, d, h = jitted[:3]
+    third, fourth = jitted[3:] or (h, h)  # without them, never called: their addresses are null
 
-    def loop(n, z_address, s_address, d_address, h_address):
+    def loop(n, z_address, s_address, d_address, h_address, third_address, fourth_address):
         z, values, slopes = array_at(z_address, n), array_at(s_address, n), array_at(d_address, n)
         for i in range(n):
             values[i] = s(z[i])
@@ -272,22 +277,25 @@ def compile_custom(sigma: Any, derivative: Any, second_derivative: Any) -> tuple
             curvatures = array_at(h_address, n)
             for i in range(n):
                 curvatures[i] = h(z[i])
+        if third_address != 0:
+            thirds, fourths = array_at(third_address, n), array_at(fourth_address, n)
+            for i in range(n):
+                thirds[i] = third(z[i])
+                fourths[i] = fourth(z[i])
 
     try:
-        compiled = numba.cfunc(types.void(*([types.int64] * 5)), error_model="numpy")(loop)
+        compiled = numba.cfunc(types.void(*([types.int64] * 7)), error_model="numpy")(loop)
     except numba.core.errors.NumbaError as error:
-        raise TypeError(
-            f"Numba cannot compile sigma, derivative and second_derivative: {error}"
-        ) from None
+        raise TypeError(f"Numba cannot compile sigma and its derivatives: {error}") from None
     return compiled, compiled.address
 
 
-def _callback(sigma, derivative, second_derivative):
+def _callback(*functions):
     """Return what `compile_custom` does, without a compiler: a callback into Python."""
 
     def loop(n, z_address, *addresses):
         z = array_at(z_address, n).tolist()
-        for address, f in zip(addresses, (sigma, derivative, second_derivative), strict=True):
+        for address, f in zip(addresses, functions, strict=False):
             if address:
                 array_at(address, n)[:] = [f(v) for v in z]
 

@@ -83,11 +83,13 @@ class Activation:
         sigma: ScalarFunction,
         derivative: ScalarFunction,
         second_derivative: ScalarFunction,
+        third_derivative: ScalarFunction | None = None,
+        fourth_derivative: ScalarFunction | None = None,
         *,
         smoothness: int = 2,
         vanishing_derivative: bool = True,
     ) -> Activation:
-        """Make an activation from three scalar functions of one float.
+        """Make an activation from scalar functions of one float.
 
         They are compiled once in each process into one C function over arrays, which is not kept on
         disk.
@@ -99,6 +101,8 @@ class Activation:
         sigma, derivative, second_derivative : callable
             Plain functions that Numba can compile, or jitted functions. They must not raise: the
             compiled loop would lose the exception.
+        third_derivative, fourth_derivative : callable, optional
+            Both or none; derivatives of the network by its inputs (`ResidualProblem`) need them.
         smoothness : {0, 1, 2}
             0 if sigma is only continuous, 1 if C^1, 2 if C^2 or smoother.
         vanishing_derivative : bool
@@ -107,12 +111,17 @@ class Activation:
         Raises
         ------
         TypeError
-            If a function is not callable, does not return a real number, or cannot be compiled.
+            If a function is not callable, does not return a real number, or cannot be compiled, or
+            one of the two higher derivatives is missing.
         ValueError
             If the name is taken, the smoothness is not 0, 1 or 2, or a function is not finite
             at one of the trial points -2, -0.5, 0, 0.5, 2.
         """
-        functions = (sigma, derivative, second_derivative)
+        functions: tuple[ScalarFunction, ...] = (sigma, derivative, second_derivative)
+        if third_derivative is not None and fourth_derivative is not None:
+            functions += (third_derivative, fourth_derivative)
+        elif third_derivative is not fourth_derivative:
+            raise TypeError("give both third_derivative and fourth_derivative, or none of them")
         _check_custom(name, functions, smoothness)
         compiled, address = kernels.compile_custom(*functions)
         flags = (smoothness, bool(vanishing_derivative))
@@ -129,6 +138,21 @@ class Activation:
     def second_derivative(self, z: ArrayLike) -> NDArray[np.float64]:
         """Return sigma''(z), elementwise, for `z` of any shape."""
         return self._evaluate(z, 2)
+
+    @property
+    def roughness(self) -> str:
+        """Why derivatives of a network by its inputs cannot be had with it; empty if they can."""
+        if self.smoothness < 2:
+            return (
+                "has a jump in its first or second derivative, so that derivatives by the inputs "
+                "would miss what happens there; use a smooth one, such as tanh"
+            )
+        if self.code == kernels.CUSTOM and len(self._functions) < 5:
+            return (
+                "has two derivatives, and derivatives by the inputs need four: give "
+                "third_derivative and fourth_derivative to Activation.custom"
+            )
+        return ""
 
     def _evaluate(self, z: ArrayLike, order: int) -> NDArray[np.float64]:
         points = np.ascontiguousarray(z, dtype=np.float64)
@@ -191,8 +215,8 @@ def _check_custom(name: str, functions: tuple[ScalarFunction, ...], smoothness: 
         raise ValueError(f"name {name!r} is a built-in activation; choose another")
     if smoothness not in (0, 1, 2):
         raise ValueError(f"smoothness must be 0, 1 or 2, got {smoothness!r}")
-    labels = ("sigma", "derivative", "second_derivative")
-    for label, function in zip(labels, functions, strict=True):
+    labels = ("sigma", "derivative", "second_derivative", "third_derivative", "fourth_derivative")
+    for label, function in zip(labels, functions, strict=False):
         _try_scalar(label, function)
 
 

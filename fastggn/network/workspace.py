@@ -42,12 +42,12 @@ def lane_count(n_chunks: int, size: int) -> int:
     return max(1, min(n_chunks, _LANES, fitting))
 
 
-def _even_chunk(n_samples: int) -> int:
+def _even_chunk(n_samples: int, most: int) -> int:
     """Return the samples a chunk, a multiple of 8: equal shares, so that little is padding.
 
     A few chunks are an even number of them: with three, one of two workers had two.
     """
-    count = max(1, -(-n_samples // _CHUNK))
+    count = max(1, -(-n_samples // most))
     if 1 < count < _FEW:
         count += count % 2
     return max(1, -(-n_samples // (8 * count))) * 8
@@ -57,14 +57,21 @@ class Plan:
     """A network as the kernels see it, and the cutting of T samples into chunks and blocks."""
 
     def __init__(
-        self, net: Layers, n_samples: int, *, gated: bool = False, chunk: int | None = None
+        self,
+        net: Layers,
+        n_samples: int,
+        *,
+        gated: bool = False,
+        chunk: int | None = None,
+        most: int = _CHUNK,
     ) -> None:
         self.net = net
         self.n_samples = n_samples
         self.n_params = net.n_params
         self.n_outputs = net.n_outputs
         self.n_units = sum(net.widths[1:])
-        self.chunk = chunk or _even_chunk(n_samples)
+        self.psi_rows = self.n_units  # numbers that a column of sensitivities has a sample
+        self.chunk = chunk or _even_chunk(n_samples, most)
         self.n_chunks = -(-n_samples // self.chunk)
         self.layers, self.rows = _layer_table(net, gated)
         self.plain_output = net.activations[-1].name == "identity"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,7 @@ def prefers_rows(net: Layers, n_columns: int, *, plain_output: bool = False) -> 
 class Tiling:
     """The tiles of a GGN, their place in an accumulator, and the tasks (lane, tile)."""
 
-    def __init__(self, net: Layers, n_chunks: int, *, plain_output: bool = False) -> None:
+    def __init__(self, net: Any, n_chunks: int, *, plain_output: bool = False) -> None:
         self._plain_output = plain_output
         self._records: list[list[int]] = []
         self._offset = 0
@@ -128,8 +129,8 @@ class Tiling:
 class RowTiling(Tiling):
     """Square tiles of the lower triangle, for assembly from rows of the Jacobian."""
 
-    def _add_tiles(self, net: Layers) -> None:
-        size = net.n_params
+    def _add_tiles(self, net: Any) -> None:
+        size = net.n_params  # of a network, or of a plan with coefficients
         for p0, p1 in _shares(size, _SQUARE):
             for q0, q1 in _shares(size, _SQUARE):
                 if q0 <= p0:
