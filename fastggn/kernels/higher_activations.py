@@ -10,7 +10,6 @@ from fastggn.kernels.activations import (
     CUSTOM,
     SIGMOID,
     SOFTPLUS,
-    SQUARE,
     TANH,
     _call,
     activate_second,
