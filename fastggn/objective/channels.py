@@ -81,7 +81,7 @@ def closed(channels: Iterable[Channel]) -> tuple[Channel, ...]:
 class Channels:
     """The second argument u of a residual: values and derivatives of the network's outputs.
 
-    ``u.value`` and ``u.d("x", "y")`` (by name or index of the inputs) are arrays of shape (B,); with
+    ``u.value`` and ``u.d("x", "y")`` (inputs by name or index) are arrays of shape (B,); with
     several outputs ``u[o].value`` and ``u[o].d("x")`` are those of output o.
     """
 

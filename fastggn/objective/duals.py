@@ -88,7 +88,7 @@ class DualArray(NDArrayOperatorsMixin):
         )
         if not whole or self.ndim == 0:
             raise refused("an index of points", "a residual computes each point by itself")
-        return DualArray(self.value[keys], self.tangent[(slice(None), *keys)])
+        return DualArray(self.value[keys], self.tangent[(slice(None),) + keys])
 
     def sum(self, axis: int | None = None, keepdims: bool = False) -> DualArray:
         """Return the sum over the components of each point: an axis other than the first."""
@@ -187,7 +187,7 @@ def _aligned(tangent: Any, ndim: int) -> Any:
     key = (slice(None), *(None,) * missing)
     if not isinstance(tangent, DualArray):
         return tangent[key]
-    return DualArray(tangent.value[key], tangent.tangent[(slice(None), *key)])
+    return DualArray(tangent.value[key], tangent.tangent[(slice(None),) + key])
 
 
 def _binary(function: Any, slopes: Callable[..., Any], a: Any, b: Any) -> DualArray:

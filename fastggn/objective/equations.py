@@ -260,7 +260,7 @@ def of_three(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _locked(x: FloatArray) -> FloatArray:
     """Return a view that the function of a user cannot write to."""
-    view = x.view()
+    view: FloatArray = x.view()
     view.flags.writeable = False
     return view
 

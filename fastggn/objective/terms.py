@@ -29,8 +29,8 @@ FloatArray = NDArray[np.float64]
 class Term:
     """Residuals at points: an equation for the outputs and their derivatives, or data.
 
-    A `ResidualProblem` takes the weighted sum of the mean losses of its terms. A term itself does no
-    work; the problem checks it.
+    A `ResidualProblem` takes the weighted sum of the mean losses of its terms. A term itself does
+    no work; the problem checks it.
 
     Parameters
     ----------
