@@ -44,6 +44,9 @@ PACKAGES = {
     "torch_levenberg_marquardt": "torch-levenberg-marquardt",
     "jax": "jax",
     "sklearn": "scikit-learn",
+    "optimistix": "optimistix",
+    "nlls_gram": "nlls-gram",
+    "cminpack_numba": "cminpack-numba",
 }
 
 
@@ -169,17 +172,18 @@ def jax_gram(case: Case) -> Callable[[], FloatArray]:
     return lambda: np.asarray(compiled(theta, X).block_until_ready())
 
 
-def _torch_model(torch: Any, case: Case) -> Any:
+def _torch_model(torch: Any, case: Any, activation: str = "Tanh") -> Any:
     """Return the network as torch modules in float64, with the case's parameters."""
     modules: list[Any] = []
+    sigma = getattr(torch.nn, activation)
     for m, n in zip(case.widths[:-1], case.widths[1:], strict=True):
-        modules += [torch.nn.Linear(m, n, dtype=torch.float64), torch.nn.Tanh()]
+        modules += [torch.nn.Linear(m, n, dtype=torch.float64), sigma()]
     model = torch.nn.Sequential(*modules[:-1])
     _set_parameters(torch, model, case)
     return model
 
 
-def _set_parameters(torch: Any, model: Any, case: Case) -> None:
+def _set_parameters(torch: Any, model: Any, case: Any) -> None:
     start = 0
     linear = [m for m in model if hasattr(m, "weight")]
     with torch.no_grad():
@@ -207,11 +211,13 @@ class TorchLM:
     An accepted step multiplies the damping by `decrease`; 0.1 is the package's own rule.
     """
 
-    def __init__(self, case: Case, damping: float, decrease: float = 0.1) -> None:
+    def __init__(
+        self, case: Any, damping: float, decrease: float = 0.1, activation: str = "Tanh"
+    ) -> None:
         self._torch = _torch()
         package = _load("torch_levenberg_marquardt")
         self._case = case
-        self._model = _torch_model(self._torch, case)
+        self._model = _torch_model(self._torch, case, activation)
         self._trainer = package.training.LevenbergMarquardtModule(
             self._model,
             loss_fn=package.loss.MSELoss(),

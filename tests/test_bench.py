@@ -1,6 +1,7 @@
 """The benchmarks at smoke size: both sides compute the same, and every row ends in the report."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -17,7 +18,7 @@ if str(ROOT) not in sys.path:
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="times say nothing without the compiler")
 
-from bench import core, peers, report, rows  # noqa: E402
+from bench import core, peers, protocols, report, rows  # noqa: E402
 
 PAIRS = [row for row in rows.ROWS if row.build is not None]
 OTHERS = [row for row in rows.ROWS if row.measure is not None]
@@ -156,3 +157,28 @@ def test_pictures(tmp_path):
 
     assert plots.draw(tmp_path, core.SMOKE) is None
     assert {path.name for path in tmp_path.iterdir()} == {"cost_T.png", "cost_N.png", "threads.png"}
+
+
+def test_time_to_an_accuracy_and_the_profile():
+    curves = {
+        "fastggn": [(0.0, 1.0), (1.0, 0.1), (2.0, 1e-8)],
+        "other": [(0.0, 1.0), (3.0, 0.1), (4.0, 0.1)],
+    }
+    assert protocols.seconds_to(curves, 0.2) == {"fastggn": 1.0, "other": 3.0}
+    assert protocols.seconds_to(curves, 1e-3) == {"fastggn": 2.0, "other": np.inf}
+    records = [{"task": "a task", "seed": 0, "curves": curves}]
+    assert protocols.profile(records, 0.2) == {"fastggn": [1.0], "other": [3.0]}
+    assert "| a task | 1 | 3 (other) | 3 |" in protocols.table(records, 0.2)
+
+
+def test_a_protocol_runs_and_is_read_again(tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is absent: the extra bench")
+    file, picture = tmp_path / "curves.json", tmp_path / "profile.png"
+    arguments = ["--seeds", "1", "--limit", "0.1", "--samples", "50", "--tasks", "rosenbrock",
+                 "--solvers", "fastggn", "--json", str(file)]  # fmt: skip
+    for _ in range(2):
+        protocols.main([*arguments, "--picture", str(picture)])
+        assert "Rosenbrock" in capsys.readouterr().out
+        assert picture.read_bytes()[:4] == b"\x89PNG"
+    (record,) = json.loads(file.read_text())
+    assert record["curves"]["fastggn"][-1][1] < record["curves"]["fastggn"][0][1]
