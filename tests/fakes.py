@@ -65,6 +65,13 @@ class FakePoint:
     def data_gradient(self):
         return self.gradient
 
+    def slope_sizes(self):
+        terms = np.abs(self.A.T) @ np.abs(self.b)
+        return terms, np.abs(self.A.T) @ np.abs(self.A @ self.theta)
+
+    def loss_scales(self):
+        return 1.0, 1.0
+
     def data_residual(self, x):
         return self.rmatvec(self.b - self.matvec(x))
 

@@ -16,6 +16,8 @@ FloatArray = NDArray[np.float64]
 Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 
+_SHARE = 2.0**-20  # of the outputs, for a difference of gradients
+
 # Unit weights, by the number of axes of the array that they multiply.
 _ONES: dict[int, FloatArray] = {axes: np.ones((1,) * axes) for axes in (1, 2, 3)}
 
@@ -70,6 +72,17 @@ class LossTerms:
         with np.errstate(all="ignore"):
             share = self._share * self._weights_of(block, 2)
             return np.asarray(share * self._gradient(block))
+
+    def rounding(self, block: Block) -> FloatArray:
+        """Return the weighted change of gradE for a relative change of the outputs, (B, n_L)."""
+        outputs, targets = self._at(block)
+        with np.errstate(all="ignore"):
+            bent = outputs
+            if not self._loss.unit_hessian:
+                ahead, behind = ((1.0 + sign * _SHARE) * outputs for sign in (1.0, -1.0))
+                moved = self._loss.gradient(ahead, targets) - self._loss.gradient(behind, targets)
+                bent = np.nan_to_num(moved / (2.0 * _SHARE), posinf=0.0, neginf=0.0)
+            return np.asarray(self._share * self._weights_of(block, 2) * np.abs(bent))
 
     def _gradient(self, block: Block) -> FloatArray:
         if block.loss_gradient is None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastggn.runtime.errors import check_positive, hinted_fields
+from fastggn.training.control.convergence import GradientTest, StepTest
 from fastggn.training.control.divergence import DivergenceTest, has_minimum
 from fastggn.training.resumable import Resumable
 from fastggn.training.run import Clock
@@ -28,17 +28,6 @@ LOOK_AGAIN = 10
 SETTLED = ("converged_gradient", "converged_loss", "converged_step", "damping_limit")
 # Statuses that depend on the limits of the call.
 LIMITS = ("max_iter", "max_time")
-
-
-@dataclass(frozen=True)
-class StepTest:
-    """``|step| <= tolerance (|theta| + tolerance)``."""
-
-    tolerance: float
-
-    def __call__(self, theta: NDArray[np.float64], length: float) -> bool:
-        """Whether a step of this length is negligible at `theta`."""
-        return length <= self.tolerance * (norm(theta) + self.tolerance)
 
 
 class Stagnation(Resumable):
@@ -74,14 +63,20 @@ class Stagnation(Resumable):
 class Stop:
     """The tests that end a run: the argument `stop` of `train`.
 
+    They are relative, so that the units of inputs and targets do not matter.
+
     Parameters
     ----------
     gradient : float
-        Stop if the 2-norm of the gradient is at most this value.
+        Stop if every slope of the loss is at most this share of its terms,
+        ``|g_j| <= gradient * mean_i |J_ij r_i|`` with r the gradient of the loss by the outputs (a
+        slope of the size of its own rounding errors counts as zero); or at an exact fit, where the
+        loss is at most ``gradient^2`` of that of the best constant outputs. 0 asks for a gradient
+        or a loss of zero.
     loss : float
         Stop if an iteration changes the loss by at most this share; 0 disables the test.
     step : float
-        Stop at ``|step| <= step (|theta| + step)``.
+        Stop at ``|step| <= step |theta|``.
     target : float, optional
         Stop if the loss is at most this value.
 
@@ -116,7 +111,7 @@ class Stopping(Resumable):
     loss change, step length, divergence, validation loss, iterations, time.
     """
 
-    _resumes = ("iteration", "_divergence", "_stagnation", "_settles_until")
+    _resumes = ("iteration", "_divergence", "_stagnation", "_settles_until", "_gradient_test")
 
     def __init__(
         self, limits: Stop, max_iter: int, clock: Clock, problem: Problem | None = None
@@ -126,6 +121,8 @@ class Stopping(Resumable):
         self._max_iter = max_iter
         self._clock = clock
         self._step_test = StepTest(limits.step)
+        n_params = 0 if problem is None else problem.n_params
+        self._gradient_test = GradientTest(limits.gradient, n_params)
         self._divergence = DivergenceTest()
         self._stagnation = Stagnation()
         self.iteration = 0
@@ -143,7 +140,7 @@ class Stopping(Resumable):
             return Ending("failed", f"the {what} at theta0 is not finite; theta was not moved")
         size = norm(point.gradient)
         self._observe(point, size, 0.0)
-        return self._reached(point, size) or self._used_up()
+        return self._reached(point) or self._used_up()
 
     def again(self, stop: Ending | None) -> Ending | None:
         """Return the stop of a resumed run: the saved one, or a limit of this call."""
@@ -165,23 +162,18 @@ class Stopping(Resumable):
     def _observe(self, point: Point, size: float, step_norm: float) -> None:
         self._divergence.observe(point.loss, size, norm(point.theta), step_norm)
 
-    def _reached(self, point: Point, size: float) -> Ending | None:
-        """Test the loss, and the norm `size` of the gradient, against their limits."""
+    def _reached(self, point: Point) -> Ending | None:
+        """Test the loss and the gradient against their limits."""
         target = self._limits.target
         if target is not None and point.loss <= target:
             return Ending("target_reached", f"loss {point.loss:.6g} <= {target:.6g}")
-        if size <= self._limits.gradient:
-            return Ending(
-                "converged_gradient", f"|gradient| {size:.3g} <= {self._limits.gradient:.3g}"
-            )
-        if point.loss == 0.0:
-            return Ending("converged_gradient", "the loss is zero: an exact fit")
-        return None
+        why = self._gradient_test(point)
+        return None if why is None else Ending("converged_gradient", why)
 
     def _converged(self, before: float, iteration: Iteration) -> Ending | None:
         if not iteration.accepted:
             return None
-        stop = self._reached(iteration.point, iteration.gradient_norm)
+        stop = self._reached(iteration.point)
         if stop is not None:
             return stop
         change = abs(before - iteration.point.loss)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastggn.training.control.acceptance import Acceptance, Trial
-from fastggn.training.control.stopping import StepTest
+from fastggn.training.control.convergence import StepTest
 from fastggn.training.control.trust_region import DenseModel, KrylovModel, TrustRadius
 from fastggn.training.methods.trials import Proposal, TrialSteps
 from fastggn.training.regularisation.null_space import NullSpace, RegularisedHessian

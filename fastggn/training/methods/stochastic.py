@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.training.control.acceptance import Trial
-from fastggn.training.control.stopping import StepTest
+from fastggn.training.control.convergence import StepTest
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.first_order import batches, diverged
 from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardtSteps

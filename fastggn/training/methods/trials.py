@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.training.control.acceptance import Acceptance, Trial
-from fastggn.training.control.stopping import StepTest
+from fastggn.training.control.convergence import StepTest
 from fastggn.training.step import Ending, Iteration, Method, norm
 
 if TYPE_CHECKING:

@@ -90,6 +90,16 @@ class PenalisedPoint(StackedRows):
         """The gradient of `loss`, shape (N,)."""
         return self.plain.gradient + self._factor * self._below.combine(self._excess)
 
+    def slope_sizes(self) -> tuple[Vector, Vector]:
+        """Return the sizes of the terms of `gradient`, and their rounding / eps, shapes (N,)."""
+        own = np.abs(self._factor * self._below.combine(self._excess))
+        terms, rounding = self.plain.slope_sizes()
+        return terms + own, rounding + own
+
+    def loss_scales(self) -> tuple[float, float]:
+        """Return the losses of constant outputs, see `Point.loss_scales`."""
+        return self.plain.loss_scales()
+
     def images(self, v: Vector) -> Iterator[Vector]:
         """Yield A v in parts, with the rows of the penalty on rank 0 only."""
         part = self._image(v)
