@@ -103,7 +103,7 @@ def test_resumes_bit_for_bit(tmp_path, monkeypatch, small):
 
 
 def test_lbfgs_alone():
-    problem, stop = problem_of(), fg.Stop(gradient=1e-3)
+    problem, stop = problem_of(), fg.Stop(gradient=1e-2)
     runs = [
         fg.train(problem, seed=0, method=fg.LBFGS(memory=memory), max_iter=400, stop=stop)
         for memory in (1, 10)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -11,11 +13,13 @@ from fastggn.network.losses.output_weights import OutputWeighted
 from fastggn.network.losses.separable import SeparableLoss
 from fastggn.network.workspace import Block
 from fastggn.runtime.cached import cached_property
+from fastggn.runtime.comm import Comm
 
 FloatArray = NDArray[np.float64]
 Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 
+_ROWS = 4096  # targets that are compared with a constant at a time
 _SHARE = 2.0**-20  # of the outputs, for a difference of gradients
 
 # Unit weights, by the number of axes of the array that they multiply.
@@ -115,6 +119,36 @@ class LossTerms:
         """Return b for S = I, which is the gradients."""
         with np.errstate(all="ignore"):
             return self._gradient(block)
+
+    def of_constants(self, comm: Comm) -> tuple[float, float]:
+        """Return about the least loss of constant outputs, and the loss of outputs of 0."""
+        split = isinstance(self._loss, OutputWeighted)
+        n_outputs = self._targets.shape[1] // (2 if split else 1)
+        moments, losses = np.zeros((2, n_outputs)), np.zeros(2)
+        with np.errstate(all="ignore"):
+            for weights, targets in self._parts():
+                own = weights * (targets[:, n_outputs:] if split else np.ones((1, n_outputs)))
+                moments[0] += (own * targets[:, :n_outputs]).sum(axis=0)
+                moments[1] += own.sum(axis=0)
+            total, weight = comm.sum(moments)
+            mean = np.divide(total, weight, out=np.zeros(n_outputs), where=weight > 0.0)
+            for weights, targets in self._parts():
+                for k, outputs in enumerate((mean, np.zeros(n_outputs))):
+                    constant = np.tile(outputs, (weights.size, 1))
+                    losses[k] += weights[:, 0] @ self._loss.value(constant, targets)
+            at_mean, at_zero = (self._share * comm.sum(losses)).tolist()
+        if not np.isfinite(at_zero):
+            return 0.0, 0.0
+        return (min(at_mean, at_zero) if np.isfinite(at_mean) else at_zero), at_zero
+
+    def _parts(self) -> Iterator[tuple[FloatArray, FloatArray]]:
+        """Yield weights (B, 1) and targets of this process, some rows at a time."""
+        count = self._targets.shape[0]
+        for start in range(0, count, _ROWS):
+            rows = slice(start, min(start + _ROWS, count))
+            targets = np.asarray(self._targets[rows])
+            weights = np.ones(len(targets)) if self._weights is None else self._weights[rows]
+            yield weights[:, None], targets
 
     @cached_property
     def n_columns(self) -> int:

@@ -15,7 +15,7 @@ from fastggn.objective.jacobian import FactoredJacobian
 from fastggn.objective.loss_terms import Factor, LossTerms
 from fastggn.objective.penalty import Penalty
 from fastggn.objective.samples import Samples
-from fastggn.objective.scales import loss_scales, slope_sizes
+from fastggn.objective.scales import at_least, slope_sizes
 from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.threads import pooled
@@ -194,14 +194,18 @@ class Point:
         return self.data_gradient + self.decay * self.theta
 
     def slope_sizes(self) -> tuple[FloatArray, FloatArray]:
-        """Return mean_i |J_ij r_i| + |decay_j theta_j|, and its rounding / eps, shapes (N,)."""
+        """Return mean_i |J_ij r_i| + |decay_j theta_j|, and its rounding / eps, shapes (N,).
+
+        The former is at least a share of the largest one in the same units.
+        """
         terms, rounding = slope_sizes(self.rows, self._terms)
         decay = np.abs(self.decay * self.theta)
-        return terms + decay, rounding + decay
+        shapes = self._objective.plan.net.layer_shapes
+        return at_least(terms + decay, shapes), rounding + decay
 
     def loss_scales(self) -> tuple[float, float]:
         """Return about the least loss of a constant output, and the loss of outputs of 0."""
-        return loss_scales(self._objective)
+        return self._terms.of_constants(self.comm)
 
     @cached_property
     @pooled

@@ -1,26 +1,26 @@
-"""The sizes that a gradient, its rounding errors and a loss are compared with."""
+"""The sizes that a gradient and its rounding errors are compared with."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.kernels.layer_table import PHI_IN, UNIT_ROW
-from fastggn.network.losses.output_weights import OutputWeighted
 from fastggn.runtime.threads import pooled
 
 if TYPE_CHECKING:
     from fastggn.network.workspace import Block
     from fastggn.objective.jacobian import FactoredJacobian
     from fastggn.objective.loss_terms import LossTerms
-    from fastggn.objective.point import Objective
 
 FloatArray = NDArray[np.float64]
 
-_ROWS = 4096  # targets that are compared with a constant at a time
+# Slopes below the tolerance times this share of the usual terms do not matter: those of units that
+# are saturated or switched off, where slope and terms fall together.
+LEAST_SHARE = 1e-2
 
 
 @pooled
@@ -53,31 +53,13 @@ def _add(block: Block, cotangents: FloatArray, sums: list[FloatArray]) -> None:
                 sums[index][k] += part[:, k] @ phi.T
 
 
-def loss_scales(objective: Objective) -> tuple[float, float]:
-    """Return about the least loss of a constant output, and the loss of outputs of 0."""
-    n_outputs, comm = objective.plan.n_outputs, objective.comm
-    split = isinstance(objective.loss, OutputWeighted)
-    moments = np.zeros((2, n_outputs))
-    with np.errstate(all="ignore"):
-        for weights, targets in _targets(objective):
-            own = weights[:, None] * (targets[:, n_outputs:] if split else 1.0)
-            moments[0] += (own * targets[:, :n_outputs]).sum(axis=0)
-            moments[1] += (own * np.ones(n_outputs)).sum(axis=0)
-        total, weight = comm.sum(moments)
-        mean = np.divide(total, weight, out=np.zeros(n_outputs), where=weight > 0.0)
-        losses = np.zeros(2)
-        for weights, targets in _targets(objective):
-            for k, outputs in enumerate((mean, np.zeros(n_outputs))):
-                constant = np.tile(outputs, (weights.size, 1))
-                losses[k] += weights @ objective.loss.value(constant, targets)
-    at_mean, at_zero = (comm.sum(losses) / objective.n_samples).tolist()
-    if not np.isfinite(at_zero):
-        return 0.0, 0.0
-    return (min(at_mean, at_zero) if np.isfinite(at_mean) else at_zero), at_zero
-
-
-def _targets(objective: Objective) -> Iterator[tuple[FloatArray, FloatArray]]:
-    """Yield weights and targets of this process, some rows at a time."""
-    for start in range(0, objective.plan.n_samples, _ROWS):
-        rows = slice(start, min(start + _ROWS, objective.plan.n_samples))
-        yield objective.weights[rows], np.asarray(objective.targets[rows])
+def at_least(terms: FloatArray, shapes: Sequence[tuple[int, int]]) -> FloatArray:
+    """Return the sizes (N,), at least `LEAST_SHARE` of the largest one in the same units."""
+    # The weights of an input have its units, those of an output the units of the output.
+    parts, first = [], 0
+    for index, (n, m) in enumerate(shapes):
+        part = terms[first : first + n * m].reshape(n, m)
+        axes = ((0,) if index == 0 else (0, 1)) if index < len(shapes) - 1 else (1,) * (index > 0)
+        parts.append(np.maximum(part, LEAST_SHARE * part.max(axis=axes, keepdims=True)).ravel())
+        first += n * m
+    return np.concatenate(parts)
