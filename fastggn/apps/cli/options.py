@@ -229,11 +229,12 @@ OPTIONS = (
            help="Iterations at most."),
     option("Stopping", "--max-time", type=float, metavar="SECONDS", help="Time limit."),
     option("Stopping", "--grad-tol", type=float, default=1e-10, metavar="X",
-           help="Stop at this norm of the gradient."),
+           help="Stop where each slope of the loss is this share of its terms, or at an "
+                "exact fit."),
     option("Stopping", "--loss-tol", type=float, default=0.0, metavar="X",
            help="Stop at this relative change of the loss."),
     option("Stopping", "--step-tol", type=float, default=1e-14, metavar="X",
-           help="Stop at this relative length of a step."),
+           help="Stop at a step of this share of the weights."),
     option("Stopping", "--loss-target", type=float, metavar="X", help="Stop at this loss."),
     option("Stopping", "--patience", type=COUNT, metavar="N",
            help="Stop after N iterations without a fall of the held-out loss, and keep the "

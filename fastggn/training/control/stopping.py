@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 IDLE_CHANGE, IDLE_GRADIENT, IDLE_ITERATIONS = 2e-13, 0.9, 30
 # So many iterations after a finite minimum was seen, which takes the step of a whole system.
 LOOK_AGAIN = 10
+# The damping times the step, over the gradient: above this share the damping makes the step.
+HELD = 0.5
 # Statuses of a run that has settled, perhaps at a saddle.
 SETTLED = ("converged_gradient", "converged_loss", "converged_step", "damping_limit")
 # Statuses that depend on the limits of the call.
@@ -111,7 +113,14 @@ class Stopping(Resumable):
     loss change, step length, divergence, validation loss, iterations, time.
     """
 
-    _resumes = ("iteration", "_divergence", "_stagnation", "_settles_until", "_gradient_test")
+    _resumes = (
+        "iteration",
+        "_divergence",
+        "_stagnation",
+        "_settles_until",
+        "_gradient_test",
+        "_slope",
+    )
 
     def __init__(
         self, limits: Stop, max_iter: int, clock: Clock, problem: Problem | None = None
@@ -126,6 +135,7 @@ class Stopping(Resumable):
         self._divergence = DivergenceTest()
         self._stagnation = Stagnation()
         self.iteration = 0
+        self._slope = 0.0  # the norm of the gradient before the iteration
         self._settles_until = 0  # the iteration up to which a finite minimum is taken to be near
 
     @property
@@ -140,6 +150,7 @@ class Stopping(Resumable):
             return Ending("failed", f"the {what} at theta0 is not finite; theta was not moved")
         size = norm(point.gradient)
         self._observe(point, size, 0.0)
+        self._slope = size
         return self._reached(point) or self._used_up()
 
     def again(self, stop: Ending | None) -> Ending | None:
@@ -157,6 +168,7 @@ class Stopping(Resumable):
         stop = iteration.stop or self._converged(before, iteration)
         if iteration.accepted and (stop is None or stop.status.startswith("converged")):
             stop = self._diverging(iteration.point, stop is not None) or stop
+        self._slope = iteration.gradient_norm
         return stop or iteration.early_stop or self._used_up()
 
     def _observe(self, point: Point, size: float, step_norm: float) -> None:
@@ -188,12 +200,20 @@ class Stopping(Resumable):
                 "converged_loss",
                 f"{IDLE_ITERATIONS} iterations changed the loss by rounding only",
             )
-        if self._step_test(iteration.point.theta, iteration.step_norm):
+        if self._step_test(iteration.point.theta, iteration.step_norm) and not self._held(
+            iteration
+        ):
             return Ending(
                 "converged_step",
                 f"|step| {iteration.step_norm:.3g} <= {self._limits.step:.3g} |theta|",
             )
         return None
+
+    def _held(self, iteration: Iteration) -> bool:
+        """Whether the damping alone, which now falls, made the step short."""
+        if iteration.damping is None or iteration.rejections > 0:
+            return False
+        return iteration.damping * iteration.step_norm > HELD * self._slope
 
     def _diverging(self, point: Point, converged: bool) -> Ending | None:
         if not self._divergence.holds(converged=converged):

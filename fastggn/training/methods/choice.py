@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastggn.solvers.choice import choose_solver, spares_biases
-from fastggn.training.control.escape import Escape, NegativeCurvature, Noise
 from fastggn.training.control.convergence import StepTest
+from fastggn.training.control.escape import Escape, NegativeCurvature, Noise
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.auto import Alternating, Handover, smaller_side
 from fastggn.training.methods.first_order import AdamSteps, GradientSteps

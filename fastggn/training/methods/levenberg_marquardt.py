@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.threads import pooled
 from fastggn.training.control.acceptance import Acceptance, Trial
-from fastggn.training.control.damping import NielsenDamping
 from fastggn.training.control.convergence import StepTest
+from fastggn.training.control.damping import NielsenDamping
 from fastggn.training.fallback import Fallback, System
 from fastggn.training.methods.trials import Proposal, TrialSteps
 from fastggn.training.step import Choice, Ending, norm
