@@ -80,6 +80,9 @@ class DenseSystem:
             rows = slice(i, i + self.block)
             yield self.a[rows].copy(), None if self.b is None else self.b[rows]
 
+    def column_errors(self):
+        return np.zeros(self.n_params)
+
     def kronecker_factors(self):
         """One layer of the largest square-ish shape: U = I, V = the mean diagonal block."""
         n = self.n_params

@@ -96,6 +96,9 @@ class FakePoint:
     def row_blocks(self):
         yield np.ascontiguousarray(self.A), self.b
 
+    def column_errors(self):
+        return np.zeros(self.A.shape[1])
+
     def kronecker_factors(self):
         return [(np.ones((1, 1)), self.gram())]
 

@@ -247,10 +247,12 @@ class Block:
         offset = first * self.plan.chunk
         return slice(first, last), slice(part.start - offset, part.stop - offset)
 
-    def by_sample(self, first_row: int, count: int, part: slice) -> FloatArray:
-        """Return rows of the forward sweep (see `layout`) at the samples `part`: (B, count)."""
+    def by_sample(
+        self, first_row: int, count: int, part: slice, sweep: FloatArray | None = None
+    ) -> FloatArray:
+        """Return rows of a sweep, the forward one if not given, at the samples `part`: (B, count)."""
         chunks, inside = self.chunks_of(part)
-        rows = self.ws[chunks, first_row : first_row + count]
+        rows = (self.ws if sweep is None else sweep)[chunks, first_row : first_row + count]
         return np.array(rows.transpose(0, 2, 1).reshape(-1, count)[inside], order="C")
 
     def sensitivities(self, factors: FloatArray) -> FloatArray:

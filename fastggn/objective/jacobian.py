@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,9 @@ from fastggn.kernels import (
     tsqr,
 )
 from fastggn.kernels.layer_table import PHI_IN, UNIT_ROW
+from fastggn.kernels.spectrum import numerical_rank
 from fastggn.network.workspace import Block, Plan, WorkspacePool, lane_count
+from fastggn.objective.entry_errors import EntryErrors, entry_errors
 from fastggn.objective.ggn_tiles import RowTiling, Tiling, gram_tiling
 from fastggn.objective.samples import Samples
 from fastggn.runtime.buffers import lend
@@ -232,6 +236,14 @@ class FactoredJacobian:
                 yield (block.start + first) * self.n_columns, out
 
     @pooled
+    def entry_errors(self) -> EntryErrors:
+        """Return the rounding errors of the entries of A, over the rows of all ranks."""
+        own = [entry_errors(block, self._factors_of(block)) for block in self.blocks()]
+        every = self.comm.gather(functools.reduce(EntryErrors.and_those, own))
+        found = functools.reduce(EntryErrors.and_those, every)
+        return replace(found, columns=self._root * found.columns)
+
+    @pooled
     def kronecker_factors(self) -> list[tuple[FloatArray, FloatArray]]:
         """Return (sum psi psi^T, weighted mean of phi phi^T) of every layer."""
         # Their Kronecker product approximates the layer's diagonal block of A^T A; the weight of a
@@ -352,16 +364,19 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
             values: FloatArray = scipy.linalg.svdvals(qr.r)
         return values[: min(self._whole_shape)]
 
+    def entry_errors(self) -> EntryErrors:
+        """Return the norms of the rounding errors of the entries, as far as they are foreseen."""
+        return self._factored.entry_errors()
+
     def rank(self, tol: float | None = None) -> int:
         """Return the numerical rank.
 
         Parameters
         ----------
         tol : float, optional
-            Singular values up to `tol` count as zero; by default
-            ``eps * max(shape) * s_max``, as in ``numpy.linalg.matrix_rank``.
+            Singular values up to `tol` count as zero; by default ``10 eps s_max`` and the rounding
+            errors of the entries, whatever the number of samples.
         """
         values = self.singular_values()
-        if tol is None:
-            tol = float(np.finfo(np.float64).eps * max(self._whole_shape) * values[0])
-        return int(np.count_nonzero(values > tol))
+        error = self.entry_errors().norm if tol is None else 0.0
+        return numerical_rank(values, error, tol).rank

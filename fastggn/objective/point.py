@@ -275,6 +275,10 @@ class Point:
         for first, rows in self.rows.row_blocks():
             yield rows, None if b is None else b[first : first + rows.shape[0]]
 
+    def column_errors(self) -> FloatArray:
+        """Return the norms of the rounding errors in the columns of A, shape (N,)."""
+        return self.rows.entry_errors().columns
+
     def kronecker_factors(self) -> list[tuple[FloatArray, FloatArray]]:
         """Return (U_l (n_l, n_l), V_l (m_l, m_l)): kron(U_l, V_l) approximates A^T A of layer l."""
         return self.rows.kronecker_factors()

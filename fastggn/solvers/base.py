@@ -97,6 +97,9 @@ class LinearSystem(Protocol):
     def row_blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
         """Yield blocks of rows of ``A``, shape (r, N), with their part of ``b``."""
 
+    def column_errors(self) -> FloatArray:
+        """Return the norms of the rounding errors in the columns of ``A``, shape (N,)."""
+
     def kronecker_factors(self) -> Sequence[tuple[FloatArray, FloatArray]]:
         """Return a pair (U, V) a layer, with ``A^T A`` close to ``kron(U, V)`` on its block."""
 

@@ -46,7 +46,7 @@ class DualSolver:
     A Cholesky factorisation of ``A A^T + mu I`` serves while that is not singular to working
     precision. Beyond (duplicate samples, mu = 0) the singular value decomposition of the rows
     takes over where they fit into memory, else an eigendecomposition of ``A A^T`` cut off at
-    ``eps M`` times its largest eigenvalue; the message of the solution says which.
+    ``10 eps`` times its largest eigenvalue; the message of the solution says which.
 
     Indefinite (exact) curvature is solved by ``A A^T + mu D`` (form D5), after a check of the
     inertia that ``A^T D A + mu I`` is positive definite.

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.linalg import eigh
 from scipy.linalg.blas import dnrm2
 
+from fastggn.kernels.spectrum import numerical_rank
 from fastggn.solvers.base import FloatArray, LinearSystem
 from fastggn.solvers.cholesky_in_place import CholeskyFactor, SymmetricMatrix
 from fastggn.solvers.svd import Spectrum
@@ -134,9 +135,9 @@ class SpectralRows:
 
 
 class TruncatedRows:
-    """Eigenvalues of ``A A^T`` above ``eps M lambda_max``: where the rows do not fit.
+    """Eigenvalues of ``A A^T`` above ``10 eps lambda_max``: where the rows do not fit.
 
-    Squaring leaves singular values below ``sqrt(eps M) s_max`` unresolved; they count as zero.
+    Squaring leaves singular values below ``sqrt(10 eps) s_max`` unresolved; they count as zero.
     The eigenvectors overwrite the matrix.
     """
 
@@ -145,11 +146,10 @@ class TruncatedRows:
         values, vectors = eigh(
             matrix.restored(0.0), lower=True, overwrite_a=True, check_finite=False
         )
-        tolerance = EPS * values.size * max(float(values[-1]), 0.0)
-        kept = values > tolerance
-        self._values: FloatArray = values[kept]
-        self._vectors: FloatArray = vectors[:, kept]
-        self.rank: int | None = int(np.count_nonzero(kept))
+        rank, tolerance, *_ = numerical_rank(np.maximum(values[::-1], 0.0))
+        self._values: FloatArray = values[values.size - rank :]
+        self._vectors: FloatArray = vectors[:, values.size - rank :]
+        self.rank: int | None = rank
         self.refinements = 0
         self.message = (
             f"the dual matrix is singular to working precision: truncated eigendecomposition, "

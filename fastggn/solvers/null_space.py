@@ -8,7 +8,9 @@ from typing import Protocol
 import numpy as np
 from scipy.sparse.linalg import LinearOperator
 
-from fastggn.kernels.tsqr import NumericalRank, StreamingQR, numerical_rank, thin_svd
+from fastggn.kernels.spectrum import numerical_rank, thin_svd
+from fastggn.kernels.tsqr import StreamingQR
+from fastggn.objective.entry_errors import root_of_squares
 from fastggn.runtime.threads import one_pool
 from fastggn.solvers.base import FloatArray, LinearSystem
 from fastggn.solvers.lsqr_iteration import lsqr
@@ -55,7 +57,8 @@ class DenseNullSpace:
         if comm.size > 1:  # rank 0's, should another kind of processor have rounded otherwise
             s, vt = (comm.broadcast(np.ascontiguousarray(part)) for part in (s, vt))
         self.singular_values = s[: min(shape)]
-        self.found = _counted(self.singular_values, shape, tol)
+        error = root_of_squares(lin.column_errors()) if tol is None else 0.0
+        self.found = numerical_rank(self.singular_values, error, tol)
         self.row_basis = vt[: self.found.rank].T
         self.basis = vt[self.found.rank :].T
 
@@ -127,13 +130,3 @@ class IteratedNullSpace:
     def blocks(self) -> Iterator[FloatArray]:
         """Refuse: nothing N x N is stored."""
         raise TypeError("the projector of this null space is not stored: use solver 'lsqr'")
-
-
-def _counted(s: FloatArray, shape: tuple[int, int], tol: float | None) -> NumericalRank:
-    if tol is None:
-        return numerical_rank(s, shape)
-    rank = int(np.count_nonzero(s > tol))
-    dropped = float(s[rank]) if rank < s.size else 0.0
-    if rank == 0:
-        return NumericalRank(0, tol, float("nan"))
-    return NumericalRank(rank, tol, float(s[rank - 1]) / dropped if dropped > 0.0 else np.inf)

@@ -73,6 +73,10 @@ class _Derived:
         self.own_rows = lin.own_rows + below
         self.shared_rows = lin.shared_rows + below
 
+    def column_errors(self) -> FloatArray:
+        """Return the errors of the original rows: those of a penalty are exact."""
+        return self._lin.column_errors()
+
     def kronecker_factors(self) -> Sequence[tuple[FloatArray, FloatArray]]:
         """Return the factors of the original rows."""
         return self._lin.kronecker_factors()
@@ -202,3 +206,7 @@ class ScaledColumns(_Derived):
         """Yield the scaled rows with their entries of b."""
         for rows, b in self._lin.row_blocks():
             yield rows * self._scale, b
+
+    def column_errors(self) -> FloatArray:
+        """Return the errors of the scaled columns."""
+        return np.asarray(self._scale * self._lin.column_errors())

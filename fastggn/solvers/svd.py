@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastggn.kernels.tsqr import NumericalRank, StreamingQR, numerical_rank, thin_svd
+from fastggn.kernels.spectrum import NumericalRank, numerical_rank, thin_svd
+from fastggn.kernels.tsqr import StreamingQR
+from fastggn.objective.entry_errors import root_of_squares
 from fastggn.solvers.base import FloatArray, LinearSystem
 
 
 class Spectrum:
     """``A = U diag(s) V^T``, cut off at the numerical rank.
 
-    Singular values below the tolerance ``eps * max(M, N) * s_max`` cannot be told from zero;
-    kept, they would multiply the residual by up to ``1 / (2 sqrt(mu))``.
+    Singular values below the tolerance of `numerical_rank` cannot be told from zero; kept, they
+    would multiply the residual by up to ``1 / (2 sqrt(mu))``.
     """
 
     def __init__(
-        self, s: FloatArray, vt: FloatArray, shape: tuple[int, int], u: FloatArray | None = None
+        self, s: FloatArray, vt: FloatArray, entry_error: float, u: FloatArray | None = None
     ) -> None:
-        self.found: NumericalRank = numerical_rank(s, shape)
+        self.found: NumericalRank = numerical_rank(s, entry_error)
         kept = self.found.rank
         self.s = s[:kept]
         self.vt = vt[:kept]
         self.u = None if u is None else u[:, :kept]
-        self._whole = kept == shape[1]
+        self._whole = kept == vt.shape[1]
 
     def rcond(self, mu: float) -> float:
         """Return the reciprocal condition number of ``A^T A + mu I`` on the space solved in."""
@@ -71,14 +73,13 @@ def spectrum_of(lin: LinearSystem) -> tuple[Spectrum, FloatArray | None]:
 
 def dense_spectrum(lin: LinearSystem) -> Spectrum:
     """Decompose the rows held as one (M, N) array; meant for M <= N."""
-    shape = (lin.n_rows, lin.n_params)
-    rows = np.empty(shape, order="F")
+    rows = np.empty((lin.n_rows, lin.n_params), order="F")
     done = 0
     for block, _ in lin.row_blocks():
         rows[done : done + block.shape[0]] = block
         done += block.shape[0]
     u, s, vt = thin_svd(rows)
-    return Spectrum(s, vt, shape, u)
+    return Spectrum(s, vt, root_of_squares(lin.column_errors()), u)
 
 
 def streamed_spectrum(lin: LinearSystem) -> tuple[Spectrum, FloatArray | None]:
@@ -88,7 +89,7 @@ def streamed_spectrum(lin: LinearSystem) -> tuple[Spectrum, FloatArray | None]:
         qr.fold(block, b)
     lin.comm.unite(qr)
     u, s, vt = thin_svd(qr.r)
-    spectrum = Spectrum(s, vt, (lin.n_rows, lin.n_params))
+    spectrum = Spectrum(s, vt, root_of_squares(lin.column_errors()))
     if lin.b is None:
         return spectrum, None
     return spectrum, u[:, : spectrum.found.rank].T @ qr.c[:, 0]

@@ -7,7 +7,8 @@ import numpy as np
 from fastggn.analysis.critical.limits import LARGEST_DENSE, limit_unit
 from fastggn.analysis.critical.surface import EPS, SAFETY, Matrix, Surface, Vector
 from fastggn.analysis.rank.duplicates import find_duplicates
-from fastggn.kernels.tsqr import StreamingQR, thin_svd
+from fastggn.kernels.spectrum import thin_svd
+from fastggn.kernels.tsqr import StreamingQR
 from fastggn.network.losses.separable import SeparableLoss
 from fastggn.runtime.rank0 import everywhere
 from fastggn.solvers.lsqr_iteration import lsqr

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastggn.analysis.rank.duplicates import find_duplicates
 from fastggn.analysis.rank.spectrum import FloatArray
+from fastggn.kernels.spectrum import RANK_TOLERANCE, numerical_rank
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
 from fastggn.network.mlp import MLP
@@ -69,7 +70,7 @@ def exact_fit(net: MLP, X: ArrayLike, Y: ArrayLike, seed: int = 0) -> FloatArray
     theta = _best_draw(problem, seed)
     phi = problem.layer_outputs(theta)[-2].T
     layers = net.unpack(theta)
-    layers[-1] = np.linalg.lstsq(phi, wanted, rcond=None)[0].T
+    layers[-1] = np.linalg.lstsq(phi, wanted, rcond=RANK_TOLERANCE)[0].T
     theta = net.pack(layers)
     error = float(np.abs(problem.outputs(theta) - targets).max())
     if not error <= _FIT * (1.0 + float(np.abs(targets).max())):
@@ -110,8 +111,7 @@ def _best_draw(problem: Problem, seed: int) -> FloatArray:
                 draws.append(_switching(net, problem.read_samples(0, T)[0], scale, seeds))
             for theta in draws:
                 s = np.linalg.svd(problem.layer_outputs(theta)[-2], compute_uv=False)
-                least = np.finfo(float).eps * max(T, s.size) * s[0]
-                best_rank = max(best_rank, int((s > least).sum()))
+                best_rank = max(best_rank, numerical_rank(s).rank)
                 rcond = float(s[T - 1] / s[0]) if s[0] > 0.0 else 0.0
                 if rcond > best_rcond:
                     best, best_rcond = theta, rcond

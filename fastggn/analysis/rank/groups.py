@@ -28,7 +28,7 @@ class RankGroups:
         for rank in sorted(set().union(*comm.gather(set(self._by_rank)))):
             self._by_rank.setdefault(rank, RowSpectrum(self._n_inputs)).unite(comm)
 
-    def best_sum(self, whole: Rank, n_samples: int) -> tuple[int, float]:
+    def best_sum(self, whole: Rank, n_samples: int, entry_error: float) -> tuple[int, float]:
         """Return the largest sum of ranks over independent rows, and the smallest gap behind it."""
         # Independent vectors are a matroid, so the greedy basis is the best: the sum over r >= 1
         # of the rank of the rows with rank(Psi) >= r.
@@ -44,7 +44,8 @@ class RankGroups:
                 for rows in group.rows():
                     above.fold(rows)
                 above.n_rows = count
-                found = above.rank()
+                found = above.rank(entry_error=entry_error)
             total += (r - lower) * found.rank
-            gap = min(gap, found.gap if found.rank else float("inf"))
+            if found.rank:
+                gap = min(gap, found.gap, float("inf") if found.certain else found.margin)
         return total, gap

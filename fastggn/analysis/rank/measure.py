@@ -11,13 +11,12 @@ from numpy.typing import NDArray
 
 from fastggn.analysis.rank.groups import RankGroups
 from fastggn.analysis.rank.spectrum import FloatArray, Rank, RowSpectrum, rank_of_matrix
+from fastggn.kernels.spectrum import CERTAIN, RANK_TOLERANCE
+from fastggn.objective.entry_errors import EntryErrors
 from fastggn.objective.layer_blocks import LayerBlock
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import Comm
 from fastggn.runtime.threads import one_pool
-
-# Ranks whose gap is smaller lie within the rounding errors of the matrix.
-CLEAR_GAP = 100.0
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ class LayerRanks:
     @property
     def clear(self) -> bool:
         """Whether no rank of this layer is within rounding errors."""
-        gaps = (self.block.gap, self.phi.gap, self.psi_gap, self.greedy_gap)
-        return not any(gap < CLEAR_GAP for gap in gaps)
+        small = self.psi_gap < CERTAIN or self.greedy_gap < CERTAIN
+        return self.block.clear and self.phi.clear and not small
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,17 +103,19 @@ class Measurement:
     @property
     def clear(self) -> bool:
         """Whether no rounding error can change the rank of P(W)."""
-        if self.jacobian.gap < CLEAR_GAP:
+        if not self.jacobian.clear:
             return False
         # The row blocks' singular values must stand above the rounding errors of P(W), too.
-        rounding = CLEAR_GAP * self.jacobian.tolerance
+        rounding = CERTAIN * self.jacobian.tolerance
         return not any(layer.block.smallest < rounding for layer in self.layers)
 
 
 class _LayerSums:
-    def __init__(self, number: int, n_units: int, n_inputs: int, n_core: int) -> None:
+    def __init__(
+        self, number: int, n_units: int, n_inputs: int, n_core: int, columns: slice
+    ) -> None:
         self.number, self.n_units, self.n_inputs = number, n_units, n_inputs
-        self.n_core = n_core
+        self.n_core, self.columns = n_core, columns
         self.block = RowSpectrum(n_units * n_inputs)
         self.phi = RowSpectrum(n_inputs)
         self.groups = RankGroups(n_inputs)
@@ -139,7 +140,7 @@ class _LayerSums:
         else:
             s = np.linalg.svd(psi, compute_uv=False)
         largest = s[:, :1]
-        kept = s > np.finfo(np.float64).eps * max(psi.shape[1:]) * largest
+        kept = s > RANK_TOLERANCE * largest
         ranks = np.asarray(kept.sum(axis=1), dtype=np.int64)
         numbers, counts = np.unique(ranks, return_counts=True)
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
@@ -173,19 +174,21 @@ class _LayerSums:
         if self.psi_range[1] == 0.0 or phi.rank == 0:
             return self.psi_gap
         # The row block can have the product of the smallest values as its singular value.
-        rounding = np.finfo(np.float64).eps * max(block.shape) * self.psi_range[1]
+        rounding = RANK_TOLERANCE * self.psi_range[1]
         rounding = max(rounding * phi.smallest, block.tolerance)
         return float(min(self.psi_gap, self.psi_range[0] * phi.smallest / rounding))
 
-    def finish(self, weights: FloatArray, n_samples: int) -> LayerRanks:
-        phi, block = self.phi.rank(), self.block.rank()
+    def finish(self, weights: FloatArray, n_samples: int, errors: EntryErrors) -> LayerRanks:
+        off = float(errors.layers[self.number - 1])
+        phi = self.phi.rank(entry_error=off)
+        block = self.block.rank(entry_error=errors.norm_of(self.columns))
         core = phi
         if self.n_core < self.n_inputs:
             core_rows = RowSpectrum(self.n_core)
             core_rows.fold(self.phi.matrix()[:, : self.n_core])
             core_rows.n_rows = n_samples
-            core = core_rows.rank()
-        greedy, greedy_gap = self.groups.best_sum(phi, n_samples)
+            core = core_rows.rank(entry_error=off)
+        greedy, greedy_gap = self.groups.best_sum(phi, n_samples, off)
         return LayerRanks(
             number=self.number,
             n_units=self.n_units,
@@ -250,8 +253,9 @@ def measure(
 ) -> Measurement:
     """Pass once over the samples and return the ranks."""
     net = problem.network
+    ends = np.cumsum([0, *(n * m for n, m in net.layer_shapes)])
     layers = [
-        _LayerSums(number, n, m, net.widths[number - 1])
+        _LayerSums(number, n, m, net.widths[number - 1], slice(ends[number - 1], ends[number]))
         for number, (n, m) in enumerate(net.layer_shapes, start=1)
     ]
     outputs = RowSpectrum(net.n_outputs)
@@ -267,11 +271,12 @@ def measure(
             layer.unite(problem.comm)
         outputs.unite(problem.comm)
         total.unite(problem.comm)
-        weights = net.unpack(theta)
+        errors, weights = problem.jacobian(theta).entry_errors(), net.unpack(theta)
         found = [
-            layer.finish(w, problem.n_samples) for layer, w in zip(layers, weights, strict=True)
+            layer.finish(w, problem.n_samples, errors)
+            for layer, w in zip(layers, weights, strict=True)
         ]
-        return _finish(problem, found, outputs, total, tol)
+        return _finish(problem, found, outputs, total, errors, tol)
 
 
 def _fold(
@@ -280,10 +285,8 @@ def _fold(
     rows = part.jacobian_rows()
     _check_finite(rows, part)
     total.fold(part, rows)
-    end = 0
     for layer in layers:
-        first, end = end, end + layer.n_units * layer.n_inputs
-        layer.fold(part, rows[:, first:end])
+        layer.fold(part, rows[:, layer.columns])
     outputs.fold(part.outputs)
 
 
@@ -292,17 +295,18 @@ def _finish(
     layers: list[LayerRanks],
     outputs: RowSpectrum,
     total: _ErrorSums,
+    errors: EntryErrors,
     tol: float | None,
 ) -> Measurement:
-    values, active, unseen = total.active.decompose(tol)
+    values, active, unseen = total.active.decompose(tol, errors.norm)
     smallest = float(values[-1]) if total.active.n_rows <= problem.n_params else 0.0
     whole = active
     if total.idle.n_rows:  # of all ranks
         spectrum = total.whole()
-        values, whole = spectrum.values(), spectrum.rank(tol)
+        values, whole = spectrum.values(), spectrum.rank(tol, errors.norm)
     return Measurement(
         layers=tuple(layers),
-        outputs=outputs.rank(),
+        outputs=outputs.rank(entry_error=float(errors.layers[-1])),
         singular_values=values,
         jacobian=whole,
         active=active,

@@ -15,7 +15,7 @@ from fastggn.analysis.rank.spectrum import FloatArray, Rank
 
 # Entries that depend on the inputs alone.
 TARGET_FREE = (
-    "network", "n_params", "n_samples", "n_outputs", "rank", "tolerance", "gap",
+    "network", "n_params", "n_samples", "n_outputs", "rank", "certain_rank", "tolerance", "gap", "margin",
     "singular_values", "p_norm", "layers", "outputs",
 )  # fmt: skip
 FREE_ROWS = 4  # of the summary: network, rank, tolerance, gap
@@ -119,6 +119,16 @@ class RankReport:
         return self.jacobian.gap
 
     @property
+    def certain_rank(self) -> int:
+        """The number of singular values above 100 tolerances; `rank` is undecided where larger."""
+        return self.jacobian.certain_rank
+
+    @property
+    def margin(self) -> float:
+        """The smallest singular value kept over the tolerance."""
+        return self.jacobian.margin
+
+    @property
     def largest_rank(self) -> int:
         """min(N, T n_L)."""
         return min(self.n_params, self.n_samples * self.n_outputs)
@@ -127,6 +137,7 @@ class RankReport:
         """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
         return {
             **plain(self, "network", "n_params", "n_samples", "n_outputs", "loss", "rank"),
+            **plain(self, "certain_rank", "margin"),
             **plain(self, "tolerance", "gap", "singular_values", "p_norm", "error_norm"),
             **plain(self, "unseen_error", "layers", "outputs", "certificate", "bounds"),
             **plain(self, "principles", "duplicates"),
@@ -159,7 +170,7 @@ class RankReport:
         return table(
             [
                 ("network", f"{self.network}, N = {self.n_params}, T n_L = {columns}"),
-                ("rank of P(W)", f"{self.rank} of at most {self.largest_rank}"),
+                ("rank of P(W)", f"{self.jacobian.words} of at most {self.largest_rank}"),
                 ("tolerance", f"{self.tolerance:.3g} (largest singular value {self.p_norm:.3g})"),
                 ("gap", f"{self.gap:.3g} (smallest value kept over largest dropped)"),
                 ("loss", f"{self.loss:.6g} (data term)"),
@@ -175,7 +186,7 @@ class RankReport:
         for layer in self.layers:
             psi = ", ".join(f"{rank} x {count}" for rank, count in layer.psi.items())
             ranks = (layer.block, layer.phi, layer.phi_core, layer.weights, layer.weights_core)
-            cells = [f"{r.rank} of {min(r.shape)}" for r in ranks]
+            cells = [f"{r.rank}{'' if r.certain else '?'} of {min(r.shape)}" for r in ranks]
             rows.append((str(layer.number), *cells, psi))
         rows.append(("Phi_L", "", f"{self.outputs.rank} of {min(self.outputs.shape)}", *[""] * 4))
         return table(rows)

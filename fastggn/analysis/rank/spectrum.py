@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.plain import plain
-from fastggn.kernels.tsqr import StreamingQR, numerical_rank, thin_svd
+from fastggn.kernels.spectrum import CERTAIN, numerical_rank, thin_svd
+from fastggn.kernels.tsqr import StreamingQR
 from fastggn.runtime.comm import Comm
 
 FloatArray = NDArray[np.float64]
@@ -27,12 +28,15 @@ class Rank:
     shape : tuple of int
         Of the matrix.
     tolerance : float
-        ``eps * max(shape) * s_max`` by default.
+        ``10 eps s_max`` and the rounding errors of the entries, by default: the shape does not
+        enter.
     gap : float
         The smallest singular value kept over the largest one dropped: inf where all dropped values
         are 0, nan for rank 0.
     smallest : float
         The smallest singular value kept; nan for rank 0.
+    certain_rank : int
+        Number of singular values above 100 tolerances.
     """
 
     rank: int
@@ -40,28 +44,58 @@ class Rank:
     tolerance: float
     gap: float
     smallest: float
+    certain_rank: int
 
     @property
     def full(self) -> bool:
         """Whether the rank is the largest that the shape allows."""
         return self.rank == min(self.shape)
 
+    @property
+    def certain(self) -> bool:
+        """Whether no singular value kept could be rounding errors."""
+        return self.rank == self.certain_rank
+
+    @property
+    def clear(self) -> bool:
+        """Whether the values kept and dropped lie far apart, and far above the tolerance."""
+        return self.certain and not self.gap < CERTAIN
+
+    @property
+    def margin(self) -> float:
+        """The smallest singular value kept over the tolerance; nan for rank 0."""
+        return self.smallest / self.tolerance if self.tolerance else float("inf") * self.rank
+
+    @property
+    def words(self) -> str:
+        """The rank, or the two between which it is undecided."""
+        return rank_in_words(self.rank, self.certain_rank, self.margin)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values."""
         return plain(self)
 
 
-def rank_of(values: FloatArray, shape: tuple[int, int], tol: float | None = None) -> Rank:
+def rank_in_words(rank: int, certain_rank: int, margin: float) -> str:
+    """Return the rank as reports print it."""
+    if rank == certain_rank:
+        return str(rank)
+    return (
+        f"undecided between {certain_rank} and {rank} (the smallest singular value kept is "
+        f"{margin:.2g} times the tolerance)"
+    )
+
+
+def rank_of(
+    values: FloatArray,
+    shape: tuple[int, int],
+    tol: float | None = None,
+    entry_error: float = 0.0,
+) -> Rank:
     """Return the rank from singular values in descending order."""
-    if tol is None:
-        rank, tol, gap = numerical_rank(values, shape)
-    else:
-        rank = int(np.count_nonzero(values > tol))
-        dropped = float(values[rank]) if rank < values.size else 0.0
-        gap = float("inf") if dropped == 0.0 else float(values[rank - 1]) / dropped
-        gap = gap if rank else float("nan")
-    smallest = float(values[rank - 1]) if rank else float("nan")
-    return Rank(rank, shape, tol, gap, smallest)
+    found = numerical_rank(values, entry_error, tol)
+    smallest = float(values[found.rank - 1]) if found.rank else float("nan")
+    return Rank(found.rank, shape, found.tolerance, found.gap, smallest, found.certain_rank)
 
 
 def rank_of_matrix(matrix: FloatArray) -> Rank:
@@ -144,11 +178,13 @@ class RowSpectrum:
             return np.zeros(0)
         return _singular_values(self.matrix())[: min(self.shape)]
 
-    def rank(self, tol: float | None = None) -> Rank:
+    def rank(self, tol: float | None = None, entry_error: float = 0.0) -> Rank:
         """Return the numerical rank."""
-        return rank_of(self.values(), self.shape, tol)
+        return rank_of(self.values(), self.shape, tol, entry_error)
 
-    def decompose(self, tol: float | None = None) -> tuple[FloatArray, Rank, float]:
+    def decompose(
+        self, tol: float | None = None, entry_error: float = 0.0
+    ) -> tuple[FloatArray, Rank, float]:
         """Return singular values, rank, and the norm of the vector outside the column space."""
         if self._qr is not None:
             matrix, rhs, rest = self._qr.r, self._qr.c[:, 0], float(self._qr.rest[0])
@@ -157,7 +193,7 @@ class RowSpectrum:
             rhs = np.concatenate([part for _, part in self._held if part is not None])
         u, s, _ = thin_svd(matrix)
         s = s[: min(self.shape)]
-        found = rank_of(s, self.shape, tol)
+        found = rank_of(s, self.shape, tol, entry_error)
         basis = u[:, : found.rank]
         left = rhs - basis @ (basis.T @ rhs)
         # Project twice: the first difference cancels where almost nothing is left.

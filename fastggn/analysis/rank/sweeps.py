@@ -189,4 +189,5 @@ def rank_at(problem: Problem, theta: FloatArray) -> Rank:
     """Return the rank of P(W) at theta, shape (N,)."""
     jacobian = problem.jacobian(theta)
     rows, columns = jacobian.shape
-    return rank_of(jacobian.singular_values(), (rows, columns))
+    error = jacobian.entry_errors().norm
+    return rank_of(jacobian.singular_values(), (rows, columns), entry_error=error)

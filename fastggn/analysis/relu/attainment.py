@@ -18,6 +18,7 @@ from scipy.linalg import null_space
 from scipy.optimize import linprog
 
 from fastggn.analysis.relu.arrangement import BoolArray, FloatArray, SignArray, unit_rows
+from fastggn.kernels.spectrum import numerical_rank
 from fastggn.runtime.errors import as_float_vector
 
 Bound = tuple[float | None, float | None]
@@ -129,8 +130,7 @@ class _Minimisers:
         sizes = [cone.basis.shape[1] for cone in cones]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
         u, s, vt = np.linalg.svd(matrix, full_matrices=True)
-        tolerance = np.finfo(np.float64).eps * max(matrix.shape) * (s[0] if s.size else 0.0)
-        rank = int(np.count_nonzero(s > tolerance))
+        rank = numerical_rank(s).rank
         first = vt[:rank].T @ ((u[:, :rank].T @ target) / s[:rank])
         weights = first[: self._starts[-1]]
         size = float(np.abs(weights).max()) if weights.size else 0.0

@@ -18,7 +18,7 @@ from fastggn.analysis.relu.arrangement import (
 )
 from fastggn.analysis.relu.attainment import Cone
 from fastggn.analysis.relu.subglobal import as_targets, subglobal_minimum
-from fastggn.kernels.tsqr import numerical_rank, thin_svd
+from fastggn.kernels.spectrum import numerical_rank, thin_svd
 from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import as_float_vector, check_positive
 
@@ -141,6 +141,6 @@ def _least(
     if 0 in matrix.shape:
         return 0.5 * float(y @ y)
     u, s, _ = thin_svd(matrix)
-    u = u[:, : numerical_rank(s, matrix.shape).rank]
+    u = u[:, : numerical_rank(s).rank]
     residual = y - u @ (u.T @ y)
     return 0.5 * float(residual @ residual)

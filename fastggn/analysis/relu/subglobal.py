@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastggn.analysis.plain import plain
 from fastggn.analysis.relu.arrangement import BoolArray, FloatArray, as_samples, with_bias
-from fastggn.kernels.tsqr import numerical_rank, thin_svd
+from fastggn.kernels.spectrum import numerical_rank, thin_svd
 from fastggn.runtime.errors import as_float_vector
 
 
@@ -112,7 +112,7 @@ def subglobal_minimum(
     constant = bool(bias) if output_bias is None else bool(output_bias)
     matrix = design_matrix(with_bias(samples, bias), gates, constant)
     u, s, vt = thin_svd(matrix)
-    found = numerical_rank(s, matrix.shape)
+    found = numerical_rank(s)
     k = found.rank
     rotated = u[:, :k].T @ targets
     parameters = vt[:k].T @ (rotated / s[:k])

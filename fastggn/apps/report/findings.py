@@ -152,8 +152,9 @@ def spectrum_of(problem: Problem, theta: FloatArray) -> Spectrum:
             "fastggn rank MODEL computes it at any size"
         )
         return Spectrum(None, None, reason)
-    values = problem.jacobian(theta).singular_values()
-    return Spectrum(values, rank_of(values, (n_params, n_rows)), "")
+    jacobian = problem.jacobian(theta)
+    values, error = jacobian.singular_values(), jacobian.entry_errors().norm
+    return Spectrum(values, rank_of(values, (n_params, n_rows), entry_error=error), "")
 
 
 def digests_of(problem: Problem) -> dict[str, Any]:
