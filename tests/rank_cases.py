@@ -14,6 +14,19 @@ KINDS = (
 )  # fmt: skip
 
 
+EPS = float(np.finfo(float).eps)
+
+
+def counted(matrix, found=None):
+    """The singular values above 10 eps s_max, by LAPACK, or above the tolerance of a Rank."""
+    s = np.linalg.svd(matrix, compute_uv=False)
+    least = 10.0 * EPS * s[0]
+    if found is None:
+        return np.count_nonzero(s > least)
+    assert 0.999 * least <= found.tolerance <= 20.0 * least  # the errors of the entries
+    return np.count_nonzero(s > found.tolerance)
+
+
 def random_problem(rng, n_layers=None):
     """A random small network, its samples and weights, as (problem, theta)."""
     L = int(rng.integers(1, 5)) if n_layers is None else n_layers

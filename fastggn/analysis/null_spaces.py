@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.plain import plain
+from fastggn.analysis.rank.spectrum import rank_in_words
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import check_positive
 from fastggn.solvers.null_space import DenseNullSpace
@@ -57,6 +58,8 @@ class NullSpaceReport:
         Singular values at most this large counted as zero.
     gap : float
         Smallest singular value kept over the largest one dropped; inf where none is dropped.
+    certain_rank : int
+        Singular values above 100 tolerances; `rank` is undecided where it is larger.
     singular_values : ndarray, shape (min(M, N),)
         Of the rows ``sqrt(w_i) S_i^T J_i``, whose Gram matrix is the GGN; descending.
     loss, gradient_norm : float
@@ -71,6 +74,7 @@ class NullSpaceReport:
     rank: int
     tolerance: float
     gap: float
+    certain_rank: int
     singular_values: FloatArray
     loss: float
     gradient_norm: float
@@ -116,7 +120,7 @@ class NullSpaceReport:
         """Return plain values without the basis."""
         return {
             "n_params": int(self.basis.shape[0]),
-            **plain(self, "dimension", "rank", "tolerance"),
+            **plain(self, "dimension", "rank", "certain_rank", "tolerance"),
             "gap": self.gap if np.isfinite(self.gap) else None,
             **plain(self, "loss", "gradient_norm", "singular_values"),
             "layers": [
@@ -130,9 +134,10 @@ class NullSpaceReport:
     def __str__(self) -> str:
         s = self.singular_values
         kept = s[self.rank - 1] if self.rank else 0.0
+        margin = kept / self.tolerance if self.tolerance else np.inf
         lines = [
             f"null space of the GGN: dimension {self.dimension} of N = {self.basis.shape[0]}",
-            f"  rank                 {self.rank}",
+            f"  rank                 {rank_in_words(self.rank, self.certain_rank, margin)}",
             f"  singular values      {s[0]:.3e} ... {kept:.3e} kept, tolerance "
             f"{self.tolerance:.1e}, gap {self.gap:.1e}",
             f"  loss, |gradient|     {self.loss:.3e}, {self.gradient_norm:.3e}",
@@ -165,7 +170,7 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
     theta : array_like, shape (N,)
     tol : float, optional
         Singular values of the weighted Jacobian at most `tol` count as zero; by default
-        ``eps * max(M, N) * s_max``.
+        ``10 eps s_max`` and the rounding errors of the entries.
 
     Raises
     ------
@@ -197,6 +202,7 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
         rank=space.found.rank,
         tolerance=space.found.tolerance,
         gap=space.found.gap,
+        certain_rank=space.found.certain_rank,
         singular_values=space.singular_values,
         loss=float(lin.data_loss),
         gradient_norm=float(np.linalg.norm(lin.data_gradient)),

@@ -74,7 +74,7 @@ class StreamingQR:
             raise ValueError(f"block must have shape (r, {self.n_columns}), got {block.shape}")
         if (rhs is None) != (self._n_rhs == 0):
             raise ValueError(f"expected {self._n_rhs} right-hand sides with every block")
-        right = np.zeros((rows, 0)) if rhs is None else np.reshape(rhs, (rows, -1))
+        right = np.zeros((rows, 0)) if rhs is None else np.reshape(rhs, (rows, self._n_rhs))
         self.n_rows += rows
         first = 0
         while first < rows:

@@ -1,8 +1,8 @@
 """The rounding errors of the entries of a Jacobian, as far as they can be foreseen.
 
 Standard errors: the errors of different operations count as independent, so their squares add. A
-sum of m terms has the error ``eps sqrt(m)`` times the root of the sum of their squares, a function
-of one number that of its argument times its slope, and a share eps of its own.
+sum of m terms has the error ``u sqrt(m)`` times the root of the sum of their squares, a function
+of one number that of its argument times its slope, and a share u of its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from fastggn.kernels.layer_table import (
 from fastggn.network.workspace import Block
 
 FloatArray = NDArray[np.float64]
-EPS = float(np.finfo(np.float64).eps)
+UNIT = float(np.finfo(np.float64).eps) / 4.0  # the standard error of a rounding to nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,10 +66,11 @@ def root_of_squares(values: FloatArray) -> float:
 
 def entry_errors(block: Block, factors: FloatArray) -> EntryErrors:
     """Return the errors of the rows S^T J of a block, for S (B, n_L, n_S)."""
-    sweep = _Sweep(block)
     columns = np.zeros(block.plan.n_params)
-    for s in range(factors.shape[2]):
-        columns = np.hypot(columns, sweep.columns(factors[:, :, s]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        sweep = _Sweep(block)
+        for s in range(factors.shape[2]):
+            columns = np.hypot(columns, sweep.columns(factors[:, :, s]))
     return EntryErrors(columns, np.array([root_of_squares(off) for off in sweep.off]))
 
 
@@ -98,28 +99,30 @@ class _Sweep:
             slope = block.by_sample(int(row[D_ROW]), n, whole)
             bend = block.by_sample(int(row[UNIT_ROW]), n, whole, block.second_derivatives)
             out = block.by_sample(int(row[PHI_OUT]), n, whole)
-            at = np.hypot(EPS * np.sqrt(m) * _spread(phi, w.T), _spread(self.off[-1], w.T))
+            at = np.hypot(UNIT * np.sqrt(m) * _spread(phi, w.T), _spread(self.off[-1], w.T))
             self._phi.append(phi)
             self._slopes.append(slope)
-            self._slopes_off.append(np.hypot(bend * at, EPS * slope))
-            self.off.append(np.hypot(slope * at, EPS * out))
+            # A value may overflow where a slope is constant.
+            bent = np.multiply(bend, at, out=np.zeros_like(at), where=bend != 0.0)
+            self._slopes_off.append(np.hypot(bent, UNIT * slope))
+            self.off.append(np.hypot(slope * at, UNIT * out))
             if len(self._phi) < len(layers):  # the next layer's dummy unit is exact
                 dummies = int(layers[len(self._phi)][INPUTS]) - n
                 self.off[-1] = np.pad(self.off[-1], ((0, 0), (0, dummies)))
 
     def columns(self, seed: FloatArray) -> FloatArray:
         """Return the norms of the errors of ``seed^T J``, column by column, shape (N,)."""
-        pulled, pulled_off = seed, EPS * np.abs(seed)
+        pulled, pulled_off = seed, UNIT * np.abs(seed)
         parts: list[FloatArray] = []
         for index in range(len(self._phi) - 1, -1, -1):
             slope = self._slopes[index]
             psi = pulled * slope
             psi_off = np.hypot(pulled_off * slope, pulled * self._slopes_off[index])
-            own = np.hypot(
-                _spread(psi.T, self.off[index]), _spread(psi_off.T, self._phi[index])
-            )
+            own = np.hypot(_spread(psi.T, self.off[index]), _spread(psi_off.T, self._phi[index]))
             parts.insert(0, own.ravel())
+            if index == 0:
+                break
             w = self._cores[index]
-            pulled_off = np.hypot(EPS * np.sqrt(len(w)) * _spread(psi, w), _spread(psi_off, w))
+            pulled_off = np.hypot(UNIT * np.sqrt(len(w)) * _spread(psi, w), _spread(psi_off, w))
             pulled = psi @ w
         return np.concatenate(parts)

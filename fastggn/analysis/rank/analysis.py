@@ -32,7 +32,7 @@ def rank_analysis(
 ) -> RankReport:
     """Analyse the ranks of the Jacobian P(W) and of its parts at one theta (Shen 2018).
 
-    One pass over the samples folds the rows of J = P^T, of each layer's block of it and of each
+    A pass over the samples folds the rows of J = P^T, of each layer's block of it and of each
     layer's inputs into streaming QR factorisations; singular values come from their R, never from
     J^T J. Memory: a few N x N arrays, one block of samples, and a few numbers a sample. Time: about
     4 T n_L N^2 operations. Where ranks share the samples, all ranks must make this call.
@@ -42,8 +42,8 @@ def rank_analysis(
     problem : Problem
     theta : array_like, shape (N,)
     tol : float, optional
-        Singular values of P(W) at most `tol` count as zero; by default
-        ``eps * max(shape) * s_max``. All other ranks keep that rule.
+        Singular values of P(W) at most `tol` count as zero; by default ``10 eps s_max`` and the
+        rounding errors of the entries. All other ranks keep that rule.
     gradient_tol : float
         The data gradient counts as zero at or below this norm.
     progress : callable, optional

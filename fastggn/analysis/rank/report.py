@@ -15,8 +15,8 @@ from fastggn.analysis.rank.spectrum import FloatArray, Rank
 
 # Entries that depend on the inputs alone.
 TARGET_FREE = (
-    "network", "n_params", "n_samples", "n_outputs", "rank", "certain_rank", "tolerance", "gap", "margin",
-    "singular_values", "p_norm", "layers", "outputs",
+    "network", "n_params", "n_samples", "n_outputs", "rank", "certain_rank", "tolerance", "gap",
+    "margin", "singular_values", "p_norm", "layers", "outputs",
 )  # fmt: skip
 FREE_ROWS = 4  # of the summary: network, rank, tolerance, gap
 
@@ -137,8 +137,16 @@ class RankReport:
         """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
         return {
             **plain(self, "network", "n_params", "n_samples", "n_outputs", "loss", "rank"),
-            **plain(self, "certain_rank", "margin"),
-            **plain(self, "tolerance", "gap", "singular_values", "p_norm", "error_norm"),
+            **plain(
+                self,
+                "certain_rank",
+                "margin",
+                "tolerance",
+                "gap",
+                "singular_values",
+                "p_norm",
+                "error_norm",
+            ),
             **plain(self, "unseen_error", "layers", "outputs", "certificate", "bounds"),
             **plain(self, "principles", "duplicates"),
         }
