@@ -1,4 +1,4 @@
-"""The rule for numerical ranks: the same at any number of samples, and never more than the truth."""
+"""The rule for numerical ranks: the same at any number of samples, and true."""
 
 import numpy as np
 import pytest

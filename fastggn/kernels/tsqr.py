@@ -93,7 +93,7 @@ class StreamingQR:
 
     def _fold_waiting(self) -> None:
         waiting, self._waiting, self._n_waiting = self._waiting, [], 0
-        rows, rhs = waiting[0] if len(waiting) == 1 else map(np.concatenate, zip(*waiting))
+        rows, rhs = waiting[0] if len(waiting) == 1 else _joined(waiting)
         if not self._levels:
             self._levels.append(None)
         triangle = self._levels[0] or _Triangle(self.n_columns, self._n_rhs)
@@ -176,6 +176,10 @@ class StreamingQR:
         """The squares of the right-hand sides below `c`, shape (n_rhs,)."""
         self._whole()
         return self._rest
+
+
+def _joined(parts: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
+    return np.concatenate([rows for rows, _ in parts]), np.concatenate([rhs for _, rhs in parts])
 
 
 def _check(routine: str, info: int) -> None:

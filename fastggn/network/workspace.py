@@ -250,7 +250,7 @@ class Block:
     def by_sample(
         self, first_row: int, count: int, part: slice, sweep: FloatArray | None = None
     ) -> FloatArray:
-        """Return rows of a sweep, the forward one if not given, at the samples `part`: (B, count)."""
+        """Return rows of a sweep, by default the forward one, at the samples `part`: (B, count)."""
         chunks, inside = self.chunks_of(part)
         rows = (self.ws if sweep is None else sweep)[chunks, first_row : first_row + count]
         return np.array(rows.transpose(0, 2, 1).reshape(-1, count)[inside], order="C")

@@ -110,7 +110,7 @@ def _best_draw(problem: Problem, seed: int) -> FloatArray:
             if net.has_free_bias and net.n_layers > 1:
                 draws.append(_switching(net, problem.read_samples(0, T)[0], scale, seeds))
             for theta in draws:
-                s = np.linalg.svd(problem.layer_outputs(theta)[-2], compute_uv=False)
+                s: FloatArray = np.linalg.svd(problem.layer_outputs(theta)[-2], compute_uv=False)
                 best_rank = max(best_rank, numerical_rank(s).rank)
                 rcond = float(s[T - 1] / s[0]) if s[0] > 0.0 else 0.0
                 if rcond > best_rcond:
