@@ -68,10 +68,10 @@ def test_known_ranks(repeats):
 
 
 def test_every_report_says_the_same_of_repeated_samples():
-    for seed in range(30):
+    for seed in range(12):
         rng = np.random.default_rng([22, seed])
         A, rank = integers_of_known_rank(rng)
-        for repeats in (1, 10, 1000 if seed % 5 == 0 else 100):
+        for repeats in (1, 10, 1000 if seed % 4 == 0 else 100):
             problem, theta = linear_problem(np.repeat(A, repeats, axis=0))
             report = fg.rank_analysis(problem, theta)
             null = analysis.null_space(problem, theta)

@@ -19,7 +19,7 @@ def folded(a, b=None, block=8):
     return qr
 
 
-@pytest.mark.parametrize("n", [1, 2, 5, 31, 33, 70])
+@pytest.mark.parametrize("n", [1, 2, 5, 31, 33, 70, 300])
 @pytest.mark.parametrize("rows", [1, 2, 7, 8, 9, 31, 100])
 def test_factor_of_blocks(n, rows):
     rng = np.random.default_rng(n * 1000 + rows)

@@ -8,6 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, svd
 
+from fastggn.kernels.banded_svd import banded_svd
+from fastggn.kernels.tsqr import StreamingQR
+from fastggn.runtime.threads import one_pool, workers_for
+
 FloatArray = NDArray[np.float64]
 
 EPS = float(np.finfo(np.float64).eps)
@@ -16,6 +20,7 @@ EPS = float(np.finfo(np.float64).eps)
 RANK_TOLERANCE = 10.0 * EPS
 # A singular value so many tolerances large is no rounding error.
 CERTAIN = 100.0
+LARGE = 256  # rows and columns: fewer are LAPACK's alone
 
 
 class NumericalRank(NamedTuple):
@@ -64,6 +69,37 @@ def thin_svd(matrix: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
     except LinAlgError:
         u, s, vt = svd(matrix, full_matrices=False, check_finite=False, lapack_driver="gesvd")
     return u, s, vt
+
+
+def singular_values(matrix: FloatArray) -> FloatArray:
+    """Return the min(m, n) singular values, descending."""
+    if min(matrix.shape) < LARGE:
+        return np.asarray(np.linalg.svd(matrix, compute_uv=False), dtype=np.float64)
+    return _of_large(matrix, np.zeros((matrix.shape[0], 0)))[0]
+
+
+def values_and_turned(matrix: FloatArray, rhs: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the singular values of a matrix (m, n) with m <= n, and U^T rhs for rhs (m,)."""
+    if matrix.shape[0] < LARGE:
+        u, s, _ = thin_svd(matrix)
+        return s, u.T @ rhs
+    s, turned = _of_large(matrix, rhs[:, None])
+    return s, turned[:, 0]
+
+
+def _of_large(matrix: FloatArray, rhs: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Reduce to a square matrix by QR where that pays, and this to a band."""
+    if not all_finite(matrix):
+        raise LinAlgError("the matrix holds NaN or infinite entries")
+    m, n = matrix.shape
+    if m == n:
+        square = np.array(matrix, order="C")
+    else:  # A^T = Q R: the left singular vectors of A are those of R^T
+        qr = StreamingQR(min(m, n))
+        qr.fold(matrix.T if m < n else matrix)
+        square = np.ascontiguousarray(qr.r.T if m < n else qr.r)
+    with one_pool(), workers_for(2.0 * square.size * square.shape[0]):
+        return banded_svd(square, rhs)
 
 
 def all_finite(matrix: FloatArray, rows: int = 256) -> bool:

@@ -6,9 +6,14 @@ condition number is squared.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
+
+from fastggn.kernels.reflectors import reflect_both
+from fastggn.runtime.threads import one_pool, workers_for
 
 FloatArray = NDArray[np.float64]
 
@@ -19,6 +24,7 @@ PANEL = 32
 # all blocks came to 10.
 CHAIN = 8
 LEAST_BLOCK = 256  # rows
+SMALL = 256  # columns that LAPACK alone factors; more are shared among the workers
 
 
 class _Triangle:
@@ -26,13 +32,19 @@ class _Triangle:
 
     def __init__(self, n_columns: int, n_rhs: int) -> None:
         # Fortran order: LAPACK then works in place. The part below the diagonal stays zero.
-        self.r = np.zeros((n_columns, n_columns), order="F")
-        self.c = np.zeros((n_columns, n_rhs), order="F")
+        order: Literal["F", "C"] = "F" if n_columns < SMALL else "C"
+        self.r = np.zeros((n_columns, n_columns), order=order)
+        self.c = np.zeros((n_columns, n_rhs), order=order)
         self.taken = 0
 
-    def take(self, rows: FloatArray, rhs: FloatArray) -> FloatArray:
-        """Fold rows and right-hand sides, and return the squares that these leave, (n_rhs,)."""
+    def take(self, rows: FloatArray, rhs: FloatArray, triangle: bool = False) -> FloatArray:
+        """Fold rows and right-hand sides, and return the squares that these leave, (n_rhs,).
+
+        Of a `triangle` what is below its diagonal is known to be zero.
+        """
         self.taken += 1
+        if self.r.shape[0] >= SMALL:
+            return self._take_many(rows, rhs, triangle)
         # The copy is needed: LAPACK stores the reflectors over the rows.
         below = np.array(rows, dtype=np.float64, order="F")
         panel = min(PANEL, self.r.shape[0])
@@ -45,6 +57,27 @@ class _Triangle:
             overwrite_a=1, overwrite_b=1,
         )  # fmt: skip
         _check("dtpmqrt", info)
+        return np.asarray(np.einsum("ij,ij->j", left, left))
+
+    def _take_many(self, rows: FloatArray, rhs: FloatArray, triangle: bool) -> FloatArray:
+        """Fold panel by panel: LAPACK factors a panel, the workers turn the other columns."""
+        n, below = self.r.shape[0], np.array(rows, dtype=np.float64, order="C")
+        left = np.array(rhs, dtype=np.float64, order="C")
+        with one_pool(), workers_for(2.0 * below.size * n):
+            for j in range(0, n, PANEL):
+                part = slice(j, min(n, j + PANEL))
+                height = part.stop if triangle else below.shape[0]
+                top = np.array(self.r[part, part], order="F")
+                panel = np.array(below[:height, part], order="F")
+                top, v, t, info = lapack.dtpqrt(
+                    0, part.stop - j, top, panel, overwrite_a=1, overwrite_b=1
+                )
+                _check("dtpqrt", info)
+                self.r[part, part] = np.triu(top)
+                v, t = np.ascontiguousarray(v), np.ascontiguousarray(np.triu(t))
+                reflect_both(v, t, self.r[part, part.stop :], below[:height, part.stop :])
+                if rhs.shape[1]:
+                    reflect_both(v, t, self.c[part], left[:height])
         return np.asarray(np.einsum("ij,ij->j", left, left))
 
 
@@ -114,7 +147,7 @@ class StreamingQR:
             full.taken = 1
             self._levels[level + 1] = full
             return
-        self._rest += above.take(full.r, full.c)
+        self._rest += above.take(full.r, full.c, triangle=True)
         self._carry(level + 1)
 
     def _whole(self) -> _Triangle:
@@ -126,7 +159,7 @@ class StreamingQR:
             found = [_Triangle(self.n_columns, self._n_rhs)]
         whole = found[0]
         for above in found[1:]:
-            self._rest += above.take(whole.r, whole.c)
+            self._rest += above.take(whole.r, whole.c, triangle=True)
             whole = above
         self._levels = [*[None] * max(0, len(self._levels) - 1), whole]
         return whole
@@ -136,7 +169,7 @@ class StreamingQR:
         upper, lower = (StreamingQR(self.n_columns, self._n_rhs) for _ in range(2))
         upper.load(mine)
         lower.load(other)
-        upper._rest += lower._rest + upper._whole().take(lower.r, lower.c)
+        upper._rest += lower._rest + upper._whole().take(lower.r, lower.c, triangle=True)
         upper.n_rows += lower.n_rows
         return upper.packed()
 

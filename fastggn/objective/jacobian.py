@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
@@ -18,16 +17,15 @@ from fastggn.kernels import (
     ggn_pairs,
     ggn_rows as rows,
     products,
-    tsqr,
 )
 from fastggn.kernels.layer_table import PHI_IN, UNIT_ROW
+from fastggn.kernels.row_spectrum import RowSpectrum
 from fastggn.kernels.spectrum import numerical_rank
 from fastggn.network.workspace import Block, Plan, WorkspacePool, lane_count
 from fastggn.objective.entry_errors import EntryErrors, entry_errors
 from fastggn.objective.ggn_tiles import RowTiling, Tiling, gram_tiling
 from fastggn.objective.samples import Samples
 from fastggn.runtime.buffers import lend
-from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import SERIAL, Comm, require_serial
 from fastggn.runtime.threads import one_pool, pooled, workers_for
 
@@ -350,19 +348,14 @@ class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]
         for _, part in self._factored.row_blocks():
             yield part
 
-    @cached_property
-    def _whole_shape(self) -> tuple[int, int]:
-        return int(self._factored.comm.total(self.shape[0])), int(self.shape[1])
-
     def singular_values(self) -> FloatArray:
-        """Return the min(T n_L, N) singular values, decreasing, from a streaming TSQR of J."""
+        """Return the min(T n_L, N) singular values, decreasing, from the smaller side of J."""
         with one_pool():
-            qr = tsqr.StreamingQR(self.shape[1])
+            spectrum = RowSpectrum(self.shape[1])
             for part in self.row_blocks():
-                qr.fold(part)
-            self._factored.comm.unite(qr)
-            values: FloatArray = scipy.linalg.svdvals(qr.r)
-        return values[: min(self._whole_shape)]
+                spectrum.fold(part)
+            spectrum.unite(self._factored.comm)
+            return spectrum.values()
 
     def entry_errors(self) -> EntryErrors:
         """Return the norms of the rounding errors of the entries, as far as they are foreseen."""

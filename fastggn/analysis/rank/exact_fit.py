@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastggn.analysis.rank.duplicates import find_duplicates
 from fastggn.analysis.rank.spectrum import FloatArray
-from fastggn.kernels.spectrum import RANK_TOLERANCE, numerical_rank
+from fastggn.kernels.spectrum import RANK_TOLERANCE, numerical_rank, singular_values
 from fastggn.network.activations import Activation
 from fastggn.network.losses import get_loss
 from fastggn.network.mlp import MLP
@@ -110,7 +110,7 @@ def _best_draw(problem: Problem, seed: int) -> FloatArray:
             if net.has_free_bias and net.n_layers > 1:
                 draws.append(_switching(net, problem.read_samples(0, T)[0], scale, seeds))
             for theta in draws:
-                s: FloatArray = np.linalg.svd(problem.layer_outputs(theta)[-2], compute_uv=False)
+                s = singular_values(problem.layer_outputs(theta)[-2])
                 best_rank = max(best_rank, numerical_rank(s).rank)
                 rcond = float(s[T - 1] / s[0]) if s[0] > 0.0 else 0.0
                 if rcond > best_rcond:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.plain import plain
-from fastggn.kernels.spectrum import CERTAIN, numerical_rank, thin_svd
-from fastggn.kernels.tsqr import StreamingQR
-from fastggn.runtime.comm import Comm
+from fastggn.kernels import row_spectrum
+from fastggn.kernels.spectrum import CERTAIN, numerical_rank, singular_values
 
 FloatArray = NDArray[np.float64]
 
@@ -101,82 +99,11 @@ def rank_of(
 def rank_of_matrix(matrix: FloatArray) -> Rank:
     """Return the rank of a small matrix."""
     shape = (int(matrix.shape[0]), int(matrix.shape[1]))
-    return rank_of(_singular_values(matrix), shape)
+    return rank_of(singular_values(matrix), shape)
 
 
-def _singular_values(matrix: FloatArray) -> FloatArray:
-    return np.asarray(np.linalg.svd(matrix, compute_uv=False), dtype=np.float64)
-
-
-class RowSpectrum:
-    """Singular values of a matrix whose rows come in blocks, and the residual of one vector.
-
-    Up to N rows are kept; more go through a streaming QR, in O(N^2) memory and one block.
-    """
-
-    def __init__(self, n_columns: int, *, with_rhs: bool = False) -> None:
-        self.n_columns = n_columns
-        self.n_rows = 0
-        self._held: list[tuple[FloatArray, FloatArray | None]] = []
-        self._qr: StreamingQR | None = None
-        self._with_rhs = with_rhs
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """Number of rows so far, and of columns."""
-        return self.n_rows, self.n_columns
-
-    def fold(self, rows: FloatArray, rhs: FloatArray | None = None) -> None:
-        """Add rows (r, N), with their part (r,) of the vector."""
-        if rows.shape[0] == 0:
-            return
-        self.n_rows += rows.shape[0]
-        if self._qr is None:
-            self._held.append((rows, rhs))
-            if self.n_rows <= self.n_columns:
-                return
-            self._qr = self._factored()
-            return
-        self._qr.fold(rows, rhs)
-
-    def unite(self, comm: Comm) -> None:
-        """Add the rows of the other ranks; collective."""
-        if comm.size == 1:
-            return
-        self.n_rows = int(comm.total(self.n_rows))
-        if self.n_rows == 0:
-            return
-        if self._qr is None:
-            self._qr = self._factored()
-        comm.unite(self._qr)
-
-    def _factored(self) -> StreamingQR:
-        """Move the rows that were kept into a factor and return it."""
-        qr = StreamingQR(self.n_columns, 1 if self._with_rhs else 0)
-        for held, part in self._held:
-            qr.fold(held, part)
-        self._held = []
-        return qr
-
-    def rows(self) -> Iterator[FloatArray]:
-        """Yield a matrix with the same Gram matrix: the rows themselves, or R."""
-        if self._qr is not None:
-            yield self._qr.r
-        else:
-            yield from (rows for rows, _ in self._held)
-
-    def matrix(self) -> FloatArray:
-        """Return the rows of `rows` as one array (k, N)."""
-        parts = list(self.rows())
-        if len(parts) == 1:
-            return parts[0]
-        return np.concatenate(parts) if parts else np.zeros((0, self.n_columns))
-
-    def values(self) -> FloatArray:
-        """Return the min(rows, N) singular values, in descending order."""
-        if self.n_rows == 0:
-            return np.zeros(0)
-        return _singular_values(self.matrix())[: min(self.shape)]
+class RowSpectrum(row_spectrum.RowSpectrum):
+    """Singular values of a matrix whose rows come in blocks, as a rank."""
 
     def rank(self, tol: float | None = None, entry_error: float = 0.0) -> Rank:
         """Return the numerical rank."""
@@ -186,16 +113,7 @@ class RowSpectrum:
         self, tol: float | None = None, entry_error: float = 0.0
     ) -> tuple[FloatArray, Rank, float]:
         """Return singular values, rank, and the norm of the vector outside the column space."""
-        if self._qr is not None:
-            matrix, rhs, rest = self._qr.r, self._qr.c[:, 0], float(self._qr.rest[0])
-        else:
-            matrix, rest = self.matrix(), 0.0
-            rhs = np.concatenate([part for _, part in self._held if part is not None])
-        u, s, _ = thin_svd(matrix)
-        s = s[: min(self.shape)]
+        s, turned, rest = self.values_and_turned()
         found = rank_of(s, self.shape, tol, entry_error)
-        basis = u[:, : found.rank]
-        left = rhs - basis @ (basis.T @ rhs)
-        # Project twice: the first difference cancels where almost nothing is left.
-        left -= basis @ (basis.T @ left)
+        left = turned[found.rank :]
         return s, found, float(np.sqrt(rest + left @ left))
