@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,9 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.spectrum import rank_in_words
+from fastggn.kernels.row_spectrum import RowSpectrum
 from fastggn.objective.problem import Problem
-from fastggn.runtime.errors import check_positive
-from fastggn.solvers.null_space import DenseNullSpace
+from fastggn.runtime.cached import cached_property
+from fastggn.runtime.errors import as_float_vector, check_positive
+from fastggn.solvers.null_space import DenseNullSpace, ReflectedNullSpace, null_space_of
 
 FloatArray = NDArray[np.float64]
 # A shorter part of a direction in a layer counts as none: the basis is only accurate to the
@@ -49,8 +51,8 @@ class NullSpaceReport:
 
     Attributes
     ----------
-    basis : ndarray, shape (N, d)
-        Orthonormal.
+    space : DenseNullSpace or ReflectedNullSpace
+        The null space itself; the methods below use it.
     dimension : int
         d: N minus the rank of the weighted Jacobian.
     rank : int
@@ -70,7 +72,7 @@ class NullSpaceReport:
         null directions that change this layer only.
     """
 
-    basis: FloatArray
+    space: DenseNullSpace | ReflectedNullSpace = field(repr=False)
     rank: int
     tolerance: float
     gap: float
@@ -85,7 +87,29 @@ class NullSpaceReport:
     @property
     def dimension(self) -> int:
         """The dimension d of the null space."""
-        return int(self.basis.shape[1])
+        return self.space.n_rows
+
+    @property
+    def n_params(self) -> int:
+        """N."""
+        return self.rank + self.dimension
+
+    @cached_property
+    def basis(self) -> FloatArray:
+        """An orthonormal basis, shape (N, d); where T n_L < N it is formed at the first use."""
+        return self.space.basis
+
+    def apply(self, u: ArrayLike) -> FloatArray:
+        """Return the combination of the basis with the coefficients u (d,): shape (N,)."""
+        return self.space.combine(as_float_vector("u", u, self.dimension))
+
+    def coordinates(self, v: ArrayLike) -> FloatArray:
+        """Return the coefficients (d,) of the part of v (N,) in the null space."""
+        return self.space.coordinates(as_float_vector("v", v, self.n_params))
+
+    def project(self, v: ArrayLike) -> FloatArray:
+        """Return the part of v (N,) in the null space, shape (N,)."""
+        return self.space.project(as_float_vector("v", v, self.n_params))
 
     def layers(self) -> list[FloatArray]:
         """Return the basis cut into layers: arrays (d, n_l, m_l)."""
@@ -119,8 +143,7 @@ class NullSpaceReport:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values without the basis."""
         return {
-            "n_params": int(self.basis.shape[0]),
-            **plain(self, "dimension", "rank", "certain_rank", "tolerance"),
+            **plain(self, "n_params", "dimension", "rank", "certain_rank", "tolerance"),
             "gap": self.gap if np.isfinite(self.gap) else None,
             **plain(self, "loss", "gradient_norm", "singular_values"),
             "layers": [
@@ -136,7 +159,7 @@ class NullSpaceReport:
         kept = s[self.rank - 1] if self.rank else 0.0
         margin = kept / self.tolerance if self.tolerance else np.inf
         lines = [
-            f"null space of the GGN: dimension {self.dimension} of N = {self.basis.shape[0]}",
+            f"null space of the GGN: dimension {self.dimension} of N = {self.n_params}",
             f"  rank                 {rank_in_words(self.rank, self.certain_rank, margin)}",
             f"  singular values      {s[0]:.3e} ... {kept:.3e} kept, tolerance "
             f"{self.tolerance:.1e}, gap {self.gap:.1e}",
@@ -152,7 +175,7 @@ class NullSpaceReport:
         """Return a figure of the singular values with the rank and the tolerance."""
         from fastggn.figures.spectra import draw_spectrum
 
-        title = f"null space of dimension {self.dimension} of {self.basis.shape[0]}"
+        title = f"null space of dimension {self.dimension} of {self.n_params}"
         return draw_spectrum(self.singular_values, self, title)
 
 
@@ -194,11 +217,11 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
             "the problem's curvature is 'exact' and may be indefinite: its null space is not "
             "that of the Jacobian; make the problem with curvature='psd'"
         )
-    space = DenseNullSpace(lin, tol)
+    space = null_space_of(lin, tol)
     shapes = problem.network.layer_shapes
-    reach, alone = _by_layer(space.basis, shapes)
+    reach, alone = _by_layer(space, shapes)
     return NullSpaceReport(
-        basis=space.basis,
+        space=space,
         rank=space.found.rank,
         tolerance=space.found.tolerance,
         gap=space.found.gap,
@@ -213,20 +236,23 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
 
 
 def _by_layer(
-    basis: FloatArray, shapes: tuple[tuple[int, int], ...]
+    space: DenseNullSpace | ReflectedNullSpace, shapes: tuple[tuple[int, int], ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    # A direction within some parameters is null if it is orthogonal to these rows of a basis of
+    # the row space, which is small where there are few samples.
+    rows = space.row_basis
     reach, alone, start = [], [], 0
-    d = basis.shape[1]
     for n, m in shapes:
-        inside = np.zeros(basis.shape[0], dtype=bool)
-        inside[start : start + n * m] = True
-        reach.append(_dimension(basis[inside]))
-        alone.append(d - _dimension(basis[~inside]))
-        start += n * m
+        stop, others = start + n * m, len(rows) - n * m
+        alone.append(n * m - _dimension(rows[start:stop]))
+        reach.append(space.n_rows - others + _dimension(rows[:start], rows[stop:]))
+        start = stop
     return tuple(reach), tuple(alone)
 
 
-def _dimension(rows: FloatArray) -> int:
-    if 0 in rows.shape:
-        return 0
-    return int(np.count_nonzero(np.linalg.svd(rows, compute_uv=False) > NO_PART))
+def _dimension(*parts: FloatArray) -> int:
+    spectrum = RowSpectrum(max(1, parts[0].shape[1]))
+    for rows in parts:
+        if rows.size:
+            spectrum.fold(rows)
+    return int(np.count_nonzero(spectrum.values() > NO_PART))

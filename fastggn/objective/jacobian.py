@@ -31,7 +31,7 @@ from fastggn.runtime.threads import one_pool, pooled, workers_for
 
 FloatArray = NDArray[np.float64]
 
-_ROW_BLOCK_BYTES = 32 * 2**20  # the size of a block of dense rows
+_ROW_BLOCK_BYTES = 8 * 2**20  # the size of a block of dense rows
 
 
 class FactoredJacobian:

@@ -6,15 +6,17 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
+from scipy.linalg import lapack
 from scipy.sparse.linalg import LinearOperator
 
 from fastggn.kernels.spectrum import numerical_rank, thin_svd
-from fastggn.kernels.tsqr import StreamingQR
+from fastggn.kernels.tsqr import PANEL, StreamingQR
 from fastggn.objective.entry_errors import root_of_squares
 from fastggn.runtime.threads import one_pool
 from fastggn.solvers.base import FloatArray, LinearSystem
 from fastggn.solvers.lsqr_iteration import lsqr
 from fastggn.solvers.stacked_rows import PenaltyRows
+from fastggn.solvers.svd import stored_rows
 
 # Relative backward error at which LSQR stops, and the most iterations of one projection.
 TOLERANCE = 1e-15
@@ -82,6 +84,89 @@ class DenseNullSpace:
     def blocks(self) -> Iterator[FloatArray]:
         """Yield ``N^T``."""
         yield np.ascontiguousarray(self.basis.T)
+
+
+class ReflectedNullSpace:
+    """The null space of M < N rows, by the reflectors of their QR factorisation.
+
+    ``A^T = Q [R; 0]``; the last N - M columns of Q and, where the rows depend on each other, the
+    images of the null space of ``R^T`` are an orthonormal basis. Only the reflectors are stored, in
+    the M x N array of the rows.
+    """
+
+    def __init__(self, lin: LinearSystem, tol: float | None = None) -> None:
+        rows, comm = stored_rows(lin), lin.comm
+        with one_pool():
+            self._v, self._t, info = lapack.dgeqrt(min(PANEL, len(rows)), rows.T, overwrite_a=1)
+            if info != 0:
+                raise ValueError(f"LAPACK's dgeqrt refused its argument {-info}")
+            self._u, s, _ = thin_svd(np.triu(self._v[: len(rows)]))
+        if comm.size > 1:  # rank 0's, as in `DenseNullSpace`
+            self._v, self._t, self._u, s = (
+                comm.broadcast(np.ascontiguousarray(part.T)).T
+                for part in (self._v, self._t, self._u, s)
+            )
+        error = root_of_squares(lin.column_errors()) if tol is None else 0.0
+        self.singular_values: FloatArray = s
+        self.found = numerical_rank(s, error, tol)
+
+    @property
+    def n_rows(self) -> int:
+        """The dimension d."""
+        return int(self._v.shape[0]) - self.found.rank
+
+    def _turned(self, c: FloatArray, trans: str) -> FloatArray:
+        """Return Q c, or Q^T c, in the place of c (N, k), Fortran-ordered."""
+        out, info = lapack.dgemqrt(self._v, self._t, c, trans=trans, overwrite_c=1)
+        if info != 0:
+            raise ValueError(f"LAPACK's dgemqrt refused its argument {-info}")
+        return np.asarray(out)
+
+    def _combined(self, columns: FloatArray, first: int) -> FloatArray:
+        """Return Q [U 0; 0 I] times `columns` (k, .) below `first` rows of zeros, (N, .)."""
+        n, m = self._v.shape
+        whole = np.zeros((n, columns.shape[1]), order="F")
+        whole[first : first + len(columns)] = columns
+        whole[:m] = self._u @ whole[:m]
+        return self._turned(whole, "N")
+
+    def coordinates(self, v: FloatArray) -> FloatArray:
+        """Return ``N^T v``."""
+        turned = self._turned(np.array(v, dtype=np.float64).reshape(-1, 1), "T")[:, 0]
+        m = self._v.shape[1]
+        return np.concatenate([self._u[:, self.found.rank :].T @ turned[:m], turned[m:]])
+
+    def combine(self, u: FloatArray) -> FloatArray:
+        """Return ``N u``."""
+        return self._combined(np.reshape(u, (-1, 1)), self.found.rank)[:, 0]
+
+    def project(self, v: FloatArray) -> FloatArray:
+        """Return ``N N^T v``."""
+        return self.combine(self.coordinates(v))
+
+    @property
+    def row_basis(self) -> FloatArray:
+        """An orthonormal basis of the row space, shape (N, N - d), as a new array."""
+        return self._combined(np.eye(self.found.rank), 0)
+
+    @property
+    def basis(self) -> FloatArray:
+        """An orthonormal basis of the null space, shape (N, d), as a new array."""
+        return self._combined(np.eye(self.n_rows), self.found.rank)
+
+    def blocks(self) -> Iterator[FloatArray]:
+        """Yield ``N^T`` in blocks of 8 MiB."""
+        step = max(1, 2**20 // self._v.shape[0])
+        for first in range(0, self.n_rows, step):
+            count = min(step, self.n_rows - first)
+            yield np.ascontiguousarray(self._combined(np.eye(count), self.found.rank + first).T)
+
+
+def null_space_of(
+    lin: LinearSystem, tol: float | None = None
+) -> DenseNullSpace | ReflectedNullSpace:
+    """Return the null space in the least memory."""
+    return ReflectedNullSpace(lin, tol) if lin.n_rows < lin.n_params else DenseNullSpace(lin, tol)
 
 
 class IteratedNullSpace:

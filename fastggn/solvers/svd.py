@@ -73,13 +73,18 @@ def spectrum_of(lin: LinearSystem) -> tuple[Spectrum, FloatArray | None]:
 
 def dense_spectrum(lin: LinearSystem) -> Spectrum:
     """Decompose the rows held as one (M, N) array; meant for M <= N."""
-    rows = np.empty((lin.n_rows, lin.n_params), order="F")
-    done = 0
+    u, s, vt = thin_svd(stored_rows(lin))
+    return Spectrum(s, vt, root_of_squares(lin.column_errors()), u)
+
+
+def stored_rows(lin: LinearSystem) -> FloatArray:
+    """Return the rows of all ranks as a new array, shape (M, N)."""
+    own = lin.own_rows - (lin.shared_rows if lin.comm.rank > 0 else 0)
+    rows, done = np.empty((own, lin.n_params)), 0
     for block, _ in lin.row_blocks():
         rows[done : done + block.shape[0]] = block
         done += block.shape[0]
-    u, s, vt = thin_svd(rows)
-    return Spectrum(s, vt, root_of_squares(lin.column_errors()), u)
+    return lin.comm.concatenate(rows)
 
 
 def streamed_spectrum(lin: LinearSystem) -> tuple[Spectrum, FloatArray | None]:
