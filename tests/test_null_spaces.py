@@ -1,6 +1,7 @@
 """Shallow oracles, the null space of the GGN, and the sensitivity to targets."""
 
 import json
+import tracemalloc
 
 import naive
 import numpy as np
@@ -11,6 +12,7 @@ from naive_shallow import Shallow, commutation, vec
 
 import fastggn as fg
 from fastggn import analysis
+from fastggn.solvers.null_space import DenseNullSpace, ReflectedNullSpace
 
 SMOOTH = ("tanh", "sigmoid", "softplus", "bent_identity", "square", "identity")
 
@@ -194,6 +196,60 @@ def test_family_of_linear_factors():
     assert null.dimension == 9
     tangents = np.stack([net.pack([-A @ W0, W1 @ A]) for A in np.eye(9).reshape(9, 3, 3)]).T
     assert scipy.linalg.subspace_angles(tangents, null.basis).max() < 1e-7
+
+
+def test_reflectors_are_a_basis():
+    """Of fewer rows than parameters, dependent ones too, against the singular vectors of R."""
+    for trial in range(24):
+        rng = np.random.default_rng([5, trial])
+        widths = (int(rng.integers(1, 5)), int(rng.integers(6, 12)), int(rng.integers(1, 4)))
+        T = int(rng.integers(1, 6))
+        X = rng.standard_normal((T, widths[0]))
+        X[T // 2 :] = X[: T - T // 2] if trial % 3 == 0 else X[T // 2 :]
+        net = fg.MLP(widths)
+        problem, theta = fg.Problem(net, X, np.zeros((T, widths[-1]))), net.init(rng, "normal")
+        few, dense = ReflectedNullSpace(problem.at(theta)), DenseNullSpace(problem.at(theta))
+        assert few.n_rows == dense.n_rows and few.found.rank == dense.found.rank
+        basis, rows = few.basis, few.row_basis
+        np.testing.assert_allclose(basis.T @ basis, np.eye(few.n_rows), atol=1e-13)
+        np.testing.assert_allclose(basis @ basis.T, dense.basis @ dense.basis.T, atol=1e-9)
+        np.testing.assert_allclose(
+            rows @ rows.T + basis @ basis.T, np.eye(net.n_params), atol=1e-13
+        )
+        np.testing.assert_array_equal(np.concatenate(list(few.blocks())), basis.T)
+        v = rng.standard_normal(net.n_params)
+        null = analysis.null_space(problem, theta)
+        np.testing.assert_allclose(null.project(v), basis @ (basis.T @ v), atol=1e-12)
+        np.testing.assert_allclose(null.coordinates(v), basis.T @ v, atol=1e-12)
+        np.testing.assert_allclose(null.apply(v[: null.dimension]), basis @ v[: null.dimension])
+        # the dimensions by layer, from a basis of the null space itself
+        start = 0
+        for (n, m), reach, alone in zip(
+            net.layer_shapes, null.layer_dimensions, null.layer_alone, strict=True
+        ):
+            inside, outside = (
+                basis[start : start + n * m],
+                np.delete(basis, slice(start, start + n * m), 0),
+            )
+            start += n * m
+            assert reach == np.linalg.matrix_rank(inside, tol=1e-7)
+            assert alone == null.dimension - np.linalg.matrix_rank(outside, tol=1e-7)
+    with pytest.raises(ValueError, match="v must have shape"):
+        null.project(v[:-1])
+
+
+def test_memory_of_few_rows():
+    """At most 2.5 arrays of rows x parameters, where a basis would take 19."""
+    net = fg.MLP((3, 40, 49, 1))
+    X = np.random.default_rng(0).standard_normal((110, 3))
+    problem, theta = fg.Problem(net, X, X[:, 0]), net.init(0)
+    analysis.null_space(problem, theta)
+    tracemalloc.start()
+    null = analysis.null_space(problem, theta)
+    null.project(theta)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2.5 * 110 * net.n_params * 8, peak / (110 * net.n_params * 8)
 
 
 def test_report(tmp_path):

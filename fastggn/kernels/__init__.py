@@ -22,6 +22,9 @@ Hessian from its blocks, as G from pairs            ggn_pairs.py:assemble_stored
 Hessian products H v                                hessian.py:hessian_products
 Cholesky G = L L^T                                  cholesky.py:cholesky
 TSQR A = Q R                                        tsqr.py:StreamingQR
+block reflectors (I - V T V^T) C                    reflectors.py:reflect_columns
+singular values by way of a band                    banded_svd.py:banded_svd
+numerical rank                                      spectrum.py:numerical_rank
 losses: softmax cross-entropy, its gradient         losses.py:softmax
 losses: softmax, curvature factor S                 losses.py:softmax_factor
 losses: logistic, its gradient                      losses.py:logistic
