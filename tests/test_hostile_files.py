@@ -1,19 +1,24 @@
 """Files of others, damaged files and full disks: one clear error, nothing of others is touched."""
 
+import gzip
 import io
 import os
 import struct
 import sys
+import time
+import tracemalloc
 import warnings
 import zipfile
 
 import numpy as np
 import pytest
+from scipy.io import savemat
 
 import fastggn as fg
 from fastggn.apps.cli import main
 from fastggn.data.npy import open_npy
 from fastggn.kernels import cache
+from fastggn.runtime import claims
 from fastggn.runtime.archive import ArchiveError, read_archive, read_array
 from fastggn.runtime.atomic_files import write_atomically
 from fastggn.runtime.errors import FastGGNWarning
@@ -64,6 +69,89 @@ def test_a_state_dict_whose_tensors_share_bytes_is_refused(tmp_path):
     torch.save({f"{k}.weight": one for k in range(50)}, tmp_path / "x.pt")
     with pytest.raises(ArchiveError, match="more than the file holds"):
         fg.interchange.read_state_dict(tmp_path / "x.pt", "tanh")
+
+
+def gz(file, content):
+    with gzip.open(file, "wb", 9) as stream:
+        stream.write(content)
+
+
+def npz_of_zeros(file):
+    np.savez_compressed(file, X=np.zeros((2_000_000, 1), np.int8), Y=np.zeros(2_000_000, np.int8))
+
+
+def unwritten_chunks(file):
+    with pytest.importorskip("h5py").File(file, "w") as archive:
+        archive.create_dataset("X", shape=(2**40, 4), chunks=(2**10, 4), dtype="f8")
+
+
+def mat_of_zeros(file):
+    savemat(file, {"X": np.zeros((500_000, 2)), "Y": np.zeros((500_000, 1))}, do_compression=True)
+
+
+def parquet_of_zeros(file):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    pq.write_table(pa.table({"a": np.zeros(2**20), "b": np.zeros(2**20)}), file, compression="zstd")
+
+
+def workbook(file, cell="B2"):
+    book = pytest.importorskip("openpyxl").Workbook()
+    for place, value in {"A1": "x", "B1": "y", "A2": 1, "B2": 2, cell: 3}.items():
+        book.active[place] = value
+    book.save(file)
+
+
+def workbook_of_spaces(file):
+    workbook(file)
+    with zipfile.ZipFile(file, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/more.xml", b" " * 5_000_000)
+
+
+BOMBS = {
+    "zeros.npz": npz_of_zeros,
+    "unwritten.h5": unwritten_chunks,
+    "zeros.mat": mat_of_zeros,
+    "zeros.parquet": parquet_of_zeros,
+    "rows.csv.gz": lambda file: gz(file, b"a,b,c\n" + b"0,0,0\n" * 300_000),
+    "one-line.csv.gz": lambda file: gz(file, b"0" * 6_000_000),
+    "far.xlsx": lambda file: workbook(file, "ALL20000"),
+    "spaces.xlsx": workbook_of_spaces,
+}
+
+
+@pytest.mark.parametrize("name", list(BOMBS))
+def test_a_small_file_of_much_content_is_one_error(tmp_path, monkeypatch, name):
+    """Bounds of a megabyte here, of 64 elsewhere: no time and memory out of proportion."""
+    monkeypatch.setattr(claims, "SMALL", 2**20)
+    BOMBS[name](tmp_path / name)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=f"{name}.*(shrink so far|far from the others)"):
+            fg.read_table(tmp_path / name)
+        assert tracemalloc.get_traced_memory()[1] < 60e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_data_that_shrink_well_are_read(tmp_path):
+    """A code of one among five hundred classes, as MATLAB, NumPy and text keep it."""
+    one = np.eye(500)[np.random.default_rng(0).integers(0, 500, 3000)]
+    np.savez_compressed(tmp_path / "x.npz", X=one, Y=one[:, 0])
+    savemat(tmp_path / "x.mat", {"X": one, "Y": one[:, :1]}, do_compression=True)
+    for name in ("x.npz", "x.mat"):
+        assert (tmp_path / name).stat().st_size < one.nbytes / 100
+        np.testing.assert_array_equal(fg.read_table(tmp_path / name).X, one)
+
+
+def test_time_is_linear_in_the_number_of_columns(tmp_path):
+    """A kilobyte may hold a hundred thousand columns."""
+    seconds = []
+    for width in (2000, 16_000):
+        np.savez_compressed(tmp_path / "x.npz", X=np.zeros((2, width), np.int8), Y=np.zeros(2))
+        seconds.append(-time.process_time())
+        assert fg.read_table(tmp_path / "x.npz").X.shape == (2, width)
+        seconds[-1] += time.process_time()
+    assert seconds[1] < 24 * seconds[0]  # 8 times the work; a quadratic share was 60 times
 
 
 def test_permissions_are_kept_and_read_only_files_stay(tmp_path):

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.dates import read_dates
+from fastggn.runtime.cached import cached_property
 
 Kind = Literal["number", "percent", "date", "category"]
 Values = NDArray[Any]
@@ -82,7 +83,11 @@ class Raw:
 
     def column(self, name: str) -> Values:
         """Return the values of a column."""
-        return self.columns[self.names.index(name)]
+        return self.columns[self._places[name]]
+
+    @cached_property
+    def _places(self) -> dict[str, int]:
+        return {name: j for j, name in enumerate(self.names)}
 
     def take(self, rows: NDArray[np.intp] | slice) -> Raw:
         """Return some rows."""
@@ -104,9 +109,11 @@ def with_names(raw: Raw) -> Raw:
     names = [name if name else f"column {j}" for j, name in enumerate(raw.names)]
     if not raw.names[0] and raw.named:
         names[0] = ROW_NAMES
+    seen: set[str] = set()
     for j, name in enumerate(names):
-        if name in names[:j]:
+        if name in seen:
             names[j] = f"{name} (column {j})"
+        seen.add(names[j])
     units = {name: match[1].strip() for name in names if (match := UNIT.fullmatch(name))}
     return replace(raw, names=tuple(names), units={**units, **raw.units})
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastggn.data.arrays import from_named
 from fastggn.data.columns import Raw, listed
+from fastggn.runtime.claims import ARRAY_TIMES, check_claim
 
 WRITETABLE = "save it from MATLAB as text: writetable(T, 'table.csv')"
 OBJECTS = ("table", "timetable", "string", "categorical", "datetime", "duration")
@@ -68,6 +69,9 @@ def data_sets(archive: Any, file: Path) -> dict[str, Any]:
         )
     for name, item in found.items():
         check_sources(item, name, file)
+    # Chunks that were never written read as a fill value: the shape alone may claim terabytes.
+    plain = [item for item in found.values() if not item.is_virtual]
+    check_claim(file, sum(item.size * max(8, item.dtype.itemsize) for item in plain), ARRAY_TIMES)
     return found
 
 

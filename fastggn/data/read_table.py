@@ -119,7 +119,7 @@ class _Plan:
     targets: list[str]
     labels: set[str]
     left_out: dict[str, str]
-    wanted: list[str] | None
+    wanted: frozenset[str] | None
     faults: list[str]
 
     @classmethod
@@ -137,9 +137,9 @@ class _Plan:
             raise TableError(raw.source, faults, _columns_of(raw))
         targets = _targets(raw, chosen["target"], target)
         left_out = {name: "as asked" for name in chosen["drop"]}
-        wanted = None if inputs is None else chosen["inputs"]
+        wanted = None if inputs is None else frozenset(chosen["inputs"])
         if wanted is None and raw.groups:
-            wanted = list(raw.groups["x"])
+            wanted = frozenset(raw.groups["x"])
         faults = [f"the target {n!r} is dropped" for n in targets if n in left_out]
         faults += [f"column {n!r} is an input and a target" for n in targets if n in (wanted or ())]
         return cls(raw, targets, set(chosen["categorical"]), left_out, wanted, faults)
@@ -161,7 +161,8 @@ class _Plan:
                            for name, column in columns.items()}  # fmt: skip
         for name, column in columns.items():
             self.faults += column_faults(column, readings[name], raw, rows)
-        kept = tuple(c for n, c in columns.items() if n not in self.targets)
+        targets = frozenset(self.targets)
+        kept = tuple(c for n, c in columns.items() if n not in targets)
         self._check(columns, kept, rows)
         chosen = tuple(columns[name] for name in self.targets)
         text = any(c.kind == "category" for c in columns.values())
@@ -178,9 +179,9 @@ class _Plan:
         """Return the columns that are used, and their readings; say which are left out."""
         columns: dict[str, Column] = {}
         readings: dict[str, Reading] = {}
-        raw = self.raw
+        raw, targets = self.raw, frozenset(self.targets)
         for position, name in enumerate(raw.names):
-            is_target = name in self.targets
+            is_target = name in targets
             wanted = is_target or self.wanted is None or name in self.wanted
             if name in self.left_out or not wanted:
                 self.left_out.setdefault(name, "not among the inputs")
@@ -216,7 +217,7 @@ class _Plan:
                            if n in columns and COPY.sub("", n) == name]  # fmt: skip
                 self.faults.append(
                     f"column {name!r} appears {len(numbers)} times (numbers "
-                    f"{', '.join(map(str, numbers))}): rename them, or drop={numbers[1:]}"
+                    f"{listed(numbers, 20)}): rename them, or drop=[{listed(numbers[1:], 20)}]"
                 )
         if not kept:
             reasons = [f"{name!r}: {reason}" for name, reason in self.left_out.items()]

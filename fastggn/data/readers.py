@@ -16,14 +16,15 @@ from fastggn.data.arrays import (
     from_frame,
     from_named,
     from_pair,
-    from_records,
     raw_of,
 )
 from fastggn.data.columns import Raw, with_names
+from fastggn.data.excel import read_excel
 from fastggn.data.hdf5 import read_hdf5
 from fastggn.data.matlab import read_mat
 from fastggn.data.text_table import SUFFIXES, read_text_table
 from fastggn.runtime.archive import read_archive, read_array, require_file
+from fastggn.runtime.claims import ARRAY_TIMES, check_claim
 
 NEEDS = '{}: reading it needs {}: pip install "fastggn[table]"'
 Reading = Mapping[str, Any]
@@ -79,8 +80,8 @@ def _from_path(source: str | os.PathLike[str], reading: Reading) -> Raw:
         ".hdf5": lambda f, r: read_hdf5(f),
         ".parquet": _from_parquet,
         ".pq": _from_parquet,
-        ".xlsx": _from_excel,
-        ".xlsm": _from_excel,
+        ".xlsx": read_excel,
+        ".xlsm": read_excel,
         ".mat": lambda f, r: read_mat(f),
     }
     if kind not in readers:
@@ -92,6 +93,8 @@ def _from_path(source: str | os.PathLike[str], reading: Reading) -> Raw:
 
 def _from_parquet(file: Path, reading: Reading) -> Raw:
     with open_parquet(file) as parquet, foreign_file(file, "Parquet"):
+        about = parquet.metadata
+        check_claim(file, 8 * about.num_rows * about.num_columns, ARRAY_TIMES)
         return from_frame(parquet.read().to_pandas(), str(file))
 
 
@@ -104,23 +107,3 @@ def open_parquet(file: Path) -> Any:
         raise ImportError(NEEDS.format(file, "pandas and pyarrow")) from None
     with foreign_file(file, "Parquet"):
         return ParquetFile(file)
-
-
-def _from_excel(file: Path, reading: Reading) -> Raw:
-    try:
-        import openpyxl  # noqa: F401 (pandas reads with it)
-        import pandas
-    except ImportError:
-        raise ImportError(NEEDS.format(file, "pandas and openpyxl")) from None
-    sheet = reading.get("sheet")
-    with foreign_file(file, "Excel"), pandas.ExcelFile(file, engine="openpyxl") as book:
-        sheets = book.sheet_names
-        chosen = sheets[0] if sheet is None else sheet
-        if chosen not in sheets and not (isinstance(chosen, int) and chosen < len(sheets)):
-            raise ValueError(f"there is no sheet {chosen!r} (sheets: {', '.join(sheets)})")
-        frame = pandas.read_excel(
-            book, sheet_name=chosen, header=None, dtype=object, keep_default_na=False
-        )
-    records = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
-    header, decimal = reading.get("header", "auto"), str(reading.get("decimal", "."))
-    return from_records(records, header, str(file), decimal)

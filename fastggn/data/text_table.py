@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fastggn.data.columns import Raw, listed
 from fastggn.data.layout import SAMPLE, find_layout, is_blank
+from fastggn.runtime.claims import TEXT_TIMES, claim_message, most_content
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".dat", ".tab", ".data")
 SEPARATORS = ("\t", ";", "|", ",")  # the first of those that split the lines equally well
@@ -277,12 +278,34 @@ def _opener(source: Path | str) -> Callable[[], BinaryIO]:
     if source == "-":
         content = sys.stdin.buffer.read()
         if content[:2] == b"\x1f\x8b":
-            return lambda: cast(BinaryIO, gzip.open(io.BytesIO(content)))
+            return lambda: cast(BinaryIO, _Gzip("standard input", io.BytesIO(content)))
         return lambda: io.BytesIO(content)
     file = Path(source)
     if file.suffix.lower() == ".gz":
-        return lambda: cast(BinaryIO, gzip.open(file))
+        return lambda: cast(BinaryIO, _Gzip(str(file), open(file, "rb")))
     return lambda: open(file, "rb")
+
+
+class _Gzip(gzip.GzipFile):
+    """A file of gzip that ends by an error where it holds far more than its size tells."""
+
+    def __init__(self, name: str, stream: BinaryIO) -> None:
+        self._size = stream.seek(0, io.SEEK_END)
+        stream.seek(0)
+        super().__init__(fileobj=stream, mode="rb")
+        self.myfileobj = stream  # closed with this one
+        self._source, self._most = name, most_content(self._size, TEXT_TIMES)
+
+    def read(self, size: int | None = -1) -> bytes:
+        return self._counted(super().read(size))
+
+    def read1(self, size: int = -1) -> bytes:
+        return self._counted(super().read1(size))
+
+    def _counted(self, part: bytes) -> bytes:
+        if self.tell() > self._most:
+            raise ValueError(claim_message(self._source, self.tell(), self._size))
+        return part
 
 
 def _encoding(head: bytes, asked: str) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.runtime.atomic_files import PathLike, write_atomically
+from fastggn.runtime.claims import ARRAY_TIMES, most_content
 from fastggn.runtime.errors import suggest
 from fastggn.runtime.signals import deferred_signals
 from fastggn.runtime.version import __version__
@@ -34,7 +35,6 @@ SEAL = b"fastggn-sha256:"
 SEAL_LENGTH = len(SEAL) + 64
 EXPORTED = b"written by fastggn"  # comment of an archive for other programs
 READ_SIZE = 1 << 20
-DEFLATE_LIMIT = 1040  # deflate cannot shrink by more than a factor of about 1,030
 EPOCH = (1980, 1, 1, 0, 0, 0)  # a fixed date: the same content gives the same bytes
 ARRAY_KINDS = "fiubcUSV"
 # The header of an array is a Python literal: NumPy parses a damaged one with any of these errors.
@@ -111,7 +111,7 @@ def read_sealed(path: PathLike, kind: str) -> Tree:
         if _digest(stream, size - 64) != seal[len(SEAL) :]:
             raise ArchiveError(f"{file}: damaged: the checksum does not match the content")
         # Sealed archives are not compressed, so the arrays cannot be larger than the file.
-        arrays = _read_members(stream, file, size)
+        arrays = _read_members(stream, file, 8 * size)
     try:
         header = json.loads(arrays.pop(HEADER).tobytes())
         found, version = header["format"], header["version"]
@@ -139,7 +139,7 @@ def read_archive(path: PathLike) -> dict[str, NDArray[Any]]:
     """Read the arrays of an ``.npz`` file, each after a check of its header."""
     with open(path, "rb") as stream:
         size = stream.seek(0, os.SEEK_END)
-        return _read_members(stream, path, DEFLATE_LIMIT * size)
+        return _read_members(stream, path, most_content(size, ARRAY_TIMES))
 
 
 def read_array(path: PathLike) -> NDArray[Any]:
@@ -147,7 +147,7 @@ def read_array(path: PathLike) -> NDArray[Any]:
     with open(path, "rb") as stream:
         size = os.fstat(stream.fileno()).st_size
         try:
-            _check_header(stream, str(path), size, size)
+            _check_header(stream, str(path), size, 8 * size)
             stream.seek(0)
             array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
         except ArchiveError:
@@ -184,13 +184,13 @@ def _with_arrays(tree: Tree, arrays: Mapping[str, NDArray[Any]]) -> Tree:
 
 
 def _read_members(stream: BinaryIO, path: PathLike, limit: int) -> dict[str, NDArray[Any]]:
-    """Read all arrays of an open zip file, with at most `limit` bytes together."""
+    """Read all arrays of an open zip file, with at most `limit` bytes together as float64."""
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(stream) as archive:
             for info in archive.infolist():
                 array = _read_member(archive, info, limit)
-                limit -= array.nbytes
+                limit -= max(array.nbytes, 8 * array.size)
                 arrays[info.filename.removesuffix(".npy")] = array
     except ArchiveError as error:
         raise ArchiveError(f"{path}: {error}") from None
@@ -225,13 +225,19 @@ def _check_header(stream: Any, what: str, size: int, limit: int) -> None:
     shape, _, dtype = read_array_header(stream, what)
     if dtype.hasobject:
         raise ArchiveError(f"{what} holds pickled objects, which are never loaded")
-    n_bytes = math.prod(shape) * dtype.itemsize
-    if min(shape, default=0) < 0 or n_bytes > min(size, limit):
+    count = math.prod(shape)
+    n_bytes = count * dtype.itemsize
+    if min(shape, default=0) < 0 or n_bytes > size:
         raise ArchiveError(
             f"{what} claims {n_bytes} bytes (shape {shape}), more than the file holds"
         )
     if dtype.itemsize == 0 or dtype.kind not in ARRAY_KINDS:
         raise ArchiveError(f"{what} has the type {dtype}, which no file of samples or weights has")
+    if max(n_bytes, 8 * count) > limit:
+        raise ArchiveError(
+            f"{what} claims the shape {shape}: no data shrink so far in a file of this size; if "
+            "you trust it, save it without compression"
+        )
     if stream.tell() + n_bytes != size:
         raise ArchiveError(f"{what} has the wrong length for its shape {shape}")
 
