@@ -293,7 +293,7 @@ class _Gzip(gzip.GzipFile):
         self._size = stream.seek(0, io.SEEK_END)
         stream.seek(0)
         super().__init__(fileobj=stream, mode="rb")
-        self.myfileobj = stream  # closed with this one
+        self.myfileobj = cast(Any, stream)  # closed with this one
         self._source, self._most = name, most_content(self._size, TEXT_TIMES)
 
     def read(self, size: int | None = -1) -> bytes:
