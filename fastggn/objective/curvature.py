@@ -34,9 +34,7 @@ class GGNOperator(LinearOperator):  # type: ignore[misc]
             """Return S D S^T J v of a block; so one pass over the samples is enough."""
             images = rows.by_factor("bos,pbo->pbs", block, block.tangents(directions))
             if signs is not None:
-                columns = rows.n_columns
-                own = signs[block.start * columns : block.stop * columns]
-                images = images * own.reshape(block.size, columns)
+                images = images * signs[rows.rows_of(block)].reshape(block.size, -1)
             return rows.weight * rows.by_factor("bos,pbs->pbo", block, images)
 
         products = rows.pull_back(cotangents, directions.shape[0])

@@ -69,7 +69,7 @@ class FactoredJacobian:
         self._helpers = helpers
         self._workspace = spaces.lend_to(self)
         self._kept: Block | None = None
-        self._per_block = plan.chunks_per_block(plan.n_units * n_columns)
+        self._per_block = plan.chunks_per_block(plan.psi_rows * n_columns)
 
     def blocks(self, *, whole: bool = False) -> Iterator[Block]:
         """Yield the samples in blocks after a forward sweep, or in one block if `whole`."""
@@ -77,15 +77,19 @@ class FactoredJacobian:
         if whole or self._per_block >= plan.n_chunks:
             if self._kept is None or self._kept.size < plan.n_samples:
                 part, gates = self._samples.part(0, plan.n_samples)
-                self._kept = Block(plan, self.theta, 0, part, gates, self._workspace)
+                self._kept = self._block(0, part, gates)
             yield self._kept
             return
         self._kept = None
         step = self._per_block * plan.chunk
         for start, (part, gates) in self._samples.parts(step):
-            block = Block(plan, self.theta, start, part, gates, self._workspace)
+            block = self._block(start, part, gates)
             del part, gates  # the block has copies, and the next part is being read
             yield block
+
+    def _block(self, start: int, part: FloatArray, gates: NDArray[np.bool_]) -> Block:
+        """Return a block of samples after its forward sweep."""
+        return Block(self.plan, self.theta, start, part, gates, self._workspace)
 
     def _factors_of(self, block: Block) -> FloatArray:
         """Return S of a block, shape (B, n_L, n_S), C-ordered."""
@@ -102,7 +106,12 @@ class FactoredJacobian:
             return np.asarray(factors[:, :1, 0] * vectors)
         return np.asarray(np.einsum(indices, factors, vectors))
 
-    def _rows(self, block: Block) -> slice:
+    def columns_of(self, block: Block) -> int:
+        """Return n_S, the rows of A for one sample of the block."""
+        return self.n_columns
+
+    def rows_of(self, block: Block) -> slice:
+        """Return where the rows of a block stand in A."""
         return slice(block.start * self.n_columns, block.stop * self.n_columns)
 
     @pooled
@@ -112,7 +121,7 @@ class FactoredJacobian:
         for block in self.blocks():
             tangent = block.tangents(np.ascontiguousarray(directions))
             tangent = self.by_factor("bos,pbo->pbs", block, tangent)
-            out[:, self._rows(block)] = tangent.reshape(directions.shape[0], -1)
+            out[:, self.rows_of(block)] = tangent.reshape(directions.shape[0], -1)
         out *= self._root
         return out
 
@@ -122,8 +131,9 @@ class FactoredJacobian:
         p = cotangents.shape[0]
 
         def outer(block: Block) -> FloatArray:
-            u = self._root * cotangents[:, self._rows(block)]
-            return self.by_factor("bos,pbs->pbo", block, u.reshape(p, block.size, self.n_columns))
+            u = self._root * cotangents[:, self.rows_of(block)]
+            shaped = u.reshape(p, block.size, self.columns_of(block))
+            return self.by_factor("bos,pbs->pbo", block, shaped)
 
         return self.pull_back(outer, p)
 
@@ -198,7 +208,7 @@ class FactoredJacobian:
         """Return the signs of a block in the column order of the sensitivities."""
         shape = (block.n_chunks * self.plan.chunk, self.n_columns)
         padded = np.zeros(shape)
-        padded[: block.size] = signs[self._rows(block)].reshape(block.size, self.n_columns)
+        padded[: block.size] = signs[self.rows_of(block)].reshape(block.size, self.n_columns)
         by_chunk = padded.reshape(block.n_chunks, self.plan.chunk, self.n_columns)
         return np.asarray(by_chunk.transpose(0, 2, 1).reshape(block.n_chunks, 1, -1))
 
@@ -240,6 +250,17 @@ class FactoredJacobian:
         every = self.comm.gather(functools.reduce(EntryErrors.and_those, own))
         found = functools.reduce(EntryErrors.and_those, every)
         return replace(found, columns=self._root * found.columns)
+
+    @pooled
+    def bias_columns(self) -> FloatArray:
+        """Return the columns of A of the free biases, shape (M, units)."""
+        parts = []
+        for block in self.blocks():
+            psi = block.sensitivities(self._factors_of(block))
+            by_sample = psi.reshape(block.n_chunks, psi.shape[1], self.n_columns, -1)
+            rows = by_sample.transpose(0, 3, 2, 1).reshape(-1, psi.shape[1])
+            parts.append(self._root * rows[: block.size * self.n_columns])
+        return np.concatenate(parts)
 
     @pooled
     def kronecker_factors(self) -> list[tuple[FloatArray, FloatArray]]:

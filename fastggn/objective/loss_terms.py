@@ -150,6 +150,10 @@ class LossTerms:
             weights = np.ones(len(targets)) if self._weights is None else self._weights[rows]
             yield weights[:, None], targets
 
+    def bend(self, block: Block, v: FloatArray) -> FloatArray | None:
+        """Return what the residuals' own curvature adds along v, (B, n_S); None as they are F."""
+        return None
+
     @cached_property
     def n_columns(self) -> int:
         """Return n_S, the columns of the factor of one sample."""

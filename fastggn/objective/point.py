@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -47,6 +47,31 @@ class Objective:
         """The loss on blocks of the samples."""
         weights = self.weights if self.weighted else None
         return LossTerms(self.loss, self.targets, weights, self.n_samples, self.curvature)
+
+    @property
+    def n_rows(self) -> int:
+        """The rows of A on all ranks, M."""
+        return self.n_samples * self.terms.n_columns
+
+    def weighted_rows(
+        self,
+        theta: FloatArray,
+        factors: Callable[[Block], FloatArray] | None,
+        spaces: WorkspacePool,
+    ) -> FactoredJacobian:
+        """Return A = sqrt(1 / T) S^T J for factors S, or S = I."""
+        return FactoredJacobian(
+            self.plan,
+            self.samples,
+            theta,
+            factors,
+            self.terms.n_columns,
+            spaces,
+            weight=1.0 / self.n_samples,
+            isotropic=self.loss.unit_hessian,
+            comm=self.comm,
+            helpers=self.helpers,
+        )
 
     @cached_property
     def gathered(self) -> Objective:
@@ -116,20 +141,10 @@ class Point:
         self._terms = objective.terms
         self._factors = _KeptFactor(self._terms)
         self._root = float(np.sqrt(1.0 / objective.n_samples))
-        self.rows = FactoredJacobian(
-            objective.plan,
-            objective.samples,
-            theta,
-            None if self._terms.identity else self._factors,
-            self._terms.n_columns,
-            spaces,
-            weight=1.0 / objective.n_samples,
-            isotropic=objective.loss.unit_hessian,
-            comm=objective.comm,
-            helpers=objective.helpers,
-        )
+        factors = None if self._terms.identity else self._factors
+        self.rows = objective.weighted_rows(theta, factors, spaces)
         self.own_rows = self.rows.n_rows
-        self.n_rows = objective.n_samples * self.rows.n_columns
+        self.n_rows = objective.n_rows
 
     def gathered(self) -> Point:
         """Return the system with the rows of all ranks in this process (collective)."""
@@ -218,7 +233,7 @@ class Point:
             missing = part is None
             if part is None:
                 break
-            out[self._slice(block)] = part.ravel()
+            out[self.rows.rows_of(block)] = part.ravel()
         if self.comm.any(missing):
             return None
         out *= self._root
@@ -234,12 +249,8 @@ class Point:
         for block in self.rows.blocks():
             part = self._factors.of(block)[2]
             assert part is not None
-            out[self._slice(block)] = part.ravel()
+            out[self.rows.rows_of(block)] = part.ravel()
         return out
-
-    def _slice(self, block: Block) -> slice:
-        columns = self.rows.n_columns
-        return slice(block.start * columns, block.stop * columns)
 
     def matvec(self, v: FloatArray) -> FloatArray:
         """Return A v, shape (M,), for v of shape (N,)."""
@@ -257,16 +268,9 @@ class Point:
         """Return A A^T, shape (M, M), as a new array; over ranks, call it on `gathered`."""
         return self.rows.dual_gram()
 
-    @pooled
     def bias_columns(self) -> FloatArray:
-        """Return the columns of A of the free biases, shape (M, units)."""
-        parts = []
-        for block in self.rows.blocks():
-            psi = block.sensitivities(self._factors(block))
-            by_sample = psi.reshape(block.n_chunks, psi.shape[1], self.rows.n_columns, -1)
-            rows = by_sample.transpose(0, 3, 2, 1).reshape(-1, psi.shape[1])
-            parts.append(self._root * rows[: block.size * self.rows.n_columns])
-        return np.concatenate(parts)
+        """Return the columns of A of the parameters that l2 may spare, shape (M, their number)."""
+        return self.rows.bias_columns()
 
     def row_blocks(self) -> Iterator[tuple[FloatArray, FloatArray | None]]:
         """Yield (rows of A (r, N), entries of b (r,) or None) in order, with bounded r."""
@@ -290,8 +294,11 @@ class Point:
         out = np.empty(self.own_rows)
         for block in self.rows.blocks():
             second = block.second_tangent(np.ascontiguousarray(v))
-            image = self.rows.by_factor("bos,pbo->pbs", block, second[None])
-            out[self._slice(block)] = image.ravel()
+            image = self.rows.by_factor("bos,pbo->pbs", block, second[None])[0]
+            bend = self._terms.bend(block, v)
+            if bend is not None:
+                image = image + bend
+            out[self.rows.rows_of(block)] = image.ravel()
         out *= self._root
         return out
 
