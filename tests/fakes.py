@@ -123,12 +123,18 @@ class ResidualProblem:
         self._jacobian = jacobian
         self.n_params = n_params
         self.n_samples = n_samples
-        self.n_outputs = 1
         self.l2 = 0.0
         self.curvature = "psd"
         self.network = FakeNetwork(n_params)
         self.rows = slice(None)
         self.n_assemblies = 0
+
+    @property
+    def n_rows(self):
+        return self.n_samples
+
+    def init(self, seed=None):
+        return self.network.init(seed)
 
     def residual(self, theta):
         return self._residual(theta)[self.rows]

@@ -13,8 +13,7 @@ from fastggn.solvers.lsqr import LSQRSolver
 
 def shaped(rows, n, curvature="psd", outputs=1):
     return SimpleNamespace(
-        n_samples=rows // outputs,
-        n_outputs=outputs,
+        n_rows=rows,
         n_params=n,
         curvature=curvature,
         comm=SERIAL,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fastggn.kernels import channel_products as products, channel_rows as rows, channels as kernels
 from fastggn.network.layers import Layers
-from fastggn.network.workspace import FloatArray, Plan, Workspace
+from fastggn.network.workspace import Block, FloatArray, Plan, Workspace
 from fastggn.runtime.threads import workers_for
 
 Channel = tuple[int, ...]
@@ -82,7 +82,8 @@ class Tiles(Protocol):
 class ChannelPlan(Plan):
     """A network with channels as the kernels see it; `n_coefficients` entries follow the weights.
 
-    The outputs of a block are its channels (n_L C, output by output) and the coefficients.
+    The outputs of a block are its channels (n_L C, output by output) and the coefficients. `term`
+    is the number of the term of a problem, of whose points the blocks are.
     """
 
     def __init__(
@@ -92,27 +93,32 @@ class ChannelPlan(Plan):
         channels: Channels,
         n_coefficients: int = 0,
         *,
+        term: int = 0,
         seeds: FloatArray | None = None,
         chunk: int | None = None,
     ) -> None:
         most = max(_FEWEST, _COLUMNS // len(channels))
         super().__init__(net, n_samples, chunk=chunk, most=most)
         self.channels = channels
+        self.term = term
+        self.n_direct = net.n_outputs * len(channels)
         self.n_coefficients = n_coefficients
         self.seeds = np.ones(net.n_inputs) if seeds is None else seeds
         self.n_params = net.n_params + n_coefficients
-        self.n_outputs = net.n_outputs * len(channels) + n_coefficients
+        self.n_outputs = self.n_direct + n_coefficients
         self.phi_rows = self.rows - self.n_units  # sigma' and the like have an array of their own
         self.rows = len(channels) * self.phi_rows + 5 * self.n_units
         self.psi_rows = len(channels) * self.n_units
 
 
-class ChannelBlock:
-    """Consecutive samples after a forward sweep of all channels; as `Block`.
+class ChannelBlock(Block):
+    """Consecutive samples after a forward sweep of all channels.
 
     `coefficients` (3, K) holds the values of the coefficients and their first two derivatives by
     the last K entries of theta, on each of which one depends.
     """
+
+    plan: ChannelPlan
 
     def __init__(
         self,
@@ -131,10 +137,11 @@ class ChannelBlock:
         self.stop = start + self.size
         self.n_chunks = -(-self.size // plan.chunk)
         self.coefficients = coefficients
-        self.loss_gradient: FloatArray | None = None  # kept for whoever asks next
+        # Not the constructor of `Block`: the arrays and the sweep are others.
+        self.kept: dict[str, Any] = {}  # what the loss keeps for whoever asks next
         self._space = workspace
         self._width = len(plan.channels) * plan.chunk
-        self._direct = plan.net.n_outputs * len(plan.channels)
+        self._direct = plan.n_direct
         self.ws = workspace.array("ws", (self.n_chunks, plan.phi_rows, self._width))
         self.ds = workspace.array("ds", (self.n_chunks, 5 * plan.n_units, plan.chunk))
         channels = np.empty((self.size, self._direct))
@@ -223,7 +230,8 @@ class ChannelBlock:
         padded = np.zeros((self.n_chunks * plan.chunk, plan.n_coefficients, columns))
         padded[: self.size] = self.coefficients[1][:, None] * factors[:, self._direct :]
         by_chunk = padded.reshape(self.n_chunks, plan.chunk, plan.n_coefficients, columns)
-        ordered = by_chunk.transpose(0, 2, 3, 1).reshape(self.n_chunks, plan.n_coefficients, -1)
+        shape = self.n_chunks, plan.n_coefficients, columns * plan.chunk
+        ordered = by_chunk.transpose(0, 2, 3, 1).reshape(shape)
         return np.ascontiguousarray(ordered)
 
     def add_gram(
@@ -250,6 +258,12 @@ class ChannelBlock:
         plan = self.plan
         with workers_for(float(out.size * len(plan.channels))):
             rows.jacobian_rows(plan.layers, plan.chunk, self.ws, psi, tail, first, last, out)
+
+
+def own_block(block: Block) -> ChannelBlock:
+    """Return the block itself, for the eyes of the type checker."""
+    assert isinstance(block, ChannelBlock)
+    return block
 
 
 def refuse_rough(net: Layers) -> None:

@@ -11,6 +11,7 @@ from fastggn.network.workspace import Block, lane_count
 from fastggn.objective.ggn_tiles import HessianTiling
 from fastggn.objective.jacobian import sum_of_lanes
 from fastggn.objective.point import Objective, Point
+from fastggn.objective.protocols import AnyObjective
 from fastggn.runtime.threads import pooled, workers_for
 
 FloatArray = NDArray[np.float64]
@@ -50,7 +51,7 @@ class GGNOperator(LinearOperator):  # type: ignore[misc]
 class HessianOperator(LinearOperator):  # type: ignore[misc]
     """v -> H v, the exact Hessian of the objective, by Pearlmutter's sweeps (O(T N) a product)."""
 
-    def __init__(self, objective: Objective, lin: Point) -> None:
+    def __init__(self, objective: AnyObjective, lin: Point) -> None:
         self._lin = lin
         self._terms = objective.terms
         super().__init__(np.dtype(np.float64), (lin.n_params, lin.n_params))
@@ -62,7 +63,8 @@ class HessianOperator(LinearOperator):  # type: ignore[misc]
         lanes: FloatArray | None = None
         for block in self._lin.rows.blocks():
             if lanes is None:
-                lanes = np.zeros((count, lane_count(block.n_chunks, count * n), n))
+                chunks = self._lin.rows.chunks_at_once(block)
+                lanes = np.zeros((count, lane_count(chunks, count * n), n))
             errors, hessians = self._terms.gradient(block), self._terms.hessian(block)
             for p in range(count):
                 block.add_hessian_product(directions[p], errors, hessians, lanes[p])

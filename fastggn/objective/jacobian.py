@@ -106,6 +106,10 @@ class FactoredJacobian:
             return np.asarray(factors[:, :1, 0] * vectors)
         return np.asarray(np.einsum(indices, factors, vectors))
 
+    def chunks_at_once(self, block: Block) -> int:
+        """Return the chunks that decide the number of lanes: those of the first block."""
+        return int(block.n_chunks)
+
     def columns_of(self, block: Block) -> int:
         """Return n_S, the rows of A for one sample of the block."""
         return self.n_columns
@@ -144,7 +148,7 @@ class FactoredJacobian:
         lanes: FloatArray | None = None
         for block in self.blocks():
             if lanes is None:
-                lanes = np.zeros((lane_count(block.n_chunks, count * n), count, n))
+                lanes = np.zeros((lane_count(self.chunks_at_once(block), count * n), count, n))
             block.add_backward(np.ascontiguousarray(cotangents(block)), lanes)
         assert lanes is not None
         return self.comm.sum(sum_of_lanes(lanes))

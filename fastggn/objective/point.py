@@ -14,6 +14,7 @@ from fastggn.network.workspace import Block, Plan, WorkspacePool
 from fastggn.objective.jacobian import FactoredJacobian
 from fastggn.objective.loss_terms import Factor, LossTerms
 from fastggn.objective.penalty import Penalty
+from fastggn.objective.protocols import AnyObjective, Terms
 from fastggn.objective.samples import Samples
 from fastggn.objective.scales import at_least, slope_sizes
 from fastggn.runtime.cached import cached_property
@@ -47,6 +48,16 @@ class Objective:
         """The loss on blocks of the samples."""
         weights = self.weights if self.weighted else None
         return LossTerms(self.loss, self.targets, weights, self.n_samples, self.curvature)
+
+    @property
+    def n_params(self) -> int:
+        """N."""
+        return self.plan.n_params
+
+    @property
+    def n_outputs(self) -> int:
+        """n_L."""
+        return self.plan.n_outputs
 
     @property
     def n_rows(self) -> int:
@@ -101,7 +112,7 @@ class _KeptFactor:
     holds the workspace until the next garbage collection.
     """
 
-    def __init__(self, terms: LossTerms) -> None:
+    def __init__(self, terms: Terms) -> None:
         self._terms = terms
         self._block: Block | None = None
         self._factor: Factor | None = None
@@ -131,13 +142,13 @@ class Point:
 
     shared_rows = 0  # every row belongs to one process
 
-    def __init__(self, objective: Objective, theta: FloatArray, spaces: WorkspacePool) -> None:
+    def __init__(self, objective: AnyObjective, theta: FloatArray, spaces: WorkspacePool) -> None:
         self.theta = theta
         self._penalty = objective.penalty
         self._objective = objective
         self._spaces = spaces
         self.comm = objective.comm
-        self.n_params = objective.plan.n_params
+        self.n_params = objective.n_params
         self._terms = objective.terms
         self._factors = _KeptFactor(self._terms)
         self._root = float(np.sqrt(1.0 / objective.n_samples))
@@ -163,7 +174,7 @@ class Point:
     @pooled
     def output_losses(self) -> FloatArray:
         """Return the part of each output in `data_loss`, shape (n_L,), of a separable loss."""
-        out = np.zeros(self._objective.plan.n_outputs)
+        out = np.zeros(self._objective.n_outputs)
         for block in self.rows.blocks():
             out += self._terms.by_output(block)
         return self.comm.sum(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -17,7 +16,8 @@ from fastggn.network.losses.output_weights import OutputWeighted, WeightedSquare
 from fastggn.network.mlp import MLP
 from fastggn.network.workspace import Plan, WorkspacePool
 from fastggn.objective.column_moments import ColumnMoments, SampleColumns
-from fastggn.objective.curvature import GGNOperator, HessianOperator, dense_hessian
+from fastggn.objective.curvature import dense_hessian
+from fastggn.objective.functions import Functions
 from fastggn.objective.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.objective.layer_blocks import (
     LayerBlock,
@@ -37,7 +37,7 @@ from fastggn.objective.sample_checks import (
 )
 from fastggn.objective.samples import Samples
 from fastggn.runtime.comm import Comm
-from fastggn.runtime.errors import as_float_vector, check_positive, checked_flag, unknown_name
+from fastggn.runtime.errors import check_positive, checked_flag, unknown_name
 from fastggn.runtime.ranks import as_comm
 from fastggn.runtime.threads import pooled
 
@@ -45,7 +45,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 
-class Problem:
+class Problem(Functions):
     """Minimise (1/sum w) sum_i w_i E(F(x_i; theta), y_i) + l2/2 |theta|^2 over theta.
 
     Parameters
@@ -109,6 +109,8 @@ class Problem:
     >>> problem.gradient(problem.network.init(seed=0)).shape
     (16,)
     """
+
+    _objective: Objective
 
     def __init__(
         self,
@@ -221,11 +223,6 @@ class Problem:
         return self._objective.weights
 
     @property
-    def penalize_biases(self) -> bool:
-        """Whether l2 counts all parameters; False if it excludes free biases."""
-        return self._objective.penalty.counted is None
-
-    @property
     def gated(self) -> bool:
         """Whether 0/1 gates replace the hidden activations."""
         return self._gates is not None
@@ -272,56 +269,10 @@ class Problem:
         )
         return part
 
-    def with_l2(self, l2: float) -> Problem:
-        """Return the same problem with another weight of |theta|^2 / 2 and the same sample arrays.
-
-        Parameters
-        ----------
-        l2 : float
-            At least 0.
-        """
-        twin = copy.copy(self)
-        twin.reweigh(l2)
-        return twin
-
-    def reweigh(self, l2: float, relative: FloatArray | None = None) -> None:
-        """Change the weight of |theta|^2 / 2 in place, for later points.
-
-        For runs that choose the weight. `relative`, shape (N,), multiplies that of each parameter.
-        """
-        self.l2 = check_positive("l2", l2, zero=True)
-        counted = self._objective.penalty.counted if relative is None else relative
-        self._objective = replace(self._objective, penalty=Penalty(self.l2, counted))
-
     def weigh_outputs(self, weights: FloatArray) -> None:
         """Give each output of the squared loss a weight (n_L,) in place, for later points."""
         loss = WeightedSquares(self.loss_function, weights)
         self._objective = replace(self._objective, loss=loss)
-
-    def _theta(self, theta: ArrayLike) -> FloatArray:
-        return self.comm.broadcast(as_float_vector("theta", theta, self.n_params))
-
-    def at(self, theta: ArrayLike) -> Point:
-        """Return the objective at theta: loss, gradient and Newton system, each computed on demand.
-
-        Parameters
-        ----------
-        theta : array_like, shape (N,)
-
-        Raises
-        ------
-        ValueError
-            If theta has a wrong length, or an entry is NaN or infinite.
-        """
-        return Point(self._objective, self._theta(theta), self._spaces)
-
-    def loss(self, theta: ArrayLike) -> float:
-        """Return the weighted mean of the losses plus l2/2 |theta|^2; inf or nan at an overflow."""
-        return self.at(theta).loss
-
-    def gradient(self, theta: ArrayLike) -> FloatArray:
-        """Return the gradient of the objective, shape (N,) (Shen 2018, Eq. 19, with 1/T)."""
-        return self.at(theta).gradient
 
     def outputs(self, theta: ArrayLike) -> FloatArray:
         """Return the outputs of the network at all samples, shape (T, n_L)."""
@@ -342,16 +293,6 @@ class Problem:
     def _unweighted(self, theta: ArrayLike, objective: Objective | None = None) -> FactoredJacobian:
         return unweighted_rows(objective or self._objective, self._theta(theta), self._spaces)
 
-    def ggn(self, theta: ArrayLike) -> FloatArray:
-        """Return the generalised Gauss-Newton matrix (1/T) J^T H_E J + l2 I, shape (N, N).
-
-        It has the weights of the objective; H_E is the curvature of the problem (Shen 2018,
-        Eq. 37). The assembly does not form J.
-        """
-        out = self.at(theta).gram()
-        out.flat[:: self.n_params + 1] += self._objective.penalty.each
-        return out
-
     def dual_gram(self, theta: ArrayLike) -> FloatArray:
         """Return J J^T, shape (T n_L, T n_L): the empirical tangent kernel, without weights."""
         return self._unweighted(theta, self._objective.gathered).dual_gram()
@@ -359,14 +300,6 @@ class Problem:
     def hessian(self, theta: ArrayLike) -> FloatArray:
         """Return the exact Hessian of the objective, shape (N, N) (Shen 2018, Eqs. 26-28)."""
         return dense_hessian(self._objective, self.at(theta))
-
-    def ggn_operator(self, theta: ArrayLike) -> GGNOperator:
-        """Return the GGN as a scipy ``LinearOperator``, without an N x N matrix."""
-        return GGNOperator(self.at(theta))
-
-    def hessian_operator(self, theta: ArrayLike) -> HessianOperator:
-        """Return the exact Hessian as a scipy ``LinearOperator``, without an N x N matrix."""
-        return HessianOperator(self._objective, self.at(theta))
 
     def read_samples(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
         """Return inputs (B, n_0) and gates (B, hidden units), or (0, 0), of a range of samples."""

@@ -36,9 +36,7 @@ class Shaped(Protocol):
     @property
     def comm(self) -> Comm: ...  # noqa: D102
     @property
-    def n_samples(self) -> int: ...  # noqa: D102
-    @property
-    def n_outputs(self) -> int: ...  # noqa: D102
+    def n_rows(self) -> int: ...  # noqa: D102
     @property
     def n_params(self) -> int: ...  # noqa: D102
     @property
@@ -89,7 +87,7 @@ def _has_no_dual(problem: Shaped, needs_minimum_norm: bool) -> bool:
 
 
 def _automatic(problem: Shaped, needs_minimum_norm: bool) -> tuple[Solver, str]:
-    rows, n = problem.n_samples * problem.n_outputs, problem.n_params
+    rows, n = problem.n_rows, problem.n_params
     comm = problem.comm
     dense = "qr" if needs_minimum_norm and problem.curvature != "exact" else "cholesky"
     sizes = f"T n_L = {rows:,}, N = {n:,}"
@@ -113,7 +111,7 @@ def _automatic(problem: Shaped, needs_minimum_norm: bool) -> tuple[Solver, str]:
 
 
 def _check_explicit(name: str, problem: Shaped) -> None:
-    rows, n = problem.n_samples * problem.n_outputs, problem.n_params
+    rows, n = problem.n_rows, problem.n_params
     if problem.curvature == "exact" and name in ("lsqr", "qr"):
         raise ValueError(
             f"solver {name!r} needs a square root of the curvature, which curvature='exact' has "

@@ -194,7 +194,7 @@ def _run(
     if validation is not None:
         parts["validation"] = validation
     saver = make_saver(problem, options, plan, seed, theta0, parts, history)
-    start = saver.resume() or Start(problem.network.init(drawn) if theta0 is None else theta0)
+    start = saver.resume() or Start(problem.init(drawn) if theta0 is None else theta0)
     # The loop takes this point: a reference here would hold a workspace for the whole run.
     first = [problem.at(start.theta)]
     initial_loss = float(first[0].loss) if start.initial_loss is None else start.initial_loss

@@ -182,7 +182,7 @@ def _measured(
 
 
 def _largest(problem: Problem) -> int:
-    return min(problem.n_params, problem.n_samples * problem.n_outputs)
+    return min(problem.n_params, problem.n_rows)
 
 
 def rank_at(problem: Problem, theta: FloatArray) -> Rank:

@@ -112,7 +112,7 @@ class Alternating(Method):
 
 def smaller_side(problem: Problem) -> int:
     """Return the side of the smaller of the two systems: N or T n_L."""
-    return min(problem.n_params, problem.n_samples * problem.n_outputs)
+    return min(problem.n_params, problem.n_rows)
 
 
 class Handover(Method):

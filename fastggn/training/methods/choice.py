@@ -119,7 +119,7 @@ def _prefers_newton(problem: Problem) -> bool:
     # Noisy samples leave residuals, whose second derivatives the Gauss-Newton matrix omits; with
     # more parameters than equations the fit is exact.
     small = problem.n_params <= NEWTON_LIMIT
-    determined = problem.n_samples * problem.n_outputs > problem.n_params
+    determined = problem.n_rows > problem.n_params
     return small and determined and problem.loss_function.name not in CLASSES
 
 

@@ -117,7 +117,7 @@ class EvidenceControl(WrappedMethod):
         self._gamma = 0.0  # of the last count
         self._class_gammas = None if self._classes is None else np.zeros(self._sizes.size)
         self._likelihood = likelihood_of(problem)
-        n_rows, n = problem.n_samples * problem.n_outputs, problem.n_params
+        n_rows, n = problem.n_rows, problem.n_params
         much = min(n_rows, n) >= LARGE and n_rows < MANY_ROWS * n and self._classes is None
         costly = n_rows < FEW_ROWS * n or self._likelihood.n_levels > 1
         self._every = (4 if costly else 2) if much else 1

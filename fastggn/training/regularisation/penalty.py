@@ -36,7 +36,7 @@ class Penalised(Resumable):
         self.gamma = gamma
         self.n_params = problem.n_params
         self.n_samples = problem.n_samples
-        self.n_outputs = problem.n_outputs
+        self.n_rows = problem.n_rows
         self.l2 = problem.l2
         self.penalize_biases = problem.penalize_biases
         self.curvature = problem.curvature

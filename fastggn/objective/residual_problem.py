@@ -1,0 +1,380 @@
+"""A problem of equations: residuals of a network and its derivatives at points, and data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastggn.data.sources import ArraySource
+from fastggn.network.channels import ChannelPlan, Channels, own_block, refuse_rough
+from fastggn.network.mlp import MLP
+from fastggn.network.workspace import Block, WorkspacePool
+from fastggn.objective.bound_terms import BoundTerm
+from fastggn.objective.coefficients import Coefficients
+from fastggn.objective.functions import Functions
+from fastggn.objective.ggn_tiles import RowTiling
+from fastggn.objective.jacobian import KhatriRaoJacobian
+from fastggn.objective.penalty import Penalty
+from fastggn.objective.residual_loss import ResidualTerms, TermLoss
+from fastggn.objective.residual_rows import ResidualRows, TermRows
+from fastggn.objective.sample_checks import checked_rows
+from fastggn.objective.samples import Samples
+from fastggn.objective.terms import Term, bind_terms
+from fastggn.runtime.cached import cached_property
+from fastggn.runtime.comm import SERIAL, Comm
+from fastggn.runtime.errors import check_positive, hinted
+from fastggn.runtime.ranks import as_comm
+from fastggn.runtime.threads import pooled
+
+FloatArray = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ResidualObjective:
+    """The checked parts of sum_t weight_t mean_i loss_t(r_t(x_i)) + l2/2 |W|^2.
+
+    `weights` holds, for each term, those of its points in this process: the objective is their sum
+    over all points of the losses times the weights, over the number of all points.
+    """
+
+    net: MLP
+    parts: tuple[BoundTerm, ...]
+    weights: tuple[FloatArray, ...]
+    coefficients: Coefficients
+    penalty: Penalty
+    comm: Comm
+    n_samples: int
+    helpers: Comm = SERIAL
+
+    @property
+    def n_params(self) -> int:
+        """N, with the coefficients."""
+        return self.net.n_params + len(self.coefficients)
+
+    @property
+    def n_outputs(self) -> int:
+        """n_L."""
+        return self.net.n_outputs
+
+    @cached_property
+    def terms(self) -> ResidualTerms:
+        """The losses of the terms."""
+        pairs = zip(self.parts, self.weights, strict=True)
+        return ResidualTerms([TermLoss(part, w, self.n_samples) for part, w in pairs])
+
+    @cached_property
+    def plans(self) -> list[ChannelPlan]:
+        """The chunks of each term."""
+        return [
+            ChannelPlan(
+                self.net,
+                part.n_samples,
+                Channels(part.channels, self.net.n_inputs),
+                len(self.coefficients),
+                term=number,
+            )
+            for number, part in enumerate(self.parts)
+        ]
+
+    @cached_property
+    def n_rows(self) -> int:
+        """The rows of A on all ranks, M."""
+        own = sum(p.n_samples * n for p, n in zip(self.parts, self.terms.columns, strict=True))
+        return int(self.comm.total(own))
+
+    @cached_property
+    def tiling(self) -> RowTiling:
+        """The tiles of the Gauss-Newton matrix."""
+        return RowTiling(self.plans[0], max(plan.n_chunks for plan in self.plans))
+
+    def weighted_rows(
+        self, theta: FloatArray, factors: Callable[[Block], FloatArray] | None, spaces: Spaces
+    ) -> ResidualRows:
+        """Return A = sqrt(1 / T) S^T J for factors S."""
+        assert factors is not None
+        return self.rows(theta, factors, self.terms.columns, spaces, 1.0 / self.n_samples)
+
+    def rows(
+        self,
+        theta: FloatArray,
+        factors: Callable[[Block], FloatArray],
+        columns: Sequence[int],
+        spaces: Spaces,
+        weight: float = 1.0,
+    ) -> ResidualRows:
+        """Return sqrt(weight) S^T J for factors S with these numbers of columns."""
+        values = self.coefficients.at(theta[self.net.n_params :])
+        parts = [
+            TermRows(plan, Samples(part.source, None), theta, values, count, space)
+            for plan, part, count, space in zip(
+                self.plans, self.parts, columns, spaces.of_terms, strict=True
+            )
+        ]
+        return ResidualRows(parts, self.tiling, factors, weight, self.comm, self.helpers)
+
+    @cached_property
+    def gathered(self) -> ResidualObjective:
+        """The objective with the points of all ranks in this process (collective)."""
+        if self.comm.size == 1:
+            return self
+        together = self.comm.concatenate
+        parts = [
+            replace(
+                part,
+                source=ArraySource("X", together(part.source.rows(0, part.n_samples))),
+                targets=together(np.ascontiguousarray(part.targets)),
+            )
+            for part in self.parts
+        ]
+        weights = tuple(together(np.ascontiguousarray(w)) for w in self.weights)
+        own = tuple(parts)
+        return replace(self, parts=own, weights=weights, comm=SERIAL, helpers=self.comm)
+
+
+class Spaces(WorkspacePool):
+    """The workspaces of the terms, whose blocks live at the same time."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.of_terms = [WorkspacePool() for _ in range(count)]
+
+
+@dataclass(frozen=True)
+class ResidualLoss:
+    """The losses of the terms in words."""
+
+    losses: tuple[dict[str, Any], ...]
+    name: str = "residuals"
+
+    def to_config(self) -> dict[str, Any]:
+        """Return a dictionary for JSON."""
+        return {"name": self.name, "terms": list(self.losses)}
+
+
+class ResidualProblem(Functions):
+    """Minimise sum_t weight_t mean_i loss_t(r_t(x_i; u)) + l2/2 |W|^2 for equations r_t.
+
+    The residuals r_t depend on the outputs u of a network and on their derivatives by its inputs
+    (`Term`), and on coefficients. theta holds the weights W of the network, then the coefficients.
+
+    Parameters
+    ----------
+    net : MLP
+        Its activations need four derivatives: not relu, leaky_relu or softsign; a custom one must
+        give them.
+    terms : sequence of Term
+        Equations, boundary conditions and data. With `comm`, each process gives its own points of
+        every term (any number, also none) and the same other arguments.
+    inputs : sequence of str, optional
+        The names of the inputs, for ``u.d("x")``; without them inputs are numbers.
+    coefficients : mapping of str to float or (start, lower, upper), optional
+        Unknown coefficients and where they start; with bounds (None for none) the parameter in
+        theta is a smooth transformation of the coefficient, which stays between them.
+    l2 : float
+        Weight of |W|^2 / 2; the coefficients are not penalised.
+    comm : mpi4py.MPI.Intracomm, optional
+        The processes that share the points.
+
+    Attributes
+    ----------
+    network : MLP
+    n_samples, n_params, n_rows : int
+        Points over all terms and ranks, N with the coefficients, and residuals.
+    l2 : float
+    comm : Comm
+
+    Raises
+    ------
+    TypeError
+        If `net` is not an MLP, or a term not a `Term`.
+    ValueError
+        With all faults of all terms, one a line: a residual that mixes points, reads a derivative
+        above order 2 or is not finite; a wrong `jacobian`; an unknown name; an activation without
+        the derivatives. With `comm`, all ranks raise if one does.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastggn as fg
+    >>> t = np.linspace(0, 2, 40)[:, None]
+    >>> decay = fg.Term(t, lambda x, u: u.d("t") + u.value)
+    >>> start = fg.Term([[0.0]], lambda x, u: u.value - 1.0)
+    >>> problem = fg.ResidualProblem(fg.MLP((1, 8, 1)), [decay, start], inputs=["t"])
+    >>> result = fg.train(problem, seed=0)
+    >>> u = problem.network.predict(problem.weights(result.theta), t)
+    >>> float(abs(u - np.exp(-t)).max()) < 1e-4
+    True
+    """
+
+    _objective: ResidualObjective
+    _spaces: Spaces
+    curvature = "psd"
+    gated = False
+
+    @hinted
+    def __init__(
+        self,
+        net: MLP,
+        terms: Sequence[Term],
+        *,
+        inputs: Sequence[str] | None = None,
+        coefficients: Mapping[str, Any] | None = None,
+        l2: float = 0.0,
+        comm: Any = None,
+    ) -> None:
+        team = as_comm(comm)
+        if not isinstance(net, MLP):
+            raise TypeError(f"net must be an MLP, not {type(net).__name__}")
+        with team.raise_on_all():
+            l2 = check_positive("l2", l2, zero=True)
+            refuse_rough(net)
+            found = Coefficients(coefficients)
+            bound = bind_terms(
+                terms,
+                inputs=inputs,
+                n_inputs=net.n_inputs,
+                n_outputs=net.n_outputs,
+                coefficients=found.starts,
+                least=0 if team.size > 1 else 1,
+            )
+        _check_agreement(team, net, bound, found, l2)
+        counted = None
+        if len(found):
+            counted = np.arange(net.n_params + len(found)) < net.n_params
+        weights = [_relative(part, team) for part in bound]
+        total = int(team.total(sum(part.n_samples for part in bound)))
+        scaled = tuple(total * w for w in weights)
+        self._set(
+            ResidualObjective(net, tuple(bound), scaled, found, Penalty(l2, counted), team, total)
+        )
+
+    def _set(self, objective: ResidualObjective) -> None:
+        self.network = objective.net
+        self.comm = objective.comm
+        self.l2 = objective.penalty.l2
+        self.n_params = objective.n_params
+        self.n_samples = objective.n_samples
+        losses = tuple(part.loss.to_config() for part in objective.parts)
+        self.loss_function = ResidualLoss(losses)
+        self._objective = objective
+        self._spaces = Spaces(len(objective.parts))
+
+    def __repr__(self) -> str:
+        """Return the network, the terms and the sizes."""
+        widths = ",".join(map(str, self.network.widths))
+        count = len(self._objective.parts)
+        return (
+            f"ResidualProblem F({widths}): {count} term{'s' * (count > 1)}, {self.n_rows} "
+            f"residuals, {self.n_params} parameters, l2 {self.l2:g}"
+        )
+
+    def init(
+        self, seed: int | np.random.Generator | None = None, scheme: str = "glorot"
+    ) -> FloatArray:
+        """Return initial parameters, shape (N,): those of `MLP.init`, then the coefficients'."""
+        start = self._objective.coefficients.start
+        return np.concatenate([self.network.init(seed, scheme), start])
+
+    def weights(self, theta: ArrayLike) -> FloatArray:
+        """Return the parameters of the network in theta, for `MLP.predict`."""
+        return self._theta(theta)[: self.network.n_params]
+
+    def coefficients(self, theta: ArrayLike) -> dict[str, float]:
+        """Return the values of the coefficients at theta by name."""
+        known = self._objective.coefficients
+        values = known.at(self._theta(theta)[self.network.n_params :])[0]
+        return dict(zip(known.names, map(float, values), strict=True))
+
+    def residuals(self, theta: ArrayLike) -> list[FloatArray]:
+        """Return the residuals minus the data of each term, shapes (T_t, n_r), on this rank."""
+        return self._residuals(self._theta(theta))
+
+    @pooled
+    def _residuals(self, theta: FloatArray) -> list[FloatArray]:
+        terms = self._objective.terms
+        out: list[list[FloatArray]] = [[] for _ in self._objective.parts]
+        for block in self.at(theta).rows.blocks():
+            out[own_block(block).plan.term].append(terms.residuals(block))
+        return [np.concatenate(parts) for parts in out]
+
+    def jacobian(self, theta: ArrayLike) -> KhatriRaoJacobian:
+        """Return the Jacobian of the residuals, term by term, as an operator (M, N), unweighted.
+
+        Row i n_r + j of a term is the derivative of residual j at its point i.
+        """
+        objective = self._objective
+        factors = objective.terms.directions
+        columns = [part.n_residuals for part in objective.parts]
+        rows = objective.rows(self._theta(theta), factors, columns, self._spaces)
+        return KhatriRaoJacobian(rows)
+
+    def dual_gram(self, theta: ArrayLike) -> FloatArray:
+        """Return J J^T, shape (M, M), without weights; in one process."""
+        return self.jacobian(theta).dual_gram()
+
+    def hessian(self, theta: ArrayLike) -> FloatArray:
+        """Return the exact Hessian of the objective, shape (N, N), by N products."""
+        H = self.hessian_operator(theta) @ np.eye(self.n_params)
+        return np.asarray(0.5 * (H + H.T))
+
+    def subset(self, rows: ArrayLike) -> ResidualProblem:
+        """Return the problem of some points, an estimate of this one if they are drawn at random.
+
+        The weights of the points stay, so that the mean over all draws is the objective.
+
+        Parameters
+        ----------
+        rows : array_like, shape (B,)
+            Indices of points or a mask, counted over the terms of the first rank, then of the
+            next.
+        """
+        index = checked_rows(rows, self.n_samples)
+        objective = self._objective
+        own = sum(part.n_samples for part in objective.parts)
+        before = sum(self.comm.gather(own)[: self.comm.rank])
+        index = np.where(index < 0, index + self.n_samples, index) - before
+        index = index[(index >= 0) & (index < own)]
+        parts, weights, first = [], [], 0
+        for part, weight in zip(objective.parts, objective.weights, strict=True):
+            here = index[(index >= first) & (index < first + part.n_samples)] - first
+            source = ArraySource("X", part.source.take(here))
+            parts.append(replace(part, source=source, targets=part.targets[here]))
+            weights.append(weight[here])
+            first += part.n_samples
+        total = int(self.comm.total(index.size))
+        found = replace(objective, parts=tuple(parts), weights=tuple(weights), n_samples=total)
+        twin = object.__new__(ResidualProblem)
+        twin._set(found)
+        return twin
+
+
+def _relative(part: BoundTerm, comm: Comm) -> FloatArray:
+    """Return the weights of a term's points, whose sum over the ranks is the term's weight."""
+    own = np.ones(part.n_samples) if part.sample_weight is None else part.sample_weight
+    total = comm.total(float(own.sum()))
+    if not 0.0 < total < np.inf:
+        raise ValueError("a term has no points on any rank, or all of its weights are zero")
+    return np.asarray(part.weight / total * own)
+
+
+def _check_agreement(
+    comm: Comm, net: MLP, bound: Sequence[BoundTerm], found: Coefficients, l2: float
+) -> None:
+    """Raise on all ranks unless they agree on all but their points."""
+    described = {
+        "net": net.to_config(),
+        "l2": l2,
+        "coefficients": (found.starts, found.bounds()),
+        "terms": [
+            (part.channels, part.n_residuals, part.weight, part.loss.to_config()) for part in bound
+        ],
+    }
+    every = comm.gather({name: repr(value) for name, value in described.items()})
+    for name in described:
+        values = list(dict.fromkeys(rank[name] for rank in every))
+        if len(values) > 1:
+            raise ValueError(f"the ranks of comm differ in {name}: {' and '.join(values[:2])}")
