@@ -22,6 +22,8 @@ from .network import activations as activations, losses as losses
 from .network.activations import Activation as Activation
 from .network.mlp import MLP as MLP
 from .objective.problem import Problem as Problem
+from .objective.residual_problem import ResidualProblem as ResidualProblem
+from .objective.terms import Term as Term
 from .runtime import errors as errors
 from .runtime.errors import (
     AscentWarning as AscentWarning,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from fastggn.network.mlp import MLP
 from fastggn.network.workspace import Plan, WorkspacePool
 from fastggn.objective.column_moments import ColumnMoments, SampleColumns
 from fastggn.objective.curvature import dense_hessian
+from fastggn.objective.digest import digest
 from fastggn.objective.functions import Functions
 from fastggn.objective.jacobian import FactoredJacobian, KhatriRaoJacobian
 from fastggn.objective.layer_blocks import (
@@ -300,6 +301,21 @@ class Problem(Functions):
     def hessian(self, theta: ArrayLike) -> FloatArray:
         """Return the exact Hessian of the objective, shape (N, N) (Shen 2018, Eqs. 26-28)."""
         return dense_hessian(self._objective, self.at(theta))
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return digests of the samples of all ranks (internal)."""
+        objective, width = self._objective, self.network.n_inputs
+        samples, targets, weights = objective.samples, objective.targets, objective.weights
+
+        def of(read: Callable[[int, int], NDArray[Any]]) -> str:
+            return digest(self.comm, read, objective.plan.n_samples, width)
+
+        return {
+            "inputs X": of(lambda start, stop: samples.read(start, stop)[0]),
+            "targets Y": of(lambda start, stop: targets[start:stop]),
+            "sample weights": of(lambda start, stop: weights[start:stop]),
+            "gates": of(lambda a, b: samples.read(a, b)[1]) if samples.gated else None,
+        }
 
     def read_samples(self, start: int, stop: int) -> tuple[FloatArray, BoolArray]:
         """Return inputs (B, n_0) and gates (B, hidden units), or (0, 0), of a range of samples."""

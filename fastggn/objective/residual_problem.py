@@ -15,6 +15,7 @@ from fastggn.network.mlp import MLP
 from fastggn.network.workspace import Block, WorkspacePool
 from fastggn.objective.bound_terms import BoundTerm
 from fastggn.objective.coefficients import Coefficients
+from fastggn.objective.digest import digest
 from fastggn.objective.functions import Functions
 from fastggn.objective.ggn_tiles import RowTiling
 from fastggn.objective.jacobian import KhatriRaoJacobian
@@ -263,6 +264,23 @@ class ResidualProblem(Functions):
         self._objective = objective
         self._spaces = Spaces(len(objective.parts))
 
+    def fingerprint(self) -> dict[str, Any]:
+        """Return digests of the points of all ranks, and the rest in words; not the functions."""
+        parts, weights = self._objective.parts, self._objective.weights
+        found: dict[str, Any] = {}
+        for number, (part, own) in enumerate(zip(parts, weights, strict=True)):
+            term = f"terms[{number}]"
+            size, width = part.source.shape
+            targets = np.ascontiguousarray(part.targets)
+            found |= {
+                f"points of {term}": digest(self.comm, part.source.rows, size, width),
+                f"data of {term}": digest(self.comm, _reader(targets), size, width),
+                f"weights of {term}": digest(self.comm, _reader(own), size, 1),
+                f"channels of {term}": repr(part.channels),
+            }
+        known = self._objective.coefficients
+        return {**found, "coefficients": repr((known.starts, known.bounds()))}
+
     def __repr__(self) -> str:
         """Return the network, the terms and the sizes."""
         widths = ",".join(map(str, self.network.widths))
@@ -299,7 +317,8 @@ class ResidualProblem(Functions):
         out: list[list[FloatArray]] = [[] for _ in self._objective.parts]
         for block in self.at(theta).rows.blocks():
             out[own_block(block).plan.term].append(terms.residuals(block))
-        return [np.concatenate(parts) for parts in out]
+        empty = [np.zeros((0, part.n_residuals)) for part in self._objective.parts]
+        return [np.concatenate([none, *found]) for none, found in zip(empty, out, strict=True)]
 
     def jacobian(self, theta: ArrayLike) -> KhatriRaoJacobian:
         """Return the Jacobian of the residuals, term by term, as an operator (M, N), unweighted.
@@ -350,6 +369,10 @@ class ResidualProblem(Functions):
         twin = object.__new__(ResidualProblem)
         twin._set(found)
         return twin
+
+
+def _reader(array: FloatArray) -> Callable[[int, int], FloatArray]:
+    return lambda start, stop: array[start:stop]
 
 
 def _relative(part: BoundTerm, comm: Comm) -> FloatArray:

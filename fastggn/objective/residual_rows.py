@@ -47,6 +47,11 @@ class TermRows(FactoredJacobian):
         own = self.plan, self.theta, start, part, self._coefficients
         return ChannelBlock(*own, self._workspace)
 
+    def blocks(self, *, whole: bool = False) -> Iterator[Block]:
+        """Yield the points in blocks; no block where there are no points."""
+        if self.plan.n_samples:
+            yield from super().blocks(whole=whole)
+
 
 class ResidualRows(FactoredJacobian):
     """A = sqrt(weight) S^T J of all terms, one after the other."""
@@ -116,7 +121,8 @@ class ResidualRows(FactoredJacobian):
                 total = lanes.astype(np.float64) if mixed else lanes
             elif mixed:
                 total += lanes
-        assert total is not None
+        if total is None:  # a rank without points
+            total = np.zeros((tiling.n_lanes, tiling.size))
         total = self.comm.sum_partials(total)
         out = lend((n, n), np.float64)
         with workers_for(2.0 * self.n_rows * tiling.size):

@@ -114,7 +114,7 @@ def train_restarts(
     """Train from several first weights, and return the best run and all of them.
 
     The runs follow one another and share the samples and the compiled kernels. Each run has the
-    same bits as ``train(problem, problem.network.init(s, scheme=init), seed=s)``.
+    same bits as ``train(problem, problem.init(s, scheme=init), seed=s)``.
 
     Parameters
     ----------
@@ -161,14 +161,14 @@ def train_restarts(
         raise TypeError("theta0 does not go with train_restarts, which draws it: use train")
     n_starts, seed = check_count("n_starts", n_starts, 1), check_count("seed", seed, 0)
     checked = _checked(problem, {**options, "max_time": max_time})
-    problem.network.init(0, scheme=init)  # raises for an unknown scheme
+    problem.init(0, scheme=init)  # raises for an unknown scheme
     held = checked.held_out
     if held is not None:  # check the held-out samples once
         options["held_out"] = HeldOut(held.problem, patience=held.patience, tol=held.tol)
     starts = Restarts(problem, n_starts, seed, max_time, checkpoint)
 
     def run(s: int, part: Checkpoint | None, left: float | None) -> TrainResult:
-        start = problem.network.init(s, scheme=init)
+        start = problem.init(s, scheme=init)
         return train(problem, start, seed=s, max_time=left, checkpoint=part, **options)
 
     return starts.run(run)

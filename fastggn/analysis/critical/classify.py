@@ -31,6 +31,7 @@ from fastggn.analysis.critical.spectrum import (
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.analysis.critical.units import units_of
 from fastggn.objective.problem import Problem
+from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
 from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
@@ -89,6 +90,11 @@ def critical_point(
     >>> fg.critical_point(problem, np.zeros(problem.n_params)).label
     'saddle'
     """
+    if isinstance(problem, ResidualProblem):
+        raise TypeError(
+            "problem must be a fastggn.Problem, not ResidualProblem: the certificates rest on the "
+            "layers at samples; see problem.gradient and problem.hessian instead"
+        )
     start = as_float_vector("theta", theta, problem.n_params)
     check_positive("grad_tol", grad_tol)
     if method not in METHODS:

@@ -87,7 +87,7 @@ def laplace(
     >>> mean.shape, std.shape, bool(0.06 < std.mean() < 0.1)
     ((40, 1), (40, 1), True)
     """
-    if not hasattr(problem, "at"):
+    if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
     if problem.gated:
         raise ValueError("problem has fixed gates, which other inputs would not have")

@@ -69,7 +69,7 @@ def rank_analysis(
     (4, 4)
     """
     if not isinstance(problem, Problem):
-        raise TypeError(f"problem must be a Problem, not {type(problem).__name__}")
+        raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
     if tol is not None:
         tol = check_positive("tol", tol, zero=True)
     gradient_tol = check_positive("gradient_tol", gradient_tol, zero=True)

@@ -5,60 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.runtime.comm import Comm
 from fastggn.training.checkpoint.files import CheckpointError
 from fastggn.training.options import Options
 from fastggn.training.resumable import State
 
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
+    from fastggn.objective.residual_problem import ResidualProblem
 
 
 FloatArray = NDArray[np.float64]
 
-READ_BYTES = 8 * 2**20
 
-
-def problem_fingerprint(problem: Problem) -> dict[str, Any]:
+def problem_fingerprint(problem: Problem | ResidualProblem) -> dict[str, Any]:
     """Return digests of the samples of all ranks, and the network, loss and penalty in words."""
     # Custom activations and losses have only their names here: their code is not compared.
-    objective = problem._objective  # no public member gives these parts
-    samples, targets, weights = objective.samples, objective.targets, objective.weights
-
-    def digest(read: Callable[[int, int], NDArray[Any]]) -> str:
-        return _digest(problem.comm, read, objective.plan.n_samples, problem.network.n_inputs)
-
     return {
         "number of ranks": problem.comm.size,
         "number of samples": problem.n_samples,
-        "inputs X": digest(lambda start, stop: samples.read(start, stop)[0]),
-        "targets Y": digest(lambda start, stop: targets[start:stop]),
-        "sample weights": digest(lambda start, stop: weights[start:stop]),
-        "gates": digest(lambda a, b: samples.read(a, b)[1]) if samples.gated else None,
+        **problem.fingerprint(),
         "network": json.dumps(problem.network.to_config(), sort_keys=True),
         "loss": json.dumps(problem.loss_function.to_config(), sort_keys=True),
         "l2": problem.l2,
         "penalize_biases": problem.penalize_biases,
         "curvature": problem.curvature,
     }
-
-
-def _digest(comm: Comm, read: Callable[[int, int], NDArray[Any]], n_rows: int, width: int) -> str:
-    """Return the SHA-256 of the rows; over ranks, the SHA-256 of the digests of all ranks."""
-    sha = hashlib.sha256()
-    step = max(1, READ_BYTES // (8 * width))
-    for start in range(0, n_rows, step):
-        sha.update(np.ascontiguousarray(read(start, min(n_rows, start + step))).data)
-    if comm.size == 1:
-        return sha.hexdigest()
-    return hashlib.sha256(" ".join(comm.gather(sha.hexdigest())).encode()).hexdigest()
 
 
 def run_identity(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.comm import comm_of
 from fastggn.training.control.stopping import SETTLED
 from fastggn.training.fallback import Fallback, System
@@ -318,6 +319,11 @@ class EvidenceControl(WrappedMethod):
 
 def check_evidence(problem: Problem, evidence: Evidence, method: AnyMethod) -> None:
     """Check `regularize=Evidence()` against the problem and the method."""
+    if isinstance(problem, ResidualProblem):
+        raise TypeError(
+            f"{evidence} needs a fastggn.Problem: the residuals of a ResidualProblem have no "
+            "common noise; weigh its terms instead"
+        )
     if not isinstance(method, LevenbergMarquardt):
         raise ValueError(f"{evidence} goes with method 'lm', not {method.name!r}")
     if method.solver == "lsqr":

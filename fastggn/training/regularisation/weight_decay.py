@@ -150,7 +150,7 @@ def select_weight_decay(
     >>> path.l2
     0.001
     """
-    if not hasattr(problem, "with_l2"):
+    if not hasattr(problem, "relative_weights"):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
     known = [
         *inspect.signature(select_weight_decay).parameters,

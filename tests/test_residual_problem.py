@@ -1,0 +1,212 @@
+"""Problems of equations: derivatives against differences, every method and solver, coefficients."""
+
+import numpy as np
+import pytest
+
+import fastggn as fg
+from fastggn.solvers.base import Shift
+from fastggn.solvers.choice import get_solver
+
+TIMES = np.linspace(0.0, 2.0, 40)[:, None]
+
+
+def drawn(seed):
+    """A random problem: nonlinear equations, data, robust losses, weights, bounds."""
+    rng = np.random.default_rng([23, seed])
+    n_L = 1 + seed % 2
+    names = [str(rng.choice(["tanh", "sigmoid", "softplus", "bent_identity"])) for _ in range(2)]
+    bias = ("free", "none")[seed % 3 == 2]
+    net = fg.MLP((2, int(rng.integers(2, 5)), int(rng.integers(2, 5)), n_L), names, bias=bias)
+    coefficients = {"a": 0.7, "b": (0.4, 0.1, None), "c": (0.2, -1.0, 1.0)}
+
+    def first(x, u, k):
+        one = u[0] if n_L == 2 else u
+        return one.d("x", "x") + k["a"] * one.d("x", "y") * one.value - np.sin(x[:, 0]) * k["b"]
+
+    def second(x, u, k):
+        one = u[1] if n_L == 2 else u
+        return np.exp(0.3 * one.value) - k["c"] ** 2, one.d("y") * one.d("y", "y")
+
+    T = [int(rng.choice([1, 7, 8, 9, 31])) for _ in range(3)]
+    X = [rng.normal(size=(count, 2)) for count in T]
+    loss = ("squared", "cauchy", "huber")[seed % 3]
+    shape = (T[2], n_L) if n_L == 2 else T[2]
+    terms = [
+        fg.Term(X[0], first, weight=2.0, sample_weight=rng.uniform(0.5, 2.0, T[0])),
+        fg.Term(X[1], second, weight=0.5, loss=loss),
+        fg.Term(X[2], targets=rng.normal(size=shape), derivatives={("x",): rng.normal(size=shape)}),
+    ]
+    l2 = 0.01 * (seed % 2)
+    problem = fg.ResidualProblem(net, terms, inputs=("x", "y"), coefficients=coefficients, l2=l2)
+    theta = problem.init(seed=seed) + 0.3 * rng.normal(size=problem.n_params)
+    return problem, theta, rng.normal(size=problem.n_params)
+
+
+def slope(f, theta, h=1e-5):
+    """Central differences of f along each parameter, the parameter last."""
+    columns = [(f(theta + h * e) - f(theta - h * e)) / (2 * h) for e in np.eye(theta.size)]
+    return np.stack(columns, axis=-1)
+
+
+def close(got, want, tol):
+    np.testing.assert_allclose(got, want, rtol=0, atol=tol * max(1.0, np.abs(want).max()))
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_derivatives(seed):
+    """J, gradient, Hessian and products against differences of the residuals and the loss."""
+    problem, theta, v = drawn(seed)
+
+    def flat(t):
+        return np.concatenate([r.ravel() for r in problem.residuals(t)])
+
+    J = problem.jacobian(theta)
+    dense = J.to_dense()
+    close(dense, slope(flat, theta), 1e-8)
+    close(J @ v, dense @ v, 1e-12)
+    u = np.random.default_rng(0).normal(size=J.shape[0])
+    close(J.T @ u, dense.T @ u, 1e-12)
+    close(J.gram(), dense.T @ dense, 1e-12)
+    close(J.dual_gram(), dense @ dense.T, 1e-12)
+    close(problem.gradient(theta), slope(problem.loss, theta), 1e-8)
+    H = problem.hessian(theta)
+    close(H, slope(problem.gradient, theta), 1e-7)
+    close(problem.hessian_operator(theta) @ v, H @ v, 1e-11)
+    close(problem.ggn_operator(theta) @ v, problem.ggn(theta) @ v, 1e-11)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_system(seed):
+    """A, b, the Gram matrices, the rows and the bend along a line belong together."""
+    problem, theta, v = drawn(seed)
+    point = problem.at(theta)
+    A = np.concatenate([rows for rows, _ in point.row_blocks()])
+    assert A.shape == (problem.n_rows, problem.n_params)
+    close(A.T @ point.b, point.data_gradient, 1e-12)
+    close(A @ v, point.matvec(v), 1e-12)
+    close(point.rmatvec(point.b), point.data_gradient, 1e-12)
+    close(point.gram(), A.T @ A, 1e-12)
+    close(point.gram(mixed=True), A.T @ A, 1e-5)
+    close(point.dual_gram(), A @ A.T, 1e-12)
+    close(point.bias_columns(), A[:, problem.network.n_params :], 1e-12)
+    sizes = [u.shape[0] * w.shape[0] for u, w in point.kronecker_factors()]
+    assert sum(sizes) == problem.n_params
+    h = 1e-4
+    there = [problem.residuals(theta + t * h * v) for t in (-1, 0, 1)]
+    if problem.loss_function.losses[1]["name"] == "squared":
+        bend = np.concatenate(
+            [(a - 2 * b + c).ravel() / h**2 for a, b, c in zip(*there, strict=True)]
+        )
+        J = problem.jacobian(theta).to_dense()
+        root = np.linalg.norm(A, axis=1) / np.linalg.norm(J, axis=1)
+        close(point.curvature_along(v), root * bend, 1e-5)
+
+
+@pytest.mark.parametrize("name", ["cholesky", "qr", "lsqr", "dual"])
+def test_solvers_agree(name):
+    """One damped step, also where l2 spares the coefficients."""
+    problem, theta, _ = drawn(1)
+    if name == "dual":
+        problem = problem.subset(np.arange(9))
+    point, damping = problem.at(theta), 1e-3
+    matrix = point.gram() + np.diag(point.decay + damping * np.ones(problem.n_params))
+    want = np.linalg.solve(matrix, point.gradient)
+    state = get_solver(name).prepare(point)
+    found = state.solve(Shift(damping, point.decay))
+    close(found.step, want, 1e-7)
+
+
+def decay(**options):
+    """u' = -k u, u(0) = 1, with data of the solution for k = 1.5."""
+    values = np.exp(-1.5 * TIMES[:, 0])
+    terms = [
+        fg.Term(TIMES, lambda x, u, k: u.d("t") + k["k"] * u.value),
+        fg.Term(TIMES[::4], targets=values[::4]),
+    ]
+    k = options.pop("k", 0.5)
+    return fg.ResidualProblem(
+        fg.MLP((1, 6, 1)), terms, inputs=["t"], coefficients={"k": k}, **options
+    )
+
+
+@pytest.mark.parametrize("k", [0.5, (0.5, 0.0, None), (0.5, None, 9.0), (0.5, 0.0, 2.0)])
+def test_a_coefficient_is_found(k):
+    """Levenberg-Marquardt finds the rate, with and without bounds."""
+    problem = decay(k=k)
+    result = fg.train(problem, seed=0, max_iter=200)
+    assert problem.coefficients(result.theta)["k"] == pytest.approx(1.5, abs=1e-3)
+    assert problem.coefficients(problem.init(0)) == {"k": pytest.approx(0.5, rel=1e-12)}
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["lm", "ggn", "newton", "lbfgs", "adam", "auto", fg.GradientDescent(rate=0.01)]
+    + [fg.LevenbergMarquardt(solver=name) for name in ("qr", "lsqr")]
+    + [fg.LevenbergMarquardt(batch_size=20), fg.LevenbergMarquardt(precision="mixed")],
+    ids=str,
+)
+def test_methods(method):
+    """Every method lowers the loss."""
+    problem = decay()
+    start = problem.init(seed=1)
+    result = fg.train(problem, start, method, seed=1, max_iter=15)
+    assert result.loss < problem.loss(start)
+
+
+def test_same_bits_over_threads():
+    problem, theta, _ = drawn(3)
+    found = []
+    for count in (1, 2, 3):
+        with fg.threads(count):
+            found.append((problem.gradient(theta), problem.ggn(theta), problem.hessian(theta)))
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_subsets_are_unbiased():
+    """The mean of the gradients of disjoint parts, by their sizes, is the whole gradient."""
+    problem, theta, _ = drawn(2)
+    parts = np.array_split(np.random.default_rng(0).permutation(problem.n_samples), 3)
+    gradients = [len(part) * problem.subset(part).gradient(theta) for part in parts]
+    close(sum(gradients) / problem.n_samples, problem.gradient(theta), 1e-12)
+
+
+def test_a_run_resumes(tmp_path):
+    """The same bits as the run without a stop; another weight is another run."""
+    whole = fg.train(decay(), seed=0, max_iter=8)
+    file = fg.Checkpoint(tmp_path / "run", resume=True)
+    fg.train(decay(), seed=0, max_iter=4, checkpoint=file)
+    resumed = fg.train(decay(), seed=0, max_iter=8, checkpoint=file)
+    np.testing.assert_array_equal(resumed.theta, whole.theta)
+    assert resumed.n_iter == 8
+    with pytest.raises(fg.CheckpointError, match="l2 was 0.0 and is 0.1"):
+        fg.train(decay(l2=0.1), seed=0, max_iter=9, checkpoint=file)
+    with pytest.raises(fg.CheckpointError, match="coefficients differs"):
+        fg.train(decay(k=0.6), seed=0, max_iter=9, checkpoint=file)
+
+
+def test_refusals():
+    """Each a clear error before any work."""
+    x = TIMES
+
+    def term(X=x):
+        return fg.Term(X, lambda x, u: u.d(0) + u.value)
+
+    with pytest.raises(ValueError, match="activation 'relu' of layer 1 has a jump"):
+        fg.ResidualProblem(fg.MLP((1, 4, 1), "relu"), [term()])
+    with pytest.raises(TypeError, match="net must be an MLP"):
+        fg.ResidualProblem(None, [term()])
+    with pytest.raises(ValueError, match=r"coefficients\['k'\] must start between its bounds"):
+        decay(k=(0.0, 0.0, 1.0))
+    with pytest.raises(ValueError, match=r"'k'\] must be a start, or \(start, lower, upper\)"):
+        decay(k=(0.0, 0.0))
+    with pytest.raises(TypeError, match="coefficients must be a mapping"):
+        fg.ResidualProblem(fg.MLP((1, 4, 1)), [term()], coefficients=[1.0])
+    problem = fg.ResidualProblem(fg.MLP((1, 4, 1)), [term()])
+    theta = problem.init(seed=0)
+    for analysis in (fg.rank_analysis, fg.critical_point, fg.laplace):
+        with pytest.raises(TypeError, match="a fastggn.Problem, not ResidualProblem"):
+            analysis(problem, theta)
+    with pytest.raises(TypeError, match=r"Evidence\(.*\) needs a fastggn.Problem"):
+        fg.train(problem, regularize=fg.Evidence())
