@@ -10,138 +10,23 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.data.sources import ArraySource
-from fastggn.network.channels import ChannelPlan, Channels, own_block, refuse_rough
+from fastggn.network.channels import own_block, refuse_rough
 from fastggn.network.mlp import MLP
-from fastggn.network.workspace import Block, WorkspacePool
 from fastggn.objective.bound_terms import BoundTerm
 from fastggn.objective.coefficients import Coefficients
 from fastggn.objective.digest import digest
 from fastggn.objective.functions import Functions
-from fastggn.objective.ggn_tiles import RowTiling
 from fastggn.objective.jacobian import KhatriRaoJacobian
 from fastggn.objective.penalty import Penalty
-from fastggn.objective.residual_loss import ResidualTerms, TermLoss
-from fastggn.objective.residual_rows import ResidualRows, TermRows
+from fastggn.objective.residual_objective import ResidualObjective, Spaces
 from fastggn.objective.sample_checks import checked_rows
-from fastggn.objective.samples import Samples
 from fastggn.objective.terms import Term, bind_terms
-from fastggn.runtime.cached import cached_property
-from fastggn.runtime.comm import SERIAL, Comm
+from fastggn.runtime.comm import Comm
 from fastggn.runtime.errors import check_positive, hinted
 from fastggn.runtime.ranks import as_comm
 from fastggn.runtime.threads import pooled
 
 FloatArray = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class ResidualObjective:
-    """The checked parts of sum_t weight_t mean_i loss_t(r_t(x_i)) + l2/2 |W|^2.
-
-    `weights` holds, for each term, those of its points in this process: the objective is their sum
-    over all points of the losses times the weights, over the number of all points.
-    """
-
-    net: MLP
-    parts: tuple[BoundTerm, ...]
-    weights: tuple[FloatArray, ...]
-    coefficients: Coefficients
-    penalty: Penalty
-    comm: Comm
-    n_samples: int
-    helpers: Comm = SERIAL
-
-    @property
-    def n_params(self) -> int:
-        """N, with the coefficients."""
-        return self.net.n_params + len(self.coefficients)
-
-    @property
-    def n_outputs(self) -> int:
-        """n_L."""
-        return self.net.n_outputs
-
-    @cached_property
-    def terms(self) -> ResidualTerms:
-        """The losses of the terms."""
-        pairs = zip(self.parts, self.weights, strict=True)
-        return ResidualTerms([TermLoss(part, w, self.n_samples) for part, w in pairs])
-
-    @cached_property
-    def plans(self) -> list[ChannelPlan]:
-        """The chunks of each term."""
-        return [
-            ChannelPlan(
-                self.net,
-                part.n_samples,
-                Channels(part.channels, self.net.n_inputs),
-                len(self.coefficients),
-                term=number,
-            )
-            for number, part in enumerate(self.parts)
-        ]
-
-    @cached_property
-    def n_rows(self) -> int:
-        """The rows of A on all ranks, M."""
-        own = sum(p.n_samples * n for p, n in zip(self.parts, self.terms.columns, strict=True))
-        return int(self.comm.total(own))
-
-    @cached_property
-    def tiling(self) -> RowTiling:
-        """The tiles of the Gauss-Newton matrix."""
-        return RowTiling(self.plans[0], max(plan.n_chunks for plan in self.plans))
-
-    def weighted_rows(
-        self, theta: FloatArray, factors: Callable[[Block], FloatArray] | None, spaces: Spaces
-    ) -> ResidualRows:
-        """Return A = sqrt(1 / T) S^T J for factors S."""
-        assert factors is not None
-        return self.rows(theta, factors, self.terms.columns, spaces, 1.0 / self.n_samples)
-
-    def rows(
-        self,
-        theta: FloatArray,
-        factors: Callable[[Block], FloatArray],
-        columns: Sequence[int],
-        spaces: Spaces,
-        weight: float = 1.0,
-    ) -> ResidualRows:
-        """Return sqrt(weight) S^T J for factors S with these numbers of columns."""
-        values = self.coefficients.at(theta[self.net.n_params :])
-        parts = [
-            TermRows(plan, Samples(part.source, None), theta, values, count, space)
-            for plan, part, count, space in zip(
-                self.plans, self.parts, columns, spaces.of_terms, strict=True
-            )
-        ]
-        return ResidualRows(parts, self.tiling, factors, weight, self.comm, self.helpers)
-
-    @cached_property
-    def gathered(self) -> ResidualObjective:
-        """The objective with the points of all ranks in this process (collective)."""
-        if self.comm.size == 1:
-            return self
-        together = self.comm.concatenate
-        parts = [
-            replace(
-                part,
-                source=ArraySource("X", together(part.source.rows(0, part.n_samples))),
-                targets=together(np.ascontiguousarray(part.targets)),
-            )
-            for part in self.parts
-        ]
-        weights = tuple(together(np.ascontiguousarray(w)) for w in self.weights)
-        own = tuple(parts)
-        return replace(self, parts=own, weights=weights, comm=SERIAL, helpers=self.comm)
-
-
-class Spaces(WorkspacePool):
-    """The workspaces of the terms, whose blocks live at the same time."""
-
-    def __init__(self, count: int) -> None:
-        super().__init__()
-        self.of_terms = [WorkspacePool() for _ in range(count)]
 
 
 @dataclass(frozen=True)
