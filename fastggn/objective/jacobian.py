@@ -150,8 +150,7 @@ class FactoredJacobian:
             if lanes is None:
                 lanes = np.zeros((lane_count(self.chunks_at_once(block), count * n), count, n))
             block.add_backward(np.ascontiguousarray(cotangents(block)), lanes)
-        if lanes is None:  # a rank without points
-            lanes = np.zeros((1, count, n))
+        lanes = np.zeros((1, count, n)) if lanes is None else lanes  # a rank without points
         return self.comm.sum(sum_of_lanes(lanes))
 
     @pooled

@@ -59,6 +59,14 @@ class Objective:
         """n_L."""
         return self.plan.n_outputs
 
+    def slope_sizes(self, rows: FactoredJacobian) -> FloatArray:
+        """Return mean_i |J_ij r_i|, and the same with the rounding of r_i / eps, shape (2, N)."""
+        return slope_sizes(rows, self.terms)
+
+    def at_least(self, sizes: FloatArray) -> FloatArray:
+        """Return sizes (N,), at least a share of the largest one in the same units."""
+        return at_least(sizes, self.plan.net.layer_shapes)
+
     @property
     def n_rows(self) -> int:
         """The rows of A on all ranks, M."""
@@ -224,10 +232,9 @@ class Point:
 
         The former is at least a share of the largest one in the same units.
         """
-        terms, rounding = slope_sizes(self.rows, self._terms)
+        terms, rounding = self._objective.slope_sizes(self.rows)
         decay = np.abs(self.decay * self.theta)
-        shapes = self._objective.plan.net.layer_shapes
-        return at_least(terms + decay, shapes), rounding + decay
+        return self._objective.at_least(terms + decay), rounding + decay
 
     def loss_scales(self) -> tuple[float, float]:
         """Return about the least loss of a constant output, and the loss of outputs of 0."""

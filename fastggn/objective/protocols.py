@@ -30,6 +30,7 @@ class Terms(Protocol):
     def b(self, block: Block) -> FloatArray: ...  # noqa: D102
     def bend(self, block: Block, v: FloatArray) -> FloatArray | None: ...  # noqa: D102
     def by_output(self, block: Block) -> FloatArray: ...  # noqa: D102
+    def of_constants(self, comm: Comm) -> tuple[float, float]: ...  # noqa: D102
 
 
 class AnyObjective(Protocol):
@@ -51,6 +52,8 @@ class AnyObjective(Protocol):
     def terms(self) -> Terms: ...  # noqa: D102
     @property
     def gathered(self) -> AnyObjective: ...  # noqa: D102
+    def slope_sizes(self, rows: FactoredJacobian) -> FloatArray: ...  # noqa: D102
+    def at_least(self, sizes: FloatArray) -> FloatArray: ...  # noqa: D102
     def weighted_rows(  # noqa: D102
         self,
         theta: FloatArray,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,7 @@ from fastggn.network.workspace import Block
 from fastggn.objective.bound_terms import BoundTerm
 from fastggn.objective.loss_terms import Factor
 from fastggn.runtime.cached import cached_property
+from fastggn.runtime.comm import Comm
 
 FloatArray = NDArray[np.float64]
 
@@ -133,6 +136,22 @@ class TermLoss:
             slopes.append(np.einsum("bro,bo->br", D, tangent))
         return np.asarray((slopes[0] - slopes[1]) / (2.0 * step))
 
+    def rounding(self, block: ChannelBlock) -> FloatArray:
+        """Return the rounding of b / eps, about |dr / d outputs| |outputs|, shape (B, n_S)."""
+        with np.errstate(all="ignore"):
+            _, D = self.linearised(block)
+            sizes = np.einsum("bro,bo->br", np.abs(D), np.abs(block.outputs))
+            return np.asarray(self._root_of(block, 2) * (sizes + np.abs(self._targets(block))))
+
+    def at_zero(self, n_outputs: int, n_channels: int, k: FloatArray) -> float:
+        """Return the weighted sum of the losses of a network that is 0 everywhere."""
+        count = self._term.n_samples
+        with np.errstate(all="ignore"):
+            x = self._term.source.rows(0, count)
+            r = self._term.evaluate(x, np.zeros((count, n_outputs, n_channels)), k)
+            losses = self._term.loss.value(r, self._term.targets)
+            return self._share * float(self._weights @ losses)
+
     @cached_property
     def n_columns(self) -> int:
         """n_S, the columns of the factor of one point."""
@@ -146,8 +165,9 @@ class ResidualTerms:
     signed = False
     identity = False
 
-    def __init__(self, terms: list[TermLoss]) -> None:
+    def __init__(self, terms: list[TermLoss], at_zero: Callable[[], float]) -> None:
         self._terms = terms
+        self._at_zero = at_zero
 
     def of(self, block: Block) -> TermLoss:
         """Return the loss of a block."""
@@ -186,6 +206,19 @@ class ResidualTerms:
         """Return D^T, shape (B, n_L C + K, n_r): the factors of the residuals' Jacobian."""
         _, D = self.of(block).linearised(own_block(block))
         return np.asarray(D.transpose(0, 2, 1))
+
+    def of_constants(self, comm: Comm) -> tuple[float, float]:
+        """Return twice the loss of a network that is 0, with the coefficients' starts."""
+        loss = comm.total(self._at_zero())
+        return (loss, loss) if np.isfinite(loss) else (0.0, 0.0)
+
+    def rounding(self, block: Block) -> FloatArray:
+        """See `TermLoss.rounding`."""
+        return self.of(block).rounding(own_block(block))
+
+    def by_output(self, block: Block) -> FloatArray:
+        """Never asked for: residuals have no outputs of their own."""
+        raise NotImplementedError
 
     def b(self, block: Block) -> FloatArray:
         """Never asked for: S is not I."""

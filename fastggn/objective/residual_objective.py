@@ -15,12 +15,15 @@ from fastggn.network.workspace import Block, WorkspacePool
 from fastggn.objective.bound_terms import BoundTerm
 from fastggn.objective.coefficients import Coefficients
 from fastggn.objective.ggn_tiles import RowTiling
+from fastggn.objective.jacobian import FactoredJacobian
 from fastggn.objective.penalty import Penalty
 from fastggn.objective.residual_loss import ResidualTerms, TermLoss
 from fastggn.objective.residual_rows import ResidualRows, TermRows
 from fastggn.objective.samples import Samples
+from fastggn.objective.scales import at_least
 from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import SERIAL, Comm
+from fastggn.runtime.threads import pooled
 
 FloatArray = NDArray[np.float64]
 
@@ -56,7 +59,18 @@ class ResidualObjective:
     def terms(self) -> ResidualTerms:
         """The losses of the terms."""
         pairs = zip(self.parts, self.weights, strict=True)
-        return ResidualTerms([TermLoss(part, w, self.n_samples) for part, w in pairs])
+        losses = [TermLoss(part, w, self.n_samples) for part, w in pairs]
+        k = np.array(list(self.coefficients.starts.values()))
+
+        def at_zero() -> float:
+            both = zip(losses, self.parts, strict=True)
+            return sum(
+                loss.at_zero(self.net.n_outputs, len(part.channels), k)
+                for loss, part in both
+                if part.n_samples
+            )
+
+        return ResidualTerms(losses, at_zero)
 
     @cached_property
     def plans(self) -> list[ChannelPlan]:
@@ -82,6 +96,25 @@ class ResidualObjective:
     def tiling(self) -> RowTiling:
         """The tiles of the Gauss-Newton matrix."""
         return RowTiling(self.plans[0], max(plan.n_chunks for plan in self.plans))
+
+    @pooled
+    def slope_sizes(self, rows: FactoredJacobian) -> FloatArray:
+        """Return sum_i |A_ij b_i|, and the same with the rounding of b_i / eps, shape (2, N)."""
+        out, root = np.zeros((2, self.n_params)), np.sqrt(1.0 / self.n_samples)
+        both = np.zeros((2, rows.n_rows))
+        for block in rows.blocks():
+            b = self.terms.factor(block)[1]
+            if b is not None:
+                both[0, rows.rows_of(block)] = root * np.abs(b).ravel()
+            both[1, rows.rows_of(block)] = root * self.terms.rounding(block).ravel()
+        for first, part in rows.row_blocks():
+            out += both[:, first : first + part.shape[0]] @ np.abs(part)
+        return self.comm.sum(out)
+
+    def at_least(self, sizes: FloatArray) -> FloatArray:
+        """Return sizes (N,), at least a share of the largest one in the same units."""
+        n = self.net.n_params
+        return np.concatenate([at_least(sizes[:n], self.net.layer_shapes), sizes[n:]])
 
     def weighted_rows(
         self, theta: FloatArray, factors: Callable[[Block], FloatArray] | None, spaces: Spaces

@@ -12,6 +12,7 @@ from fastggn.kernels import channel_rows, ggn_expand, ggn_rows
 from fastggn.kernels.layer_table import PHI_IN, UNIT_ROW
 from fastggn.network.channels import ChannelBlock, ChannelPlan, own_block
 from fastggn.network.workspace import Block, WorkspacePool
+from fastggn.objective.entry_errors import UNIT, EntryErrors
 from fastggn.objective.ggn_tiles import RowTiling
 from fastggn.objective.jacobian import FactoredJacobian
 from fastggn.objective.samples import Samples
@@ -177,6 +178,17 @@ class ResidualRows(FactoredJacobian):
             rows = by_point.reshape(-1, out.shape[1])[: block.size * columns]
             out[self.rows_of(block)] = self._root * rows
         return out
+
+    @pooled
+    def entry_errors(self) -> EntryErrors:
+        """Return about the rounding errors of the columns of A: of sums as long as a layer."""
+        squares = np.zeros(self.plan.n_params)
+        for _, rows in self.row_blocks():
+            squares += np.square(rows).sum(axis=0)
+        widths = self.plan.net.widths
+        share = UNIT * np.sqrt(4.0 * sum(widths) * len(self.plan.channels))
+        columns = share * np.sqrt(self.comm.sum(squares))
+        return EntryErrors(columns, np.zeros(len(widths)))
 
     @pooled
     def kronecker_factors(self) -> list[tuple[FloatArray, FloatArray]]:
