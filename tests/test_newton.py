@@ -1,8 +1,11 @@
 """Method "newton": to |g| <= 1e-12, dense and matrix-free, and away from saddles."""
 
+import warnings
+
 import numpy as np
 import pytest
 from fakes import ResidualProblem, rosenbrock
+from scipy.optimize import linprog
 
 import fastggn as fg
 from fastggn.training.methods.newton import DENSE_LIMIT
@@ -99,3 +102,36 @@ def test_newton_finds_a_stationary_point_of_xor(solver):
         assert abs(result.loss - value) < 1e-5, (seed, result)
         if result.status == "diverging":
             assert np.linalg.norm(result.theta) > 5.0
+
+
+def dependent_classes(rng):
+    """Return classes of linearly dependent columns, and a basis (N, k) of the flat directions."""
+    n, n_samples = int(rng.integers(1, 4)), int(rng.integers(6, 40))
+    x = rng.standard_normal((n_samples, n)) * 10.0 ** rng.integers(-2, 3)
+    score = x @ rng.standard_normal(n)
+    label = score > 0.2 * rng.normal() * np.abs(score).max()
+    if rng.random() < 1 / 3:
+        label ^= rng.random(n_samples) < 0.1
+    mix = np.eye(n)[:, :1]  # a column twice
+    if rng.random() < 0.5:
+        mix = rng.standard_normal((n, int(rng.integers(1, 3)))).round(1)
+    flat = np.vstack([mix, -np.eye(mix.shape[1]), np.zeros((1, mix.shape[1]))])
+    return np.c_[x, x @ mix], label, np.linalg.qr(flat)[0]
+
+
+@DENSE_AND_KRYLOV
+def test_a_slope_of_rounding_size_along_a_flat_direction_is_none(solver):
+    """And the run ends as a linear program says: a minimum, or none where a plane separates."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        X, label, flat = dependent_classes(rng)
+        problem = fg.Problem(fg.MLP((X.shape[1], 1)), X, label.astype(float), "logistic")
+        start = problem.network.init(0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            result = fg.train(problem, start, method=fg.Newton(solver=solver), max_iter=200)
+        moved = np.linalg.norm(flat.T @ (result.theta - start))
+        assert moved < 1e-4 * np.linalg.norm(result.theta), number
+        sides = np.where(label, -1.0, 1.0)[:, None] * np.c_[X, np.ones(len(X))]
+        plane = linprog(np.zeros(X.shape[1] + 1), sides, -np.ones(len(X)), bounds=(None, None))
+        assert result.status == ("diverging" if plane.status == 0 else "converged_gradient"), number

@@ -86,5 +86,10 @@ class GradientTest(Resumable):
         return self._exact
 
 
+def slope_errors(point: Point) -> NDArray[np.float64]:
+    """Return bounds of the rounding errors of the gradient, shape (N,)."""
+    return ROUNDINGS * EPS * point.slope_sizes()[1]
+
+
 def _within(slopes: NDArray[np.float64], limits: NDArray[np.float64]) -> bool:
     return bool((slopes <= limits).all())

@@ -52,18 +52,25 @@ class DenseModel:
     """The exact solution of the trust-region subproblem (More and Sorensen 1983).
 
     One reduction of the Hessian to tridiagonal form serves every radius. The hard case and flat
-    directions need its eigenvectors: `SpectralModel`.
+    directions need its eigenvectors: `SpectralModel`. `error` gives bounds of the rounding errors
+    of the gradient (N,): a smaller slope along a flat direction is none.
     """
 
     name = "trust_region"
 
-    def __init__(self, loss: float, gradient: Vector, hessian: NDArray[np.float64]) -> None:
-        self._loss, self._gradient, self._hessian = loss, gradient, hessian
+    def __init__(
+        self,
+        loss: float,
+        gradient: Vector,
+        hessian: NDArray[np.float64],
+        error: Callable[[], Vector] | None = None,
+    ) -> None:
+        self._loss, self._gradient, self._hessian, self._error = loss, gradient, hessian, error
         self._tridiagonal = _Tridiagonal(gradient, hessian)
 
     @cached_property
     def _spectral(self) -> SpectralModel:
-        return SpectralModel(self._loss, self._gradient, self._hessian)
+        return SpectralModel(self._loss, self._gradient, self._hessian, self._error)
 
     @cached_property
     def rank(self) -> int | None:
@@ -135,13 +142,23 @@ class SpectralModel:
     of the largest eigenvalues replaces it, if that step reduces the gradient enough.
     """
 
-    def __init__(self, loss: float, gradient: Vector, hessian: NDArray[np.float64]) -> None:
+    def __init__(
+        self,
+        loss: float,
+        gradient: Vector,
+        hessian: NDArray[np.float64],
+        error: Callable[[], Vector] | None = None,
+    ) -> None:
         self._loss = loss
         values, self._basis = np.linalg.eigh(hessian)
         scale = float(np.max(np.abs(values), initial=0.0))
         # Eigenvalues at rounding count as zero: a step along them would be rounding.
         self._values = np.where(np.abs(values) <= values.size * EPS * scale, 0.0, values)
         self._slopes = self._basis.T @ gradient
+        flat = np.flatnonzero(self._values == 0.0)
+        if error is not None and self._slopes[flat].any():
+            bounds = np.abs(self._basis[:, flat]).T @ error() + self._tilt(scale)
+            self._slopes[flat[np.abs(self._slopes[flat]) <= bounds]] = 0.0
         self.rank: int | None = int(np.count_nonzero(self._values))
 
     def step(self, radius: float) -> BallStep:
@@ -161,6 +178,13 @@ class SpectralModel:
             if truncated is not None and norm(truncated) <= radius:
                 p, on_boundary = truncated, False
         return BallStep(self._basis @ p, self._decrease(p), on_boundary)
+
+    def _tilt(self, scale: float) -> float:
+        """Return the slope of a flat direction that the rounding of the Hessian explains."""
+        # Rounding tilts eigenvectors towards each other by N eps scale / (difference of the values).
+        curved = self._values != 0.0
+        newton = float(np.abs(self._slopes[curved] / self._values[curved]).sum())
+        return self._values.size * EPS * (norm(self._slopes) + scale * newton)
 
     def _decrease(self, p: Vector) -> float:
         return -float(self._slopes @ p + 0.5 * (self._values @ p**2))

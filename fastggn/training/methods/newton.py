@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fastggn.training.control.acceptance import Acceptance, Trial
-from fastggn.training.control.convergence import StepTest
+from fastggn.training.control.convergence import StepTest, slope_errors
 from fastggn.training.control.trust_region import DenseModel, KrylovModel, TrustRadius
 from fastggn.training.methods.trials import Proposal, TrialSteps
 from fastggn.training.regularisation.null_space import NullSpace, RegularisedHessian
@@ -39,7 +39,8 @@ class ExactHessian(Resumable):
     def __call__(self, point: Point) -> Model:
         """Return the model at `point`."""
         if self._dense:
-            return DenseModel(point.loss, point.gradient, self._problem.hessian(point.theta))
+            hessian = self._problem.hessian(point.theta)
+            return DenseModel(point.loss, point.gradient, hessian, lambda: slope_errors(point))
         return KrylovModel(point.gradient, self._problem.hessian_operator(point.theta).matvec)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fastggn.runtime.errors import check_positive, hinted_fields, unknown_name
 from fastggn.solvers.null_space import DenseNullSpace, IteratedNullSpace, NullSpaceOf
+from fastggn.training.control.convergence import slope_errors
 from fastggn.training.control.trust_region import BallStep, DenseModel, KrylovModel
 from fastggn.training.regularisation.penalty import Penalised
 from fastggn.training.resumable import Resumable, State
@@ -141,7 +142,7 @@ class RegularisedHessian(Resumable):
         hessian, gamma = self._problem.hessian(point.theta), self._regularizer.gamma
         if gamma < np.inf:
             hessian += gamma * (space.basis @ space.basis.T)
-            return DenseModel(point.loss, point.gradient, hessian)
+            return DenseModel(point.loss, point.gradient, hessian, lambda: slope_errors(point))
         rows = space.row_basis
         inner = DenseModel(point.loss, rows.T @ point.gradient, rows.T @ hessian @ rows)
         return _Lifted(inner, rows)
