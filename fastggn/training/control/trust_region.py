@@ -181,7 +181,7 @@ class SpectralModel:
 
     def _tilt(self, scale: float) -> float:
         """Return the slope of a flat direction that the rounding of the Hessian explains."""
-        # Rounding tilts eigenvectors towards each other by N eps scale / (difference of the values).
+        # Rounding tilts eigenvectors towards each other by N eps scale / (distance of the values).
         curved = self._values != 0.0
         newton = float(np.abs(self._slopes[curved] / self._values[curved]).sum())
         return self._values.size * EPS * (norm(self._slopes) + scale * newton)
