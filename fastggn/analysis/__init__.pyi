@@ -45,4 +45,12 @@ from .slices import (
     loss_between as loss_between,
     loss_plane as loss_plane,
 )
+from .split_index import SplitIndex as SplitIndex, index_along_gamma as index_along_gamma
 from .stationarity import stationarity_split as stationarity_split
+from .symmetry import (
+    EffectiveWidth as EffectiveWidth,
+    add_unit as add_unit,
+    effective_width as effective_width,
+    merge_units as merge_units,
+    split_unit as split_unit,
+)

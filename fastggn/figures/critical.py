@@ -50,3 +50,25 @@ def plot_eigenvalues(report: Any) -> Any:
     pair.set_title(f"{report.label.replace('_', ' ')}, loss {report.loss:.6g}")
     legend_outside(figure)
     return figure
+
+
+def plot_split_index(table: Any) -> Any:
+    """Draw the lowest eigenvalue of a `SplitIndex` over gamma, with the negative ones counted."""
+    figure, axes = new_figure()
+    pair = axes[0, 0]
+    lowest = table.eigenvalues[:, 0]
+    negative = table.inertias[:, 2]
+    pair.axhline(0.0, color="0.7", linewidth=0.8)
+    for edge in (0.0, 1.0):
+        pair.axvline(edge, color="0.7", linewidth=0.8, linestyle=":")
+    pair.plot(table.gammas, lowest, "o-", color="black", markerfacecolor="none")
+    for gamma, value, count in zip(table.gammas, lowest, negative, strict=True):
+        pair.annotate(
+            str(count), (gamma, value), textcoords="offset points", xytext=(0, 6), ha="center",
+            fontsize=8,
+        )  # fmt: skip
+    pair.margins(y=0.15)
+    pair.set_xlabel("share gamma of the outgoing weights")
+    pair.set_ylabel("lowest eigenvalue of the Hessian")
+    pair.set_title("a split unit; numbers count the negative eigenvalues")
+    return figure

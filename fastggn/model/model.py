@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.posterior.laplace import LaplacePosterior
+from fastggn.analysis.symmetry import reduced
 from fastggn.data.columns import Raw
 from fastggn.data.readers import read_raw
 from fastggn.data.recipe import Recipe
@@ -286,6 +287,17 @@ class Model:
         terms = {"l2": self.l2, "penalize_biases": self.penalize_biases, **options}
         return Problem(self.network, X, self.targets_of(samples.Y), self.loss, **terms)
 
+    def reduced(self, table: Any = None) -> Model:
+        """Return the model, without a posterior, less the hidden units that change nothing.
+
+        With rows of a `table`, units that are constant, dead or linear at all of them go too;
+        without, the outputs are the same for every input.
+        """
+        n = self.network.n_inputs
+        X = np.zeros((0, n)) if table is None else self.scaled_inputs(self.encode(table).X)
+        found = reduced(self.network, self.theta, np.asarray(X, dtype=np.float64))
+        return replace(self, network=found.network, theta=found.theta, posterior=None)
+
     def parts(self, table: Any) -> dict[str, Table]:
         """Return the training, held-out and test rows of the table of the training.
 
@@ -360,13 +372,9 @@ class Model:
 
         Raises
         ------
-        ValueError
-            If the suffix is unknown, the format cannot hold the network, or an entry is too large
-            for the type.
-        OSError
-            If the file cannot be written.
-        ImportError
-            If an extra is missing.
+        ValueError, OSError, ImportError
+            If the suffix is unknown, the format cannot hold the network, an entry is too large for
+            the type, the file cannot be written, or an extra is missing.
         """
         export(path, self, dtype, probabilities=probabilities)
 
