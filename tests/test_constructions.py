@@ -49,7 +49,7 @@ def test_constructed_points_are_critical(seed):
     assert worst <= 1e-11 * size
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(100))
 def test_exact_fit_succeeds_where_the_design_says_so(seed):
     rng = np.random.default_rng(seed)
     T, n = int(rng.integers(2, 12)), int(rng.integers(1, 4))
@@ -82,3 +82,29 @@ def test_remark_5_asks_for_analytic_activations():
 def test_softmax_with_labels_has_no_exact_fit():
     design = fg.check_design((2, 30, 3), T=20, n_L=3, loss="softmax_cross_entropy")
     assert not design.principles["1"].holds and design.exact_fit.status != "pass"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_powers_of_two_change_no_region(seed):
+    """Losses scale with the square of the targets; theta stays finite."""
+    rng = np.random.default_rng(seed)
+    bias = bool(seed % 2)
+    X, y = rng.normal(size=(4, 2 - bias)), rng.normal(size=4)
+    a, b = (0 if bias else int(rng.integers(-400, 400))), int(rng.integers(-400, 400))
+    for which in ("realisable", "boundary"):
+        first = analysis.enumerate_subglobal_minima(X, y, 1, bias, which)
+        second = analysis.enumerate_subglobal_minima(X * 2.0**a, y * 2.0**b, 1, bias, which)
+        for one, other in zip(first, second, strict=True):
+            assert one.attained == other.attained
+            assert other.loss * 4.0**-b == pytest.approx(one.loss, abs=1e-12 * float(y @ y))
+            assert other.theta is None or np.isfinite(other.theta).all()
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e154, 1e300])
+def test_targets_whose_squares_leave_float64_are_refused(size):
+    X, y = np.array([[1.0], [-2.0], [3.0]]), size * np.array([1.0, -2.0, 0.5])
+    for run in (analysis.enumerate_subglobal_minima, analysis.loss_table):
+        with pytest.raises(ValueError, match="power of two"):
+            list(run(X, y, 1))
+    with pytest.raises(ValueError, match="power of two"):
+        analysis.subglobal_minimum(X, y, [[1, 1, 1]])

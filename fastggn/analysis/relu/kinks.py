@@ -68,6 +68,8 @@ def descent_direction(
     outer = layers[1][0, :h]
     residual = net.predict(point, samples)[:, 0] - targets
     size = np.linalg.norm(extended) * np.linalg.norm(targets) * max(1.0, np.abs(point).max())
+    if not np.isfinite(size) or (size == 0.0 and extended.any() and targets.any()):
+        raise ValueError("X, y: their products leave the range of float64; scale them")
     inner = np.where(place.patterns, layers[0] @ extended.T, 0.0)
     # By v_j and c the loss is smooth: sigma(w_j . x_i) is 0 on both sides of a boundary.
     by_outer = np.append(inner @ residual, residual.sum() if bias else [])

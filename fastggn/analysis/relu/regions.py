@@ -251,5 +251,6 @@ def _shares(
 
 def _balanced(p: FloatArray, sign: float) -> tuple[FloatArray, float]:
     """Return w and v of equal length with v w = p and this sign of v."""
-    v = sign * float(np.sqrt(np.linalg.norm(p)))
+    size = float(np.abs(p).max())  # squares might over- or underflow
+    v = sign * float(np.sqrt(size) * np.sqrt(np.linalg.norm(p / size)))
     return p / v, v

@@ -13,6 +13,9 @@ from fastggn.analysis.relu.arrangement import BoolArray, FloatArray, as_samples,
 from fastggn.kernels.spectrum import numerical_rank, thin_svd
 from fastggn.runtime.errors import as_float_vector
 
+# Largest entries of y with losses, sums of squares, that float64 holds to the last digit.
+LEAST, MOST = 1e-130, 1e150
+
 
 @dataclass(frozen=True, eq=False)
 class SubglobalMinimum:
@@ -130,9 +133,17 @@ def subglobal_minimum(
 
 
 def as_targets(y: ArrayLike, n_samples: int) -> FloatArray:
-    """Return the targets as a checked vector (T,)."""
+    """Return the targets as a checked vector (T,), whose squares float64 can hold."""
     array = np.asarray(y)
-    return as_float_vector("y", array[:, 0] if array.shape == (n_samples, 1) else array, n_samples)
+    column = array[:, 0] if array.shape == (n_samples, 1) else array
+    targets = as_float_vector("y", column, n_samples)
+    largest = float(np.abs(targets).max(initial=0.0))
+    if largest > 0.0 and not LEAST <= largest <= MOST / max(1.0, np.sqrt(n_samples)):
+        raise ValueError(
+            f"y: the squares of targets up to {largest:.3g} leave the range of float64: "
+            "multiply y by a power of two"
+        )
+    return targets
 
 
 def as_patterns(patterns: ArrayLike, n_samples: int) -> BoolArray:
