@@ -16,6 +16,7 @@ from fastggn.analysis.critical.descent import (
     along_rays,
     random_rays,
 )
+from fastggn.analysis.critical.kinks import convex_pieces, judge_kink, unknown_kinks
 from fastggn.analysis.critical.manifold import level_manifold
 from fastggn.analysis.critical.polishing import polished
 from fastggn.analysis.critical.reduction import Reduction
@@ -29,10 +30,12 @@ from fastggn.analysis.critical.spectrum import (
     near_stationary,
 )
 from fastggn.analysis.critical.surface import Surface, Vector
+from fastggn.analysis.critical.switches import Switches, switches_at
 from fastggn.analysis.critical.units import units_of
 from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
+from fastggn.runtime.threads import one_pool
 from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
 
@@ -106,7 +109,10 @@ def critical_point(
     surface = Surface(problem, *units_of(problem))
     dense = method == "dense" or (method == "auto" and problem.n_params <= DENSE_LIMIT)
     rng = np.random.default_rng(seed)
-    return surface.team.lead(surface, lambda: _judged(surface, start, polish, grad_tol, dense, rng))
+    with one_pool():
+        return surface.team.lead(
+            surface, lambda: _judged(surface, start, polish, grad_tol, dense, rng)
+        )
 
 
 def _judged(
@@ -177,6 +183,9 @@ class _Judge:
     def report(self, dense: bool) -> CriticalPointReport:
         if found := self.surface.underflow(self.theta):
             return self._say(*found)
+        switches = switches_at(self.surface, self.theta)
+        if switches is None or len(switches.rows):
+            return self._at_kink(switches)
         if not self._candidate:
             return self._not_critical(
                 f"the gradient's norm {self._facts['gradient_norm']:.3e} exceeds the tolerance"
@@ -270,24 +279,33 @@ class _Judge:
         return self._say("strict_saddle", reason, descent)
 
     def _without_negative(self, spectrum: Spectrum) -> CriticalPointReport:
-        kink = not self.surface.smooth and self.surface.at_kink(self.theta)
+        if unknown_kinks(self.surface):
+            why = "no negative eigenvalue, but a custom activation may have a kink here"
+            return self._say("degenerate", why)
+        switches = switches_at(self.surface, self.theta)
+        if switches is not None and convex_pieces(self.surface, self.theta, switches):
+            why = "the loss is convex in the products of incoming and outgoing weights around theta"
+            return self._say("local_minimum", why)
         if not spectrum.complete:
             return self._by_ritz_values(spectrum)
-        dimension = spectrum.counts[1]
-        if dimension == 0 and not kink:
+        if spectrum.counts[1] == 0:
             found = f"lowest eigenvalue {spectrum.lowest:.3e}, error bound {spectrum.bound[0]:.1e}"
             return self._say("local_minimum", f"positive definite Hessian: {found}")
-        if kink:
-            return self._at_kink()
         return self._degenerate(spectrum)
 
-    def _at_kink(self) -> CriticalPointReport:
-        rays = random_rays(np.eye(self.surface.n_params), self.rng)
-        descent = along_rays(self.surface, self.theta, self.loss, rays)
-        why = "a unit stands at its kink for some sample, where the loss has no Hessian"
-        if descent is not None:
-            return self._say("saddle", f"{why}; {_shown(descent)}", descent)
-        return self._say("degenerate", f"{why}; no descent along {len(rays)} random lines")
+    def _at_kink(self, switches: Switches | None) -> CriticalPointReport:
+        surface, theta = self.surface, self.theta
+        why = certificates.exact_fit(surface, theta) or certificates.lower_bound(
+            surface, theta, self.loss
+        )
+        found = judge_kink(surface, theta, switches, self._tolerance, self.rng)
+        slopes = found.gradient * (surface.worth / surface.units)
+        self._facts.update(
+            gradient_norm=norm(slopes), gradient_share=found.share, curvature_along_gradient=0.0
+        )
+        if why:
+            return self._say("global_minimum", why)
+        return self._say(found.label, found.reason, found.descent)
 
     def _by_ritz_values(self, spectrum: Spectrum) -> CriticalPointReport:
         asked = min(LOWEST, self.surface.n_params - 2)
@@ -332,7 +350,7 @@ class _Judge:
 
     def _add_derivatives(self, reduction: Reduction, direction: Vector) -> tuple[bool, bool]:
         """Add the derivatives; return whether the third is zero and the fourth positive."""
-        if not self.surface.analytic or self.surface.at_kink(self.theta):
+        if not self.surface.analytic:
             return False, False
         d = reduction.derivatives(direction)
         self._facts.update(

@@ -10,13 +10,15 @@ from scipy.optimize import minimize
 
 from fastggn.analysis.critical.reduction import Reduction
 from fastggn.analysis.critical.surface import Surface, Vector
+from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
 
 # Radii of the spheres in the null space on which the reduced loss is minimised.
 RADII = (0.3, 0.1)
+KINK_RADII = (0.3, 0.01)  # of rays at a kink
 STARTS = 12
 ITERATIONS = 60
-RAYS = 200
+RAYS, FEW_RAYS = 200, 20
 # A proof of descent halves a length again and again. At least LADDER losses in a row must lie
 # CLEAR times the rounding error below the loss of theta, and fall like a power within POWERS.
 HALVINGS = 14
@@ -86,9 +88,16 @@ def along_null_space(reduction: Reduction, loss: float, rng: np.random.Generator
     return None
 
 
-def along_rays(surface: Surface, theta: Vector, loss: float, directions: Vector) -> Descent | None:
-    """Return descent of third or higher order along one of the unit rows of `directions`."""
+def along_rays(
+    surface: Surface,
+    theta: Vector,
+    loss: float,
+    directions: Vector,
+    least_power: float = POWERS[0],
+) -> Descent | None:
+    """Return descent of this or a higher order along one of the unit rows of `directions`."""
     noise = surface.rounding(theta)
+    radii = RADII[:1] if least_power == POWERS[0] else KINK_RADII
     for ray in directions:
         for signed in (ray, -ray):
 
@@ -96,16 +105,20 @@ def along_rays(surface: Surface, theta: Vector, loss: float, directions: Vector)
                 point = theta + length * signed
                 return point, surface.loss(point)
 
-            if curve(RADII[0])[1] < loss - CLEAR * noise:
-                proof = _proof(curve, signed, RADII[0], loss, noise)
-                if proof is not None:
-                    return proof
+            for radius in radii:
+                if curve(radius)[1] < loss - CLEAR * noise:
+                    proof = _proof(curve, signed, radius, loss, noise, least_power)
+                    if proof is not None:
+                        return proof
     return None
 
 
-def random_rays(basis: Vector, rng: np.random.Generator) -> Vector:
-    """Return random unit vectors of the space that the columns of `basis` span, by rows."""
-    rays = rng.standard_normal((RAYS, basis.shape[1])) @ basis.T
+def random_rays(basis: Vector | int, rng: np.random.Generator) -> Vector:
+    """Return random unit vectors of a dimension, or of the span of the columns of `basis`."""
+    if isinstance(basis, int):
+        rays = rng.standard_normal((RAYS if basis <= DENSE_LIMIT else FEW_RAYS, basis))
+    else:
+        rays = rng.standard_normal((RAYS, basis.shape[1])) @ basis.T
     return np.asarray(rays / np.linalg.norm(rays, axis=1, keepdims=True))
 
 
@@ -144,6 +157,7 @@ def _proof(
     radius: float,
     loss: float,
     noise: float,
+    least_power: float = POWERS[0],
 ) -> Descent | None:
     """Return the descent along a curve, if halved lengths show that the loss falls like a power."""
     lengths = radius * 0.5 ** np.arange(HALVINGS)
@@ -157,7 +171,7 @@ def _proof(
     if len(falls) < LADDER:
         return None
     powers = np.log2(np.array(falls[:-1]) / np.array(falls[1:]))[-(LADDER - 1) :]
-    if not ((powers > POWERS[0]) & (powers < POWERS[1])).all() or np.ptp(powers) > 1.0:
+    if not ((powers > least_power) & (powers < POWERS[1])).all() or np.ptp(powers) > 1.0:
         return None
     return Descent(
         tangent, points[0], falls[0], float(np.median(powers)), float(lengths[len(falls) - 1])

@@ -22,7 +22,7 @@ def level_manifold(
     # dimension with one loss, across which the Hessian is positive definite (Morse and Bott).
     # The largest radius at which r(n) is known decides.
     surface, theta = reduction.surface, reduction.theta
-    if not surface.analytic or surface.at_kink(theta):
+    if not surface.analytic:
         return None
     noise, zero = surface.rounding(theta), reduction.zero
     layers = surface.problem.network.n_layers

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse.linalg import lsmr
 
+from fastggn.analysis.critical.kinks import rests
 from fastggn.analysis.critical.surface import EPS, Surface, Vector
+from fastggn.analysis.critical.switches import at_kink
 from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, as_real, check_positive
+from fastggn.runtime.threads import one_pool
 from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
 
-Status = Literal["converged", "stalled", "max_iter"]
+Status = Literal["converged", "stalled", "kink", "max_iter"]
 
 # First damping of the normal equations over |gradient| |H|, and its factors.
 FIRST_DAMPING = 1e-2
@@ -25,6 +28,8 @@ LEAST_DAMPING = 1e-12
 STIFF = 1e-4  # eigenvalues above this share of the largest are stiff
 ACCEPT = 1e-4  # least fall of |gradient|^2 over the fall that the linear model predicts
 MOST_REJECTIONS = 40
+AT_REST = 1e-8  # a slope between the pieces at a kink counts as zero, over its terms
+SHORT = 1e-3  # a step that crosses a kink nearby, over 1 + |theta|
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,10 @@ class PolishResult:
         Steps taken.
     moved : float
         |theta - start|.
-    status : {"converged", "stalled", "max_iter"}
+    status : {"converged", "stalled", "kink", "max_iter"}
         "converged": the tolerance was met. "stalled": no step lowers |gradient|, because of
-        rounding or because theta is a minimum of |gradient|^2.
+        rounding or because theta is a minimum of |gradient|^2. "kink": theta is at, or steps end
+        before, a kink of a unit, where the gradient jumps.
     cost : float
         In network evaluations (a forward and a backward pass over all samples).
     """
@@ -107,7 +113,8 @@ def polish(
     if as_real("max_iter", max_iter) < 1:
         raise ValueError(f"max_iter must be at least 1, got {max_iter}")
     surface = Surface(problem)
-    return surface.team.lead(surface, lambda: polished(surface, start, tol, int(max_iter)))
+    with one_pool():
+        return surface.team.lead(surface, lambda: polished(surface, start, tol, int(max_iter)))
 
 
 def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -> PolishResult:
@@ -116,10 +123,13 @@ def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -
     theta, gradient = start.copy(), surface.gradient(start)
     size, damping, steps = norm(gradient), FIRST_DAMPING, 0
     status: Status = "max_iter"
+    if rests(surface, theta, AT_REST):
+        max_iter = 0
+    crossed = False  # whether a short step was refused that crosses a kink
     while steps < max_iter:
         if size <= tol:
             break
-        model = _model(surface, theta, gradient)
+        model, crossed = _model(surface, theta, gradient), False
         for _ in range(MOST_REJECTIONS):
             step, predicted = model.step(damping * size)
             step, trial, length = _arrive(surface, theta, step, model)
@@ -127,6 +137,8 @@ def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -
             if gain > ACCEPT:
                 break
             damping *= RAISE
+            if not crossed and not surface.smooth and norm(step) <= SHORT * (1.0 + norm(theta)):
+                crossed = not surface.same_piece(theta, theta + step)
         else:
             status = "stalled"
             break
@@ -134,6 +146,8 @@ def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -
         theta, gradient, size, steps = theta + step, trial, length, steps + 1
     if size <= tol:
         status = "converged"
+    if crossed and status != "converged" or at_kink(surface, theta):
+        status = "kink"
     moved = norm(theta - start)
     return PolishResult(theta, size, steps, moved, status, surface.cost - before)
 

@@ -198,13 +198,6 @@ class Surface:
         return np.concatenate(parts) if parts else np.zeros(0)
 
     @everywhere
-    def at_kink(self, theta: Vector) -> bool:
-        """Return whether a unit with a kink stands at it for some sample."""
-        z = np.abs(self._kinked(theta))
-        nearest = self.comm.least(float(z.min(initial=np.inf)))
-        return nearest <= 1e-10 * (1.0 + self.comm.largest(float(z.max(initial=0.0))))
-
-    @everywhere
     def same_piece(self, theta: Vector, other: Vector) -> bool:
         """Return whether all units with kinks stand on the same side at both points."""
         if self.smooth:
