@@ -116,7 +116,7 @@ def test_a_sample_of_zeros_is_no_kink():
 
 def test_a_slope_at_a_kink_is_not_critical():
     """A bias 0 at x = 0: the other weights have a slope."""
-    X, y = np.array([[0.0], [1.0], [2.0]]), np.array([1.0, -1.0, 3.0])
+    X, y = np.array([[0.0], [1.0], [2.0]]), np.array([1.0, -1.0, 0.5])
     problem = _relu((1, 1, 1), X, y, bias="free")
     report = fg.critical_point(problem, [1.0, 0.0, 1.0, 0.0])
     assert report.label == "not_critical" and "kink" in report.reason

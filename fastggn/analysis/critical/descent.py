@@ -161,17 +161,22 @@ def _proof(
 ) -> Descent | None:
     """Return the descent along a curve, if halved lengths show that the loss falls like a power."""
     lengths = radius * 0.5 ** np.arange(HALVINGS)
-    points, falls = [], []
+    points, falls, fall = [], [], 0.0
     for length in lengths:
         point, value = curve(float(length))
-        if not loss - value > CLEAR * noise:
+        fall = loss - value
+        if not fall > CLEAR * noise:
             break
         points.append(point)
-        falls.append(loss - value)
+        falls.append(fall)
     if len(falls) < LADDER:
         return None
     powers = np.log2(np.array(falls[:-1]) / np.array(falls[1:]))[-(LADDER - 1) :]
     if not ((powers > least_power) & (powers < POWERS[1])).all() or np.ptp(powers) > 1.0:
+        return None
+    # Where it ends before the last length, rounding must be the reason, not a rise.
+    hidden = falls[-1] * 0.5 ** (powers[-1] + 1.0) <= CLEAR * noise and fall >= -CLEAR * noise
+    if len(falls) < HALVINGS and not hidden:
         return None
     return Descent(
         tangent, points[0], falls[0], float(np.median(powers)), float(lengths[len(falls) - 1])

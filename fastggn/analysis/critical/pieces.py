@@ -15,7 +15,7 @@ from fastggn.analysis.relu.arrangement import sign_vectors
 MOST_PIECES = 512
 STEP = 1e-8  # into a piece, where its derivatives are read, over |theta|
 SHORTER, TRIES = 0.1, 7
-ZERO = 1e-12  # a share of its terms up to which a slope is rounding
+ZERO = 1e-10  # a share of its terms up to which a slope is rounding
 SAFE = 8.0  # times the bound of the gradient's rounding errors
 
 
@@ -96,24 +96,24 @@ def _piece(surface: Surface, theta: Vector, sides: Matrix, inside: Vector) -> Pi
     length = _length(surface, theta, inside)
     if length is None:
         return None
-    near, far = (surface.gradient(theta + k * length * inside) for k in (1.0, 2.0))
-    gradient = 2.0 * near - far
+    one, two, three = (surface.gradient(theta + k * length * inside) for k in (1.0, 2.0, 3.0))
+    gradient = 3.0 * (one - two) + three
     terms, errors = surface.gradient_errors(theta + length * inside)
     if len(sides):
         multipliers, _ = nnls(sides.T, gradient, maxiter=100 * len(sides))
     else:
         multipliers = np.zeros(0)
     left = gradient - sides.T @ multipliers
-    # The sides' part leaves rounding of its size, the step into the piece its square.
-    errors = SAFE * (errors + STEP * np.abs(far - near)) + EPS * np.abs(sides.T) @ multipliers
+    # The sides' part leaves rounding of its size, the step into the piece its cube.
+    errors = SAFE * (errors + STEP**2 * terms.max()) + EPS * np.abs(sides.T) @ multipliers
     return Piece(sides, inside, gradient, terms, errors, left, multipliers)
 
 
 def _length(surface: Surface, theta: Vector, inside: Vector) -> float | None:
-    """Return a length up to twice which a ray stays in one piece."""
+    """Return a length up to three times which a ray stays in one piece."""
     length = STEP * (float(np.abs(theta).max(initial=0.0)) or 1.0)
     for _ in range(TRIES):
-        if surface.same_piece(theta + 0.1 * length * inside, theta + 2.0 * length * inside):
+        if surface.same_piece(theta + 0.1 * length * inside, theta + 3.0 * length * inside):
             return length
         length *= SHORTER
     return None
