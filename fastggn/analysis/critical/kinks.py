@@ -52,8 +52,8 @@ def judge_kink(
     rng: np.random.Generator,
 ) -> Verdict:
     """Return the verdict about a point with switches that are zero."""
-    if found := _falls(surface, theta, tolerance, rng):
-        return found
+    if fallen := _falls(surface, theta, tolerance, rng):
+        return fallen
     pieces = None if switches is None else pieces_at(surface, theta, switches)
     known, dense = pieces is not None, theta.size <= DENSE_LIMIT
     if pieces is None:
