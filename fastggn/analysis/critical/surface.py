@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
 from fastggn.analysis.critical.gradient_error import terms_and_errors
+from fastggn.network.losses.output_weights import OutputWeighted
+from fastggn.network.losses.separable import Huber, SeparableLoss
 from fastggn.objective.problem import Problem
 from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import comm_of
@@ -137,6 +139,8 @@ class Surface:
     @everywhere
     def underflow(self, theta: Vector) -> tuple[str, str] | None:
         """Return label and reason where all slopes of the loss, or its values, underflow."""
+        if not isinstance(self.problem.loss_function, SeparableLoss):
+            return None  # the slope may be zero far from the targets, as at the entropy floor
         problem, error = self.problem, self.output_rounding(theta)
         outputs, targets = problem.outputs(self.weights(theta)), problem.targets
         missed = (np.abs(outputs - targets) > error).any(axis=1) & (problem.relative_weights > 0.0)
@@ -159,7 +163,14 @@ class Surface:
         else:
             hidden = min((a.smoothness for a in self.problem.network.activations[:-1]), default=2)
         output = self.problem.network.activations[-1].smoothness
-        return min(hidden, output) >= 2 and self.problem.loss_function.name != "huber"
+        return min(hidden, output) >= 2 and self.bend is None
+
+    @cached_property
+    def bend(self) -> float | None:
+        """The size of a residual at which the second derivative of the loss jumps, or None."""
+        loss = self.problem.loss_function
+        loss = loss.unweighted if isinstance(loss, OutputWeighted) else loss
+        return loss.delta if isinstance(loss, Huber) else None
 
     @cached_property
     def analytic(self) -> bool:

@@ -107,10 +107,9 @@ def _marks(
         dead.append(zero.all(axis=1))
         if len(phis[depth + 1]) > len(pre):
             zero = np.vstack([zero, np.zeros((1, zero.shape[1]), dtype=np.bool_)])
-    if problem.loss_function.name == "huber":
-        scale = getattr(problem.loss_function, "scale", 1.0)
-        residual = phis[-1].T[:, : problem.n_outputs] - problem.targets
-        marks.append((np.abs(np.abs(residual / scale) - 1.0) <= NEAR).T)
+    if surface.bend is not None:
+        residual = phis[-1] - problem.targets.T[: problem.n_outputs]
+        marks.append(np.abs(np.abs(residual) - surface.bend) <= NEAR * surface.bend)
     return marks, dead
 
 
@@ -127,12 +126,13 @@ def _switch(
     net, problem = surface.problem.network, surface.problem
     parts = [np.zeros_like(w) for w in layers]
     slope, value = np.zeros(0), 0.0
-    if depth == net.n_layers:  # the Huber loss: |F - Y| = scale
+    if depth == net.n_layers:  # the Huber loss
         depth -= 1
         slope = np.zeros(len(layers[depth]))
         slope[unit] = net.activations[depth].derivative(z[depth][unit, sample])
         residual = phis[-1][unit, sample] - problem.targets[sample, unit]
-        value = residual - np.sign(residual) * getattr(problem.loss_function, "scale", 1.0)
+        value = np.abs(residual) - (surface.bend or 0.0)
+        slope *= np.sign(residual)
     else:
         slope = np.eye(len(layers[depth]))[unit]
         value = z[depth][unit, sample]

@@ -26,6 +26,11 @@ class OutputWeighted(SeparableLoss):
         self.principle_1a = (False, "a target of weight 0 leaves its output free")
 
     @property
+    def unweighted(self) -> SeparableLoss:
+        """The loss without weights."""
+        return self._loss
+
+    @property
     def convex(self) -> bool:
         """Whether the loss without weights is convex."""
         return self._loss.convex
