@@ -219,6 +219,12 @@ class Problem(Functions):
         return targets[:, : self.n_outputs]
 
     @property
+    def loss_targets(self) -> FloatArray:
+        """The targets as the loss reads them: with their weights beside, if each has its own."""
+        targets = self._targets if isinstance(self._targets, np.ndarray) else self._targets[:]
+        return np.asarray(targets)
+
+    @property
     def relative_weights(self) -> FloatArray:
         """The sample weights over their mean, shape (T,); ones by default."""
         return self._objective.weights

@@ -9,6 +9,7 @@ from fastggn.analysis.critical.surface import EPS, SAFETY, Matrix, Surface, Vect
 from fastggn.analysis.rank.duplicates import find_duplicates
 from fastggn.kernels.spectrum import thin_svd
 from fastggn.kernels.tsqr import StreamingQR
+from fastggn.network.losses.output_weights import OutputWeighted
 from fastggn.network.losses.separable import SeparableLoss
 from fastggn.runtime.rank0 import everywhere
 from fastggn.solvers.lsqr_iteration import lsqr
@@ -41,7 +42,7 @@ def _zero_at_targets(surface: Surface) -> bool:
 def _attained(surface: Surface, means: Matrix | None = None) -> bool:
     """Return whether finite outputs reach the least loss, with these mean targets if given."""
     problem = surface.problem
-    used = problem.targets[problem.relative_weights > 0.0] if means is None else means
+    used = problem.targets[surface.misses(problem.targets + 1.0) > 0.0] if means is None else means
     if problem.loss_function.name == "softmax_cross_entropy":
         inside = bool((used > 0.0).all())
     elif problem.loss_function.name == "logistic":
@@ -62,12 +63,11 @@ def _is_zero(surface: Surface, theta: Vector) -> bool:
     if problem.l2 != 0.0:
         return False
     error = surface.output_rounding(theta)
-    outputs, targets = problem.outputs(surface.weights(theta)), problem.targets
+    outputs, targets = problem.outputs(surface.weights(theta)), problem.loss_targets
     surface.cost += 0.5
     weights = problem.relative_weights
     if _zero_at_targets(surface):
-        near = np.abs(outputs - targets).max(axis=1)[weights > 0.0] <= error
-        return not surface.comm.any(not near.all())
+        return not surface.comm.any(bool((surface.misses(outputs) > error).any()))
     if not problem.loss_function.convex:
         return False
     # Convex: its gradient by the outputs is 0 at a minimum only.
@@ -131,8 +131,8 @@ def _rank(surface: Surface, theta: Vector) -> int:
 def _fitting_step(surface: Surface, theta: Vector) -> Vector:
     """Return a short s that minimises |F - Y - J s|; NaN where J is not finite."""
     problem, theta = surface.problem, surface.weights(theta)
-    residual = (problem.outputs(theta) - problem.targets).ravel()
-    jacobian = problem.jacobian(theta)
+    outputs, jacobian = problem.outputs(theta), problem.jacobian(theta)
+    residual = np.where(surface.misses(outputs) > 0.0, outputs - problem.targets, 0.0).ravel()
     surface.cost += 2.0
     rows = problem.n_samples * problem.n_outputs
     if problem.n_params > DENSE_LIMIT or rows * problem.n_params > LARGEST_DENSE:
@@ -188,7 +188,7 @@ def lower_bound(surface: Surface, theta: Vector, loss: float) -> str | None:
         optimum = _linear_optimum(surface, inputs, targets, weights)
         if loss <= optimum + tolerance:
             return f"linear network: the loss equals the optimum {optimum:.6g} of its maps"
-    if problem.gated:
+    if problem.gated or isinstance(problem.loss_function, OutputWeighted):
         return None
     rows, width, function = problem.n_samples, problem.network.n_inputs, problem.loss_function
     found = find_duplicates(lambda a, b: inputs[a:b], rows, width, targets, weights, function)

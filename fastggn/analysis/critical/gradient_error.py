@@ -21,7 +21,7 @@ def terms_and_errors(problem: Problem, theta: Matrix) -> tuple[Matrix, Matrix]:
     with np.errstate(all="ignore"):
         for block in problem.layer_blocks(theta):
             size = block.outputs.shape[0]
-            _add(problem, theta, block, problem.targets[first : first + size], sums)
+            _add(problem, theta, block, problem.loss_targets[first : first + size], sums)
             first += size
     whole = np.concatenate([pair.reshape(2, -1) for pair in sums], axis=1)
     terms, errors = comm_of(problem).sum(whole) / problem.n_samples
@@ -56,7 +56,7 @@ def _add(
             error = padded + ULP * np.abs(above)
         phi_errors.append(error)
     curvature = np.abs(loss.hessian(block.outputs, targets)) * block.weights[:, None, None]
-    size_of_data = np.abs(block.outputs) + np.abs(targets)
+    size_of_data = np.abs(block.outputs) + np.abs(targets[:, : block.outputs.shape[1]])
     slopes = np.abs(block.errors)
     slope_error = np.einsum("boc,bc->bo", curvature, phi_errors[-1] + ULP * size_of_data)
     slope_error += ULP * slopes

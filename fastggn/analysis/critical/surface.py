@@ -117,10 +117,10 @@ class Surface:
         """Return a generous estimate of the rounding error of the loss at theta."""
         self.cost += 0.5
         problem, theta = self.problem, self.weights(theta)
-        outputs, targets = problem.outputs(theta), problem.targets
-        slope = np.abs(problem.loss_function.gradient(outputs, targets))
-        size = np.maximum(np.abs(outputs), np.abs(targets))
-        terms = problem.loss_function.value(outputs, targets) + (slope * size).sum(axis=1)
+        outputs, loss = problem.outputs(theta), problem.loss_function
+        slope = np.abs(loss.gradient(outputs, problem.loss_targets))
+        size = np.maximum(np.abs(outputs), np.abs(problem.targets))
+        terms = loss.value(outputs, problem.loss_targets) + (slope * size).sum(axis=1)
         weights = problem.relative_weights
         decay = 0.5 * problem.l2 * float(theta @ theta)  # at least the penalty
         mean = self.comm.total(float(np.sum(weights * terms))) / problem.n_samples
@@ -136,14 +136,22 @@ class Surface:
         terms = max((last @ below).max(initial=0.0), np.abs(problem.targets).max(initial=0.0))
         return SAFETY * EPS * sum(problem.network.widths) * self.comm.largest(float(terms))
 
+    def misses(self, outputs: Matrix) -> Matrix:
+        """Return |F - Y|, shape (T, n_L), 0 for targets without weight."""
+        problem, n = self.problem, self.problem.n_outputs
+        counted = np.broadcast_to(problem.relative_weights[:, None] > 0.0, outputs.shape)
+        if isinstance(problem.loss_function, OutputWeighted):
+            counted = counted & (problem.loss_targets[:, n:] > 0.0)
+        return np.where(counted, np.abs(outputs - problem.targets), 0.0)
+
     @everywhere
     def underflow(self, theta: Vector) -> tuple[str, str] | None:
         """Return label and reason where all slopes of the loss, or its values, underflow."""
         if not isinstance(self.problem.loss_function, SeparableLoss):
             return None  # the slope may be zero far from the targets, as at the entropy floor
         problem, error = self.problem, self.output_rounding(theta)
-        outputs, targets = problem.outputs(self.weights(theta)), problem.targets
-        missed = (np.abs(outputs - targets) > error).any(axis=1) & (problem.relative_weights > 0.0)
+        outputs, targets = problem.outputs(self.weights(theta)), problem.loss_targets
+        missed = (self.misses(outputs) > error).any(axis=1)
         slope = np.abs(problem.loss_function.gradient(outputs, targets))[missed]
         value = problem.loss_function.value(outputs, targets)[missed]
         any_missed = self.comm.any(bool(missed.any()))

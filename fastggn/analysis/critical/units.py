@@ -30,8 +30,8 @@ def units_of(problem: Problem) -> tuple[Vector, float]:
         units[-1] *= _power(comm.largest(targets), USUAL_DATA)
     at_zero = np.zeros_like(problem.targets)
     with np.errstate(all="ignore"):
-        values = loss.value(at_zero, problem.targets)
-        slopes = np.abs(loss.gradient(at_zero, problem.targets) * problem.targets).sum(axis=1)
+        values = loss.value(at_zero, problem.loss_targets)
+        slopes = np.abs(loss.gradient(at_zero, problem.loss_targets) * problem.targets).sum(axis=1)
     mean = comm.total(float(problem.relative_weights @ (values + slopes))) / problem.n_samples
     return np.concatenate([part.ravel() for part in units]), _power(mean, USUAL_LOSS)
 
