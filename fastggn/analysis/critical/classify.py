@@ -13,13 +13,15 @@ from fastggn.analysis.critical.descent import (
     Descent,
     along_negative_curvature,
     along_null_space,
+    along_null_vector,
     along_rays,
     random_rays,
 )
+from fastggn.analysis.critical.forms import forms_at
 from fastggn.analysis.critical.kinks import convex_pieces, judge_kink, unknown_kinks
 from fastggn.analysis.critical.manifold import level_manifold
 from fastggn.analysis.critical.polishing import polished
-from fastggn.analysis.critical.reduction import Reduction
+from fastggn.analysis.critical.reduction import Directional, Reduction
 from fastggn.analysis.critical.report import CriticalPointReport
 from fastggn.analysis.critical.spectrum import (
     LOWEST,
@@ -331,43 +333,54 @@ class _Judge:
     def _degenerate(self, spectrum: Spectrum) -> CriticalPointReport:
         surface, theta = self.surface, self.theta
         reduction = Reduction(surface, theta, self.gradient, spectrum)
+        semi = f"positive semi-definite Hessian, {reduction.dimension} zero eigenvalues"
+        # Derivatives of saturated units vanish by underflow, which certifies nothing.
+        clear = surface.analytic and not infinity.saturated_units(surface, theta)
+        if clear and (found := self._by_forms(reduction, spectrum)):
+            return found
+        if clear and (why := level_manifold(reduction, self.loss, spectrum, self.rng)):
+            return self._say("local_minimum", why)
         descent = along_null_space(reduction, self.loss, self.rng)
         if descent is None and not surface.smooth:
             rays = random_rays(reduction.basis, self.rng)
             descent = along_rays(surface, theta, self.loss, rays)
         if descent is not None:
-            self._add_derivatives(reduction, descent.direction)
+            if surface.analytic:
+                self._add_derivatives(reduction.derivatives(descent.direction))
             return self._say("saddle", _shown(descent), descent)
-        semi = f"positive semi-definite Hessian, {reduction.dimension} zero eigenvalues"
-        if infinity.saturated_units(surface, theta):
-            # Their derivatives vanish by underflow, which certifies nothing.
+        if not clear and surface.analytic:
             return self._say("degenerate", f"{semi}; units are saturated for all samples")
-        if why := self._isolated(reduction):
-            return self._say("local_minimum", why)
-        if why := level_manifold(reduction, self.loss, spectrum, self.rng):
-            return self._say("local_minimum", why)
         return self._say("degenerate", f"{semi}; neither descent nor a certificate was found")
 
-    def _add_derivatives(self, reduction: Reduction, direction: Vector) -> tuple[bool, bool]:
-        """Add the derivatives; return whether the third is zero and the fourth positive."""
-        if not self.surface.analytic:
-            return False, False
-        d = reduction.derivatives(direction)
+    def _by_forms(self, reduction: Reduction, spectrum: Spectrum) -> CriticalPointReport | None:
+        """Return a verdict by the derivatives of third and fourth order, or None."""
+        bound = float(spectrum.bound[spectrum.null].max(initial=0.0))
+        found = forms_at(reduction, bound, self.rng)
+        if found is None:
+            return None
+        self._add_derivatives(found.derivatives)
+        if found.positive:
+            return self._say(
+                "local_minimum",
+                f"{reduction.dimension} zero eigenvalues; over their null space, the other "
+                "directions eliminated, the third derivatives are zero and the fourth positive, "
+                "within their errors",
+            )
+        assert found.direction is not None
+        descent = along_null_vector(reduction, found.direction, self.loss)
+        if descent is not None:
+            return self._say("saddle", _shown(descent), descent)
+        self._facts["descent_direction"] = found.direction
+        name = "third derivative is not zero" if found.order == 3 else "fourth is negative"
+        return self._say(
+            "saddle",
+            "no negative eigenvalue, but along a null vector, the other directions eliminated, the "
+            f"{name} beyond its error; the descent is below the rounding error of the loss",
+        )
+
+    def _add_derivatives(self, d: Directional) -> None:
         self._facts.update(
             third_derivative=(d.third, d.third_error), fourth_derivative=(d.fourth, d.fourth_error)
-        )
-        return abs(d.third) <= d.third_error, d.fourth > 2.0 * d.fourth_error
-
-    def _isolated(self, reduction: Reduction) -> str | None:
-        """Return why theta is a minimum, if its only null direction has a positive quartic term."""
-        if reduction.dimension != 1:
-            return None
-        flat, rising = self._add_derivatives(reduction, reduction.basis[:, 0])
-        if not (flat and rising):
-            return None
-        return (
-            "one zero eigenvalue; along it, the other directions eliminated, the third "
-            "derivative is zero and the fourth positive, within their errors"
         )
 
 

@@ -61,6 +61,21 @@ def along_negative_curvature(
     return None
 
 
+def along_null_vector(reduction: Reduction, n: Vector, loss: float) -> Descent | None:
+    """Return the measured descent along the curve tangent to a null vector, or None."""
+    noise = reduction.surface.rounding(reduction.theta)
+
+    def curve(length: float) -> tuple[Vector, float]:
+        point = reduction.point(length * n)
+        return point.theta, point.loss
+
+    for radius in RADII:
+        proof = _proof(curve, n, radius, loss, noise)
+        if proof is not None and reduction.known(proof.shortest * n) is not None:
+            return proof
+    return None
+
+
 def along_null_space(reduction: Reduction, loss: float, rng: np.random.Generator) -> Descent | None:
     """Return descent of third or higher order along a curve tangent to the null space, or None."""
     noise = reduction.surface.rounding(reduction.theta)

@@ -122,18 +122,35 @@ class Reduction:
         """Return third and fourth derivatives along the unit null vector n, shape (N,)."""
         # For an analytic loss a polynomial through gradients at Chebyshev nodes is exact to
         # rounding; a second line of half the width estimates the error.
+        if not self._in_one_piece(n):
+            return Directional(0.0, np.inf, 0.0, np.inf)
         wide, narrow = self._along(n, HALF_WIDTH), self._along(n, 0.5 * HALF_WIDTH)
         best = narrow
         # Rounding of the gradients grows with the derivative's order and the inverse width.
         rounding = 1e-15 * (1.0 + self.noise / 1e-15) * 100.0 / HALF_WIDTH**3
-        errors = np.abs(np.subtract(wide, narrow)) + rounding
+        errors = np.abs(np.subtract(wide[:2], narrow[:2])) + rounding
+        # The second derivative of the gradient, with its rounding, meets H^+ in the bend.
+        second = rounding * HALF_WIDTH
+        used = self._spectrum.values[~self._spectrum.null]
+        least = float(used.min(initial=np.inf))
+        worst = float((self._spectrum.bound[~self._spectrum.null] / used).max(initial=0.0))
+        errors[1] += 3.0 * (2.0 * narrow[2] * second + second**2 / least)
+        errors[1] += abs(3.0 * narrow[3] * worst)
         return Directional(best[0], float(errors[0]), best[1], float(errors[1]))
 
-    def _along(self, n: Vector, width: float) -> tuple[float, float]:
+    def _in_one_piece(self, n: Vector) -> bool:
+        """Return whether the line of `derivatives` crosses no kink."""
+        steps = np.linspace(-HALF_WIDTH, HALF_WIDTH, NODES)
+        points = [] if self.surface.smooth else [self.theta + step * n for step in steps]
+        return all(self.surface.same_piece(self.theta, point) for point in points)
+
+    def _along(self, n: Vector, width: float) -> tuple[float, float, float, float]:
+        """Return both derivatives, |H^+ a| and a^T H^+ a."""
         nodes = np.cos(np.pi * (np.arange(NODES) + 0.5) / NODES)
         gradients = np.stack([self.surface.gradient(self.theta + width * x * n) for x in nodes])
         series = chebyshev.chebfit(nodes, gradients, DEGREE)
         second = chebyshev.chebval(0.0, chebyshev.chebder(series, 2)) / width**2
         third = chebyshev.chebval(0.0, chebyshev.chebder(series, 3)) / width**3
-        bend = float(second @ self._spectrum.solve(second))
-        return float(n @ second), float(n @ third) - 3.0 * bend
+        moved = self._spectrum.solve(second)
+        bend = float(second @ moved)
+        return float(n @ second), float(n @ third) - 3.0 * bend, norm(moved), bend

@@ -27,7 +27,7 @@ TINY = 1e-290  # numbers below are no longer relatively exact
 ANALYTIC = {"identity", "sigmoid", "tanh", "softplus", "bent_identity", "square"}
 PIECEWISE_LINEAR = {"relu", "leaky_relu"}
 ANALYTIC_LOSSES = {
-    "squared", "softmax_cross_entropy", "logistic", "cauchy", "blake_zisserman", "smooth_lp"
+    "squared", "softmax_cross_entropy", "logistic", "cauchy", "blake_zisserman", "smooth_lp", "huber",
 }  # fmt: skip
 
 
@@ -187,10 +187,8 @@ class Surface:
         if self.problem.gated:
             used = used[-1:]
         names = {activation.name for activation in used}
-        return (
-            names <= ANALYTIC | PIECEWISE_LINEAR
-            and self.problem.loss_function.name in ANALYTIC_LOSSES
-        )
+        loss = self.problem.loss_function.name.removeprefix("weighted ")
+        return names <= ANALYTIC | PIECEWISE_LINEAR and loss in ANALYTIC_LOSSES
 
     def preactivations_by_layer(self, theta: Vector) -> list[Matrix]:
         """Return z_1..z_L at this process's samples, shapes (n_l, T)."""
@@ -204,7 +202,7 @@ class Surface:
         return out
 
     def _kinked(self, theta: Vector) -> Vector:
-        """Return this process's pre-activations of the units with kinks, in one vector."""
+        """Return what changes sign at kinks, at this process's samples, in one vector."""
         if self.smooth:
             return np.zeros(0)
         net = self.problem.network
@@ -214,6 +212,9 @@ class Surface:
             for number, z in enumerate(self.preactivations_by_layer(theta))
             if net.activations[number].smoothness < 2 and not (gated and number < net.n_layers - 1)
         ]
+        if self.bend is not None:
+            misses = self.misses(self.problem.outputs(self.weights(theta)))
+            parts.append(np.ravel(misses - self.bend))
         return np.concatenate(parts) if parts else np.zeros(0)
 
     @everywhere

@@ -1,0 +1,415 @@
+"""Critical points whose type is known by proof, drawn at random.
+
+`case(number)` draws one of a family: a problem, a point, and the labels that are true of it. The
+targets are often chosen for the point: with slopes e of the loss by the outputs in the null space
+of the transposed Jacobian any point is critical.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import null_space
+
+import fastggn as fg
+from fastggn.analysis import linear
+
+LOSSES = ("squared", "softmax_cross_entropy", "logistic", "huber", "cauchy", "smooth_lp")
+SMOOTH = ("tanh", "sigmoid", "softplus", "bent_identity")
+
+
+@dataclass(frozen=True)
+class Case:
+    family: str
+    problem: fg.Problem
+    theta: np.ndarray
+    true: set[str]
+    # Whether derivatives to order four, or a certificate, decide: "degenerate" is then a miss.
+    decidable: bool = True
+
+
+def case(number: int) -> Case:
+    names = list(FAMILIES)
+    family = names[number % len(names)]
+    rng = np.random.default_rng([number, 15])
+    for _ in range(200):
+        found = FAMILIES[family](rng)
+        if found is not None:
+            problem, theta, true, *rest = found
+            return Case(family, problem, np.asarray(theta, dtype=float), set(true), *rest)
+    raise RuntimeError(f"no case of {family}")
+
+
+def _problem(net, X, F, e, loss):
+    """Return a problem in which the loss has the slopes e (T, m) at the outputs F, or None."""
+    if loss == "softmax_cross_entropy":
+        q = np.exp(F - F.max(axis=1, keepdims=True))
+        Y = q / q.sum(axis=1, keepdims=True) - e
+        if (Y <= 0.0).any():
+            return None
+        return fg.Problem(net, X, Y / Y.sum(axis=1, keepdims=True), loss=loss)
+    if loss == "logistic":  # each input with both labels, in proportion to a soft target
+        p = 1.0 / (1.0 + np.exp(-F[:, 0])) - e[:, 0]
+        if (p <= 0.0).any() or (p >= 1.0).any():
+            return None
+        T = len(X)
+        labels = np.repeat([1.0, 0.0], T)
+        weights = np.concatenate([p, 1.0 - p])
+        return fg.Problem(net, np.tile(X, (2, 1)), labels, loss=loss, sample_weight=weights)
+    function = fg.losses.get_loss(loss)
+    r, zero = np.copy(e), np.zeros_like(e)
+    limit = {"cauchy": 0.9, "huber": 0.95, "smooth_lp": 0.9}.get(loss, np.inf)
+    if np.abs(e).max() >= limit:
+        return None
+    for _ in range(60):
+        slope = function.gradient(r, zero) - e
+        bend = np.einsum("boo->bo", function.hessian(r, zero))
+        r = r - np.clip(slope / np.maximum(bend, 1e-2), -0.2, 0.2)
+    if np.abs(function.gradient(r, zero) - e).max() > 1e-14:
+        return None
+    return fg.Problem(net, X, F - r, loss=loss)
+
+
+def _slopes(net, theta, X, rng, loss, extra=None):
+    """Return random slopes e with J^T e = 0, and extra^T e = 0, of largest entry 1; or None."""
+    T, m = len(X), net.widths[-1]
+    J = fg.Problem(net, X, np.zeros((T, m))).jacobian(theta).to_dense()
+    rows = [J.T] + ([] if extra is None else [extra.T])
+    if loss == "softmax_cross_entropy":
+        rows.append(np.kron(np.eye(T), np.ones((1, m))))
+    basis = null_space(np.vstack(rows))
+    if not basis.shape[1]:
+        return None
+    e = basis @ rng.normal(size=basis.shape[1])
+    return (e / np.abs(e).max()).reshape(T, m)
+
+
+def _size(rng, loss):
+    top = {"softmax_cross_entropy": 0.1, "logistic": 0.2, "squared": 3.0}.get(loss, 0.8)
+    return top * 10.0 ** rng.uniform(-2.0, 0.0)
+
+
+def _draw(rng, h=None, spare=4, extra=None, loss=None, m=None, activation=None):
+    """Return net, X, theta, slopes and loss of a random critical point, N <= 20; or None."""
+    loss = loss or str(rng.choice(LOSSES))
+    m = m or (2 if loss == "softmax_cross_entropy" else 1)
+    n, h = int(rng.integers(1, 3)), h or int(rng.integers(1, 4))
+    bias = str(rng.choice(["free", "none"]))
+    net = fg.MLP((n, h, m), activation or str(rng.choice(SMOOTH)), bias=bias)
+    if net.n_params > 20:
+        return None
+    T = net.n_params + int(rng.integers(1, 6)) + spare
+    X = rng.normal(size=(T, n))
+    theta = rng.uniform(0.4, 1.6, net.n_params) * rng.choice([-1.0, 1.0], net.n_params)
+    more = None if extra is None else extra(net, X, theta)
+    e = _slopes(net, theta, X, rng, loss, more)
+    return None if e is None else (net, X, theta, e, loss)
+
+
+def _definite(problem, theta):
+    """Return -1, 1 or 0: a clear negative eigenvalue, all clearly positive, or neither."""
+    values = np.linalg.eigvalsh(problem.hessian(theta))
+    size = np.abs(values).max()
+    if values[0] < -1e-6 * size:
+        return -1
+    return 1 if values[0] > 1e-6 * size else 0
+
+
+def generic(rng):
+    """Targets chosen for a random point; the Hessian is definite or clearly not."""
+    drawn = _draw(rng)
+    if drawn is None:
+        return None
+    net, X, theta, e, loss = drawn
+    F = net.predict(theta, X)
+    problem = _problem(net, X, F, e * _size(rng, loss), loss)
+    if problem is None or (sign := _definite(problem, theta)) == 0:
+        return None
+    return problem, theta, {"strict_saddle"} if sign < 0 else {"local_minimum"}
+
+
+def _minimum(rng, **options):
+    """Return a random strict minimum with its parts, or None."""
+    drawn = _draw(rng, **options)
+    if drawn is None:
+        return None
+    net, X, theta, e, loss = drawn
+    e = e * _size(rng, loss)
+    problem = _problem(net, X, net.predict(theta, X), e, loss)
+    if problem is None or _definite(problem, theta) < 1:
+        return None
+    return net, X, theta, e, loss, problem
+
+
+def _with_inputs(net, X):
+    return np.hstack([X, np.ones((len(X), 1))]) if net.has_free_bias else X
+
+
+def _wider(net, theta, rows, outgoing):
+    """Return the network with other hidden rows and outgoing columns."""
+    wide = fg.MLP((net.widths[0], len(rows), net.widths[-1]), net.activations[0], bias=net.bias)
+    last = net.unpack(theta)[1]
+    tail = last[:, net.widths[1] :]
+    return wide, wide.pack([np.array(rows), np.hstack([outgoing, tail])])
+
+
+def split_unit(rng, end=False):
+    """A unit of a strict minimum split in shares gamma and 1 - gamma (Fukumizu and Amari 2000).
+
+    On the difference of its halves the Hessian is gamma (1 - gamma) v B, B = mean e sigma'' x x^T.
+    """
+    found = _minimum(rng, h=int(rng.integers(1, 3)), m=1, loss=_one_output(rng))
+    if found is None:
+        return None
+    net, X, theta, e, loss, _ = found
+    W, V = net.unpack(theta)
+    gamma = float(rng.choice([0.0, 1.0])) if end else rng.uniform(-1.5, 2.5)
+    inputs = _with_inputs(net, X)
+    bend = net.activations[0].second_derivative(inputs @ W[0])
+    B = (inputs * (e[:, 0] * bend)[:, None]).T @ inputs * V[0, 0]
+    values = np.linalg.eigvalsh(gamma * (1.0 - gamma) * B) if not end else np.linalg.eigvalsh(B)
+    if np.abs(values).min() < 1e-3 * len(X) * 1e-2:
+        return None
+    rows = [W[0], W[0], *W[1:]]
+    out = np.concatenate([[gamma * V[0, 0], (1.0 - gamma) * V[0, 0]], V[0, 1 : len(W)]])[None]
+    wide, point = _wider(net, theta, rows, out)
+    problem = _problem(wide, X, wide.predict(point, X), e, loss)
+    if problem is None or wide.n_params > 20:
+        return None
+    if end:
+        return problem, point, {"saddle"}
+    return problem, point, {"strict_saddle"} if values[0] < 0.0 else {"local_minimum"}
+
+
+def split_at_an_end(rng):
+    """With a share of 0 the line of critical points turns from minima to saddles: a saddle."""
+    return split_unit(rng, end=True)
+
+
+def _one_output(rng):
+    return str(rng.choice([name for name in LOSSES if name != "softmax_cross_entropy"]))
+
+
+def spare_unit(rng):
+    """A unit with outgoing weight 0: a strict saddle by e sigma' x, else a saddle by e sigma''."""
+    strict = bool(rng.integers(2))
+    kept = {}
+
+    def orthogonal(net, X, theta):
+        inputs = _with_inputs(net, X)
+        w = rng.uniform(0.4, 1.6, inputs.shape[1]) * rng.choice([-1.0, 1.0], inputs.shape[1])
+        z = inputs @ w
+        act = net.activations[0]
+        kept["w"] = w
+        columns = [act(z)[:, None]]
+        return np.hstack(columns if strict else [*columns, act.derivative(z)[:, None] * inputs])
+
+    found = _minimum(rng, h=int(rng.integers(1, 3)), m=1, loss=_one_output(rng), extra=orthogonal)
+    if found is None:
+        return None
+    net, X, theta, e, loss, _ = found
+    W, V = net.unpack(theta)
+    w, inputs = kept["w"], _with_inputs(net, X)
+    z = inputs @ w
+    first = (e[:, 0] * net.activations[0].derivative(z)) @ inputs / len(X)
+    second = inputs.T @ (inputs * (e[:, 0] * net.activations[0].second_derivative(z))[:, None])
+    if np.abs(first).max() < 1e-3 and strict:
+        return None
+    if np.abs(np.linalg.eigvalsh(second / len(X))).max() < 1e-2 * np.abs(e).max():
+        return None
+    out = np.concatenate([V[0, : len(W)], [0.0]])[None]
+    wide, point = _wider(net, theta, [*W, w], out)
+    problem = _problem(wide, X, wide.predict(point, X), e, loss)
+    if problem is None or wide.n_params > 20:
+        return None
+    values = np.linalg.eigvalsh(problem.hessian(point))
+    bent = values[0] < -1e-9 * np.abs(values).max()  # the GGN couples the unit to the others
+    return problem, point, {"strict_saddle"} if strict or bent else {"saddle"}
+
+
+def chain(rng):
+    """One unit a layer, depth up to 14: F = prod w x, or a chain of tanh at 0."""
+    depth = int(rng.integers(2, 15))
+    kind = str(rng.choice(["zero", "fit", "zeros", "orthogonal", "tanh"]))
+    X = np.array([[-1.0], [1.0]])
+    Y = np.array([1.0, 1.0]) if kind == "orthogonal" else np.array([-1.0, 1.0])
+    activation = "tanh" if kind == "tanh" else "identity"
+    net = fg.MLP((1,) * (depth + 1), activation, bias="none")
+    problem = fg.Problem(net, X, Y)
+    theta = rng.uniform(0.5, 1.5, depth) * rng.choice([-1.0, 1.0], depth)
+    if kind == "fit":
+        theta[0] = 1.0 / np.prod(theta[1:])
+        return problem, theta, {"global_minimum"}
+    if kind == "zeros":
+        zeros = rng.permutation(depth)[: int(rng.integers(2, depth + 1))]
+        theta[zeros] = 0.0
+        order = len(zeros)
+        return problem, theta, {"strict_saddle"} if order == 2 else {"saddle"}, order <= 4
+    theta = np.zeros(depth)
+    if kind == "orthogonal":
+        return problem, theta, {"global_minimum", "local_minimum"}
+    return problem, theta, {"strict_saddle"} if depth == 2 else {"saddle"}, depth <= 4
+
+
+def dead_unit(rng):
+    """Units that are active at all samples fit the regression line; one or two more are dead."""
+    n, h = int(rng.integers(1, 3)), int(rng.integers(1, 3))
+    T = n + 3 + int(rng.integers(0, 5))
+    X = rng.normal(size=(T, n))
+    Y = np.sin(2.0 * X.sum(axis=1)) + rng.normal(size=T)
+    net = fg.MLP((n, h, 1), "relu")
+    theta = fg.analysis.linear_region_minimum(X, Y, h, seed=int(rng.integers(1000)))
+    for _ in range(int(rng.integers(0, 2))):
+        seed = int(rng.integers(1000))
+        net, theta = fg.analysis.widen_with_dead_unit(net, theta, X, seed=seed)
+    if net.n_params > 20:
+        return None
+    return fg.Problem(net, X, Y), theta, {"local_minimum"}
+
+
+def saturated(rng):
+    """v tanh(w x) = v at all samples, to the last digit or nearly: no finite point is critical."""
+    X = rng.uniform(1.0, 2.0, (int(rng.integers(2, 6)), 1))
+    net = fg.MLP((1, 1, 1), str(rng.choice(["tanh", "sigmoid"])), bias="none")
+    y = rng.uniform(0.5, 2.0)
+    w = rng.uniform(20.0, 60.0) * (1.0 if net.activations[0].name == "tanh" else 2.0)
+    problem = fg.Problem(net, X, np.full(len(X), y))
+    return problem, [w, y], {"diverging", "not_critical"}, False
+
+
+def infinity(rng):
+    """Separable classes: the loss tends to 0 at infinity only."""
+    T = int(rng.integers(4, 9))
+    X = rng.uniform(0.5, 2.0, (T, 1)) * np.resize([-1.0, 1.0], T)[:, None]
+    labels = (X[:, 0] > 0).astype(int)
+    size = rng.uniform(20.0, 80.0)
+    if rng.integers(2):
+        problem = fg.Problem(fg.MLP((1, 1)), X, labels.astype(float), loss="logistic")
+        return problem, [size, 0.0], {"diverging", "not_critical"}, False
+    problem = fg.Problem(fg.MLP((1, 2)), X, labels, loss="softmax_cross_entropy")
+    return problem, [size, 0.0, -size, 0.0], {"diverging", "not_critical"}, False
+
+
+def kink_slopes(rng):
+    """One unit at w = 0, judged by its slopes to both sides."""
+    T = int(rng.integers(2, 7))
+    X, y, v = rng.normal(size=(T, 1)), rng.normal(size=T), rng.normal()
+    activation, low = [("relu", 0.0), ("leaky_relu", 0.01)][int(rng.integers(2))]
+    terms = -v * y * X[:, 0]
+    right = terms[X[:, 0] > 0].sum() + low * terms[X[:, 0] < 0].sum()
+    left = -terms[X[:, 0] < 0].sum() - low * terms[X[:, 0] > 0].sum()
+    if min(abs(right), abs(left)) < 1e-3:
+        return None
+    size = 10.0 ** rng.integers(-8, 9)
+    problem = fg.Problem(fg.MLP((1, 1, 1), activation, bias="none"), X / size, y * size)
+    if right > 0.0 and left > 0.0:
+        return problem, [0.0, v * size], {"local_minimum"}
+    both = right < 0.0 and left < 0.0
+    return problem, [0.0, v * size], {"saddle"} if both else {"not_critical"}
+
+
+def kink_minimum(rng):
+    """A differentiable minimum on a kink: the counterexample to LSD, Corollary 2.7 (2), turned."""
+    r, q = rng.uniform(0.1, 2.0, 2)
+    turn, _ = np.linalg.qr(rng.normal(size=(2, 2)))
+    X = np.array([[0.0, 1.0], [0.0, -1.0], [1.0, 1.0], [1.0, -1.0]])
+    y = np.array([-r, r, q + r / 2, q - r / 2])
+    v = rng.uniform(0.3, 3.0)
+    problem = fg.Problem(fg.MLP((2, 1, 1), "relu", bias="none"), X @ turn, y)
+    return problem, np.append(np.array([q, 0.0]) @ turn / v, v), {"local_minimum"}
+
+
+def kink_origin(rng):
+    """ReLU units without any weight: the loss falls like -v sum y relu(w x)."""
+    T, n, h = (int(k) for k in rng.integers(1, 5, 3))
+    net = fg.MLP((n, h, 1), "relu", bias="none")
+    problem = fg.Problem(net, rng.normal(size=(T, n)), rng.uniform(0.5, 1.5, T))
+    return problem, np.zeros(net.n_params), {"saddle"}
+
+
+def floor(rng):
+    """Equal inputs with different targets, or soft targets that the outputs meet."""
+    kind = int(rng.integers(3))
+    if kind == 0:
+        net = fg.MLP((1, int(rng.integers(1, 4)), 1), "tanh")
+        X = np.repeat(rng.normal(size=(4, 1)), 2, axis=0)
+        theta = net.init(seed=int(rng.integers(1000)))
+        F = net.predict(theta, X)[:, 0]
+        gap = np.repeat(rng.uniform(0.1, 0.6, 4), 2) * np.resize([1.0, -1.0], 8)
+        loss = str(rng.choice(["squared", "huber"]))
+        return fg.Problem(net, X, F + gap, loss=loss), theta, {"global_minimum", "local_minimum"}
+    if kind == 1:
+        net = fg.MLP((1, 2, 1))
+        X, Y = np.zeros((2, 1)), np.array([0.0, 1.0])
+        theta = np.zeros(net.n_params)
+        theta[:4] = rng.normal(size=4)
+        return fg.Problem(net, X, Y, loss="logistic"), theta, {"global_minimum", "local_minimum"}
+    net = fg.MLP((1, 2, 3))
+    p = rng.dirichlet([2.0, 2.0, 2.0])
+    X = rng.normal(size=(5, 1))
+    theta = np.zeros(net.n_params)
+    theta[:4] = rng.normal(size=4)
+    layers = net.unpack(theta)
+    layers[1][:, -1] = np.log(p)
+    problem = fg.Problem(net, X, np.tile(p, (5, 1)), loss="softmax_cross_entropy")
+    return problem, net.pack(layers), {"global_minimum", "local_minimum"}
+
+
+def pitchfork(rng):
+    """At 0 of F(1,h,1) the eigenvalues are l2 +- c, c = |mean x y|; at l2 = c the quartic rises."""
+    h = int(rng.integers(1, 4))
+    activation = str(rng.choice(["identity", "tanh"]))
+    net = fg.MLP((1, h, 1), activation, bias="none")
+    c = 2.0 ** rng.integers(-6, 7)
+    X, Y = np.array([[1.0], [-1.0]]), np.array([c, -c])
+    side = int(rng.integers(-1, 2))
+    gap = 0.0 if side == 0 else side * 10.0 ** rng.uniform(-8.0, -1.0)
+    problem = fg.Problem(net, X, Y, l2=c * (1.0 + gap))
+    true = {"strict_saddle"} if side < 0 else {"local_minimum", "global_minimum"}
+    return problem, np.zeros(net.n_params), true
+
+
+def linear_network(rng):
+    """Kawaguchi's critical points of linear networks with random modes."""
+    d = int(rng.integers(2, 4))
+    widths = (d, *(int(k) for k in rng.integers(1, 3, int(rng.integers(1, 3)))), 2)
+    X = rng.normal(size=(10, d))
+    Y = X @ rng.normal(size=(d, 2)) + 0.3 * rng.normal(size=(10, 2))
+    p = min(widths)
+    modes = sorted(rng.permutation(2)[: int(rng.integers(0, p + 1))].tolist())
+    weights = linear.construct(X, Y, widths, modes, seed=int(rng.integers(1000)))
+    net = fg.MLP(widths, "identity", bias="none")
+    if net.n_params > 20:
+        return None
+    problem = fg.Problem(net, X, Y)
+    if modes == list(range(p)):
+        return problem, net.pack(weights), {"global_minimum"}
+    values = np.linalg.eigvalsh(problem.hessian(net.pack(weights)))
+    strict = values[0] < -1e-6 * np.abs(values).max()
+    return problem, net.pack(weights), {"strict_saddle"} if strict else {"saddle"}
+
+
+def scaled(rng):
+    """A point of another family with squared loss, in units from 1e-8 to 1e8."""
+    chosen = str(rng.choice(["generic", "split_unit", "spare_unit", "dead_unit", "split_at_an_end"]))
+    found = FAMILIES[chosen](rng)
+    if found is None or found[0].loss_function.name != "squared" or found[0].l2:
+        return None
+    problem, theta, true = found
+    net = problem.network
+    a, b = 10.0 ** rng.uniform(-8.0, 8.0, 2)
+    X, _ = problem.read_samples(0, problem.n_samples)
+    layers = net.unpack(np.array(theta))
+    layers[0][:, : X.shape[1]] /= a
+    layers[-1] *= b
+    return fg.Problem(net, X * a, problem.targets * b), net.pack(layers), true
+
+
+FAMILIES = {
+    function.__name__: function
+    for function in (
+        generic, split_unit, split_at_an_end, spare_unit, chain, dead_unit, saturated, infinity,
+        kink_slopes, kink_minimum, kink_origin, floor, pitchfork, linear_network, scaled,
+    )
+}  # fmt: skip
