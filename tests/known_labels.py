@@ -392,7 +392,9 @@ def linear_network(rng):
 
 def scaled(rng):
     """A point of another family with squared loss, in units from 1e-8 to 1e8."""
-    chosen = str(rng.choice(["generic", "split_unit", "spare_unit", "dead_unit", "split_at_an_end"]))
+    chosen = str(
+        rng.choice(["generic", "split_unit", "spare_unit", "dead_unit", "split_at_an_end"])
+    )
     found = FAMILIES[chosen](rng)
     if found is None or found[0].loss_function.name != "squared" or found[0].l2:
         return None

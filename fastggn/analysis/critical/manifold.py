@@ -9,7 +9,7 @@ from fastggn.analysis.critical.spectrum import Spectrum, dense_spectrum
 from fastggn.training.step import norm
 
 # Distances, largest first: terms of high order hardly show at small ones.
-RADII = tuple(0.2 * 0.5**k for k in range(7))
+RADII = tuple(0.2 * 0.5**k for k in range(10))
 POINTS = 6
 
 

@@ -27,7 +27,8 @@ TINY = 1e-290  # numbers below are no longer relatively exact
 ANALYTIC = {"identity", "sigmoid", "tanh", "softplus", "bent_identity", "square"}
 PIECEWISE_LINEAR = {"relu", "leaky_relu"}
 ANALYTIC_LOSSES = {
-    "squared", "softmax_cross_entropy", "logistic", "cauchy", "blake_zisserman", "smooth_lp", "huber",
+    "squared", "softmax_cross_entropy", "logistic", "cauchy", "blake_zisserman", "smooth_lp",
+    "huber",
 }  # fmt: skip
 
 

@@ -1,0 +1,46 @@
+"""Random critical points whose type is known by proof: no label is false."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import pytest
+from known_labels import FAMILIES, case
+
+import fastggn as fg
+
+HONEST = "degenerate"
+
+
+def _wrong(numbers):
+    """Return false labels, and the shares of decidable points and of those left undecided."""
+    false, counts = [], Counter()
+    for number in numbers:
+        point = case(number)
+        began = time.process_time()
+        report = fg.critical_point(point.problem, point.theta, seed=number)
+        seconds = time.process_time() - began
+        counts["slow"] += seconds > 1.0 and point.problem.n_params <= 20
+        counts["decidable"] += point.decidable
+        counts["undecided"] += point.decidable and report.label == HONEST
+        if report.label != HONEST and report.label not in point.true:
+            false.append((number, point.family, report.label, sorted(point.true)))
+    return false, counts
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_no_label_is_false(family):
+    """Seven points of each family."""
+    place = list(FAMILIES).index(family)
+    false, counts = _wrong(range(place, 7 * len(FAMILIES), len(FAMILIES)))
+    assert not false
+    assert counts["undecided"] <= 1
+
+
+@pytest.mark.weekly
+def test_no_label_is_false_in_two_thousand():
+    false, counts = _wrong(range(2000))
+    assert not false
+    assert counts["undecided"] <= 0.05 * counts["decidable"]
+    assert counts["slow"] <= 4  # compilation of kernels among them
