@@ -13,6 +13,7 @@ Vector = NDArray[np.float64]
 ROWS = 4096
 # Sizes within these powers of two of 1 stay as they are, so that most problems have units of 1.
 USUAL_DATA, USUAL_LOSS = 5, 10
+TINY = 1e-300
 
 
 def units_of(problem: Problem) -> tuple[Vector, float]:
@@ -25,9 +26,15 @@ def units_of(problem: Problem) -> tuple[Vector, float]:
     targets = float(np.abs(problem.targets).max(initial=0.0))
     inputs = np.array([comm.largest(float(x)) for x in inputs])
     units = [np.ones(shape) for shape in net.layer_shapes]
-    units[0][:, : inputs.size] = [1.0 / _power(x, USUAL_DATA) for x in inputs]
-    if isinstance(loss, SeparableLoss) and net.activations[-1].name == "identity":
-        units[-1] *= _power(comm.largest(targets), USUAL_DATA)
+    size = comm.largest(targets)
+    scaled = isinstance(loss, SeparableLoss) and net.activations[-1].name == "identity"
+    if problem.l2 > 0.0:  # which weighs all weights alike: one unit, that of balanced layers
+        ratio = (size if scaled else 1.0) / max(float(inputs.max(initial=0.0)), TINY)
+        unit = _power(ratio ** (1.0 / net.n_layers), USUAL_DATA)
+        units = [unit * part for part in units]
+    else:
+        units[0][:, : inputs.size] = [1.0 / _power(x, USUAL_DATA) for x in inputs]
+        units[-1] *= _power(size, USUAL_DATA) if scaled else 1.0
     at_zero = np.zeros_like(problem.targets)
     with np.errstate(all="ignore"):
         values = loss.value(at_zero, problem.loss_targets)
