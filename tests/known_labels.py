@@ -33,7 +33,7 @@ def case(number: int) -> Case:
     names = list(FAMILIES)
     family = names[number % len(names)]
     rng = np.random.default_rng([number, 15])
-    for _ in range(200):
+    for _ in range(1000):
         found = FAMILIES[family](rng)
         if found is not None:
             problem, theta, true, *rest = found
@@ -107,13 +107,13 @@ def _draw(rng, h=None, spare=4, extra=None, loss=None, m=None, activation=None):
     return None if e is None else (net, X, theta, e, loss)
 
 
-def _definite(problem, theta):
+def _definite(problem, theta, share=1e-6):
     """Return -1, 1 or 0: a clear negative eigenvalue, all clearly positive, or neither."""
     values = np.linalg.eigvalsh(problem.hessian(theta))
     size = np.abs(values).max()
-    if values[0] < -1e-6 * size:
+    if values[0] < -share * size:
         return -1
-    return 1 if values[0] > 1e-6 * size else 0
+    return 1 if values[0] > share * size else 0
 
 
 def generic(rng):
@@ -398,14 +398,176 @@ def scaled(rng):
     found = FAMILIES[chosen](rng)
     if found is None or found[0].loss_function.name != "squared" or found[0].l2:
         return None
-    problem, theta, true = found
+    problem, theta, true, *rest = found
     net = problem.network
     a, b = 10.0 ** rng.uniform(-8.0, 8.0, 2)
     X, _ = problem.read_samples(0, problem.n_samples)
     layers = net.unpack(np.array(theta))
     layers[0][:, : X.shape[1]] /= a
     layers[-1] *= b
-    return fg.Problem(net, X * a, problem.targets * b), net.pack(layers), true
+    return fg.Problem(net, X * a, problem.targets * b), net.pack(layers), true, *rest
+
+
+def weight_decay(rng):
+    """Targets chosen for a random point with l2: J^T e = -l2 theta."""
+    drawn = _draw(rng, loss=_one_output(rng))
+    if drawn is None:
+        return None
+    net, X, theta, e, loss = drawn
+    T, l2 = len(X), 10.0 ** rng.uniform(-4.0, -1.0)
+    J = fg.Problem(net, X, np.zeros((T, 1))).jacobian(theta).to_dense()
+    e = e * _size(rng, loss) + np.linalg.lstsq(J.T, -l2 * T * theta, rcond=None)[0][:, None]
+    problem = _problem(net, X, net.predict(theta, X), e, loss)
+    if problem is None:
+        return None
+    problem = problem.with_l2(l2)
+    if np.abs(problem.gradient(theta)).max() > 1e-12 or (sign := _definite(problem, theta)) == 0:
+        return None
+    return problem, theta, {"strict_saddle"} if sign < 0 else {"local_minimum"}
+
+
+def two_layers(rng):
+    """As `generic`, with two hidden layers."""
+    loss = _one_output(rng)
+    net = fg.MLP((1, 2, int(rng.integers(1, 3)), 1), str(rng.choice(SMOOTH)))
+    T = net.n_params + int(rng.integers(3, 9))
+    X = rng.normal(size=(T, 1))
+    theta = rng.uniform(0.4, 1.6, net.n_params) * rng.choice([-1.0, 1.0], net.n_params)
+    e = _slopes(net, theta, X, rng, loss) * _size(rng, loss)
+    problem = _problem(net, X, net.predict(theta, X), e, loss)
+    if problem is None or (sign := _definite(problem, theta, 1e-9)) == 0:
+        return None
+    # Where the eigenvalue is within its bound, descent of the loss may be seen all the same.
+    true = {"strict_saddle", "saddle"} if sign < 0 else {"local_minimum"}
+    return problem, theta, true, _definite(problem, theta) != 0
+
+
+def _across_scalings(net, theta):
+    """Return a basis of the directions orthogonal to the scalings of the hidden units."""
+    layers, rows = net.unpack(theta), []
+    for layer in range(net.n_layers - 1):
+        for unit in range(net.widths[layer + 1]):
+            parts = [np.zeros_like(w) for w in layers]
+            parts[layer][unit] = layers[layer][unit]
+            parts[layer + 1][:, unit] = -layers[layer + 1][:, unit]
+            rows.append(net.pack(parts))
+    return null_space(np.array(rows))
+
+
+def rectified(rng):
+    """ReLU units inside their regions: the type is that of the Hessian across the scalings."""
+    loss = _one_output(rng)
+    widths = [(1, 2, 1), (2, 2, 1), (1, 3, 1), (1, 2, 2, 1)][int(rng.integers(4))]
+    net = fg.MLP(widths, str(rng.choice(["relu", "leaky_relu"])))
+    T = net.n_params + int(rng.integers(4, 12))
+    X = rng.normal(size=(T, widths[0]))
+    theta = rng.uniform(0.4, 1.6, net.n_params) * rng.choice([-1.0, 1.0], net.n_params)
+    found = _slopes(net, theta, X, rng, loss)
+    if found is None:
+        return None
+    e = found * _size(rng, loss)
+    problem = _problem(net, X, net.predict(theta, X), e, loss)
+    if problem is None:
+        return None
+    basis = _across_scalings(net, theta)
+    values = np.linalg.eigvalsh(basis.T @ problem.hessian(theta) @ basis)
+    size = np.abs(values).max()
+    if np.abs(values).min() < 1e-6 * size:
+        return None
+    return problem, theta, {"strict_saddle"} if values[0] < 0.0 else {"local_minimum"}
+
+
+def saturated_among_others(rng):
+    """A minimum with one more unit, which is saturated: its slope is tiny but nowhere zero."""
+    found = _minimum(rng, h=int(rng.integers(1, 3)), m=1, loss="squared", activation="tanh")
+    if found is None:
+        return None
+    net, X, theta, e, _, _ = found
+    if net.widths[0] != 1 or not net.has_free_bias:
+        return None
+    W, V = net.unpack(theta)
+    X = np.sort(X, axis=0)
+    w = 10.0 ** rng.uniform(1.5, 4.0)
+    row = np.array([w, w * (1.0 - X.min())])  # z at least w
+    out = np.concatenate([V[0, : len(W)], [0.7]])[None]
+    wide, point = _wider(net, theta, [*W, row], out)
+    slopes = np.array(e)  # constant outputs of the new unit: J has the bias' column again
+    order = np.argsort(found[1][:, 0])
+    problem = _problem(wide, X, wide.predict(point, X), slopes[order], "squared")
+    if problem is None or wide.n_params > 20:
+        return None
+    return problem, point, {"diverging", "not_critical"}, False
+
+
+def near_pitchfork(rng):
+    """Eigenvalues of 1e-13 to 1e-8 of the others decide."""
+    net = fg.MLP((1, 1, 1), str(rng.choice(["identity", "tanh"])), bias="none")
+    c = 2.0 ** rng.integers(-20, 21)
+    side = float(rng.choice([-1.0, 1.0]))
+    gap = side * 10.0 ** rng.uniform(-13.0, -8.0)
+    problem = fg.Problem(net, [[1.0], [-1.0]], [c, -c], l2=c * (1.0 + gap))
+    return (
+        problem,
+        np.zeros(2),
+        {"strict_saddle"} if side < 0 else {"local_minimum", "global_minimum"},
+    )
+
+
+def nearby(rng):
+    """A point of another family, moved by 1e-11 of its size."""
+    chosen = str(rng.choice(["generic", "split_unit", "spare_unit", "rectified", "two_layers"]))
+    found = FAMILIES[chosen](rng)
+    if found is None:
+        return None
+    problem, theta, true, *rest = found
+    theta = theta * (1.0 + 1e-11 * rng.normal(size=len(theta)))
+    # Beside a line of critical points there are strict saddles.
+    true = true | {"not_critical"} | ({"strict_saddle"} if "saddle" in true else set())
+    return problem, theta, true, False
+
+
+def scaled_inputs(rng):
+    """A point of another family, of any loss, with inputs in units from 1e-8 to 1e8."""
+    chosen = str(rng.choice(["generic", "split_unit", "spare_unit", "two_layers", "rectified"]))
+    found = FAMILIES[chosen](rng)
+    if found is None or found[0].loss_function.name == "logistic":
+        return None
+    problem, theta, true, *rest = found
+    net, a = problem.network, 10.0 ** rng.uniform(-8.0, 8.0)
+    X, _ = problem.read_samples(0, problem.n_samples)
+    layers = net.unpack(np.array(theta))
+    layers[0][:, : X.shape[1]] /= a
+    loss = problem.loss_function
+    return fg.Problem(net, X * a, problem.targets, loss=loss), net.pack(layers), true, *rest
+
+
+def kink_outputs(rng):
+    """A ReLU unit at w = 0 beside another, two outputs: by its slopes over the circle of w."""
+    loss = str(rng.choice(["squared", "cauchy", "huber"]))
+    net = fg.MLP((2, 1, 2), "relu", bias="none")
+    X = rng.normal(size=(14, 2))
+    theta = rng.uniform(0.4, 1.6, 4) * rng.choice([-1.0, 1.0], 4)
+    J = fg.Problem(net, X, np.zeros((14, 2))).jacobian(theta).to_dense()
+    basis, v = null_space(J.T), rng.normal(size=2)
+    wanted = np.outer(rng.uniform(0.5, 1.5, 14), rng.choice([-1.0, 1.0, 0.3]) * v)
+    e = (basis @ (basis.T @ wanted.ravel())).reshape(14, 2)
+    e = e / np.abs(e).max() * _size(rng, loss)
+    problem = _problem(net, X, net.predict(theta, X), e, loss)
+    if problem is None:
+        return None
+    across = _across_scalings(net, theta)
+    if np.linalg.eigvalsh(across.T @ problem.hessian(theta) @ across)[0] < 1e-6:
+        return None
+    angles = np.linspace(0.0, 2.0 * np.pi, 20_000)
+    slopes = (e @ v) @ np.maximum(X @ np.stack([np.cos(angles), np.sin(angles)]), 0.0)
+    if np.abs(slopes).min() < 1e-3 * np.abs(slopes).max() and slopes.min() > -1e-2 * slopes.max():
+        return None
+    W, V = net.unpack(theta)
+    wide, point = _wider(net, theta, [W[0], [0.0, 0.0]], np.stack([V[:, 0], v], axis=1))
+    problem = _problem(wide, X, wide.predict(point, X), e, loss)
+    if slopes.min() > 0.0:
+        return problem, point, {"local_minimum"}
+    return problem, point, {"saddle"} if slopes.max() < 0.0 else {"saddle", "not_critical"}
 
 
 FAMILIES = {
@@ -413,5 +575,6 @@ FAMILIES = {
     for function in (
         generic, split_unit, split_at_an_end, spare_unit, chain, dead_unit, saturated, infinity,
         kink_slopes, kink_minimum, kink_origin, floor, pitchfork, linear_network, scaled,
+        weight_decay, two_layers, rectified, saturated_among_others, near_pitchfork, nearby, scaled_inputs, kink_outputs,
     )
 }  # fmt: skip

@@ -17,6 +17,7 @@ from fastggn.training.step import norm
 RADII = (0.3, 0.1)
 KINK_RADII = (0.3, 0.01)  # of rays at a kink
 STARTS = 12
+BUDGET = 4000.0  # network evaluations, after which no new start is made
 ITERATIONS = 60
 RAYS, FEW_RAYS = 200, 20
 # A proof of descent halves a length again and again. At least LADDER losses in a row must lie
@@ -81,8 +82,11 @@ def along_null_space(reduction: Reduction, loss: float, rng: np.random.Generator
     noise = reduction.surface.rounding(reduction.theta)
     if reduction.dimension == 0:
         return None
+    first = reduction.surface.cost
     for radius in RADII:
         for _ in range(STARTS if reduction.dimension > 1 else 2):
+            if reduction.surface.cost - first > BUDGET:
+                return None
             start = rng.standard_normal((reduction.dimension,))
             found = _lowest_on_sphere(reduction, radius, start, loss, noise)
             if found is None:
