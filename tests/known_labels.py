@@ -575,6 +575,7 @@ FAMILIES = {
     for function in (
         generic, split_unit, split_at_an_end, spare_unit, chain, dead_unit, saturated, infinity,
         kink_slopes, kink_minimum, kink_origin, floor, pitchfork, linear_network, scaled,
-        weight_decay, two_layers, rectified, saturated_among_others, near_pitchfork, nearby, scaled_inputs, kink_outputs,
+        weight_decay, two_layers, rectified, saturated_among_others, near_pitchfork, nearby,
+        scaled_inputs, kink_outputs,
     )
 }  # fmt: skip

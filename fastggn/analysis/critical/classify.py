@@ -374,8 +374,8 @@ class _Judge:
         name = "third derivative is not zero" if found.order == 3 else "fourth is negative"
         return self._say(
             "saddle",
-            "no eigenvalue below its bound, but along a null vector, the other directions eliminated, the "
-            f"{name} beyond its error; the descent is below the rounding error of the loss",
+            "no eigenvalue below its bound, but along a null vector, the other directions "
+            f"eliminated, the {name} beyond its error; the descent is below the loss's rounding",
         )
 
     def _add_derivatives(self, d: Directional) -> None:
@@ -386,6 +386,6 @@ class _Judge:
 
 def _shown(descent: Descent) -> str:
     return (
-        f"no eigenvalue below its bound, but the loss falls by {descent.decrease:.3e} along a curve, like "
-        f"the power {descent.order:.1f} of the distance down to {descent.shortest:.1e}"
+        f"no eigenvalue below its bound, but the loss falls by {descent.decrease:.3e} along a "
+        f"curve, like the power {descent.order:.1f} of the distance down to {descent.shortest:.1e}"
     )
