@@ -17,8 +17,8 @@ from fastggn.training.step import norm
 RADII = (0.3, 0.1)
 KINK_RADII = (0.3, 0.01)  # of rays at a kink
 STARTS = 12
-BUDGET = 4000.0  # network evaluations, after which no new start is made
-ITERATIONS = 60
+BUDGET = 3000.0  # network evaluations, after which no new start is made
+ITERATIONS = 40
 RAYS, FEW_RAYS = 200, 20
 # A proof of descent halves a length again and again. At least LADDER losses in a row must lie
 # CLEAR times the rounding error below the loss of theta, and fall like a power within POWERS.
