@@ -17,12 +17,12 @@ from fastggn.objective.coefficients import Coefficients
 from fastggn.objective.digest import digest
 from fastggn.objective.functions import Functions
 from fastggn.objective.jacobian import KhatriRaoJacobian
-from fastggn.objective.penalty import Penalty
+from fastggn.objective.penalty import Penalty, weights_of
 from fastggn.objective.residual_objective import ResidualObjective, Spaces
 from fastggn.objective.sample_checks import checked_rows
 from fastggn.objective.terms import Term, bind_terms
 from fastggn.runtime.comm import Comm
-from fastggn.runtime.errors import check_positive, hinted
+from fastggn.runtime.errors import check_positive, checked_flag, hinted
 from fastggn.runtime.ranks import as_comm
 from fastggn.runtime.threads import pooled
 
@@ -62,6 +62,8 @@ class ResidualProblem(Functions):
         theta is a smooth transformation of the coefficient, which stays between them.
     l2 : float
         Weight of |W|^2 / 2; the coefficients are not penalised.
+    penalize_biases : bool
+        False excludes the free biases from the penalty.
     comm : mpi4py.MPI.Intracomm, optional
         The processes that share the points.
 
@@ -110,6 +112,7 @@ class ResidualProblem(Functions):
         inputs: Sequence[str] | None = None,
         coefficients: Mapping[str, Any] | None = None,
         l2: float = 0.0,
+        penalize_biases: bool = True,
         comm: Any = None,
     ) -> None:
         team = as_comm(comm)
@@ -117,6 +120,7 @@ class ResidualProblem(Functions):
             raise TypeError(f"net must be an MLP, not {type(net).__name__}")
         with team.raise_on_all():
             l2 = check_positive("l2", l2, zero=True)
+            spare = checked_flag("penalize_biases", penalize_biases) is False
             refuse_rough(net)
             found = Coefficients(coefficients)
             bound = bind_terms(
@@ -127,10 +131,12 @@ class ResidualProblem(Functions):
                 coefficients=found.starts,
                 least=0 if team.size > 1 else 1,
             )
-        _check_agreement(team, net, bound, found, l2)
+        _check_agreement(team, net, bound, found, {"l2": l2, "penalize_biases": not spare})
         counted = None
-        if len(found):
-            counted = np.arange(net.n_params + len(found)) < net.n_params
+        own = weights_of(net) if spare else None
+        if own is not None or len(found):
+            own = np.ones(net.n_params, dtype=bool) if own is None else own
+            counted = np.concatenate([own, np.zeros(len(found), dtype=bool)])
         weights = [_relative(part, team) for part in bound]
         total = int(team.total(sum(part.n_samples for part in bound)))
         scaled = tuple(total * w for w in weights)
@@ -270,12 +276,16 @@ def _relative(part: BoundTerm, comm: Comm) -> FloatArray:
 
 
 def _check_agreement(
-    comm: Comm, net: MLP, bound: Sequence[BoundTerm], found: Coefficients, l2: float
+    comm: Comm,
+    net: MLP,
+    bound: Sequence[BoundTerm],
+    found: Coefficients,
+    numbers: Mapping[str, Any],
 ) -> None:
     """Raise on all ranks unless they agree on all but their points."""
     described = {
         "net": net.to_config(),
-        "l2": l2,
+        **numbers,
         "coefficients": (found.starts, found.bounds()),
         "terms": [
             (part.channels, part.n_residuals, part.weight, part.loss.to_config()) for part in bound

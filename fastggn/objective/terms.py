@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.data.sources import ArraySource, as_source, check_rows
-from fastggn.network.losses import SeparableLoss
+from fastggn.network.losses import Loss
 from fastggn.objective.bound_terms import (
     BoundTerm,
     Faults,
@@ -85,7 +85,7 @@ class Term:
         weight: float | Mapping[Any, float] = 1.0,
         targets: ArrayLike | None = None,
         derivatives: Mapping[Any, ArrayLike] | None = None,
-        loss: str | SeparableLoss = "squared",
+        loss: str | Loss = "squared",
         jacobian: Callable[..., Any] | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> None:
@@ -263,6 +263,30 @@ class Term:
         if wrong:
             raise ValueError("; ".join(wrong))
         return np.concatenate(parts, axis=1)
+
+
+def with_gradients(
+    X: Any, Y: FloatArray, gradients: FloatArray, loss: str | Loss, weights: ArrayLike | None
+) -> Term:
+    """Return the term of values and of derivatives by each input, over their root mean squares.
+
+    Parameters
+    ----------
+    X : array_like, shape (T, n_0)
+    Y : ndarray, shape (T, n_L)
+    gradients : ndarray, shape (T, n_L, n_0)
+    loss : str or Loss
+    weights : array_like, shape (T,), or None
+    """
+    squares = np.mean(np.square(gradients), axis=(0, 1))
+    return Term(
+        X,
+        targets=Y,
+        derivatives={(j,): gradients[:, :, j] for j in range(squares.size)},
+        weight={(j,): 1.0 / square for j, square in enumerate(squares) if square > 0.0},
+        loss=loss,
+        sample_weight=weights,
+    )
 
 
 def bind_terms(

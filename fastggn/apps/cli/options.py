@@ -38,6 +38,7 @@ class Settings:
     target: tuple[str | int, ...] | None
     inputs: tuple[str | int, ...] | None
     drop: tuple[str | int, ...]
+    gradient_columns: tuple[str | int, ...] | None
     categorical: tuple[str | int, ...] | None
     missing: str
     header: bool | None
@@ -148,6 +149,9 @@ OPTIONS = (
            help="Input columns.  [default: all others]"),
     option("Data", "--drop", type=TARGET, metavar="COLUMNS", default=(), show_default=False,
            help="Columns that are left out."),
+    option("Data", "--gradient-columns", type=TARGET, metavar="COLUMNS",
+           help="Derivatives of the target by each input, in the order of the inputs: the training "
+                "fits values and gradients."),
     option("Data", "--categorical", type=TARGET, metavar="COLUMNS",
            help="Columns of numbers that are labels; text always is."),
     option("Data", "--missing", default="error", metavar="HOW",

@@ -21,6 +21,7 @@ from fastggn.apps.cli.tables import (
     labelled,
     own_rows,
     rows_of,
+    slopes_of,
     stays,
 )
 from fastggn.data.builtin import DATASETS
@@ -51,13 +52,15 @@ class Prepared:
     """The samples of a run and the model before it.
 
     `problems` are those of the training, held-out and test rows, on each rank with its share of the
-    rows; `samples` and `test` have all rows. `theta0` is None for drawn weights.
+    rows; `samples` and `test` have all rows. `theta0` is None for drawn weights. `objective` is
+    what the training minimises: the problem of the training rows, or that with their gradients.
     """
 
     model: Model
     samples: Table
     split: Split | None
     problems: Mapping[str, Problem]
+    objective: Any
     test: Table | None
     digest: str
     theta0: NDArray[np.float64] | None
@@ -81,13 +84,21 @@ def prepare_run(settings: Settings, given: frozenset[str]) -> Prepared:
             tables[name] = rows_of(model, path, comm, stream=settings.stream)
     counts = [tables[name].n_rows if name in tables else 0 for name in PARTS]
     told = [*model.training.get("notes", ()), *part_notes(model, *counts)]
+    if settings.gradient_columns:
+        told.append(f"the training fits values and {model.network.n_inputs} derivatives of each")
     model = replace(model, training={"notes": told})
     problems = {}
     for name, table in tables.items():
         terms = {} if name == "training" else {"l2": 0.0}
         own = own_rows(table, comm)
         problems[name] = model.problem(own, curvature=settings.curvature, comm=comm, **terms)
-    return Prepared(model, samples, split, problems, tables.get("test"), digest, theta0)
+    objective: Any = problems["training"]
+    if settings.gradient_columns:
+        training = tables["training"]
+        slopes = slopes_of(training, settings.gradient_columns)
+        objective = model.problem_of_gradients(training, slopes)
+    parts = (model, samples, split, problems, objective, tables.get("test"), digest, theta0)
+    return Prepared(*parts)
 
 
 def _new(settings: Settings, samples: Table, comm: Comm) -> tuple[Model, Split | None, Rows]:
@@ -177,8 +188,8 @@ def _read(path: str, settings: Settings, comm: Comm) -> Table:
         return labelled(table, comm) if label_loss and len(table.targets) == 1 else table
     reading = {name: getattr(settings, name) for name in READING if name != "target"}
     reading["header"] = "auto" if settings.header is None else settings.header
-    if isinstance(settings.held_out, str):
-        reading["drop"] = (*settings.drop, settings.held_out)
+    held = [settings.held_out] if isinstance(settings.held_out, str) else []
+    reading["drop"] = (*settings.drop, *held, *(settings.gradient_columns or ()))
     table = read_table(path, target, **reading)
     if label_loss and table.classes is None and len(table.targets) == 1:
         reading["categorical"] = (*(settings.categorical or ()), table.targets[0])
@@ -207,6 +218,10 @@ def _as_option(found: re.Match[str]) -> str:
 
 def _streamed(path: str, settings: Settings) -> Table:
     """Open a table of numbers that stays in its file."""
+    if settings.gradient_columns:
+        raise ValueError(
+            f"--gradient-columns needs the table in memory, and {path} stays in its file"
+        )
     for name in list(READING)[3:]:
         if getattr(settings, name) != READING[name]:
             raise ValueError(f"--{name} needs the table in memory, and {path} stays in its file")

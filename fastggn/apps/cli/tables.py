@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastggn.data.builtin import DATASETS
-from fastggn.data.columns import label_of, listed
-from fastggn.data.read_table import read_table
-from fastggn.data.recipe import Column, TableError
+from fastggn.data.columns import label_of, listed, read_as
+from fastggn.data.read_table import chosen_columns, read_table
+from fastggn.data.recipe import Column, TableError, column_faults
 from fastggn.data.stream import HDF5, stream_table
 from fastggn.data.table import Table
 from fastggn.model.model import Model
@@ -138,6 +139,31 @@ def own_rows(samples: Table, comm: Comm) -> Table:
     if comm.size == 1:
         return samples
     return samples.take(np.arange(samples.n_rows)[comm.share(samples.n_rows)])
+
+
+def slopes_of(table: Table, names: Sequence[str | int]) -> NDArray[np.float64]:
+    """Return the derivatives of the target by the inputs in columns, shape (T, 1, n_0)."""
+    assert table.raw is not None
+    faults = []
+    chosen = chosen_columns(table.raw, names, "--gradient-columns")
+    others = [c.name for c in table.recipe.inputs if c.kind not in ("number", "percent")]
+    if table.classes is not None or len(table.targets) != 1:
+        faults.append(f"--gradient-columns needs one target of numbers, not {list(table.targets)}")
+    if others or any(c.indicator for c in table.recipe.inputs):
+        faults.append(f"--gradient-columns needs inputs of numbers without gaps, not {others}")
+    elif len(chosen) != len(table.inputs):
+        faults.append(
+            f"--gradient-columns names {len(chosen)} columns for {len(table.inputs)} inputs: "
+            f"give the derivatives by {listed(table.inputs, 20)}, in this order"
+        )
+    numbers = []
+    for name in chosen:
+        reading = read_as(table.raw.column(name), "number", table.raw.decimal).take(table.rows)
+        faults += column_faults(Column(name, "number"), reading, table.raw, table.rows)
+        numbers.append(reading.values)
+    if faults:
+        raise TableError(table.source, faults)
+    return np.column_stack(numbers)[:, None, :]
 
 
 def numbers_of(data: str, target: Sequence[str | int] | None) -> Table:

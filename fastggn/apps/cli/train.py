@@ -78,7 +78,7 @@ def train(ctx: click.Context, /, **options: Any) -> int:
         from fastggn.apps.cli.samples import prepare_run
 
         prepared = prepare_run(settings, given)
-        problem = prepared.problems["training"]
+        problem = prepared.objective
         _check_posterior(settings, problem)
         problem.network.init(scheme=settings.init)  # an unknown scheme is refused here
         pages = Pages(ctx, settings, prepared)
@@ -160,14 +160,20 @@ def _settle(ctx: click.Context, settings: Settings) -> tuple[Settings, frozenset
             if getattr(settings, name) not in (None, False, ()):
                 other = "DATA" if of_data else "--dataset, not with DATA"
                 raise BadInput(f"--{name.replace('_', '-')} goes with {other}")
+    if settings.gradient_columns:
+        for name, value in {"mpi": settings.mpi, "posterior": settings.posterior,
+                            "regularization": settings.regularization,
+                            "curvature": settings.curvature != "psd"}.items():  # fmt: skip
+            if value:
+                raise BadInput(f"--gradient-columns does not go with --{name}")
     if settings.start is not None and "dataset" in given:
         raise BadInput("--dataset goes with new weights; --from goes on with the samples it had")
     return settings, frozenset(given)
 
 
 # Options of tables, and of built-in samples.
-OF_DATA = ("target", "inputs", "drop", "categorical", "missing", "header", "decimal", "encoding",
-           "sheet", "held_out_file", "test")  # fmt: skip
+OF_DATA = ("target", "inputs", "drop", "gradient_columns", "categorical", "missing", "header",
+           "decimal", "encoding", "sheet", "held_out_file", "test")  # fmt: skip
 OF_DATASET = ("samples", "one_hot")
 
 
@@ -194,7 +200,7 @@ def _model(settings: Settings, prepared: Prepared, result: TrainResult, seed: in
 
     model = finished(
         prepared.model,
-        prepared.problems["training"],
+        prepared.objective,
         result,
         prepared.split,
         prepared.samples,

@@ -18,7 +18,7 @@ from fastggn.apps.sklearn.fitting import Task, draw_seed, fit_network
 from fastggn.apps.sklearn.frames import target_names
 from fastggn.apps.sklearn.online import OnlineSteps
 from fastggn.apps.sklearn.parallelism import threads_to_use
-from fastggn.apps.sklearn.samples import Samples, batches
+from fastggn.apps.sklearn.samples import Samples, batches, checked_gradients
 from fastggn.apps.sklearn.scaling import Scalers, Seen
 from fastggn.apps.sklearn.settings import Settings, check_settings
 from fastggn.data.columns import label_of
@@ -156,16 +156,26 @@ class GGNEstimator(BaseEstimator):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Any:
         """Train the network."""
+        return self._fit_to(X, y, sample_weight)
+
+    def _fit_to(self, X: Any, y: Any, sample_weight: Any, gradients: Any = None) -> Any:
         settings = check_settings(self)
         warm = bool(self.warm_start) and hasattr(self, "model_")
-        samples = self._samples(X, y, sample_weight, first=not warm)
+        samples = self._samples(X, y, sample_weight, first=not warm, gradients=gradients)
         rng = check_random_state(self.random_state)
         with self._limited_threads():
             self._fit(settings, samples, rng, warm)
         return self
 
     def _samples(
-        self, X: Any, y: Any, sample_weight: Any, *, first: bool, classes: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        first: bool,
+        classes: Any = None,
+        gradients: Any = None,
     ) -> Samples:
         """Return the checked samples without the samples of weight 0."""
         self._check_loss()
@@ -177,7 +187,10 @@ class GGNEstimator(BaseEstimator):
             weights = checked_weights(weights, X.shape[0])
             if weights is not None and not weights.any():
                 raise ValueError("sample_weight is zero for every sample")
-        samples = Samples(X, self._encode(y, first, classes), weights)
+        Y = self._encode(y, first, classes)
+        if gradients is not None:
+            gradients = checked_gradients(gradients, X, Y.shape[1])
+        samples = Samples(X, Y, weights, gradients)
         if first:
             self.target_names_in_ = names
         if weights is not None and not weights.all():

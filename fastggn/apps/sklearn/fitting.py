@@ -18,6 +18,8 @@ from fastggn.apps.sklearn.watching import Plateau, Scores
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.objective.residual_problem import ResidualProblem
+from fastggn.objective.terms import with_gradients
 from fastggn.training.control.stopping import Stop
 from fastggn.training.control.validation import HeldOut
 from fastggn.training.regularisation.priors import Evidence
@@ -46,8 +48,15 @@ class Task:
     held: Samples | None = None
     start: FloatArray | None = None
 
-    def problem(self) -> Problem:
+    def problem(self) -> Any:
         """Return the problem to minimise."""
+        samples = self.samples
+        if samples.gradients is not None:
+            parts = samples.X, samples.Y, samples.gradients
+            term = with_gradients(*parts, self.loss, samples.weights)
+            return ResidualProblem(
+                self.net, [term], l2=self.l2, penalize_biases=self.penalize_biases
+            )
         return Problem(
             self.net,
             self.samples.X,
@@ -124,7 +133,11 @@ def _warn_of(result: TrainResult, max_iter: int) -> None:
 
 
 def _run(
-    settings: Settings, task: Task, problem: Problem, start: FloatArray | None, **options: Any
+    settings: Settings,
+    task: Task,
+    problem: Any,
+    start: FloatArray | None,
+    **options: Any,
 ) -> Fitted:
     """Train once, with early stopping or the choice of the penalty that the settings ask for."""
     if settings.regularization == "bayesian":
@@ -149,7 +162,9 @@ def _run(
         start,
         callbacks=[scores],
         held_out=HeldOut(
-            held.X, held.Y, held.weights, patience=settings.patience, tol=settings.tol
+            Problem(task.net, held.X, held.Y, task.loss, sample_weight=held.weights),
+            patience=settings.patience,
+            tol=settings.tol,
         ),
         **options,
     )

@@ -157,6 +157,30 @@ class GGNRegressor(RegressorMixin, GGNEstimator):
     ) -> None:
         self._set_parameters(locals())
 
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, gradients: Any = None) -> Any:
+        """Train the network.
+
+        Parameters
+        ----------
+        X : array_like or DataFrame, shape (T, n_0)
+        y : array_like, shape (T,) or (T, n_L)
+        sample_weight : array_like, shape (T,), optional
+        gradients : array_like, shape (T, n_0) or (T, n_L, n_0), optional
+            Derivatives of y by the columns of X, in the units of both (a force is minus a
+            gradient): the network is fitted to values and derivatives. The derivatives by each
+            input, divided by their root mean square, count like the values. `loss_` includes them;
+            scores, and the loss of held-out samples, are those of the values.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter or the data are not valid; with `gradients` also for a `regularization`,
+            and for an activation that is not smooth ("relu").
+        """
+        if gradients is not None and self.regularization is not None:
+            raise ValueError(f"gradients do not go with regularization={self.regularization!r}")
+        return self._fit_to(X, y, sample_weight, gradients)
+
     @available_if(takes_steps)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None) -> GGNRegressor:
         """Continue training with more samples, one damped step for each mini-batch.

@@ -10,16 +10,22 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import train_test_split
 
+from fastggn.runtime.errors import as_real, check_finite
+
 FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Checked inputs (T, n_0), targets (T, n_L) as the loss takes them, and weights (T,)."""
+    """Checked inputs (T, n_0), targets (T, n_L) as the loss takes them, and weights (T,).
+
+    `gradients`, shape (T, n_L, n_0), are the derivatives of the targets by the inputs.
+    """
 
     X: FloatArray
     Y: FloatArray
     weights: FloatArray | None = None
+    gradients: FloatArray | None = None
 
     @property
     def count(self) -> int:
@@ -33,8 +39,10 @@ class Samples:
 
     def rows(self, index: NDArray[np.intp]) -> Samples:
         """Return the samples with these indices."""
-        weights = None if self.weights is None else self.weights[index]
-        return Samples(self.X[index], self.Y[index], weights)
+        weights, gradients = (
+            None if part is None else part[index] for part in (self.weights, self.gradients)
+        )
+        return Samples(self.X[index], self.Y[index], weights, gradients)
 
     def split(
         self, fraction: float, rng: Any, labels: NDArray[Any] | None
@@ -53,6 +61,22 @@ class Samples:
                 f"validation_fraction={fraction} of {self.count} samples sets aside less than 2"
             )
         return self.rows(kept), self.rows(held)
+
+
+def checked_gradients(gradients: Any, X: FloatArray, n_outputs: int) -> FloatArray:
+    """Return derivatives of the targets by the inputs, shape (T, n_L, n_0), all finite."""
+    array = as_real("gradients", gradients)
+    wanted = (X.shape[0], n_outputs, X.shape[1])
+    if n_outputs == 1 and array.shape == X.shape:
+        array = array[:, None]
+    if array.shape != wanted:
+        accepted = f"{wanted}" + (f" or {X.shape}" if n_outputs == 1 else "")
+        raise ValueError(
+            f"gradients must have shape {accepted}: the derivatives of each target by each input, "
+            f"got {array.shape}"
+        )
+    check_finite("gradients", array)
+    return np.ascontiguousarray(array)
 
 
 def batches(count: int, batch_size: int | None) -> Iterator[NDArray[np.intp]]:

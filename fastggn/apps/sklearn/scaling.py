@@ -26,7 +26,11 @@ class Scalers:
         """Convert samples to the units of the network."""
         X = samples.X if self.inputs is None else self.inputs.apply(samples.X)
         Y = samples.Y if self.targets is None else self.targets.apply(samples.Y)
-        return Samples(X, Y, samples.weights)
+        gradients = samples.gradients
+        if gradients is not None:
+            (_, width), (_, height) = _units(self.inputs), _units(self.targets)
+            gradients = gradients * width / np.reshape(height, (-1, 1))
+        return Samples(X, Y, samples.weights, gradients)
 
     def carry(self, net: MLP, theta: FloatArray, after: Scalers) -> FloatArray:
         """Return parameters that keep the function of the data under a change of units."""
