@@ -1,0 +1,70 @@
+"""Equations solved by `ResidualProblem`, against exact solutions: what the tutorials claim."""
+
+import runpy
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fastggn as fg
+
+TUTORIALS = Path(__file__).resolve().parent.parent / "docs" / "tutorials"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+
+def exact(x):
+    return np.sin(np.pi * x[:, 0]) * np.sin(np.pi * x[:, 1])
+
+
+def poisson(width):
+    """Return the problem of Mueller and Zeinhofer (2023), 900 and 120 points."""
+    side, s = (np.arange(30) + 0.5) / 30, np.arange(30) / 30
+    inside = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+    edges = (s, 0 * s), (0 * s + 1, s), (1 - s, 0 * s + 1), (0 * s, 1 - s)
+    boundary = np.concatenate([np.column_stack(edge) for edge in edges])
+    terms = [
+        fg.Term(inside, lambda x, u: u.d("x", "x") + u.d("y", "y") + 2 * np.pi**2 * exact(x)),
+        fg.Term(boundary, lambda x, u: u.value, weight=100.0),
+    ]
+    return fg.ResidualProblem(fg.MLP((2, width, 1)), terms, inputs=("x", "y"))
+
+
+@pytest.mark.parametrize(("width", "seeds", "bound"), [(32, 10, 2e-6), (60, 3, 5e-7)])
+def test_poisson(width, seeds, bound):
+    """Median of the starts; each run takes at most a minute of an idle machine's two cores."""
+    problem = poisson(width)
+    points = np.random.default_rng(1).random((10_000, 2))
+    errors = []
+    for seed in range(seeds):
+        began = time.process_time()
+        result = fg.train(problem, seed=seed, max_iter=400, max_time=300)
+        seconds = (time.process_time() - began) / 2
+        values = problem.network.predict(problem.weights(result.theta), points)[:, 0]
+        errors.append(np.linalg.norm(values - exact(points)) / np.linalg.norm(exact(points)))
+        print(f"F(2,{width},1), seed {seed}: {errors[-1]:.1e}, {result.n_iter}, {seconds:.0f} s")
+        assert seconds < 60
+    assert np.median(errors) <= bound
+
+
+def run(name, monkeypatch):
+    """Return what a tutorial has computed."""
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Agg shows nothing
+        return runpy.run_path(str(TUTORIALS / name))
+
+
+def test_burgers(monkeypatch):
+    assert run("7_burgers.py", monkeypatch)["error"] <= 1e-4
+
+
+def test_standard_errors_of_rates(monkeypatch):
+    found = run("8_unknown_rates.py", monkeypatch)
+    assert np.size(found["ratios"]) == 80 and 0.6 < found["rms"] < 1.5
+
+
+def test_gradients_as_data(monkeypatch):
+    errors = run("9_energies_and_forces.py", monkeypatch)["errors"]
+    assert (np.divide(errors[False], errors[True]) >= 3.0).all()
