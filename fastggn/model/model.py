@@ -29,8 +29,6 @@ from fastggn.network.losses import get_loss
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
-from fastggn.objective.residual_problem import ResidualProblem
-from fastggn.objective.terms import with_gradients
 from fastggn.runtime.errors import as_float_vector
 from fastggn.runtime.version import __version__
 
@@ -273,32 +271,6 @@ class Model:
             If a weight is negative, or all are zero.
         """
         return evaluated(self, self.encode(table, targets=True), sample_weight)
-
-    def problem_of_gradients(
-        self, table: Any, gradients: ArrayLike, **options: Any
-    ) -> ResidualProblem:
-        """Return the problem of values and gradients on a table, in scaled units.
-
-        Parameters
-        ----------
-        table : Table, path-like, frame, mapping or arrays
-            Rows with targets.
-        gradients : array_like, shape (T, n_L, n_0)
-            Derivatives of the targets by the encoded inputs, in raw units. Those by each input,
-            divided by their root mean square, count like the values.
-        **options
-            Further arguments of `ResidualProblem`: `l2`, `comm`.
-        """
-        samples = self.encode(table, targets=True)
-        widths, heights = (
-            np.ones(1) if scaler is None else np.asarray(scaler.scale)
-            for scaler in (self.input_scaler, self.target_scaler)
-        )
-        slopes = np.asarray(gradients) * widths / heights[:, None]
-        X, Y = self.scaled_inputs(samples.X), self.targets_of(samples.Y)
-        term = with_gradients(X, Y, slopes, self.loss, None)
-        terms = {"l2": self.l2, "penalize_biases": self.penalize_biases, **options}
-        return ResidualProblem(self.network, [term], **terms)
 
     def problem(self, table: Any, **options: Any) -> Problem:
         """Return the problem of this model's objective on a table, in scaled units.

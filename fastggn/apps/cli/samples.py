@@ -34,6 +34,8 @@ from fastggn.model.fit import part_notes, prepare
 from fastggn.model.model import Model
 from fastggn.model.splitting import split_rows
 from fastggn.objective.problem import Problem
+from fastggn.objective.residual_problem import ResidualProblem
+from fastggn.objective.terms import with_gradients
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.mpi import world
 from fastggn.runtime.ranks import as_comm
@@ -96,9 +98,22 @@ def prepare_run(settings: Settings, given: frozenset[str]) -> Prepared:
     if settings.gradient_columns:
         training = tables["training"]
         slopes = slopes_of(training, settings.gradient_columns)
-        objective = model.problem_of_gradients(training, slopes)
+        objective = _with_gradients(model, training, slopes)
     parts = (model, samples, split, problems, objective, tables.get("test"), digest, theta0)
     return Prepared(*parts)
+
+
+def _with_gradients(model: Model, table: Table, slopes: NDArray[np.float64]) -> ResidualProblem:
+    """Return the problem of values and of derivatives (T, 1, n_0) in raw units."""
+    width, height = (
+        1.0 if scaler is None else scaler.scale
+        for scaler in (model.input_scaler, model.target_scaler)
+    )
+    X, Y = model.scaled_inputs(table.X), model.targets_of(table.Y)
+    term = with_gradients(X, Y, slopes * width / height, model.loss, None)
+    return ResidualProblem(
+        model.network, [term], l2=model.l2, penalize_biases=model.penalize_biases
+    )
 
 
 def _new(settings: Settings, samples: Table, comm: Comm) -> tuple[Model, Split | None, Rows]:
