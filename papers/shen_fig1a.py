@@ -20,6 +20,7 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.threads import threads
 from fastggn.training.control.stopping import Stop
 from fastggn.training.methods.named import GaussNewton
+from fastggn.training.result import Record
 from fastggn.training.train import train
 from papers.runs import quiet
 
@@ -120,23 +121,22 @@ def iterates(
     """
     points: list[NDArray[np.float64]] = [np.asarray(theta0)]
     losses: list[float] = []
-    with quiet():
-        for _ in range(count):
-            # The method keeps nothing from step to step, so single steps are the whole run.
-            step = train(
-                problem,
-                points[-1],
-                GaussNewton(step=alpha),
-                max_iter=1,
-                stop=Stop(gradient=0.0, step=0.0),
-            )
-            if not losses:
-                losses.append(step.initial_loss)
-            if step.status == "failed" or not step.history:
-                break
-            points.append(step.theta)
-            losses.append(step.loss)
-    return np.array(points), losses
+
+    def note(record: Record) -> None:
+        if record.accepted:
+            points.append(np.array(record.theta))
+            losses.append(record.loss)
+
+    with quiet():  # the result itself keeps the lowest point only
+        result = train(
+            problem,
+            points[0],
+            GaussNewton(step=alpha),
+            max_iter=count,
+            stop=Stop(gradient=0.0, step=0.0),
+            callbacks=[note],
+        )
+    return np.array(points), [result.initial_loss, *losses]
 
 
 def fitted_order(errors: Sequence[float] | NDArray[np.float64], least: float) -> float | None:

@@ -140,3 +140,58 @@ def test_resumed_sizes_decide_alike():
     second.restore(first.state())
     assert second.state()["near"] == first.state()["near"] > 0.0
     np.testing.assert_array_equal(second.state()["sizes"], first.state()["sizes"])
+
+
+METHODS = (
+    lambda T: "ggn",
+    lambda T: fg.GradientDescent(rate=1.0),
+    lambda T: fg.Adam(rate=0.5),
+    lambda T: fg.GaussNewton(batch_size=max(1, T // 2)),
+)
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
+@pytest.mark.parametrize("kind", range(4))
+def test_the_lowest_point_is_kept(kind):
+    """25 runs a method that may rise: the result against the history, status and message."""
+    replaced = 0
+    for seed in range(25):
+        rng = np.random.default_rng(seed)
+        T, n = int(rng.integers(4, 40)), int(rng.integers(1, 6))
+        X, Y = rng.standard_normal((T, 2)), rng.standard_normal(T)
+        problem = fg.Problem(fg.MLP((2, n, 1)), X, Y)
+        result = fg.train(problem, seed=seed, method=METHODS[kind](T), max_iter=30)
+        losses = [result.initial_loss, *(record.loss for record in result.history)]
+        assert result.loss <= min(losses) * (1 + 1e-9) + 1e-20 * losses[0]
+        assert result.loss == problem.loss(result.theta)
+        if result.loss < losses[-1] * (1 - 1e-9) - 1e-20 * losses[0]:
+            replaced += 1
+            iteration = int(np.argmin(losses))
+            assert f"after iteration {iteration}" in result.message
+            assert not result.converged and result.status != "diverging"
+    assert replaced > 0
+
+
+def test_the_lowest_point_survives_a_resumption(tmp_path):
+    rng = np.random.default_rng(1)
+    X, Y = rng.standard_normal((20, 2)), rng.standard_normal(20)
+    problem, method = fg.Problem(fg.MLP((2, 4, 1)), X, Y), fg.GradientDescent(rate=3.0)
+    whole = fg.train(problem, seed=0, method=method, max_iter=20)
+    for count in (7, 20):
+        save = fg.Checkpoint(tmp_path / "run.ck", resume=True)
+        part = fg.train(problem, seed=0, method=method, max_iter=count, checkpoint=save)
+    assert (part.loss, part.message) == (whole.loss, whole.message) and "lowest" in whole.message
+    np.testing.assert_array_equal(part.theta, whole.theta)
+
+
+def test_no_rounding_is_named_at_a_kink():
+    """At the kink of |theta| no step of any length lowers the loss, which is no rounding."""
+    from fakes import ResidualProblem
+
+    for seed in range(100):
+        start = 10.0 ** np.random.default_rng(seed).uniform(-12.0, 0.0)
+        kink = ResidualProblem(
+            lambda t: 1.0 + np.abs(t), 1, 1, lambda t: np.where(t > 0.0, 1.0, -1.0).reshape(1, 1)
+        )
+        result = fg.train(kink, [start], stop=fg.Stop(gradient=0.0))
+        assert "at its rounding" not in result.message, result.message

@@ -68,6 +68,9 @@ def test_result_is_that_of_its_theta(problem, method):
     assert result.n_iter == len(result.history) == 5
     assert result.initial_loss == pytest.approx(problem.loss(problem.network.init(0)))
     last = result.history[-1]
+    if method == "bp":  # its rate is too high here: the lowest point is kept
+        assert result.loss < last.loss and "lowest loss" in result.message
+        return
     assert (last.loss, last.gradient_norm) == (result.loss, result.gradient_norm)
 
 

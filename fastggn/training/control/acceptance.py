@@ -75,6 +75,10 @@ class Acceptance(Resumable):
         # The gradient is tested last, so that only accepted steps compute it.
         return Trial(new if gain > LEAST_GAIN and is_usable(new) else None, gain)
 
+    def at_rounding(self, point: Point) -> bool:
+        """Whether the first step that was tried at `point` promised no more than rounding."""
+        return self._first_promise <= NEAR * self._rounding(point.loss)
+
     def _rounding(self, loss: float) -> float:
         # Outputs of size F round to eps F, so the loss of residuals r rounds to about eps F r. The
         # largest loss so far stands for F^2, the loss for r^2.

@@ -93,6 +93,12 @@ def make_steps(
     return StochasticLevenbergMarquardt(problem, systems, passes, method.damping, step_test)
 
 
+def takes_every_step(options: Options) -> bool:
+    """Whether the method takes steps that raise the loss, of an objective that stays the same."""
+    free = isinstance(options.method, (GaussNewton, GradientDescent, Adam))
+    return free and options.regularize is None
+
+
 def _penalised(
     problem: Problem,
     options: Options,

@@ -44,7 +44,6 @@ class LevenbergMarquardtSteps(TrialSteps):
     """Levenberg-Marquardt with Nielsen's rule and optional geodesic acceleration."""
 
     _resumes = (*TrialSteps._resumes, "_damping", "_geodesic", "_systems")
-    short = "no step longer than {:.3g} lowers the loss: it is at its rounding"
     tried = "step"
 
     def __init__(

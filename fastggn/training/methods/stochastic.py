@@ -146,6 +146,9 @@ class StochasticLevenbergMarquardt(LevenbergMarquardtSteps):
         super().__init__(problem, systems, damping, False, step_test)
         self._passes = passes
 
+    def _why_short(self, point: Point) -> str:
+        return self.short
+
     @property
     def solver(self) -> Choice:
         """The solver of the systems of the batches."""

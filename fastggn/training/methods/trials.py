@@ -82,8 +82,13 @@ class TrialSteps(Method):
 
     def _too_short(self, point: Point, length: float) -> Ending | None:
         if self._step_test(point.theta, length):
-            return Ending("converged_step", self.short.format(length))
+            return Ending("converged_step", self._why_short(point).format(length))
         return None
+
+    def _why_short(self, point: Point) -> str:
+        if self._acceptance.at_rounding(point):
+            return f"{self.short}: it is at its rounding"
+        return f"{self.short}, though the model promises a lower one (a kink of the loss?)"
 
     @abstractmethod
     def _build(self, point: Point) -> Any:
