@@ -98,6 +98,10 @@ class Method(Resumable, ABC):
         """Whether the method continues from `point`, by its next `step`."""
         return False
 
+    def kept(self, point: Point, stop: Ending) -> tuple[Point, Ending]:
+        """Return the point that a run ends with, and why: the last one, or a lower one."""
+        return point, stop
+
     def evidence(self, point: Point) -> EvidenceEstimate | None:
         """Return the evidence at the end of a run, or None for other methods."""
         return None
@@ -123,6 +127,10 @@ class WrappedMethod(Method):
     def leaves(self, point: Point, stop: Ending) -> bool:
         """Whether the inner method continues from `point`."""
         return self._method.leaves(point, stop)
+
+    def kept(self, point: Point, stop: Ending) -> tuple[Point, Ending]:
+        """Return what the inner method ends with."""
+        return self._method.kept(point, stop)
 
     def evidence(self, point: Point) -> EvidenceEstimate | None:
         """Return the evidence of the inner method."""

@@ -31,11 +31,10 @@ from fastggn.training.checkpoint.saving import (
     make_saver,
 )
 from fastggn.training.control.escape import Leaving
-from fastggn.training.control.lowest import Lowest
 from fastggn.training.control.stopping import Stop, Stopping
 from fastggn.training.control.validation import HeldOut, Validation, Watched
 from fastggn.training.history import HistoryWriter
-from fastggn.training.methods.choice import make_escape, make_steps, takes_every_step
+from fastggn.training.methods.choice import make_escape, make_steps
 from fastggn.training.methods.named import AnyMethod, Name
 from fastggn.training.options import Callback, Options, check_options
 from fastggn.training.regularisation.bayesian import with_own_l2
@@ -189,8 +188,6 @@ def _run(
     stopping = Stopping(options.stop, options.max_iter, clock, problem)
     history = HistoryWriter(options.callbacks, clock, work, comm)
     method = make_steps(problem, options, rng, clock, work)
-    lowest = Lowest(method, problem) if takes_every_step(options) else None
-    method = lowest or method
     parts: dict[str, Resumable] = {"method": method, "stopping": stopping, "work": work}
     parts |= {"clock": clock, "random": Random(rng)}
     validation = None if options.held_out is None else Validation(options.held_out)
@@ -215,8 +212,7 @@ def _run(
         saver.finish(None)
         raise
     saver.finish(stop)
-    if lowest is not None:
-        point, stop = lowest.kept(point, stop)
+    point, stop = method.kept(point, stop)
     if validation is not None:
         point, stop = _restored(problem, point, stop, validation, len(history.records))
     return TrainResult(

@@ -10,6 +10,7 @@ import numpy as np
 from fastggn.solvers.choice import choose_solver, spares_biases
 from fastggn.training.control.convergence import StepTest
 from fastggn.training.control.escape import Escape, NegativeCurvature, Noise
+from fastggn.training.control.lowest import Lowest
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.auto import Alternating, Handover, smaller_side
 from fastggn.training.methods.first_order import AdamSteps, GradientSteps
@@ -52,6 +53,16 @@ CLASSES = ("softmax_cross_entropy", "logistic")
 def make_steps(
     problem: Problem, options: Options, rng: np.random.Generator, clock: Clock, work: Work
 ) -> Method:
+    """Return the steps of the method in `options`, which keeps its lowest point."""
+    steps = _steps(problem, options, rng, clock, work)
+    # Others take no step that raises the loss, or change the objective.
+    free = isinstance(options.method, (GaussNewton, GradientDescent, Adam))
+    return Lowest(steps, problem) if free and options.regularize is None else steps
+
+
+def _steps(
+    problem: Problem, options: Options, rng: np.random.Generator, clock: Clock, work: Work
+) -> Method:
     """Return the steps of the method in `options`."""
     method, regularize = options.method, options.regularize
     null_space = regularize if isinstance(regularize, NullSpace) else None
@@ -71,7 +82,7 @@ def make_steps(
         # The correction costs more than it saves on classes (docs/estimators.md).
         geodesic: Any = False if problem.loss_function.name in CLASSES else "auto"
         inner = replace(options, method=LevenbergMarquardt(geodesic=geodesic))
-        damped = make_steps(problem, inner, rng, clock, work)
+        damped = _steps(problem, inner, rng, clock, work)
         if smaller_side(problem) > SMALL:
             return Alternating(problem, damped, work)
         if not _prefers_newton(problem):
@@ -93,12 +104,6 @@ def make_steps(
     return StochasticLevenbergMarquardt(problem, systems, passes, method.damping, step_test)
 
 
-def takes_every_step(options: Options) -> bool:
-    """Whether the method takes steps that raise the loss, of an objective that stays the same."""
-    free = isinstance(options.method, (GaussNewton, GradientDescent, Adam))
-    return free and options.regularize is None
-
-
 def _penalised(
     problem: Problem,
     options: Options,
@@ -115,7 +120,7 @@ def _penalised(
     inner = replace(options, method=method, regularize=None)
 
     def make(penalised: Any) -> Method:
-        return make_steps(penalised, inner, rng, clock, work)
+        return _steps(penalised, inner, rng, clock, work)
 
     return Renewed(make, problem, null_space, dense)
 
