@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from types import SimpleNamespace
 
 import numpy as np
 from scipy.sparse.linalg import aslinearoperator
@@ -126,6 +127,7 @@ class ResidualProblem:
         self.l2 = 0.0
         self.curvature = "psd"
         self.network = FakeNetwork(n_params)
+        self.loss_function = SimpleNamespace(name="residuals")
         self.rows = slice(None)
         self.n_assemblies = 0
 

@@ -31,6 +31,7 @@ from fastggn.training.checkpoint.saving import (
     make_saver,
 )
 from fastggn.training.control.escape import Leaving
+from fastggn.training.control.infinity import classes_are_separated
 from fastggn.training.control.stopping import Stop, Stopping
 from fastggn.training.control.validation import HeldOut, Validation, Watched
 from fastggn.training.history import HistoryWriter
@@ -165,7 +166,7 @@ def train(
         options = replace(options, callbacks=(*options.callbacks, *watching))
         warn(comm, ScalingWarning, scaling_advice(problem))
         result = _run(problem, given, options, seed, plan)
-        if result.status == "diverging":
+        if result.status == "diverging" and not classes_are_separated(problem, result):
             warnings.warn(result.message, DivergenceWarning, stacklevel=3)
         warn(comm, UnitsWarning, unit_advice(problem, result))
     if result.status == "interrupted" and signals.signal is not None:

@@ -148,7 +148,7 @@ class _Judge:
         self, surface: Surface, theta: Vector, grad_tol: float, rng: np.random.Generator
     ) -> None:
         self.surface = surface
-        self.theta = theta
+        self.theta = self._start = theta
         self.loss, self.gradient = surface.both(theta)
         self.rng = rng
         self._tolerance = float(grad_tol)
@@ -180,6 +180,10 @@ class _Judge:
                 decrease=descent.decrease,
                 descent_order=descent.order,
             )
+        # The judgement of `train`, at the point where a run may have ended.
+        if label in ("not_critical", "degenerate") and self.surface.problem.l2 == 0.0:
+            why = self.surface.runs_to_infinity(self._start)
+            reason = reason if why is None else f"{reason}; {why}"
         return CriticalPointReport(label=label, reason=reason, **self._facts)
 
     def report(self, dense: bool) -> CriticalPointReport:

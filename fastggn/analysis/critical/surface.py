@@ -15,6 +15,7 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.rank0 import Team, everywhere
+from fastggn.training.control.infinity import runs_to_infinity
 from fastggn.training.step import norm
 
 Vector = NDArray[np.float64]
@@ -77,6 +78,12 @@ class Surface:
         self.cost += 1.0
         point = self.problem.at(self.weights(theta))
         return float(point.loss) / self.worth, point.gradient * (self.units / self.worth)
+
+    @everywhere
+    def runs_to_infinity(self, theta: Vector) -> str | None:
+        """Return why the loss falls from theta towards an infimum at infinity, or None."""
+        self.cost += 1.0
+        return runs_to_infinity(self.problem, self.problem.at(self.weights(theta)))
 
     @everywhere
     def hessian(self, theta: Vector) -> Matrix:

@@ -99,7 +99,7 @@ class DivergenceTest(Resumable):
 
     def holds(self, *, converged: bool) -> bool:
         """Whether the run diverges; `converged` says whether a convergence test holds."""
-        if converged and self._has_run_away():
+        if converged and self.away:
             return True
         if converged:
             return self._is_growing(self._window()) or self._is_growing(self._flat())
@@ -141,7 +141,9 @@ class DivergenceTest(Resumable):
         small = all(record[1] <= GRADIENT_FALL * self._peak for record in window)
         return window if small and len(window) > FLAT_WINDOW else []
 
-    def _has_run_away(self) -> bool:
+    @property
+    def away(self) -> bool:
+        """Whether theta has grown beyond all measure without an exact fit."""
         if self._first_loss is None:
             return False
         loss, _, theta_norm, _ = self._records[-1]

@@ -9,7 +9,8 @@ import numpy as np
 
 from fastggn.runtime.errors import check_positive, hinted_fields
 from fastggn.training.control.convergence import GradientTest, StepTest
-from fastggn.training.control.divergence import DivergenceTest, has_minimum
+from fastggn.training.control.divergence import DivergenceTest
+from fastggn.training.control.infinity import classes_are_separated, runs_to_infinity
 from fastggn.training.resumable import Resumable
 from fastggn.training.run import Clock
 from fastggn.training.step import Ending, Iteration, is_usable, norm
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 # A change of the loss below the first share is rounding, and a fall of the gradient to the second
 # share is progress. The run ends after so many iterations without either.
 IDLE_CHANGE, IDLE_GRADIENT, IDLE_ITERATIONS = 2e-13, 0.9, 30
-# So many iterations after a finite minimum was seen, which takes the step of a whole system.
+# So many iterations after a run was seen not to diverge, which takes steps of whole systems.
 LOOK_AGAIN = 10
 # The damping times the step, over the gradient: above this share the damping makes the step.
 HELD = 0.5
@@ -136,7 +137,7 @@ class Stopping(Resumable):
         self._stagnation = Stagnation()
         self.iteration = 0
         self._slope = 0.0  # the norm of the gradient before the iteration
-        self._settles_until = 0  # the iteration up to which a finite minimum is taken to be near
+        self._settles_until = 0  # up to which iteration the run does not diverge
 
     @property
     def exhausted(self) -> bool:
@@ -216,19 +217,19 @@ class Stopping(Resumable):
         return iteration.damping * iteration.step_norm > HELD * self._slope
 
     def _diverging(self, point: Point, converged: bool) -> Ending | None:
-        if not self._divergence.holds(converged=converged):
+        if self._problem is None:
+            return None
+        # A loss on classes has its exact fit at infinity.
+        separated = converged and classes_are_separated(self._problem, point)
+        if not separated and not self._divergence.holds(converged=converged):
             return None
         if not converged and self.iteration < self._settles_until:
             return None
-        if self._problem is not None and has_minimum(self._problem, point):
+        why = runs_to_infinity(self._problem, point, away=converged and self._divergence.away)
+        if why is None:
             self._settles_until = self.iteration + LOOK_AGAIN
             return None
-        return Ending(
-            "diverging",
-            f"theta grows without settling (now {norm(point.theta):.3g}) while the gradient "
-            f"vanishes (now {norm(point.gradient):.3g}): the loss approaches an infimum "
-            f"(now {point.loss:.6g}) at infinity",
-        )
+        return Ending("diverging", why)
 
     def _used_up(self) -> Ending | None:
         if self.iteration >= self._max_iter:

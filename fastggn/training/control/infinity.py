@@ -1,0 +1,100 @@
+"""Whether the loss falls from a point towards an infimum at infinity: one answer for all rooms."""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastggn.runtime.errors import FastGGNWarning
+from fastggn.training.control.convergence import StepTest
+from fastggn.training.control.divergence import has_minimum
+from fastggn.training.fallback import Fallback
+from fastggn.training.methods.levenberg_marquardt import PATIENCE, LevenbergMarquardtSteps
+from fastggn.training.step import Iteration, Work, norm
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Point
+    from fastggn.objective.problem import Problem
+    from fastggn.training.result import TrainResult
+
+CLASSES = ("softmax_cross_entropy", "logistic")
+# On the way to infinity the gradient falls with the size of theta: at half of theta it is this
+# factor larger.
+STEEPER = 300.0
+# Going on from theta, within so many iterations of Levenberg-Marquardt, theta grows by this factor,
+# by that one in the last iterations, so many, ...
+MOST, GROWTH, STILL, LAST = 60, 1.2, 1.03, 5
+# ... while the gradient falls to this share, or the loss in the last iterations by this share of
+# its fall in the first ones, ...
+FALL = 1e-3
+# ... and no undamped step leads to a minimum.
+
+
+def runs_to_infinity(problem: Problem, point: Point, away: bool = False) -> str | None:
+    """Return why the loss falls from a point towards an infimum at infinity, or None.
+
+    `train` calls a run diverging, and `critical_point` says so of a point, where this holds. An
+    undamped run that is `away`, with a theta beyond all measure, is not followed further.
+    """
+    size, first = norm(point.theta), norm(point.gradient)
+    if classes_are_separated(problem, point):
+        return (
+            "the classes are separated, so the loss falls towards 0 as theta grows without bound "
+            f"(now {point.loss:.3g}, |theta| {size:.3g}), the usual end of such a fit; l2 > 0 "
+            "gives a minimum with finite weights"
+        )
+    end: Point | None = point
+    with np.errstate(all="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", FastGGNWarning)
+        if not away:
+            half = norm(problem.at(0.5 * point.theta).gradient)
+            if not half >= STEEPER * first > 0.0 or has_minimum(problem, point):
+                return None
+            end = _far_out(problem, point)
+        if end is None or has_minimum(problem, end):
+            return None
+    grown = "" if away else f", and {norm(end.theta):.3g} further on"
+    fallen = "" if away else f", and {norm(end.gradient):.3g} there"
+    return (
+        f"theta grows without settling (now {size:.3g}{grown}) while the gradient vanishes (now "
+        f"{first:.3g}{fallen}): the loss approaches an infimum (now {point.loss:.6g}) at infinity"
+    )
+
+
+def _far_out(problem: Problem, point: Point) -> Point | None:
+    """Return a point on the way to infinity, or None if none is found."""
+    systems = Fallback(
+        problem, "auto", needs_minimum_norm=False, patience=PATIENCE, work=Work(), mixed=False
+    )
+    method = LevenbergMarquardtSteps(problem, systems, None, False, StepTest(0.0))
+    first, size, losses = norm(point.gradient), norm(point.theta), [float(point.loss)]
+    sizes = [size]
+    for _ in range(MOST):
+        iteration: Iteration = method.step(point)
+        if not iteration.accepted:
+            return None
+        point = iteration.point
+        losses.append(float(point.loss))
+        sizes.append(norm(point.theta))
+        if len(sizes) <= 2 * LAST or sizes[-1] < max(GROWTH * size, STILL * sizes[-1 - LAST]):
+            continue
+        falls = losses[-1 - LAST] - losses[-1], losses[0] - losses[LAST]
+        if iteration.gradient_norm <= FALL * first or falls[0] <= FALL * falls[1]:
+            return point
+    return None
+
+
+def classes_are_separated(problem: Problem, point: Point | TrainResult) -> bool:
+    """Whether a loss on classes, of 0 only at infinity, has every sample in its class."""
+    name, net = problem.loss_function.name, problem.network
+    if name not in CLASSES or problem.l2 > 0.0 or net.activations[-1].name != "identity":
+        return False
+    outputs, targets = problem.outputs(point.theta), problem.targets
+    right = bool(np.isin(targets, (0.0, 1.0)).all())
+    if name == "logistic":
+        right = right and bool(((outputs > 0.0) == (targets > 0.5)).all())
+    else:
+        right = right and bool((outputs.argmax(axis=1) == targets.argmax(axis=1)).all())
+    return not problem.comm.any(not right)

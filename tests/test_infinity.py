@@ -1,0 +1,98 @@
+"""One judgement of runs to infinity: `train` and `critical_point` agree, and classes are normal."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import fastggn as fg
+from fastggn.training.control.infinity import runs_to_infinity
+
+# Words of a report that agree with a run to infinity.
+AGREEING = "infinity"
+
+
+def xor_like(seed, activation, output):
+    """XOR with noise at the inputs, and a start of large weights."""
+    rng = np.random.default_rng(seed)
+    X, Y = fg.data.xor()
+    X = np.repeat(X, 5, axis=0) + 0.1 * rng.standard_normal((20, 2))
+    net = fg.MLP((2, 3, 1), activation=activation, output_activation=output)
+    problem = fg.Problem(net, X, np.repeat(np.reshape(Y, (-1, 1)), 5, axis=0))
+    return problem, 2.0 * rng.standard_normal(net.n_params)
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
+@pytest.mark.parametrize("output", ["identity", "sigmoid"])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid"])
+def test_a_run_and_the_report_of_its_end_agree(activation, output):
+    """12 starts of F(2,3,1) each."""
+    diverging = 0
+    for seed in range(12):
+        problem, start = xor_like(seed, activation, output)
+        result = fg.train(problem, start, max_iter=150)
+        report = fg.critical_point(problem, result.theta)
+        says = report.label == "diverging" or AGREEING in report.reason
+        if result.status == "diverging":
+            diverging += 1
+            assert says, (seed, result.message, str(report))
+        elif result.converged and report.label not in ("diverging", "local_minimum"):
+            assert not says, (seed, result.message, str(report))
+    assert diverging >= 6
+
+
+def noisy_sine(seed):
+    rng = np.random.default_rng(seed)
+    T = int(rng.integers(20, 60))
+    X = rng.standard_normal((T, 2))
+    return fg.Problem(fg.MLP((2, 2, 1)), X, np.sin(X[:, 0]) + 0.3 * rng.standard_normal(T))
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
+def test_no_minimum_and_no_random_point_is_at_infinity():
+    """100 random points, 10 fits of noise, and 50 convex problems with their solutions."""
+    for seed in range(10):
+        problem = noisy_sine(seed)
+        rng = np.random.default_rng(seed)
+        for _ in range(10):
+            assert runs_to_infinity(problem, problem.at(rng.standard_normal(9))) is None
+        result = fg.train(problem, seed=seed, max_iter=100)
+        if result.status == "converged_gradient":
+            assert runs_to_infinity(problem, problem.at(result.theta)) is None
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        X = rng.standard_normal((20, 3)) * 10.0 ** rng.uniform(-2, 2, 3)
+        classes = rng.integers(0, 2, 20)
+        problem = fg.Problem(fg.MLP((3, 1)), X, classes, loss="logistic", l2=1e-3)
+        result = fg.train(problem, seed=seed)
+        assert result.status != "diverging"
+        assert runs_to_infinity(problem, problem.at(result.theta)) is None
+
+
+def test_separated_classes_are_the_normal_end(recwarn):
+    """100 separable sets: no warning, and the advice; those with a wrong label warn or end."""
+    kinds = {"logistic": (1, 2), "softmax_cross_entropy": (3, 3)}
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        name = ("logistic", "softmax_cross_entropy")[seed % 2]
+        outputs, classes = kinds[name]
+        Y = rng.integers(0, classes, 30)
+        centres = 4.0 * np.array([[1.0, 0.0], [-1.0, 1.0], [-1.0, -1.0]])
+        X = centres[Y] + rng.uniform(-1.0, 1.0, (30, 2))
+        result = fg.train(fg.Problem(fg.MLP((2, outputs)), X, Y, loss=name), seed=seed)
+        assert result.status == "diverging", result.message
+        assert "separated" in result.message and "l2" in result.message
+    assert not [w for w in recwarn if issubclass(w.category, fg.DivergenceWarning)]
+
+
+def test_an_infimum_that_is_no_separation_warns():
+    """A logistic regression that separates two of three groups only: the third stays wrong."""
+    X = np.array([[-1.0, 0.0], [-1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])
+    Y = np.array([0.0, 1.0, 1.0, 1.0])
+    problem = fg.Problem(fg.MLP((2, 1)), X, Y, loss="logistic")
+    with pytest.warns(fg.DivergenceWarning, match="infinity"):
+        result = fg.train(problem, [0.1, 0.2, 0.0])
+    assert result.status == "diverging" and "separated" not in result.message
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fg.DivergenceWarning)
+        fg.train(problem.with_l2(1e-3), [0.1, 0.2, 0.0])
