@@ -23,8 +23,11 @@ FloatArray = NDArray[np.float64]
 # name: (widths, samples) at the size of the target table, and at the smoke size
 SHAPES: dict[str, tuple[tuple[tuple[int, ...], int], tuple[tuple[int, ...], int]]] = {
     "digits": (((64, 32, 10), 1797), ((16, 8, 5), 200)),
+    "few-rows": (((20, 60, 70, 1), 100), ((4, 20, 20, 1), 20)),
+    "large-rank": (((8, 65, 125, 1), 5000), ((4, 20, 20, 1), 300)),
     "multi": (((20, 64, 64, 4), 4096), ((5, 12, 12, 4), 300)),
     "multi-products": (((20, 64, 64, 4), 8000), ((5, 12, 12, 4), 300)),
+    "null-space": (((8, 65, 125, 1), 500), ((4, 20, 20, 1), 50)),
     "scalar": (((8, 32, 32, 1), 20000), ((4, 10, 10, 1), 600)),
     "wide": (((10, 512, 512, 1), 2000), ((4, 40, 40, 1), 100)),
 }

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from bench import assembly, processes, products, training
+from bench import assembly, processes, products, ranks, training
 from bench.core import Row
 
 __all__ = ["ROWS", "select"]
 
-ROWS: tuple[Row, ...] = (*assembly.ROWS, *products.ROWS, *training.ROWS, *processes.ROWS)
+ROWS: tuple[Row, ...] = (
+    *assembly.ROWS,
+    *products.ROWS,
+    *ranks.ROWS,
+    *training.ROWS,
+    *processes.ROWS,
+)
 
 
 def select(names: str) -> list[Row]:

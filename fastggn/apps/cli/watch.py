@@ -79,12 +79,13 @@ class Watch:
         work = f"the singular values of {rows:,} x {columns:,} numbers"
         remedy = "take fewer samples or a smaller network"
         least = min(rows, columns)
-        needed, free = COPIES * 8 * columns * (columns if vectors else least), available_memory()
+        whole = vectors and rows >= columns  # fewer rows are kept as reflectors
+        needed, free = COPIES * 8 * columns * (columns if whole else least), available_memory()
         if needed > free:
             gib = f"{needed / 2**30:,.1f} GiB, of which {free / 2**30:.1f} are free"
             raise BadInput(f"{work} take some {gib}: {remedy}")
         operations = 4.0 * rows * columns * least / ranks + 10.0 * columns * least**2
-        if vectors:
+        if whole:
             operations += 10.0 * columns**3
         self.expect(seconds_of(operations), work, f"{remedy}, ")
 
