@@ -210,13 +210,13 @@ def test_reflectors_are_a_basis():
         problem, theta = fg.Problem(net, X, np.zeros((T, widths[-1]))), net.init(rng, "normal")
         few, dense = ReflectedNullSpace(problem.at(theta)), DenseNullSpace(problem.at(theta))
         assert few.n_rows == dense.n_rows and few.found.rank == dense.found.rank
-        basis, rows = few.basis, few.row_basis
+        basis = few.basis
         np.testing.assert_allclose(basis.T @ basis, np.eye(few.n_rows), atol=1e-13)
         np.testing.assert_allclose(basis @ basis.T, dense.basis @ dense.basis.T, atol=1e-9)
-        np.testing.assert_allclose(
-            rows @ rows.T + basis @ basis.T, np.eye(net.n_params), atol=1e-13
-        )
-        np.testing.assert_array_equal(np.concatenate(list(few.blocks())), basis.T)
+        np.testing.assert_allclose(np.concatenate(list(few.blocks())), basis.T, atol=1e-15)
+        rows = few.into_row_basis()
+        both = rows @ rows.T + basis @ basis.T
+        np.testing.assert_allclose(both, np.eye(net.n_params), atol=1e-13)
         v = rng.standard_normal(net.n_params)
         null = analysis.null_space(problem, theta)
         np.testing.assert_allclose(null.project(v), basis @ (basis.T @ v), atol=1e-12)
@@ -227,11 +227,9 @@ def test_reflectors_are_a_basis():
         for (n, m), reach, alone in zip(
             net.layer_shapes, null.layer_dimensions, null.layer_alone, strict=True
         ):
-            inside, outside = (
-                basis[start : start + n * m],
-                np.delete(basis, slice(start, start + n * m), 0),
-            )
-            start += n * m
+            stop = start + n * m
+            inside, outside = basis[start:stop], np.concatenate([basis[:start], basis[stop:]])
+            start = stop
             assert reach == np.linalg.matrix_rank(inside, tol=1e-7)
             assert alone == null.dimension - np.linalg.matrix_rank(outside, tol=1e-7)
     with pytest.raises(ValueError, match="v must have shape"):
@@ -239,7 +237,7 @@ def test_reflectors_are_a_basis():
 
 
 def test_memory_of_few_rows():
-    """At most 2.5 arrays of rows x parameters, where a basis would take 19."""
+    """Some two arrays of rows x parameters, where a basis would take 19."""
     net = fg.MLP((3, 40, 49, 1))
     X = np.random.default_rng(0).standard_normal((110, 3))
     problem, theta = fg.Problem(net, X, X[:, 0]), net.init(0)
@@ -249,7 +247,8 @@ def test_memory_of_few_rows():
     null.project(theta)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 2.5 * 110 * net.n_params * 8, peak / (110 * net.n_params * 8)
+    # 1.5 at 500 x 8,961, where the buffers of fixed size count for little
+    assert peak < 2.3 * 110 * net.n_params * 8, peak / (110 * net.n_params * 8)
 
 
 def test_report(tmp_path):

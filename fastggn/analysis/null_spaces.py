@@ -14,7 +14,7 @@ from fastggn.kernels.row_spectrum import RowSpectrum
 from fastggn.objective.problem import Problem
 from fastggn.runtime.cached import cached_property
 from fastggn.runtime.errors import as_float_vector, check_positive
-from fastggn.solvers.null_space import DenseNullSpace, ReflectedNullSpace, null_space_of
+from fastggn.solvers.null_space import DenseNullSpace, ReflectedNullSpace
 
 FloatArray = NDArray[np.float64]
 # A shorter part of a direction in a layer counts as none: the basis is only accurate to the
@@ -217,9 +217,15 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
             "the problem's curvature is 'exact' and may be indefinite: its null space is not "
             "that of the Jacobian; make the problem with curvature='psd'"
         )
-    space = null_space_of(lin, tol)
     shapes = problem.network.layer_shapes
-    reach, alone = _by_layer(space, shapes)
+    space: DenseNullSpace | ReflectedNullSpace
+    if lin.n_rows < lin.n_params:
+        # The basis of the row space takes the place of the reflectors, which are computed again.
+        reach, alone = _by_layer(ReflectedNullSpace(lin, tol).into_row_basis(), shapes)
+        space = ReflectedNullSpace(lin, tol)
+    else:
+        space = DenseNullSpace(lin, tol)
+        reach, alone = _by_layer(space.row_basis, shapes)
     return NullSpaceReport(
         space=space,
         rank=space.found.rank,
@@ -236,16 +242,15 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
 
 
 def _by_layer(
-    space: DenseNullSpace | ReflectedNullSpace, shapes: tuple[tuple[int, int], ...]
+    rows: FloatArray, shapes: tuple[tuple[int, int], ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     # A direction within some parameters is null if it is orthogonal to these rows of a basis of
     # the row space, which is small where there are few samples.
-    rows = space.row_basis
     reach, alone, start = [], [], 0
     for n, m in shapes:
         stop, others = start + n * m, len(rows) - n * m
         alone.append(n * m - _dimension(rows[start:stop]))
-        reach.append(space.n_rows - others + _dimension(rows[:start], rows[stop:]))
+        reach.append(len(rows) - rows.shape[1] - others + _dimension(rows[:start], rows[stop:]))
         start = stop
     return tuple(reach), tuple(alone)
 

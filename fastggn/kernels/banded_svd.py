@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numba.extending import get_cython_function_address
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, lapack
+from scipy.linalg import LinAlgError
 
-from fastggn.kernels.reflectors import reflect_columns, reflect_rows
+from fastggn.kernels.reflectors import reflect_columns, reflect_rows, reflectors_of
 
 FloatArray = NDArray[np.float64]
 
@@ -38,29 +38,17 @@ def _to_band(a: FloatArray, rhs: FloatArray) -> tuple[FloatArray, FloatArray]:
     band = np.zeros((BAND + 1, n), order="F")
     for k in range(0, n, BAND):
         last = min(n, k + BAND)
-        v, t, r = _reflectors(a[k:, k:last])
+        v, t, r = reflectors_of(a[k:, k:last])
         reflect_columns(v, t, a[k:, last:])
         if rhs.shape[1]:
             reflect_columns(v, t, rhs[k:])
         _store(band, r, k, k)
         if last == n:
             break
-        v, t, r = _reflectors(a[k:last, last:].T)
+        v, t, r = reflectors_of(a[k:last, last:].T)
         reflect_rows(a[last:, last:], v, t)
         _store(band, r.T, k, last)
     return band, rhs
-
-
-def _reflectors(panel: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return V (m, k), T (k, k) and R (k, n) of the QR factorisation of a panel (m, n)."""
-    k = min(panel.shape)
-    factored, t, info = lapack.dgeqrt(k, np.array(panel, order="F"), overwrite_a=1)
-    if info != 0:
-        raise ValueError(f"LAPACK's dgeqrt refused its argument {-info}")
-    v = np.ascontiguousarray(np.tril(factored[:, :k], -1))
-    v[np.arange(k), np.arange(k)] = 1.0
-    # Below its diagonal LAPACK leaves T as it was.
-    return v, np.ascontiguousarray(np.triu(t)), np.triu(factored[:k])
 
 
 def _store(band: FloatArray, part: FloatArray, row: int, column: int) -> None:

@@ -3,8 +3,12 @@
 The tiles depend on the shapes alone, so the bits do not depend on the number of workers.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from numba import prange
+from numpy.typing import NDArray
+from scipy.linalg import lapack
 
 from fastggn.kernels.blas import gemm
 from fastggn.kernels.jit import pnjit
@@ -51,3 +55,17 @@ def reflect_both(v, t, upper, lower):
         gemm(1, 0, 1.0, t, image, 0.0, turned)
         above -= turned
         gemm(0, 0, -1.0, v, turned, 1.0, below)
+
+
+def reflectors_of(
+    panel: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return V (m, k), T (k, k) and R (k, n) of the QR factorisation of a panel (m, n)."""
+    k = min(panel.shape)
+    factored, t, info = lapack.dgeqrt(k, np.array(panel, order="F"), overwrite_a=1)
+    if info != 0:
+        raise ValueError(f"LAPACK's dgeqrt refused its argument {-info}")
+    v = np.ascontiguousarray(np.tril(factored[:, :k], -1))
+    v[np.arange(k), np.arange(k)] = 1.0
+    # Below its diagonal LAPACK leaves T as it was.
+    return v, np.ascontiguousarray(np.triu(t)), np.triu(factored[:k])

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Protocol
 
 import numpy as np
-from scipy.linalg import lapack
 from scipy.sparse.linalg import LinearOperator
 
-from fastggn.kernels.spectrum import numerical_rank, thin_svd
-from fastggn.kernels.tsqr import PANEL, StreamingQR
+from fastggn.kernels.lq import ReflectedRows
+from fastggn.kernels.spectrum import numerical_rank, singular_values, thin_svd
+from fastggn.kernels.tsqr import StreamingQR
 from fastggn.objective.entry_errors import root_of_squares
 from fastggn.runtime.threads import one_pool
 from fastggn.solvers.base import FloatArray, LinearSystem
@@ -87,54 +87,47 @@ class DenseNullSpace:
 
 
 class ReflectedNullSpace:
-    """The null space of M < N rows, by the reflectors of their QR factorisation.
+    """The null space of M < N rows, by the reflectors of their LQ factorisation.
 
-    ``A^T = Q [R; 0]``; the last N - M columns of Q and, where the rows depend on each other, the
-    images of the null space of ``R^T`` are an orthonormal basis. Only the reflectors are stored, in
-    the M x N array of the rows.
+    ``A = [L 0] Q^T``; the last N - M columns of Q and, where the rows depend on each other, the
+    images of the null space of L are an orthonormal basis. Only the reflectors are stored, in the
+    M x N array of the rows.
     """
 
     def __init__(self, lin: LinearSystem, tol: float | None = None) -> None:
-        rows, comm = stored_rows(lin), lin.comm
-        with one_pool():
-            self._v, self._t, info = lapack.dgeqrt(min(PANEL, len(rows)), rows.T, overwrite_a=1)
-            if info != 0:
-                raise ValueError(f"LAPACK's dgeqrt refused its argument {-info}")
-            self._u, s, _ = thin_svd(np.triu(self._v[: len(rows)]))
-        if comm.size > 1:  # rank 0's, as in `DenseNullSpace`
-            self._v, self._t, self._u, s = (
-                comm.broadcast(np.ascontiguousarray(part.T)).T
-                for part in (self._v, self._t, self._u, s)
-            )
+        self._factor = ReflectedRows(stored_rows(lin))
+        self._factor.broadcast(lin.comm)  # rank 0's, as in `DenseNullSpace`
+        lower = self._factor.lower
         error = root_of_squares(lin.column_errors()) if tol is None else 0.0
-        self.singular_values: FloatArray = s
-        self.found = numerical_rank(s, error, tol)
+        self.singular_values: FloatArray = singular_values(lower)
+        self.found = numerical_rank(self.singular_values, error, tol)
+        # Rotates the row space of L to the front; of independent rows it is the whole space.
+        self._vt: FloatArray | None = None
+        if self.found.rank < len(lower):
+            with one_pool():
+                self._vt = lin.comm.broadcast(np.ascontiguousarray(thin_svd(lower)[2]))
 
     @property
     def n_rows(self) -> int:
         """The dimension d."""
-        return int(self._v.shape[0]) - self.found.rank
-
-    def _turned(self, c: FloatArray, trans: str) -> FloatArray:
-        """Return Q c, or Q^T c, in the place of c (N, k), Fortran-ordered."""
-        out, info = lapack.dgemqrt(self._v, self._t, c, trans=trans, overwrite_c=1)
-        if info != 0:
-            raise ValueError(f"LAPACK's dgemqrt refused its argument {-info}")
-        return np.asarray(out)
+        return self._factor.shape[1] - self.found.rank
 
     def _combined(self, columns: FloatArray, first: int) -> FloatArray:
-        """Return Q [U 0; 0 I] times `columns` (k, .) below `first` rows of zeros, (N, .)."""
-        n, m = self._v.shape
-        whole = np.zeros((n, columns.shape[1]), order="F")
+        """Return Q [V 0; 0 I] times `columns` (k, .) below `first` rows of zeros, (N, .)."""
+        m, n = self._factor.shape
+        whole = np.zeros((n, columns.shape[1]))
         whole[first : first + len(columns)] = columns
-        whole[:m] = self._u @ whole[:m]
-        return self._turned(whole, "N")
+        if self._vt is not None:
+            whole[:m] = self._vt.T @ whole[:m]
+        return self._factor.turn(whole)
 
     def coordinates(self, v: FloatArray) -> FloatArray:
         """Return ``N^T v``."""
-        turned = self._turned(np.array(v, dtype=np.float64).reshape(-1, 1), "T")[:, 0]
-        m = self._v.shape[1]
-        return np.concatenate([self._u[:, self.found.rank :].T @ turned[:m], turned[m:]])
+        turned = self._factor.turn(np.array(v, dtype=np.float64).reshape(-1, 1), back=True)[:, 0]
+        m = self._factor.shape[0]
+        if self._vt is not None:
+            turned[:m] = self._vt @ turned[:m]
+        return np.ascontiguousarray(turned[self.found.rank :])
 
     def combine(self, u: FloatArray) -> FloatArray:
         """Return ``N u``."""
@@ -144,10 +137,10 @@ class ReflectedNullSpace:
         """Return ``N N^T v``."""
         return self.combine(self.coordinates(v))
 
-    @property
-    def row_basis(self) -> FloatArray:
-        """An orthonormal basis of the row space, shape (N, N - d), as a new array."""
-        return self._combined(np.eye(self.found.rank), 0)
+    def into_row_basis(self) -> FloatArray:
+        """Return an orthonormal basis of the row space, (N, N - d), in place of all else."""
+        rows = self._factor.formed()
+        return np.asarray((rows if self._vt is None else self._vt[: self.found.rank] @ rows).T)
 
     @property
     def basis(self) -> FloatArray:
@@ -156,17 +149,10 @@ class ReflectedNullSpace:
 
     def blocks(self) -> Iterator[FloatArray]:
         """Yield ``N^T`` in blocks of 8 MiB."""
-        step = max(1, 2**20 // self._v.shape[0])
+        step = max(1, 2**20 // self._factor.shape[1])
         for first in range(0, self.n_rows, step):
             count = min(step, self.n_rows - first)
             yield np.ascontiguousarray(self._combined(np.eye(count), self.found.rank + first).T)
-
-
-def null_space_of(
-    lin: LinearSystem, tol: float | None = None
-) -> DenseNullSpace | ReflectedNullSpace:
-    """Return the null space in the least memory."""
-    return ReflectedNullSpace(lin, tol) if lin.n_rows < lin.n_params else DenseNullSpace(lin, tol)
 
 
 class IteratedNullSpace:
