@@ -1,11 +1,14 @@
 """Singular values by way of a band, and block reflectors, against LAPACK."""
 
+import signal
+
 import numpy as np
 import pytest
+import threadpoolctl
 from rank_cases import EPS
 
 import fastggn as fg
-from fastggn.kernels import spectrum
+from fastggn.kernels import banded_svd as banded, spectrum
 from fastggn.kernels.banded_svd import banded_svd
 from fastggn.kernels.row_spectrum import RowSpectrum
 from fastggn.kernels.tsqr import StreamingQR
@@ -80,3 +83,28 @@ def test_wide_jacobian():
     s = np.linalg.svd(J.to_dense(), compute_uv=False)
     np.testing.assert_allclose(J.singular_values(), s, rtol=0, atol=40 * EPS * s[0])
     assert J.rank() == 200
+
+
+@pytest.mark.parametrize("call", [1, 4, 12])
+def test_an_interrupt_between_two_panels(monkeypatch, call):
+    """Ctrl-C ends the analysis at the next panel; BLAS has its threads back, and it runs again."""
+    net = fg.MLP((3, 60, 40, 1))
+    X = np.random.default_rng(2).standard_normal((300, 3))
+    problem, theta, calls = fg.Problem(net, X, X[:, :1]), net.init(0), []
+    libraries = threadpoolctl.ThreadpoolController()
+    before = [library.num_threads for library in libraries.lib_controllers]
+    whole = banded.reflectors_of
+
+    def interrupted(panel):
+        calls.append(panel.shape)
+        if len(calls) == call:
+            signal.raise_signal(signal.SIGINT)
+        return whole(panel)
+
+    monkeypatch.setattr(banded, "reflectors_of", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fg.rank_analysis(problem, theta)
+    assert len(calls) <= call + 1
+    assert [library.num_threads for library in libraries.lib_controllers] == before
+    monkeypatch.undo()
+    assert fg.rank_analysis(problem, theta).rank == problem.jacobian(theta).rank()
