@@ -30,7 +30,7 @@ from fastggn.objective.penalty import Penalty, weights_of
 from fastggn.objective.point import Objective, Point, unweighted_rows
 from fastggn.objective.sample_checks import (
     balance,
-    check_shared,
+    check_total,
     checked_gates,
     checked_rows,
     checked_weights,
@@ -129,12 +129,12 @@ class Problem(Functions):
         _chunk: int | None = None,
     ) -> None:
         team = as_comm(comm)
-        if not isinstance(net, MLP):
-            raise TypeError(f"net must be an MLP, not {type(net).__name__}")
-        if curvature not in ("psd", "exact"):
-            raise unknown_name("curvature", curvature, ("psd", "exact"))
-        loss_object = get_loss(loss)
-        with team.raise_on_all():
+        with team.raise_on_all() as said:
+            if not isinstance(net, MLP):
+                raise TypeError(f"net must be an MLP, not {type(net).__name__}")
+            if curvature not in ("psd", "exact"):
+                raise unknown_name("curvature", curvature, ("psd", "exact"))
+            loss_object = get_loss(loss)
             source = as_source("X", X, net.n_inputs, least=0 if team.size > 1 else 1)
             n_samples = source.shape[0]
             seen = ColumnMoments(n_samples), ColumnMoments(n_samples)
@@ -150,8 +150,10 @@ class Problem(Functions):
             masks = None if gates is None else checked_gates(gates, net, n_samples)
             l2 = check_positive("l2", l2, zero=True)
             spare = checked_flag("penalize_biases", penalize_biases) is False
-        terms = {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
-        check_shared(team, net, loss_object, weights, masks, **terms)
+            said |= {"call": "Problem", "net": net.to_config(), "loss": loss_object.to_config()}
+            said |= {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
+            said |= {"sample_weight": weights is not None, "gates": masks is not None}
+        check_total(team, weights)
         if isinstance(loss_object, OutputWeighted):
             balance(targets[:, net.n_outputs :], team)
         penalty = Penalty(l2, weights_of(net) if spare else None)

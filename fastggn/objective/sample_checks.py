@@ -96,22 +96,8 @@ def checked_gates(gates: Sequence[ArrayLike], net: MLP, n_samples: int) -> BoolA
     return np.ascontiguousarray(joined, dtype=np.bool_)
 
 
-def check_shared(
-    comm: Comm,
-    net: MLP,
-    loss: Loss,
-    weights: FloatArray | None,
-    gates: BoolArray | None,
-    **numbers: object,
-) -> None:
-    """Check that all ranks agree, and that the sum of all weights is valid."""
-    described = {"net": net.to_config(), "loss": loss.to_config(), **numbers}
-    described |= {"sample_weight": weights is not None, "gates": gates is not None}
-    every = comm.gather({name: repr(value) for name, value in described.items()})
-    for name in described:
-        values = list(dict.fromkeys(rank[name] for rank in every))
-        if len(values) > 1:
-            raise ValueError(f"the ranks of comm differ in {name}: {' and '.join(values[:2])}")
+def check_total(comm: Comm, weights: FloatArray | None) -> None:
+    """Check that the sum of the weights of all ranks is valid."""
     if weights is None:
         return
     total = comm.total(weights.sum())

@@ -92,9 +92,12 @@ class Comm:
         """Return the number of threads for this rank, which sees `cores` cores."""
         return cores
 
-    def raise_on_all(self) -> AbstractContextManager[None]:
-        """Return a context that raises on all ranks if one does; its block must not communicate."""
-        return contextlib.nullcontext()
+    def raise_on_all(self) -> AbstractContextManager[dict[str, object]]:
+        """Return a context that raises on all ranks if one does, or if they say different values.
+
+        The block gets a dict for the values, by name, and must not communicate.
+        """
+        return contextlib.nullcontext({})
 
 
 SERIAL = Comm()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.runtime.comm import Comm, Number
+from fastggn.runtime.meetings import Meeting, differences, join
 
 FloatArray = NDArray[np.float64]
 T = TypeVar("T")
@@ -29,27 +30,33 @@ _TAG = 2718
 class MpiComm(Comm):
     """The ranks of an mpi4py communicator, with messages below 2^28 elements.
 
-    An uncaught exception on any rank ends all ranks: it calls ``MPI_Abort``.
+    An uncaught exception on any rank ends all ranks: it calls ``MPI_Abort``. Ranks that call
+    different operations all get an exception, also if one of them has left the program.
     """
 
     def __init__(self, comm: Any) -> None:
         from mpi4py import MPI
 
         self._mpi = MPI
-        self._comm = comm
         self.rank: int = comm.Get_rank()
         self.size: int = comm.Get_size()
+        self._comm = comm
+        _extend_excepthook(self)
+        join(comm)
+        # Messages of the program itself do not come between.
+        self._comm = comm.Dup()
+        self._meeting = Meeting(self._comm)
         node = MPI.Get_processor_name()
         cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
         places = self.gather((node, cores))
         nodes = [name for name, _ in places]
         self._on_node = max(nodes.count(name) for name in nodes)
         self._on_cores = places.count((node, cores))
-        _extend_excepthook(self)
 
     def sum(self, array: FloatArray) -> FloatArray:
         """Reduce to rank 0 and broadcast, because an Allreduce may give different bits."""
         flat = np.ascontiguousarray(array).reshape(-1)
+        self._meeting.compare("sum", flat.size)
         for piece in _pieces(flat):
             if self.rank == 0:
                 self._comm.Reduce(self._mpi.IN_PLACE, piece, op=self._mpi.SUM, root=0)
@@ -71,6 +78,7 @@ class MpiComm(Comm):
     def norm(self, own: float) -> float:
         """Return the root of the sum of squares, scaled so that no square overflows."""
         parts = np.empty(self.size)
+        self._meeting.compare("norm")
         self._comm.Allgather(np.array([float(own)]), parts)
         largest = float(parts.max())
         if largest == 0.0 or not np.isfinite(largest):
@@ -83,6 +91,7 @@ class MpiComm(Comm):
 
     def broadcast(self, array: FloatArray) -> FloatArray:
         """See `Comm`."""
+        self._meeting.compare("broadcast", array.size)
         for piece in _pieces(array.reshape(-1)):
             self._comm.Bcast(piece, root=0)
         return array
@@ -90,6 +99,7 @@ class MpiComm(Comm):
     def agree(self, value: T) -> T:
         """Return the value of rank 0, sent as bytes."""
         content = np.frombuffer(pickle.dumps(value), dtype=np.uint8).copy()
+        self._meeting.compare("agree")
         size = np.array([content.size])
         self._comm.Bcast(size, root=0)
         if self.rank != 0:
@@ -101,6 +111,7 @@ class MpiComm(Comm):
     def gather(self, value: T) -> list[T]:
         """Return the small values of all ranks, sent as bytes."""
         content = np.frombuffer(pickle.dumps(value), dtype=np.uint8)
+        self._meeting.compare("gather")
         sizes = np.empty(self.size, dtype=np.int64)
         self._comm.Allgather(np.array([content.size]), sizes)
         every = np.empty(int(sizes.sum()), dtype=np.uint8)
@@ -140,6 +151,7 @@ class MpiComm(Comm):
         """Merge by a binary tree in rank order, and broadcast from rank 0."""
         step = 1
         merged = factor.packed()
+        self._meeting.compare("unite", merged.size)
         while step < self.size:
             if self.rank % (2 * step) != 0:
                 for piece in _pieces(merged):
@@ -162,19 +174,24 @@ class MpiComm(Comm):
         return max(1, cores // self._on_cores)
 
     @contextlib.contextmanager
-    def raise_on_all(self) -> Iterator[None]:
-        """Gather the errors; a rank without an error raises the first error of the others."""
+    def raise_on_all(self) -> Iterator[dict[str, object]]:
+        """Gather errors and what the ranks say; without an error of its own a rank raises one."""
         error: Exception | None = None
+        said: dict[str, object] = {}
         try:
-            yield
+            yield said
         except Exception as raised:
             error = raised
-        found = self.gather(None if error is None else f"{type(error).__name__}: {error}")
+        failed = None if error is None else f"{type(error).__name__}: {error}"
+        found = self.gather((failed, {name: repr(value) for name, value in said.items()}))
         if error is not None:
             raise error
-        for rank, message in enumerate(found):
+        for rank, (message, _) in enumerate(found):
             if message is not None:
                 raise ValueError(f"rank {rank}: {message}")
+        for name in found[0][1]:
+            if told := differences(words.get(name, "nothing") for _, words in found):
+                raise ValueError(f"the ranks of comm differ in {name}: {told}")
 
     def abort(self, code: int) -> None:
         """End all ranks with this exit code."""
@@ -202,6 +219,22 @@ def _extend_excepthook(comm: MpiComm) -> None:
 
     hook.ends_all_ranks = True  # type: ignore[attr-defined]
     sys.excepthook = hook
+
+
+_keys: list[int] = []  # under which a communicator holds its `MpiComm`
+
+
+def team(comm: Any) -> MpiComm:
+    """Return the `MpiComm` of an mpi4py communicator, the same one each time."""
+    from mpi4py import MPI
+
+    if not _keys:
+        _keys.append(MPI.Comm.Create_keyval())
+    found = comm.Get_attr(_keys[0])
+    if found is None:
+        found = MpiComm(comm)
+        comm.Set_attr(_keys[0], found)
+    return found  # type: ignore[no-any-return]
 
 
 def world() -> Any:

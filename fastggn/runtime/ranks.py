@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from fastggn.runtime.comm import SERIAL, Comm
-from fastggn.runtime.mpi import MpiComm
+from fastggn.runtime.mpi import MpiComm, team
 
 
 def as_comm(comm: Any) -> Comm:
@@ -21,7 +21,7 @@ def as_comm(comm: Any) -> Comm:
     if not all(hasattr(comm, name) for name in ("Get_rank", "Get_size", "Bcast", "Reduce")):
         raise TypeError(f"comm must be an mpi4py communicator or None, not {type(comm).__name__}")
     if comm.Get_size() > 1:
-        return MpiComm(comm)
+        return team(comm)
     tasks = os.environ.get("SLURM_NTASKS", "1")
     if tasks.isdigit() and int(tasks) > 1:
         raise ValueError(
@@ -55,13 +55,13 @@ def abort_on_error(
     >>> with abort_on_error(None):
     ...     pass
     """
-    team = as_comm(comm)
+    ranks = as_comm(comm)
     try:
         yield
     except BaseException as error:
-        if not isinstance(team, MpiComm) or _is_success(error):
+        if not isinstance(ranks, MpiComm) or _is_success(error):
             raise
-        team.abort((report or _print_traceback)(error) or 1)
+        ranks.abort((report or _print_traceback)(error) or 1)
 
 
 def _is_success(error: BaseException) -> bool:

@@ -19,6 +19,7 @@ from fastggn.training.checkpoint.saving import (
     as_checkpoint,
     check_checkpoint,
     locked,
+    shared_part,
 )
 from fastggn.training.control.validation import HeldOut
 from fastggn.training.options import Options, check_options
@@ -159,9 +160,14 @@ def train_restarts(
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
     if "theta0" in options:
         raise TypeError("theta0 does not go with train_restarts, which draws it: use train")
-    n_starts, seed = check_count("n_starts", n_starts, 1), check_count("seed", seed, 0)
-    checked = _checked(problem, {**options, "max_time": max_time})
-    problem.init(0, scheme=init)  # raises for an unknown scheme
+
+    def others() -> dict[str, object]:
+        problem.init(0, scheme=init)  # raises for an unknown scheme
+        counts = check_count("n_starts", n_starts, 1), check_count("seed", seed, 0)
+        words = {"init": init, "checkpoint": shared_part(checkpoint)}
+        return {"call": "train_restarts", "n_starts, seed": counts, **words}
+
+    checked = _checked(problem, {**options, "max_time": max_time, "others": others})
     held = checked.held_out
     if held is not None:  # check the held-out samples once
         options["held_out"] = HeldOut(held.problem, patience=held.patience, tol=held.tol)

@@ -6,6 +6,7 @@ import os
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ from fastggn.training.checkpoint.saving import (
     check_checkpoint,
     locked,
     make_saver,
+    shared_part,
 )
 from fastggn.training.control.escape import Leaving
 from fastggn.training.control.infinity import classes_are_separated
@@ -151,6 +153,7 @@ def train(
         regularize=regularize,
         leave_saddles=leave_saddles,
         callbacks=callbacks,
+        others=partial(_others, problem, theta0, seed, checkpoint),
     )
     comm = comm_of(problem)
     given = None if theta0 is None else as_float_vector("theta0", theta0, problem.n_params)
@@ -172,6 +175,16 @@ def train(
     if result.status == "interrupted" and signals.signal is not None:
         return replace(result, message=f"stopped by {signals.signal}")
     return result
+
+
+def _others(
+    problem: Problem, theta0: ArrayLike | None, seed: int | None, checkpoint: Any
+) -> dict[str, object]:
+    """Check the arguments that are no options, and return what all ranks share."""
+    if theta0 is not None:
+        as_float_vector("theta0", theta0, problem.n_params)
+    start = "None" if theta0 is None else "given"
+    return {"theta0": start, "seed": seed, "checkpoint": shared_part(checkpoint)}
 
 
 def _run(

@@ -133,6 +133,12 @@ def as_checkpoint(checkpoint: Checkpoint | PathLike | None) -> Checkpoint | None
     return Checkpoint(checkpoint)
 
 
+def shared_part(checkpoint: Checkpoint | PathLike | None) -> str:
+    """Return, in words, the part of the argument on which all ranks agree: not the path."""
+    given = as_checkpoint(checkpoint)
+    return "None" if given is None else f"every {given.every!r}, resume {given.resume}"
+
+
 def check_checkpoint(
     problem: Problem, checkpoint: Checkpoint | PathLike | None
 ) -> Checkpointing | None:
