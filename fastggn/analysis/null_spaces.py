@@ -209,9 +209,12 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
     >>> fg.analysis.null_space(problem, problem.network.init(seed=0)).dimension
     9
     """
-    if tol is not None:
-        tol = check_positive("tol", tol, zero=True)
-    lin = problem.at(theta)
+    with problem.comm.raise_on_all() as said:
+        if tol is not None:
+            tol = check_positive("tol", tol, zero=True)
+        vector = as_float_vector("theta", theta, problem.n_params)
+        said |= {"call": "null_space", "tol": tol}
+    lin = problem.at(vector)
     if lin.signs is not None:
         raise ValueError(
             "the problem's curvature is 'exact' and may be indefinite: its null space is not "

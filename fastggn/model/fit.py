@@ -29,7 +29,7 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import FastGGNWarning, check_count
 from fastggn.training.control.validation import HeldOut
-from fastggn.training.regularisation.evidence import likelihood_of
+from fastggn.training.regularisation.evidence import check_likelihood
 from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.restarts import train_restarts
 from fastggn.training.result import TrainResult
@@ -160,7 +160,7 @@ def fit(
     training, held, _ = rows
     problem = model.problem(samples.take(training), sample_weight=_part(weights, training))
     if posterior:
-        likelihood_of(problem)  # raises for a loss without one
+        check_likelihood(problem)  # raises for a loss without one
     told = part_notes(model, *(part.size for part in rows))
     model = replace(model, training={"notes": [*model.training["notes"], *told]})
     if not (held.size or posterior or l2) and "regularize" not in options:

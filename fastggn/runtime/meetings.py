@@ -21,6 +21,7 @@ _TESTS = 200
 _AWAKE = 0.005
 # Seconds for which a rank that ends waits for rank 0, which may never have imported this package.
 _PATIENCE = 5.0
+_WORDS = 200  # characters of a value in a message
 _JOINS, _LEAVES = 0, 1
 _END = "the end of the program"
 
@@ -78,7 +79,7 @@ def differences(values: Iterable[str]) -> str:
     found: dict[str, list[int]] = {}
     for rank, value in enumerate(values):
         found.setdefault(value, []).append(rank)
-    parts = [f"{value} on {_named(ranks)}" for value, ranks in found.items()]
+    parts = [f"{value[:_WORDS]} on {_named(ranks)}" for value, ranks in found.items()]
     return ", ".join(parts) if len(parts) > 1 else ""
 
 

@@ -183,14 +183,15 @@ class MpiComm(Comm):
         except Exception as raised:
             error = raised
         failed = None if error is None else f"{type(error).__name__}: {error}"
-        found = self.gather((failed, {name: repr(value) for name, value in said.items()}))
+        words = {n: v if isinstance(v, str) else repr(v) for n, v in said.items()}
+        found = self.gather((failed, words))
         if error is not None:
             raise error
         for rank, (message, _) in enumerate(found):
             if message is not None:
                 raise ValueError(f"rank {rank}: {message}")
         for name in found[0][1]:
-            if told := differences(words.get(name, "nothing") for _, words in found):
+            if told := differences(every.get(name, "nothing") for _, every in found):
                 raise ValueError(f"the ranks of comm differ in {name}: {told}")
 
     def abort(self, code: int) -> None:

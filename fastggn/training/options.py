@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from fastggn.runtime.comm import comm_of
 from fastggn.runtime.errors import check_count, check_positive, unknown_name
 from fastggn.training.control.stopping import Stop
-from fastggn.training.control.validation import Watching, check_held_out
+from fastggn.training.control.validation import HeldOut, Watching, as_held_out, check_held_out
 from fastggn.training.methods.named import AnyMethod, LevenbergMarquardt, get_method
 from fastggn.training.regularisation.bayesian import check_evidence
 from fastggn.training.regularisation.null_space import NullSpace
@@ -53,11 +54,52 @@ def check_options(
     regularize: Any,
     leave_saddles: str | None,
     callbacks: Iterable[Callback],
+    others: Callable[[], dict[str, object]] = dict,
 ) -> Options:
-    """Return the checked arguments of `train`."""
-    method = get_method(method)
-    if not isinstance(stop, Stop):
-        kind = type(stop).__name__
+    """Return the checked arguments of `train`, on which all ranks agree.
+
+    `others` checks further arguments, and returns what must be the same on all ranks. The samples
+    of `held_out`, the seconds of `max_time` and the callbacks are a rank's own.
+    """
+    with comm_of(problem).raise_on_all() as said:
+        found = Options(
+            method=get_method(method),
+            max_iter=check_count("max_iter", max_iter, 0),
+            max_time=None if max_time is None else check_positive("max_time", max_time),
+            stop=stop,
+            held_out=None,
+            regularize=regularize,
+            leave_saddles=leave_saddles,
+            callbacks=_check_callbacks(callbacks),
+        )
+        _check_together(problem, found)
+        watched = as_held_out(held_out)
+        said |= {"call": "train", **others(), **_shared(found, watched)}
+    return replace(found, held_out=check_held_out(problem, watched))
+
+
+def _shared(options: Options, watched: HeldOut | None) -> dict[str, object]:
+    """Return the arguments that all ranks share, in words."""
+    words = "None"
+    if watched is not None:
+        kind = "samples" if watched.Y is not None else "a Problem"
+        words = f"{kind} with patience {watched.patience} and tol {watched.tol}"
+    return {
+        "method": options.method,
+        "max_iter": options.max_iter,
+        "max_time": "None" if options.max_time is None else "a limit",
+        "stop": options.stop,
+        "held_out": words,
+        "regularize": options.regularize,
+        "leave_saddles": options.leave_saddles,
+    }
+
+
+def _check_together(problem: Problem, options: Options) -> None:
+    """Check the arguments against each other and the problem."""
+    method, regularize, leave_saddles = options.method, options.regularize, options.leave_saddles
+    if not isinstance(options.stop, Stop):
+        kind = type(options.stop).__name__
         raise TypeError(f"stop must be a fastggn.Stop, such as fg.Stop(gradient=1e-8), not {kind}")
     if leave_saddles is not None and leave_saddles not in ESCAPES:
         raise unknown_name("leave_saddles", leave_saddles, ESCAPES)
@@ -70,16 +112,6 @@ def check_options(
         raise ValueError(
             f"batch_size is {batch_size}, but the problem has {problem.n_samples} samples"
         )
-    return Options(
-        method=method,
-        max_iter=check_count("max_iter", max_iter, 0),
-        max_time=None if max_time is None else check_positive("max_time", max_time),
-        stop=stop,
-        held_out=check_held_out(problem, held_out),
-        regularize=regularize,
-        leave_saddles=leave_saddles,
-        callbacks=_check_callbacks(callbacks),
-    )
 
 
 def _check_solver(problem: Problem, method: AnyMethod) -> None:

@@ -165,9 +165,10 @@ def train_restarts(
         problem.init(0, scheme=init)  # raises for an unknown scheme
         counts = check_count("n_starts", n_starts, 1), check_count("seed", seed, 0)
         words = {"init": init, "checkpoint": shared_part(checkpoint)}
-        return {"call": "train_restarts", "n_starts, seed": counts, **words}
+        return {"call": "train_restarts", "n_starts and seed": counts, **words}
 
-    checked = _checked(problem, {**options, "max_time": max_time, "others": others})
+    checked = _checked(problem, {**options, "max_time": max_time}, others)
+    n_starts, seed = check_count("n_starts", n_starts, 1), check_count("seed", seed, 0)
     held = checked.held_out
     if held is not None:  # check the held-out samples once
         options["held_out"] = HeldOut(held.problem, patience=held.patience, tol=held.tol)
@@ -180,7 +181,9 @@ def train_restarts(
     return starts.run(run)
 
 
-def _checked(problem: Problem, given: Mapping[str, Any]) -> Options:
+def _checked(
+    problem: Problem, given: Mapping[str, Any], others: Callable[[], dict[str, object]]
+) -> Options:
     """Return the checked options of `train`, with its own defaults."""
     arguments = inspect.signature(train).parameters
     own = inspect.signature(train_restarts).parameters
@@ -191,7 +194,8 @@ def _checked(problem: Problem, given: Mapping[str, Any]) -> Options:
         for name, parameter in arguments.items()
         if name in known and name != "problem"
     }
-    return check_options(problem, **{**defaults, **{k: v for k, v in given.items() if k in known}})
+    options = {**defaults, **{k: v for k, v in given.items() if k in known}}
+    return check_options(problem, **options, others=others)
 
 
 class Restarts:

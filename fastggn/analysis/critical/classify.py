@@ -100,14 +100,16 @@ def critical_point(
             "problem must be a fastggn.Problem, not ResidualProblem: the certificates rest on the "
             "layers at samples; see problem.gradient and problem.hessian instead"
         )
-    start = as_float_vector("theta", theta, problem.n_params)
-    check_positive("grad_tol", grad_tol)
-    if method not in METHODS:
-        raise unknown_name("method", method, METHODS)
-    if method == "lanczos" and problem.n_params < 4:
-        raise ValueError(
-            f"method 'lanczos' needs at least 4 parameters, the network has {problem.n_params}"
-        )
+    with problem.comm.raise_on_all() as said:
+        start = as_float_vector("theta", theta, problem.n_params)
+        check_positive("grad_tol", grad_tol)
+        if method not in METHODS:
+            raise unknown_name("method", method, METHODS)
+        if method == "lanczos" and problem.n_params < 4:
+            raise ValueError(
+                f"method 'lanczos' needs at least 4 parameters, the network has {problem.n_params}"
+            )
+        said |= {"call": "critical_point", "grad_tol": grad_tol, "method": method}
     surface = Surface(problem, *units_of(problem))
     dense = method == "dense" or (method == "auto" and problem.n_params <= DENSE_LIMIT)
     rng = np.random.default_rng(seed)

@@ -108,10 +108,12 @@ def polish(
     >>> result.status, round(problem.loss(result.theta), 12)
     ('converged', 0.125)
     """
-    start = as_float_vector("theta", theta, problem.n_params)
-    check_positive("tol", tol)
-    if as_real("max_iter", max_iter) < 1:
-        raise ValueError(f"max_iter must be at least 1, got {max_iter}")
+    with problem.comm.raise_on_all() as said:
+        start = as_float_vector("theta", theta, problem.n_params)
+        check_positive("tol", tol)
+        if as_real("max_iter", max_iter) < 1:
+            raise ValueError(f"max_iter must be at least 1, got {max_iter}")
+        said |= {"call": "polish", "tol": tol, "max_iter": max_iter}
     surface = Surface(problem)
     with one_pool():
         return surface.team.lead(surface, lambda: polished(surface, start, tol, int(max_iter)))

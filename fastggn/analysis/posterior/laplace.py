@@ -19,6 +19,7 @@ from fastggn.network.losses.classification import SoftmaxCrossEntropy
 from fastggn.network.mlp import MLP
 from fastggn.objective.point import Point
 from fastggn.objective.problem import Problem
+from fastggn.runtime.comm import comm_of
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
 from fastggn.training.regularisation.evidence import (
     LOG_2PI,
@@ -91,7 +92,9 @@ def laplace(
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
     if problem.gated:
         raise ValueError("problem has fixed gates, which other inputs would not have")
-    vector = as_float_vector("theta", theta, problem.n_params)
+    with comm_of(problem).raise_on_all() as said:
+        vector = as_float_vector("theta", theta, problem.n_params)
+        said |= {"call": "laplace", "evidence": evidence, "alpha": alpha, "beta": beta}
     likelihood = likelihood_of(problem)
     alpha, betas = _precisions(problem, likelihood, evidence, alpha, beta)
     relative = None if evidence is None else _relative(problem, evidence)

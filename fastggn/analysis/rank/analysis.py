@@ -70,10 +70,13 @@ def rank_analysis(
     """
     if not isinstance(problem, Problem):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
-    if tol is not None:
-        tol = check_positive("tol", tol, zero=True)
-    gradient_tol = check_positive("gradient_tol", gradient_tol, zero=True)
-    vector = problem.comm.broadcast(as_float_vector("theta", theta, problem.n_params))
+    with problem.comm.raise_on_all() as said:
+        if tol is not None:
+            tol = check_positive("tol", tol, zero=True)
+        gradient_tol = check_positive("gradient_tol", gradient_tol, zero=True)
+        vector = as_float_vector("theta", theta, problem.n_params)
+        said |= {"call": "rank_analysis", "tol": tol, "gradient_tol": gradient_tol}
+    problem.comm.broadcast(vector)
     # A subset may hold samples of zero weight only.
     if not problem.comm.any(bool(problem.relative_weights.any())):
         raise ValueError("problem must have a sample of non-zero weight")

@@ -180,11 +180,11 @@ OF_DATASET = ("samples", "one_hot")
 def _check_posterior(settings: Settings, problem: Problem) -> None:
     """Raise if the posterior of ``--posterior`` could not be kept."""
     from fastggn.model.saving import MOST_POSTERIOR
-    from fastggn.training.regularisation.evidence import likelihood_of
+    from fastggn.training.regularisation.evidence import check_likelihood
 
     if not settings.posterior:
         return
-    likelihood_of(problem)  # raises for a loss without one
+    check_likelihood(problem)  # raises for a loss without one
     if problem.n_params > MOST_POSTERIOR:
         raise ValueError(
             f"--posterior is kept for up to {MOST_POSTERIOR} parameters, the network has "

@@ -88,8 +88,8 @@ class Watching:
     tol: float
 
 
-def check_held_out(problem: Problem, held_out: Any) -> Watching | None:
-    """Return the checked argument, or None without held-out samples."""
+def as_held_out(held_out: Any) -> HeldOut | None:
+    """Return the argument `held_out` of `train` as a `HeldOut`, or None."""
     if held_out is None:
         return None
     if isinstance(held_out, (tuple, list)):
@@ -103,6 +103,14 @@ def check_held_out(problem: Problem, held_out: Any) -> Watching | None:
         held_out = HeldOut(held_out)
     if not isinstance(held_out, HeldOut):
         raise TypeError(f"held_out must be {ACCEPTED}, not {type(held_out).__name__}")
+    return held_out
+
+
+def check_held_out(problem: Problem, given: Any) -> Watching | None:
+    """Return the checked argument, or None without held-out samples."""
+    held_out = as_held_out(given)
+    if held_out is None:
+        return None
     found = held_out.X if isinstance(held_out.X, Problem) else _problem_of(problem, held_out)
     if found.network.to_config() != problem.network.to_config():
         raise ValueError(

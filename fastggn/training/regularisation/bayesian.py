@@ -21,6 +21,7 @@ from fastggn.training.methods.named import AnyMethod, LevenbergMarquardt
 from fastggn.training.regularisation.evidence import (
     LEAST_FREE,
     EvidenceEstimate,
+    check_likelihood,
     likelihood_of,
 )
 from fastggn.training.regularisation.priors import Evidence, prior_classes, relative_precisions
@@ -347,7 +348,7 @@ def check_evidence(problem: Problem, evidence: Evidence, method: AnyMethod) -> N
         raise ValueError(
             f"{evidence} chooses l2, but the problem has l2 = {problem.l2}: make it with l2=0"
         )
-    likelihood_of(problem)
+    check_likelihood(problem)
 
 
 def with_own_l2(problem: Problem, regularize: Evidence | NullSpace | None) -> Problem:

@@ -155,10 +155,8 @@ class Likelihood:
         )
 
 
-def likelihood_of(problem: Problem) -> Likelihood:
-    """Return the likelihood that belongs to a problem's loss."""
-    # Sample weights are relative precisions of the noise, with mean one over the samples of
-    # non-zero weight; samples of weight zero do not count.
+def check_likelihood(problem: Problem) -> Squared | Logistic | SoftmaxCrossEntropy:
+    """Return the loss of a problem, or raise if no likelihood belongs to it."""
     if not problem.penalize_biases:
         raise ValueError(
             "problem has penalize_biases=False, but fastggn.Evidence and the Laplace posterior "
@@ -171,6 +169,14 @@ def likelihood_of(problem: Problem) -> Likelihood:
             "posterior take 'squared', 'softmax_cross_entropy' and 'logistic' (for other "
             "losses there is fastggn.select_weight_decay)"
         )
+    return loss
+
+
+def likelihood_of(problem: Problem) -> Likelihood:
+    """Return the likelihood that belongs to a problem's loss."""
+    # Sample weights are relative precisions of the noise, with mean one over the samples of
+    # non-zero weight; samples of weight zero do not count.
+    loss = check_likelihood(problem)
     gaussian = isinstance(loss, Squared)
     comm = comm_of(problem)
     relative = problem.relative_weights
