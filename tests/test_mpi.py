@@ -141,6 +141,10 @@ def test_large_networks_go_to_lsqr_and_few_samples_to_the_dual(size):
     assert solvers == ["dual", "lsqr"]
 
 
+def apart(size):
+    return ", ".join(f"{0.1 * (rank + 1)} on rank {rank}" for rank in range(size))
+
+
 @needs_mpi
 @pytest.mark.parametrize("size", SIZES[1:])
 def test_bad_input_of_one_rank_is_an_error_on_all(size):
@@ -149,7 +153,7 @@ def test_bad_input_of_one_rank_is_an_error_on_all(size):
     assert all(message.startswith(where) for message in refused["nan"][:-1])
     assert refused["nan"][-1].startswith("X[2, 1] is nan")
     expected = {
-        "l2": "the ranks of comm differ in l2: 0.1 and 0.2",
+        "l2": f"the ranks of comm differ in l2: {apart(size)}",
         "empty": "X is empty on every rank of comm",
         "weights": "sample_weight is zero for every sample",
     }
@@ -264,6 +268,63 @@ def test_an_exception_ends_all_ranks(operation, rank):
 @pytest.mark.parametrize("rank", range(2))
 def test_a_killed_rank_ends_all(rank):
     ends_together(2, "kill", "sum", rank)
+
+
+AGREEMENT = ROOT / "tests" / "mpi_agreement.py"
+
+
+def found_by(task, *arguments):
+    done, _ = launch(3, task, *arguments, script=AGREEMENT)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.split("FOUND ")[1].splitlines()[0])
+
+
+@needs_mpi
+def test_options_that_differ_by_rank_are_named_on_all(tmp_path):
+    told = found_by("options", tmp_path)
+    assert len(told["found"]) == 100 and told["same"]
+    for name, others, messages in told["found"]:
+        wrong = [message for message in messages if "the ranks of comm differ in" not in message]
+        if wrong:  # an argument that is not valid: the ranks that gave it raise their own error
+            (own,) = {message for message, other in zip(messages, others, strict=True) if other}
+            place = f"ValueError: rank {others.index(True)}: {own}"
+            expected = [own if other else place for other in others]
+            assert messages == expected, name
+        else:
+            assert len(set(messages)) == 1, messages
+            assert re.search(rf"differ in (n_starts and )?{name}", messages[0]), messages[0]
+            assert all(str(rank) in messages[0] for rank in range(3)), messages[0]
+
+
+@needs_mpi
+def test_different_calls_are_errors_on_all_ranks(tmp_path):
+    told = found_by("calls", tmp_path)
+    assert len(told["found"]) > 90 and told["same"] == [True] * 3
+    for names, messages in told["found"]:
+        assert len(set(messages)) == 1 and messages[0], f"{names}: {messages}"
+        named = [name for name in names if name != "no call"]
+        assert any(name in messages[0] for name in named), f"{names}: {messages[0]}"
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("size", "where", "rank"),
+    [(2, "start", 1), (3, "error", 0), (3, "between", 2), (2, "callback", 0)],
+)
+def test_a_rank_that_leaves_ends_all(size, where, rank):
+    done, seconds = launch(size, "leave", where, rank, script=AGREEMENT, timeout=60)
+    assert done.returncode != 0 and "UNHARMED" not in done.stdout
+    assert seconds < 30.0, f"{seconds:.1f} s"
+    if where in ("start", "error"):
+        assert f"rank {rank} of comm has left the program before this call" in done.stderr
+    else:
+        assert f"the end of the program on rank {rank}" in done.stderr
+
+
+@needs_mpi
+def test_a_rank_may_end_first():
+    done, _ = launch(2, "leave", "end", 1, script=AGREEMENT)
+    assert done.returncode == 0 and done.stdout.count("ENDED") == 1, done.stderr
 
 
 @needs_mpi
