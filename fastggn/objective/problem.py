@@ -30,15 +30,17 @@ from fastggn.objective.penalty import Penalty, weights_of
 from fastggn.objective.point import Objective, Point, unweighted_rows
 from fastggn.objective.sample_checks import (
     balance,
+    check_kinds,
     check_total,
     checked_gates,
     checked_rows,
     checked_weights,
     prepared_targets,
+    shared_parts,
 )
 from fastggn.objective.samples import Samples
 from fastggn.runtime.comm import Comm
-from fastggn.runtime.errors import check_positive, checked_flag, unknown_name
+from fastggn.runtime.errors import check_positive, checked_flag
 from fastggn.runtime.ranks import as_comm
 from fastggn.runtime.threads import pooled
 
@@ -130,10 +132,7 @@ class Problem(Functions):
     ) -> None:
         team = as_comm(comm)
         with team.raise_on_all() as said:
-            if not isinstance(net, MLP):
-                raise TypeError(f"net must be an MLP, not {type(net).__name__}")
-            if curvature not in ("psd", "exact"):
-                raise unknown_name("curvature", curvature, ("psd", "exact"))
+            check_kinds(net, curvature)
             loss_object = get_loss(loss)
             source = as_source("X", X, net.n_inputs, least=0 if team.size > 1 else 1)
             n_samples = source.shape[0]
@@ -150,9 +149,8 @@ class Problem(Functions):
             masks = None if gates is None else checked_gates(gates, net, n_samples)
             l2 = check_positive("l2", l2, zero=True)
             spare = checked_flag("penalize_biases", penalize_biases) is False
-            said |= {"call": "Problem", "net": net.to_config(), "loss": loss_object.to_config()}
-            said |= {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
-            said |= {"sample_weight": weights is not None, "gates": masks is not None}
+            terms = {"l2": l2, "penalize_biases": not spare, "curvature": curvature}
+            said |= {**shared_parts(net, loss_object, weights, masks), **terms}
         check_total(team, weights)
         if isinstance(loss_object, OutputWeighted):
             balance(targets[:, net.n_outputs :], team)

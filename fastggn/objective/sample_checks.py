@@ -12,7 +12,7 @@ from fastggn.data.sources import StreamedTargets, is_streamed
 from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.runtime.comm import Comm
-from fastggn.runtime.errors import as_float_vector
+from fastggn.runtime.errors import as_float_vector, unknown_name
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -94,6 +94,22 @@ def checked_gates(gates: Sequence[ArrayLike], net: MLP, n_samples: int) -> BoolA
             raise ValueError(f"gates[{number}] must hold 0 and 1 only")
     joined = np.concatenate(layers, axis=1) if layers else np.zeros((n_samples, 0))
     return np.ascontiguousarray(joined, dtype=np.bool_)
+
+
+def check_kinds(net: MLP, curvature: str) -> None:
+    """Raise unless `net` is a network, and the name of the curvature of the loss is valid."""
+    if not isinstance(net, MLP):
+        raise TypeError(f"net must be an MLP, not {type(net).__name__}")
+    if curvature not in ("psd", "exact"):
+        raise unknown_name("curvature", curvature, ("psd", "exact"))
+
+
+def shared_parts(
+    net: MLP, loss: Loss, weights: FloatArray | None, gates: BoolArray | None
+) -> dict[str, object]:
+    """Return the parts of a problem on which all ranks agree."""
+    given = {"sample_weight": weights is not None, "gates": gates is not None}
+    return {"call": "Problem", "net": net.to_config(), "loss": loss.to_config(), **given}
 
 
 def check_total(comm: Comm, weights: FloatArray | None) -> None:
