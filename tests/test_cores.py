@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fastggn.runtime import cores
-from fastggn.runtime.cores import FreeCores, Reading, available_cores, read_processors
+from fastggn.runtime.cores import Budget, FreeCores, Reading, available_cores, read_processors
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -144,6 +145,7 @@ def test_without_readings_nothing_is_left_to_others():
 
 def test_the_idle_time_is_that_of_the_cores_of_this_process(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 10})
+    monkeypatch.setattr(cores, "_bound", lambda: 2)
     lines = [
         "cpu  1 2 3 9999 5 6 7 8 9 10",
         "cpu0 1 2 3 100 20 6 7 8 9 10",
@@ -157,3 +159,72 @@ def test_the_idle_time_is_that_of_the_cores_of_this_process(tmp_path, monkeypatc
     assert read_processors(tmp_path / "proc") is None
     write(tmp_path, "proc/stat", "cpu0 0 0 0 0 0 0 0 0 0 0\n")
     assert read_processors(tmp_path) is None
+
+
+def test_the_use_of_a_quota_is_read(tmp_path):
+    write(tmp_path, "proc/self/cgroup", "3:cpu,cpuacct:/job\n0::/job\n")
+    write(tmp_path, "sys/fs/cgroup/job/cpu.max", "150000 100000\n")
+    assert read_processors(tmp_path).budgets == (Budget(1.5, None),)
+    write(tmp_path, "sys/fs/cgroup/job/cpu.stat", "usage_usec 2500000\nuser_usec 1\n")
+    write(tmp_path, "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us", "200000")
+    write(tmp_path, "sys/fs/cgroup/cpu/job/cpu.cfs_period_us", "100000")
+    write(tmp_path, "sys/fs/cgroup/cpu/job/cpuacct.usage", "3000000000\n")
+    reading = read_processors(tmp_path)
+    assert reading.budgets == (Budget(2.0, 3.0), Budget(1.5, 2.5)) and reading.idle is None
+
+
+def free_of(cores, before, after, idle, own):
+    """Return the free cores after a second, from the seconds used of each quota."""
+    readings = [Reading(0.0, 5.0, 2.0, cores, before)]
+    readings.append(Reading(1.0, 5.0 + idle, 2.0 + own, cores, after))
+    times, reads = iter((0.0, 1.0)), iter(readings)
+    return FreeCores(lambda: next(reads), lambda: next(times)).count()
+
+
+@pytest.mark.parametrize(
+    ("quota", "used", "own", "free"),
+    [
+        (1.0, 1.0, 1.0, 1),  # alone, on a host of 64 cores
+        (2.0, 2.0, 2.0, 2),
+        (2.0, 2.0, 1.33, 1),  # beside one program in the container
+        (2.5, 2.5, 2.5, 3),
+        (0.5, 0.5, 0.5, 1),
+        (8.0, 8.0, 6.0, 6),
+        (8.0, None, 8.0, 8),
+    ],
+)
+def test_workers_keep_to_a_quota_and_share_it(quota, used, own, free):
+    before = (Budget(quota, None if used is None else 10.0),)
+    after = (Budget(quota, None if used is None else 10.0 + used),)
+    assert free_of(64, before, after, idle=64.0 - (used or own), own=own) == free
+
+
+def test_random_machines_have_as_many_workers_as_cores_are_left():
+    """Programs that get all that they want: whole cores, in groups inside each other."""
+    for case in range(200):
+        rng = np.random.default_rng(case)
+        total, depth = int(rng.integers(1, 65)), int(rng.integers(0, 4))
+        quotas = np.sort(rng.integers(1, 80, depth))[::-1]
+        outside = rng.integers(0, 3, depth + 1)  # busy programs between one group and the next
+        beside = np.cumsum(outside[::-1])[::-1]  # all that run within each limit
+        limits = [total, *quotas.tolist()]
+        left = [limit - other for limit, other in zip(limits, beside, strict=True)]
+        free = max(1, min(left))
+        own = max(0, min(left))
+        before = tuple(Budget(float(q), 0.0) for q in quotas)
+        after = tuple(
+            Budget(float(q), float(other + own))
+            for q, other in zip(quotas, beside[1:], strict=True)
+        )
+        busy = min(total, beside[0] + own)
+        found = free_of(total, before, after, idle=float(total - busy), own=float(own))
+        assert found == free, (case, limits, beside.tolist())
+
+
+def test_a_fork_forgets_the_readings_of_its_parent():
+    machine = Machine(2)
+    assert machine.run(others=1.0, own=1.0) == 1
+    machine.now = machine.now._replace(own=0.0)  # the child has used nothing
+    machine.free.restart()
+    assert machine.free.count() > 1e6
+    assert machine.run(others=0.0, own=2.0) == 2

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -158,6 +159,33 @@ def test_large_work_runs_on_the_free_cores_and_small_work_on_the_calling_thread(
         assert workers() == 1
 
 
+@pytest.mark.skipif(max_threads() == 1, reason="one thread has nothing to share")
+def test_python_threads_share_the_workers(monkeypatch):
+    thread_count()
+    if threading_layer() in (None, "workqueue"):
+        pytest.skip("Python threads take turns")
+    monkeypatch.setattr(FreeCores, "count", lambda _: sys.maxsize)
+    inside, leave = threading.Event(), threading.Event()
+
+    def other():
+        with one_pool():
+            inside.set()
+            leave.wait()
+
+    beside = threading.Thread(target=other)
+    with fg.threads(max_threads()), workers_for(1e12):
+        assert workers() == max_threads()
+    beside.start()
+    inside.wait()
+    with fg.threads(max_threads()), workers_for(1e12):
+        shared = workers()
+    leave.set()
+    beside.join()
+    assert shared == max_threads() // 2
+    with fg.threads(max_threads()), workers_for(1e12):
+        assert workers() == max_threads()
+
+
 def test_a_run_whose_free_cores_change_all_the_time_has_the_same_bits(monkeypatch):
     rng = np.random.default_rng(0)
     X, labels = rng.normal(size=(900, 6)), rng.integers(0, 5, 900)
@@ -228,5 +256,6 @@ def test_blas_is_limited_in_every_python_thread_and_restored_by_the_last():
 def test_show_config_names_what_matters(capsys):
     fg.show_config()
     text = capsys.readouterr().out
-    for word in ("numba", "threading layer", "blas", "threads", "cache folder"):
+    for word in ("numba", "threading layer", "blas", "threads", "cache folder", "cores (bound"):
         assert word in text
+    assert re.search(r"waiting +workers (spin|sleep|yield)", text) or DISABLED

@@ -10,8 +10,9 @@ import numba
 import threadpoolctl
 
 from fastggn.kernels.cache import folders
+from fastggn.runtime.cores import available_cores
 from fastggn.runtime.memory import available_memory
-from fastggn.runtime.threads import max_threads, thread_count, threading_layer
+from fastggn.runtime.threads import how_layer_waits, max_threads, thread_count, threading_layer
 
 _PACKAGES = ("fastggn", "numba", "llvmlite", "numpy", "scipy", "threadpoolctl")
 
@@ -25,6 +26,7 @@ def _version(package: str) -> str:
 
 def configuration() -> dict[str, Any]:
     """Return versions, threads, BLAS libraries, memory (bytes) and the kernel cache as a dict."""
+    waiting = how_layer_waits()  # starts the layer
     blas = [
         f"{library['internal_api']} {library['version']} ({library['num_threads']} threads)"
         for library in threadpoolctl.threadpool_info()
@@ -34,7 +36,9 @@ def configuration() -> dict[str, Any]:
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}",
         **{package: _version(package) for package in _PACKAGES},
-        "threading layer": threading_layer() or "chosen at the first kernel call",
+        "threading layer": threading_layer() or "none",
+        "waiting": waiting,
+        "cores (bound, quota, job)": available_cores(),
         "threads": thread_count(),
         "threads, at most": max_threads(),
         "blas": blas,

@@ -25,7 +25,7 @@ _UNNOTICED = 0.3
 def available_cores(root: str | Path = "/", environment: Mapping[str, str] | None = None) -> int:
     """Return the least of the bound cores, the CPU quotas (rounded up) and SLURM_CPUS_PER_TASK."""
     variables = os.environ if environment is None else environment
-    counts = [_bound(), *_quotas(Path(root))]
+    counts = [_bound(), *(math.ceil(budget.cores) for budget in _budgets(Path(root)))]
     asked = variables.get("SLURM_CPUS_PER_TASK", "")
     if asked.isdigit():
         counts.append(int(asked))
@@ -49,7 +49,14 @@ def _bound() -> int:
     return os.cpu_count() or 1
 
 
-def _quotas(base: Path) -> Iterator[int]:
+class Budget(NamedTuple):
+    """The CPU quota of a control group, in cores, and the seconds that all its programs used."""
+
+    cores: float
+    used: float | None
+
+
+def _budgets(base: Path) -> Iterator[Budget]:
     for version, folder in group_folders(base, "cpu"):
         if version == 2:
             words = read_text(folder / "cpu.max").split()
@@ -58,36 +65,57 @@ def _quotas(base: Path) -> Iterator[int]:
             words = [read_text(folder / file).strip() for file in files]
         # "max", or -1 in version 1, is no limit.
         if len(words) == 2 and all(word.isdigit() and int(word) > 0 for word in words):
-            yield math.ceil(int(words[0]) / int(words[1]))
+            yield Budget(int(words[0]) / int(words[1]), _used(version, folder))
+
+
+def _used(version: int, folder: Path) -> float | None:
+    """Return the seconds that a control group has used, or None if it does not show them."""
+    if version == 2:
+        lines = (line.split() for line in read_text(folder / "cpu.stat").splitlines())
+        text, unit = next((line[1] for line in lines if line[:1] == ["usage_usec"]), ""), 1e-6
+    else:  # where both controllers share a folder, as is usual
+        text, unit = read_text(folder / "cpuacct.usage").strip(), 1e-9
+    return int(text) * unit if text.isdigit() else None
 
 
 class Reading(NamedTuple):
-    """Seconds of the clock, idle seconds of the cores, seconds of this process; and the cores."""
+    """Seconds of the clock, idle seconds of the cores, seconds of this process; and the cores.
+
+    The idle seconds are None if the system does not show them.
+    """
 
     clock: float
-    idle: float
+    idle: float | None
     own: float
     cores: int
+    budgets: tuple[Budget, ...] = ()
 
 
 def read_processors(root: str | Path = "/") -> Reading | None:
-    """Return the use of the cores of this process, or None if the system does not show it."""
+    """Return the use of the cores of this process, or None if the system shows nothing of it."""
+    budgets = tuple(_budgets(Path(root)))
+    idle = _idle(root)
+    if idle is None and not budgets:
+        return None
+    return Reading(time.monotonic(), idle, time.process_time(), _bound(), budgets)
+
+
+def _idle(root: str | Path) -> float | None:
     if not hasattr(os, "sched_getaffinity"):
         return None
     bound = {f"cpu{core}" for core in os.sched_getaffinity(0)}
     lines = [line.split() for line in read_text(Path(root, "proc/stat")).splitlines()]
     # Columns: user, nice, system, idle, waiting for a disk.
     idle = [int(line[4]) + int(line[5]) for line in lines if line and line[0] in bound]
-    if not any(idle):  # some containers show only zeros
-        return None
-    seconds = sum(idle) / os.sysconf("SC_CLK_TCK")
-    return Reading(time.monotonic(), seconds, time.process_time(), len(idle))
+    # Some containers show only zeros, or not all cores.
+    return sum(idle) / os.sysconf("SC_CLK_TCK") if any(idle) and len(idle) == len(bound) else None
 
 
 class FreeCores:
     """The cores that other programs left to this process a moment ago.
 
-    A core that was neither idle nor at work for this process was busy with another program.
+    A core that was neither idle nor at work for this process was busy with another program, and so
+    was the time of a CPU quota that this process did not use.
     """
 
     def __init__(
@@ -97,8 +125,12 @@ class FreeCores:
     ) -> None:
         self._read = read
         self._clock = clock
-        self._before = read()
-        self._next = clock() + _PERIOD
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the earlier readings, which in the child of a fork are those of its parent."""
+        self._before = self._read()
+        self._next = self._clock() + _PERIOD
         self._count = sys.maxsize
 
     def count(self) -> int:
@@ -113,8 +145,19 @@ class FreeCores:
         return self._count
 
     def _between(self, before: Reading, after: Reading) -> int:
-        seconds = after.clock - before.clock
-        used = after.idle - before.idle + after.own - before.own
-        others = after.cores - used / seconds
-        # Rounded up, because programs that share cores with our workers get less than they want.
-        return max(1, after.cores - max(0, math.ceil(others - _UNNOTICED)))
+        seconds, own = after.clock - before.clock, after.own - before.own
+        free = after.cores
+        if before.idle is not None and after.idle is not None:
+            free -= _taken(after.cores - (after.idle - before.idle + own) / seconds)
+        for old, new in zip(before.budgets, after.budgets, strict=False):
+            others = 0.0
+            if old.used is not None and new.used is not None:
+                others = (new.used - old.used - own) / seconds
+            free = min(free, math.ceil(new.cores - _UNNOTICED) - _taken(others))
+        return max(1, free)
+
+
+def _taken(others: float) -> int:
+    """Return the cores to leave to programs that used so many."""
+    # Rounded up, because programs that share cores with our workers get less than they want.
+    return max(0, math.ceil(others - _UNNOTICED))

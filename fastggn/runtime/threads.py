@@ -89,6 +89,11 @@ class _SingleThreadedBlas:
             if not self._inside:
                 self._set(self._saved)
 
+    @property
+    def callers(self) -> int:
+        """The number of Python threads inside, at least 1."""
+        return max(1, len(self._inside))
+
     def forget_others(self) -> None:
         """Let only this thread be inside, in the child of a fork."""
         others = self._inside - {threading.get_ident()}
@@ -138,6 +143,7 @@ def _begin_alone() -> None:
     numba_threads._backend_init_thread_lock = threading.RLock()
     numba_threads._backend_init_process_lock = contextlib.nullcontext()
     _blas.forget_others()
+    _free_cores.restart()
 
 
 os.register_at_fork(after_in_child=_begin_alone)
@@ -149,6 +155,22 @@ def threading_layer() -> str | None:
         return str(numba.threading_layer())
     except ValueError:
         return None
+
+
+def how_layer_waits() -> str:
+    """Return, in words, what the threading layer's workers do while they wait."""
+    layer = _settle_layer()
+    if layer == "omp":
+        names = {library["prefix"] for library in threadpoolctl.threadpool_info()
+                 if library["user_api"] == "openmp"}  # fmt: skip
+        policy = os.environ.get("OMP_WAIT_POLICY", "").lower()
+        how = "sleep at once (OMP_WAIT_POLICY)" if policy == "passive" else "spin, then sleep"
+        return f"workers {how}; OpenMP by {' and '.join(sorted(names)) or 'an unknown library'}"
+    waits = {
+        "tbb": "workers spin briefly, then sleep",
+        "workqueue": "workers yield their cores in a loop; Python threads take turns",
+    }
+    return waits.get(str(layer), "no workers")
 
 
 def _load_tbb(wanted: str) -> None:
@@ -256,9 +278,12 @@ class _AtMost:
 
 def workers_for(operations: float) -> AbstractContextManager[None]:
     """Use a worker for each free core inside the block, or a single worker for little work."""
-    # A worker that shares its core with another program delays all others at the end of each
-    # kernel. The partition of the work, and so the result, does not depend on their number.
-    return _AtMost(_free_cores.count() if operations >= _WORTH_SHARING else 1)
+    # A worker that shares its core with another program, or with the workers of another Python
+    # thread, delays all others at the end of each kernel. The partition of the work, and so the
+    # result, does not depend on their number.
+    if operations < _WORTH_SHARING:
+        return _AtMost(1)
+    return _AtMost(max(1, min(_free_cores.count(), max_threads()) // _blas.callers))
 
 
 def workers() -> int:
