@@ -1,18 +1,24 @@
 """An iteration beside another program: ``python -m bench.contention [rounds [way ...]]``.
 
-A process for each way of waiting trains four networks in turns, on the idle machine and beside a
-program of one thread that never rests. A turn in which further programs ran is done again.
+A process for each way of waiting, or for each situation ("situations": all of them), trains four
+networks in turns, on the idle machine and beside a program of one thread that never rests. A turn
+in which further programs ran is done again.
 """
 
 from __future__ import annotations
 
+import importlib
 import json
+import multiprocessing
 import os
+import shlex
 import statistics
 import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +42,17 @@ WAYS: dict[str, tuple[dict[str, str], bool]] = {
     "tbb": ({"NUMBA_THREADING_LAYER": "tbb"}, True),
     "default": ({}, True),
 }
+# Where a program may find itself: all with the default way of waiting.
+SITUATIONS = (
+    "after BLAS",  # a product by BLAS's own threads before each run
+    "libgomp first",  # another library has started OpenMP
+    "Python threads",  # two train at once
+    "forked",  # a child of a process that has trained
+    "spawned",
+    "joblib",  # two processes train at once
+    "quota",  # one core by a control group
+    "quota, numba first",  # and Numba imported before fastggn, for all cores
+)
 VARIABLES = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "NUMBA_THREADING_LAYER")
 TURN = 0.4  # seconds of training
 ITERATIONS = 20
@@ -45,9 +62,11 @@ NOISE = 0.12  # cores that further programs may use in a turn
 TRIES = 8
 
 
-def _train(index: int) -> tuple[float, list[float]]:
+def _train(index: int, situation: str = "") -> tuple[float, list[float]]:
     """Train for a turn; return what others used of the cores, and seconds an iteration."""
     import fastggn as fg
+
+    matrix = np.ones((800, 800))
 
     widths, samples = NETWORKS[index]
     rng = np.random.default_rng(0)
@@ -57,24 +76,70 @@ def _train(index: int) -> tuple[float, list[float]]:
     taken: list[float] = []
     before, end = read_processors(), time.perf_counter() + TURN
     while time.perf_counter() < end:
+        if situation == "after BLAS":
+            matrix @ matrix
         start = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", fg.errors.FastGGNWarning)
             result = fg.train(problem, seed=0, max_iter=ITERATIONS, **never)
         taken.append((time.perf_counter() - start) / result.n_iter)
     after = read_processors()
-    if before is None or after is None:
+    if before is None or before.idle is None or after is None or after.idle is None:
         return 0.0, taken
     used = after.idle - before.idle + after.own - before.own
     return after.cores - used / (after.clock - before.clock), taken
 
 
-def _serve(polite: bool) -> None:
+def _serve(polite: bool, situation: str) -> None:
     """Answer each line, the index of a network, by what `_train` returns."""
     if not polite:
         FreeCores.count = lambda _: sys.maxsize  # type: ignore[method-assign]
+    run = _in_situation(situation)
     for line in sys.stdin:
-        print(json.dumps(_train(int(line))), flush=True)
+        print(json.dumps(run(int(line))), flush=True)
+
+
+def _in_situation(situation: str) -> Callable[[int], tuple[float, list[float]]]:
+    """Return `_train` in a situation; where several processes train, others are not measured."""
+    if situation == "libgomp first":
+        from sklearn.cluster import KMeans
+
+        KMeans(2, n_init=1).fit(np.random.default_rng(0).normal(size=(20_000, 4)))
+    if situation == "quota, numba first":
+        importlib.import_module("numba")
+    if situation in ("forked", "spawned"):
+        if situation == "forked":
+            _train(0)
+        pool = multiprocessing.get_context({"forked": "fork"}.get(situation, "spawn")).Pool(1)
+        return lambda index: (0.0, pool.apply(_train, (index,))[1])
+    if situation == "joblib":
+        import joblib
+
+        both = joblib.Parallel(n_jobs=2)
+        return lambda index: (0.0, both(joblib.delayed(_train)(index) for _ in "ab")[0][1])
+    if situation == "Python threads":
+        threads = ThreadPoolExecutor(2)
+        return lambda index: next(threads.map(_train, (index, index)))
+    return lambda index: _train(index, situation)
+
+
+class _Quota:
+    """A control group of one core; `place` is its file of processes."""
+
+    def __init__(self) -> None:
+        base = Path("/sys/fs/cgroup")
+        two = (base / "cgroup.controllers").exists()
+        self._folder = (base if two else base / "cpu") / f"fastggn-bench-{os.getpid()}"
+        self._folder.mkdir()
+        if two:
+            (self._folder / "cpu.max").write_text("100000 100000")
+        else:
+            (self._folder / "cpu.cfs_quota_us").write_text("100000")
+        self.place = self._folder / "cgroup.procs"
+
+    def end(self) -> None:
+        """Remove the group, whose processes have ended."""
+        self._folder.rmdir()
 
 
 def _processor_time(process: int | None) -> float:
@@ -85,13 +150,17 @@ def _processor_time(process: int | None) -> float:
 
 
 class _Child:
-    """A process that waits in one way."""
+    """A process that waits in one way, or is in one situation."""
 
     def __init__(self, way: str) -> None:
-        variables, polite = WAYS[way]
+        variables, polite = WAYS.get(way, WAYS["default"])
+        situation = way if way in SITUATIONS else ""
         clean = {k: v for k, v in os.environ.items() if k not in VARIABLES}
+        self._quota = _Quota() if way.startswith("quota") else None
+        enter = f"echo $$ > {self._quota.place}; " if self._quota else ""
+        serve = [sys.executable, "-m", "bench.contention", "serve", str(int(polite)), situation]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.contention", "serve", str(int(polite))],
+            ["sh", "-c", f"{enter}exec {shlex.join(serve)}"],
             cwd=ROOT,
             env={**clean, **variables},
             stdin=subprocess.PIPE,
@@ -127,6 +196,8 @@ class _Child:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
+        if self._quota is not None:
+            self._quota.end()
 
 
 def _measure(rounds: int, ways: list[str]) -> dict[tuple[int, bool, str], list[list[float]]]:
@@ -171,6 +242,9 @@ def main(rounds: int, ways: list[str]) -> None:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
-        _serve(bool(int(sys.argv[2])))
+        _serve(bool(int(sys.argv[2])), sys.argv[3])
     else:
-        main(int(sys.argv[1]) if sys.argv[1:] else 3, sys.argv[2:] or list(WAYS))
+        asked = [
+            way for word in sys.argv[2:] for way in (SITUATIONS if word == "situations" else [word])
+        ]
+        main(int(sys.argv[1]) if sys.argv[1:] else 3, asked or list(WAYS))
