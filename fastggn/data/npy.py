@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fastggn.runtime.archive import ArchiveError, read_array_header, require_file
 from fastggn.runtime.buffers import lend
+from fastggn.runtime.platform import BINARY, read_at
 
 
 def open_npy(path: str | os.PathLike[str]) -> NpyFile:
@@ -54,7 +55,7 @@ class NpyFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = require_file(path)
-        descriptor = os.open(self.path, os.O_RDONLY)
+        descriptor = os.open(self.path, os.O_RDONLY | BINARY)
         self._close = weakref.finalize(self, os.close, descriptor)
         self._descriptor = descriptor
         try:
@@ -109,7 +110,7 @@ class NpyFile:
         if not self._close.alive:
             raise ValueError(f"{self.path} is closed")
         while buffer:
-            count = os.preadv(self._descriptor, [buffer], position)
+            count = read_at(self._descriptor, buffer, position)
             if count == 0:
                 raise OSError(f"{self.path}: cut short while it was read, at byte {position}")
             position += count

@@ -22,10 +22,12 @@ import llvmlite
 import numba
 
 from fastggn.runtime.notices import notify
+from fastggn.runtime.platform import cache_home, owned_by, rename, set_mode, user_name
 
 KIND = b"fastggn kernel "
 MAGIC = KIND + b"2\n"
 HERE = Path(__file__).resolve().parent
+PRIVATE = f"fastggn-{user_name()}"
 # Set by batch systems and by the launchers of MPI programs.
 JOB_VARIABLES = (
     "SLURM_JOB_ID",
@@ -66,8 +68,8 @@ def folders(environment=os.environ):
         only = Path(numba.config.CACHE_DIR) / place
         return [only], [only]
     beside = HERE / "__pycache__"
-    local = Path(tempfile.gettempdir()) / f"fastggn-{os.getuid()}" / place
-    home = environment.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    local = Path(tempfile.gettempdir()) / PRIVATE / place
+    home = cache_home(environment)
     lasting = [beside]
     if os.path.isabs(home):  # without HOME and an entry for the user it stays "~"
         lasting.append(Path(home) / "fastggn" / place)
@@ -207,7 +209,7 @@ def _writable_folder():
 
 def _make(folder):
     """Make a folder; one below that for temporary files is for this user alone."""
-    if folder.parent.name == f"fastggn-{os.getuid()}":
+    if folder.parent.name == PRIVATE:
         folder.parent.mkdir(mode=0o700, exist_ok=True)
     folder.mkdir(parents=True, exist_ok=True)
     if not _is_safe(folder):
@@ -216,18 +218,17 @@ def _make(folder):
 
 def _is_safe(folder):
     """Return whether the private folder around this one is ours alone; others always are safe."""
-    if folder.parent.name != f"fastggn-{os.getuid()}":
+    if folder.parent.name != PRIVATE:
         return True
     found = os.lstat(folder.parent)
-    mine = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    return mine and not found.st_mode & 0o022
+    return stat.S_ISDIR(found.st_mode) and owned_by(found)
 
 
 def _read(file):
     """Return the content of a file of this user, of root, or of the owner of the package."""
     with open(file, "rb") as stream:
         found = os.fstat(stream.fileno())
-        if found.st_uid not in (os.getuid(), 0, os.stat(HERE).st_uid) or found.st_mode & 0o022:
+        if not owned_by(found, 0, os.stat(HERE).st_uid):
             raise Damaged(f"it belongs to user {found.st_uid}, or others can write to it")
         return stream.read()
 
@@ -236,9 +237,9 @@ def _write(folder, name, content):
     temporary = folder / f".{name}.{os.getpid()}.{secrets.token_hex(6)}.tmp"
     try:
         with open(temporary, "xb") as stream:
-            os.fchmod(stream.fileno(), 0o644)
+            set_mode(stream.fileno(), temporary, 0o644)
             stream.write(content)
-        os.replace(temporary, folder / name)
+        rename(temporary, folder / name)
     except OSError:
         temporary.unlink(missing_ok=True)
         raise

@@ -13,13 +13,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
+from fastggn.runtime.platform import at_fork, rename, set_mode, sync_folder
+
 PathLike: TypeAlias = str | os.PathLike[str]
 
 BLOCK = 1 << 20
 LEFTOVER_AGE = 900.0  # seconds without a write after which a temporary file is abandoned
 
 _open_files: set[Path] = set()
-os.register_at_fork(after_in_child=_open_files.clear)  # those of the parent
+at_fork(after_in_child=_open_files.clear)  # those of the parent
 
 
 def write_atomically(
@@ -29,15 +31,15 @@ def write_atomically(
     # Between the two renames the old content exists only under the name `keep`.
     target = _target(path)
     with _naming(target), _beside(target) as (stream, temporary):
-        _keep_mode(stream, target)  # before there is anything to read
+        _keep_mode(stream, temporary, target)  # before there is anything to read
         write(stream)
         stream.flush()
         os.fsync(stream.fileno())
         if keep is not None:
             with contextlib.suppress(FileNotFoundError):
-                os.replace(target, target.with_name(Path(keep).name))
-        os.replace(temporary, target)
-        _sync_folder(target.parent)
+                rename(target, target.with_name(Path(keep).name))
+        rename(temporary, target)
+        sync_folder(target.parent)
 
 
 def check_writable(path: PathLike, n_bytes: int = 0) -> None:
@@ -77,10 +79,10 @@ def _target(path: PathLike) -> Path:
     return target
 
 
-def _keep_mode(stream: BinaryIO, target: Path) -> None:
+def _keep_mode(stream: BinaryIO, temporary: Path, target: Path) -> None:
     """Give a new file the permissions of the file that it replaces."""
     with contextlib.suppress(FileNotFoundError):
-        os.fchmod(stream.fileno(), stat.S_IMODE(target.stat().st_mode))
+        set_mode(stream.fileno(), temporary, stat.S_IMODE(target.stat().st_mode))
 
 
 @contextlib.contextmanager
@@ -128,14 +130,3 @@ def _naming(target: Path) -> Iterator[None]:
             raise
         name = error.filename if error.errno == errno.ENOENT else str(target)
         raise OSError(error.errno, error.strerror, name) from None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
-            raise  # some file systems cannot sync a folder: the write is still complete
-    finally:
-        os.close(descriptor)

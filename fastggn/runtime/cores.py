@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fastggn.runtime.cgroups import group_folders, read_text
+from fastggn.runtime.platform import bound_cores, system_value
 
 # Seconds between two readings: the system counts the idle time in steps of 0.01 s.
 _PERIOD = 0.1
@@ -44,9 +45,7 @@ def limit_numba() -> None:
 
 
 def _bound() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(bound_cores()) or os.cpu_count() or 1
 
 
 class Budget(NamedTuple):
@@ -101,14 +100,13 @@ def read_processors(root: str | Path = "/") -> Reading | None:
 
 
 def _idle(root: str | Path) -> float | None:
-    if not hasattr(os, "sched_getaffinity"):
-        return None
-    bound = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+    bound = {f"cpu{core}" for core in bound_cores()}
     lines = [line.split() for line in read_text(Path(root, "proc/stat")).splitlines()]
     # Columns: user, nice, system, idle, waiting for a disk.
     idle = [int(line[4]) + int(line[5]) for line in lines if line and line[0] in bound]
     # Some containers show only zeros, or not all cores.
-    return sum(idle) / os.sysconf("SC_CLK_TCK") if any(idle) and len(idle) == len(bound) else None
+    ticks = system_value("SC_CLK_TCK")
+    return sum(idle) / ticks if ticks and any(idle) and len(idle) == len(bound) else None
 
 
 class FreeCores:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib._bootstrap as importing
-import os
 import sys
 import threading
 from typing import Any, Protocol
+
+from fastggn.runtime.platform import at_fork
 
 
 class Lock(Protocol):
@@ -20,9 +21,7 @@ class Lock(Protocol):
 def hold_over_forks(lock: Lock) -> None:
     """Let a fork wait for this lock, so that no thread that the child lacks holds it there."""
     # The hooks before a fork run in reverse order: the last lock registered is the first one taken.
-    os.register_at_fork(
-        before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
-    )
+    at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
 def _forget_unfinished_imports() -> None:
@@ -35,4 +34,4 @@ def _forget_unfinished_imports() -> None:
             sys.modules.pop(name, None)
 
 
-os.register_at_fork(after_in_child=_forget_unfinished_imports)
+at_fork(after_in_child=_forget_unfinished_imports)

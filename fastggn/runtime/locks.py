@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import socket
+import sys
 import time
 import weakref
 from pathlib import Path
 from typing import Any
 
+from fastggn.runtime.platform import PLAIN_FLAGS, at_fork, lives, lock, read_at, rewrite
 from fastggn.runtime.signals import deferred_signals
 
 # The errors of a file system without locks, or without its lock server.
@@ -65,6 +66,9 @@ class FileLock:
                 os.unlink(self.path)
         os.close(self._descriptor)
         self._descriptor = None
+        if sys.platform == "win32":  # which removes no open file, neither ours nor another's
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
 
     def forget(self) -> None:
         """Leave the lock to the parent, in the child of a fork."""
@@ -74,9 +78,8 @@ class FileLock:
 
     def _open(self) -> int:
         """Open the lock file; a link is not followed, for it could lead to a file of others."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            return os.open(self.path, flags, 0o666)
+            return os.open(self.path, os.O_RDWR | os.O_CREAT | PLAIN_FLAGS, 0o666)
         except OSError as error:
             if error.errno != errno.ELOOP:
                 raise
@@ -88,7 +91,7 @@ class FileLock:
         """Lock an open file, and return whether the name still belongs to this file."""
         holder = _read(descriptor)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(descriptor)
         except OSError as error:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise self._refusal(holder) from None
@@ -105,8 +108,7 @@ class FileLock:
             return False
         # The text only informs others, or serves file systems without locks: ignore a full disk.
         with contextlib.suppress(OSError):
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
+            rewrite(descriptor, json.dumps(_this_process()).encode())
         return True
 
     def _refusal(self, holder: dict[str, Any], hint: str = "") -> LockedError:
@@ -123,11 +125,11 @@ class FileLock:
 
 def _leave_to_parent() -> None:
     """Release nothing, and keep nothing after the end of the parent."""
-    for lock in list(_held):
-        lock.forget()
+    for held in list(_held):
+        held.forget()
 
 
-os.register_at_fork(after_in_child=_leave_to_parent)
+at_fork(after_in_child=_leave_to_parent)
 
 
 def _this_process() -> dict[str, Any]:
@@ -146,7 +148,8 @@ def _job() -> str:
 def _read(descriptor: int) -> dict[str, Any]:
     """Return the holder in a lock file, or an empty one for an empty or damaged file."""
     try:
-        found = json.loads(os.pread(descriptor, 4096, 0))
+        content = bytearray(4096)
+        found = json.loads(content[: read_at(descriptor, memoryview(content), 0)])
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
@@ -160,10 +163,4 @@ def _may_live(holder: dict[str, Any]) -> bool:
         return False
     if holder.get("host") != socket.gethostname():
         return True
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # a process of another user
-        return True
-    return True
+    return lives(pid)

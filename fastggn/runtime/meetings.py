@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import array
 import atexit
-import os
 import sys
 import time
 import zlib
 from collections.abc import Iterable
 from types import FrameType
 from typing import Any
+
+from fastggn.runtime.platform import at_fork, give_way
 
 # Fruitless tests before a waiting rank gives its core to others, and seconds before it sleeps.
 _TESTS = 200
@@ -27,7 +28,6 @@ _END = "the end of the program"
 
 _meetings: list[Meeting] = []
 _joined: list[Any] = []  # the communicator of all processes, when it has a meeting
-_yield = getattr(os, "sched_yield", lambda: time.sleep(0.0))
 
 
 class Meeting:
@@ -102,7 +102,7 @@ def wait(request: Any, until: float = float("inf")) -> bool:
         if spent > until:
             return False
         if spent < _AWAKE:
-            _yield()
+            give_way()
         else:  # at most a hundredth of the wait itself
             time.sleep(min(0.01 * spent, 0.01))
     return True
@@ -173,5 +173,4 @@ def _leave_strangers(world: Any) -> None:
 def watch_exit() -> None:
     """Call `_leave` at the exit of the interpreter, not in the children of forks."""
     atexit.register(_leave)
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=lambda: atexit.unregister(_leave))
+    at_fork(after_in_child=lambda: atexit.unregister(_leave))

@@ -6,11 +6,11 @@ groups (version 1 or 2) and their ancestors hold its own limit.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from fastggn.runtime.cgroups import group_folders, read_text
+from fastggn.runtime.platform import system_value
 
 # The value without /proc and sysconf: any current machine has this memory.
 FALLBACK_BYTES = 2 * 1024**3
@@ -52,12 +52,8 @@ def _machine(base: Path) -> int:
         cached = entries.get("Cached", 0) + entries.get("Buffers", 0)
         return (entries["MemFree"] + cached) * 1024
     for name in ("SC_AVPHYS_PAGES", "SC_PHYS_PAGES"):
-        try:
-            pages = os.sysconf(name)
-            size = os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, OSError, ValueError):
-            continue
-        if pages > 0 and size > 0:
+        pages, size = system_value(name), system_value("SC_PAGE_SIZE")
+        if pages is not None and size is not None:
             # If only the total is known, half of it counts as free.
             return pages * size // (1 if name == "SC_AVPHYS_PAGES" else 2)
     return FALLBACK_BYTES

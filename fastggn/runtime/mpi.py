@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import sys
 import time
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from fastggn.runtime.comm import Comm, Number
 from fastggn.runtime.meetings import Meeting, differences, join
+from fastggn.runtime.platform import bound_cores
 
 FloatArray = NDArray[np.float64]
 T = TypeVar("T")
@@ -47,7 +47,7 @@ class MpiComm(Comm):
         self._comm = comm.Dup()
         self._meeting = Meeting(self._comm)
         node = MPI.Get_processor_name()
-        cores = tuple(sorted(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else ()
+        cores = tuple(sorted(bound_cores()))
         places = self.gather((node, cores))
         nodes = [name for name, _ in places]
         self._on_node = max(nodes.count(name) for name in nodes)

@@ -10,10 +10,11 @@ from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from fastggn.runtime.platform import STOP_NAMES, TIME_OVER, masked
+
 T = TypeVar("T")
 
-# The signals of a terminal, a scheduler at the time limit, and `sbatch --signal=USR1`.
-SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
+SIGNALS = STOP_NAMES
 _EVERY = tuple(sorted(signal.valid_signals()))
 _NOT_CALLED = (signal.SIG_DFL, signal.SIG_IGN)
 
@@ -103,7 +104,7 @@ def ignore_signals() -> None:
 @contextlib.contextmanager
 def blocked_interrupts() -> Iterator[None]:
     """Keep Ctrl-C and a time limit for the end of the block, and from processes started there."""
-    numbers = (signal.SIGINT, signal.SIGXCPU)
+    numbers = (signal.SIGINT, TIME_OVER)
     arrived: list[tuple[int, FrameType | None]] = []
     handlers = {}
     if threading.current_thread() is threading.main_thread():
@@ -111,11 +112,10 @@ def blocked_interrupts() -> Iterator[None]:
         handlers = {n: h for n in numbers if callable(h := signal.getsignal(n))}
         for number in handlers:
             signal.signal(number, lambda *received: arrived.append(received))
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
-        yield
+        with masked(numbers):
+            yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if arrived:

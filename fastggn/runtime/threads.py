@@ -29,6 +29,7 @@ import threadpoolctl
 from fastggn.runtime.cores import FreeCores
 from fastggn.runtime.errors import FastGGNWarning
 from fastggn.runtime.forks import hold_over_forks
+from fastggn.runtime.platform import at_fork
 
 # Below so many operations, about 40 microseconds, a pass runs on the calling thread: waking the
 # workers takes as long, and on a shared machine a barrier can take a time slice.
@@ -146,7 +147,7 @@ def _begin_alone() -> None:
     _free_cores.restart()
 
 
-os.register_at_fork(after_in_child=_begin_alone)
+at_fork(after_in_child=_begin_alone)
 
 
 def threading_layer() -> str | None:

@@ -13,6 +13,7 @@ import numpy as np
 from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import FastGGNWarning
 from fastggn.runtime.memory import available_memory
+from fastggn.runtime.platform import STOP_NAMES
 from fastggn.runtime.signals import StopSignals, left_surely
 from fastggn.training.resumable import Resumable, State
 
@@ -83,7 +84,7 @@ def shared_seed(comm: Comm, seed: Any) -> Any:
 
 def stop_signals(saved: bool) -> AbstractContextManager[StopSignals]:
     """Return the handler of the signals that ask a run to stop."""
-    return left_surely(StopSignals(("SIGTERM", "SIGUSR1") if saved else (), unclaimed=True))
+    return left_surely(StopSignals(STOP_NAMES[1:] if saved else (), unclaimed=True))
 
 
 def shown(

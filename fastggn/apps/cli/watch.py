@@ -23,12 +23,13 @@ import numpy as np
 from fastggn.apps.cli.outcome import INTERRUPTED, BadInput, OutOfTime
 from fastggn.runtime.atomic_files import discard_open_files
 from fastggn.runtime.memory import available_memory
+from fastggn.runtime.platform import TIME_OVER, signal_main_thread
 
 GRACE = 0.8  # seconds in which the main thread answers; inside a kernel it cannot
 PATIENCE = 20.0  # seconds of a command that keeps its part
 TOLD = 10.0  # a command that may take more seconds tells its cost
 MOST = 30 * 86400.0  # seconds that a command starts with, without a time limit
-LIMIT = signal.SIGXCPU  # sent by the watch at the time limit
+LIMIT = TIME_OVER  # sent by the watch at the time limit
 TERMINAL, LOG = 0.5, 10.0  # seconds between two lines of progress
 
 COPIES = 3  # of a matrix, during its factorisation
@@ -181,10 +182,10 @@ class Watch:
                 self._end()
             if 1 in numbers:
                 count -= self._lost == signal.SIGINT
-                signal.pthread_kill(threading.main_thread().ident or 0, self._lost)
+                signal_main_thread(self._lost)
             if now >= limit:
                 limit = math.inf
-                signal.pthread_kill(threading.main_thread().ident or 0, LIMIT)
+                signal_main_thread(LIMIT)
             if now >= show:
                 show = now + pause
                 self._show(now - self._began)
