@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastggn.runtime import cores
+from fastggn.runtime import cores, platform
 from fastggn.runtime.cores import Budget, FreeCores, Reading, available_cores, read_processors
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,7 +144,7 @@ def test_without_readings_nothing_is_left_to_others():
 
 
 def test_the_idle_time_is_that_of_the_cores_of_this_process(tmp_path, monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 10})
+    monkeypatch.setattr(platform, "_affinity", lambda _: {0, 10})
     monkeypatch.setattr(cores, "_bound", lambda: 2)
     lines = [
         "cpu  1 2 3 9999 5 6 7 8 9 10",

@@ -1,6 +1,6 @@
 import pytest
 
-from fastggn.runtime import memory
+from fastggn.runtime import memory, platform
 from fastggn.runtime.memory import available_memory
 
 GIB = 1024**3
@@ -97,7 +97,7 @@ def test_no_proc(tmp_path, monkeypatch):
             raise ValueError(name)
         return pages[name]
 
-    monkeypatch.setattr(memory.os, "sysconf", sysconf)
+    monkeypatch.setattr(platform, "_sysconf", sysconf)
     assert available_memory(tmp_path) == 1000 * 4096 // 2
     pages["SC_AVPHYS_PAGES"] = 500
     assert available_memory(tmp_path) == 500 * 4096

@@ -9,7 +9,6 @@ from __future__ import annotations
 import _thread
 import contextlib
 import errno
-import getpass
 import importlib
 import os
 import signal
@@ -65,7 +64,7 @@ def system_value(name: str) -> int | None:
 
 def user_name() -> str:
     """Return the user's number, or on Windows the name."""
-    return str(getpass.getuser() if _user is None else _user())
+    return os.environ.get("USERNAME") or "user" if _user is None else str(_user())
 
 
 def owned_by(found: os.stat_result, *others: int) -> bool:
