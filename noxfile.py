@@ -22,8 +22,9 @@ def lint(session):
 
 @nox.session
 def types(session):
-    """Check the types."""
-    python(session, "mypy")
+    """Check the types on every platform."""
+    for platform in ("linux", "win32", "darwin"):
+        python(session, "mypy", "--platform", platform)
 
 
 @nox.session
