@@ -45,6 +45,13 @@ from .slices import (
     loss_between as loss_between,
     loss_plane as loss_plane,
 )
+from .spectra import (
+    CurvatureTrace as CurvatureTrace,
+    SpectralDensity as SpectralDensity,
+    curvature as curvature,
+    largest_eigenvalues as largest_eigenvalues,
+    spectral_density as spectral_density,
+)
 from .split_index import SplitIndex as SplitIndex, index_along_gamma as index_along_gamma
 from .stationarity import stationarity_split as stationarity_split
 from .symmetry import (

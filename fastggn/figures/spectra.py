@@ -84,3 +84,47 @@ def plot_ranks(sweep: Any) -> Any:
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_outside(figure)
     return figure
+
+
+def plot_curvature(iterations: Any, values: Any, rate: float | None = None) -> Any:
+    """Draw the largest eigenvalues of the parts of the curvature over the iterations.
+
+    With the rate of gradient descent, 2 / rate is drawn: beyond it descent is not stable.
+    """
+    figure, axes = new_figure()
+    ax = axes[0, 0]
+    styles = {
+        "H": ("-", "Hessian H"),
+        "G": ("--", "Gauss-Newton matrix G"),
+        "S": (":", "S = H - G"),
+    }
+    for part, found in values.items():
+        line, label = styles[part]
+        ax.plot(iterations, found, line, color="black", label=label)
+    if rate is not None:
+        ax.axhline(2.0 / rate, color="0.6", linewidth=1.0, label=f"2 / rate = {2.0 / rate:.4g}")
+    ax.set_xlabel("iteration")
+    ax.set_ylabel("largest eigenvalue")
+    legend_outside(figure)
+    return figure
+
+
+def plot_density(density: Any) -> Any:
+    """Draw the cumulative distribution of a `SpectralDensity` over a signed logarithmic axis."""
+    figure, axes = new_figure()
+    ax = axes[0, 0]
+    nodes = np.asarray(density.nodes)
+    shares = np.cumsum(density.weights)
+    largest = float(np.abs(nodes).max()) or 1.0
+    ax.step(nodes, shares, where="post", color="black")
+    ax.set_xscale("symlog", linthresh=1e-6 * largest)
+    low, high = nodes.min() < -1e-6 * largest, nodes.max() > 1e-6 * largest
+    powers = largest * 10.0 ** np.arange(-6, 1, 2)
+    ticks = [*(-powers[::-1] if low else ()), 0.0, *(powers if high else ())]
+    ax.set_xticks(ticks, [f"{t:.1g}" for t in ticks], fontsize=8)
+    ax.minorticks_off()
+    ax.set_xlabel("eigenvalue")
+    ax.set_ylabel("share of the eigenvalues up to it")
+    ax.set_ylim(0.0, 1.02)
+    ax.set_title(f"{density.name}, N = {density.n_params}")
+    return figure

@@ -170,7 +170,7 @@ def inertia_estimate(
     # Weights of a probe sum to 1; N times their parts has a spread of about sqrt(N / probes).
     shares = np.zeros(3)
     for _ in range(PROBES):
-        values, weights = _lanczos_weights(operator, rng.standard_normal(n), min(DEPTH, n))
+        values, weights = lanczos_weights(operator, rng.standard_normal(n), min(DEPTH, n))
         # Ritz values of zero eigenvalues only converge to the size of rounding.
         cut = max(bound, 1e-12 * float(np.abs(values).max()))
         shares[0] += weights[values > cut].sum()
@@ -180,7 +180,7 @@ def inertia_estimate(
     return positive, max(n - positive - negative, 0), negative
 
 
-def _lanczos_weights(operator: object, start: Vector, depth: int) -> tuple[Vector, Vector]:
+def lanczos_weights(operator: object, start: Vector, depth: int) -> tuple[Vector, Vector]:
     """Return the Ritz values and the squares of the first entries of their vectors."""
     basis = np.zeros((start.size, depth))
     diagonal, below = np.zeros(depth), np.zeros(depth)
