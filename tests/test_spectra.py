@@ -57,7 +57,7 @@ def test_largest_eigenvalues_along_a_run():
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("part", ["H", "G"])
+@pytest.mark.parametrize("part", [pytest.param("H", marks=pytest.mark.slow), "G"])
 def test_density_against_the_dense_spectrum(part):
     problem, theta = problem_of(widths=(8, 24, 12, 2), T=150, l2=0.0)
     theta = fg.train(problem, theta, max_iter=5).theta
