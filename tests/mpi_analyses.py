@@ -145,7 +145,7 @@ def critical_points(comm):
 
 def parts_of_critical_points(comm):
     """Compare with one process what the points above do not come to."""
-    from fastggn.analysis.critical import certificates
+    from fastggn.analysis.critical import certificates, switches
     from fastggn.analysis.critical.surface import Surface
 
     X, Y, _, _ = samples()
@@ -161,7 +161,7 @@ def parts_of_critical_points(comm):
         rows = split(comm, kind)
         surface = Surface(fg.Problem(net, X[rows], Y[rows], comm=comm))
         serial = Surface(one)
-        found = [surface.at_kink(theta), surface.at_kink(at_kink)]
+        found = [switches.at_kink(surface, theta), switches.at_kink(surface, at_kink)]
         found += [surface.same_piece(theta, theta), surface.same_piece(theta, -theta)]
         found.append(certificates.exact_fit(surface, theta))
         largest = certificates.LARGEST_DENSE
