@@ -102,6 +102,9 @@ def points():
         return lambda rows, comm: fg.Problem(net, X[rows], Y[rows], loss, comm=comm, **options)
 
     zero = np.zeros(fg.MLP((2, 2, 1)).n_params)
+    kinked = fg.MLP((2, 1, 1), activation="relu", bias="none")
+    corner = np.array([[0.0, 1.0], [0.0, -1.0], [1.0, 1.0], [1.0, -1.0]])
+    level = np.array([[-0.8], [0.8], [1.9], [1.1]])
     return {
         "not critical": (of(small, X, Y), T, theta, {}),
         "minimum": (of(small, X, Y, l2=0.01), T, trained, {}),
@@ -117,6 +120,8 @@ def points():
         ),
         "linear": (of(linear, X, Y), T, flattest, {"grad_tol": 1e-6}),
         "equal inputs": (of(small, X[:3].repeat(10, axis=0), Y[:30]), 30, noisy.theta, {}),
+        "minimum at a kink": (of(kinked, corner, level), 4, np.array([1.5, 0.0, 1.0]), {}),
+        "saddle at kinks": (of(kinked, corner, level), 4, np.zeros(3), {}),
     }
 
 
