@@ -25,6 +25,14 @@ TSQR A = Q R                                        tsqr.py:StreamingQR
 block reflectors (I - V T V^T) C                    reflectors.py:reflect_columns
 singular values by way of a band                    banded_svd.py:banded_svd
 numerical rank                                      spectrum.py:numerical_rank
+channels phi^c of derivatives by the inputs         channels.py:forward
+channels: J^T u                                     channels.py:backward
+channels: sensitivities Psi^c S                     channels.py:sensitivities
+channels: G rows, sums of Khatri-Rao products       channel_rows.py:assemble_rows
+channels: J v                                       channel_products.py:products
+channels: d^2 / dt^2 along theta + t v              channel_products.py:second_tangents
+channels: Hessian products H v                      channel_products.py:hessian_products
+activations, four derivatives                       higher_activations.py:activate_higher
 losses: softmax cross-entropy, its gradient         losses.py:softmax
 losses: softmax, curvature factor S                 losses.py:softmax_factor
 losses: logistic, its gradient                      losses.py:logistic
