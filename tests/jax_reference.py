@@ -30,6 +30,9 @@ ACTIVATIONS = {
     "leaky_relu": lambda z: jnp.where(z > 0, z, 0.01 * z),
     "square": lambda z: z * z,
     "sine": jnp.sin,
+    "sin": jnp.sin,
+    "swish": jax.nn.swish,
+    "gelu": lambda z: jax.nn.gelu(z, approximate=False),
 }
 
 

@@ -11,6 +11,7 @@ the same order, so only the order of the layers differs: Shen's P(W) lists the l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -623,7 +624,30 @@ def _higher():
             lambda z: -1.5 * z * (z * z + 1) ** -2.5,
             lambda z: (6 * z * z - 1.5) * (z * z + 1) ** -3.5,
         ),
+        "sin": (np.sin, np.cos, lambda z: -np.sin(z), lambda z: -np.cos(z), np.sin),
+        "swish": (
+            lambda z: z * s(z),
+            lambda z: s(z) + z * (s(z) - s(z) ** 2),
+            lambda z: (2 + z - 2 * z * s(z)) * (s(z) - s(z) ** 2),
+            lambda z: (
+                (3 * (1 - 2 * s(z)) + z * (1 - 6 * s(z) + 6 * s(z) ** 2)) * (s(z) - s(z) ** 2)
+            ),
+        ),
+        "gelu": (
+            lambda z: z * _normal(z),
+            lambda z: _normal(z) + z * _density(z),
+            lambda z: (2 - z * z) * _density(z),
+            lambda z: (z**3 - 4 * z) * _density(z),
+        ),
     }
+
+
+def _normal(z):
+    return 0.5 * np.vectorize(math.erfc)(-np.asarray(z) / math.sqrt(2))
+
+
+def _density(z):
+    return np.exp(-0.5 * z * z) / math.sqrt(2 * math.pi)
 
 
 HIGHER = _higher()

@@ -10,7 +10,7 @@ from fastggn.network.channels import ChannelBlock, ChannelPlan, Channels, refuse
 from fastggn.network.workspace import Workspace
 from fastggn.objective.ggn_tiles import RowTiling
 
-SMOOTH = ("tanh", "sigmoid", "softplus", "bent_identity", "square")
+SMOOTH = ("tanh", "sigmoid", "softplus", "bent_identity", "square", "sin", "swish", "gelu")
 SIZES = (1, 7, 8, 9, 31)
 BOTH = np.array([[0.7, 1.3], [0.9, -0.4], [0.2, 0.6]])  # coefficients, and two derivatives
 
@@ -93,9 +93,9 @@ def assert_products_agree(block, drawn, F, J):
 
 def by_naive(drawn):
     """Outputs and Jacobian with the coefficients' rows and columns, by the textbook."""
-    known = [naive.ACTIVATIONS[name] for name in drawn.names]
-    network = naive.Network(drawn.widths, known, drawn.bias)
     jets = [naive.HIGHER[name] for name in drawn.names]
+    known = [naive.Activation(*jet[:3]) for jet in jets]
+    network = naive.Network(drawn.widths, known, drawn.bias)
     listed, n = drawn.channels.listed, drawn.net.n_params
     parts = [
         naive.channels_and_jacobian(network, jets, listed, drawn.theta[:n], x) for x in drawn.X

@@ -199,7 +199,7 @@ class Named(nn.Linear):
 @pytest.mark.parametrize(
     "modules, message",
     [
-        ([nn.Linear(2, 1), nn.GELU()], "module 1, GELU cannot be read; accepted: Linear, Tanh"),
+        ([nn.Linear(2, 1), nn.ELU()], "module 1, ELU cannot be read; accepted: Linear, Tanh"),
         ([nn.Conv2d(1, 1, 2)], "module 0, Conv2d cannot be read"),
         ([nn.Linear(2, 2), nn.BatchNorm1d(2)], "module 1, BatchNorm1d cannot be read"),
         ([nn.Linear(2, 2), nn.Sequential(nn.PReLU())], r"module 1\.0, PReLU cannot be read"),

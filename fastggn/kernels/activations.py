@@ -31,6 +31,9 @@ BENT_IDENTITY = 5
 RELU = 6
 LEAKY_RELU = 7
 SQUARE = 8
+SIN = 9
+SWISH = 10
+GELU = 11
 CUSTOM = 100
 
 if DISABLED:
@@ -173,6 +176,49 @@ def _bent_identity_second(z, phi, d1, d2):
 
 
 @leaf
+def _swish(z, phi, d1):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], _ = vector_math.swish(z[i, j])
+
+
+@leaf
+def _swish_second(z, phi, d1, d2):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], d2[i, j] = vector_math.swish(z[i, j])
+
+
+@leaf
+def _gelu(z, phi, d1):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], _, _ = vector_math.gelu(z[i, j])
+
+
+@leaf
+def _gelu_second(z, phi, d1, d2):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j], d2[i, j], _ = vector_math.gelu(z[i, j])
+
+
+@leaf
+def _sin(z, phi, d1):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j] = vector_math.sin_and_cos(z[i, j])
+
+
+@leaf
+def _sin_second(z, phi, d1, d2):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            phi[i, j], d1[i, j] = vector_math.sin_and_cos(z[i, j])
+            d2[i, j] = -phi[i, j]
+
+
+@leaf
 def _leaky_relu(slope, z, phi, d1):
     # The derivative at 0 is that of the negative side; a NaN goes through.
     for i in range(z.shape[0]):
@@ -227,6 +273,12 @@ def activate(code, param, address, z, phi, d1):
         _leaky_relu(param, z, phi, d1)
     elif code == SQUARE:
         _square(z, phi, d1)
+    elif code == SIN:
+        _sin(z, phi, d1)
+    elif code == SWISH:
+        _swish(z, phi, d1)
+    elif code == GELU:
+        _gelu(z, phi, d1)
     elif code == CUSTOM:
         _custom(address, z, phi, d1)
     else:
@@ -246,6 +298,12 @@ def activate_second(code, param, address, z, phi, d1, d2):
         _softplus_second(z, phi, d1, d2)
     elif code == BENT_IDENTITY:
         _bent_identity_second(z, phi, d1, d2)
+    elif code == SIN:
+        _sin_second(z, phi, d1, d2)
+    elif code == SWISH:
+        _swish_second(z, phi, d1, d2)
+    elif code == GELU:
+        _gelu_second(z, phi, d1, d2)
     elif code == CUSTOM:
         _custom_second(address, z, phi, d1, d2)
     else:

@@ -8,8 +8,11 @@ from fastggn.kernels import vector_math
 from fastggn.kernels.activations import (
     BENT_IDENTITY,
     CUSTOM,
+    GELU,
     SIGMOID,
+    SIN,
     SOFTPLUS,
+    SWISH,
     TANH,
     _call,
     activate_second,
@@ -49,6 +52,31 @@ def bent_identity(z):
     return s, d1, d2, -3.0 * c * u2 * d2, 3.0 * u2 * d2 * (5.0 * c * c * u2 - 1.0)
 
 
+@inline
+def sin(z):
+    """Return the sine and its four derivatives."""
+    s, c = vector_math.sin_and_cos(z)
+    return s, c, -s, -c, s
+
+
+@inline
+def swish(z):
+    """Return z sigma(z) and its four derivatives."""
+    s, d1, d2 = vector_math.swish(z)
+    c = 750.0 if z > 750.0 else (-750.0 if z < -750.0 else z)
+    _, _, g2, g3, g4 = sigmoid(z)
+    return s, d1, d2, 3.0 * g2 + c * g3, 4.0 * g3 + c * g4
+
+
+@inline
+def gelu(z):
+    """Return z P(z) and its four derivatives."""
+    s, d1, d2, density = vector_math.gelu(z)
+    c = 40.0 if z > 40.0 else (-40.0 if z < -40.0 else z)
+    v = c * c
+    return s, d1, d2, density * c * (v - 4.0), density * ((7.0 - v) * v - 4.0)
+
+
 @leaf
 def _tanh(z, s, d1, d2, d3, d4):
     for i in range(z.shape[0]):
@@ -78,6 +106,27 @@ def _bent_identity(z, s, d1, d2, d3, d4):
 
 
 @leaf
+def _sin(z, s, d1, d2, d3, d4):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = sin(z[i, j])
+
+
+@leaf
+def _swish(z, s, d1, d2, d3, d4):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = swish(z[i, j])
+
+
+@leaf
+def _gelu(z, s, d1, d2, d3, d4):
+    for i in range(z.shape[0]):
+        for j in range(z.shape[1]):
+            s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = gelu(z[i, j])
+
+
+@leaf
 def _custom(address, z, s, d1, d2, d3, d4):
     for i in range(z.shape[0]):
         _call(
@@ -103,6 +152,12 @@ def activate_higher(code, param, address, z, s, d1, d2, d3, d4):
         _softplus(z, s, d1, d2, d3, d4)
     elif code == BENT_IDENTITY:
         _bent_identity(z, s, d1, d2, d3, d4)
+    elif code == SIN:
+        _sin(z, s, d1, d2, d3, d4)
+    elif code == SWISH:
+        _swish(z, s, d1, d2, d3, d4)
+    elif code == GELU:
+        _gelu(z, s, d1, d2, d3, d4)
     elif code == CUSTOM:
         _custom(address, z, s, d1, d2, d3, d4)
     else:  # the identity and the square

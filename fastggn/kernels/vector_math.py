@@ -185,3 +185,84 @@ def softsign(z):
     d = u * u
     s = c * u
     return s, d, 0.0 if z == 0.0 else math.copysign(2.0 * u * d, -z)
+
+
+# pi / 2 in three parts of 33 bits and a rest: k times a part is exact for |k| < 2^20.
+HALF_PI = (1.57079632673412561417, 6.07710050630396597660e-11, 2.02226624871116645580e-21)
+HALF_PI_REST = 8.47842766036889956997e-32
+TWO_OVER_PI = 0.6366197723675814
+ROUND_PLAIN = 6755399441055744.0
+
+
+@inline
+def sin_and_cos(z):
+    """Return (sin(z), cos(z)); beyond |z| = 1e6 with fewer digits, for infinities NaN."""
+    shifted = z * TWO_OVER_PI + ROUND_PLAIN
+    k = shifted - ROUND_PLAIN
+    t = z - k * HALF_PI[0]
+    w = k * HALF_PI[1]
+    a = t - w
+    low = (t - a) - w
+    w = k * HALF_PI[2]
+    r = a - w
+    low += ((a - r) - w) - k * HALF_PI_REST
+    bad = not abs(r) <= 1.0
+    r, low = (math.nan if bad else r) + low, low - ((r + low) - r)
+    v = r * r
+    # The coefficients of fdlibm's kernels.
+    p = 1.58969099521155010221e-10
+    p = p * v - 2.50507602534068634195e-08
+    p = p * v + 2.75573137070700676789e-06
+    p = p * v - 1.98412698298579493134e-04
+    p = p * v + 8.33333333332248946124e-03
+    s = r - ((v * (0.5 * low - (v * r) * p) - low) + (v * r) * 1.66666666666666324348e-01)
+    q = -1.13596475577881948265e-11
+    q = q * v + 2.08757232129817482790e-09
+    q = q * v - 2.75573143513906633035e-07
+    q = q * v + 2.48015872894767294178e-05
+    q = q * v - 1.38888888888741095749e-03
+    q = q * v + 4.16666666666666019037e-02
+    half = 0.5 * v
+    one = 1.0 - half
+    c = one + (((1.0 - one) - half) + (v * (v * q) - r * low))
+    bits = bits_of_float(shifted)
+    odd = (bits & np.uint64(1)) != np.uint64(0)
+    x, y = (c if odd else s), (s if odd else c)
+    turned = (bits & np.uint64(2)) != np.uint64(0)
+    crossed = ((bits + np.uint64(1)) & np.uint64(2)) != np.uint64(0)
+    return (-x if turned else x), (-y if crossed else y)
+
+
+@inline
+def swish(z):
+    """Return z sigma(z) and its two derivatives, sigma the logistic function."""
+    c = 750.0 if z > 750.0 else (-750.0 if z < -750.0 else z)
+    s, d, d2 = sigmoid(z)
+    return (c if z < 0.0 else z) * s, s + c * d, 2.0 * d + c * d2
+
+
+ROOT_HALF = (0.7071067811865476, -4.833646656726457e-17)
+PHI_0 = 0.3989422804014327  # 1 / sqrt(2 pi)
+SPLIT = 134217729.0
+
+
+@inline
+def gelu(z):
+    """Return z P(z), P the normal distribution, its two derivatives, and its density."""
+    c = 40.0 if z > 40.0 else (-40.0 if z < -40.0 else z)
+    # In the tails a rounding of z^2 or of z / sqrt(2) would cost hundreds of units.
+    t = SPLIT * c
+    high = t - (t - c)
+    rest = c - high
+    square = c * c
+    missed = ((high * high - square) + 2.0 * high * rest) + rest * rest
+    density = PHI_0 * math.exp(-0.5 * square) * (1.0 - 0.5 * missed)
+    x = -c * ROOT_HALF[0]
+    t = SPLIT * ROOT_HALF[0]
+    top = t - (t - ROOT_HALF[0])
+    under = ROOT_HALF[0] - top
+    error = (((-high * top) - x) - high * under - rest * top) - rest * under
+    error -= c * ROOT_HALF[1]
+    p = 0.5 * math.erfc(x) - 1.4142135623730951 * density * error
+    value = (c if z < 0.0 else z) * p
+    return value, p + c * density, density * (2.0 - square), density

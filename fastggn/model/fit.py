@@ -45,6 +45,7 @@ RANGES = {
     "relu": (0.0, np.inf),
     "softplus": (0.0, np.inf),
     "square": (0.0, np.inf),
+    "sin": (-1.0, 1.0),
 }
 
 

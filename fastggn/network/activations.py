@@ -248,6 +248,9 @@ ACTIVATIONS: dict[str, Activation] = {
         Activation("relu", kernels.RELU, smoothness=0, vanishing_derivative=True),
         Activation("leaky_relu", kernels.LEAKY_RELU, 0.01, smoothness=0),
         Activation("square", kernels.SQUARE, vanishing_derivative=True),
+        Activation("sin", kernels.SIN, vanishing_derivative=True),
+        Activation("swish", kernels.SWISH, vanishing_derivative=True),
+        Activation("gelu", kernels.GELU, vanishing_derivative=True),
     )
 }
 
@@ -280,7 +283,7 @@ def get_activation(activation: object) -> Activation:
     ----------
     activation : str or Activation
         One of identity, sigmoid, tanh, softsign, softplus, bent_identity, relu, leaky_relu
-        (slope 0.01) and square, or an `Activation`.
+        (slope 0.01), square, sin, swish and gelu, or an `Activation`.
 
     Raises
     ------

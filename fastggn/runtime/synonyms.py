@@ -31,10 +31,12 @@ SYNONYMS: dict[str, tuple[str, ...]] = {
     "rectifier": ("relu",),
     "elliotsig": ("softsign",),
     "leakyrelu": ("leaky_relu",),
+    "silu": ("swish",),
+    "sine": ("sin",),
     "softmax": ("no activation softmax: the loss 'softmax_cross_entropy' applies it",),
     **dict.fromkeys(
         ("satlin", "satlins", "hardlim", "hardlims", "radbas", "radbasn", "tribas", "compet",
-         "netinv", "elliot2sig", "elu", "selu", "gelu", "silu", "swish", "mish", "relu6"),
+         "netinv", "elliot2sig", "elu", "selu", "mish", "relu6"),
         (_NO_OWN,),
     ),
     # Losses.

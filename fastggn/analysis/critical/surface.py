@@ -25,7 +25,17 @@ EPS = float(np.finfo(np.float64).eps)
 SAFETY = 32.0  # rounding errors of a value, in units of its terms' last place
 TINY = 1e-290  # numbers below are no longer relatively exact
 # An identity that holds at random points of an analytic piece holds on all of it.
-ANALYTIC = {"identity", "sigmoid", "tanh", "softplus", "bent_identity", "square"}
+ANALYTIC = {
+    "identity",
+    "sigmoid",
+    "tanh",
+    "softplus",
+    "bent_identity",
+    "square",
+    "sin",
+    "swish",
+    "gelu",
+}
 PIECEWISE_LINEAR = {"relu", "leaky_relu"}
 ANALYTIC_LOSSES = {
     "squared", "softmax_cross_entropy", "logistic", "cauchy", "blake_zisserman", "smooth_lp",

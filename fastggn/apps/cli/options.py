@@ -192,7 +192,7 @@ OPTIONS = (
            help="Widths of the hidden layers, or none."),
     option("Network", "--activation", type=NAMES, default="tanh", metavar="NAME",
            help="identity, sigmoid, tanh, softsign, softplus, bent_identity, relu, leaky_relu, "
-                "square: one for all, or one a hidden layer."),
+                "square, sin, swish, gelu: one for all, or one a hidden layer."),
     option("Network", "--output-activation", default="identity", metavar="NAME",
            help="Activation of the output layer."),
     option("Network", "--bias", default="free", metavar="KIND", help="free or none."),

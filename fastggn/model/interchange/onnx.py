@@ -274,7 +274,7 @@ class _Graph:
             return value
         if sigma.name not in _ACTIVATIONS:
             raise ValueError(
-                f"layer {number}: the custom activation {sigma.name!r} has no ONNX operator "
+                f"layer {number}: the activation {sigma.name!r} has no ONNX operator in float64 "
                 f"(known: identity, {', '.join(_ACTIVATIONS)})"
             )
         return _ACTIVATIONS[sigma.name](self, value, sigma)
@@ -307,6 +307,10 @@ def _square(graph: _Graph, z: str, _: Activation) -> str:
     return graph.add("Mul", z, z)
 
 
+def _swish(graph: _Graph, z: str, _: Activation) -> str:
+    return graph.add("Mul", z, graph.add("Sigmoid", z))
+
+
 def _bent_identity(graph: _Graph, z: str, _: Activation) -> str:
     root = graph.add("Sqrt", graph.add("Add", graph.add("Mul", z, z), graph.constant("one", 1.0)))
     bend = graph.add("Mul", graph.add("Sub", root, graph.constant("one", 1.0)),
@@ -323,4 +327,6 @@ _ACTIVATIONS: dict[str, Callable[[_Graph, str, Activation], str]] = {
     "relu": _operator("Relu"),
     "leaky_relu": _leaky_relu,
     "square": _square,
+    "sin": _operator("Sin"),
+    "swish": _swish,
 }

@@ -34,15 +34,29 @@ EXPRESSIONS = {
     "Div(z,Add(Abs(z),1.0))": "softsign",
     "Add(Relu(z),Log(Add(Exp(Neg(Abs(z))),1.0)))": "softplus",
     "Mul(z,z)": "square",
+    "Sin(z)": "sin",
+    "Mul(z,Sigmoid(z))": "swish",
     "Add(Mul(Sub(Sqrt(Add(Mul(z,z),1.0)),1.0),0.5),z)": "bent_identity",
 }
-UNARY = ("Tanh", "Sigmoid", "Relu", "Softplus", "Softsign", "Abs", "Neg", "Exp", "Log", "Sqrt")
+UNARY = (
+    "Tanh",
+    "Sigmoid",
+    "Relu",
+    "Softplus",
+    "Softsign",
+    "Abs",
+    "Neg",
+    "Exp",
+    "Log",
+    "Sqrt",
+    "Sin",
+)
 BINARY = ("Add", "Sub", "Mul", "Div")
 SAME = ("Identity", "Cast", "Dropout", "Flatten")
 LAST = ("Softmax", "LogSoftmax")
 ACCEPTED = (
     "Gemm, MatMul, Add, Sub, Mul and Div with constants, Tanh, Sigmoid, Relu, LeakyRelu, PRelu, "
-    "Softplus, Softsign, Identity, Cast, Flatten, Dropout, and a last Softmax or LogSoftmax"
+    "Softplus, Softsign, Sin, Identity, Cast, Flatten, Dropout, and a last Softmax or LogSoftmax"
 )
 
 

@@ -212,6 +212,12 @@ class _Reader:
         for kind in ("Tanh", "Sigmoid", "ReLU", "Softsign"):
             if self._is(module, kind):
                 return get_activation(kind.lower())
+        if self._is(module, "SiLU"):
+            return get_activation("swish")
+        if self._is(module, "GELU"):
+            if module.approximate != "none":
+                raise ValueError(f"{what}: only approximate='none' can be read")
+            return get_activation("gelu")
         if self._is(module, "LeakyReLU"):
             return leaky_relu(module.negative_slope)
         if self._is(module, "Softplus"):
@@ -242,8 +248,8 @@ def to_torch(model: Model, dtype: Any = "float64") -> Any:
     Raises
     ------
     ValueError
-        If torch has no module for an activation (bent_identity, square, custom ones), or an entry
-        is too large for the type.
+        If torch has no module for an activation (bent_identity, square, sin, custom ones), or an
+        entry is too large for the type.
     ImportError
         If torch is not installed (extra ``torch``).
 
@@ -289,5 +295,7 @@ def _makers(torch: Any) -> dict[str, Callable[[Activation], Any]]:
         "softsign": lambda _: nn.Softsign(),
         "softplus": lambda _: nn.Softplus(threshold=EXACT_THRESHOLD),
         "relu": lambda _: nn.ReLU(),
+        "swish": lambda _: nn.SiLU(),
+        "gelu": lambda _: nn.GELU(),
         "leaky_relu": lambda sigma: nn.LeakyReLU(sigma.param),
     }
