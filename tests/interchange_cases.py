@@ -17,6 +17,8 @@ ACTIVATIONS = (
     "relu",
     "leaky_relu",
     "square",
+    "sin",
+    "swish",
 )
 TOLERANCE = {"float64": 1e-12, "float32": 1e-6}
 

@@ -172,7 +172,7 @@ def test_what_the_format_cannot_hold(tmp_path, monkeypatch):
     path = tmp_path / "m.onnx"
     sine = cases.sine()
     net = fg.MLP((1, 2, 1), activation=sine)
-    with pytest.raises(ValueError, match="layer 1: the custom activation 'sine' has no ONNX"):
+    with pytest.raises(ValueError, match="layer 1: the activation 'sine' has no ONNX"):
         model_of(net, net.init(seed=0)).export(path)
     monkeypatch.setattr(module, "MOST_BYTES", 100)
     net, theta = network((2, 5, 1), "tanh")

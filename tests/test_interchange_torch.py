@@ -253,7 +253,7 @@ def test_other_arguments():
         with torch.no_grad():
             layer.weight[0, 1] = torch.inf
         fg.interchange.from_torch(layer)
-    for name in ("bent_identity", "square"):
+    for name in ("bent_identity", "square", "sin"):
         with pytest.raises(ValueError, match=f"torch.nn has no module .* '{name}'"):
             net, theta = network((2, 2, 1), name)
             fg.interchange.to_torch(model_of(net, theta))

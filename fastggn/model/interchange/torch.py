@@ -28,8 +28,8 @@ EXACT_THRESHOLD = 50.0
 LEAST_THRESHOLD = 20.0
 
 ACCEPTED = (
-    "Linear, Tanh, Sigmoid, ReLU, LeakyReLU, Softplus, Softsign, Identity, Flatten, Dropout, "
-    "nested Sequential, and a last Softmax or LogSoftmax"
+    "Linear, Tanh, Sigmoid, ReLU, LeakyReLU, Softplus, Softsign, SiLU, GELU, Identity, Flatten, "
+    "Dropout, nested Sequential, and a last Softmax or LogSoftmax"
 )
 
 
