@@ -138,6 +138,50 @@ def test_a_coefficient_is_found(k):
     assert problem.coefficients(problem.init(0)) == {"k": pytest.approx(0.5, rel=1e-12)}
 
 
+def noisy(seed, noise=0.02, k=0.5):
+    """The decay with data at all times, and noise."""
+    rng = np.random.default_rng([5, seed])
+    seen = np.exp(-1.5 * TIMES[:, 0]) + noise * rng.standard_normal(TIMES.size)
+    terms = [
+        fg.Term(TIMES, lambda x, u, k: u.d("t") + k["k"] * u.value, weight=100.0),
+        fg.Term(TIMES, targets=seen),
+    ]
+    return fg.ResidualProblem(fg.MLP((1, 5, 1)), terms, inputs=["t"], coefficients={"k": k})
+
+
+def test_standard_errors_of_coefficients():
+    """Error over standard error has a root mean square near 1 over noisy repeats."""
+    ratios = []
+    for seed in range(12):
+        problem = noisy(seed)
+        theta = fg.train(problem, seed=seed, max_iter=60).theta
+        error = fg.analysis.coefficient_errors(problem, theta)["k"]
+        ratios.append((problem.coefficients(theta)["k"] - 1.5) / error)
+    assert 0.6 < np.sqrt(np.mean(np.square(ratios))) < 1.5
+
+
+def test_standard_errors_do_not_depend_on_bounds():
+    found = []
+    for k in (1.4, (1.4, 0.0, None), (1.4, 0.0, 4.0)):
+        problem = noisy(0, k=k)
+        theta = fg.train(problem, seed=0, max_iter=100).theta
+        found.append(fg.analysis.coefficient_errors(problem, theta)["k"])
+    assert max(found) < 1.01 * min(found)
+
+
+def test_what_has_no_standard_error():
+    problem, theta, _ = drawn(0)
+    with pytest.raises(TypeError, match="must be a ResidualProblem"):
+        fg.analysis.coefficient_errors(None, theta)
+    term = fg.Term(TIMES, lambda x, u, k: u.d(0) + k["k"] * u.value)
+    alone = fg.ResidualProblem(fg.MLP((1, 4, 1)), [term], coefficients={"k": 1.0})
+    with pytest.raises(ValueError, match="no term of problem has data"):
+        fg.analysis.coefficient_errors(alone, alone.init(0))
+    without = fg.ResidualProblem(fg.MLP((1, 4, 1)), [fg.Term(TIMES, targets=TIMES[:, 0])])
+    with pytest.raises(ValueError, match="no coefficients"):
+        fg.analysis.coefficient_errors(without, without.init(0))
+
+
 @pytest.mark.parametrize(
     "method",
     ["lm", "ggn", "newton", "lbfgs", "adam", "auto", fg.GradientDescent(rate=0.01)]

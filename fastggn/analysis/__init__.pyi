@@ -7,6 +7,7 @@ from .degenerate import (
     degenerate_probability as degenerate_probability,
 )
 from .null_spaces import null_space as null_space
+from .posterior.coefficients import coefficient_errors as coefficient_errors
 from .rank.analysis import rank_analysis as rank_analysis
 from .rank.design import check_design as check_design
 from .rank.exact_fit import exact_fit as exact_fit

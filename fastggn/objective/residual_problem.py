@@ -198,6 +198,16 @@ class ResidualProblem(Functions):
         values = known.at(self._theta(theta)[self.network.n_params :])[0]
         return dict(zip(known.names, map(float, values), strict=True))
 
+    def coefficient_slopes(self, theta: ArrayLike) -> FloatArray:
+        """Return the derivatives of the coefficients by their parameters in theta, shape (K,)."""
+        known = self._objective.coefficients
+        return known.at(self._theta(theta)[self.network.n_params :])[1]
+
+    @property
+    def terms(self) -> tuple[BoundTerm, ...]:
+        """The checked terms, with the points of this process."""
+        return self._objective.parts
+
     def residuals(self, theta: ArrayLike) -> list[FloatArray]:
         """Return the residuals minus the data of each term, shapes (T_t, n_r), on this rank."""
         return self._residuals(self._theta(theta))
