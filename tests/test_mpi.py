@@ -169,6 +169,17 @@ def test_bad_input_of_one_rank_is_an_error_on_all(size):
 
 
 @needs_mpi
+def test_equations_agree():
+    """Ranks that share the points of a ResidualProblem, one term on the last rank alone."""
+    done, _ = launch(3, script=ROOT / "tests" / "equations_worker.py")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
+    differences = json.loads(line.removeprefix("FOUND "))
+    assert len(differences) == 11
+    assert max(differences.values()) < 1e-9, differences
+
+
+@needs_mpi
 def test_what_needs_all_samples_is_refused():
     refused = found(2)["refusals"]
     message = "needs all samples in one process"
