@@ -201,7 +201,7 @@ class ResidualProblem(Functions):
     def coefficient_slopes(self, theta: ArrayLike) -> FloatArray:
         """Return the derivatives of the coefficients by their parameters in theta, shape (K,)."""
         known = self._objective.coefficients
-        return known.at(self._theta(theta)[self.network.n_params :])[1]
+        return np.asarray(known.at(self._theta(theta)[self.network.n_params :])[1])
 
     @property
     def terms(self) -> tuple[BoundTerm, ...]:
