@@ -69,7 +69,8 @@ def test_small_problems_take_second_order_steps_alone():
     solvers = [record.solver for record in result.history]
     assert solvers[0] == "cholesky" and solvers[-1] == "trust_region"
     assert result.status == "converged_gradient"
-    assert (np.diff([record.loss for record in result.history]) <= 0).all()
+    # Steps below the rounding of the loss lower the gradient.
+    assert (np.diff([record.loss for record in result.history]) <= 1e-15).all()
 
 
 def test_larger_ones_begin_with_gradients_and_end_with_what_pays(monkeypatch):
@@ -159,3 +160,27 @@ def test_without_a_direction_of_descent_the_second_order_method_takes_over(monke
     result = fg.train(problem, method="auto", seed=0, max_iter=2)
     assert {record.solver for record in result.history} == {"dual"}
     assert result.loss < 0.5 * result.initial_loss
+
+
+def sines(k):
+    """Return samples of sines over [0, 60], and the number of hidden units."""
+    rng = np.random.default_rng(k)
+    x = np.sort(rng.uniform(0, 60, int(rng.integers(150, 400))))
+    y = np.sin(rng.uniform(0.3, 1.2) * x)
+    if k % 2:
+        y += rng.uniform(0.2, 0.6) * np.sin(rng.uniform(0.3, 1.2) * x + 1)
+    if k % 4 >= 2:
+        y += 0.1 * rng.standard_normal(x.size)
+    return x[:, None], y, int(rng.integers(15, 35))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("k", [2, 9, *(pytest.param(k, marks=pytest.mark.slow) for k in range(20))])
+def test_auto_is_never_much_worse_than_lm(k):
+    """Newton's steps on a plateau ended eight of these twenty fits at R2 of 0.01 to 0.79."""
+    X, y, hidden = sines(k)
+    scores = [
+        fg.GGNRegressor(hidden, method=method, random_state=k).fit(X, y).score(X, y)
+        for method in ("auto", "lm")
+    ]
+    assert scores[0] > scores[1] - 0.05

@@ -162,7 +162,9 @@ def train(
     display = shown(progress, options.max_iter, options.max_time, comm)
     stops = stop_signals(plan is not None)
     # BLAS has one thread during the run, so that the bits do not depend on their number.
-    with locked(plan, comm), threads(), stops as signals, display as line:
+    # Overflow becomes inf or NaN, which the methods check, and then a status.
+    quiet = np.errstate(all="ignore")
+    with quiet, locked(plan, comm), threads(), stops as signals, display as line:
         watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
             watching.append(signals)

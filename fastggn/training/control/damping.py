@@ -45,7 +45,7 @@ class NielsenDamping(Resumable):
         self.value = INITIAL_SHARE * scale if self._initial is None else self._initial
         # A positive lambda can grow again; no solver notices such a small one.
         self._floor = np.finfo(float).eps ** 2 * min(scale, self.value)
-        self._ceiling = CEILING * max(scale, self.value)
+        self._ceiling = min(CEILING * max(scale, self.value), np.finfo(float).max)
 
     def accept(self, gain: float, before: float, after: float) -> None:
         """Change the damping after an accepted step, upwards by at most a factor of 2."""

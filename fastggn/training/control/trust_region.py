@@ -18,7 +18,8 @@ Vector = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
 # A shift within this share of its scale from a singular matrix is near the hard case.
 NEAR_SINGULAR = 1e-9
-FIRST_RADIUS = 1.0
+# The first radius: this length, or this share of a long theta, where a length of 1 is no step.
+FIRST_RADIUS, FIRST_SHARE = 1.0, 1e-3
 # Times (1 + |theta|): a larger radius bounds no step.
 LARGEST_RADIUS = 1e8
 
@@ -29,7 +30,12 @@ class TrustRadius(Resumable):
     _resumes = ("value",)
 
     def __init__(self) -> None:
-        self.value = FIRST_RADIUS
+        self.value = 0.0  # until `begin`
+
+    def begin(self, theta_norm: float) -> None:
+        """Set the radius of the first iteration."""
+        if self.value == 0.0:
+            self.value = max(FIRST_RADIUS, FIRST_SHARE * theta_norm)
 
     def adapt(self, gain: float, length: float, on_boundary: bool, theta_norm: float) -> None:
         """Shrink the radius after a poor step; double it if it bounded a good step."""

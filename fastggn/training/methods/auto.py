@@ -23,8 +23,13 @@ BURST = 5
 TRIAL = 3
 # A trial begins after this multiple of its own work; each failed trial doubles the wait.
 PATIENCE = 2.0
-# Newton's method takes over after so many successive iterations with a fall below this share.
-SLOW, SLOW_ITERATIONS = 0.01, 3
+# Newton's method takes over after so many successive iterations with a fall below this share, once
+# the loss is at most this share of that of the best constant outputs: on a plateau its steps go to
+# the next minimum, however bad, and the damped steps to an exact fit beyond.
+SLOW, SLOW_ITERATIONS, FITTED = 0.01, 3, 0.05
+# With any loss it takes over after so many with a fall below this share: the damped steps have
+# settled at a minimum, and creep.
+SETTLED, SETTLED_ITERATIONS = 1e-4, 30
 
 
 class Alternating(Method):
@@ -116,14 +121,16 @@ def smaller_side(problem: Problem) -> int:
 
 
 class Handover(Method):
-    """One method while it lowers the loss quickly, then another for the rest of the run."""
+    """One method while it lowers the loss quickly or the fit is bad, then another to the end."""
 
-    _resumes = ("_slow", "_first", "_second")
+    _resumes = ("_slow", "_settled", "_over", "_first", "_second")
 
     def __init__(self, first: Method, second: Method) -> None:
         self._first = first
         self._second = second
-        self._slow = 0
+        self._slow = self._settled = 0
+        self._over = False
+        self._fitted: float | None = None
 
     @property
     def solver(self) -> Choice:
@@ -133,18 +140,25 @@ class Handover(Method):
 
     @property
     def _at_hand(self) -> Method:
-        return self._first if self._slow < SLOW_ITERATIONS else self._second
+        return self._second if self._over else self._first
 
     def step(self, point: Point) -> Iteration:
         """Do one iteration of the current method."""
         iteration = self._at_hand.step(point)
-        if self._slow >= SLOW_ITERATIONS:
+        if self._over:
             return iteration
-        self._slow = self._slow + 1 if _fall(point, iteration) < SLOW else 0
-        if iteration.stop is None:
-            return iteration
-        self._slow = SLOW_ITERATIONS
+        fall = _fall(point, iteration)
+        self._slow = self._slow + 1 if fall < SLOW else 0
+        self._settled = self._settled + 1 if fall < SETTLED else 0
+        slow = self._slow >= SLOW_ITERATIONS and self._fits(iteration.point)
+        settled = self._settled >= SETTLED_ITERATIONS
+        self._over = slow or settled or iteration.stop is not None
         return replace(iteration, stop=None)
+
+    def _fits(self, point: Point) -> bool:
+        if self._fitted is None:
+            self._fitted = FITTED * point.loss_scales()[0]
+        return bool(point.loss <= self._fitted)
 
 
 def _mean(rate: float, latest: float) -> float:

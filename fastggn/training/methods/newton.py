@@ -79,6 +79,7 @@ class NewtonSteps(TrialSteps):
 
     def _build(self, point: Point) -> Model:
         self._work.assemblies += 1
+        self._radius.begin(norm(point.theta))
         return self._model(point)
 
     def _propose(self, point: Point, model: Model) -> Proposal:
