@@ -45,6 +45,9 @@ class FakePoint:
         self.n_rows, self.n_params = problem.n_samples, problem.n_params
         self.own_rows = self.n_rows
 
+    def evaluate(self):
+        """Compute nothing ahead."""
+
     @cached_property
     def loss(self):
         return self.problem.loss(self.theta)

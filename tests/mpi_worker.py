@@ -133,6 +133,16 @@ def training(comm, X, Y):
             "regularize": fg.Evidence(),
             "max_iter": 20,
         },
+        # The draws number the rows over all ranks.
+        "sampled": {
+            "method": fg.LevenbergMarquardt(solver="cholesky", curvature_samples=40),
+            "max_iter": 8,
+        },
+        "sampled bayesian": {
+            "method": fg.LevenbergMarquardt(solver="cholesky", curvature_samples=40),
+            "regularize": fg.Evidence(),
+            "max_iter": 5,
+        },
         "bayesian qr": {
             "method": fg.LevenbergMarquardt(solver="qr"),
             "regularize": fg.Evidence(),

@@ -65,16 +65,16 @@ class FactoredJacobian:
         self._isotropic = isotropic
         self.weight = weight
         self._root = float(np.sqrt(weight))
-        self.comm = comm
-        self._helpers = helpers
+        self.comm, self._helpers = comm, helpers
         self._workspace = spaces.lend_to(self)
         self._kept: Block | None = None
         self._per_block = plan.chunks_per_block(plan.psi_rows * n_columns)
+        self.keeps_block = self._per_block >= plan.n_chunks  # with its forward sweep
 
     def blocks(self, *, whole: bool = False) -> Iterator[Block]:
         """Yield the samples in blocks after a forward sweep, or in one block if `whole`."""
         plan = self.plan
-        if whole or self._per_block >= plan.n_chunks:
+        if whole or self.keeps_block:
             if self._kept is None or self._kept.size < plan.n_samples:
                 part, gates = self._samples.part(0, plan.n_samples)
                 self._kept = self._block(0, part, gates)

@@ -164,6 +164,7 @@ class Point:
         self.rows = objective.weighted_rows(theta, factors, spaces)
         self.own_rows = self.rows.n_rows
         self.n_rows = objective.n_rows
+        self.curvature_samples = objective.n_samples
 
     def gathered(self) -> Point:
         """Return the system with the rows of all ranks in this process (collective)."""
@@ -209,6 +210,21 @@ class Point:
         if isinstance(each, float):
             return each * float(v @ v)
         return float(v @ (each * v))
+
+    @pooled
+    def evaluate(self) -> None:
+        """Compute `data_loss` and `data_gradient` in one pass over the samples."""
+        if self.rows.keeps_block and self.comm.size == 1:
+            return  # there is no second forward sweep; ranks make the same calls
+        losses = 0.0
+
+        def cotangents(block: Block) -> FloatArray:
+            nonlocal losses
+            losses += self._terms.value(block)
+            return self._terms.gradient(block)[None]
+
+        gradient = np.asarray(self.rows.pull_back(cotangents)[0])
+        self.__dict__ |= {"data_loss": self.comm.total(losses), "data_gradient": gradient}
 
     def reweigh(self, l2: float, relative: FloatArray | None = None) -> None:
         """Change l2 of loss, gradient and system, times `relative` (N,) if given; keep A and b."""

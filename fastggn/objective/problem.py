@@ -261,10 +261,9 @@ class Problem(Functions):
     def restricted(self, index: NDArray[np.intp], comm: Comm) -> Problem:
         """Return the problem of some samples of this process (internal)."""
         part = object.__new__(Problem)
-        source = as_source("X", self._source.take(index), least=0)
         part._assemble(
             self.network,
-            source,
+            as_source("X", self._source.take(index), least=0),
             self._targets[index],
             None if self._weights is None else self._weights[index],
             None if self._gates is None else self._gates[index],
@@ -274,6 +273,7 @@ class Problem(Functions):
             self._chunk,
             comm,
         )
+        part._objective = replace(part._objective, loss=self._objective.loss)
         return part
 
     def weigh_outputs(self, weights: FloatArray) -> None:

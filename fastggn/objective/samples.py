@@ -26,6 +26,11 @@ class Samples:
         self._targets = targets if isinstance(targets, StreamedTargets) else None
 
     @property
+    def streamed(self) -> bool:
+        """Whether inputs or targets stay in a file."""
+        return self._inputs.streamed or self._targets is not None
+
+    @property
     def gated(self) -> bool:
         """Whether 0/1 gates replace the hidden activations."""
         return self._gates is not None
@@ -38,7 +43,7 @@ class Samples:
     def parts(self, step: int) -> Iterator[tuple[int, Part]]:
         """Yield (start, (inputs, gates)) of `step` samples each, with files read ahead."""
         n_samples = self._inputs.shape[0]
-        if self._inputs.streamed or self._targets is not None:
+        if self.streamed:
             yield from read_ahead(self.part, n_samples, step)
             return
         for start in range(0, n_samples, step):

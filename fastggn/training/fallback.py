@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
     from fastggn.solvers.base import CurvatureSums, Solution, Solver
+    from fastggn.training.control.sampling import CurvatureSamples
 
 
 # An iteration that lowers the loss by less than this share begins the last phase, in float64.
@@ -53,7 +54,13 @@ class Fallback(Resumable):
             )
         self.patience = patience
         self.work = work
+        self.samples: CurvatureSamples | None = None
         self._warned = False
+
+    @property
+    def sampling(self) -> bool:
+        """Whether the next curvature is that of some samples."""
+        return self.samples is not None and not self.samples.whole
 
     @property
     def choice(self) -> Choice:
@@ -71,12 +78,16 @@ class Fallback(Resumable):
     def state(self) -> State:
         """Return the chosen solver, and the fallbacks so far."""
         retreats = {"solver": self.solver.name, "mixed": self.mixed is not None}
+        if self.samples is not None:
+            retreats["samples"] = self.samples.state()
         return {**super().state(), **retreats}
 
     def restore(self, state: State) -> None:
         """Restore the fallbacks, and the solver that the first part of the run chose."""
         super().restore(state)
         self.solver = get_solver(state["solver"])
+        if self.samples is not None:
+            self.samples.restore(state["samples"])
         if not state["mixed"]:
             self.mixed = None
 
@@ -95,11 +106,23 @@ class System:
         self._point = point
         self._failures = 0
         self._mixed = systems.mixed is not None
+        self._linear = point if systems.samples is None else systems.samples.of(point)
         systems.work.assemblies += 1
         self._prepare(systems.mixed or systems.solver)
 
+    @property
+    def sampled(self) -> bool:
+        """Whether the curvature is that of some samples."""
+        return self._linear is not self._point
+
+    @property
+    def n_samples(self) -> int | None:
+        """The samples of the curvature; None where it is always that of all."""
+        samples = self._systems.samples
+        return None if samples is None else self._linear.curvature_samples
+
     def _prepare(self, solver: Solver) -> None:
-        self._state = over_ranks(solver, self._systems.comm).prepare(self._point)
+        self._state = over_ranks(solver, self._systems.comm).prepare(self._linear)
         self.name = solver.name
 
     def solve(self, damping: float) -> Solution:
@@ -117,39 +140,55 @@ class System:
             systems.work.assemblies += 1
             self._prepare(systems.solver)
         solution = self._state.solve(shift)
-        if self._needs_qr(solution, damping):
-            self._prepare(get_solver("qr"))
+        while self._gives_up(solution, damping):
+            self._retreat()
             systems.work.factorisations += 1
             solution = self._state.solve(shift)
         return _step(solution)
 
-    def _needs_qr(self, solution: Solution, damping: float) -> bool:
+    def _gives_up(self, solution: Solution, damping: float) -> bool:
         # An indefinite curvature has no least-squares form, and needs damping beyond its lowest
         # eigenvalue in any case.
-        if self.name == "qr" or self._point.signs is not None:
+        if self.name == "qr" or self._linear.signs is not None:
             return False
-        if solution.message:
+        if solution.message and not self.sampled:
             self._systems.warn(f"solver {self.name!r} at damping {damping:.3g}: {solution.message}")
         self._failures += not solution.ok
         if solution.ok or self._failures <= self._systems.patience:
             return False
-        # If damping did not help here, it will not help at the next point.
-        self._systems.patience = 0
+        if not self.sampled:  # if damping did not help here, it will not help at the next point
+            self._systems.patience = 0
         return True
+
+    def _retreat(self) -> None:
+        """Take the curvature from all samples; if it is, take QR of the rows."""
+        if self.sampled:
+            self.take_all()
+        else:
+            self._prepare(get_solver("qr"))
+
+    def take_all(self) -> None:
+        """Assemble the curvature of all samples, here and for the rest of the run."""
+        assert self._systems.samples is not None
+        self._systems.samples.take_all()
+        self._systems.work.assemblies += 1
+        self._linear, self._failures = self._point, 0
+        self._prepare(self._systems.solver)
 
     def sums(self) -> CurvatureSums:
         """Return the sums over the eigenvalues at ``mu = l2``, by QR if the factor is poor."""
         self._systems.work.factorisations += 1
         found = self._state.sums(self._point.decay)
-        if found is None and self.name != "qr":
-            self._prepare(get_solver("qr"))
+        while found is None and self.name != "qr":
+            self._retreat()
             found = self._state.sums(self._point.decay)
         if found is None:
             raise np.linalg.LinAlgError("the curvature has no finite eigenvalues")
         return found
 
-    def correct(self, damping: float, c: NDArray[np.float64]) -> Solution:
-        """Return the solution ``(A^T D A + mu I)^-1 A^T D c``."""
+    def bend(self, damping: float, velocity: NDArray[np.float64]) -> Solution:
+        """Return ``(A^T D A + mu I)^-1 A^T D c``, c the second derivative along the velocity."""
+        c = self._linear.curvature_along(velocity)
         return self._state.solve(Shift(damping, self._point.decay), c)
 
 

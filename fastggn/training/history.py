@@ -54,6 +54,7 @@ class HistoryWriter:
             beta=iteration.beta,
             effective_parameters=iteration.effective_parameters,
             validation_loss=iteration.validation_loss,
+            curvature_samples=iteration.curvature_samples,
         )
         self.records.append(record)
         if not self._callbacks:

@@ -163,6 +163,8 @@ def _check_null_space(problem: Problem, regularize: NullSpace, method: AnyMethod
             "use 'lsqr'"
         )
     mixed = isinstance(method, LevenbergMarquardt) and method.precision != "float64"
+    if not isinstance(getattr(method, "curvature_samples", "all"), str):
+        raise ValueError("a NullSpace does not go with a number of curvature_samples")
     if mixed or getattr(method, "batch_size", None) is not None:
         raise ValueError("a NullSpace does not go with precision='mixed' or batch_size")
 

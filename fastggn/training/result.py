@@ -72,6 +72,8 @@ class Record:
     validation_loss : float or None
         The mean loss of the held-out samples after the iteration, without l2; None without
         held-out samples.
+    curvature_samples : int or None
+        The samples of the last matrix, where `LevenbergMarquardt` may take a part of them.
     """
 
     iteration: int
@@ -93,6 +95,7 @@ class Record:
     beta: float | None = None
     effective_parameters: float | None = None
     validation_loss: float | None = None
+    curvature_samples: int | None = None
 
     @property
     def theta(self) -> NDArray[np.float64]:

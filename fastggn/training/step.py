@@ -34,6 +34,7 @@ class Iteration:
 
     `cut` marks a pass over the samples that the time limit ended early: a resumed run repeats it.
     While the objective itself changes, the iteration is not `settled`, and losses do not compare.
+    `sampled` says that the curvature was that of some samples.
     """
 
     point: Point
@@ -50,6 +51,8 @@ class Iteration:
     alpha: float | None = None
     beta: float | None = None
     effective_parameters: float | None = None
+    curvature_samples: int | None = None
+    sampled: bool = False
     settled: bool = True
     validation_loss: float | None = None
     early_stop: Ending | None = None

@@ -203,7 +203,7 @@ def _run(
     rng, clock = np.random.default_rng(drawn), Clock(options.max_time, comm)
     stopping = Stopping(options.stop, options.max_iter, clock, problem)
     history = HistoryWriter(options.callbacks, clock, work, comm)
-    method = make_steps(problem, options, rng, clock, work)
+    method = make_steps(problem, options, rng, clock, work, comm.agree(seed))
     parts: dict[str, Resumable] = {"method": method, "stopping": stopping, "work": work}
     parts |= {"clock": clock, "random": Random(rng)}
     validation = None if options.held_out is None else Validation(options.held_out)

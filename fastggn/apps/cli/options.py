@@ -70,6 +70,7 @@ class Settings:
     momentum: float
     geodesic: bool | None
     precision: str
+    curvature_samples: str
     batch_size: int | None
     regularization: str | None
     posterior: bool
@@ -218,6 +219,9 @@ OPTIONS = (
            help="Correct the steps of lm to second order.  [default: yes, save with lsqr]"),
     option("Method", "--precision", default="float64", metavar="HOW",
            help="float64, or mixed: lm assembles its matrix in float32."),
+    option("Method", "--curvature-samples", default="auto", metavar="M",
+           help="Samples of the matrix of lm: auto (some, of many samples), all, or how many at "
+                "first."),
     option("Method", "--batch-size", type=COUNT, metavar="B", help="Mini-batches: lm, ggn, adam."),
     option("Method", "--regularization", metavar="HOW",
            help="bayesian: lm chooses the weight decay by the evidence, as trainbr does; "

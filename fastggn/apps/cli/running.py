@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Options of methods, with their defaults on the command line, and the name of --alpha there.
 METHOD_OPTIONS = {
     "solver": "auto", "damping": None, "momentum": 0.0, "geodesic": None, "precision": "float64",
-    "batch_size": None,
+    "curvature_samples": "auto", "batch_size": None,
 }  # fmt: skip
 ALPHA = {"ggn": "step", "bp": "rate", "adam": "rate"}
 LIMITS = {"gradient": "grad_tol", "loss": "loss_tol", "step": "step_tol", "target": "loss_target"}
@@ -71,6 +71,8 @@ def _method(settings: Settings) -> AnyMethod:
     from fastggn.training.methods.named import get_method, make_method
 
     values = {name: getattr(settings, name) for name in METHOD_OPTIONS}
+    if settings.curvature_samples.isdecimal():
+        values["curvature_samples"] = int(settings.curvature_samples)
     given = {name: value for name, value in values.items() if value != METHOD_OPTIONS[name]}
     if settings.alpha is not None:
         name = get_method(settings.method).name

@@ -54,6 +54,7 @@ class Acceptance(Resumable):
         self._largest = 0.0
         self._point: Point | None = None
         self._first_promise = 0.0
+        self._likely = True  # the last trial was accepted
 
     def __call__(self, point: Point, step: NDArray[np.float64], predicted: float) -> Trial:
         """Test ``point.theta + step``, which promises a `predicted` decrease of the loss."""
@@ -71,9 +72,12 @@ class Acceptance(Resumable):
         if predicted <= rounding:
             return self._by_gradients(point, step, predicted, rounding)
         new = self._problem.at(theta)
+        if self._likely:
+            new.evaluate()
         gain = (point.loss - new.loss) / predicted if np.isfinite(new.loss) else -np.inf
-        # The gradient is tested last, so that only accepted steps compute it.
-        return Trial(new if gain > LEAST_GAIN and is_usable(new) else None, gain)
+        # The gradient is tested last: after a rejection, only accepted steps compute it.
+        self._likely = gain > LEAST_GAIN and is_usable(new)
+        return Trial(new if self._likely else None, gain)
 
     def at_rounding(self, point: Point) -> bool:
         """Whether the first step that was tried at `point` promised no more than rounding."""

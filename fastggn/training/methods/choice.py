@@ -11,6 +11,7 @@ from fastggn.solvers.choice import choose_solver, spares_biases
 from fastggn.training.control.convergence import StepTest
 from fastggn.training.control.escape import Escape, NegativeCurvature, Noise
 from fastggn.training.control.lowest import Lowest
+from fastggn.training.control.sampling import curvature_samples
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.auto import Alternating, Handover, smaller_side
 from fastggn.training.methods.first_order import AdamSteps, GradientSteps
@@ -51,17 +52,27 @@ CLASSES = ("softmax_cross_entropy", "logistic")
 
 
 def make_steps(
-    problem: Problem, options: Options, rng: np.random.Generator, clock: Clock, work: Work
+    problem: Problem,
+    options: Options,
+    rng: np.random.Generator,
+    clock: Clock,
+    work: Work,
+    seed: Any = None,
 ) -> Method:
     """Return the steps of the method in `options`, which keeps its lowest point."""
-    steps = _steps(problem, options, rng, clock, work)
+    steps = _steps(problem, options, rng, clock, work, seed)
     # Others take no step that raises the loss, or change the objective.
     free = isinstance(options.method, (GaussNewton, GradientDescent, Adam))
     return Lowest(steps, problem) if free and options.regularize is None else steps
 
 
 def _steps(
-    problem: Problem, options: Options, rng: np.random.Generator, clock: Clock, work: Work
+    problem: Problem,
+    options: Options,
+    rng: np.random.Generator,
+    clock: Clock,
+    work: Work,
+    seed: Any = None,
 ) -> Method:
     """Return the steps of the method in `options`."""
     method, regularize = options.method, options.regularize
@@ -82,7 +93,7 @@ def _steps(
         # The correction costs more than it saves on classes (docs/estimators.md).
         geodesic: Any = False if problem.loss_function.name in CLASSES else "auto"
         inner = replace(options, method=LevenbergMarquardt(geodesic=geodesic))
-        damped = _steps(problem, inner, rng, clock, work)
+        damped = _steps(problem, inner, rng, clock, work, seed)
         if smaller_side(problem) > SMALL:
             return Alternating(problem, damped, work)
         if not _prefers_newton(problem):
@@ -95,6 +106,9 @@ def _steps(
         passes = Passes(problem, systems, method.batch_size, rng, clock, method.step)
         return StochasticGaussNewton(passes)
     if method.batch_size is None:
+        systems.samples = curvature_samples(
+            problem, method.curvature_samples, systems.solver.name, seed
+        )
         geodesic = systems.solver.name != "lsqr" if method.geodesic == "auto" else method.geodesic
         steps = LevenbergMarquardtSteps(problem, systems, method.damping, geodesic, step_test)
         if isinstance(systems, KeptFallback) and isinstance(regularize, Evidence):
@@ -117,6 +131,8 @@ def _penalised(
     dense = is_dense(problem.n_params, getattr(method, "solver", "auto"))
     if isinstance(method, (LevenbergMarquardt, GaussNewton)) and method.solver == "auto":
         method = replace(method, solver="cholesky" if dense else "lsqr")
+    if isinstance(method, LevenbergMarquardt) and method.batch_size is None:
+        method = replace(method, curvature_samples="all")  # the penalty is on every row
     inner = replace(options, method=method, regularize=None)
 
     def make(penalised: Any) -> Method:

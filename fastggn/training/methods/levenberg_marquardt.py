@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ from fastggn.training.control.convergence import StepTest
 from fastggn.training.control.damping import NielsenDamping
 from fastggn.training.fallback import Fallback, System
 from fastggn.training.methods.trials import Proposal, TrialSteps
-from fastggn.training.step import Choice, Ending, norm
+from fastggn.training.step import Choice, Ending, Iteration, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -66,7 +67,17 @@ class LevenbergMarquardtSteps(TrialSteps):
 
     def _build(self, point: Point) -> System:
         self._start(point)
+        self._before = self._damping.state()
         return self._systems.prepare(point)
+
+    def _ended(self, iteration: Iteration) -> Iteration:
+        samples = self._systems.samples
+        if samples is None or iteration.stop is None or not iteration.sampled:
+            return iteration
+        # A sample without a step is no reason to stop.
+        samples.take_all()
+        self._damping.restore(self._before)
+        return replace(iteration, stop=None)
 
     def _start(self, point: Point) -> None:
         if not self._damping.started:
@@ -78,13 +89,34 @@ class LevenbergMarquardtSteps(TrialSteps):
         step, predicted = solution.step, -np.inf
         if solution.ok:
             predicted = point.predicted_decrease(step)
+            if model.sampled:
+                self._inform(point, step, predicted, damping)
             if self._geodesic:
-                step = _bend(model, point, step, damping)
-        return Proposal(step, predicted, model.name, damping, solution.rank, solution.rcond)
+                step = _bend(model, step, damping)
+        return Proposal(
+            step,
+            predicted,
+            model.name,
+            damping,
+            solution.rank,
+            solution.rcond,
+            curvature_samples=model.n_samples,
+            sampled=model.sampled,
+        )
+
+    def _inform(
+        self, point: Point, step: NDArray[np.float64], predicted: float, damping: float
+    ) -> None:
+        assert self._systems.samples is not None
+        promised, damped = -float(point.gradient @ step), damping * float(step @ step)
+        self._systems.samples.compare(promised, predicted, damped)
 
     def _adapt(self, point: Point, trial: Trial, length: float, on_boundary: bool) -> Ending | None:
         if trial.point is not None:
             self._damping.accept(trial.gain, point.loss, trial.point.loss)
+            if self._systems.samples is not None:
+                fall = float(point.loss - trial.point.loss) / abs(float(point.loss))
+                self._systems.samples.accepted(fall, trial.gain)
             return None
         stop = self._too_short(point, length)
         if stop is None and not self._damping.reject():
@@ -93,13 +125,11 @@ class LevenbergMarquardtSteps(TrialSteps):
         return stop
 
 
-def _bend(
-    system: System, point: Point, velocity: NDArray[np.float64], damping: float
-) -> NDArray[np.float64]:
+def _bend(system: System, velocity: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
     """Return the step with its second-order correction, unless the correction is too long."""
     # Transtrum and Sethna reject a step with a long correction; the step without its correction
     # needs fewer trials (docs/decisions/0009-step-control.md).
-    acceleration = -0.5 * system.correct(damping, point.curvature_along(velocity)).step
+    acceleration = -0.5 * system.bend(damping, velocity).step
     if 2.0 * norm(acceleration) <= LONGEST_CORRECTION * norm(velocity):
         return velocity + acceleration
     return velocity

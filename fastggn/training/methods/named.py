@@ -53,6 +53,11 @@ class LevenbergMarquardt(NamedMethod):
     precision : {"float64", "mixed"}
         With "cholesky": "mixed" assembles the GGN in float32, and keeps loss, gradient and
         solution in float64. If Cholesky fails, and in the last phase, all is in float64.
+    curvature_samples : int or "auto" or "all"
+        The samples of the Gauss-Newton matrix, drawn afresh in each iteration; loss, gradient and
+        acceptance use all samples (Byrd, Chin, Neveitt and Nocedal 2011). A number is that of the
+        first iterations: it grows where the curvature along a step or the progress asks for it.
+        "auto": 8 N / n_L with "cholesky" and more than 20 N equations, else all.
     batch_size : int, optional
         The size of mini-batches; an iteration is then one pass over the samples.
 
@@ -74,6 +79,7 @@ class LevenbergMarquardt(NamedMethod):
     geodesic: bool | Literal["auto"] = "auto"
     solver: Solver = "auto"
     precision: Literal["float64", "mixed"] = "float64"
+    curvature_samples: int | Literal["auto", "all"] = "auto"
     batch_size: int | None = None
 
     def __post_init__(self) -> None:
@@ -86,6 +92,8 @@ class LevenbergMarquardt(NamedMethod):
             )
         if self.precision == "mixed":
             raise ValueError("precision='mixed' does not go with batch_size")
+        if self.curvature_samples not in ("auto", "all"):
+            raise ValueError("curvature_samples does not go with batch_size")
 
 
 @hinted_fields
@@ -286,6 +294,14 @@ def _count(name: str, value: Any) -> int:
     return check_count(name, value, 1)
 
 
+def _curvature_samples(name: str, value: Any) -> int | str:
+    if isinstance(value, str):
+        if value not in ("auto", "all"):
+            raise ValueError(f'{name} must be "auto", "all" or a number of samples, got {value!r}')
+        return value
+    return check_count(name, value, 1)
+
+
 def _optional(check: Any) -> Any:
     return lambda name, value: None if value is None else check(name, value)
 
@@ -303,6 +319,7 @@ _CHECKS: dict[str, Any] = {
     "geodesic": lambda name, value: value if value == "auto" else checked_flag(name, value),
     "solver": _one_of(SOLVERS),
     "precision": _one_of(PRECISIONS),
+    "curvature_samples": _curvature_samples,
     "batch_size": _optional(_count),
     "step": check_positive,
     "rate": check_positive,

@@ -33,6 +33,8 @@ class Proposal:
     rank: int | None = None
     rcond: float | None = None
     on_boundary: bool = False
+    curvature_samples: int | None = None
+    sampled: bool = False
 
 
 class TrialSteps(Method):
@@ -49,7 +51,7 @@ class TrialSteps(Method):
     def step(self, point: Point) -> Iteration:
         """Try steps of one model until one is accepted or none can be."""
         try:
-            return self._tried(point)
+            return self._ended(self._tried(point))
         except np.linalg.LinAlgError as error:  # entries near the limits of the numbers
             stop = Ending("failed", f"no step could be computed: {error}")
             return Iteration(point, 0.0, self.solver.name, accepted=False, stop=stop)
@@ -77,8 +79,13 @@ class TrialSteps(Method):
                     rank=proposal.rank,
                     rcond=proposal.rcond,
                     rejections=rejections,
+                    curvature_samples=proposal.curvature_samples,
+                    sampled=proposal.sampled,
                     stop=stop,
                 )
+
+    def _ended(self, iteration: Iteration) -> Iteration:
+        return iteration
 
     def _too_short(self, point: Point, length: float) -> Ending | None:
         if self._step_test(point.theta, length):

@@ -77,14 +77,24 @@ class KeptFallback(Fallback):
 
     def prepare(self, point: Point) -> System:
         """Return the system at `point`: the kept system if it belongs to the same object."""
-        if self._kept is None or self._kept_for is not point:
+        refused = self._kept is not None and self._kept.sampled and not self.sampling
+        if self._kept is None or self._kept_for is not point or refused:
             counted = self._assembled and self._kept is None  # before the resumption
+            if counted and self.samples is not None:
+                self.samples.again()
             self._kept = None  # free the matrix before the next assembly
             self._kept = super().prepare(point)
             self._kept_for = point
             self._assembled = True
             self.work.assemblies -= counted
         return self._kept
+
+    def whole(self, point: Point) -> System:
+        """Return the system at `point` with the curvature of all samples."""
+        system = self.prepare(point)
+        if system.sampled:
+            system.take_all()
+        return system
 
     def arrive(self, point: Point) -> None:
         """Note that the run is at `point`, before its assembly if that is not the kept one."""
@@ -175,7 +185,7 @@ class EvidenceControl(WrappedMethod):
         """Return the evidence at the end of a run, or None without an iteration."""
         if self._alpha is None:
             return None
-        return self._estimate(point, self._systems.prepare(point).sums())
+        return self._estimate(point, self._systems.whole(point).sums())
 
     def _estimate(self, point: Point, sums: CurvatureSums) -> EvidenceEstimate:
         """Return the evidence for the l2 of a point."""

@@ -100,6 +100,10 @@ class PenalisedPoint(StackedRows):
         """Return the losses of constant outputs, see `Point.loss_scales`."""
         return self.plain.loss_scales()
 
+    def evaluate(self) -> None:
+        """Compute loss and gradient of the samples in one pass."""
+        self.plain.evaluate()
+
     def images(self, v: Vector) -> Iterator[Vector]:
         """Yield A v in parts, with the rows of the penalty on rank 0 only."""
         part = self._image(v)

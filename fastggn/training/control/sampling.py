@@ -1,0 +1,157 @@
+"""Sub-sampled curvature: the samples of the Gauss-Newton matrix (docs/decisions/0025)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastggn.network.workspace import WorkspacePool
+from fastggn.objective.problem import Problem
+from fastggn.objective.sampled import SampledPoint, draw_rows
+from fastggn.runtime.comm import comm_of
+from fastggn.training.resumable import Resumable
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Point
+
+
+# Rows of the first sample, for each parameter. "auto" samples from so many rows for each parameter,
+# and from so many multiplications (T n_L N^2): below, an assembly is a matter of milliseconds.
+FIRST_ROWS, MANY_ROWS, MUCH_WORK = 8, 20, 1e8
+# A larger share of the samples is all of them.
+MOST = 0.5
+# The sample doubles where the curvature along the steps is off by more than this share of the
+# promised decrease, in a mean to which each step adds its part.
+TOLERANCE, PART = 0.3, 0.25
+# A trial of twice the samples follows so many iterations in turn that lower the loss by less than
+# this share; it ends after TRIAL iterations, and stays if these were so many times better. Each
+# trial that fails doubles the wait.
+SLOW, PATIENCE, TRIAL, BETTER = 0.02, 5, 3, 1.5
+# It doubles where the model is good and the loss falls by more than this share: near an exact fit.
+FAST, GOOD_GAIN = 0.9, 0.9
+# From a file: so many neighbouring rows together, in so many places at least.
+NEIGHBOURS, PLACES = 4, 64
+
+
+class CurvatureSamples(Resumable):
+    """The samples of which a run takes its curvature, drawn afresh for each system.
+
+    The draws follow from the seed and their number alone, over any number of threads and ranks.
+    """
+
+    _resumes = (
+        "size",
+        "_draws",
+        "_excess",
+        "_rate",
+        "_slow",
+        "_patience",
+        "_trial",
+        "_smaller",
+        "_trial_falls",
+    )
+
+    def __init__(self, problem: Problem, size: int, seed: int) -> None:
+        self._problem = problem
+        self._seed = seed
+        self._spaces = WorkspacePool()
+        self._streamed = comm_of(problem).any(problem._objective.samples.streamed)
+        self.size = size
+        self._draws = 0
+        self._excess = 0.0
+        self._rate = 0.0  # a mean of the last falls of the loss
+        self._slow = 0  # slow iterations in turn
+        self._patience = PATIENCE
+        self._trial = 0  # iterations left in the trial of more samples
+        self._trial_falls = 0.0
+        self._smaller = 0  # the samples before it
+        self._resize(size)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the sample is all samples."""
+        return self.size == self._problem.n_samples
+
+    def of(self, point: Point) -> Point:
+        """Return the system of a point with the curvature of a new sample."""
+        self._draws += 1
+        if self.whole:
+            return point
+        width = min(NEIGHBOURS, max(1, self.size // PLACES)) if self._streamed else 1
+        rng = np.random.default_rng((self._seed, self._draws))
+        rows = draw_rows(self._problem.n_samples, self.size, width, rng)
+        return SampledPoint(self._problem.subset(rows), point, self._spaces)
+
+    def again(self) -> None:
+        """Draw the last sample once more, in a resumed run."""
+        self._draws -= 1
+
+    def compare(self, promised: float, predicted: float, damped: float) -> None:
+        """Note how far the curvature along a step is off.
+
+        `promised` is -g^T s, `damped` lambda |s|^2, `predicted` the decrease that all samples
+        predict.
+        """
+        # (G_m + mu) s = -g, so s^T G_m s is known, and predicted = promised - s^T G s / 2.
+        if promised > 0.0:
+            excess = (promised - 2.0 * predicted + damped) / promised
+            self._excess += PART * (excess - self._excess)
+
+    def accepted(self, fall: float, gain: float) -> None:
+        """Choose the number of samples of the next system, after a relative fall of the loss."""
+        if abs(self._excess) > TOLERANCE or (fall > FAST and gain > GOOD_GAIN):
+            self._trial = 0
+            self._resize(2 * self.size)
+        elif self._trial:
+            self._go_on(fall)
+        else:
+            self._slow = self._slow + 1 if fall < SLOW else 0
+            self._rate = 0.5 * (self._rate + fall)
+            if self._slow >= self._patience and not self.whole:
+                self._trial, self._smaller = TRIAL, self.size
+                self._trial_falls = 0.0
+                self._resize(2 * self.size)
+
+    def _go_on(self, fall: float) -> None:
+        """Add an iteration to the trial, whose end decides on the number of samples."""
+        self._trial -= 1
+        self._trial_falls += fall
+        if self._trial == 0 and not self._trial_falls > BETTER * TRIAL * self._rate:
+            self._patience *= 2
+            self._resize(self._smaller)
+
+    def take_all(self) -> None:
+        """Take all samples from now on."""
+        self._trial = 0
+        self.size = self._problem.n_samples
+
+    def _resize(self, size: int) -> None:
+        self._slow, self._excess = 0, 0.0
+        n_samples = self._problem.n_samples
+        self.size = size if size <= MOST * n_samples else n_samples
+
+
+def curvature_samples(
+    problem: Problem, asked: Any, solver: str, seed: Any
+) -> CurvatureSamples | None:
+    """Return the sampling that was asked for ("auto", "all" or a number), None for all samples."""
+    if asked == "all" or (asked == "auto" and not (solver == "cholesky" and _is_much(problem))):
+        return None
+    if not isinstance(problem, Problem):
+        raise ValueError(f"curvature_samples={asked} does not go with residuals of several terms")
+    if solver != "cholesky":
+        raise ValueError(
+            f"curvature_samples={asked} goes with solver 'cholesky', but the solver is {solver!r}"
+        )
+    first = -(-FIRST_ROWS * problem.n_params // problem.n_outputs)
+    size = first if asked == "auto" else asked
+    return CurvatureSamples(problem, size, int(seed) if hasattr(seed, "__index__") else 0)
+
+
+def _is_much(problem: Any) -> bool:
+    """Whether the assembly of the curvature is most of an iteration."""
+    if not isinstance(problem, Problem):
+        return False
+    rows, n = problem.n_samples * problem.n_outputs, problem.n_params
+    return rows > MANY_ROWS * n and rows * float(n) ** 2 > MUCH_WORK

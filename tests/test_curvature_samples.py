@@ -1,0 +1,338 @@
+"""Sub-sampled curvature: the sample, its system, its growth, and the runs that take it."""
+
+import hashlib
+
+import numpy as np
+import pytest
+
+import fastggn as fg
+from fastggn.network.workspace import WorkspacePool
+from fastggn.objective.sampled import SampledPoint, draw_rows
+from fastggn.solvers.base import Shift
+from fastggn.solvers.cholesky import CholeskySolver
+from fastggn.training.control import sampling
+from fastggn.training.control.sampling import CurvatureSamples
+
+LOSSES = ("squared", "softmax_cross_entropy", "cauchy", "huber")
+STOP = fg.Stop(gradient=0.0, step=0.0)
+
+
+def noisy(n_samples, widths=(3, 6, 1), seed=0, **options):
+    """Return a problem with noisy targets of a random teacher."""
+    rng = np.random.default_rng(seed)
+    net = fg.MLP(widths)
+    X = rng.standard_normal((n_samples, widths[0]))
+    Y = net.predict(2.0 * net.init(seed + 100), X)
+    Y = Y / Y.std(axis=0) + 0.1 * rng.standard_normal(Y.shape)
+    return fg.Problem(net, X, Y, **options)
+
+
+def classes(n_samples, widths=(3, 6, 3), seed=0, **options):
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n_samples, widths[0]))
+    Y = np.abs(X).argmax(axis=1)
+    return fg.Problem(fg.MLP(widths), X, Y, loss="softmax_cross_entropy", **options)
+
+
+def problem_of(loss, n_samples, **options):
+    if loss == "softmax_cross_entropy":
+        return classes(n_samples, **options)
+    return noisy(n_samples, loss=loss, **options)
+
+
+def sha(theta):
+    return hashlib.sha256(theta.tobytes()).hexdigest()
+
+
+@pytest.mark.parametrize("width", [1, 3, 16])
+def test_the_rows_are_distinct_sorted_and_equally_likely(width):
+    rng = np.random.default_rng(5)
+    for _ in range(50):
+        n_samples = int(rng.integers(2 * width, 500))
+        count = int(rng.integers(width, n_samples // 2 + 1)) if n_samples > 2 * width else width
+        rows = draw_rows(n_samples, count, width, rng)
+        assert np.all(np.diff(rows) > 0)
+        assert 0 <= rows[0] <= rows[-1] < n_samples
+        assert rows.size == max(1, count // width) * width
+    hits = np.zeros(101)
+    rounds = 3000
+    for _ in range(rounds):
+        hits[draw_rows(101, 48, width, rng)] += 1
+    expected = hits.sum() / 101
+    assert hits.sum() == rounds * (48 // width) * width
+    # a binomial count, 101 of them: six deviations are once in a million tests
+    assert np.abs(hits - expected).max() < 6.0 * np.sqrt(expected)
+
+
+def test_a_sorted_table_is_sampled_evenly():
+    rng = np.random.default_rng(0)
+    for width in (1, 16):
+        rows = draw_rows(100_000, 1600, width, rng)
+        counts = np.histogram(rows, bins=50, range=(0, 100_000))[0]
+        assert counts.min() >= 32 - 2 * width
+        assert counts.max() <= 32 + 2 * width
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_the_system_of_a_sample(loss, weighted):
+    """(G_m + mu) x = g + l2 theta: G of the sample alone, a naive sum, and g of all samples."""
+    rng = np.random.default_rng(3)
+    for seed in range(3):
+        T, m = 90, 40
+        weights = rng.uniform(0.0, 2.0, T) if weighted else None
+        whole = problem_of(loss, T, seed=seed, sample_weight=weights, l2=0.01)
+        theta = whole.network.init(seed)
+        rows = draw_rows(T, m, 1, rng)
+        part = SampledPoint(whole.subset(rows), whole.at(theta), WorkspacePool())
+        # the matrix of the sample: weighted means over it, from one problem a sample
+        shares = np.ones(T) if weights is None else weights
+        G = np.zeros((whole.n_params, whole.n_params))
+        for row in rows:
+            alone = whole.subset([row]).with_l2(0.0)
+            G += shares[row] * (alone.ggn(theta) if shares[row] else 0.0)
+        G /= shares[rows].sum()
+        np.testing.assert_allclose(part.gram(), G, rtol=1e-9, atol=1e-12)
+        for damping in (1e-9, 1e-3, 1.0):
+            found = CholeskySolver().prepare(part).solve(Shift(damping, part.decay))
+            wanted = np.linalg.solve(
+                G + (0.01 + damping) * np.eye(G.shape[0]), whole.gradient(theta)
+            )
+            assert found.ok
+            np.testing.assert_allclose(found.step, wanted, rtol=1e-7, atol=1e-9)
+
+
+def test_the_curvature_along_a_step_is_compared_without_a_product():
+    problem = noisy(600)
+    theta, damping = problem.network.init(1), 1e-3
+    point = problem.at(theta)
+    part = SampledPoint(problem.subset(np.arange(0, 600, 4)), point, WorkspacePool())
+    s = -CholeskySolver().prepare(part).solve(Shift(damping)).step
+    promised, predicted = -point.gradient @ s, point.predicted_decrease(s)
+    samples = CurvatureSamples(problem, 150, 0)
+    samples.compare(promised, predicted, damping * s @ s)
+    wanted = (np.sum(point.matvec(s) ** 2) - np.sum(part.matvec(s) ** 2)) / promised
+    assert samples._excess == pytest.approx(sampling.PART * wanted, rel=1e-6)
+
+
+def test_growth():
+    problem = noisy(6000)
+    samples = CurvatureSamples(problem, 300, 0)
+    for _ in range(3):  # neither slow nor off
+        samples.compare(1.0, 0.45, 0.0)
+        samples.accepted(0.3, 0.5)
+    assert samples.size == 300
+    for _ in range(12):  # the curvature of all samples is much larger
+        samples.compare(1.0, 0.2, 0.0)
+        samples.accepted(0.3, 0.5)
+        if samples.size > 300:
+            break
+    assert samples.size == 600
+    # slow progress: a trial of more samples, which does not pay, then one that does
+    sizes = []
+    for fall in [0.001] * 3 * sampling.PATIENCE + [0.001] * sampling.TRIAL + [0.01] * 5:
+        samples.accepted(fall, 1.0)
+        sizes.append(samples.size)
+    first, second = sampling.PATIENCE - 1, 3 * sampling.PATIENCE + sampling.TRIAL - 1
+    assert sizes[:first] == [600] * first
+    assert sizes[first : first + 4] == [1200, 1200, 1200, 600]
+    assert sizes[first + 4 : second] == [600] * (second - first - 4)
+    assert sizes[second:] == [1200] * 6
+    samples.accepted(0.99, 1.0)  # an exact fit is near
+    samples.accepted(0.99, 1.0)  # more than half are all
+    assert samples.whole
+    assert samples.of(problem.at(problem.network.init(0))).curvature_samples == 6000
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_few_samples_change_no_bit(loss):
+    n = problem_of(loss, 50).n_params
+    problem = problem_of(loss, 20 * n // (3 if loss == "softmax_cross_entropy" else 1))
+    runs = [
+        fg.train(problem, seed=1, max_iter=4, method=method)
+        for method in (
+            fg.LevenbergMarquardt(solver="cholesky"),
+            fg.LevenbergMarquardt(solver="cholesky", curvature_samples="all"),
+        )
+    ]
+    assert sha(runs[0].theta) == sha(runs[1].theta)
+    assert [record.curvature_samples for record in runs[0].history] == [None] * 4
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("precision", ["float64", "mixed"])
+def test_a_run_reaches_the_loss_of_all_samples(loss, precision):
+    problem = problem_of(loss, 3000, l2=1e-4)
+    method = {"solver": "cholesky", "precision": precision}
+    whole = fg.train(
+        problem, seed=2, method=fg.LevenbergMarquardt(**method, curvature_samples="all"),
+        max_iter=15, stop=STOP,
+    )  # fmt: skip
+    part = fg.train(
+        problem, seed=2, method=fg.LevenbergMarquardt(**method, curvature_samples=250),
+        max_iter=40, stop=fg.Stop(target=1.05 * whole.loss),
+    )  # fmt: skip
+    assert part.status == "target_reached"
+    assert part.history[0].curvature_samples == 250
+    assert all(record.solver.startswith("cholesky") for record in part.history)
+
+
+def test_an_exact_fit_ends_on_all_samples():
+    rng = np.random.default_rng(0)
+    net = fg.MLP((3, 6, 2))
+    X, theta = rng.standard_normal((1000, 3)), net.init(1)
+    problem = fg.Problem(net, X, net.predict(theta, X))
+    run = fg.train(
+        problem, theta + 0.05 * rng.standard_normal(theta.size), seed=0, max_iter=30,
+        method=fg.LevenbergMarquardt(curvature_samples=160), stop=fg.Stop(target=1e-20),
+    )  # fmt: skip
+    sizes = [record.curvature_samples for record in run.history]
+    assert run.status == "target_reached"
+    assert sizes == sorted(sizes)
+    assert (sizes[0], sizes[-1]) == (160, 1000)
+
+
+def test_a_run_that_converges_says_so():
+    problem = noisy(2000, widths=(2, 3, 1), l2=1e-3)
+    run = fg.train(
+        problem, seed=0, max_iter=200, method=fg.LevenbergMarquardt(curvature_samples=100)
+    )
+    assert run.status == "converged_gradient"
+    assert np.linalg.norm(problem.gradient(run.theta)) <= 1e-10
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"held_out": fg.HeldOut(*fg.data.four_regions(100, seed=3), patience=30)},
+        {"regularize": fg.Evidence()},
+    ],
+    ids=["plain", "held out", "evidence"],
+)
+def test_resumed_in_the_middle_of_growth(tmp_path, options):
+    problem = fg.Problem(fg.MLP((2, 6, 1)), *fg.data.four_regions(1500, seed=0))
+    keywords = {
+        "seed": 4, "max_iter": 16, "stop": STOP, **options,
+        "method": fg.LevenbergMarquardt(curvature_samples=120),
+    }  # fmt: skip
+    whole = fg.train(problem, **keywords)
+    sizes = [record.curvature_samples for record in whole.history]
+    assert sizes[0] == 120 < sizes[-1]
+    keywords["checkpoint"] = fg.Checkpoint(tmp_path / "run.ckpt", resume=True)
+    for last in (1, 3, 8, 12, 16):
+        with fg.threads(1 + last % 2):
+            part = fg.train(
+                problem, callbacks=[lambda record, last=last: record.iteration >= last], **keywords
+            )
+        assert part.n_iter == last
+    assert sha(part.theta) == sha(whole.theta)
+    assert [record.curvature_samples for record in part.history] == sizes
+    assert part.evidence == whole.evidence
+
+
+def test_draws_follow_from_seed_and_iteration():
+    problem = noisy(1500)
+    theta = problem.network.init(0)
+    method = fg.LevenbergMarquardt(curvature_samples=200)
+
+    def run(seed):
+        return sha(fg.train(problem, theta, seed=seed, max_iter=3, method=method).theta)
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+    assert run(None) == run(None)
+
+
+def test_refusals():
+    problem = noisy(300)
+    for value, error in (("half", ValueError), (0, ValueError), (1.5, TypeError)):
+        with pytest.raises(error, match="curvature_samples"):
+            fg.LevenbergMarquardt(curvature_samples=value)
+    with pytest.raises(ValueError, match="curvature_samples does not go with batch_size"):
+        fg.LevenbergMarquardt(curvature_samples=10, batch_size=10)
+    for options in (
+        {"method": fg.LevenbergMarquardt(curvature_samples=50, solver="qr")},
+        {"method": fg.LevenbergMarquardt(curvature_samples=50), "regularize": fg.NullSpace()},
+    ):
+        with pytest.raises(ValueError, match="curvature_samples"):
+            fg.train(problem, max_iter=1, **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"regularize": fg.Evidence()}], ids=["plain", "evidence"])
+def test_a_sample_without_a_step_is_no_reason_to_stop(monkeypatch, options):
+    """A sample that points uphill: all samples come next, with the damping of before."""
+    problem = noisy(600)
+
+    def upside_down(self):
+        return -self._whole.data_gradient
+
+    monkeypatch.setattr(SampledPoint, "data_gradient", property(upside_down))
+    run = fg.train(
+        problem, seed=1, max_iter=5, method=fg.LevenbergMarquardt(curvature_samples=200), **options
+    )
+    assert [record.curvature_samples for record in run.history] == [200, 600, 600, 600, 600]
+    assert [record.accepted for record in run.history] == [False, True, True, True, True]
+    assert run.history[1].damping < 1.0
+
+
+def test_a_singular_sample_gives_way_to_all_samples():
+    """Only few samples move the third input: a sample without them is singular."""
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((800, 3))
+    X[:-2, 2] = 0.0
+    problem = fg.Problem(fg.MLP((3, 1), bias="none"), X, X @ [[1.0], [2.0], [3.0]])
+    method = fg.LevenbergMarquardt(curvature_samples=100, damping=1e-300)
+    run = fg.train(problem, np.zeros(3), seed=0, max_iter=3, method=method)
+    assert run.loss < 1e-25
+    assert run.history[0].curvature_samples == 800
+
+
+@pytest.mark.slow
+def test_a_sorted_file_trains_as_its_shuffled_copy(tmp_path):
+    """Iterations to the minimum of all samples, over starts near it: within 5 % in the sum."""
+    rng = np.random.default_rng(0)
+    net, T = fg.MLP((3, 6, 1)), 8000
+    method = fg.LevenbergMarquardt(curvature_samples=512)
+    total = {"shuffled": 0, "by an input": 0, "by the target": 0}
+    for seed in range(20):
+        X, teacher = rng.standard_normal((T, 3)), 2.0 * net.init(seed + 50)
+        Y = net.predict(teacher, X) + 0.3 * rng.standard_normal((T, 1))
+        start = teacher + 0.1 * rng.standard_normal(teacher.size)
+        whole = fg.train(fg.Problem(net, X, Y), start, max_iter=30)
+        orders = (np.arange(T), np.argsort(X[:, 0]), np.argsort(Y[:, 0]))
+        for name, order in zip(total, orders, strict=True):
+            np.save(tmp_path / "X.npy", X[order])
+            np.save(tmp_path / "Y.npy", Y[order])
+            files = (fg.data.open_npy(tmp_path / file) for file in ("X.npy", "Y.npy"))
+            run = fg.train(
+                fg.Problem(net, *files), start, seed=seed, max_iter=60, method=method,
+                stop=fg.Stop(target=1.0005 * whole.loss),
+            )  # fmt: skip
+            assert run.status == "target_reached"
+            total[name] += run.n_iter
+    assert total["by an input"] <= 1.05 * total["shuffled"], total
+    assert total["by the target"] <= 1.05 * total["shuffled"], total
+
+
+def test_a_file_is_read_in_many_places():
+    """At least 64 of them, and few rows beside the sample."""
+    rng = np.random.default_rng(0)
+    given = []
+
+    class Rows:
+        def __init__(self, array):
+            self.array, self.shape, self.dtype = array, array.shape, array.dtype
+
+        def __getitem__(self, rows):
+            given.append(rows)
+            return self.array[rows]
+
+    X = Rows(rng.standard_normal((20_000, 2)))
+    problem = fg.Problem(fg.MLP((2, 4, 1)), X, rng.standard_normal((20_000, 1)))
+    samples = CurvatureSamples(problem, 500, 0)
+    point = problem.at(problem.network.init(0))
+    given.clear()
+    assert samples.of(point).curvature_samples == 500
+    assert len(given) >= 100
+    assert sum(rows.stop - rows.start for rows in given) < 800
