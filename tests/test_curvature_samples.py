@@ -1,6 +1,9 @@
 """Sub-sampled curvature: the sample, its system, its growth, and the runs that take it."""
 
 import hashlib
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -336,3 +339,31 @@ def test_a_file_is_read_in_many_places():
     assert samples.of(point).curvature_samples == 500
     assert len(given) >= 100
     assert sum(rows.stop - rows.start for rows in given) < 800
+
+
+THREADS = """
+import hashlib
+import numpy as np
+import fastggn as fg
+rng = np.random.default_rng(0)
+X = rng.standard_normal((6000, 4))
+Y = np.sin(X[:, :1] + X[:, 1:2]) + 0.1 * rng.standard_normal((6000, 1))
+problem = fg.Problem(fg.MLP((4, 10, 10, 1)), X, Y)
+for count in (1, 2, 3, 4):
+    with fg.threads(count):
+        run = fg.train(problem, seed=3, max_iter=12)
+    sizes = [record.curvature_samples for record in run.history]
+    print(hashlib.sha256(run.theta.tobytes()).hexdigest(), sizes[0])
+"""
+
+
+@pytest.mark.process
+def test_the_bits_do_not_depend_on_the_threads():
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS],
+        env={**os.environ, "NUMBA_NUM_THREADS": "4"},
+        capture_output=True, text=True, check=True, timeout=300,
+    )  # fmt: skip
+    lines = done.stdout.split("\n")[:4]
+    assert len(set(lines)) == 1
+    assert lines[0].endswith(" 1368")  # 8 N
