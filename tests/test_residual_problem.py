@@ -197,6 +197,25 @@ def test_methods(method):
     assert result.loss < problem.loss(start)
 
 
+def test_held_out_points():
+    """Another problem of the same equations, or values of the solution where nothing is unknown."""
+
+    def equations(X):
+        return [fg.Term(X, lambda x, u: u.d("t") + u.value), fg.Term([[0.0]], targets=[1.0])]
+
+    net = fg.MLP((1, 6, 1))
+    problem, other = (
+        fg.ResidualProblem(net, equations(X), inputs=["t"]) for X in (TIMES[::2], TIMES[1::2])
+    )
+    for held_out in (other, fg.Problem(net, TIMES, np.exp(-TIMES))):
+        result = fg.train(problem, seed=0, max_iter=30, held_out=held_out)
+        assert held_out.loss(result.theta) == pytest.approx(result.best_validation_loss, rel=1e-9)
+    with pytest.raises(ValueError, match="held_out must be a fastggn.ResidualProblem"):
+        fg.train(problem, held_out=(TIMES, np.exp(-TIMES)))
+    with pytest.raises(ValueError, match="held_out has 20 parameters and .* 19"):
+        fg.train(problem, held_out=decay())
+
+
 def test_same_bits_over_threads():
     problem, theta, _ = drawn(3)
     found = []

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.objective.problem import Problem
+from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.errors import check_count, check_positive, hinted_fields
 from fastggn.training.resumable import Resumable
 from fastggn.training.step import Ending, Iteration, Method, WrappedMethod
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Point
 
 
+PROBLEMS = (Problem, ResidualProblem)
 ACCEPTED = "a fastggn.HeldOut, (X, Y) or a fastggn.Problem of the same network"
 
 
@@ -30,7 +32,7 @@ class HeldOut:
 
     Parameters
     ----------
-    X : (T, n_0) array_like or Problem
+    X : (T, n_0) array_like, Problem or ResidualProblem
         Inputs, for the loss of the trained problem without its l2; or a problem of the same
         network with its own loss, targets and gates. If ranks share the training samples, each
         rank gives its own rows here too.
@@ -72,7 +74,7 @@ class HeldOut:
         if self.patience is not None:
             object.__setattr__(self, "patience", check_count("patience", self.patience, 1))
         object.__setattr__(self, "tol", check_positive("tol", self.tol, zero=True))
-        whole = isinstance(self.X, Problem)
+        whole = isinstance(self.X, PROBLEMS)
         if whole and not (self.Y is None and self.sample_weight is None):
             raise ValueError("a problem has its own targets and weights: give it alone")
         if not whole and self.Y is None:
@@ -83,7 +85,7 @@ class HeldOut:
 class Watching:
     """The checked argument `held_out` of `train`."""
 
-    problem: Problem
+    problem: Problem | ResidualProblem
     patience: int | None
     tol: float
 
@@ -99,7 +101,7 @@ def as_held_out(held_out: Any) -> HeldOut | None:
                 "fg.HeldOut(X, Y, sample_weight=...))"
             )
         held_out = HeldOut(*held_out)
-    elif isinstance(held_out, Problem):
+    elif isinstance(held_out, PROBLEMS):
         held_out = HeldOut(held_out)
     if not isinstance(held_out, HeldOut):
         raise TypeError(f"held_out must be {ACCEPTED}, not {type(held_out).__name__}")
@@ -111,11 +113,16 @@ def check_held_out(problem: Problem, given: Any) -> Watching | None:
     held_out = as_held_out(given)
     if held_out is None:
         return None
-    found = held_out.X if isinstance(held_out.X, Problem) else _problem_of(problem, held_out)
+    found = held_out.X if isinstance(held_out.X, PROBLEMS) else _problem_of(problem, held_out)
     if found.network.to_config() != problem.network.to_config():
         raise ValueError(
             f"held_out is a problem of another network, {found.network!r}, than the one that is "
             f"trained, {problem.network!r}"
+        )
+    if found.n_params != problem.n_params:
+        raise ValueError(
+            f"held_out has {found.n_params} parameters and the problem that is trained "
+            f"{problem.n_params}: give both the same coefficients"
         )
     if found.comm.size != problem.comm.size:
         raise ValueError(
@@ -128,6 +135,11 @@ def check_held_out(problem: Problem, given: Any) -> Watching | None:
 
 def _problem_of(problem: Problem, held_out: HeldOut) -> Problem:
     """Return the problem of the held-out arrays, with the loss of the training and without l2."""
+    if isinstance(problem, ResidualProblem):
+        raise ValueError(
+            "held_out must be a fastggn.ResidualProblem of the same network and coefficients, or a "
+            "fastggn.Problem where there are none"
+        )
     if problem.gated:
         raise ValueError(
             "held_out must be a fastggn.Problem, with gates of its own, where the problem has gates"

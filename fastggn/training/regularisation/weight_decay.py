@@ -18,6 +18,7 @@ from fastggn.training.train import train
 
 if TYPE_CHECKING:
     from fastggn.objective.problem import Problem
+    from fastggn.objective.residual_problem import ResidualProblem
 
 
 FloatArray = NDArray[np.float64]
@@ -209,7 +210,9 @@ def _checked_grid(grid: ArrayLike | None) -> FloatArray:
     return np.unique(values)[::-1]
 
 
-def _splits(problem: Problem, held_out: Any, seed: int | None) -> Sequence[tuple[Problem, Problem]]:
+def _splits(
+    problem: Problem, held_out: Any, seed: int | None
+) -> Sequence[tuple[Problem, Problem | ResidualProblem]]:
     """Return pairs of a training problem and a validation problem."""
     if not isinstance(held_out, (int, np.integer)) or isinstance(held_out, bool):
         checked = check_held_out(problem, held_out)
