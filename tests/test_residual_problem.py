@@ -102,6 +102,25 @@ def test_system(seed):
         close(point.curvature_along(v), root * bend, 1e-5)
 
 
+def everything(problem, theta, v):
+    point, J = problem.at(theta), problem.jacobian(theta)
+    yield from (problem.gradient(theta), problem.ggn(theta), problem.hessian(theta))
+    yield from (J.to_dense(), J @ v, point.b, point.curvature_along(v), point.dual_gram())
+    yield from (*point.slope_sizes(), *problem.residuals(theta))
+    yield from (part for pair in point.kronecker_factors() for part in pair)
+
+
+def test_many_blocks_are_one(monkeypatch):
+    """Blocks of one chunk of 8 points give what one block gives."""
+    (problem, theta, v), (other, _, _) = drawn(3), drawn(3)
+    whole = list(everything(problem, theta, v))
+    monkeypatch.setattr("fastggn.network.workspace._BLOCK_BYTES", 1)
+    monkeypatch.setattr("fastggn.network.workspace._even_chunk", lambda n, most: 8)
+    assert any(plan.n_chunks > plan.chunks_per_block() for plan in other._objective.plans)
+    for got, want in zip(everything(other, theta, v), whole, strict=True):
+        close(got, want, 1e-13)
+
+
 @pytest.mark.parametrize("name", ["cholesky", "qr", "lsqr", "dual"])
 def test_solvers_agree(name):
     """One damped step, also where l2 spares the coefficients."""
