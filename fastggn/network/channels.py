@@ -20,6 +20,7 @@ IntArray = NDArray[np.int64]
 MOST = 2  # the highest order of a derivative by the inputs
 _COLUMNS = 512  # columns of a chunk: samples times channels
 _FEWEST = 64  # samples of a chunk, at least: products of fewer columns starve
+_KEPT_BLOCKS = 6  # of points are one block, whose sweep is kept: it costs more than a plain one
 _UNIT_OPERATIONS = 60  # an activation with four derivatives, in operations
 
 
@@ -109,6 +110,7 @@ class ChannelPlan(Plan):
         self.phi_rows = self.rows - self.n_units  # sigma' and the like have an array of their own
         self.rows = len(channels) * self.phi_rows + 5 * self.n_units
         self.psi_rows = len(channels) * self.n_units
+        self.kept_blocks = _KEPT_BLOCKS
 
 
 class ChannelBlock(Block):

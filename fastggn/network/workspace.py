@@ -70,6 +70,7 @@ class Plan:
         self.n_params = net.n_params
         self.n_outputs = net.n_outputs
         self.n_units = sum(net.widths[1:])
+        self.kept_blocks = _KEPT_BLOCKS
         self.psi_rows = self.n_units  # numbers that a column of sensitivities has a sample
         self.chunk = chunk or _even_chunk(n_samples, most)
         self.n_chunks = -(-n_samples // self.chunk)
@@ -83,7 +84,7 @@ class Plan:
     def chunks_per_block(self, extra_rows: int = 0) -> int:
         """Return how many chunks fit into a block, with `extra_rows` numbers more a sample."""
         bytes_per_chunk = 8 * self.chunk * (self.rows + extra_rows)
-        if self.n_chunks * bytes_per_chunk <= _KEPT_BLOCKS * _BLOCK_BYTES:
+        if self.n_chunks * bytes_per_chunk <= self.kept_blocks * _BLOCK_BYTES:
             return self.n_chunks
         return max(1, min(self.n_chunks, _BLOCK_BYTES // bytes_per_chunk))
 

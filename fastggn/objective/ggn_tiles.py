@@ -129,13 +129,21 @@ class Tiling:
 class RowTiling(Tiling):
     """Square tiles of the lower triangle, for assembly from rows of the Jacobian."""
 
+    most = _SQUARE
+
     def _add_tiles(self, net: Any) -> None:
         size = net.n_params  # of a network, or of a plan with coefficients
-        for p0, p1 in _shares(size, _SQUARE):
-            for q0, q1 in _shares(size, _SQUARE):
+        for p0, p1 in _shares(size, self.most):
+            for q0, q1 in _shares(size, self.most):
                 if q0 <= p0:
                     self._records.append([0, 0, p0, p1, q0, q1, self._offset, 0, 0])
                     self._offset += (p1 - p0) * (q1 - q0)
+
+
+class ChannelTiling(RowTiling):
+    """Larger squares for rows over channels, which cost C plain ones: each tile builds its own."""
+
+    most = 304
 
 
 @functools.lru_cache(maxsize=32)

@@ -14,7 +14,7 @@ from fastggn.network.mlp import MLP
 from fastggn.network.workspace import Block, WorkspacePool
 from fastggn.objective.bound_terms import BoundTerm
 from fastggn.objective.coefficients import Coefficients
-from fastggn.objective.ggn_tiles import RowTiling
+from fastggn.objective.ggn_tiles import ChannelTiling
 from fastggn.objective.jacobian import FactoredJacobian
 from fastggn.objective.penalty import Penalty
 from fastggn.objective.residual_loss import ResidualTerms, TermLoss
@@ -93,9 +93,9 @@ class ResidualObjective:
         return int(self.comm.total(own))
 
     @cached_property
-    def tiling(self) -> RowTiling:
+    def tiling(self) -> ChannelTiling:
         """The tiles of the Gauss-Newton matrix."""
-        return RowTiling(self.plans[0], max(plan.n_chunks for plan in self.plans))
+        return ChannelTiling(self.plans[0], max(plan.n_chunks for plan in self.plans))
 
     @pooled
     def slope_sizes(self, rows: FactoredJacobian) -> FloatArray:
