@@ -344,7 +344,7 @@ def test_bad_input_is_named():
     net = fg.MLP((1, 2, 1))
     problem = fg.Problem(net, [[0.0], [1.0]], [0.0, 1.0])
     theta = net.init(0)
-    with pytest.raises(TypeError, match="problem must be a Problem"):
+    with pytest.raises(TypeError, match="problem must be a fastggn.Problem"):
         fg.rank_analysis(net, theta)
     with pytest.raises(ValueError, match="theta must have shape"):
         fg.rank_analysis(problem, theta[:-1])
