@@ -96,3 +96,13 @@ def test_an_infimum_that_is_no_separation_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error", fg.DivergenceWarning)
         fg.train(problem.with_l2(1e-3), [0.1, 0.2, 0.0])
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
+def test_xor_by_two_units_has_no_finite_minimum():
+    """All its finite stationary points are saddles (Sprinkhuizen-Kuyper and Boers 1998)."""
+    X, Y = fg.data.xor()
+    problem = fg.Problem(fg.MLP((2, 2, 1), output_activation="sigmoid"), X, Y)
+    for seed in range(12):
+        theta = fg.train(problem, seed=seed, max_iter=500).theta
+        assert "minimum" not in fg.critical_point(problem, theta).label

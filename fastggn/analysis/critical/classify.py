@@ -340,8 +340,8 @@ class _Judge:
         surface, theta = self.surface, self.theta
         reduction = Reduction(surface, theta, self.gradient, spectrum)
         semi = f"positive semi-definite Hessian, {reduction.dimension} zero eigenvalues"
-        # Derivatives of saturated units vanish by underflow, which certifies nothing.
-        clear = surface.analytic and not infinity.saturated_units(surface, theta)
+        share = self._facts["gradient_share"]
+        clear = surface.analytic and not infinity.vanishes(surface, theta, share)
         if clear and (found := self._by_forms(reduction, spectrum)):
             return found
         if clear and (why := level_manifold(reduction, self.loss, spectrum, self.rng)):
@@ -355,7 +355,7 @@ class _Judge:
                 self._add_derivatives(reduction.derivatives(descent.direction))
             return self._say("saddle", _shown(descent), descent)
         if not clear and surface.analytic:
-            return self._say("degenerate", f"{semi}; units are saturated for all samples")
+            return self._say("degenerate", f"{semi}; slopes of saturated units vanish by underflow")
         return self._say("degenerate", f"{semi}; neither descent nor a certificate was found")
 
     def _by_forms(self, reduction: Reduction, spectrum: Spectrum) -> CriticalPointReport | None:

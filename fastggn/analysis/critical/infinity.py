@@ -20,6 +20,7 @@ VISIBLE = 20.0  # |z| at which the derivative is small but no rounding error
 INWARD = (0.85, 0.7)
 OUTWARD = (1.5, 2.0, 4.0)
 STEEPER = 5.0
+UNCANCELLED = 1e-2  # share of its terms that a slope at a proved minimum has at most
 
 
 def escapes_along_newton(
@@ -79,6 +80,14 @@ def saturated_unit(surface: Surface, theta: Vector, loss: float) -> str | None:
                 f"instead of {size:.1e}, with {OUTWARD[-1]:.0f} times them nothing changes"
             )
     return None
+
+
+def vanishes(surface: Surface, theta: Vector, share: float) -> bool:
+    """Return whether slopes are small since their terms are, and not since the terms cancel.
+
+    `share` is the largest share of a slope in its terms. Derivatives of saturated units underflow.
+    """
+    return share > UNCANCELLED or bool(saturated_units(surface, theta))
 
 
 @everywhere
