@@ -9,6 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from bench import estimators  # noqa: E402
 from bench.estimators import ENDS, Case, compare  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -29,7 +30,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
     ],
     ids=lambda part: part if isinstance(part, str) else f"{part.name} {part.hidden}",
 )
-def test_at_least_as_good_as_lbfgs(case, end):
-    for record in compare(case, seeds=(0, 1), repeats=1, ends={end: ENDS[end]}, limit=70):
+def test_at_least_as_good_as_lbfgs(case, end, monkeypatch):
+    monkeypatch.setattr(estimators, "SECONDS", 250.0)  # kernels may compile first
+    for record in compare(case, seeds=(0, 1), repeats=1, ends={end: ENDS[end]}, limit=400):
         assert record["loss"] <= record["their_loss"]
         assert record["iterations"] < record["their_iterations"]

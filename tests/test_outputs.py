@@ -16,7 +16,7 @@ from fastggn.apps.outputs import PICTURES, Output, check_outputs, write_report
 # A value of each option that a command asks for.
 ASKED = {"--kind": "curve", "--widths": "2,3,1", "--samples": "5", "--hidden": "1"}
 # What the text of other options is: a file needs one of the two types.
-NO_FILES = {"NAME", "NAMES", "KIND", "SCHEME", "HOW", "SET", "MARK", "COLUMN", "COLUMNS"}
+NO_FILES = {"NAME", "NAMES", "KIND", "SCHEME", "HOW", "SET", "MARK", "COLUMN", "COLUMNS", "M"}
 
 
 def commands(group=main, path=()):

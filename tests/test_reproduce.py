@@ -100,6 +100,8 @@ def test_quick_version(run, tmp_path, name, size, monkeypatch):
     if size == "smoke":
         monkeypatch.setattr(module, "QUICK", {**module.QUICK, **SMOKE[name]})
     result = run(name, "--out", "results", "--quick")
+    if "the MNIST training files" in result.output:
+        pytest.skip("the MNIST files are absent (FASTGGN_DATA names the data folder)")
     assert result.exit_code == 0, result.output
     document = json.loads((tmp_path / "results" / f"{name}.json").read_text())
     assert document["experiment"] == name

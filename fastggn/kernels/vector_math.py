@@ -196,7 +196,7 @@ ROUND_PLAIN = 6755399441055744.0
 
 @inline
 def sin_and_cos(z):
-    """Return (sin(z), cos(z)); beyond |z| = 1e6 with fewer digits, for infinities NaN."""
+    """Return (sin(z), cos(z)); fewer digits beyond |z| = 1e6, NaN where no digit is left."""
     shifted = z * TWO_OVER_PI + ROUND_PLAIN
     k = shifted - ROUND_PLAIN
     t = z - k * HALF_PI[0]

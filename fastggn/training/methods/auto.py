@@ -26,7 +26,7 @@ PATIENCE = 2.0
 # Newton's method takes over after so many successive iterations with a fall below this share, once
 # the loss is at most this share of that of the best constant outputs: on a plateau its steps go to
 # the next minimum, however bad, and the damped steps to an exact fit beyond.
-SLOW, SLOW_ITERATIONS, FITTED = 0.01, 3, 0.05
+SLOW, SLOW_ITERATIONS, FITTED = 0.01, 3, 0.22
 # With any loss it takes over after so many with a fall below this share: the damped steps have
 # settled at a minimum, and creep.
 SETTLED, SETTLED_ITERATIONS = 1e-4, 30
