@@ -146,12 +146,12 @@ def test_data_that_shrink_well_are_read(tmp_path):
 def test_time_is_linear_in_the_number_of_columns(tmp_path):
     """A kilobyte may hold a hundred thousand columns."""
     seconds = []
-    for width in (2000, 16_000):
+    for width in (1000, 20_000):
         np.savez_compressed(tmp_path / "x.npz", X=np.zeros((2, width), np.int8), Y=np.zeros(2))
         seconds.append(-time.process_time())
         assert fg.read_table(tmp_path / "x.npz").X.shape == (2, width)
         seconds[-1] += time.process_time()
-    assert seconds[1] < 24 * seconds[0]  # 8 times the work; a quadratic share was 60 times
+    assert seconds[1] < 120 * seconds[0]  # 20 times the work; a quadratic share is 400 times
 
 
 def test_permissions_are_kept_and_read_only_files_stay(tmp_path):
