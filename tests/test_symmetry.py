@@ -124,7 +124,10 @@ def test_the_index_along_gamma_is_that_of_the_theory():
         net, wide = analysis.split_unit(problem.network, theta, 1, 1, 0.25)
         X, _ = problem.read_samples(0, 25)
         wider = fg.Problem(net, X, problem.targets)
-        label = fg.critical_point(wider, wide).label
+        report = fg.critical_point(wider, wide)
+        label = report.label
+        assert report.embedded == "F(2,2,1): unit 3 of layer 1 is a copy of unit 1"
+        assert "embedded" in str(report) and fg.critical_point(problem, theta).embedded is None
         assert label == ("strict_saddle" if inside[0] else label)
         assert "negative" in str(table)
         checked += 1

@@ -200,6 +200,20 @@ def effective_width(
     return reduced(net, point, np.array(X), check_positive("tolerance", tolerance))
 
 
+def embedding(problem: Problem, theta: FloatArray) -> str | None:
+    """Return the narrower network that a point is an embedding of, and why; None if there is none.
+
+    The outputs agree for every input, and a critical point of one is one of the other.
+    """
+    net = problem.network
+    if problem.gated:
+        return None
+    found = reduced(net, theta, np.zeros((0, net.n_inputs)))
+    if not found.steps:
+        return None
+    return f"F({','.join(map(str, found.widths))}): {'; '.join(found.steps)}"
+
+
 def reduced(
     net: MLP, theta: FloatArray, X: FloatArray, tolerance: float = TOLERANCE
 ) -> EffectiveWidth:

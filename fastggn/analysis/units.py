@@ -165,14 +165,25 @@ class Parts:
         return None
 
     def _copy(self, layer: int, tolerance: float) -> tuple[str, bool] | None:
-        for unit in range(self.weights[layer - 1].shape[0] - 1, 0, -1):
-            for kept in range(unit):
-                found = self.relation(layer, kept, unit, tolerance)
-                if found is not None:
-                    self.fold(layer, unit, kept, *found[:2])
-                    text = f"unit {unit + 1} of layer {layer} is {found[2]} of unit {kept + 1}"
-                    return text, True
+        for unit, kept in self._parallel(layer, tolerance):
+            found = self.relation(layer, kept, unit, tolerance)
+            if found is not None:
+                self.fold(layer, unit, kept, *found[:2])
+                text = f"unit {unit + 1} of layer {layer} is {found[2]} of unit {kept + 1}"
+                return text, True
         return None
+
+    def _parallel(self, layer: int, tolerance: float) -> list[tuple[int, int]]:
+        """Return pairs of units whose incoming weights are about parallel, the last unit first."""
+        rows = self.rows(layer)
+        sizes = np.abs(rows).max(axis=1, keepdims=True)
+        rows = np.column_stack([rows / np.where(sizes > 0.0, sizes, 1.0), sizes == 0.0])
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        cosines = np.tril(np.abs(rows @ rows.T), -1)
+        pairs = np.argwhere(cosines > 1.0 - max(1e-6, 10.0 * tolerance))
+        return [
+            (int(unit), int(kept)) for unit, kept in pairs[np.argsort(-pairs[:, 0], kind="stable")]
+        ]
 
     def _constant(self, X: FloatArray, layer: int, tolerance: float) -> tuple[str, bool] | None:
         core = self.weights[layer - 1][:, : (-1 if self.free else None)]

@@ -34,6 +34,7 @@ from fastggn.analysis.critical.spectrum import (
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.analysis.critical.switches import Switches, switches_at
 from fastggn.analysis.critical.units import units_of
+from fastggn.analysis.symmetry import embedding
 from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.errors import as_float_vector, check_positive, unknown_name
@@ -134,7 +135,8 @@ def _judged(
         outcome = polished(surface, start, POLISHED)
         start, done = outcome.theta, str(outcome)
     report = _Judge(surface, start, grad_tol, rng).report(dense)
-    return replace(report, polished=done, cost=surface.cost)
+    narrower = None if report.label == "not_critical" else embedding(surface.problem, report.theta)
+    return replace(report, polished=done, cost=surface.cost, embedded=narrower)
 
 
 def _refuse_overflow(surface: Surface, theta: Vector) -> None:

@@ -70,6 +70,9 @@ class CriticalPointReport:
         dimension one, the other directions eliminated.
     polished : str or None
         The outcome of `polish`.
+    embedded : str or None
+        The narrower network with the same outputs of which the point is an embedding, and the units
+        that are copies or do nothing (see `effective_width`).
     method : {"dense", "lanczos", "none"}
     cost : float
         In network evaluations (a forward and a backward pass over all samples).
@@ -98,6 +101,7 @@ class CriticalPointReport:
     third_derivative: tuple[float, float] | None = None
     fourth_derivative: tuple[float, float] | None = None
     polished: str | None = None
+    embedded: str | None = None
     method: str = "none"
     cost: float = 0.0
 
@@ -116,6 +120,8 @@ class CriticalPointReport:
             rows.append(("polished", self.polished))
         if self.distance > 0.0:
             rows.append(("judged", f"at the stationary point {self.distance:.1e} away"))
+        if self.embedded is not None:
+            rows.append(("embedded", self.embedded))
         rows += self._spectrum_rows() + self._descent_rows()
         rows.append(("cost", f"{self.cost:.0f} network evaluations ({self.method})"))
         return rows
