@@ -200,7 +200,7 @@ def iteration_against_bp(size: str, method: str, count: int) -> Pair:
 
     def difference() -> float:
         """Compare the descents: the methods themselves are different ones."""
-        return relative_difference(_run(problem, case, "bp", 5).loss, descend(5))
+        return relative_difference(_run(problem, case, "bp", 5).history[-1].loss, descend(5))
 
     # The row's figure is what an iteration of ours costs in descents: the sides change places.
     mine = Side("PyTorch BP", lambda: descend(iterations), scale=1 / iterations)

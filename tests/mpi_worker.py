@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+from unittest import mock
 import warnings
 from pathlib import Path
 
@@ -220,8 +221,8 @@ def decisions(comm, X, Y):
 
     many = fg.Problem(wide, X[rows], Y[rows], comm=comm)
     chosen = [choose_solver("auto", many, needs_minimum_norm=False)[0].name]
-    many.n_samples = wide.n_params  # more rows than columns
-    chosen.append(choose_solver("auto", many, needs_minimum_norm=False)[0].name)
+    with mock.patch.object(fg.Problem, "n_rows", 2 * wide.n_params):  # more rows than columns
+        chosen.append(choose_solver("auto", many, needs_minimum_norm=False)[0].name)
     return {
         "stopped": comm.allgather([stopped.status, stopped.n_iter]),
         "late": comm.allgather([late.status, late.n_iter]),

@@ -73,8 +73,8 @@ MUTATIONS = (
     ),
     Mutation(
         "weights counted input by input in the rows of the Jacobian",
-        "x = psi[row[UNIT_ROW] + index // m,",
-        "x = psi[row[UNIT_ROW] + index % row[UNITS],",
+        "x = psi[row[UNIT_ROW] + index // m, column * chunk",
+        "x = psi[row[UNIT_ROW] + index % row[UNITS], column * chunk",
         "tests/test_accuracy.py::test_ggn_is_within_8_eps_of_a_long_double_sum",
     ),
     Mutation(
