@@ -5,9 +5,9 @@ import json
 import os
 import signal
 import sys
-from unittest import mock
 import warnings
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
