@@ -61,7 +61,8 @@ class ArraySource:
 
     def take(self, index: NDArray[np.intp]) -> FloatArray:
         """Return the rows of `index`; a file is read in increasing order, each row once."""
-        if isinstance(self._array, np.ndarray):
+        # Rows of a map by slices too, which give their pages back one after the other.
+        if isinstance(self._array, np.ndarray) and not isinstance(self._array, np.memmap):
             return as_doubles(np.asarray(self._array[index]))
         return take_rows(self.rows, index, self.shape[1:], self.block_rows())
 
