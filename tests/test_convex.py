@@ -109,8 +109,11 @@ def outcome(number):
     [(0, 48), *(pytest.param(k, 50, marks=pytest.mark.slow) for k in range(48, 548, 50))],
 )
 def test_convex_problems(first, count):
-    """A converged run is at the optimum, and 9 of 10 of each part converge within 500 iterations.
+    """A converged run is at the optimum, and 95 of 100 converge within 500 iterations."""
+    assert sum(outcome(number) for number in range(first, first + count)) >= 0.95 * count
 
-    The aim is 95 of 100; nine cases of 548 miss it, three of them in one part.
-    """
-    assert sum(outcome(number) for number in range(first, first + count)) >= 0.9 * count
+
+@pytest.mark.parametrize("number", [114, 145, 198, 216, 341])
+def test_the_largest_damping_follows_the_curvature(number):
+    """Logistic losses whose outputs are saturated at the start, where the curvature is tiny."""
+    assert outcome(number)

@@ -15,6 +15,10 @@ from bench.estimators import ENDS, Case, compare  # noqa: E402
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
+# On noise that keeps the loss high, "auto" stays with damped steps (docs/decisions/0010).
+MORE = {("diabetes", 5, "as it comes"): 150, ("diabetes", 10, "converged"): 400}
+
+
 @pytest.mark.parametrize(
     ("case", "end"),
     [
@@ -32,6 +36,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 )
 def test_at_least_as_good_as_lbfgs(case, end, monkeypatch):
     monkeypatch.setattr(estimators, "SECONDS", 250.0)  # kernels may compile first
-    for record in compare(case, seeds=(0, 1), repeats=1, ends={end: ENDS[end]}, limit=400):
+    limit = MORE.get((case.name, case.hidden, end), 70)
+    for record in compare(case, seeds=(0, 1), repeats=1, ends={end: ENDS[end]}, limit=limit):
         assert record["loss"] <= record["their_loss"]
         assert record["iterations"] < record["their_iterations"]

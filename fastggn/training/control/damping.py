@@ -47,6 +47,13 @@ class NielsenDamping(Resumable):
         self._floor = np.finfo(float).eps ** 2 * min(scale, self.value)
         self._ceiling = min(CEILING * max(scale, self.value), np.finfo(float).max)
 
+    def raise_ceiling(self, curvature: float) -> bool:
+        """Fit the ceiling to the curvature here; return whether the damping is below it."""
+        # Where units or classes were saturated at the start, the first curvature says little.
+        if np.isfinite(curvature):
+            self._ceiling = max(self._ceiling, min(CEILING * curvature, np.finfo(float).max))
+        return self.value <= self._ceiling
+
     def accept(self, gain: float, before: float, after: float) -> None:
         """Change the damping after an accepted step, upwards by at most a factor of 2."""
         value = self.value * max(1.0 / 3.0, 1.0 - (2.0 * min(gain, 1.0) - 1.0) ** 3)

@@ -119,10 +119,15 @@ class LevenbergMarquardtSteps(TrialSteps):
                 self._systems.samples.accepted(fall, trial.gain)
             return None
         stop = self._too_short(point, length)
-        if stop is None and not self._damping.reject():
+        if stop is None and not (self._damping.reject() or self._raise_ceiling(point)):
             limit = f"lowers the loss up to a damping of {self._damping.value:.3g}"
             stop = Ending("damping_limit", f"no {self.tried} {limit}")
         return stop
+
+    def _raise_ceiling(self, point: Point) -> bool:
+        """Fit the largest damping to the curvature and the weight decay here."""
+        curvature = gradient_curvature(point) + float(np.max(point.decay))
+        return self._damping.raise_ceiling(curvature)
 
 
 def _bend(system: System, velocity: NDArray[np.float64], damping: float) -> NDArray[np.float64]:
