@@ -1,13 +1,17 @@
 """After a fork: results or an exception, never a hang."""
 
 import os
+import re
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from fastggn.kernels.jit import DISABLED
+from fastggn.runtime.forks import LocalLock
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = pytest.mark.skipif(DISABLED, reason="threads need the compiler")
@@ -24,6 +28,44 @@ def train_in_all_kinds(layer, count):
         pytest.skip(f"the threading layer {layer} is absent")
     assert result.returncode == 0, result.stderr
     assert result.stdout == "ended\n"
+
+
+def test_a_lock_of_another_thread_is_free_in_the_child():
+    lock, held, leave = LocalLock(), threading.Event(), threading.Event()
+
+    def hold():
+        with lock:
+            held.set()
+            leave.wait(30)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(30)
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # ends a child that hangs
+        with lock:
+            os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    leave.set()
+    other.join()
+
+
+def test_each_lock_is_free_in_the_child_of_a_fork():
+    """Others than these are `LocalLock`s, or a fork waits for them."""
+    found = {
+        (path.relative_to(ROOT).as_posix(), kind)
+        for path in (ROOT / "fastggn").rglob("*.py")
+        for kind in re.findall(
+            r"\b(R?Lock|Condition|Semaphore|Barrier)\(\)", path.read_text(encoding="utf-8")
+        )
+    }
+    assert found == {
+        ("fastggn/runtime/forks.py", "RLock"),  # that of LocalLock
+        ("fastggn/runtime/platform.py", "Lock"),  # of systems without preadv and forks
+        ("fastggn/runtime/threads.py", "Lock"),  # held over forks
+        ("fastggn/runtime/threads.py", "RLock"),  # Numba's, renewed
+    }
 
 
 @pytest.mark.process

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from fastggn.data.scaler import Scaler
 from fastggn.data.sources import as_source, is_streamed, read_rows
 from fastggn.runtime.buffers import lend
 from fastggn.runtime.errors import as_float_vector
+from fastggn.runtime.forks import LocalLock
 
 FloatArray = NDArray[np.float64]
 
@@ -155,7 +155,7 @@ class _Table:
         # Other objects may decompress a complete chunk for each step.
         stepwise = isinstance(table, (NpyFile, np.ndarray))
         self._step = max(1, STEP_BYTES // row_bytes) if stepwise else self.most_rows
-        self._lock = threading.Lock()
+        self._lock = LocalLock()
         self._waiting: tuple[int, int, dict[int, FloatArray]] | None = None
 
     def rows(self, start: int, stop: int, number: int) -> FloatArray:

@@ -6,7 +6,6 @@ import math
 import mmap
 import re
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from fastggn.data.reading import read_ahead
 from fastggn.runtime.buffers import lend
 from fastggn.runtime.errors import check_finite, samples_are_rows
+from fastggn.runtime.forks import LocalLock
 
 FloatArray = NDArray[np.float64]
 
@@ -125,7 +125,7 @@ class StreamedTargets:
     def __init__(self, array: Any, prepare: Callable[[Any, int], FloatArray]) -> None:
         self._array = array
         self._prepare = prepare
-        self._lock = threading.Lock()
+        self._lock = LocalLock()
         self._parts: dict[tuple[int, int], FloatArray] = {}
         self._n_rows = int(array.shape[0])
         width = self[:1].shape[1]

@@ -13,7 +13,6 @@ import secrets
 import stat
 import sys
 import tempfile
-import threading
 import warnings
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 import llvmlite
 import numba
 
+from fastggn.runtime.forks import LocalLock
 from fastggn.runtime.notices import notify
 from fastggn.runtime.platform import cache_home, owned_by, rename, set_mode, user_name
 
@@ -39,7 +39,7 @@ JOB_VARIABLES = (
     "MV2_COMM_WORLD_RANK",
 )
 
-_lock = threading.Lock()
+_lock = LocalLock()
 _state = {"warned": False, "folder": None, "off": False, "first": True}
 
 

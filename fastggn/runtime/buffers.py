@@ -9,12 +9,13 @@ from its host, several times the assembly.
 from __future__ import annotations
 
 import math
-import threading
 import weakref
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from fastggn.runtime.forks import LocalLock
 
 LEAST_BYTES = 2**17  # below this size the allocator keeps the memory itself
 MOST_BYTES = 2**29  # the total size of idle blocks; larger blocks are not kept
@@ -25,7 +26,7 @@ class _Blocks:
     """Idle blocks of memory."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a finaliser may come in between
+        self._lock = LocalLock()  # a finaliser may come in between
         self._idle: list[NDArray[np.uint8]] = []
 
     def take(self, n_bytes: int) -> NDArray[np.uint8]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib._bootstrap as importing
 import sys
 import threading
+import weakref
+from types import TracebackType
 from typing import Any, Protocol
 
 from fastggn.runtime.platform import at_fork
@@ -24,6 +26,38 @@ def hold_over_forks(lock: Lock) -> None:
     at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release)
 
 
+class LocalLock:
+    """A reentrant lock that nobody holds in the child of a fork."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        _local.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def renew(self) -> None:
+        """Forget who holds the lock."""
+        self._lock = threading.RLock()
+
+
+_local: weakref.WeakSet[LocalLock] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    """Release the locks that threads of the parent hold."""
+    for lock in list(_local):
+        lock.renew()
+
+
 def _forget_unfinished_imports() -> None:
     """Let the child import anew the modules that another thread had begun to import."""
     locks: dict[str, Any] = getattr(importing, "_module_locks", {})
@@ -34,4 +68,5 @@ def _forget_unfinished_imports() -> None:
             sys.modules.pop(name, None)
 
 
+at_fork(after_in_child=_renew_locks)
 at_fork(after_in_child=_forget_unfinished_imports)

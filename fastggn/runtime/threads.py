@@ -28,7 +28,7 @@ import threadpoolctl
 
 from fastggn.runtime.cores import FreeCores
 from fastggn.runtime.errors import FastGGNWarning
-from fastggn.runtime.forks import hold_over_forks
+from fastggn.runtime.forks import LocalLock, hold_over_forks
 from fastggn.runtime.platform import at_fork
 
 # Below so many operations, about 40 microseconds, a pass runs on the calling thread: waking the
@@ -129,7 +129,7 @@ class _Inside(threading.local):
 
 LAYER = Layer()
 _blas = _SingleThreadedBlas()
-_kernel_lock = threading.RLock()
+_kernel_lock = LocalLock()
 _inside = _Inside()
 _free_cores = FreeCores()
 hold_over_forks(_blas.lock)
@@ -137,9 +137,7 @@ hold_over_forks(_blas.lock)
 
 def _begin_alone() -> None:
     """Begin the child of a fork: no other thread holds a lock or works in BLAS."""
-    global _kernel_lock
     LAYER.lose()
-    _kernel_lock = threading.RLock()
     # Numba's locks around the start of its layer may be held, one of them in the parent as well.
     numba_threads._backend_init_thread_lock = threading.RLock()
     numba_threads._backend_init_process_lock = contextlib.nullcontext()
