@@ -15,16 +15,13 @@ from contextlib import contextmanager
 
 import llvmlite.binding as llvm
 from llvmlite import ir
-from llvmlite.binding import ffi
 from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import CompilerBase, CompileResult, DefaultPassBuilder, compile_result
-from numba.core.compiler_lock import global_compiler_lock
 from numba.core.compiler_machinery import register_pass
 from numba.core.environment import lookup_environment
 from numba.core.serialize import dumps
 from numba.core.typed_passes import NativeLowering, NativeParforLowering
 
-from fastggn.runtime.forks import hold_over_forks
 from fastggn.runtime.threads import LAYER
 
 # What is used of these classes below, and in `fastggn.kernels.cache`.
@@ -87,9 +84,6 @@ def _make_loop():
 
 _engine = _make_loop()  # holds the code
 LAYER.spared = True
-# The second one is taken first, as Numba does.
-hold_over_forks(ffi.lib._lock._lock)
-hold_over_forks(global_compiler_lock)
 
 
 class _WithoutEnvironments:

@@ -68,5 +68,30 @@ def _forget_unfinished_imports() -> None:
             sys.modules.pop(name, None)
 
 
+def _foreign_locks() -> list[Lock]:
+    """Return the locks of Numba and of LLVM, as far as they are imported, in Numba's order."""
+    numba = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
+    lib = getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None)
+    llvm = getattr(getattr(lib, "_lock", None), "_lock", None)
+    return [lock for lock in (numba, llvm) if lock is not None]
+
+
+_held: list[Lock] = []
+
+
+def _hold_foreign() -> None:
+    """Let a fork wait for the compiler, whose import another thread may just have begun."""
+    for lock in _foreign_locks():
+        lock.acquire()
+        _held.append(lock)
+
+
+def _release_foreign() -> None:
+    """Let the compiler go on."""
+    while _held:
+        _held.pop().release()
+
+
+at_fork(before=_hold_foreign, after_in_parent=_release_foreign, after_in_child=_release_foreign)
 at_fork(after_in_child=_renew_locks)
 at_fork(after_in_child=_forget_unfinished_imports)
