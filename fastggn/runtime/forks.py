@@ -5,11 +5,15 @@ from __future__ import annotations
 import importlib._bootstrap as importing
 import sys
 import threading
+import time
 import weakref
 from types import TracebackType
 from typing import Any, Protocol
 
 from fastggn.runtime.platform import at_fork
+
+LIBRARIES = ("fastggn", "llvmlite", "numba", "numpy", "scipy")
+PATIENCE = 30.0  # seconds
 
 
 class Lock(Protocol):
@@ -58,16 +62,6 @@ def _renew_locks() -> None:
         lock.renew()
 
 
-def _forget_unfinished_imports() -> None:
-    """Let the child import anew the modules that another thread had begun to import."""
-    locks: dict[str, Any] = getattr(importing, "_module_locks", {})
-    for name, reference in list(locks.items()):
-        lock = reference()
-        if getattr(lock, "owner", None) not in (None, threading.get_ident()):
-            del locks[name]
-            sys.modules.pop(name, None)
-
-
 def _foreign_locks() -> list[Lock]:
     """Return the locks of Numba and of LLVM, as far as they are imported, in Numba's order."""
     numba = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
@@ -92,6 +86,31 @@ def _release_foreign() -> None:
         _held.pop().release()
 
 
+def _unfinished_imports() -> list[str]:
+    """Return the names of the modules that other threads are importing."""
+    locks: dict[str, Any] = getattr(importing, "_module_locks", {})
+    mine = (None, threading.get_ident())
+    found = [(name, reference()) for name, reference in list(locks.items())]
+    return [name for name, lock in found if getattr(lock, "owner", None) not in mine]
+
+
+def _wait_for_imports() -> None:
+    """Let a fork wait for imports of libraries whose locks the child could not know."""
+    end = time.monotonic() + PATIENCE
+    while any(name.partition(".")[0] in LIBRARIES for name in _unfinished_imports()):
+        if time.monotonic() > end:
+            return  # such an import may itself wait for the forking thread
+        time.sleep(0.001)
+
+
+def _forget_unfinished_imports() -> None:
+    """Let the child import anew the modules that another thread had begun to import."""
+    for name in _unfinished_imports():
+        importing._module_locks.pop(name, None)  # type: ignore[attr-defined]
+        sys.modules.pop(name, None)
+
+
 at_fork(before=_hold_foreign, after_in_parent=_release_foreign, after_in_child=_release_foreign)
+at_fork(before=_wait_for_imports)  # registered later: runs earlier
 at_fork(after_in_child=_renew_locks)
 at_fork(after_in_child=_forget_unfinished_imports)
