@@ -33,7 +33,7 @@ ROOMS = (
     "__main__",
 )
 LEVEL = {room: level for level, room in enumerate(ROOMS)}
-MOST_LINES = 52_000  # the house, tables, models, commands, labels, equations as residuals
+MOST_LINES = 56_000  # the house, tables, models, commands, labels, equations as residuals
 KERNEL_IMPORTS = {"numpy", "numba", "llvmlite", "scipy"} | set(sys.stdlib_module_names)
 KERNEL_GROUND = ("fastggn.kernels", "fastggn.runtime")
 # The rooms that may import a package that is heavy, optional, or for people only.
