@@ -1,0 +1,1 @@
+"""Minima at infinity: channels of merging units, saturated units, units that become linear."""

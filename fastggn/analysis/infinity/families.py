@@ -1,0 +1,228 @@
+"""Networks some of whose units are on the way to infinity, with coordinates that stay finite.
+
+Each family has the coordinates p, shape (N,), in the places of theta, and separations eps, one for
+each group of units. ``theta(p, eps)`` is the finite network at eps > 0; at eps = 0 the limit
+network takes its place, whose hidden units are those of the network but for the groups:
+
+- a pair of merging units: the rows of p are w and v, the columns c and u. Finite: incoming weights
+  w +- eps v / 2, outgoing ones c / 2 +- u / eps. Limit: c sigma(w.x) + u (v.x) sigma'(w.x), a gated
+  unit (Martinelli et al. 2025, "Flat channels to infinity in neural loss landscapes"). The
+  finite network is an even function of eps, so it differs from the limit by O(eps^2);
+- a unit that becomes linear: incoming weights eps v about the bias b, outgoing ones u / eps, and
+  the bias above takes -u sigma(b) / eps. Limit: u (v.x) sigma'(b);
+- a saturated unit: incoming weights w / eps. Limit: sigma(+-inf), by the signs of w.x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastggn.network.activations import Activation
+from fastggn.objective.problem import Problem
+
+FloatArray = NDArray[np.float64]
+Kind = Literal["channel", "linearisation", "saturation"]
+FAR = 800.0  # |z| at which a bounded activation is at its limit in float64
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of a hidden layer (from 0) that run to infinity together: a pair, or one unit."""
+
+    layer: int
+    units: tuple[int, ...]
+
+    def __str__(self) -> str:
+        listed = " and ".join(str(unit + 1) for unit in self.units)
+        return f"unit{'s' * (len(self.units) > 1)} {listed} of layer {self.layer + 1}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Outputs (T, n_L), rows of the Jacobian (T, n_L, N), and sensitivities of each layer."""
+
+    outputs: FloatArray
+    rows: FloatArray
+    sensitivities: list[FloatArray]  # d outputs / d z_l, shapes (T, n_L, n_l)
+
+
+class Family:
+    """A network with groups of one kind."""
+
+    def __init__(self, problem: Problem, kind: Kind, groups: tuple[Group, ...]) -> None:
+        self.problem, self.kind, self.groups = problem, kind, groups
+        net = self.net = problem.network
+        self.X = np.array(problem.read_samples(0, problem.n_samples)[0])
+        places = net.unpack(np.arange(net.n_params, dtype=np.float64))
+        self.index = [np.rint(part).astype(np.intp) for part in places]
+        self.fixed = None if isinstance(net.bias, str) else [np.asarray(b) for b in net.bias]
+        self.free = np.ones(net.n_params, dtype=bool)
+        for group in groups:
+            row = self.index[group.layer][group.units[0]]
+            if kind == "saturation":
+                self.free[row] = False
+            if kind == "linearisation" and net.has_free_bias:
+                self.free[row[-1]] = False
+
+    def parts(self, group: Group) -> tuple[NDArray[np.intp], ...]:
+        """Return the places of a group: the rows of its units, then their columns above."""
+        rows = [self.index[group.layer][unit] for unit in group.units]
+        columns = [self.index[group.layer + 1][:, unit] for unit in group.units]
+        return (*rows, *columns)
+
+    def core(self, group: Group) -> NDArray[np.intp]:
+        """Return the places of the weights v, of constant length, that a group turns."""
+        row = self.index[group.layer][group.units[-1]]
+        biased = self.kind == "linearisation" and self.net.has_free_bias
+        return np.asarray(row[:-1] if biased else row)
+
+    def offset(self, p: FloatArray, group: Group) -> float:
+        """Return the pre-activation b about which a unit becomes linear."""
+        if self.net.has_free_bias:
+            return float(p[self.index[group.layer][group.units[0]][-1]])
+        return 0.0 if self.fixed is None else -float(self.fixed[group.layer][group.units[0]])
+
+    def coordinates(self, theta: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return p and the separations at which the finite network is that of theta."""
+        p, eps = np.array(theta), np.ones(len(self.groups))
+        for k, group in enumerate(self.groups):
+            if self.kind == "channel":
+                first, second, above, other = self.parts(group)
+                middle, half = 0.5 * (theta[first] + theta[second]), theta[first] - theta[second]
+                size = 0.5 * (np.linalg.norm(theta[first]) + np.linalg.norm(theta[second]))
+                eps[k] = np.linalg.norm(half) / size
+                p[first], p[second] = middle, half / eps[k]
+                p[above] = theta[above] + theta[other]
+                p[other] = 0.5 * eps[k] * (theta[above] - theta[other])
+            elif self.kind == "linearisation":
+                core, column = self.core(group), self.parts(group)[1]
+                z = self._below(theta, group.layer)[:, : core.size] @ theta[core]
+                eps[k] = np.abs(z).max()
+                p[core], p[column] = theta[core] / eps[k], theta[column] * eps[k]
+                if self.net.has_free_bias:
+                    value = float(self.activation(group)(self.offset(p, group)))
+                    p[self.index[group.layer + 1][:, -1]] += value * theta[column]
+        return p, eps
+
+    def theta(self, p: FloatArray, eps: FloatArray) -> FloatArray:
+        """Return the parameters of the finite network at separations eps > 0."""
+        theta = np.array(p)
+        for group, e in zip(self.groups, eps, strict=True):
+            if self.kind == "channel":
+                first, second, above, other = self.parts(group)
+                theta[first] = p[first] + 0.5 * e * p[second]
+                theta[second] = p[first] - 0.5 * e * p[second]
+                theta[above] = 0.5 * p[above] + p[other] / e
+                theta[other] = 0.5 * p[above] - p[other] / e
+            elif self.kind == "linearisation":
+                core, column = self.core(group), self.parts(group)[1]
+                theta[core], theta[column] = e * p[core], p[column] / e
+                if self.net.has_free_bias:
+                    value = float(self.activation(group)(self.offset(p, group)))
+                    theta[self.index[group.layer + 1][:, -1]] -= value * p[column] / e
+            else:
+                row = self.parts(group)[0]
+                theta[row] = p[row] / e
+        return theta
+
+    def pull(self, rows: FloatArray, p: FloatArray, eps: FloatArray) -> FloatArray:
+        """Return derivatives by p, on the last axis, from derivatives by theta."""
+        out = np.array(rows)
+        for group, e in zip(self.groups, eps, strict=True):
+            if self.kind == "channel":
+                first, second, above, other = self.parts(group)
+                out[..., first] = rows[..., first] + rows[..., second]
+                out[..., second] = 0.5 * e * (rows[..., first] - rows[..., second])
+                out[..., above] = 0.5 * (rows[..., above] + rows[..., other])
+                out[..., other] = (rows[..., above] - rows[..., other]) / e
+            elif self.kind == "linearisation":
+                core, column = self.core(group), self.parts(group)[1]
+                out[..., core], out[..., column] = e * rows[..., core], rows[..., column] / e
+                if self.net.has_free_bias:
+                    value = float(self.activation(group)(self.offset(p, group)))
+                    bias = self.index[group.layer + 1][:, -1]
+                    out[..., column] -= value / e * rows[..., bias]
+            else:
+                row = self.parts(group)[0]
+                out[..., row] = rows[..., row] / e
+        return out
+
+    def activation(self, group: Group) -> Activation:
+        """Return the activation of a group's layer."""
+        return self.net.activations[group.layer]
+
+    def inputs(self, p: FloatArray, layer: int) -> FloatArray:
+        """Return the inputs of a layer in the limit network, with ones for a free bias."""
+        values = self._extended(self.X)
+        for below in range(layer):
+            values = self._extended(self._layer(p, values, below)[0])
+        return values
+
+    def _below(self, theta: FloatArray, layer: int) -> FloatArray:
+        """Return the inputs of a layer in the finite network."""
+        values = self.X
+        for below in range(layer):
+            z = self._extended(values) @ theta[self.index[below]].T
+            z = z if self.fixed is None else z - self.fixed[below]
+            values = self.net.activations[below](z)
+        return values
+
+    def _extended(self, values: FloatArray) -> FloatArray:
+        if not self.net.has_free_bias:
+            return values
+        return np.column_stack([values, np.ones(values.shape[0])])
+
+    def _layer(
+        self, p: FloatArray, inputs: FloatArray, layer: int
+    ) -> tuple[FloatArray, FloatArray, dict[int, tuple[int, FloatArray]]]:
+        """Return outputs, their derivatives by their own z, and those of gates by another's."""
+        sigma = self.net.activations[layer]
+        z = inputs @ p[self.index[layer]].T
+        if self.fixed is not None:
+            z = z - self.fixed[layer]
+        values, slopes = np.array(sigma(z)), np.array(sigma.derivative(z))
+        crossed: dict[int, tuple[int, FloatArray]] = {}
+        for group in (g for g in self.groups if g.layer == layer):
+            unit = group.units[-1]
+            if self.kind == "channel":
+                middle, gate = group.units[0], inputs @ p[self.index[layer][unit]]
+                values[:, unit] = gate * slopes[:, middle]
+                crossed[unit] = middle, gate * sigma.second_derivative(z[:, middle])
+                slopes[:, unit] = slopes[:, middle]
+            elif self.kind == "linearisation":
+                core = self.core(group)
+                slopes[:, unit] = float(sigma.derivative(self.offset(p, group)))
+                values[:, unit] = slopes[:, unit] * (inputs[:, : core.size] @ p[core])
+            else:
+                values[:, unit] = sigma(np.sign(z[:, unit]) * FAR)
+                slopes[:, unit] = 0.0
+        return values, slopes, crossed
+
+    def sweep(self, p: FloatArray) -> Sweep:
+        """Return outputs and derivatives of the limit network."""
+        last = self.net.n_layers
+        inputs, found, values = [], [], self.X
+        for layer in range(last):
+            inputs.append(self._extended(values))
+            found.append(self._layer(p, inputs[-1], layer))
+            values = found[-1][0]
+        rows = np.zeros((values.shape[0], values.shape[1], self.net.n_params))
+        seeds = np.eye(values.shape[1])[None] * found[-1][1][:, None, :]
+        sensitivities = [seeds]
+        for layer in range(last - 1, -1, -1):
+            index = self.index[layer]
+            rows[:, :, index] = seeds[..., None] * inputs[layer][:, None, None, :]
+            if layer == 0:
+                break
+            width = found[layer - 1][0].shape[1]
+            above = seeds @ p[index[:, :width]]
+            _, slopes, crossed = found[layer - 1]
+            seeds = above * slopes[:, None, :]
+            for unit, (middle, slope) in crossed.items():
+                seeds[..., middle] += above[..., unit] * slope[:, None]
+            sensitivities.insert(0, seeds)
+        return Sweep(values, rows, sensitivities)

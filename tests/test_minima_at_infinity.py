@@ -1,0 +1,280 @@
+"""Minima at infinity: constructed ones are recognised, and none is claimed that is not there."""
+
+import json
+
+import numpy as np
+import pytest
+from infinity_cases import Gated, at_infinity, continued
+
+import fastggn as fg
+from fastggn import analysis
+from fastggn.analysis.infinity.candidates import aligned
+from fastggn.analysis.infinity.families import Family, Group
+from fastggn.analysis.infinity.fitting import Fitter
+
+
+def is_minimum(gated, q, X, Y):
+    """Whether the Hessian of the gated network is positive definite but for the scale of u, v."""
+    scale = 1e-4
+    J = gated.jacobian
+    r = lambda q: gated.outputs(q, X) - Y  # noqa: E731
+    H = np.array([
+        (J(q + s, X).T @ r(q + s) - J(q - s, X).T @ r(q - s)) / (2 * scale * len(X))
+        for s in scale * np.eye(q.size)
+    ])  # fmt: skip
+    values = np.linalg.eigvalsh(0.5 * (H + H.T))
+    return values[1] > 1e-7 * values[-1] and values[0] > -1e-7 * values[-1]
+
+
+@pytest.mark.parametrize("kind", ["tanh", "sigmoid", "softplus", "two layers", "no bias"])
+def test_the_limit_is_the_limit_of_the_finite_networks(kind):
+    """Outputs differ by O(eps^2), and the sweep's Jacobian is that of its outputs."""
+    rng = np.random.default_rng(len(kind))
+    name = kind if kind in ("tanh", "sigmoid", "softplus") else "tanh"
+    widths = (2, 3, 4, 2) if kind == "two layers" else (2, 4, 2)
+    net = fg.MLP(widths, name, bias="none" if kind == "no bias" else "free")
+    X = rng.standard_normal((15, 2))
+    problem = fg.Problem(net, X, rng.standard_normal((15, 2)))
+    layer = net.n_layers - 2
+    groups = [("channel", (Group(layer, (0, 2)),)), ("channel", (Group(0, (1, 2)),))]
+    if name != "softplus":
+        groups.append(("linearisation", (Group(layer, (1,)),)))
+    for family_kind, chosen in groups:
+        family = Family(problem, family_kind, chosen)
+        p = rng.standard_normal(net.n_params)
+        if family_kind == "linearisation" and net.has_free_bias:
+            p[family.index[layer][1, -1]] = 0.0  # the inflection: no term of order eps
+        found = family.sweep(p)
+        gaps = []
+        for eps in (0.02, 0.01):
+            theta = family.theta(p, np.array([eps]))
+            gaps.append(np.abs(net.predict(theta, X) - found.outputs).max())
+            again, same = family.coordinates(theta)
+            assert np.allclose(family.theta(again, same), theta, atol=1e-9)
+            rows = family.pull(problem.jacobian(theta).to_dense(), p, np.array([eps]))
+        assert gaps[0] / gaps[1] == pytest.approx(4.0, rel=0.05)
+        free = np.flatnonzero(family.free)
+        assert np.abs(rows.reshape(15, 2, -1) - found.rows)[..., free].max() < 0.05
+        for k in free:
+            step = np.zeros(p.size)
+            step[k] = 1e-5
+            up, down = (family.sweep(p + s * step).outputs for s in (1, -1))
+            assert np.abs((up - down) / 2e-5 - found.rows[:, :, k]).max() < 1e-7
+        fitter = Fitter(family)
+        frame = fitter.frame(p)
+        assert np.allclose(frame.T @ frame, np.eye(frame.shape[1]))
+
+
+def test_constructed_channels_are_recognised_and_saddles_at_infinity_are_not():
+    """The truth: residuals orthogonal to the Jacobian of a gated network written out apart."""
+    counts = {1.0: 0, -1.0: 0}
+    for seed in range(13):
+        rng = np.random.default_rng([seed, 5])
+        sign = 1.0 if seed % 4 else -1.0
+        gated, q, X, Y, loss = at_infinity(rng, 0.01, ("tanh", "sigmoid")[seed % 2], sign=sign)
+        if not is_minimum(gated, q, X, Y):
+            continue
+        eps = float(rng.choice([0.3, 0.1, 0.01, 1e-3]))
+        net, theta = gated.theta(q, eps)
+        found = analysis.minimum_at_infinity(fg.Problem(net, X, Y), theta)
+        if sign < 0.0:
+            assert found.label != "minimum_at_infinity", (seed, str(found))
+        else:
+            assert found.kind == "channel" and found.units == ((1, 1, 3),), (seed, eps, str(found))
+            assert found.loss == pytest.approx(loss, rel=1e-9)
+            assert found.rate == pytest.approx(2.0, abs=0.1) == found.predicted
+            assert (found.losses > found.loss).all() and (np.diff(found.norms) < 0).all()
+            assert "minimum at infinity, loss" in str(found)
+            json.dumps(found.to_dict())
+        counts[sign] += 1
+    assert counts[1.0] >= 4 and counts[-1.0] >= 2
+
+
+def test_exact_channels():
+    """The targets are a gated network's: the infimum 0 is not attained."""
+    counted = 0
+    for seed in range(6):
+        rng = np.random.default_rng([seed, 6])
+        gated, q, X, Y, _ = at_infinity(rng, 0.0)
+        if np.linalg.svd(gated.jacobian(q, X))[1][-2] < 1e-2:
+            continue
+        net, theta = gated.theta(q, 0.1)
+        problem = fg.Problem(net, X, Y)
+        found = analysis.minimum_at_infinity(problem, theta)
+        assert found.kind == "channel", str(found)
+        assert found.loss < 1e-20 and found.rate == pytest.approx(4.0, abs=0.15)
+        counted += 1
+    assert counted >= 3
+
+
+@pytest.mark.parametrize("name", ["tanh", "sigmoid"])
+def test_a_pair_of_opposite_signs_is_the_same_channel(name):
+    rng = np.random.default_rng(9)
+    gated, q, X, Y, loss = at_infinity(rng, 0.01, name)
+    assert is_minimum(gated, q, X, Y)
+    net, theta = gated.theta(q, 0.02)
+    first, last = (part.copy() for part in net.unpack(theta))
+    if name == "sigmoid":
+        last[0, -1] += last[0, 2]
+    first[2] *= -1.0
+    last[0, 2] *= -1.0
+    turned = net.pack([first, last])
+    assert np.allclose(net.predict(turned, X), net.predict(theta, X), atol=1e-9)
+    problem = fg.Problem(net, X, Y)
+    for point in (theta, turned):
+        found = analysis.minimum_at_infinity(problem, point)
+        assert found.kind == "channel" and found.loss == pytest.approx(loss, rel=1e-8), str(found)
+
+
+def test_finite_minima_are_finite():
+    """The targets are a network's own outputs plus noise orthogonal to its Jacobian."""
+    for seed in range(8):
+        rng = np.random.default_rng([seed, 7])
+        net = fg.MLP((2, 3, 1), ("tanh", "sigmoid")[seed % 2])
+        theta = rng.standard_normal(net.n_params)
+        X = rng.standard_normal((60, 2))
+        J = fg.Problem(net, X, np.zeros(60)).jacobian(theta).to_dense()
+        basis = np.linalg.qr(J)[0]
+        noise = rng.standard_normal(60)
+        Y = net.predict(theta, X)[:, 0] + 0.01 * (noise - basis @ (basis.T @ noise))
+        problem = fg.Problem(net, X, Y)
+        found = analysis.minimum_at_infinity(problem, theta)
+        smallest = np.linalg.eigvalsh(problem.hessian(theta))[0]
+        word = "minimum" if smallest > 0.0 else "saddle"
+        assert found.label == "finite" and f"a {word} nearby" in str(found), str(found)
+
+
+@pytest.mark.parametrize(("bias", "power"), [("free", 1), ("none", 1), ("none", 3)])
+def test_units_that_become_linear(bias, power):
+    """Linear targets: infimum 0 at infinity. Cubic ones, without biases: by the sign of x^3."""
+    x = np.linspace(-1, 1, 31)[:, None]
+    net = fg.MLP((1, 1, 1), bias=bias)
+    if power == 1:
+        problem = fg.Problem(net, x, 1.5 * x + (0.3 if bias == "free" else 0.0))
+        theta = fg.train(problem, seed=0, max_iter=25).theta
+        found = analysis.minimum_at_infinity(problem, theta)
+        assert found.kind == "linearisation" and found.loss < 1e-20, str(found)
+        assert found.rate == pytest.approx(4.0, abs=0.15)
+        return
+    for sign in (1.0, -1.0):
+        # u tanh(eps x) / eps = u (x - eps^2 x^3 / 3): the cubic part helps, or not.
+        problem = fg.Problem(net, x, x + 0.2 * sign * x**3)
+        theta = np.array([0.05, 1.1 / 0.05])
+        found = analysis.minimum_at_infinity(problem, theta)
+        assert (found.kind == "linearisation") == (sign > 0.0), str(found)
+        if sign > 0.0:
+            slope = float((x**2 + 0.2 * x**4).sum() / (x**2).sum())
+            loss = 0.5 * float(np.mean((slope * x - x - 0.2 * x**3) ** 2))
+            assert found.loss == pytest.approx(loss, rel=1e-10) and found.predicted == 2.0
+
+
+def test_a_unit_that_could_bend_is_no_minimum():
+    """With a bias the linear limit of bent data is a saddle: the unit bends to the right side."""
+    x = np.linspace(-1, 1, 31)[:, None]
+    problem = fg.Problem(fg.MLP((1, 1, 1)), x, x + 0.1 * x**2)
+    theta = problem.network.pack([[[0.05, 0.0]], [[20.0, 0.033]]])
+    found = analysis.minimum_at_infinity(problem, theta)
+    assert found.label != "minimum_at_infinity"
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
+def test_saturated_units_and_separated_classes():
+    X, Y = fg.data.xor()
+    problem = fg.Problem(fg.MLP((2, 1, 1), "sigmoid"), X, Y)
+    # One unit tells a corner from the three others: losses 1/12 (spec: half of 1/6).
+    theta = problem.network.pack([[[12.0, 12.0, -18.0]], [[-2 / 3, 2 / 3]]])
+    found = analysis.minimum_at_infinity(problem, theta)
+    assert found.kind == "saturation" and found.loss == pytest.approx(1 / 12), str(found)
+    assert found.rate == pytest.approx(found.predicted, rel=0.15)
+    labels = (X[:, 0] > 0.5).astype(float)
+    logistic = fg.Problem(fg.MLP((2, 2, 1)), X, labels, loss="logistic")
+    result = fg.train(logistic, seed=0, max_iter=30)
+    found = analysis.minimum_at_infinity(logistic, result.theta)
+    assert found.kind == "separation" and found.loss == 0.0
+    assert found.rate == pytest.approx(found.predicted, rel=0.1)
+
+
+def test_what_is_not_asked():
+    X, Y = fg.data.xor()
+    net = fg.MLP((2, 2, 1))
+    found = analysis.minimum_at_infinity(fg.Problem(net, X, Y, l2=0.1), np.ones(net.n_params))
+    assert found.label == "undecided" and "weight decay" in str(found)
+    with pytest.raises(ValueError, match="theta"):
+        analysis.minimum_at_infinity(fg.Problem(net, X, Y), np.ones(3))
+
+
+def teacher_task(seed):
+    """Return a student narrower than its teacher, or as wide, on few to many samples."""
+    rng = np.random.default_rng([seed, 9])
+    n, wide = int(rng.integers(1, 3)), int(rng.integers(3, 7))
+    name = ("tanh", "sigmoid")[seed % 2]
+    teacher = fg.MLP((n, wide, 1), name)
+    X = rng.standard_normal((int(rng.choice([25, 60, 200])), n))
+    Y = teacher.predict(2.0 * rng.standard_normal(teacher.n_params), X)
+    Y = Y + float(rng.choice([0.0, 0.1])) * rng.standard_normal(Y.shape)
+    net = fg.MLP((n, int(rng.integers(2, 5)), 1), name)
+    return fg.Problem(net, X, Y), net.init(rng)
+
+
+def confirmed(problem, theta, found):
+    """Whether a gated network of its own, fitted by SciPy from the limit, has that lower loss."""
+    from scipy.optimize import least_squares
+
+    X = problem.read_samples(0, problem.n_samples)[0]
+    Y = problem.targets[:, 0]
+    gated, q = Gated.of(problem.network, found)
+    fit = least_squares(
+        lambda q: gated.outputs(q, X) - Y, q, lambda q: gated.jacobian(q, X), xtol=1e-15,
+        ftol=1e-15, gtol=1e-15,
+    )  # fmt: skip
+    loss = fit.cost / len(Y)
+    here = problem.loss(theta)
+    return loss == pytest.approx(found.loss, rel=1e-9, abs=1e-22) and loss < here
+
+
+def count_claims(seeds):
+    claims, kinds = [], {}
+    for seed in seeds:
+        problem, start = teacher_task(seed)
+        theta = fg.train(problem, start, max_iter=300).theta
+        found = analysis.minimum_at_infinity(problem, theta)
+        kinds[found.kind or found.label] = kinds.get(found.kind or found.label, 0) + 1
+        if found.kind is not None:
+            claims.append((seed, problem, theta, found))
+    return claims, kinds
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
+def test_no_claim_among_100_fits_without_a_lower_limit_network():
+    claims, kinds = count_claims(range(100))
+    print(kinds)
+    for seed, problem, theta, found in claims:
+        assert found.loss < problem.loss(theta), (seed, str(found))
+        if found.kind == "channel":
+            assert confirmed(problem, theta, found), (seed, str(found))
+    assert kinds.get("channel", 0) >= 5 and kinds.get("finite", 0) >= 20
+
+
+@pytest.mark.weekly
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
+def test_claims_hold_when_the_run_goes_on_in_60_digits():
+    """From theta the loss falls at each halved separation, to the limit's, from above."""
+    claims, _ = count_claims(range(100))
+    checked = 0
+    for seed, problem, theta, found in claims:
+        if found.kind == "channel" and problem.n_params <= 15:
+            holds_in_60_digits(problem, theta, found, str(seed))
+            checked += 1
+    assert checked >= 3
+
+
+def holds_in_60_digits(problem, theta, found, name):
+    losses, sizes = continued(problem, aligned(problem, theta), found.units, 24)
+    assert losses[0] <= problem.loss(theta) * (1 + 1e-13), name
+    falls = [a - b for a, b in zip(losses, losses[1:], strict=False)]
+    assert min(falls) > 0.0, name
+    assert float(falls[-2] / falls[-1]) == pytest.approx(4.0, rel=1e-6), name
+    limit = losses[-1] - falls[-1] / 3
+    assert float(limit) == pytest.approx(found.loss, rel=1e-9), name
+    assert sizes[-1] > 1e3 * sizes[0], name
