@@ -212,6 +212,13 @@ class Scaler:
         return cls(mean, scale, constant, least, largest)
 
 
+def same_scale(a: Scaler | None, b: Scaler | None) -> bool:
+    """Whether two scalings, or None for none, give the same columns."""
+    if a is None or b is None:
+        return a is b
+    return np.array_equal(a.mean, b.mean) and np.array_equal(a.scale, b.scale)
+
+
 def _unit(value: float, stored: Any) -> float:
     """Return the unit in the last place of a number in the type in which it is stored."""
     kind = np.dtype(stored)

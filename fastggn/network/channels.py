@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.scaler import Scaler
 from fastggn.kernels import channel_products as products, channel_rows as rows, channels as kernels
 from fastggn.network.layers import Layers
 from fastggn.network.workspace import Block, FloatArray, Plan, Workspace
@@ -84,7 +85,8 @@ class ChannelPlan(Plan):
     """A network with channels as the kernels see it; `n_coefficients` entries follow the weights.
 
     The outputs of a block are its channels (n_L C, output by output) and the coefficients. `term`
-    is the number of the term of a problem, of whose points the blocks are.
+    is the number of the term of a problem, of whose points the blocks are. With a `scaler` the
+    network sees scaled samples, and the channels are derivatives by the samples as they are.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class ChannelPlan(Plan):
         *,
         term: int = 0,
         seeds: FloatArray | None = None,
+        scaler: Scaler | None = None,
         chunk: int | None = None,
     ) -> None:
         most = max(_FEWEST, _COLUMNS // len(channels))
@@ -104,7 +107,9 @@ class ChannelPlan(Plan):
         self.term = term
         self.n_direct = net.n_outputs * len(channels)
         self.n_coefficients = n_coefficients
-        self.seeds = np.ones(net.n_inputs) if seeds is None else seeds
+        own = np.ones(net.n_inputs) if seeds is None else seeds
+        self.scaler = scaler
+        self.seeds = own if scaler is None else own / scaler.scale
         self.n_params = net.n_params + n_coefficients
         self.n_outputs = self.n_direct + n_coefficients
         self.phi_rows = self.rows - self.n_units  # sigma' and the like have an array of their own
@@ -149,8 +154,9 @@ class ChannelBlock(Block):
         channels = np.empty((self.size, self._direct))
         table = plan.channels.table
         net = plan.layers, plan.params, plan.biases, table, plan.seeds
+        seen = samples if plan.scaler is None else plan.scaler.apply(samples)
         with self._sharing(1):
-            kernels.forward(theta, *net, samples, self.ws, self.ds, channels)
+            kernels.forward(theta, *net, seen, self.ws, self.ds, channels)
         tail = np.broadcast_to(coefficients[0], (self.size, plan.n_coefficients))
         self.outputs = np.concatenate([channels, tail], axis=1)
 

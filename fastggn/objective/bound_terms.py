@@ -65,6 +65,16 @@ class BoundTerm:
         """The names of the coefficients that the residual reads."""
         return self.model.used
 
+    @property
+    def by_rules(self) -> bool:
+        """Whether the residual is made of functions that are analytic where they are finite."""
+        return self.model.by_rules
+
+    @property
+    def linear(self) -> bool:
+        """Whether the residual is an affine function of channels and coefficients."""
+        return self.model.linear
+
     def evaluate(self, x: FloatArray, channels: FloatArray, coefficients: FloatArray) -> FloatArray:
         """Return the residuals (B, n_r) of points (B, n_0) from channels (B, n_L, C) and (K,)."""
         return self.model.evaluate(x, channels, coefficients)

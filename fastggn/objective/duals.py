@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,11 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
+
+# Finite where they are not analytic: at 0, or at the ends of their domains. So is "power" with an
+# exponent that is not a whole number.
+_ROUGH = {"sqrt", "cbrt", "hypot", "arctan2", "arcsin", "arccos", "arccosh"}
+_used: ContextVar[list[str] | None] = ContextVar("used", default=None)
 
 _LOG2, _LOG10 = math.log(2.0), math.log(10.0)
 
@@ -56,6 +62,7 @@ class DualArray(NDArrayOperatorsMixin):
             raise refused(f"np.{name} in place", "write a = a + b instead of a += b")
         if method != "__call__" or options:
             raise refused(f"np.{name}" + ("" if method == "__call__" else f".{method}"))
+        _note(name, inputs)
         if name in UNARY:
             x = self.value
             y = ufunc(x)
@@ -74,6 +81,7 @@ class DualArray(NDArrayOperatorsMixin):
         return FUNCTIONS[function](*inputs, **options)
 
     def __pow__(self, exponent: Any) -> DualArray:
+        _note("power", (self, exponent))
         if isinstance(exponent, DualArray):
             return _binary(np.power, BINARY["power"], self, exponent)
         # The operator takes NumPy's short cuts (squares, roots), like that of plain values.
@@ -117,6 +125,28 @@ class DualArray(NDArrayOperatorsMixin):
         if hasattr(np.ndarray, name):
             raise AttributeError(str(refused(f"the method .{name}", ADVICE.get(name, ""))))
         raise AttributeError(f"an array has no attribute {name!r}")
+
+
+def is_analytic(function: Callable[[], Any]) -> bool:
+    """Whether a function of dual arrays only uses functions that are analytic where finite."""
+    token = _used.set([])
+    try:
+        function()
+        return not _used.get()
+    finally:
+        _used.reset(token)
+
+
+def _note(name: str, inputs: tuple[Any, ...]) -> None:
+    found = _used.get()
+    if found is None:
+        return
+    if name == "power":
+        exponent = inputs[1]
+        whole = not isinstance(exponent, DualArray) and np.all(np.mod(exponent, 1.0) == 0.0)
+        found += [] if whole else [name]
+    elif name in _ROUGH:
+        found.append(name)
 
 
 def refused(what: str, advice: str = "") -> TypeError:

@@ -9,11 +9,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.sources import SampleSource
 from fastggn.objective.channels import Channel, Channels, Coefficients, Names, closed
-from fastggn.objective.duals import DualArray, broadcast, stack, variables
+from fastggn.objective.duals import DualArray, broadcast, is_analytic, stack, variables
 
 FloatArray = NDArray[np.float64]
 Linearised = tuple[FloatArray, FloatArray]
+
+_JUDGED = 2048  # points at once
 
 
 class Residual(Protocol):
@@ -25,6 +28,8 @@ class Residual(Protocol):
     names: Names
     channels: tuple[Channel, ...]
     used: frozenset[str]
+    by_rules: bool
+    linear: bool
 
     def evaluate(self, x: FloatArray, channels: FloatArray, k: FloatArray) -> FloatArray:
         """Return the residuals, shape (B, n_r)."""
@@ -48,6 +53,8 @@ class Observed:
     """
 
     used: frozenset[str] = frozenset()
+    by_rules = True
+    linear = True
 
     def __init__(self, names: Names, roots: Mapping[Channel, float]) -> None:
         self.names = names
@@ -96,6 +103,7 @@ class Equation:
         self.used: frozenset[str] = frozenset()
         self._residual = of_three(residual)
         self._jacobian = None if jacobian is None else of_three(jacobian)
+        self.by_rules = self.linear = False  # until `judge` knows
 
     def trace(self, x: FloatArray, k: FloatArray, rng: np.random.Generator) -> None:
         """Call the functions once on a few points, and note the channels that they read."""
@@ -113,6 +121,32 @@ class Equation:
             raise ValueError("the residual reads no channel of u and no coefficient")
         self.channels = closed(channel for _, channel in seen)
         self.used = frozenset(named.read)
+
+    def judge(self, source: SampleSource, k: FloatArray, rng: np.random.Generator) -> None:
+        """Note whether a residual that passed all checks is analytic, and linear in the variables.
+
+        It is linear if second derivatives are 0 at all points, for random variables.
+        """
+        n_points, width = source.shape
+        few = source.rows(0, 1) if n_points else np.zeros((1, width))
+        if self._jacobian is None:
+            slots = variables(_points(self._drawn(few, rng)), k, 1)
+            self.by_rules = is_analytic(lambda: self._components(self._residual, few, slots))
+        starts = range(0, n_points, _JUDGED)
+        self.linear = all(self._is_flat(source.rows(a, min(n_points, a + _JUDGED)), k, rng)
+                          for a in starts)  # fmt: skip
+
+    def _drawn(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
+        shape = len(x), self.names.n_outputs, len(self.channels)
+        return np.asarray(rng.uniform(0.1, 0.9, shape))
+
+    def _is_flat(self, x: FloatArray, k: FloatArray, rng: np.random.Generator) -> bool:
+        channels, k = self._drawn(x, rng), rng.uniform(0.1, 0.9, k.size)
+        cotangent = rng.normal(size=self.evaluate(x, channels, k).shape)
+        try:
+            return not self.curvature(x, channels, k, cotangent).any()
+        except TypeError:  # a jacobian= with functions that have no rule
+            return False
 
     def evaluate(self, x: FloatArray, channels: FloatArray, k: FloatArray) -> FloatArray:
         """Return the residuals, shape (B, n_r)."""

@@ -85,6 +85,10 @@ class Functions:
         """
         return Point(self._objective, self._theta(theta), self._spaces)
 
+    def workspaces(self) -> WorkspacePool:
+        """Return a pool of workspaces for samples of this problem (internal)."""
+        return WorkspacePool()
+
     def loss(self, theta: ArrayLike) -> float:
         """Return the weighted mean of the losses plus l2/2 |theta|^2; inf or nan at an overflow."""
         return self.at(theta).loss

@@ -38,6 +38,7 @@ from fastggn.objective.sample_checks import (
     prepared_targets,
     shared_parts,
 )
+from fastggn.objective.sampled import draw_rows
 from fastggn.objective.samples import Samples
 from fastggn.runtime.comm import Comm
 from fastggn.runtime.errors import check_positive, checked_flag
@@ -257,6 +258,10 @@ class Problem(Functions):
             index = np.where(index < 0, index + self.n_samples, index) - self._first
             index = index[(index >= 0) & (index < self._source.shape[0])]
         return self.restricted(index, self.comm)
+
+    def drawn(self, count: int, width: int, rng: np.random.Generator) -> Problem:
+        """Return the problem of about `count` drawn samples, `width` neighbours each (internal)."""
+        return self.subset(draw_rows(self.n_samples, count, width, rng))
 
     def restricted(self, index: NDArray[np.intp], comm: Comm) -> Problem:
         """Return the problem of some samples of this process (internal)."""

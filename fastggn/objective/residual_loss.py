@@ -80,8 +80,16 @@ class TermLoss:
         """Return the weighted gradients by the outputs, shape (B, n_L C + K)."""
         with np.errstate(all="ignore"):
             r, D = self.linearised(block)
-            errors = self._share_of(block, 2) * self._term.loss.gradient(r, self._targets(block))
-            return np.asarray(np.einsum("br,bro->bo", errors, D))
+            return np.asarray(np.einsum("br,bro->bo", self._slopes(block, r), D))
+
+    def slopes(self, block: ChannelBlock) -> FloatArray:
+        """Return the weighted gradients by the residuals, shape (B, n_r)."""
+        with np.errstate(all="ignore"):
+            return self._slopes(block, self._residuals(block))
+
+    def _slopes(self, block: ChannelBlock, r: FloatArray) -> FloatArray:
+        slopes = self._term.loss.gradient(r, self._targets(block))
+        return np.asarray(self._share_of(block, 2) * slopes)
 
     def hessian(self, block: ChannelBlock) -> FloatArray:
         """Return the weighted Hessians by the outputs, shape (B, n_L C + K, n_L C + K)."""
@@ -89,6 +97,8 @@ class TermLoss:
             r, D = self.linearised(block)
             targets, loss = self._targets(block), self._term.loss
             curved = np.einsum("bro,brq,bqp->bop", D, loss.hessian(r, targets), D)
+            if self._term.linear:
+                return np.asarray(self._share_of(block, 3) * curved)
             own = self._term.curvature(*self._arguments(block), loss.gradient(r, targets))
             return np.asarray(self._share_of(block, 3) * (curved + own))
 
@@ -102,8 +112,10 @@ class TermLoss:
             scaled = None if b is None else self._root_of(block, 2) * b
             return self._root_of(block, 3) * through, scaled, None
 
-    def bend(self, block: ChannelBlock, v: FloatArray) -> FloatArray:
+    def bend(self, block: ChannelBlock, v: FloatArray) -> FloatArray | None:
         """Return S_loss^T d^2 r / dt^2 by the curvature of the residual itself, (B, n_S)."""
+        if self._term.linear:
+            return None
         tangent = block.tangents(np.ascontiguousarray(v)[None])[0]
         with np.errstate(all="ignore"):
             r, _ = self.linearised(block)
@@ -137,11 +149,15 @@ class TermLoss:
         return np.asarray((slopes[0] - slopes[1]) / (2.0 * step))
 
     def rounding(self, block: ChannelBlock) -> FloatArray:
-        """Return the rounding of b / eps, about |dr / d outputs| |outputs|, shape (B, n_S)."""
+        """Return the rounding of b / eps, shape (B, n_S)."""
+        return np.asarray(self._root_of(block, 2) * self.sizes(block))
+
+    def sizes(self, block: ChannelBlock) -> FloatArray:
+        """Return |dr / d outputs| |outputs| + |targets|: of r's terms, shape (B, n_r)."""
         with np.errstate(all="ignore"):
             _, D = self.linearised(block)
             sizes = np.einsum("bro,bo->br", np.abs(D), np.abs(block.outputs))
-            return np.asarray(self._root_of(block, 2) * (sizes + np.abs(self._targets(block))))
+            return np.asarray(sizes + np.abs(self._targets(block)))
 
     def at_zero(self, n_outputs: int, n_channels: int, k: FloatArray) -> float:
         """Return the weighted sum of the losses of a network that is 0 everywhere."""
@@ -201,6 +217,14 @@ class ResidualTerms:
     def residuals(self, block: Block) -> FloatArray:
         """See `TermLoss.residuals`."""
         return self.of(block).residuals(own_block(block))
+
+    def slopes(self, block: Block) -> FloatArray:
+        """See `TermLoss.slopes`."""
+        return self.of(block).slopes(own_block(block))
+
+    def sizes(self, block: Block) -> FloatArray:
+        """See `TermLoss.sizes`."""
+        return self.of(block).sizes(own_block(block))
 
     def directions(self, block: Block) -> FloatArray:
         """Return D^T, shape (B, n_L C + K, n_r): the factors of the residuals' Jacobian."""

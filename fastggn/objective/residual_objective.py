@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.scaler import Scaler
 from fastggn.data.sources import ArraySource
 from fastggn.network.channels import ChannelPlan, Channels
 from fastggn.network.mlp import MLP
@@ -43,6 +44,7 @@ class ResidualObjective:
     penalty: Penalty
     comm: Comm
     n_samples: int
+    scaler: Scaler | None = None
     helpers: Comm = SERIAL
 
     @property
@@ -82,6 +84,7 @@ class ResidualObjective:
                 Channels(part.channels, self.net.n_inputs),
                 len(self.coefficients),
                 term=number,
+                scaler=self.scaler,
             )
             for number, part in enumerate(self.parts)
         ]

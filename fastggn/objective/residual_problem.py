@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.data.scaler import Scaler
 from fastggn.data.sources import ArraySource
 from fastggn.network.channels import own_block, refuse_rough
 from fastggn.network.mlp import MLP
+from fastggn.network.workspace import Block
 from fastggn.objective.bound_terms import BoundTerm
 from fastggn.objective.coefficients import Coefficients
 from fastggn.objective.digest import digest
@@ -20,13 +22,15 @@ from fastggn.objective.jacobian import KhatriRaoJacobian
 from fastggn.objective.penalty import Penalty, weights_of
 from fastggn.objective.residual_objective import ResidualObjective, Spaces
 from fastggn.objective.sample_checks import checked_rows
+from fastggn.objective.strata import drawn_points, spread_weights
 from fastggn.objective.terms import Term, bind_terms
 from fastggn.runtime.comm import Comm
-from fastggn.runtime.errors import check_positive, checked_flag, hinted
+from fastggn.runtime.errors import as_real, check_positive, checked_flag, hinted
 from fastggn.runtime.ranks import as_comm
 from fastggn.runtime.threads import pooled
 
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class ResidualProblem(Functions):
     coefficients : mapping of str to float or (start, lower, upper), optional
         Unknown coefficients and where they start; with bounds (None for none) the parameter in
         theta is a smooth transformation of the coefficient, which stays between them.
+    scale : bool, Scaler or (mean, scale)
+        True: the network sees (x - mean) / scale, with the mean and the standard deviation of each
+        input over the points of all terms. Residuals keep raw units: `x`, and ``u.d("x")`` by the
+        chain rule. A pair of array_like, shape (n_0,), or the `input_scaler` of another problem
+        gives known ones.
     l2 : float
         Weight of |W|^2 / 2; the coefficients are not penalised.
     penalize_biases : bool
@@ -72,7 +81,10 @@ class ResidualProblem(Functions):
     network : MLP
     n_samples, n_params, n_rows : int
         Points over all terms and ranks, N with the coefficients, and residuals.
+    n_outputs : int
     l2 : float
+    input_scaler : Scaler or None
+        What `scale` gave.
     comm : Comm
 
     Raises
@@ -93,8 +105,7 @@ class ResidualProblem(Functions):
     >>> start = fg.Term([[0.0]], lambda x, u: u.value - 1.0)
     >>> problem = fg.ResidualProblem(fg.MLP((1, 8, 1)), [decay, start], inputs=["t"])
     >>> result = fg.train(problem, seed=0)
-    >>> u = problem.network.predict(problem.weights(result.theta), t)
-    >>> float(abs(u - np.exp(-t)).max()) < 1e-4
+    >>> float(abs(problem.predict(result.theta, t) - np.exp(-t)).max()) < 1e-4
     True
     """
 
@@ -111,6 +122,7 @@ class ResidualProblem(Functions):
         *,
         inputs: Sequence[str] | None = None,
         coefficients: Mapping[str, Any] | None = None,
+        scale: Any = False,
         l2: float = 0.0,
         penalize_biases: bool = True,
         comm: Any = None,
@@ -123,6 +135,7 @@ class ResidualProblem(Functions):
             spare = checked_flag("penalize_biases", penalize_biases) is False
             refuse_rough(net)
             found = Coefficients(coefficients)
+            known = _known_scale(scale, net.n_inputs)
             bound = bind_terms(
                 terms,
                 inputs=inputs,
@@ -131,7 +144,9 @@ class ResidualProblem(Functions):
                 coefficients=found.starts,
                 least=0 if team.size > 1 else 1,
             )
-        _check_agreement(team, net, bound, found, {"l2": l2, "penalize_biases": not spare})
+        same = {"l2": l2, "penalize_biases": not spare, "scale": known}
+        _check_agreement(team, net, bound, found, same)
+        scaler = _scaler_of(bound, team) if known is True else known or None
         counted = None
         own = weights_of(net) if spare else None
         if own is not None or len(found):
@@ -140,9 +155,8 @@ class ResidualProblem(Functions):
         weights = [_relative(part, team) for part in bound]
         total = int(team.total(sum(part.n_samples for part in bound)))
         scaled = tuple(total * w for w in weights)
-        self._set(
-            ResidualObjective(net, tuple(bound), scaled, found, Penalty(l2, counted), team, total)
-        )
+        held = net, tuple(bound), scaled, found, Penalty(l2, counted), team, total, scaler
+        self._set(ResidualObjective(*held))
 
     def _set(self, objective: ResidualObjective) -> None:
         self.network = objective.net
@@ -150,6 +164,8 @@ class ResidualProblem(Functions):
         self.l2 = objective.penalty.l2
         self.n_params = objective.n_params
         self.n_samples = objective.n_samples
+        self.n_outputs = objective.n_outputs
+        self.input_scaler = objective.scaler
         losses = tuple(part.loss.to_config() for part in objective.parts)
         self.loss_function = ResidualLoss(losses)
         self._objective = objective
@@ -169,6 +185,8 @@ class ResidualProblem(Functions):
                 f"weights of {term}": digest(self.comm, _reader(own), size, 1),
                 f"channels of {term}": repr(part.channels),
             }
+        if (scaler := self.input_scaler) is not None:
+            found["scale"] = repr((scaler.mean.tolist(), scaler.scale.tolist()))
         known = self._objective.coefficients
         return {**found, "coefficients": repr((known.starts, known.bounds()))}
 
@@ -192,6 +210,13 @@ class ResidualProblem(Functions):
         """Return the parameters of the network in theta, for `MLP.predict`."""
         return self._theta(theta)[: self.network.n_params]
 
+    def predict(self, theta: ArrayLike, X: ArrayLike) -> FloatArray:
+        """Return the outputs at points X in raw units, shapes (T, n_L) for (T, n_0)."""
+        points = as_real("X", X)
+        if self.input_scaler is not None and points.shape[-1:] == (self.network.n_inputs,):
+            points = self.input_scaler.apply(points)
+        return self.network.predict(self.weights(theta), points)
+
     def coefficients(self, theta: ArrayLike) -> dict[str, float]:
         """Return the values of the coefficients at theta by name."""
         known = self._objective.coefficients
@@ -210,14 +235,29 @@ class ResidualProblem(Functions):
 
     def residuals(self, theta: ArrayLike) -> list[FloatArray]:
         """Return the residuals minus the data of each term, shapes (T_t, n_r), on this rank."""
-        return self._residuals(self._theta(theta))
+        return self.by_term(theta, self._objective.terms.residuals)
+
+    def loss_slopes(self, theta: ArrayLike) -> list[FloatArray]:
+        """Return the derivatives of the data term by the residuals, shapes (T_t, n_r)."""
+        return self.by_term(theta, self._objective.terms.slopes)
+
+    def point_weights(self) -> list[FloatArray]:
+        """Return the weights of each term's points on this rank, over their mean: (T_t,) each.
+
+        The mean goes over the points of all terms where each term has the weight 1.
+        """
+        return list(self._objective.weights)
+
+    def residual_sizes(self, theta: ArrayLike) -> list[FloatArray]:
+        """Return sum |dr/dc| |c| over channels c and |data|: the rounding of residuals over eps."""
+        return self.by_term(theta, self._objective.terms.sizes)
 
     @pooled
-    def _residuals(self, theta: FloatArray) -> list[FloatArray]:
-        terms = self._objective.terms
+    def by_term(self, theta: ArrayLike, of: Callable[[Block], FloatArray]) -> list[FloatArray]:
+        """Return what a function gives for each block, (B, n_r), joined by term (internal)."""
         out: list[list[FloatArray]] = [[] for _ in self._objective.parts]
         for block in self.at(theta).rows.blocks():
-            out[own_block(block).plan.term].append(terms.residuals(block))
+            out[own_block(block).plan.term].append(of(block))
         empty = [np.zeros((0, part.n_residuals)) for part in self._objective.parts]
         return [np.concatenate([none, *found]) for none, found in zip(empty, out, strict=True)]
 
@@ -258,18 +298,61 @@ class ResidualProblem(Functions):
         before = sum(self.comm.gather(own)[: self.comm.rank])
         index = np.where(index < 0, index + self.n_samples, index) - before
         index = index[(index >= 0) & (index < own)]
-        parts, weights, first = [], [], 0
-        for part, weight in zip(objective.parts, objective.weights, strict=True):
-            here = index[(index >= first) & (index < first + part.n_samples)] - first
+        own_rows: list[IntArray] = []
+        first = 0
+        for part in objective.parts:
+            inside = (index >= first) & (index < first + part.n_samples)
+            own_rows.append(index[inside] - first)
+            first += part.n_samples
+        return self._restricted(own_rows, [1.0] * len(own_rows))
+
+    def drawn(self, count: int, width: int, rng: np.random.Generator) -> ResidualProblem:
+        """Return the problem of about `count` points drawn from each term by its share (internal).
+
+        The points of a term weigh as much together as all of its points.
+        """
+        sizes = self.comm.gather([part.n_samples for part in self._objective.parts])
+        rows, drawn = drawn_points(np.array(sizes), self.comm.rank, count, rng)
+        return self._restricted(rows, spread_weights(np.sum(sizes, axis=0), drawn))
+
+    def _restricted(self, rows: list[IntArray], factors: Sequence[float]) -> ResidualProblem:
+        """Return the problem of some points of each term, their weights times factors."""
+        objective = self._objective
+        parts, weights = [], []
+        together = zip(objective.parts, objective.weights, rows, factors, strict=True)
+        for part, weight, here, factor in together:
             source = ArraySource("X", part.source.take(here))
             parts.append(replace(part, source=source, targets=part.targets[here]))
-            weights.append(weight[here])
-            first += part.n_samples
-        total = int(self.comm.total(index.size))
+            weights.append(weight[here] * factor)
+        total = int(self.comm.total(sum(here.size for here in rows)))
         found = replace(objective, parts=tuple(parts), weights=tuple(weights), n_samples=total)
         twin = object.__new__(ResidualProblem)
         twin._set(found)
         return twin
+
+    def workspaces(self) -> Spaces:
+        """Return workspaces for points of the same terms (internal)."""
+        return Spaces(len(self._objective.parts))
+
+
+def _known_scale(scale: Any, n_inputs: int) -> Scaler | bool:
+    """Return the argument `scale`, checked."""
+    if isinstance(scale, (bool, np.bool_)):
+        return bool(scale)
+    if not isinstance(scale, Scaler):
+        if not isinstance(scale, (tuple, list)) or len(scale) != 2:
+            raise TypeError(f"scale must be a flag, a Scaler or (mean, scale), not {scale!r}")
+        scale = Scaler.at(*scale)
+    known: Scaler = scale
+    if known.mean.size != n_inputs:
+        raise ValueError(f"scale is for {known.mean.size} inputs, the network has {n_inputs}")
+    return known
+
+
+def _scaler_of(bound: Sequence[BoundTerm], comm: Comm) -> Scaler:
+    """Return the scaling that standardises the points of all terms and ranks (collective)."""
+    points = [part.source.rows(0, part.n_samples) for part in bound]
+    return Scaler.of(np.concatenate(points), None, comm)
 
 
 def _reader(array: FloatArray) -> Callable[[int, int], FloatArray]:

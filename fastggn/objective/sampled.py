@@ -11,7 +11,7 @@ from fastggn.network.workspace import WorkspacePool
 from fastggn.objective.point import Point
 
 if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
+    from fastggn.objective.functions import Functions
 
 
 FloatArray = NDArray[np.float64]
@@ -25,7 +25,7 @@ class SampledPoint(Point):
 
     b = None
 
-    def __init__(self, part: Problem, whole: Point, spaces: WorkspacePool) -> None:
+    def __init__(self, part: Functions, whole: Point, spaces: WorkspacePool) -> None:
         super().__init__(part._objective, whole.theta, spaces)
         self._whole = whole
 

@@ -206,6 +206,7 @@ class Term:
             few = np.repeat(few, len(equation.channels), axis=2)
             width = equation.evaluate(x, few, k).shape[1]
             check_residual(equation, source, k, rng)
+            equation.judge(source, k, rng)
         except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
             raise self._explained(error, names, source, k) from error
         return equation, width

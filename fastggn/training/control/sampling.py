@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastggn.network.workspace import WorkspacePool
 from fastggn.objective.problem import Problem
-from fastggn.objective.sampled import SampledPoint, draw_rows
+from fastggn.objective.sampled import SampledPoint
 from fastggn.runtime.comm import comm_of
 from fastggn.training.resumable import Resumable
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
+    from fastggn.objective.residual_problem import ResidualProblem
 
 
 # Rows of the first sample, for each parameter. "auto" samples from so many rows for each parameter,
@@ -38,6 +38,7 @@ class CurvatureSamples(Resumable):
     """The samples of which a run takes its curvature, drawn afresh for each system.
 
     The draws follow from the seed and their number alone, over any number of threads and ranks.
+    Each term of a `ResidualProblem` gives its share.
     """
 
     _resumes = (
@@ -52,11 +53,12 @@ class CurvatureSamples(Resumable):
         "_trial_falls",
     )
 
-    def __init__(self, problem: Problem, size: int, seed: int) -> None:
+    def __init__(self, problem: Problem | ResidualProblem, size: int, seed: int) -> None:
         self._problem = problem
         self._seed = seed
-        self._spaces = WorkspacePool()
-        self._streamed = comm_of(problem).any(problem._objective.samples.streamed)
+        self._spaces = problem.workspaces()
+        in_file = isinstance(problem, Problem) and problem._objective.samples.streamed
+        self._streamed = comm_of(problem).any(in_file)
         self.size = size
         self._draws = 0
         self._excess = 0.0
@@ -80,8 +82,7 @@ class CurvatureSamples(Resumable):
             return point
         width = min(NEIGHBOURS, max(1, self.size // PLACES)) if self._streamed else 1
         rng = np.random.default_rng((self._seed, self._draws))
-        rows = draw_rows(self._problem.n_samples, self.size, width, rng)
-        return SampledPoint(self._problem.subset(rows), point, self._spaces)
+        return SampledPoint(self._problem.drawn(self.size, width, rng), point, self._spaces)
 
     def again(self) -> None:
         """Draw the last sample once more, in a resumed run."""
@@ -133,25 +134,21 @@ class CurvatureSamples(Resumable):
 
 
 def curvature_samples(
-    problem: Problem, asked: Any, solver: str, seed: Any
+    problem: Problem | ResidualProblem, asked: Any, solver: str, seed: Any
 ) -> CurvatureSamples | None:
     """Return the sampling that was asked for ("auto", "all" or a number), None for all samples."""
     if asked == "all" or (asked == "auto" and not (solver == "cholesky" and _is_much(problem))):
         return None
-    if not isinstance(problem, Problem):
-        raise ValueError(f"curvature_samples={asked} does not go with residuals of several terms")
     if solver != "cholesky":
         raise ValueError(
             f"curvature_samples={asked} goes with solver 'cholesky', but the solver is {solver!r}"
         )
-    first = -(-FIRST_ROWS * problem.n_params // problem.n_outputs)
+    first = -(-FIRST_ROWS * problem.n_params * problem.n_samples // problem.n_rows)
     size = first if asked == "auto" else asked
     return CurvatureSamples(problem, size, int(seed) if hasattr(seed, "__index__") else 0)
 
 
 def _is_much(problem: Any) -> bool:
     """Whether the assembly of the curvature is most of an iteration."""
-    if not isinstance(problem, Problem):
-        return False
-    rows, n = problem.n_samples * problem.n_outputs, problem.n_params
-    return rows > MANY_ROWS * n and rows * float(n) ** 2 > MUCH_WORK
+    rows, n = problem.n_rows, problem.n_params
+    return bool(rows > MANY_ROWS * n and rows * float(n) ** 2 > MUCH_WORK)

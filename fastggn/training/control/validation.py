@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.data.scaler import same_scale
 from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.errors import check_count, check_positive, hinted_fields
@@ -123,6 +124,12 @@ def check_held_out(problem: Problem, given: Any) -> Watching | None:
         raise ValueError(
             f"held_out has {found.n_params} parameters and the problem that is trained "
             f"{problem.n_params}: give both the same coefficients"
+        )
+    scales = [getattr(one, "input_scaler", None) for one in (found, problem)]
+    if any(scales) and not same_scale(*scales):
+        raise ValueError(
+            "held_out and the problem that is trained scale their inputs differently: give a "
+            "fastggn.ResidualProblem with scale=problem.input_scaler"
         )
     if found.comm.size != problem.comm.size:
         raise ValueError(
