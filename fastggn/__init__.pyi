@@ -1,7 +1,8 @@
 from . import analysis as analysis, data as data
 from .analysis.critical.classify import critical_point as critical_point
 from .analysis.critical.report import CriticalPointReport as CriticalPointReport
-from .analysis.posterior.laplace import LaplacePosterior as LaplacePosterior, laplace as laplace
+from .analysis.posterior.gaussian import LaplacePosterior as LaplacePosterior
+from .analysis.posterior.laplace import laplace as laplace
 from .analysis.posterior.mixture import PosteriorMixture as PosteriorMixture
 from .analysis.rank.analysis import rank_analysis as rank_analysis
 from .analysis.rank.design import DesignReport as DesignReport, check_design as check_design

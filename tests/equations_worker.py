@@ -14,7 +14,7 @@ data = np.exp(-1.5 * t[::4, 0])
 seen = t[::4]
 
 
-def decay(rows, few, comm=None):
+def decay(rows, few, comm=None, scale=False):
     terms = [
         fg.Term(t[rows], lambda x, u, k: u.d("t") + k["k"] * u.value, weight=2.0),
         fg.Term(seen[few], targets=data[few]),
@@ -26,6 +26,7 @@ def decay(rows, few, comm=None):
         coefficients={"k": (0.5, 0.0, None)},
         comm=comm,
         l2=1e-6,
+        scale=scale,
     )
 
 
@@ -59,8 +60,18 @@ for method in (
     "lbfgs",
     fg.LevenbergMarquardt(solver="lsqr"),
     fg.LevenbergMarquardt(solver="qr"),
+    fg.LevenbergMarquardt(curvature_samples=20),
 ):
     a, b = (fg.train(p, theta, method, seed=0, max_iter=4).theta for p in (shared, whole))
     found[str(method)] = relative(a, b)
+a, b = (fg.rank_analysis(p, theta) for p in (shared, whole))
+found["ranks"] = relative(a.singular_values, b.singular_values) + abs(a.rank - b.rank)
+found["unseen"] = relative(a.unseen_error, b.unseen_error)
+a, b = (fg.critical_point(p, theta) for p in (shared, whole))
+found["point"] = relative(a.gradient_norm, b.gradient_norm) + (a.label != b.label)
+a, b = (fg.laplace(p, theta, alpha=1.0, beta=100.0) for p in (shared, whole))
+found["posterior"] = relative(a.coefficients()["k"], b.coefficients()["k"])
+scaled = decay(slice(None), slice(None), scale=True), decay(rows, few, comm, scale=True)
+found["scale"] = relative(scaled[1].gradient(theta), scaled[0].gradient(theta))
 if rank == 0:
     print("FOUND " + json.dumps(found))

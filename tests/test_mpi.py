@@ -175,7 +175,7 @@ def test_equations_agree():
     assert done.returncode == 0, done.stderr
     (line,) = [line for line in done.stdout.splitlines() if line.startswith("FOUND ")]
     differences = json.loads(line.removeprefix("FOUND "))
-    assert len(differences) == 11
+    assert len(differences) == 17
     assert max(differences.values()) < 1e-9, differences
 
 

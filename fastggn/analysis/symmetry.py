@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.hidden_units import Parts
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
+from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.comm import comm_of, require_serial
 from fastggn.runtime.errors import as_float_vector, check_positive
 
@@ -200,7 +201,7 @@ def effective_width(
     return reduced(net, point, np.array(X), check_positive("tolerance", tolerance))
 
 
-def embedding(problem: Problem, theta: FloatArray) -> str | None:
+def embedding(problem: Problem | ResidualProblem, theta: FloatArray) -> str | None:
     """Return the narrower network that a point is an embedding of, and why; None if there is none.
 
     The outputs agree for every input, and a critical point of one is one of the other.
@@ -208,7 +209,7 @@ def embedding(problem: Problem, theta: FloatArray) -> str | None:
     net = problem.network
     if problem.gated:
         return None
-    found = reduced(net, theta, np.zeros((0, net.n_inputs)))
+    found = reduced(net, theta[: net.n_params], np.zeros((0, net.n_inputs)))
     if not found.steps:
         return None
     return f"F({','.join(map(str, found.widths))}): {'; '.join(found.steps)}"

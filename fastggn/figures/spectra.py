@@ -17,8 +17,7 @@ def plot_spectrum(report: Any) -> Any:
 
     Values far below the tolerance, and zeros, stand at the foot of the logarithmic axis.
     """
-    columns = report.n_samples * report.n_outputs
-    title = f"{report.network}: N = {report.n_params}, T n_L = {columns}"
+    title = f"{report.network}: N = {report.n_params}, {report.rows_said}"
     return draw_spectrum(report.singular_values, report.jacobian, title)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.analysis.posterior.laplace import LaplacePosterior
+from fastggn.analysis.posterior.gaussian import LaplacePosterior
 from fastggn.analysis.symmetry import reduced
 from fastggn.data.columns import Raw
 from fastggn.data.readers import read_raw

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from fastggn.analysis.posterior.laplace import LaplacePosterior
+from fastggn.analysis.posterior.gaussian import LaplacePosterior
 from fastggn.data.recipe import Recipe
 from fastggn.data.scaler import Scaler
 from fastggn.data.split import Split

@@ -86,13 +86,13 @@ class CholeskyState(State):
 
     def sums(self, decay: FloatArray | float) -> CurvatureSums | None:
         """Return the sums over the eigenvalues at ``mu = decay``; see `State.sums`."""
-        if least(decay) == 0.0 or self._lin.signs is not None or not self._gram.finite:
+        if not np.any(decay) or self._lin.signs is not None or not self._gram.finite:
             return None
         factor = self._factored(decay)
         # The rounding of a factor is that of the matrix in units in which mu is one number, and
         # there the largest eigenvalue is at most 1 + sum g_jj / mu_j.
         rcond = factor.rcond
-        if isinstance(decay, np.ndarray):
+        if isinstance(decay, np.ndarray) and least(decay) > 0.0:
             rcond = max(rcond, 1.0 / (1.0 + float(np.sum(self._gram.diagonal / decay))))
         if factor.bad_pivot or not rcond >= LEAST_RCOND:
             return None

@@ -43,6 +43,14 @@ def sums_of_spectrum(s: FloatArray, vt: FloatArray, mu: FloatArray, unit: float)
     return CurvatureSums(found.effective, log_determinant, *scaled)
 
 
+def sums_of_stacked(s: FloatArray, vt: FloatArray, mu: FloatArray) -> CurvatureSums:
+    """Return the sums at ``diag(mu)``, some of it 0, from A with the rows of sqrt(mu) below it."""
+    held = np.clip(mu * np.square(vt / s[:, None]).sum(axis=0), 0.0, 1.0)
+    log_determinant = 2.0 * float(np.sum(np.log(s)))
+    effective = float(np.sum(1.0 - held))
+    return CurvatureSums(effective, log_determinant, held, whiten=lambda rows: rows @ vt.T / s)
+
+
 def sums_of_factor(
     factor: CholeskyFactor, n_params: int, mu: FloatArray | float, *, dual: bool = False
 ) -> CurvatureSums:

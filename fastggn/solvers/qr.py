@@ -18,7 +18,11 @@ from fastggn.solvers.base import (
     least,
     success,
 )
-from fastggn.solvers.curvature_sums import sums_of_singular_values, sums_of_spectrum
+from fastggn.solvers.curvature_sums import (
+    sums_of_singular_values,
+    sums_of_spectrum,
+    sums_of_stacked,
+)
 from fastggn.solvers.stacked_rows import DiagonalRows, ScaledColumns, StackedRows
 from fastggn.solvers.svd import spectrum_of
 
@@ -136,8 +140,12 @@ class SparingQRState(State):
     def sums(self, decay: FloatArray | float) -> CurvatureSums | None:
         """Return the sums at ``mu = decay`` of each parameter; see `State.sums`."""
         mu = np.asarray(decay)
-        if least(mu) == 0.0:
-            return None
+        if least(mu) == 0.0:  # it spares some parameters
+            if not np.array_equal(mu, self._decay):
+                self._compose(mu)
+            found = self._state.spectrum
+            whole = found.s.size == mu.size
+            return sums_of_stacked(found.s, found.vt, mu) if whole else None
         # In units in which one mu counts them all: a second decomposition.
         unit = float(np.exp(np.mean(np.log(mu))))
         spectrum, _ = spectrum_of(ScaledColumns(self._lin, np.sqrt(unit / mu)))

@@ -23,6 +23,7 @@ GAUSS_NEWTON_STEPS = 8
 RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
 CUT = 1e-12  # share of its norm that counts as zero
 LARGEST_DESIGN = 2_000_000  # entries of X that the lower bounds copy
+LEFT_OUT = ""  # what a reason says of certificates that there are not
 
 
 @everywhere

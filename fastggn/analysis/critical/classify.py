@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastggn.analysis.critical import certificates, infinity
+from fastggn.analysis.critical import infinity
 from fastggn.analysis.critical.descent import (
     Descent,
     along_negative_curvature,
@@ -23,6 +23,8 @@ from fastggn.analysis.critical.manifold import level_manifold
 from fastggn.analysis.critical.polishing import polished
 from fastggn.analysis.critical.reduction import Directional, Reduction
 from fastggn.analysis.critical.report import CriticalPointReport
+from fastggn.analysis.critical.residual_certificates import certificates_of
+from fastggn.analysis.critical.residual_surface import surface_of
 from fastggn.analysis.critical.spectrum import (
     LOWEST,
     Spectrum,
@@ -33,7 +35,6 @@ from fastggn.analysis.critical.spectrum import (
 )
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.analysis.critical.switches import Switches, switches_at
-from fastggn.analysis.critical.units import units_of
 from fastggn.analysis.symmetry import embedding
 from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
@@ -51,7 +52,7 @@ NEARBY = 1e-3
 
 
 def critical_point(
-    problem: Problem,
+    problem: Problem | ResidualProblem,
     theta: ArrayLike,
     *,
     polish: bool = False,
@@ -67,7 +68,8 @@ def critical_point(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
+        For the latter the only certificate of a global minimum is that all residuals are 0.
     theta : array_like, shape (N,)
     polish : bool
         Solve gradient = 0 from theta first, to a norm of 1e-13 (see `analysis.polish`).
@@ -96,11 +98,6 @@ def critical_point(
     >>> fg.critical_point(problem, np.zeros(problem.n_params)).label
     'saddle'
     """
-    if isinstance(problem, ResidualProblem):
-        raise TypeError(
-            "problem must be a fastggn.Problem, not ResidualProblem: the certificates rest on the "
-            "layers at samples; see problem.gradient and problem.hessian instead"
-        )
     with problem.comm.raise_on_all() as said:
         start = as_float_vector("theta", theta, problem.n_params)
         check_positive("grad_tol", grad_tol)
@@ -111,7 +108,7 @@ def critical_point(
                 f"method 'lanczos' needs at least 4 parameters, the network has {problem.n_params}"
             )
         said |= {"call": "critical_point", "grad_tol": grad_tol, "method": method}
-    surface = Surface(problem, *units_of(problem))
+    surface = surface_of(problem)
     dense = method == "dense" or (method == "auto" and problem.n_params <= DENSE_LIMIT)
     rng = np.random.default_rng(seed)
     with one_pool():
@@ -152,6 +149,7 @@ class _Judge:
         self, surface: Surface, theta: Vector, grad_tol: float, rng: np.random.Generator
     ) -> None:
         self.surface = surface
+        self._proofs = certificates_of(surface)
         self.theta = self._start = theta
         self.loss, self.gradient = surface.both(theta)
         self.rng = rng
@@ -188,6 +186,8 @@ class _Judge:
         if label in ("not_critical", "degenerate") and self.surface.problem.l2 == 0.0:
             why = self.surface.runs_to_infinity(self._start)
             reason = reason if why is None else f"{reason}; {why}"
+        if label in ("local_minimum", "degenerate"):
+            reason += self._proofs.LEFT_OUT
         return CriticalPointReport(label=label, reason=reason, **self._facts)
 
     def report(self, dense: bool) -> CriticalPointReport:
@@ -207,7 +207,7 @@ class _Judge:
         )
         if stationary and spectrum.counts[2] > 0:
             return self._strict_saddle(spectrum)
-        if why := certificates.exact_fit(self.surface, self.theta):
+        if why := self._proofs.exact_fit(self.surface, self.theta):
             return self._say("global_minimum", why)
         if why := self._at_infinity(spectrum):
             return self._say("diverging", why)
@@ -259,7 +259,7 @@ class _Judge:
     def _at_infinity(self, spectrum: Spectrum) -> str | None:
         if self.surface.problem.l2 > 0.0 and self.surface.problem.penalize_biases:
             return None  # the loss tends to infinity with theta
-        if why := certificates.unreachable_fit(self.surface, self.theta):
+        if why := self._proofs.unreachable_fit(self.surface, self.theta):
             return why
         parts = np.abs(spectrum.vectors.T @ self.gradient)
         known = (parts > np.abs(spectrum.vectors).T @ self._errors).any()
@@ -272,9 +272,9 @@ class _Judge:
     def _global(self, stationary: bool) -> str | None:
         surface, theta = self.surface, self.theta
         return (
-            (certificates.convex_problem(surface) if stationary else None)
-            or certificates.nearby_exact_fit(surface, theta)
-            or certificates.lower_bound(surface, theta, self.loss)
+            (self._proofs.convex_problem(surface) if stationary else None)
+            or self._proofs.nearby_exact_fit(surface, theta)
+            or self._proofs.lower_bound(surface, theta, self.loss)
         )
 
     def _strict_saddle(self, spectrum: Spectrum) -> CriticalPointReport:
@@ -305,7 +305,7 @@ class _Judge:
 
     def _at_kink(self, switches: Switches | None) -> CriticalPointReport:
         surface, theta = self.surface, self.theta
-        why = certificates.exact_fit(surface, theta) or certificates.lower_bound(
+        why = self._proofs.exact_fit(surface, theta) or self._proofs.lower_bound(
             surface, theta, self.loss
         )
         found = judge_kink(surface, theta, switches, self._tolerance, self.rng)

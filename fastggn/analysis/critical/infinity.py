@@ -63,7 +63,8 @@ def saturated_unit(surface: Surface, theta: Vector, loss: float) -> str | None:
             scale: float, layer: int = layer, unit: int = unit, visible: float = visible
         ) -> Vector:
             out = theta.copy()
-            surface.problem.network.unpack(out)[layer][unit] *= scale * visible
+            net = surface.problem.network
+            net.unpack(out[: net.n_params])[layer][unit] *= scale * visible
             return np.asarray(out)
 
         start = size if visible == 1.0 else norm(surface.gradient(along(1.0)))

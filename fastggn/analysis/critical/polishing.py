@@ -10,10 +10,12 @@ from numpy.typing import ArrayLike
 from scipy.sparse.linalg import lsmr
 
 from fastggn.analysis.critical.kinks import rests
+from fastggn.analysis.critical.residual_surface import surface_of
 from fastggn.analysis.critical.surface import EPS, Surface, Vector
 from fastggn.analysis.critical.switches import at_kink
 from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
+from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.errors import as_float_vector, as_real, check_positive
 from fastggn.runtime.threads import one_pool
 from fastggn.training.methods.newton import DENSE_LIMIT
@@ -72,7 +74,10 @@ class PolishResult:
 
 
 def polish(
-    problem: Problem, theta: ArrayLike, tol: float = 1e-13, max_iter: int = 200
+    problem: Problem | ResidualProblem,
+    theta: ArrayLike,
+    tol: float = 1e-13,
+    max_iter: int = 200,
 ) -> PolishResult:
     """Solve gradient = 0 from theta, by Levenberg-Marquardt steps on |gradient|^2.
 
@@ -83,7 +88,7 @@ def polish(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
     theta : array_like, shape (N,)
         The start.
     tol : float
@@ -114,7 +119,7 @@ def polish(
         if as_real("max_iter", max_iter) < 1:
             raise ValueError(f"max_iter must be at least 1, got {max_iter}")
         said |= {"call": "polish", "tol": tol, "max_iter": max_iter}
-    surface = Surface(problem)
+    surface = surface_of(problem, scaled=False)
     with one_pool():
         return surface.team.lead(surface, lambda: polished(surface, start, tol, int(max_iter)))
 

@@ -16,8 +16,9 @@ from fastggn.solvers.curvature_sums import (
     LEAST_RCOND,
     sums_of_factor,
     sums_of_singular_values,
+    sums_of_stacked,
 )
-from fastggn.solvers.stacked_rows import ScaledColumns
+from fastggn.solvers.stacked_rows import DiagonalRows, ScaledColumns, StackedRows
 from fastggn.solvers.svd import Spectrum, spectrum_of
 
 # Arrays of the size of the rows, or of N x N, alive while they are decomposed.
@@ -84,6 +85,16 @@ class DecomposedCurvature:
         return np.hstack([inside / self._width, rest / self._root])
 
 
+class StackedCurvature(DecomposedCurvature):
+    """``A^T A + diag(decay)``, where the decay spares some parameters: its rows stand below A."""
+
+    def __init__(self, lin: Point) -> None:
+        decay = np.asarray(lin.decay)
+        spectrum = spectrum_of(StackedRows(lin, DiagonalRows(np.sqrt(decay)), lin.theta))[0]
+        super().__init__(spectrum, lin.n_params, 0.0)
+        self.sums = sums_of_stacked(spectrum.s, spectrum.vt, decay).numbers()
+
+
 class StoredCurvature:
     """A square root R of C^-1, from a file."""
 
@@ -112,6 +123,8 @@ class ScaledCurvature:
 
 def factor_curvature(lin: Point, relative: FloatArray | None = None) -> CurvatureFactor:
     """Return ``A^T A + l2 diag(relative)`` of a linearisation, factored."""
+    if isinstance(lin.decay, np.ndarray) and relative is None:
+        return StackedCurvature(lin)
     if relative is None:
         return _factored(lin, lin.l2)
     scale = 1.0 / np.sqrt(relative)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.analysis.posterior.laplace import LaplacePosterior, laplace
+from fastggn.analysis.posterior.gaussian import LaplacePosterior
+from fastggn.analysis.posterior.laplace import laplace
 from fastggn.objective.problem import Problem
 from fastggn.training.restarts import RestartsResult
 

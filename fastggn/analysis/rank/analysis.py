@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import overload
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -13,8 +14,10 @@ from fastggn.analysis.rank.duplicates import Duplicates, find_duplicates
 from fastggn.analysis.rank.measure import Measurement, measure
 from fastggn.analysis.rank.principles import Principle, Principles, judged
 from fastggn.analysis.rank.report import Certificate, RankReport
+from fastggn.analysis.rank.residuals import ResidualRankReport, residual_ranks
 from fastggn.analysis.rank.spectrum import FloatArray, RowSpectrum
 from fastggn.objective.problem import Problem
+from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.errors import as_float_vector, check_positive
 from fastggn.runtime.threads import one_pool
 
@@ -22,6 +25,7 @@ from fastggn.runtime.threads import one_pool
 _FIT_TOLERANCE = 1e-10
 
 
+@overload
 def rank_analysis(
     problem: Problem,
     theta: ArrayLike,
@@ -29,7 +33,24 @@ def rank_analysis(
     tol: float | None = None,
     gradient_tol: float = 1e-10,
     progress: Callable[[int, int], object] | None = None,
-) -> RankReport:
+) -> RankReport: ...
+@overload
+def rank_analysis(
+    problem: ResidualProblem,
+    theta: ArrayLike,
+    *,
+    tol: float | None = None,
+    gradient_tol: float = 1e-10,
+    progress: Callable[[int, int], object] | None = None,
+) -> ResidualRankReport: ...
+def rank_analysis(
+    problem: Problem | ResidualProblem,
+    theta: ArrayLike,
+    *,
+    tol: float | None = None,
+    gradient_tol: float = 1e-10,
+    progress: Callable[[int, int], object] | None = None,
+) -> RankReport | ResidualRankReport:
     """Analyse the ranks of the Jacobian P(W) and of its parts at one theta (Shen 2018).
 
     A pass over the samples folds the rows of J = P^T, of each layer's block of it and of each
@@ -39,7 +60,9 @@ def rank_analysis(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
+        For the latter, J is that of its residuals, and what rests on outputs at samples is left out
+        (see `ResidualRankReport`).
     theta : array_like, shape (N,)
     tol : float, optional
         Singular values of P(W) at most `tol` count as zero; by default ``10 eps s_max`` and the
@@ -68,7 +91,7 @@ def rank_analysis(
     >>> report.rank, report.largest_rank
     (4, 4)
     """
-    if not isinstance(problem, Problem):
+    if not isinstance(problem, (Problem, ResidualProblem)):
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
     with problem.comm.raise_on_all() as said:
         if tol is not None:
@@ -77,6 +100,8 @@ def rank_analysis(
         vector = as_float_vector("theta", theta, problem.n_params)
         said |= {"call": "rank_analysis", "tol": tol, "gradient_tol": gradient_tol}
     problem.comm.broadcast(vector)
+    if isinstance(problem, ResidualProblem):
+        return residual_ranks(problem, vector, tol, gradient_tol, progress)
     # A subset may hold samples of zero weight only.
     if not problem.comm.any(bool(problem.relative_weights.any())):
         raise ValueError("problem must have a sample of non-zero weight")

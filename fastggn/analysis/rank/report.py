@@ -53,8 +53,56 @@ class Certificate:
         return plain(self)
 
 
+class JacobianReport:
+    """What reports on the rank of a Jacobian P(W)^T share."""
+
+    jacobian: Rank
+    _rows = "T n_L"
+
+    @property
+    def rank(self) -> int:
+        """The numerical rank of P(W)."""
+        return self.jacobian.rank
+
+    @property
+    def tolerance(self) -> float:
+        """Singular values of P(W) at most this count as zero."""
+        return self.jacobian.tolerance
+
+    @property
+    def gap(self) -> float:
+        """The smallest singular value kept over the largest one dropped."""
+        return self.jacobian.gap
+
+    @property
+    def certain_rank(self) -> int:
+        """The number of singular values above 100 tolerances; `rank` is undecided where larger."""
+        return self.jacobian.certain_rank
+
+    @property
+    def margin(self) -> float:
+        """The smallest singular value kept over the tolerance."""
+        return self.jacobian.margin
+
+    @property
+    def largest_rank(self) -> int:
+        """The smaller of N and the number of columns of P(W)."""
+        return min(self.jacobian.shape)
+
+    @property
+    def rows_said(self) -> str:
+        """The number of rows of the Jacobian in words."""
+        return f"{self._rows} = {self.jacobian.shape[0]}"
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure of the singular values with the tolerance and the gap."""
+        from fastggn.figures.spectra import plot_spectrum
+
+        return plot_spectrum(self)
+
+
 @dataclass(frozen=True, eq=False)
-class RankReport:
+class RankReport(JacobianReport):
     """Ranks of the Jacobian P(W) and of its parts at one theta, and their consequences.
 
     Attributes
@@ -103,36 +151,6 @@ class RankReport:
     principles: Principles = field(repr=False)
     duplicates: Duplicates
 
-    @property
-    def rank(self) -> int:
-        """The numerical rank of P(W)."""
-        return self.jacobian.rank
-
-    @property
-    def tolerance(self) -> float:
-        """Singular values of P(W) at most this count as zero."""
-        return self.jacobian.tolerance
-
-    @property
-    def gap(self) -> float:
-        """The smallest singular value kept over the largest one dropped."""
-        return self.jacobian.gap
-
-    @property
-    def certain_rank(self) -> int:
-        """The number of singular values above 100 tolerances; `rank` is undecided where larger."""
-        return self.jacobian.certain_rank
-
-    @property
-    def margin(self) -> float:
-        """The smallest singular value kept over the tolerance."""
-        return self.jacobian.margin
-
-    @property
-    def largest_rank(self) -> int:
-        """min(N, T n_L)."""
-        return min(self.n_params, self.n_samples * self.n_outputs)
-
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
         return {
@@ -160,24 +178,17 @@ class RankReport:
         parts = (self._summary()[:FREE_ROWS], self._layer_table())
         return "\n\n".join("\n".join(lines) for lines in parts)
 
-    def plot(self) -> Any:
-        """Return a matplotlib figure of the singular values with the tolerance and the gap."""
-        from fastggn.figures.spectra import plot_spectrum
-
-        return plot_spectrum(self)
-
     def __str__(self) -> str:
         parts = (self._summary(), self._layer_table(), self._bound_table())
         return "\n\n".join("\n".join(lines) for lines in (*parts, self._principle_table()))
 
     def _summary(self) -> list[str]:
-        columns = self.n_samples * self.n_outputs
         c, d = self.certificate, self.duplicates
         floor = "not available" if d.floor is None else f"{d.floor:.6g}"
         same = f"{d.groups} sets, {d.conflicting} with conflicting targets; loss floor {floor}"
         return table(
             [
-                ("network", f"{self.network}, N = {self.n_params}, T n_L = {columns}"),
+                ("network", f"{self.network}, N = {self.n_params}, {self.rows_said}"),
                 ("rank of P(W)", f"{self.jacobian.words} of at most {self.largest_rank}"),
                 ("tolerance", f"{self.tolerance:.3g} (largest singular value {self.p_norm:.3g})"),
                 ("gap", f"{self.gap:.3g} (smallest value kept over largest dropped)"),

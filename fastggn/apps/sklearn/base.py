@@ -13,7 +13,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
-from fastggn.analysis.posterior.laplace import LaplacePosterior, laplace
+from fastggn.analysis.posterior.gaussian import LaplacePosterior
+from fastggn.analysis.posterior.laplace import laplace
 from fastggn.apps.sklearn.fitting import Task, draw_seed, fit_network
 from fastggn.apps.sklearn.frames import target_names
 from fastggn.apps.sklearn.online import OnlineSteps

@@ -34,7 +34,11 @@ from fastggn.training.methods.stochastic import (
     StochasticLevenbergMarquardt,
 )
 from fastggn.training.options import Options
-from fastggn.training.regularisation.bayesian import EvidenceControl, KeptFallback
+from fastggn.training.regularisation.bayesian import (
+    EvidenceControl,
+    KeptFallback,
+    has_several_decays,
+)
 from fastggn.training.regularisation.null_space import NullSpace, Renewed
 from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.run import Clock
@@ -163,7 +167,7 @@ def _make_systems(
     minimum_norm = undamped or isinstance(regularize, NullSpace)
     evidence = regularize if isinstance(regularize, Evidence) else None
     kind = Fallback if evidence is None else KeptFallback
-    if evidence is not None and evidence.per == "unit" and solver == "auto":
+    if evidence is not None and solver == "auto" and has_several_decays(problem, evidence):
         # Several weight decays have no dual form.
         chosen = choose_solver(solver, shape, needs_minimum_norm=False)[0].name
         solver = "cholesky" if chosen == "dual" else solver

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.comm import comm_of
 from fastggn.training.control.stopping import SETTLED
 from fastggn.training.fallback import Fallback, System
@@ -21,7 +20,6 @@ from fastggn.training.methods.named import AnyMethod, LevenbergMarquardt
 from fastggn.training.regularisation.evidence import (
     LEAST_FREE,
     EvidenceEstimate,
-    check_likelihood,
     likelihood_of,
 )
 from fastggn.training.regularisation.priors import Evidence, prior_classes, relative_precisions
@@ -31,6 +29,7 @@ from fastggn.training.step import Ending, Iteration, WrappedMethod
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
+    from fastggn.objective.residual_problem import ResidualProblem
     from fastggn.solvers.base import CurvatureSums
     from fastggn.training.regularisation.null_space import NullSpace
 
@@ -223,8 +222,8 @@ class EvidenceControl(WrappedMethod):
         beta = 1.0
         if likelihood.gaussian and error > 0.0:
             beta = likelihood.n_observations / (2.0 * error)
-        length = float(point.theta @ point.theta)
-        alpha = point.n_params / length if length > 0.0 else beta
+        length = likelihood.square(point.theta)
+        alpha = (point.n_params - likelihood.n_flat) / length if length > 0.0 else beta
         if self._alphas is not None:
             self._alphas[:] = alpha
         point, _ = self._weigh(point)
@@ -290,8 +289,8 @@ class EvidenceControl(WrappedMethod):
             beta = max(n - gamma, LEAST_FREE * n) / (2.0 * error) if error > 0.0 else self._beta
         if self._alphas is not None:
             return self._update_classes(point, beta)
-        if gamma > LEAST_EFFECTIVE:
-            alpha = gamma / float(point.theta @ point.theta)
+        if gamma - likelihood.n_flat > LEAST_EFFECTIVE:
+            alpha = (gamma - likelihood.n_flat) / likelihood.square(point.theta)
         else:
             alpha = before * beta * likelihood.unit
         assert self._alpha is not None
@@ -328,13 +327,15 @@ class EvidenceControl(WrappedMethod):
         point.reweigh(l2, relative)
 
 
-def check_evidence(problem: Problem, evidence: Evidence, method: AnyMethod) -> None:
+def has_several_decays(problem: Problem | ResidualProblem, evidence: Evidence) -> bool:
+    """Whether not all parameters have one decay; coefficients of equations have none."""
+    return evidence.per != "network" or problem.n_params > problem.network.n_params
+
+
+def check_evidence(
+    problem: Problem | ResidualProblem, evidence: Evidence, method: AnyMethod
+) -> None:
     """Check `regularize=Evidence()` against the problem and the method."""
-    if isinstance(problem, ResidualProblem):
-        raise TypeError(
-            f"{evidence} needs a fastggn.Problem: the residuals of a ResidualProblem have no "
-            "common noise; weigh its terms instead"
-        )
     if not isinstance(method, LevenbergMarquardt):
         raise ValueError(f"{evidence} goes with method 'lm', not {method.name!r}")
     if method.solver == "lsqr":
@@ -342,7 +343,7 @@ def check_evidence(problem: Problem, evidence: Evidence, method: AnyMethod) -> N
             f"{evidence} counts parameters by a factor, which solver 'lsqr' has not: use "
             "'cholesky', 'dual' or 'qr'"
         )
-    if method.solver == "dual" and evidence.per != "network":
+    if method.solver == "dual" and has_several_decays(problem, evidence):
         raise ValueError(
             f"{evidence} has several weight decays, with which solver 'dual' does not go: use "
             "'cholesky' or 'qr'"
@@ -358,7 +359,9 @@ def check_evidence(problem: Problem, evidence: Evidence, method: AnyMethod) -> N
         raise ValueError(
             f"{evidence} chooses l2, but the problem has l2 = {problem.l2}: make it with l2=0"
         )
-    check_likelihood(problem)
+    if evidence.per != "network" and problem.n_params > problem.network.n_params:
+        raise ValueError(f"{evidence} does not go with coefficients, which have no prior")
+    likelihood_of(problem)
 
 
 def with_own_l2(problem: Problem, regularize: Evidence | NullSpace | None) -> Problem:

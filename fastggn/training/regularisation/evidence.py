@@ -13,6 +13,7 @@ import numpy as np
 
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
 from fastggn.network.losses.separable import Squared
+from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.comm import comm_of
 from fastggn.solvers.base import CurvatureSums
 
@@ -111,6 +112,12 @@ class Likelihood:
     n_observations: int  # T n_L
     n_levels: int  # of the noise: n_L for the squared loss, else 1
     log_weights: float  # sum over the observations of the logarithms of the relative weights
+    n_flat: int = 0  # the last entries of theta, coefficients of equations, have a flat prior
+
+    def square(self, theta: np.ndarray) -> float:
+        """Return |W|^2 of the parameters that have a prior."""
+        own = theta[: theta.size - self.n_flat]
+        return float(own @ own)
 
     def l2(self, alpha: float, beta: float) -> float:
         """Return l2 of the mean objective ``(beta E_D + alpha E_W) / (beta unit)``."""
@@ -137,8 +144,8 @@ class Likelihood:
         # several betas the loss has the weights betas / beta, and their logarithms have a mean.
         n = theta.size
         log_det = n * float(np.log(beta * self.unit)) + sums.log_determinant
-        value = -beta * self.unit * data_loss - 0.5 * alpha * float(theta @ theta)
-        value += 0.5 * (n * float(np.log(alpha)) - log_det)
+        value = -beta * self.unit * data_loss - 0.5 * alpha * self.square(theta)
+        value += 0.5 * ((n - self.n_flat) * float(np.log(alpha)) - log_det + self.n_flat * LOG_2PI)
         if self.gaussian:
             log_beta = float(np.log(beta) if betas is None else np.mean(np.log(betas)))
             value += 0.5 * self.n_observations * (log_beta - LOG_2PI)
@@ -172,8 +179,42 @@ def check_likelihood(problem: Problem) -> Squared | Logistic | SoftmaxCrossEntro
     return loss
 
 
-def likelihood_of(problem: Problem) -> Likelihood:
+def _of_residuals(problem: ResidualProblem) -> Likelihood:
+    """Return the likelihood of residuals: beta times the data term of the objective."""
+    # A residual of the weight w (of its point, in the objective) has the precision beta w. So beta
+    # is 1 where weights are T_t over the variance of the noise.
+    names = sorted({part.loss.name for part in problem.terms} - {"squared"})
+    if names or any(getattr(part.loss, "scale", 1.0) != 1.0 for part in problem.terms):
+        raise ValueError(
+            f"a term has the loss {names[0] if names else 'squared with a scale'!r}: "
+            "fastggn.Evidence and the Laplace posterior take the loss 'squared' of residuals"
+        )
+    n_flat = problem.n_params - problem.network.n_params
+    counted = problem._objective.penalty.counted
+    if counted is not None and not counted[: problem.network.n_params].all():
+        raise ValueError(
+            "problem has penalize_biases=False, but fastggn.Evidence and the Laplace posterior "
+            "have one prior for all weights: make the problem without it"
+        )
+    logs = count = 0.0
+    for part, weights in zip(problem.terms, problem.point_weights(), strict=True):
+        on = weights[weights > 0.0] / problem.n_samples
+        count += on.size * part.n_residuals
+        logs += part.n_residuals * float(np.sum(np.log(on)))
+    return Likelihood(
+        gaussian=True,
+        unit=1.0,
+        n_observations=int(problem.comm.total(count)),
+        n_levels=1,
+        log_weights=problem.comm.total(logs),
+        n_flat=n_flat,
+    )
+
+
+def likelihood_of(problem: Problem | ResidualProblem) -> Likelihood:
     """Return the likelihood that belongs to a problem's loss."""
+    if isinstance(problem, ResidualProblem):
+        return _of_residuals(problem)
     # Sample weights are relative precisions of the noise, with mean one over the samples of
     # non-zero weight; samples of weight zero do not count.
     loss = check_likelihood(problem)
