@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import gc
 import os
+import signal
 import zlib
 from collections import defaultdict
 from pathlib import Path
@@ -33,6 +34,8 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell's script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput") and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
         config.pluginmanager.register(KernelLocks())
 
