@@ -104,6 +104,17 @@ def test_what_readme_points_to_is_there():
     assert [link for link in links if not (ROOT / link).is_file()] == []
 
 
+def test_the_numbers_of_readme_are_those_of_the_results():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    section = text[text.index("## Numbers") : text.index("## Documentation")]
+    results = (ROOT / "bench" / "RESULTS.md").read_text(encoding="utf-8")
+    figures = re.findall(r"\d[\d.]* m?s\b", section)
+    assert len(figures) >= 10
+    assert [figure for figure in figures if not re.search(rf"[ (]{figure}\b", results)] == []
+    (targets,) = re.findall(r"the (\d+) targets, all met", section)
+    assert f"Targets: {targets} met, 0 missed" in results
+
+
 def test_the_changelog_names_the_version():
     assert f"## [{fg.__version__}]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     cited = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
