@@ -18,7 +18,7 @@ if str(ROOT) not in sys.path:
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="times say nothing without the compiler")
 
-from bench import core, peers, protocols, report, rows  # noqa: E402
+from bench import core, peers, protocols, report, rows, turns  # noqa: E402
 
 PAIRS = [row for row in rows.ROWS if row.build is not None]
 OTHERS = [row for row in rows.ROWS if row.measure is not None]
@@ -157,6 +157,14 @@ def test_pictures(tmp_path):
 
     assert plots.draw(tmp_path, core.SMOKE) is None
     assert {path.name for path in tmp_path.iterdir()} == {"cost_T.png", "cost_N.png", "threads.png"}
+
+
+@pytest.mark.slow
+def test_a_row_in_turns_with_another_checkout(capfd):
+    assert turns.main([str(ROOT / "docs")]) == 2
+    assert turns.main([str(ROOT), "cholesky-500"]) == 0
+    (row,) = [line for line in capfd.readouterr().out.splitlines() if "cholesky-500" in line]
+    assert 0.1 < float(row.split("|")[4]) < 10.0  # one version: 1 on an idle machine
 
 
 def test_time_to_an_accuracy_and_the_profile():
