@@ -11,6 +11,18 @@ from scipy.sparse.linalg import aslinearoperator
 from fastggn.runtime.comm import SERIAL
 
 
+class StillClock:
+    """The clock of training runs, which only this test moves."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        still = SimpleNamespace(perf_counter=lambda: self.now)
+        monkeypatch.setattr("fastggn.training.run.time", still)
+
+    def move(self, seconds):
+        self.now += seconds
+
+
 def numerical_derivative(function, theta, step=1e-6):
     """Central differences of a vector function, one column a parameter."""
     columns = []

@@ -14,11 +14,12 @@ import joblib
 import numba
 import numpy as np
 import threadpoolctl
+from patience import HANGS
 
 import fastggn as fg
 from fastggn.runtime.threads import LAYER, one_pool
 
-PATIENCE = 60.0  # seconds after which a child hangs
+PATIENCE = HANGS / 4  # seconds after which a child hangs
 
 
 def samples(T=600):

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 from mpi4py import MPI
+from patience import mark
 
 import fastggn as fg
 
@@ -128,8 +129,10 @@ def leave(where, rank):
 
     def end():
         if COMM.rank == rank:
+            mark()
             raise OSError("no data") if where == "error" else SystemExit(0)
 
+    mark()
     if where in ("start", "error"):
         end()
     problem = problem_of_all()

@@ -10,6 +10,7 @@ from pathlib import Path
 from unittest import mock
 
 import numpy as np
+from patience import mark
 
 import fastggn as fg
 
@@ -386,6 +387,7 @@ def killed(comm, folder, rank):
     def fall(record):
         calls.append(record.iteration)
         if comm.rank == rank and record.iteration == 5:
+            mark()
             os.kill(os.getpid(), signal.SIGKILL)
 
     result = fg.train(problem, callbacks=[fall], **keywords, **files)
@@ -485,6 +487,7 @@ def trap(operation, rank, effect):
     def trapped(self, *args):
         calls.append(1)
         if MPI.COMM_WORLD.rank == rank and len(calls) == (1 if operation in ONCE else 3):
+            mark()
             effect()
         return plain(self, *args)
 

@@ -246,8 +246,8 @@ def test_it_costs_little():
     result = fg.train(problem, seed=0, max_iter=1)
     seconds = []
     for _ in range(20):
-        start = time.perf_counter()
+        start = time.thread_time()
         scaling_advice(problem)
         unit_advice(problem, result)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.01  # about 0.0005 s; the bound is for a busy machine
+        seconds.append(time.thread_time() - start)
+    assert min(seconds) < 0.01  # about 0.0005 s; caches are shared with other programs

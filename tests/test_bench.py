@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import HANGS
 
 from fastggn.kernels.jit import DISABLED
 
@@ -141,7 +142,9 @@ def test_a_disturbed_row_says_so(all_peers):
 def test_one_command_writes_the_report(tmp_path):
     out = tmp_path / "RESULTS.md"
     command = [sys.executable, "-m", "bench", "--size", "smoke", "--rows", "cholesky-500"]
-    subprocess.run([*command, "--out", str(out)], cwd=ROOT, env=os.environ, check=True, timeout=120)
+    subprocess.run(
+        [*command, "--out", str(out)], cwd=ROOT, env=os.environ, check=True, timeout=HANGS
+    )
     text = out.read_text(encoding="utf-8")
     for word in ("cholesky-500", "openblas", "numba", "threads", "cores"):
         assert word in text

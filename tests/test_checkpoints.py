@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import HANGS
 
 import fastggn as fg
 from fastggn.runtime.archive import SEAL, write_sealed
@@ -274,74 +275,132 @@ def test_what_is_no_checkpoint_is_not_replaced(tmp_path):
 
 # --- kills --------------------------------------------------------------------------------------
 
-KILLS = """
+WRITER = """
 import json, os, random, signal, struct, sys, time, warnings
 import numpy as np
 from fastggn.training.checkpoint.files import CheckpointFile
 assert not {"numba", "scipy"} & set(sys.modules)
 warnings.simplefilter("ignore")
-path, rounds = sys.argv[1], int(sys.argv[2])
-theta = np.arange(5000.0)
+path = sys.argv[1]
+folder, theta = os.path.dirname(path), np.arange(5000.0)
 
 def save(file, k):
     file.save({"k": k, "theta": theta + k})
+
+def found():
+    content = CheckpointFile(path).load()
+    assert (content["theta"] == theta + content["k"]).all()
+    return content["k"]
+
+def cuts():
+    return sum(name.endswith(".tmp") for name in os.listdir(folder))
+
+def killed(work, *arguments):
+    child = os.fork()
+    if child == 0:
+        work(*arguments)
+        os._exit(0)
+    return child
 
 start = time.perf_counter()
 file = CheckpointFile(path)
 for k in range(5):
     save(file, k)
 once = (time.perf_counter() - start) / 5
+"""
 
+KILLS = """
 def write_on(pipe):
     file = CheckpointFile(path)
     k = file.load()["k"]
-    os.write(pipe, struct.pack("q", k))
     while True:
         k += 1
+        os.write(pipe, struct.pack("q", -k))  # it begins
         save(file, k)
         os.write(pipe, struct.pack("q", k))
 
 rng = random.Random(0)
-resumed = lost = 0
-for _ in range(rounds):
+rounds = lost = met = 0
+while rounds < 200 or (cuts() < 50 and rounds < 4000):
     read, write = os.pipe()
-    child = os.fork()
-    if child == 0:
-        write_on(write)
+    child = killed(write_on, write)
     os.close(write)
     told = os.read(read, 8)
-    time.sleep(rng.uniform(0.0, 2.0 * once))
+    for _ in range(rng.choice((0, 2))):  # the end of this one, and the beginning of the next
+        told += os.read(read, 8)
+    time.sleep(rng.uniform(0.0, once))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    told += os.read(read, 1 << 16)
+    while more := os.read(read, 1 << 16):
+        told += more
     os.close(read)
-    last = struct.unpack("q", told[-8:])[0]
-    content = CheckpointFile(path).load()
-    if content is not None and (content["theta"] == theta + content["k"]).all():
-        resumed += 1
-        lost += content["k"] < last
-cut = sum(name.endswith(".tmp") for name in os.listdir(os.path.dirname(path)))
-print(json.dumps([resumed, lost, cut, content["k"]]))
+    events = struct.unpack(f"{len(told) // 8}q", told)
+    rounds, met = rounds + 1, met + (events[-1] < 0)
+    lost += found() < max(-events[0] - 1, *events)
+print(json.dumps([rounds, lost, met, cuts(), found()]))
 """
+
+LINES = """
+class Kill:
+    left = 0
+
+    def __init__(self):
+        self.seen = 0
+
+    def __call__(self, frame, event, _):
+        if event == "line" and "fastggn" in frame.f_code.co_filename:
+            self.seen += 1
+            if self.seen == self.left:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self
+
+def traced(line):
+    kill = Kill()
+    kill.left = line
+    file = CheckpointFile(path)
+    k = file.load()["k"]
+    sys.settrace(kill)
+    save(file, k + 1)
+    sys.settrace(None)
+    return kill.seen
+
+lines = traced(0)
+old = new = 0
+for line in range(1, lines + 1):
+    before = found()
+    code = os.waitstatus_to_exitcode(os.waitpid(killed(traced, line), 0)[1])
+    assert code == -signal.SIGKILL, (line, code)
+    after = found()
+    old, new = old + (after == before), new + (after == before + 1)
+print(json.dumps([lines, old, new, cuts()]))
+"""
+
+
+def write_and_kill(script, path):
+    """Run a writer that imports the checkpoint module alone."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRITER + script, str(path)],
+        env=ENVIRONMENT, capture_output=True, text=True, timeout=HANGS,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 @pytest.mark.process
 def test_kills_during_saves(tmp_path):
-    """A writer that imports the checkpoint module alone, killed at random moments of its saves."""
-    rounds = 200
-    done = subprocess.run(
-        [sys.executable, "-c", KILLS, str(tmp_path / "run.ckpt"), str(rounds)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 0, done.stderr
-    resumed, lost, cut, last = json.loads(done.stdout)
-    assert resumed == rounds
+    """At random moments after a save has begun: the older generation or the new one is whole."""
+    rounds, lost, met, cut, last = write_and_kill(KILLS, tmp_path / "run.ckpt")
     assert lost == 0  # a save that returned is never undone
-    assert cut >= rounds // 4  # the kills met saves under way
+    assert met >= rounds // 4  # the kills met saves under way
+    assert cut >= 50  # and left their unfinished files
     assert last > rounds // 4
+
+
+@pytest.mark.process
+def test_a_kill_at_each_line_of_a_save(tmp_path):
+    lines, old, new, cut = write_and_kill(LINES, tmp_path / "run.ckpt")
+    assert lines >= 100 and old + new == lines
+    assert old >= 20 and new >= 5 and cut >= 20
 
 
 def test_leftovers_of_killed_writers_go(tmp_path):

@@ -5,12 +5,12 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from patience import HANGS, Stopwatch, let_work
 
 import fastggn as fg
 from fastggn.apps.cli import main, options
@@ -500,7 +500,7 @@ def test_a_signal_saves_and_exits_with_3(tmp_path, name):
         if line.startswith("iteration"):
             break
     process.send_signal(getattr(signal, name))
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=HANGS)
     assert process.returncode == 3, err
     assert "stopping after this iteration" in err
     assert f"interrupted: stopped by {name}" in out
@@ -519,12 +519,16 @@ def test_the_second_signal_stops_at_once(tmp_path):
         "--max-iter", "100",
     )  # fmt: skip
     assert process.stderr.readline().startswith("F(2,3,1)")
-    time.sleep(6)
+    let_work(process, 4.0)
     process.send_signal(signal.SIGINT)
-    time.sleep(0.3)
+    for line in process.stderr:  # the first signal is heard
+        if "again: at once" in line:
+            break
+    watch = Stopwatch(process)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=20)
-    assert process.returncode in (3, 130)
+    _, err, seconds = watch.end()
+    assert process.returncode in (3, 130), err
+    assert seconds < 20.0
 
 
 @pytest.mark.process

@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+from patience import HANGS
 
 import fastggn as fg
 from fastggn.network.workspace import WorkspacePool
@@ -362,7 +363,7 @@ def test_the_bits_do_not_depend_on_the_threads():
     done = subprocess.run(
         [sys.executable, "-c", THREADS],
         env={**os.environ, "NUMBA_NUM_THREADS": "4"},
-        capture_output=True, text=True, check=True, timeout=300,
+        capture_output=True, text=True, check=True, timeout=HANGS,
     )  # fmt: skip
     lines = done.stdout.split("\n")[:4]
     assert len(set(lines)) == 1

@@ -11,7 +11,7 @@ import pytest
 import fastggn as fg
 
 TUTORIALS = Path(__file__).resolve().parent.parent / "docs" / "tutorials"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
 
 
 def exact(x):
@@ -39,7 +39,7 @@ def test_poisson(width, seeds, bound):
     errors = []
     for seed in range(seeds):
         began = time.process_time()
-        result = fg.train(problem, seed=seed, max_iter=400, max_time=300)
+        result = fg.train(problem, seed=seed, max_iter=400)
         seconds = (time.process_time() - began) / 2
         values = problem.network.predict(problem.weights(result.theta), points)[:, 0]
         errors.append(np.linalg.norm(values - exact(points)) / np.linalg.norm(exact(points)))

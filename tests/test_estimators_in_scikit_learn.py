@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from estimator_worker import allowed
+from patience import HANGS
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.feature_selection import SelectKBest
@@ -85,7 +86,7 @@ def test_two_processes_share_the_cores(tmp_path):
         capture_output=True,
         text=True,
         env=environment,
-        timeout=240,
+        timeout=HANGS,
     )
     assert run.returncode == 0, run.stderr
     processes, threads = map(int, run.stdout.split())

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from patience import HANGS
 
 import fastggn as fg
 from fastggn.apps.cli import main
@@ -54,7 +55,7 @@ JOB = [
 
 
 class Scheduler:
-    """Starts a job, sends USR1, then TERM, and KILL when 30 seconds are over."""
+    """Starts a job, sends it signals, and KILL where it hangs."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -85,13 +86,13 @@ class Scheduler:
 
     def end(self, pauses):
         """Send the signals, with these pauses after them; return the exit code."""
-        assert self.under_way.wait(60), self.lines
+        assert self.under_way.wait(HANGS), self.lines
         time.sleep(pauses["before"])
         for name, pause in pauses["signals"]:
             self.job.send_signal(getattr(signal, name))
             if self.wait(pause) is not None:
                 break
-        code = self.wait(30)
+        code = self.wait(HANGS)
         if code is None:
             self.job.kill()
             code = self.job.wait()
@@ -109,12 +110,12 @@ class Scheduler:
 
 # The signals of a part, in turn: a polite end, an impatient one, and one without a warning.
 PARTS = (
-    [("USR1", 30.0)],
-    [("USR1", 0.02), ("TERM", 30.0)],
-    [("USR1", 0.0), ("TERM", 0.0), ("KILL", 30.0)],
-    [("TERM", 30.0)],
-    [("KILL", 30.0)],
-    [("INT", 30.0)],
+    [("USR1", HANGS)],
+    [("USR1", 0.02), ("TERM", HANGS)],
+    [("USR1", 0.0), ("TERM", 0.0), ("KILL", HANGS)],
+    [("TERM", HANGS)],
+    [("KILL", HANGS)],
+    [("INT", HANGS)],
 )
 
 
@@ -139,7 +140,7 @@ def test_requeues_lose_at_most_one_iteration_each(tmp_path, requeues):
         done = last
     total = done + 2
     scheduler.start("--max-iter", str(total))
-    assert scheduler.end({"before": 0.0, "signals": [("SIGCONT", 30.0)]}) == 0
+    assert scheduler.end({"before": 0.0, "signals": [("SIGCONT", HANGS)]}) == 0
     history = lines_of(tmp_path / "history.jsonl")
     assert [line["iteration"] for line in history] == list(range(1, total + 1))
     X, Y = fg.data.four_regions(3000, seed=2)
@@ -200,14 +201,14 @@ def test_the_requeue_template_of_the_pages(tmp_path):
             if line.startswith("iteration"):
                 break
         job.send_signal(signal.SIGUSR1)  # B: only the script receives it
-        lines += job.communicate(timeout=60)[1].splitlines()
+        lines += job.communicate(timeout=HANGS)[1].splitlines()
         assert job.returncode == 3, lines
         assert (tmp_path / "scontrol.log").read_text() == "requeue 17\n" * part
         assert any("going on after" in line for line in lines) == (part == 2)
     history = [line["iteration"] for line in lines_of(tmp_path / "run.jsonl")]
     assert history == list(range(1, len(history) + 1))
     (tmp_path / "job.sh").write_text(script.replace("1000000", str(len(history) + 2)))
-    done = subprocess.run(["bash", "job.sh"], cwd=tmp_path, env=environment, timeout=100)
+    done = subprocess.run(["bash", "job.sh"], cwd=tmp_path, env=environment, timeout=HANGS)
     assert done.returncode == 0
     assert json.loads((tmp_path / "errors.json").read_text())["n_rows"] == 10
     lines = (tmp_path / "predictions.csv").read_text().splitlines()

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 
 from fastggn.kernels import cache
 from fastggn.kernels.jit import DISABLED
@@ -94,7 +95,7 @@ def run(script, *arguments, root=ROOT, prefix=(), **variables):
         text=True,
         env=environment,
         cwd="/",
-        timeout=280,
+        timeout=HANGS,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]

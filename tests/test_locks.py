@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from patience import HANGS
 
 import fastggn as fg
 from fastggn.apps.cli import main
@@ -29,7 +30,7 @@ from pathlib import Path
 from fastggn.runtime.locks import FileLock
 FileLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
-time.sleep(60)
+time.sleep(3600)
 """
 
 
@@ -98,14 +99,14 @@ def test_two_threads_of_one_process(problem, tmp_path):
 
     def wait(record):
         begun.set()
-        end.wait(60)
+        end.wait(HANGS)
 
     def first():
         fg.train(problem, seed=0, max_iter=1, checkpoint=tmp_path / "c", callbacks=[wait])
 
     thread = threading.Thread(target=first)
     thread.start()
-    assert begun.wait(60)
+    assert begun.wait(HANGS)
     try:
         fg.train(problem, seed=0, max_iter=1, checkpoint=tmp_path / "c")
     except CheckpointError as error:
@@ -202,7 +203,7 @@ while done < 40:
     path.write_text("0")
     command = [sys.executable, "-c", work, str(path)]
     crowd = [subprocess.Popen(command, env=ENVIRONMENT) for _ in range(4)]
-    assert [process.wait(60) for process in crowd] == [0] * 4
+    assert [process.wait(HANGS) for process in crowd] == [0] * 4
     assert path.read_text() == "160"
 
 
@@ -226,16 +227,16 @@ def test_the_child_of_a_fork_neither_keeps_nor_releases_the_lock_of_its_parent(t
     context = multiprocessing.get_context("fork")
     child = context.Process(target=lock.release)
     child.start()
-    child.join(30)
+    child.join(HANGS)
     assert child.exitcode == 0 and lock.path.exists()
     with pytest.raises(LockedError):
         FileLock(tmp_path / "run.ckpt").acquire()
     ended = context.Event()
-    waiting = context.Process(target=ended.wait, args=(30,))
+    waiting = context.Process(target=ended.wait, args=(HANGS,))
     waiting.start()
     lock.release()
     other = FileLock(tmp_path / "run.ckpt")
     other.acquire()  # although the child of the first holder lives
     other.release()
     ended.set()
-    waiting.join(30)
+    waiting.join(HANGS)

@@ -13,6 +13,7 @@ import cases
 import numpy as np
 import pytest
 from interchange_cases import model_of, network
+from patience import HANGS
 
 import fastggn as fg
 from fastggn.data.scaler import Scaler
@@ -423,7 +424,7 @@ def test_a_new_process_predicts_the_same_bits(houses, tmp_path):
     subprocess.run(
         [sys.executable, "-c", PREDICT, *arguments],
         check=True,
-        timeout=300,
+        timeout=HANGS,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), houses.predict(HOUSES))

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from documented import FOLLOWED, commands, fenced, write_files
+from patience import HANGS
 
 from fastggn.apps.cli import main
 
@@ -34,7 +35,7 @@ def follow(page, first_as_process=False):
             continue
         if first_as_process and not printed:
             words = [sys.executable, "-m", *command.words]
-            done = subprocess.run(words, capture_output=True, text=True, timeout=200)
+            done = subprocess.run(words, capture_output=True, text=True, timeout=HANGS)
             assert done.returncode == 0, done.stderr
             printed.append(done.stdout)
         else:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 
 from fastggn.runtime import platform
 
@@ -18,7 +19,7 @@ def test_what_users_do_works_without_posix(tmp_path):
     pytest.importorskip("sklearn")
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "without_posix.py"), str(tmp_path)],
-        capture_output=True, text=True, timeout=250, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=HANGS, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("DONE\n")

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 
 pytestmark = pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux"
@@ -42,7 +43,7 @@ print((after - before) / 1024)
 def growth(T, hidden):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", CODE, str(T), str(hidden)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     print(f"T = {T}, {hidden} units: {done.stdout.strip()} MiB")
     return float(done.stdout)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from html_checks import Page
+from patience import HANGS
 from test_mpi import launch, needs_mpi
 
 import fastggn as fg
@@ -525,13 +526,13 @@ def test_a_run_that_is_stopped_has_a_report(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen(command, cwd=tmp_path, env=environment)
     try:
-        for _ in range(600):
+        for _ in range(int(10 * HANGS)):
             if (tmp_path / "h").exists() and (tmp_path / "h").stat().st_size > 2000:
                 break
             with pytest.raises(subprocess.TimeoutExpired):
                 process.wait(0.1)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(60) == 3
+        assert process.wait(HANGS) == 3
     finally:
         process.kill()
         process.wait()
@@ -610,6 +611,6 @@ def test_odd_problems(name, tmp_path):
 def test_the_browser_job_says_where_there_is_no_browser(tmp_path):
     done = subprocess.run(
         [sys.executable, str(ROOT / ".ci" / "browser-report")],
-        env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, timeout=60,
+        env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, timeout=HANGS,
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout == "Chromium is not installed: skipped\n"

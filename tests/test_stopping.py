@@ -1,10 +1,8 @@
 """Every status that ends a run, one test each, and the order of the tests."""
 
-import time
-
 import numpy as np
 import pytest
-from fakes import FakePoint, ResidualProblem, rosenbrock
+from fakes import FakePoint, ResidualProblem, StillClock, rosenbrock
 
 import fastggn as fg
 from fastggn.training.result import STATUSES
@@ -115,11 +113,12 @@ def test_max_iter(max_iter):
     assert not result.converged
 
 
-def test_max_time():
-    slow = rosenbrock()
-    result = fg.train(slow, START, max_time=0.05, callbacks=[lambda record: time.sleep(0.03)])
-    assert result.status == "max_time"
-    assert 1 <= result.n_iter <= 2
+def test_max_time(monkeypatch):
+    clock = StillClock(monkeypatch)
+    callbacks = [lambda record: clock.move(0.03)]
+    result = fg.train(rosenbrock(), START, max_time=0.05, callbacks=callbacks)
+    assert (result.status, result.n_iter) == ("max_time", 2)
+    assert [record.seconds for record in result.history] == [0.0, 0.03]
 
 
 def test_interrupted_by_a_callback():

@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from patience import HANGS
 
 import fastggn as fg
 from fastggn.data.readers import read_raw
@@ -241,7 +242,7 @@ def test_parts_of_a_large_text_need_little_memory(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("x,k,y\n" + "1.25,some text,3.5\n" * 200_000)
     done = subprocess.run(
-        [sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", MEMORY, str(path)], capture_output=True, text=True, timeout=HANGS
     )
     assert done.returncode == 0, done.stderr
     rows, peak = done.stdout.split()

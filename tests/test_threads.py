@@ -13,6 +13,7 @@ import numba
 import numpy as np
 import pytest
 import threadpoolctl
+from patience import HANGS
 
 import fastggn as fg
 from fastggn.kernels.jit import DISABLED
@@ -232,12 +233,12 @@ def test_blas_is_limited_in_every_python_thread_and_restored_by_the_last():
 
     def first():
         with one_pool():
-            inside.wait(30)
+            inside.wait(HANGS)
 
     def last():
         with one_pool():
-            inside.wait(30)
-            leave.wait(30)
+            inside.wait(HANGS)
+            leave.wait(HANGS)
             seen.append(blas())
 
     fg.Problem(fg.MLP((1, 2, 1)), np.ones((3, 1)), np.ones(3)).loss(np.zeros(7))
@@ -246,9 +247,9 @@ def test_blas_is_limited_in_every_python_thread_and_restored_by_the_last():
     workers = [threading.Thread(target=target) for target in (first, last)]
     for worker in workers:
         worker.start()
-    workers[0].join(30)
+    workers[0].join(HANGS)
     leave.set()
-    workers[1].join(30)
+    workers[1].join(HANGS)
     assert set(seen[0]) == {1}, threadpoolctl.threadpool_info()
     assert blas() == before
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from patience import HANGS
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = "tests/typing_cases.py"
@@ -21,7 +22,7 @@ def test_the_type_checker_refuses_the_marked_lines(tmp_path):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=HANGS,
     )
     pattern = rf"{re.escape(CASES)}:(\d+): error:"
     assert found.returncode == 1, found.stdout + found.stderr

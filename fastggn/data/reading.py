@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -42,6 +43,8 @@ class _Reader(Generic[Part]):
 
     def __init__(self, read: Callable[[int, int], Part]) -> None:
         self._read = read
+        self._process = os.getpid()
+        self._range = 0, 0
         self._asked: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
         self._found: queue.SimpleQueue[list[Part] | BaseException] = queue.SimpleQueue()
         # A daemon, so that an unfinished pass does not keep the interpreter alive.
@@ -57,10 +60,13 @@ class _Reader(Generic[Part]):
 
     def ask(self, start: int, stop: int) -> None:
         """Request a range."""
-        self._asked.put((start, stop))
+        self._range = start, stop
+        self._asked.put(self._range)
 
     def result(self) -> Part:
         """Return the requested part once, or raise the error of its reading."""
+        if os.getpid() != self._process:  # the child of a fork, which lacks the thread
+            return self._read(*self._range)
         found = self._found.get()
         if isinstance(found, BaseException):
             raise found

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from fastggn.runtime.platform import at_fork
 
 LIBRARIES = ("fastggn", "llvmlite", "numba", "numpy", "scipy")
-PATIENCE = 30.0  # seconds
+PATIENCE = 30.0  # seconds for an import that may itself wait for the forking thread
 
 
 class Lock(Protocol):
@@ -63,11 +63,21 @@ def _renew_locks() -> None:
 
 
 def _foreign_locks() -> list[Lock]:
-    """Return the locks of Numba and of LLVM, as far as they are imported, in Numba's order."""
-    numba = getattr(sys.modules.get("numba.core.compiler_lock"), "global_compiler_lock", None)
-    lib = getattr(sys.modules.get("llvmlite.binding.ffi"), "lib", None)
-    llvm = getattr(getattr(lib, "_lock", None), "_lock", None)
-    return [lock for lock in (numba, llvm) if lock is not None]
+    """Return the locks of Numba, LLVM and threadpoolctl, as far as imported, in Numba's order."""
+    found = [
+        _attribute("numba.core.compiler_lock", "global_compiler_lock"),
+        _attribute("llvmlite.binding.ffi", "lib._lock._lock"),
+        _attribute("threadpoolctl", "OpenBLASController._SHARED_STATE.lock"),
+    ]
+    return [lock for lock in found if lock is not None]
+
+
+def _attribute(module: str, path: str) -> Any:
+    """Return what a path of attributes leads to, or None."""
+    found: Any = sys.modules.get(module)
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 _held: list[Lock] = []
@@ -86,26 +96,29 @@ def _release_foreign() -> None:
         _held.pop().release()
 
 
-def _unfinished_imports() -> list[str]:
-    """Return the names of the modules that other threads are importing."""
+def _imports(own: bool) -> list[str]:
+    """Return the names of the modules that this thread, or that others are importing."""
     locks: dict[str, Any] = getattr(importing, "_module_locks", {})
-    mine = (None, threading.get_ident())
-    found = [(name, reference()) for name, reference in list(locks.items())]
-    return [name for name, lock in found if getattr(lock, "owner", None) not in mine]
+    owners = {
+        name: getattr(reference(), "owner", None) for name, reference in list(locks.items())
+    }
+    me = threading.get_ident()
+    return [name for name, owner in owners.items() if owner and (owner == me) == own]
 
 
 def _wait_for_imports() -> None:
     """Let a fork wait for imports of libraries whose locks the child could not know."""
-    end = time.monotonic() + PATIENCE
-    while any(name.partition(".")[0] in LIBRARIES for name in _unfinished_imports()):
+    # On a busy machine or a slow disk they take minutes.
+    end = time.monotonic() + (PATIENCE if _imports(own=True) else 20.0 * PATIENCE)
+    while any(name.partition(".")[0] in LIBRARIES for name in _imports(own=False)):
         if time.monotonic() > end:
-            return  # such an import may itself wait for the forking thread
+            return
         time.sleep(0.001)
 
 
 def _forget_unfinished_imports() -> None:
     """Let the child import anew the modules that another thread had begun to import."""
-    for name in _unfinished_imports():
+    for name in _imports(own=False):
         importing._module_locks.pop(name, None)  # type: ignore[attr-defined]
         sys.modules.pop(name, None)
 

@@ -41,7 +41,9 @@ class StopSignals:
         self._saving = False
 
     def __call__(self, record: object) -> bool:
-        """Return whether a signal asks the run to stop."""
+        """Return whether a signal asks the run to stop; then a second one cannot end it sooner."""
+        if self.signal is not None:
+            self._saving = True
         return self.signal is not None
 
     def __enter__(self) -> StopSignals:
