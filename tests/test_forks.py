@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from patience import HANGS
 
+from fastggn.data import reading
 from fastggn.kernels.jit import DISABLED
 from fastggn.runtime.forks import LocalLock
 
@@ -50,6 +51,20 @@ def test_a_lock_of_another_thread_is_free_in_the_child():
     assert os.waitpid(child, 0)[1] == 0
     leave.set()
     other.join()
+
+
+def test_a_pass_over_a_file_goes_on_in_the_child_of_a_fork():
+    """Which lacks the thread that reads ahead; the parent's pass is left alone."""
+    expected = list(reading.read_ahead(lambda start, stop: range(start, stop), 30, 7))
+    for place in range(1, len(expected) + 1):
+        parts = reading.read_ahead(lambda start, stop: range(start, stop), 30, 7)
+        begun = [next(parts) for _ in range(place)]
+        child = os.fork()
+        if child == 0:
+            signal.alarm(int(HANGS))
+            os._exit(0 if begun + list(parts) == expected else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert begun + list(parts) == expected
 
 
 def test_each_lock_is_free_in_the_child_of_a_fork():

@@ -324,19 +324,34 @@ def test_different_calls_are_errors_on_all_ranks(tmp_path):
         assert any(name in messages[0] for name in named), f"{names}: {messages[0]}"
 
 
+def leaves_together(size, where, rank):
+    done, seconds = launch(size, "leave", where, rank, script=AGREEMENT)
+    assert done.returncode != 0 and "UNHARMED" not in done.stdout
+    assert seconds < 30.0, f"{where} on rank {rank} of {size}: {seconds:.1f} s"
+    if where in ("start", "error"):
+        assert f"rank {rank} of comm has left the program before this call" in done.stderr
+    else:
+        assert f"the end of the program on rank {rank}" in done.stderr
+
+
 @needs_mpi
 @pytest.mark.parametrize(
     ("size", "where", "rank"),
     [(2, "start", 1), (3, "error", 0), (3, "between", 2), (2, "callback", 0)],
 )
 def test_a_rank_that_leaves_ends_all(size, where, rank):
-    done, seconds = launch(size, "leave", where, rank, script=AGREEMENT)
-    assert done.returncode != 0 and "UNHARMED" not in done.stdout
-    assert seconds < 30.0, f"{seconds:.1f} s"
-    if where in ("start", "error"):
-        assert f"rank {rank} of comm has left the program before this call" in done.stderr
-    else:
-        assert f"the end of the program on rank {rank}" in done.stderr
+    leaves_together(size, where, rank)
+
+
+@has_mpi
+@pytest.mark.weekly
+@pytest.mark.timeout(7200)
+def test_a_hundred_ranks_that_leave_end_all():
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        size = int(rng.integers(2, 5))
+        where = str(rng.choice(["start", "error", "between", "callback"]))
+        leaves_together(size, where, int(rng.integers(size)))
 
 
 @needs_mpi

@@ -16,6 +16,7 @@ from fastggn.data.columns import Raw, listed
 from fastggn.runtime.claims import ARRAY_TIMES, check_claim
 
 WRITETABLE = "save it from MATLAB as text: writetable(T, 'table.csv')"
+MOST_VIRTUAL = 8  # virtual data sets, one inside the other
 OBJECTS = ("table", "timetable", "string", "categorical", "datetime", "duration")
 
 
@@ -68,6 +69,8 @@ def data_sets(archive: Any, file: Path) -> dict[str, Any]:
             "at the root of a file; fields of a MATLAB structure S: save('t.mat', '-struct', 'S')"
         )
     for name, item in found.items():
+        if item.file.filename != archive.filename:  # by a link to a group with an external link
+            raise ValueError(f"{file}: {name!r} is a link to another file, which is not followed")
         check_sources(item, name, file)
     # Chunks that were never written read as a fill value: the shape alone may claim terabytes.
     plain = [item for item in found.values() if not item.is_virtual]
@@ -75,10 +78,12 @@ def data_sets(archive: Any, file: Path) -> dict[str, Any]:
     return found
 
 
-def check_sources(item: Any, name: str, file: Path) -> None:
+def check_sources(item: Any, name: str, file: Path, depth: int = 0) -> None:
     """Raise for numbers in other files, and for absent parts, which HDF5 reads as zeros."""
     import h5py
 
+    if depth > MOST_VIRTUAL:
+        raise ValueError(f"{file}: {name!r} is virtual, and so are its sources, again and again")
     if item.external:
         names = listed([n.decode() if isinstance(n, bytes) else n for n, *_ in item.external])
         raise ValueError(
@@ -93,12 +98,12 @@ def check_sources(item: Any, name: str, file: Path) -> None:
         if not part.exists():
             raise ValueError(f"{file}: {name!r} is virtual and its source {part} is absent")
         mapped += source.vspace.get_select_npoints()
-        if part != file:
-            with h5py.File(part, "r") as other:
-                if source.dset_name not in other:
-                    raise ValueError(
-                        f"{file}: {name!r} is virtual and {part} has no {source.dset_name!r}"
-                    )
+        with h5py.File(part, "r") as other:
+            if source.dset_name not in other:
+                raise ValueError(
+                    f"{file}: {name!r} is virtual and {part} has no {source.dset_name!r}"
+                )
+            check_sources(other[source.dset_name], name, part, depth + 1)
     if mapped < math.prod(item.shape):
         raise ValueError(
             f"{file}: {name!r} is virtual and its sources give {mapped} of its "

@@ -100,7 +100,7 @@ class ProgressLine:
         """Go on without a display if its stream cannot be written: a full disk, a closed pipe."""
         try:
             yield
-        except OSError as error:
+        except (OSError, ValueError) as error:  # of a closed stream, or of one without this letter
             self._quiet, self._bar, self._last = True, None, None
             message = f"the progress could not be written ({error}); the run goes on without it"
             warnings.warn(message, FastGGNWarning, stacklevel=4)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
-from fastggn.apps.cli.outcome import bad_input
+from fastggn.apps.cli.outcome import bad_input, say
 from fastggn.apps.cli.types import TARGET
 from fastggn.apps.cli.watch import Watch, watched
 
@@ -48,7 +48,7 @@ def convert(
         done = convert_table(data, out, target, progress)
     if not quiet:
         targets = ", ".join(done.targets)
-        click.echo(
+        say(
             f"{out}: {done.n_rows} rows, {len(done.inputs)} inputs, "
             f"{len(done.targets)} targets ({targets})"
         )

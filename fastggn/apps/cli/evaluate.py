@@ -8,11 +8,10 @@ import click
 
 from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
 from fastggn.apps.cli.models import activation_options, read_model
-from fastggn.apps.cli.outcome import DONE, bad_input
+from fastggn.apps.cli.outcome import DONE, bad_input, say
 from fastggn.apps.cli.predict import MOST_ROWS
 from fastggn.apps.cli.watch import Watch, watched
 from fastggn.apps.outputs import STDOUT, write_report
-from fastggn.runtime.errors import printable
 
 HELP = """Print the errors of MODEL on the rows of DATA, which has the targets too.
 
@@ -61,7 +60,7 @@ def evaluate(model: str, data: str, json_file: str | None, watch: Watch, **forei
             raise ValueError(f"{data}: no row without missing values")
         metrics = found.metrics()
     if json_file != STDOUT:
-        click.echo(printable(str(metrics)))
+        say(str(metrics))
     if json_file is not None:
         with bad_input():
             write_report(json_file, metrics.to_dict())

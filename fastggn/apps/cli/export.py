@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
 from fastggn.apps.cli.models import activation_options, read_model
-from fastggn.apps.cli.outcome import DONE, bad_input
+from fastggn.apps.cli.outcome import DONE, bad_input, say
 from fastggn.apps.cli.progress import plain_warnings
 
 HELP = """Write MODEL so that other programs can use it: raw inputs in, raw outputs out.
@@ -62,5 +62,5 @@ def export(model: str, out: str, float32: bool, probabilities: bool, **foreign: 
     net = known.network
     widths = ",".join(map(str, net.widths))
     names = ", ".join(text_of(a) for a in net.activations)
-    click.echo(f"{out}: F({widths}), activations {names}, {dtype}{checked}")
+    say(f"{out}: F({widths}), activations {names}, {dtype}{checked}")
     return DONE

@@ -6,7 +6,7 @@ import functools
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TextIO, cast
 
 import click
 
@@ -16,9 +16,10 @@ from fastggn.apps.cli.evaluate import evaluate
 from fastggn.apps.cli.export import export
 from fastggn.apps.cli.info import info
 from fastggn.apps.cli.landscape import landscape
-from fastggn.apps.cli.outcome import INTERRUPTED, STOPPED_EARLY, report
+from fastggn.apps.cli.outcome import INTERRUPTED, STOPPED_EARLY, report, say
 from fastggn.apps.cli.plot import plot
 from fastggn.apps.cli.predict import predict
+from fastggn.apps.cli.progress import Lasting
 from fastggn.apps.cli.rank import check_design, rank
 from fastggn.apps.cli.train import train
 from fastggn.apps.cli.warmup import warmup
@@ -51,14 +52,16 @@ class OneLineErrors(click.Command):
         """Run the command line; see `click.Command.main`."""
         given = list(sys.argv[1:] if args is None else args)
         quiet = {"-q", "--quiet"} & set(given)
-        listen(None if quiet else functools.partial(click.echo, err=True))
+        if args is None and sys.stderr is not None:
+            sys.stderr = cast(TextIO, Lasting(sys.stderr))
+        listen(None if quiet else functools.partial(say, err=True))
         try:
             code = super().main(
                 given, prog_name or "fastggn", complete_var, standalone_mode=False, **extra
             )
         except (Exception, KeyboardInterrupt) as error:
             if {"-v", "--verbose"} & set(given):
-                traceback.print_exc()
+                say(traceback.format_exc().rstrip(), err=True)
             code = report(error)
         if args is None and code in (STOPPED_EARLY, INTERRUPTED):
             # A job script reads the code: a late second signal must not change it.

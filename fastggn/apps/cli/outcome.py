@@ -52,6 +52,11 @@ def bad_input() -> Iterator[None]:
         raise BadInput(str(error)) from error
 
 
+def say(text: str, err: bool = False) -> None:
+    """Print text with names that others chose."""
+    click.echo(printable(text), err=err)
+
+
 def exit_code(status: str) -> int:
     """Return the exit code of a run with this status and a saved state."""
     if status in ("interrupted", "max_time"):
@@ -63,7 +68,7 @@ def report(error: BaseException, place: str = "") -> int:
     """Print one line about an error, after its `place`, and return the exit code."""
     cause = _interrupt_in(error)
     if cause is not None:
-        click.echo(f"fastggn: {str(cause) or 'interrupted'}: there is nothing to save", err=True)
+        say(f"fastggn: {str(cause) or 'interrupted'}: there is nothing to save", err=True)
         return INTERRUPTED
     if isinstance(error, BrokenPipeError):  # the reader of our output has gone
         return INTERNAL_ERROR

@@ -15,7 +15,7 @@ from fastggn.apps.cli.models import (
     model_problem,
     read_model,
 )
-from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
+from fastggn.apps.cli.outcome import DONE, BadInput, bad_input, say
 from fastggn.apps.cli.types import NAMES, OneOf
 from fastggn.apps.cli.watch import Watch, seconds_of_call, watched
 
@@ -103,7 +103,7 @@ def plot(model: str, data: str | None, kind: str, out: str, watch: Watch, **opti
             problem = model_problem(known, data, target=options["target"])
             figure = _surface(problem, known, kind, options, watch)
         save(figure, out)
-    click.echo(f"{out}: {kind}")
+    say(f"{out}: {kind}")
     return DONE
 
 

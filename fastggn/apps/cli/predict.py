@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 
 from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
 from fastggn.apps.cli.models import activation_options, read_model
-from fastggn.apps.cli.outcome import DONE, bad_input
+from fastggn.apps.cli.outcome import DONE, bad_input, say
 from fastggn.apps.cli.watch import Watch, watched
 from fastggn.apps.outputs import STDOUT
-from fastggn.runtime.errors import printable
 
 if TYPE_CHECKING:
     from fastggn.data.table import Table
@@ -85,8 +84,7 @@ def predict(
             return DONE
         write_atomically(out, lambda stream: WRITERS[suffix](stream, predictions, watch))
     if not quiet:
-        names = printable(", ".join(predictions.names))
-        click.echo(f"{out}: {predictions.n_rows} rows, {names}")
+        say(f"{out}: {predictions.n_rows} rows, {', '.join(predictions.names)}")
     return DONE
 
 

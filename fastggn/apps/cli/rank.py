@@ -14,7 +14,7 @@ from fastggn.apps.cli.models import (
     model_problem,
     read_model,
 )
-from fastggn.apps.cli.outcome import DONE, BadInput, bad_input
+from fastggn.apps.cli.outcome import DONE, BadInput, bad_input, say
 from fastggn.apps.cli.ranks import MPI_OPTION, ended_together, team_of
 from fastggn.apps.cli.types import NAMES, WIDTHS
 from fastggn.apps.cli.watch import Watch, watched
@@ -95,7 +95,7 @@ def rank(
         report = rank_analysis(problem, known.theta, tol=tol, progress=watch)
     if json_file != STDOUT:
         if alone:
-            click.echo(f"{data_file} holds inputs alone: the ranks, which need no targets\n")
+            say(f"{data_file} holds inputs alone: the ranks, which need no targets\n")
         click.echo(report.ranks_text() if alone else str(report))
     with bad_input():
         if json_file is not None and comm.rank == 0:

@@ -214,8 +214,9 @@ class Watch:
         for worker in multiprocessing.active_children():
             worker.kill()
         discard_open_files()
-        with contextlib.suppress(OSError):
-            os.write(2, b"fastggn: interrupted: nothing is saved\n")
+        if sys.stderr is not None:  # else 2 is some other file
+            with contextlib.suppress(OSError):
+                os.write(2, b"fastggn: interrupted: nothing is saved\n")
         os._exit(INTERRUPTED)
 
 
