@@ -2,7 +2,8 @@
 
 A process for each way of waiting, or for each situation ("situations": all of them), trains four
 networks in turns, on the idle machine and beside a program of one thread that never rests. A turn
-in which further programs ran is done again.
+in which further programs ran is done again. With ``--keep FILE`` the turns are kept there, and a
+later call goes on after them.
 """
 
 from __future__ import annotations
@@ -200,23 +201,52 @@ class _Child:
             self._quota.end()
 
 
-def _measure(rounds: int, ways: list[str]) -> dict[tuple[int, bool, str], list[list[float]]]:
+Turns = dict[tuple[int, bool, str], list[list[float]]]
+
+
+def _kept(file: Path | None) -> Turns:
+    """Return the turns in a file, if there is one."""
+    if file is None or not file.exists():
+        return {}
+    return {(i, busy, way): turns for i, busy, way, turns in json.loads(file.read_text())}
+
+
+def _keep(file: Path | None, turns: Turns) -> None:
+    if file is not None:
+        new = file.with_name(f"{file.name}.new")
+        new.write_text(json.dumps([[*key, found] for key, found in turns.items()]))
+        new.replace(file)
+
+
+def _children(ways: list[str]) -> dict[str, _Child]:
+    """Return the processes of the ways that this machine allows."""
+    children = {}
+    for way in ways:
+        try:
+            children[way] = _Child(way)
+        except OSError as error:
+            print(f"{way}: {error}", file=sys.stderr)
+    return children
+
+
+def _measure(rounds: int, ways: list[str], file: Path | None) -> Turns:
     """Return the seconds an iteration: of each run of each turn."""
-    children = {way: _Child(way) for way in ways}
-    seconds: dict[tuple[int, bool, str], list[list[float]]] = {}
+    children, seconds = _children(ways), _kept(file)
     for child in children.values():
         for index in range(len(NETWORKS)):
             child.turn(index)  # compiles, and starts the workers
-    for _ in range(rounds):
+    for number in range(rounds):
         for busy in (False, True):
             other = subprocess.Popen([sys.executable, "-c", BUSY]) if busy else None
             for index in range(len(NETWORKS)):
                 for way, child in children.items():
-                    turn = child.quiet_turn(index, other and other.pid)
-                    seconds.setdefault((index, busy, way), []).append(turn)
+                    turns = seconds.setdefault((index, busy, way), [])
+                    if len(turns) <= number:
+                        turns.append(child.quiet_turn(index, other and other.pid))
             if other is not None:
                 other.kill()
                 other.wait()
+            _keep(file, seconds)
     for child in children.values():
         child.end()
     return seconds
@@ -227,13 +257,15 @@ def _median(turns: list[list[float]]) -> float:
     return 1e3 * statistics.median(seconds for turn in turns for seconds in turn)
 
 
-def main(rounds: int, ways: list[str]) -> None:
+def main(rounds: int, ways: list[str], file: Path | None = None) -> None:
     """Print a row for each network and way; "first" is the first run of a turn."""
-    found = _measure(rounds, ways)
+    found = _measure(rounds, ways, file)
     print("| network | T | way | idle, ms | busy, ms | first, ms | busy / idle |")
     print("|---|---|---|---|---|---|---|")
     for index, (widths, samples) in enumerate(NETWORKS):
         for way in ways:
+            if (index, True, way) not in found:
+                continue
             idle, busy = (_median(found[index, other, way]) for other in (False, True))
             first = _median([turn[:1] for turn in found[index, True, way]])
             name = f"F({','.join(map(str, widths))}) | {samples:,} | {way}"
@@ -244,7 +276,12 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         _serve(bool(int(sys.argv[2])), sys.argv[3])
     else:
+        words, kept = sys.argv[1:], None
+        if "--keep" in words:
+            place = words.index("--keep")
+            kept = Path(words[place + 1])
+            del words[place : place + 2]
         asked = [
-            way for word in sys.argv[2:] for way in (SITUATIONS if word == "situations" else [word])
+            way for word in words[1:] for way in (SITUATIONS if word == "situations" else [word])
         ]
-        main(int(sys.argv[1]) if sys.argv[1:] else 3, asked or list(WAYS))
+        main(int(words[0]) if words else 3, asked or list(WAYS), kept)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 # Numba and JAX read these once, when they are first imported. The pool has four threads, so that
 # tests of several threads run on any machine; all other tests see one (`one_thread`).
@@ -22,6 +23,9 @@ import fastggn as fg  # noqa: E402
 from fastggn.runtime.cores import available_cores  # noqa: E402
 
 gc.disable()  # until all is collected
+# How long examples take says something of other programs.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = {"process", "slow", "weekly"}
 # Seconds that a test of the default tier may take.

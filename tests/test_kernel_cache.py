@@ -267,8 +267,10 @@ def test_processes_that_start_together_on_an_empty_folder(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(4 * HANGS)
 def test_sixteen_processes_twenty_times(tmp_path):
-    assert run(RACE, 16, 20, tmp_path, NUMBA_CACHE_DIR=None) == "rounds 20"
+    for part in "abcd":
+        assert run(RACE, 16, 5, tmp_path / part, NUMBA_CACHE_DIR=None) == "rounds 5"
 
 
 @pytest.mark.process

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from fastggn.kernels.jit import DISABLED
-from fastggn.runtime.signals import deferred_signals, deferred_stops
+from fastggn.runtime.signals import StopSignals, deferred_signals, deferred_stops
 
 pytestmark = pytest.mark.process
 
@@ -117,6 +117,18 @@ def test_no_signal_is_lost_where_a_handler_raises(heard):
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGALRM):
             signal.raise_signal(number)
     assert heard == [signal.SIGTERM, signal.SIGINT, signal.SIGALRM]
+
+
+def test_a_second_signal_interrupts_only_until_the_run_stops():
+    with StopSignals() as stop:
+        signal.raise_signal(signal.SIGUSR1)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop(None)  # the last iteration has ended: what is left is to save
+        signal.raise_signal(signal.SIGTERM)
+        stop.release()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_all_signals_of_a_file_come_at_its_end(heard):
