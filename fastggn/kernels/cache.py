@@ -6,7 +6,6 @@ a file's name follows from what it holds, it appears in one step, and it carries
 that of the source of every kernel: an edit in one file makes those that call it stale as well.
 """
 
-import contextlib
 import hashlib
 import os
 import re
@@ -39,10 +38,6 @@ JOB_VARIABLES = (
     "PMIX_RANK",
     "MV2_COMM_WORLD_RANK",
 )
-
-# It is found once, under a lock for which the child of a fork could wait.
-with contextlib.suppress(OSError):
-    tempfile.gettempdir()
 
 _lock = LocalLock()
 _state = {"warned": False, "folder": None, "off": False, "first": True}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib._bootstrap as importing
 import sys
+import tempfile
 import threading
 import time
 import weakref
@@ -14,6 +16,11 @@ from fastggn.runtime.platform import at_fork
 
 LIBRARIES = ("fastggn", "llvmlite", "numba", "numpy", "scipy")
 PATIENCE = 30.0  # seconds for an import that may itself wait for the forking thread
+
+
+# The first call searches under a lock, which another thread could hold at a fork.
+with contextlib.suppress(OSError):
+    tempfile.gettempdir()
 
 
 class Lock(Protocol):
@@ -99,9 +106,7 @@ def _release_foreign() -> None:
 def _imports(own: bool) -> list[str]:
     """Return the names of the modules that this thread, or that others are importing."""
     locks: dict[str, Any] = getattr(importing, "_module_locks", {})
-    owners = {
-        name: getattr(reference(), "owner", None) for name, reference in list(locks.items())
-    }
+    owners = {name: getattr(reference(), "owner", None) for name, reference in list(locks.items())}
     me = threading.get_ident()
     return [name for name, owner in owners.items() if owner and (owner == me) == own]
 
