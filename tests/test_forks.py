@@ -32,6 +32,25 @@ def train_in_all_kinds(layer, count):
     assert result.stdout == "ended\n"
 
 
+def ends_well(work):
+    """Whether a child of a fork does some work without an error."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        signal.alarm(int(HANGS))  # ends a child that hangs
+        try:
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def take(lock):
+    with lock, lock:
+        pass
+
+
 def test_a_lock_of_another_thread_is_free_in_the_child():
     lock, held, leave = LocalLock(), threading.Event(), threading.Event()
 
@@ -43,28 +62,36 @@ def test_a_lock_of_another_thread_is_free_in_the_child():
     other = threading.Thread(target=hold)
     other.start()
     held.wait(HANGS)
-    child = os.fork()
-    if child == 0:
-        signal.alarm(int(HANGS))  # ends a child that hangs
-        with lock:
-            os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    assert ends_well(lambda: take(lock))
     leave.set()
     other.join()
+
+
+def test_a_lock_of_the_forking_thread_stays_its_own_in_the_child():
+    lock = LocalLock()
+
+    def go_on():
+        take(lock)
+        lock.__exit__(None, None, None)
+        take(lock)
+
+    with lock:
+        assert ends_well(go_on)
+        take(lock)
 
 
 def test_a_pass_over_a_file_goes_on_in_the_child_of_a_fork():
     """Which lacks the thread that reads ahead; the parent's pass is left alone."""
     expected = list(reading.read_ahead(lambda start, stop: range(start, stop), 30, 7))
+
+    def go_on(begun, parts):
+        assert begun + list(parts) == expected
+
     for place in range(1, len(expected) + 1):
         parts = reading.read_ahead(lambda start, stop: range(start, stop), 30, 7)
         begun = [next(parts) for _ in range(place)]
-        child = os.fork()
-        if child == 0:
-            signal.alarm(int(HANGS))
-            os._exit(0 if begun + list(parts) == expected else 1)
-        assert os.waitpid(child, 0)[1] == 0
-        assert begun + list(parts) == expected
+        assert ends_well(lambda begun=begun, parts=parts: go_on(begun, parts))
+        go_on(begun, parts)
 
 
 def test_each_lock_is_free_in_the_child_of_a_fork():

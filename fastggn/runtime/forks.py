@@ -56,8 +56,11 @@ class LocalLock:
         self._lock.release()
 
     def renew(self) -> None:
-        """Forget who holds the lock."""
-        self._lock = threading.RLock()
+        """Forget a holder that is another thread."""
+        if self._lock.acquire(blocking=False):  # free, or held by this thread, which goes on
+            self._lock.release()
+        else:
+            self._lock = threading.RLock()
 
 
 _local: weakref.WeakSet[LocalLock] = weakref.WeakSet()
