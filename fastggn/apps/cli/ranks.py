@@ -20,8 +20,9 @@ MPI_OPTION = click.option(
     help="Share the samples among the ranks of mpiexec or srun (extra mpi).",
 )
 
-# Seconds for rank 0 to report an error of all ranks and to end the others.
-HEAD_START = 3.0
+# Seconds for rank 0 to report an error of all ranks and to end the others; more on a machine so
+# busy that this rank itself took longer to find the error.
+HEAD_START, MOST = 3.0, 15.0
 
 
 def ended_together(command: Callable[..., int]) -> Callable[..., int]:
@@ -36,13 +37,14 @@ def ended_together(command: Callable[..., int]) -> Callable[..., int]:
             from fastggn.runtime.threads import max_threads, threads
 
             comm = team_of(options["mpi"])
+        began = time.monotonic()
         share = comm.thread_share(max_threads())
         if options.get("threads", 0) is None:
             options["threads"] = share
 
         def report_own(error: BaseException) -> int:
             if comm.rank > 0:
-                time.sleep(HEAD_START)
+                time.sleep(min(max(HEAD_START, time.monotonic() - began), MOST))
             return report(error, "" if comm.rank == 0 else f"rank {comm.rank}: ")
 
         with abort_on_error(comm, report_own), _quiet(comm.rank > 0):
