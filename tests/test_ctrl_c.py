@@ -132,7 +132,7 @@ def train(folder, resume=False, callbacks=()):
 
 def training(folder):
     seen.clear()
-    return train(folder, callbacks=[lambda record: seen.append(record.theta)]).theta
+    return train(folder, callbacks=[lambda record: seen.append(np.array(record.theta))]).theta
 
 
 def fitting(folder):
@@ -214,7 +214,7 @@ def strike_often(name, folder, count):
     work, draw = WORK[name], random.Random(f"{name} {count}")
     result, whole = work(folder).tobytes(), None  # loads everything
     if name == "training":
-        whole = [NET.init(seed=0), *(theta.copy() for theta in seen)]
+        whole = [NET.init(seed=0), *seen]
     gc.collect()
     gc.freeze()  # collections look at what a strike leaves
     try:
