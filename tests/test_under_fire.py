@@ -105,6 +105,19 @@ def test_a_command_whose_messages_cannot_be_written_goes_on(tmp_path, where):
     assert fg.Model.load(tmp_path / "model.npz").training["n_iter"] == 30
 
 
+@pytest.mark.process
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk is /dev/full")
+def test_a_summary_that_cannot_be_printed_says_where_the_model_is(tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fastggn", "train", "--samples", "40", "--max-iter", "2"],
+            cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=full,
+            stderr=subprocess.PIPE, text=True, timeout=HANGS,
+        )  # fmt: skip
+    assert done.returncode == 1 and fg.Model.load(tmp_path / "model.npz").training["n_iter"] == 2
+    assert "the summary was not printed" in done.stderr and "model.npz" in done.stderr
+
+
 # --- files of others ----------------------------------------------------------------------------
 
 

@@ -26,6 +26,14 @@ WIDE = 100  # terminal columns that a spinner and a bar need
 BAR = 10
 
 
+class _Messages(Console):
+    """The standard error stream; if its reader has gone, that is an `OSError` as any other."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise the error: rich would close the standard output, and end the program."""
+        raise
+
+
 class ProgressLine:
     """A callback of `train` that shows one line on a terminal, or plain lines elsewhere.
 
@@ -42,7 +50,7 @@ class ProgressLine:
         quiet: bool = False,
     ) -> None:
         self.n_records = 0
-        self._console = Console(stderr=True) if console is None else console
+        self._console = _Messages(stderr=True) if console is None else console
         self._max_iter = max_iter
         self._max_time = max_time
         self._verbose = verbose

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,13 +104,25 @@ def train(ctx: click.Context, /, **options: Any) -> int:
             stop.release()
             pages.write(model)
             if not settings.quiet:
-                print_summary(settings, prepared, model, result, pages.written, pages.spectrum)
+                with _printing(settings.out):
+                    print_summary(settings, prepared, model, result, pages.written, pages.spectrum)
         stop.hold()
     pages.complain()
     code = exit_code(result.status)
     if code == STOPPED_EARLY and result.unsaved:
         raise SaveError(f"{result.unsaved}; the model is in {settings.out}")
     return code
+
+
+@contextlib.contextmanager
+def _printing(out: str) -> Iterator[None]:
+    """Say of a summary that cannot be printed that the model is safe."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever read it has had enough
+        raise
+    except OSError as error:
+        raise SaveError(f"the summary was not printed ({error}); the model is in {out}") from error
 
 
 def _one_or_several(
