@@ -66,13 +66,14 @@ class Strike:
 
     def run(self, work):
         """Do a work, up to the interrupt."""
-        sys.settrace(self)
-        try:
-            work()
+        try:  # an interrupt at the last line comes after the work
+            try:
+                sys.settrace(self)
+                work()
+            finally:
+                sys.settrace(None)
         except KeyboardInterrupt:
             assert self.struck
-        finally:
-            sys.settrace(None)
 
 
 def state():

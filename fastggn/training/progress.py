@@ -78,7 +78,8 @@ class ProgressLine:
             self._bar.add_task(
                 "starting (the first run compiles the kernels)", total=self._max_iter
             )
-            self._bar.start()
+            with self._surviving():
+                self._bar.start()
         return self
 
     def __exit__(
@@ -109,7 +110,11 @@ class ProgressLine:
         try:
             yield
         except (OSError, ValueError) as error:  # of a closed stream, or of one without this letter
-            self._quiet, self._bar, self._last = True, None, None
+            bar, self._bar = self._bar, None
+            self._quiet, self._last = True, None
+            if bar is not None:  # ends its thread, also where it had not begun
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    bar.stop()
             message = f"the progress could not be written ({error}); the run goes on without it"
             warnings.warn(message, FastGGNWarning, stacklevel=4)
 
