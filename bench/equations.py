@@ -2,10 +2,12 @@
 
 ``python -m bench.equations`` prints the least of `ROUNDS` times in seconds, in one process:
 F(2,32,32,1), N = 1,185, 10,000 points, residuals of five channels. Needs jax.
+``python -m bench.equations peers`` compares errors with those of L-BFGS and Adam.
 """
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +16,7 @@ import numpy as np
 from scipy.linalg.blas import dsyrk
 
 import fastggn as fg
+from bench import equation_peers, peers
 
 ROUNDS, POINTS, WIDTHS = 5, 10_000, (2, 32, 32, 1)
 
@@ -55,16 +58,9 @@ def jax_times(theta: np.ndarray, X: np.ndarray) -> tuple[float, float]:
     import jax.numpy as jnp
 
     jax.config.update("jax_enable_x64", True)
-    shapes = fg.MLP(WIDTHS).layer_shapes
 
     def output(theta: Any, x: Any) -> Any:
-        start = 0
-        for number, (n, m) in enumerate(shapes):
-            W = theta[start : start + n * m].reshape(n, m)
-            start += n * m
-            x = W[:, :-1] @ x + W[:, -1]
-            x = jnp.tanh(x) if number < len(shapes) - 1 else x
-        return x[0]
+        return peers._forward(WIDTHS, jnp.tanh, theta, x)[0]
 
     def laplacian(theta: Any, x: Any) -> Any:
         return jnp.trace(jax.hessian(output, 1)(theta, x))
@@ -89,4 +85,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["peers"]:
+        equation_peers.main(sys.argv[2:])
+    else:
+        main()
