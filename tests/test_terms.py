@@ -1,6 +1,7 @@
 """Terms: tracing, derivatives against differences and exact formulas, and every refusal."""
 
 import functools
+import math
 
 import numpy as np
 import pytest
@@ -193,6 +194,18 @@ def asks_later(x, u):
     return u.value + (u.d("x") if len(x) > 10 else 0.0)
 
 
+def in_place(x, u):
+    r = u.value
+    r += 1.0
+    return r
+
+
+def assigned(x, u):
+    r = 1.0 * u.value
+    r[x[:, 0] > 0.5] = 0.0
+    return r
+
+
 SOURCE = np.sin(X[:, 0])
 STATE = np.random.default_rng(9)
 FAULTS = {
@@ -229,6 +242,16 @@ FAULTS = {
     "number": (3.0, "residual must be a function, not float"),
     "asks later": (asks_later, r"asks for u\.d\('x'\), which it did not read"),
     "own error": (lambda x, u: {}["a"], "KeyError"),
+    "u itself": (lambda x, u: u - 1.0, r"np\.subtract of u: an array of numbers is u\.value"),
+    "u in an array": (lambda x, u: np.sin(x[:, 0]) * u, r"of u: .* is u\.value"),
+    "a function of u": (lambda x, u: np.sin(u), r"np\.sin of u: .* is u\.value"),
+    "letters": (lambda x, u: u.d("xx"), r"'xx' is unknown; write u\.d\('x', 'x'\)"),
+    "d of d": (lambda x, u: u.d("x").d("x"), r"a second derivative is u\.d\("),
+    "k as an object": (lambda x, u, k: k.speed * u.value, r'a coefficient is k\["speed"\]'),
+    "called": (lambda x, u: u.value(), "no brackets behind them"),
+    "math": (lambda x, u: math.sin(u.value), "functions of NumPy"),
+    "in place": (in_place, "write a = a [+] b instead"),
+    "assignment": (assigned, r"an assignment to some points has no rule.*a factor"),
 }
 
 

@@ -156,6 +156,7 @@ class Faults:
             return check()
         except (ValueError, TypeError, AttributeError, KeyError, IndexError) as error:
             self.count += 1
-            said = str(error) if isinstance(error, (ValueError, TypeError)) else repr(error)
+            own = isinstance(error, (ValueError, TypeError, AttributeError))
+            said = str(error) if own else repr(error)
             self._faults.append(f"{self._name}: {said}")
             return None

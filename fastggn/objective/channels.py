@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
 from fastggn.runtime.errors import suggest
@@ -55,7 +56,9 @@ class Names:
             if one in known:
                 return known.index(one)
             valid = f"valid: {', '.join(known)}" if known else "the problem has no inputs= names"
-            raise ValueError(f"input {one!r} is unknown{suggest(one, known)} ({valid})")
+            several = len(one) > 1 and all(letter in known for letter in one)
+            meant = f"; write u.d({', '.join(map(repr, one))})" if several else suggest(one, known)
+            raise ValueError(f"input {one!r} is unknown{meant} ({valid})")
         if isinstance(one, (int, np.integer)) and not isinstance(one, bool):
             if 0 <= one < self.n_inputs:
                 return int(one)
@@ -78,7 +81,7 @@ def closed(channels: Iterable[Channel]) -> tuple[Channel, ...]:
     return tuple(sorted(found, key=lambda c: (len(c), c)))
 
 
-class Channels:
+class Channels(NDArrayOperatorsMixin):
     """The second argument u of a residual: values and derivatives of the network's outputs.
 
     ``u.value`` and ``u.d("x", "y")`` (inputs by name or index) are arrays of shape (B,); with
@@ -121,6 +124,11 @@ class Channels:
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(f"u has no {name!r}: it has u.value, u.d(...) and, by output, u[o]")
 
+    def __array_ufunc__(self, ufunc: np.ufunc, *_: Any, **__: Any) -> Any:
+        """Refuse u itself as an operand."""
+        one = "u" if self._output is None or self._names.n_outputs == 1 else f"u[{self._output}]"
+        raise TypeError(f"np.{ufunc.__name__} of {one}: an array of numbers is {one}.value")
+
 
 class Coefficients(Mapping[str, Any]):
     """The third argument k of a residual: the coefficients of the equation by name."""
@@ -137,6 +145,9 @@ class Coefficients(Mapping[str, Any]):
             )
         self.read.add(name)
         return self._values[self._names.index(name)]
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f'k has no {name!r}: a coefficient is k["{name}"]')
 
     def __iter__(self) -> Any:
         return iter(self._names)

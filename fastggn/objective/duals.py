@@ -98,6 +98,9 @@ class DualArray(NDArrayOperatorsMixin):
             raise refused("an index of points", "a residual computes each point by itself")
         return DualArray(self.value[keys], self.tangent[(slice(None),) + keys])
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        raise refused("an assignment to some points", ADVICE["where"])
+
     def sum(self, axis: int | None = None, keepdims: bool = False) -> DualArray:
         """Return the sum over the components of each point: an axis other than the first."""
         if axis is None or not 1 <= axis % max(self.ndim, 1):

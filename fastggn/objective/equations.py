@@ -19,6 +19,23 @@ Linearised = tuple[FloatArray, FloatArray]
 _JUDGED = 2048  # points at once
 
 
+# What the errors of Python and NumPy in a residual mean here.
+ADVICE = {
+    "Python scalars": "use the functions of NumPy, not those of math or float",
+    "read-only": "write a = a + b instead of a += b",
+    "has no attribute 'd'": 'a second derivative is u.d("x", "x")',
+    "not callable": 'u.value, u.d("x") and k["c"] are numbers: no brackets behind them',
+}
+
+
+def advised(error: Exception) -> Exception:
+    """Return an error of a residual with advice, where there is some."""
+    for words, advice in ADVICE.items():
+        if words in str(error):
+            return TypeError(f"{error}: {advice}")
+    return error
+
+
 class Residual(Protocol):
     """Residuals of points, with derivatives by P = n_L C + K channels and coefficients.
 

@@ -19,7 +19,7 @@ from fastggn.objective.bound_terms import (
     point_weights,
 )
 from fastggn.objective.channels import Channel, Names
-from fastggn.objective.equations import Equation, Observed, Residual
+from fastggn.objective.equations import Equation, Observed, Residual, advised
 from fastggn.objective.residual_checks import check_residual
 from fastggn.runtime.errors import as_real, check_finite, check_positive, hinted
 
@@ -217,7 +217,7 @@ class Term:
         """Return the error of a residual, with advice where it works on all points together."""
         n_points = source.shape[0]
         if "broadcast" not in str(error) or not 7 != n_points <= 100_000:
-            return error
+            return advised(error)
         assert self.residual is not None
         try:
             whole = Equation(names, self.residual, self.jacobian)
