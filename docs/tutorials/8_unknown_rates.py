@@ -94,15 +94,13 @@ print(f"{result.status} after {result.n_iter} iterations")
 # Rates with their standard errors
 # --------------------------------
 #
-# At the minimum of a log likelihood the inverse of its Hessian is the covariance of
-# the parameters; the Gauss-Newton matrix is that Hessian but for terms with
-# residuals. The coefficients stand behind the weights.
+# The scatter of the counts about the curves tells their noise, and the linearised
+# problem carries it to the rates, with the weights of the network free.
 
 
 def rates_and_errors(problem, theta):
-    covariance = np.linalg.inv(problem.ggn(theta))
-    errors = np.sqrt(np.diag(covariance)[-len(true) :])
-    return np.array(list(problem.coefficients(theta).values())), errors
+    errors = fg.analysis.coefficient_errors(problem, theta)
+    return list(problem.coefficients(theta).values()), list(errors.values())
 
 
 rates, errors = rates_and_errors(problem, result.theta)
@@ -133,6 +131,6 @@ for seed in range(20):
     again = problem_of(counted(100 + seed))
     found = fg.train(again, result.theta, max_iter=50)
     rates, errors = rates_and_errors(again, found.theta)
-    ratios.append((rates - list(true.values())) / errors)
+    ratios.append(np.subtract(rates, list(true.values())) / errors)
 rms = np.sqrt(np.mean(np.square(ratios)))
 print(f"error over standard error, rms of {np.size(ratios)}: {rms:.2f}")
