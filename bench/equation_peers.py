@@ -37,11 +37,11 @@ Loss = Callable[[Any], Any]
 PAIRS, INNER = 50, 50  # of L-BFGS; steps of Adam between two looks at the clock
 RATES = (0.01, 0.001)  # of Adam at its start, falling to 0 as a cosine: the better one counts
 FIRST = 0.2  # the share of Adam where L-BFGS follows it
-TUTORIALS = {
-    "poisson": "6_poisson.py",
-    "burgers": "7_burgers.py",
-    "rates": "8_unknown_rates.py",
-    "surface": "9_energies_and_forces.py",
+TUTORIALS = {  # tutorial, name and error
+    "poisson": ("6_poisson.py", "Poisson's equation", "relative $L_2$ error"),
+    "burgers": ("7_burgers.py", "Burgers' equation", "relative $L_2$ error"),
+    "rates": ("8_unknown_rates.py", "Unknown rates", "relative error of the rates (rms)"),
+    "surface": ("9_energies_and_forces.py", "Energies and forces", "error of the energies (rms)"),
 }
 
 
@@ -58,13 +58,14 @@ class Study:
     problem : ResidualProblem
     error : callable
         The error of theta against the exact solution.
-    what : str
-        The error in words.
+    title, what : str
+        The problem and the error in words.
     max_iter : int
     """
 
     problem: fg.ResidualProblem
     error: Callable[[FloatArray], float]
+    title: str
     what: str
     max_iter: int
 
@@ -101,7 +102,8 @@ class Curve:
 
 def study(name: str) -> Study:
     """Run a tutorial up to its first training, and return what it would train."""
-    path, taken = ROOT / "docs" / "tutorials" / TUTORIALS[name], {}
+    file, title, what = TUTORIALS[name]
+    path, taken = ROOT / "docs" / "tutorials" / file, {}
     names: dict[str, Any] = {"__name__": path.stem}
 
     def stop(problem: Any, *_: Any, **options: Any) -> None:
@@ -111,10 +113,9 @@ def study(name: str) -> Study:
     with mock.patch.object(fg, "train", stop), contextlib.redirect_stdout(io.StringIO()):
         with contextlib.suppress(_Training):
             exec(compile(path.read_text("utf-8"), path.name, "exec"), names)
-    problem, what = taken["problem"], "relative L2 error"
-    error = names.get("error")
+    problem, error = taken["problem"], names.get("error")
     if name == "rates":
-        true, what = names["true"], "relative error of the rates, root mean square"
+        true = names["true"]
 
         def error(theta: FloatArray) -> float:
             found = problem.coefficients(theta)
@@ -122,8 +123,9 @@ def study(name: str) -> Study:
 
     if name == "surface":
         problem = names["problem_of"](names["low"](200, seed=2), True)
-        error, what = functools.partial(names["rms"], problem), "root mean square error of energies"
-    return Study(problem, error, what, taken["max_iter"])
+        error = functools.partial(names["rms"], problem)
+    widths = ",".join(map(str, problem.network.widths))
+    return Study(problem, error, f"{title}, F({widths})", what, taken["max_iter"])
 
 
 # The objective in JAX
@@ -294,7 +296,7 @@ def at(curve: Curve, seconds: float) -> float:
 def draw(name: str, task: Study, curves: list[Curve], folder: Path) -> None:
     """Save the errors over the time."""
     pyplot = plots._pyplot()
-    figure, axes = plots._figure(pyplot, str(task.problem), "processor seconds", task.what)
+    figure, axes = plots._figure(pyplot, task.title, "processor seconds", task.what)
     for curve, style in zip(curves, ("-", "--", ":", "-."), strict=True):
         spent, _, errors = np.array(curve.points).T
         axes.loglog(np.maximum(spent, 0.01), errors, style, label=curve.name)
@@ -306,15 +308,15 @@ def draw(name: str, task: Study, curves: list[Curve], folder: Path) -> None:
 def main(arguments: list[str]) -> None:
     """Print a table of each study; draw it where a folder is given."""
     parser = argparse.ArgumentParser("python -m bench.equations peers", description=__doc__)
-    parser.add_argument("studies", nargs="*", default=list(TUTORIALS), metavar="|".join(TUTORIALS))
+    parser.add_argument("studies", nargs="*", choices=[*TUTORIALS, []], metavar="|".join(TUTORIALS))
     parser.add_argument("--seconds", type=float, default=30.0, help="of each peer at least")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plot", type=Path, help="a folder for the pictures")
     options = parser.parse_args(arguments)
-    for name in options.studies:
+    for name in options.studies or TUTORIALS:
         task, curves = compare(name, options.seconds, options.seed)
         limit = curves[0].points[-1][0]
-        print(f"{name}: {task.problem}; {task.what}")
+        print(f"{task.title}: {task.what}")
         print(f"{'':20} {'seconds':>8} {'loss':>8} {'error':>8}  at {limit:.1f} s", flush=True)
         for curve in curves:
             spent, loss, error = curve.points[-1]
