@@ -154,6 +154,11 @@ class StreamedTargets:
     def _read(self, start: int, stop: int) -> FloatArray:
         return self._prepare(read_rows("Y", self._array, start, stop), stop - start)
 
+    def divided(self, unit: float) -> StreamedTargets:
+        """Return the same targets over `unit`."""
+        prepare = self._prepare
+        return StreamedTargets(self._array, lambda raw, count: prepare(raw, count) / unit)
+
     def block_rows(self) -> int:
         """Return the rows of about 8 MiB of float64."""
         return max(1, BYTES_PER_READ // (8 * max(1, self.shape[1])))

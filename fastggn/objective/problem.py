@@ -40,6 +40,7 @@ from fastggn.objective.sample_checks import (
 )
 from fastggn.objective.sampled import draw_rows
 from fastggn.objective.samples import Samples
+from fastggn.objective.units import output_units
 from fastggn.runtime.comm import Comm
 from fastggn.runtime.errors import check_positive, checked_flag
 from fastggn.runtime.ranks import as_comm
@@ -160,6 +161,9 @@ class Problem(Functions):
             net, source, targets, weights, masks, loss_object, penalty, curvature, _chunk, team
         )
         self.columns.take(*seen)
+        self.output_units = output_units(
+            net, loss_object, targets, weights, seen[1].moments, team
+        )
 
     def _assemble(
         self,
@@ -279,7 +283,44 @@ class Problem(Functions):
             comm,
         )
         part._objective = replace(part._objective, loss=self._objective.loss)
+        part.output_units = self.output_units
         return part
+
+    def in_unit(self, unit: float, loss: Loss) -> Problem:
+        """Return the problem of the targets over `unit`, with a loss of its own (internal)."""
+        n, targets = self.n_outputs, self._targets
+        if isinstance(targets, np.ndarray):
+            targets = np.hstack([targets[:, :n] / unit, targets[:, n:]])
+        else:
+            targets = targets.divided(unit)
+        part = object.__new__(Problem)
+        part._assemble(
+            self.network,
+            self._source,
+            targets,
+            self._weights,
+            self._gates,
+            loss,
+            self._objective.penalty,
+            self.curvature,
+            self._chunk,
+            self.comm,
+        )
+        part.output_units = self.output_units / unit
+        return part
+
+    def init(
+        self, seed: int | np.random.Generator | None = None, scheme: str = "glorot"
+    ) -> FloatArray:
+        """Return initial parameters, shape (N,): those of `MLP.init`, in the units of the targets.
+
+        Where the standard deviation of the targets of an output is below 1/32 or above 32, and
+        the loss is one of residuals, the weights and the bias of that output are multiplied by it.
+        """
+        theta = self.network.init(seed, scheme)
+        if (self.output_units != 1.0).any():
+            self.network.unpack(theta)[-1] *= self.output_units[:, None]
+        return theta
 
     def weigh_outputs(self, weights: FloatArray) -> None:
         """Give each output of the squared loss a weight (n_L,) in place, for later points."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +14,10 @@ from fastggn.training.result import History, Record
 from fastggn.training.resumable import State
 from fastggn.training.run import Clock
 from fastggn.training.step import Iteration, Work
+from fastggn.training.units import Units
+
+if TYPE_CHECKING:
+    from fastggn.objective.point import Point
 
 
 class HistoryWriter:
@@ -25,21 +29,24 @@ class HistoryWriter:
         clock: Clock,
         work: Work,
         comm: Comm = SERIAL,
+        units: Units | None = None,
     ) -> None:
         self._comm = comm
+        self._units = Units() if units is None else units
         self._callbacks = callbacks
         self._clock = clock
         self._work = work
         self.records = History()
 
-    def write(self, iteration: Iteration) -> bool:
-        """Record an iteration, and return whether a callback asks to stop."""
+    def write(self, start: Point, iteration: Iteration) -> bool:
+        """Record an iteration from a point, and return whether a callback asks to stop."""
+        units, damping = self._units, iteration.damping
         record = Record(
             iteration=len(self.records) + 1,
-            loss=iteration.point.loss,
-            gradient_norm=iteration.gradient_norm,
-            step_norm=iteration.step_norm,
-            damping=iteration.damping,
+            loss=iteration.point.loss * units.worth,
+            gradient_norm=units.slope(iteration),
+            step_norm=units.length(start, iteration),
+            damping=None if damping is None else damping * units.worth,
             gain_ratio=iteration.gain_ratio,
             solver=iteration.solver,
             rank=iteration.rank,
@@ -59,7 +66,7 @@ class HistoryWriter:
         self.records.append(record)
         if not self._callbacks:
             return self._comm.any(False)
-        with record.showing(iteration.point.theta):
+        with record.showing(units.outside(iteration.point.theta)):
             answers = [callback(record) for callback in self._callbacks]
         return self._comm.any(any(answer is True for answer in answers))
 

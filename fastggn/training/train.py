@@ -33,7 +33,7 @@ from fastggn.training.checkpoint.saving import (
     shared_part,
 )
 from fastggn.training.control.escape import Leaving
-from fastggn.training.control.infinity import classes_are_separated
+from fastggn.training.control.infinity import falls_without_end
 from fastggn.training.control.stopping import Stop, Stopping
 from fastggn.training.control.validation import HeldOut, Validation, Watched
 from fastggn.training.history import HistoryWriter
@@ -47,6 +47,7 @@ from fastggn.training.result import TrainResult
 from fastggn.training.resumable import Random, Resumable
 from fastggn.training.run import Clock, check_memory, shared_seed, shown, stop_signals, warn
 from fastggn.training.step import Ending, Method, Work, norm
+from fastggn.training.units import Units, run_units
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -80,7 +81,7 @@ def train(
     problem : Problem
         The network, the samples and the loss.
     theta0 : (N,) array_like, optional
-        The start; None draws ``problem.network.init(seed)``. The array is not changed.
+        The start; None draws ``problem.init(seed)``. The array is not changed.
     method : str or object
         `LevenbergMarquardt` ("lm"), `GaussNewton` ("ggn"), `Newton` ("newton"), `LBFGS`
         ("lbfgs"), `GradientDescent` ("bp"), `Adam` ("adam") or `Auto` ("auto"). An object has the
@@ -170,8 +171,10 @@ def train(
             watching.append(signals)
         options = replace(options, callbacks=(*options.callbacks, *watching))
         warn(comm, ScalingWarning, scaling_advice(problem))
-        result = _run(problem, given, options, seed, plan)
-        if result.status == "diverging" and not classes_are_separated(problem, result):
+        own, chosen, units = run_units(problem, options)
+        start = None if given is None else units.inside(given)
+        result = units.result(problem, _run(own, start, chosen, seed, plan, units))
+        if result.status == "diverging" and falls_without_end(problem, result) is None:
             warnings.warn(result.message, DivergenceWarning, stacklevel=3)
         warn(comm, UnitsWarning, unit_advice(problem, result))
     if result.status == "interrupted" and signals.signal is not None:
@@ -195,22 +198,23 @@ def _run(
     options: Options,
     seed: int | None,
     plan: Checkpointing | None,
+    units: Units,
 ) -> TrainResult:
     """Build the parts of a run, wrap the method, and return the result of the loop."""
     comm, work = comm_of(problem), Work()
     check_memory(problem.n_params, comm)
     drawn = shared_seed(comm, seed)
     rng, clock = np.random.default_rng(drawn), Clock(options.max_time, comm)
-    stopping = Stopping(options.stop, options.max_iter, clock, problem)
-    history = HistoryWriter(options.callbacks, clock, work, comm)
+    stopping = Stopping(options.stop, options.max_iter, clock, problem, units)
+    history = HistoryWriter(options.callbacks, clock, work, comm, units)
     method = make_steps(problem, options, rng, clock, work, comm.agree(seed))
     parts: dict[str, Resumable] = {"method": method, "stopping": stopping, "work": work}
     parts |= {"clock": clock, "random": Random(rng)}
-    validation = None if options.held_out is None else Validation(options.held_out)
+    validation = None if options.held_out is None else Validation(options.held_out, units)
     if validation is not None:
         parts["validation"] = validation
     saver = make_saver(problem, options, plan, seed, theta0, parts, history)
-    start = saver.resume() or Start(problem.init(drawn) if theta0 is None else theta0)
+    start = saver.resume() or Start(units.first(problem, drawn) if theta0 is None else theta0)
     # The loop takes this point: a reference here would hold a workspace for the whole run.
     first = [problem.at(start.theta)]
     initial_loss = float(first[0].loss) if start.initial_loss is None else start.initial_loss
@@ -264,8 +268,8 @@ def _iterate(
             saver.note(point, stop)
         while stop is None or method.leaves(point, stop):
             iteration = method.step(point)
+            asked = history.write(point, iteration)
             before, point = point.loss, iteration.point
-            asked = history.write(iteration)
             stop = stopping.after(before, iteration)
             if not iteration.cut:
                 saver.note(point, stop)

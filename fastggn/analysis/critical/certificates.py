@@ -13,14 +13,13 @@ from fastggn.network.losses.output_weights import OutputWeighted
 from fastggn.network.losses.separable import SeparableLoss
 from fastggn.runtime.rank0 import everywhere
 from fastggn.solvers.lsqr_iteration import lsqr
+from fastggn.training.control.infinity import RANGES, falls_without_end
 from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
 
 # How near an exact fit must lie for theta to count as one, over 1 + |theta|.
 NEARBY = 1e-4
 GAUSS_NEWTON_STEPS = 8
-# Open ranges of output activations: only infinite weights reach targets at their ends.
-RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
 CUT = 1e-12  # share of its norm that counts as zero
 LARGEST_DESIGN = 2_000_000  # entries of X that the lower bounds copy
 LEFT_OUT = ""  # what a reason says of certificates that there are not
@@ -51,8 +50,6 @@ def _attained(surface: Surface, means: Matrix | None = None) -> bool:
     else:
         inside = True
     low, high = RANGES.get(problem.network.activations[-1].name, (-np.inf, np.inf))
-    if problem.network.activations[-1].name == "softplus":
-        low = 0.0
     inside = inside and bool(((used > low) & (used < high)).all())
     return not surface.comm.any(not inside)
 
@@ -94,6 +91,8 @@ def _zero_in_limit(surface: Surface, theta: Vector) -> str | None:
 
 def unreachable_fit(surface: Surface, theta: Vector) -> str | None:
     """Return why theta tends to infinity, if its loss is 0 and no finite weights reach 0."""
+    if why := _endless(surface, theta):
+        return why
     if not _is_zero(surface, theta):
         return None
     why = "the loss is 0 within rounding, but its infimum is not attained by finite weights "
@@ -102,6 +101,12 @@ def unreachable_fit(surface: Surface, theta: Vector) -> str | None:
     if unit := _zero_in_limit(surface, theta):
         return f"{why}({unit} is at its limit: with larger weights the fit is as exact)"
     return None
+
+
+@everywhere
+def _endless(surface: Surface, theta: Vector) -> str | None:
+    """Return why the loss falls to 0 along a ray, so that no point on it is stationary, or None."""
+    return falls_without_end(surface.problem, surface.problem.at(surface.weights(theta)))
 
 
 def nearby_exact_fit(surface: Surface, theta: Vector) -> str | None:

@@ -152,7 +152,7 @@ class Runner:
         line = self._line(max_time)
         theta0 = self._theta0
         if theta0 is None:
-            theta0 = self._problem.network.init(seed=seed, scheme=settings.init)
+            theta0 = self._problem.init(seed, settings.init)
         limited = threads(settings.threads)
         with self._history.of(seed) as history, line, limited, _refused_at_first(line):
             result = train(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -46,8 +47,16 @@ class GradientTest(Resumable):
 
     _resumes = ("_sizes", "_near")
 
-    def __init__(self, tolerance: float, n_params: int) -> None:
+    def __init__(
+        self,
+        tolerance: float,
+        n_params: int,
+        worth: float = 1.0,
+        hides: Callable[[Point], bool] | None = None,
+    ) -> None:
         self._tolerance = tolerance
+        self._worth = worth  # the unit of the loss, for the message
+        self._hides = hides  # whether small slopes hide a fall of the loss
         self._sizes = np.zeros(n_params)
         self._near = 0.0  # no sizes are known
         self._exact: float | None = None  # the loss of an exact fit
@@ -62,15 +71,16 @@ class GradientTest(Resumable):
         if self._tolerance == 0.0:
             return None
         if point.loss <= self._exact_fit(point):
-            return f"the loss {point.loss:.3g} is that of an exact fit"
+            return f"the loss {point.loss * self._worth:.3g} is that of an exact fit"
         near = self._near * self._tolerance * self._sizes
         if self._near > 0.0 and not _within(slopes, near):
             return None
         terms, rounding = point.slope_sizes()
         self._sizes = terms
-        if _within(slopes, self._tolerance * terms):
+        limit, errors = self._tolerance * terms, ROUNDINGS * EPS * rounding
+        if _within(slopes, limit) and not (self._hides is not None and self._hides(point)):
             return f"every slope is at most {self._tolerance:.3g} of its terms"
-        if _within(slopes, self._tolerance * terms + ROUNDINGS * EPS * rounding):
+        if _within(slopes, errors if _within(slopes, limit) else limit + errors):
             return "every slope is at most the rounding of its terms"
         self._near = min(NEAR, max(1.0, self._ratio(slopes) / FALLEN))
         return None

@@ -6,7 +6,9 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fastggn.objective.problem import Problem
 from fastggn.solvers.base import Shift
 from fastggn.solvers.choice import choose_solver, spares_biases
 from fastggn.training.resumable import Resumable, State
@@ -14,7 +16,6 @@ from fastggn.training.step import norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
-    from fastggn.objective.problem import Problem
 
 # Loss, and the norms of gradient, theta and step.
 Norms = tuple[float, float, float, float]
@@ -45,21 +46,48 @@ EXACT_FIT = 1e-12
 # gradient. Towards infinity it leaves more: exp(-2) of it where residuals fall like exp(-w), and
 # (1 + 1/p)^(-2 p - 1) >= 0.05 where they fall like w^-p with p >= 0.1.
 SETTLES = 0.02
+# Slopes hide a fall of the loss by more than these shares, of the loss and of that of the best
+# constant outputs.
+HIDDEN, HIDDEN_OF_CONSTANT = 1e-7, 1e-13
 
 
 def has_minimum(problem: Problem, point: Point) -> bool:
     """Whether the loss takes a finite minimum for certain, or one step away from a point."""
     if _is_attained(problem):
         return True
-    solver = choose_solver("auto", problem, needs_minimum_norm=True)[0]
-    try:
-        step = solver.prepare(point).solve(Shift(0.0, point.decay)).step
-    except (MemoryError, np.linalg.LinAlgError):
+    step = _undamped(problem, point)
+    if step is None:
         return False  # no step shows a minimum: what the run itself shows stands
-    if not np.isfinite(step).all():
-        return False
     there = problem.at(point.theta + step)
     return bool(norm(there.gradient) <= SETTLES * norm(point.gradient))
+
+
+def hides_a_fall(problem: Problem, point: Point) -> bool:
+    """Whether small slopes of a convex problem hide a fall of the loss, as near cond(J) = 1e10."""
+    if not isinstance(problem, Problem) or not _is_convex(problem):
+        return False
+    step = _undamped(problem, point)
+    if step is None:
+        return False
+    least = HIDDEN * point.loss + HIDDEN_OF_CONSTANT * point.loss_scales()[0]
+    return bool(point.predicted_decrease(step) > least)
+
+
+def _undamped(problem: Problem, point: Point) -> NDArray[np.float64] | None:
+    """Return the undamped Gauss-Newton step of minimum norm, or None if there is none."""
+    solver = choose_solver("auto", problem, needs_minimum_norm=True)[0]
+    try:
+        step = -solver.prepare(point).solve(Shift(0.0, point.decay)).step
+    except (MemoryError, np.linalg.LinAlgError):
+        return None
+    return step if np.isfinite(step).all() else None
+
+
+def _is_convex(problem: Problem) -> bool:
+    net = problem.network
+    return net.n_layers == 1 and net.activations[-1].name == "identity" and (
+        problem.loss_function.convex
+    )
 
 
 def _is_attained(problem: Problem) -> bool:

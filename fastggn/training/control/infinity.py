@@ -7,19 +7,27 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastggn.network.losses.output_weights import OutputWeighted
+from fastggn.network.losses.separable import SeparableLoss
+from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import FastGGNWarning
 from fastggn.training.control.convergence import StepTest
 from fastggn.training.control.divergence import has_minimum
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.levenberg_marquardt import PATIENCE, LevenbergMarquardtSteps
 from fastggn.training.step import Iteration, Work, norm
+from fastggn.training.units import Units
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
-    from fastggn.objective.problem import Problem
     from fastggn.training.result import TrainResult
 
 CLASSES = ("softmax_cross_entropy", "logistic")
+# Open ranges of output activations: only infinite weights reach targets at their ends.
+RANGES = {
+    "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0), "softplus": (0.0, np.inf),
+}  # fmt: skip
+OWN = Units()
 # On the way to infinity the gradient falls with the size of theta: at half of theta it is this
 # factor larger.
 STEEPER = 300.0
@@ -32,19 +40,18 @@ FALL = 1e-3
 # ... and no undamped step leads to a minimum.
 
 
-def runs_to_infinity(problem: Problem, point: Point, away: bool = False) -> str | None:
+def runs_to_infinity(
+    problem: Problem, point: Point, away: bool = False, units: Units = OWN
+) -> str | None:
     """Return why the loss falls from a point towards an infimum at infinity, or None.
 
     `train` calls a run diverging, and `critical_point` says so of a point, where this holds. An
-    undamped run that is `away`, with a theta beyond all measure, is not followed further.
+    undamped run that is `away`, with a theta beyond all measure, is not followed further. The
+    reason has the loss, theta and the gradient in the units of the caller.
     """
-    size, first = norm(point.theta), norm(point.gradient)
-    if classes_are_separated(problem, point):
-        return (
-            "the classes are separated, so the loss falls towards 0 as theta grows without bound "
-            f"(now {point.loss:.3g}, |theta| {size:.3g}), the usual end of such a fit; l2 > 0 "
-            "gives a minimum with finite weights"
-        )
+    if (why := falls_without_end(problem, point, units)) is not None:
+        return why
+    first = norm(point.gradient)
     end: Point | None = point
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore", FastGGNWarning)
@@ -55,11 +62,31 @@ def runs_to_infinity(problem: Problem, point: Point, away: bool = False) -> str 
             end = _far_out(problem, point)
         if end is None or has_minimum(problem, end):
             return None
-    grown = "" if away else f", and {norm(end.theta):.3g} further on"
-    fallen = "" if away else f", and {norm(end.gradient):.3g} there"
+    grown = "" if away else f", and {norm(units.outside(end.theta)):.3g} further on"
+    fallen = "" if away else f", and {units.slope(end):.3g} there"
     return (
-        f"theta grows without settling (now {size:.3g}{grown}) while the gradient vanishes (now "
-        f"{first:.3g}{fallen}): the loss approaches an infimum (now {point.loss:.6g}) at infinity"
+        f"theta grows without settling (now {norm(units.outside(point.theta)):.3g}{grown}) while "
+        f"the gradient vanishes (now {units.slope(point):.3g}{fallen}): the loss approaches an "
+        f"infimum (now {point.loss * units.worth:.6g}) at infinity"
+    )
+
+
+def falls_without_end(
+    problem: Problem, point: Point | TrainResult, units: Units = OWN
+) -> str | None:
+    """Return why the loss falls along a ray from a point to its infimum at infinity, or None."""
+    if classes_are_separated(problem, point):
+        said, to, remedy = "the classes are separated", "0", "l2 > 0 gives"
+    elif ends_are_separated(problem, point):
+        said = "the targets are ends of the range of the outputs, each output on the right side"
+        to, remedy = "its infimum", "targets inside the range, or l2 > 0, give"
+    else:
+        return None
+    size = norm(units.outside(point.theta))
+    return (
+        f"{said}, so the loss falls towards {to} as theta grows without bound (now "
+        f"{point.loss * units.worth:.3g}, |theta| {size:.3g}), the usual end of such a fit; "
+        f"{remedy} a minimum with finite weights"
     )
 
 
@@ -98,3 +125,24 @@ def classes_are_separated(problem: Problem, point: Point | TrainResult) -> bool:
     else:
         right = right and bool((outputs.argmax(axis=1) == targets.argmax(axis=1)).all())
     return not problem.comm.any(not right)
+
+
+def ends_are_separated(problem: Problem, point: Point | TrainResult) -> bool:
+    """Whether all targets are ends of the range of the outputs, or beyond, on the outputs' side.
+
+    Then the loss falls as the last weights and biases grow together, so that no such point is
+    stationary.
+    """
+    net, loss = problem.network, problem.loss_function
+    if not isinstance(problem, Problem) or not isinstance(loss, SeparableLoss):
+        return False
+    low, high = RANGES.get(net.activations[-1].name, (-np.inf, np.inf))
+    if not np.isfinite(high) or problem.l2 > 0.0 or not isinstance(net.bias, str):
+        return False
+    outputs, targets = problem.outputs(point.theta), problem.targets
+    counted = np.broadcast_to(problem.relative_weights[:, None] > 0.0, targets.shape)
+    if isinstance(loss, OutputWeighted):
+        counted = counted & (problem.loss_targets[:, problem.n_outputs :] > 0.0)
+    middle = 0.5 * (low + high)
+    right = ((targets <= low) & (outputs < middle)) | ((targets >= high) & (outputs > middle))
+    return not problem.comm.any(bool((counted & ~right).any()))

@@ -9,11 +9,12 @@ import numpy as np
 
 from fastggn.runtime.errors import check_positive, hinted_fields
 from fastggn.training.control.convergence import GradientTest, StepTest
-from fastggn.training.control.divergence import DivergenceTest
-from fastggn.training.control.infinity import classes_are_separated, runs_to_infinity
+from fastggn.training.control.divergence import DivergenceTest, hides_a_fall
+from fastggn.training.control.infinity import falls_without_end, runs_to_infinity
 from fastggn.training.resumable import Resumable
 from fastggn.training.run import Clock
 from fastggn.training.step import Ending, Iteration, is_usable, norm
+from fastggn.training.units import Units
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -124,15 +125,23 @@ class Stopping(Resumable):
     )
 
     def __init__(
-        self, limits: Stop, max_iter: int, clock: Clock, problem: Problem | None = None
+        self,
+        limits: Stop,
+        max_iter: int,
+        clock: Clock,
+        problem: Problem | None = None,
+        units: Units | None = None,
     ) -> None:
+        self._units = Units() if units is None else units
         self._limits = limits
         self._problem = problem
         self._max_iter = max_iter
         self._clock = clock
         self._step_test = StepTest(limits.step)
         n_params = 0 if problem is None else problem.n_params
-        self._gradient_test = GradientTest(limits.gradient, n_params)
+        self._gradient_test = GradientTest(
+            limits.gradient, n_params, self._units.worth, self._hides
+        )
         self._divergence = DivergenceTest()
         self._stagnation = Stagnation()
         self.iteration = 0
@@ -177,11 +186,14 @@ class Stopping(Resumable):
 
     def _reached(self, point: Point) -> Ending | None:
         """Test the loss and the gradient against their limits."""
-        target = self._limits.target
-        if target is not None and point.loss <= target:
-            return Ending("target_reached", f"loss {point.loss:.6g} <= {target:.6g}")
+        target, loss = self._limits.target, point.loss * self._units.worth
+        if target is not None and loss <= target:
+            return Ending("target_reached", f"loss {loss:.6g} <= {target:.6g}")
         why = self._gradient_test(point)
         return None if why is None else Ending("converged_gradient", why)
+
+    def _hides(self, point: Point) -> bool:
+        return self._problem is not None and hides_a_fall(self._problem, point)
 
     def _converged(self, before: float, iteration: Iteration) -> Ending | None:
         if not iteration.accepted:
@@ -189,12 +201,13 @@ class Stopping(Resumable):
         stop = self._reached(iteration.point)
         if stop is not None:
             return stop
-        change = abs(before - iteration.point.loss)
+        change, worth = abs(before - iteration.point.loss), self._units.worth
         tested = self._limits.loss > 0.0 and iteration.settled
         if tested and change <= self._limits.loss * abs(before):
             return Ending(
                 "converged_loss",
-                f"the loss changed by {change:.3g} <= {self._limits.loss:.3g} of {before:.6g}",
+                f"the loss changed by {change * worth:.3g} <= {self._limits.loss:.3g} of "
+                f"{before * worth:.6g}",
             )
         if self._stagnation.holds:
             return Ending(
@@ -206,7 +219,7 @@ class Stopping(Resumable):
         ):
             return Ending(
                 "converged_step",
-                f"|step| {iteration.step_norm:.3g} <= {self._limits.step:.3g} |theta|",
+                f"|step| <= {self._limits.step:.3g} |theta|",
             )
         return None
 
@@ -219,13 +232,14 @@ class Stopping(Resumable):
     def _diverging(self, point: Point, converged: bool) -> Ending | None:
         if self._problem is None:
             return None
-        # A loss on classes has its exact fit at infinity.
-        separated = converged and classes_are_separated(self._problem, point)
-        if not separated and not self._divergence.holds(converged=converged):
+        # A loss on classes, or with targets at the ends of a range, has its exact fit at infinity.
+        endless = converged and falls_without_end(self._problem, point) is not None
+        if not endless and not self._divergence.holds(converged=converged):
             return None
         if not converged and self.iteration < self._settles_until:
             return None
-        why = runs_to_infinity(self._problem, point, away=converged and self._divergence.away)
+        away = converged and self._divergence.away
+        why = runs_to_infinity(self._problem, point, away, self._units)
         if why is None:
             self._settles_until = self.iteration + LOOK_AGAIN
             return None

@@ -14,6 +14,7 @@ from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.errors import check_count, check_positive, hinted_fields
 from fastggn.training.resumable import Resumable
 from fastggn.training.step import Ending, Iteration, Method, WrappedMethod
+from fastggn.training.units import Units
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -183,7 +184,8 @@ class Validation(Resumable):
         "_first_loss",
     )
 
-    def __init__(self, watching: Watching) -> None:
+    def __init__(self, watching: Watching, units: Units | None = None) -> None:
+        self._units = Units() if units is None else units
         self._problem = watching.problem
         self._patience = watching.patience
         self._tolerance = watching.tol
@@ -232,7 +234,7 @@ class Validation(Resumable):
         return None if self._patience is None else (self._best_theta, self._best_iteration)
 
     def _measure(self, point: Point) -> float:
-        return float(self._problem.at(point.theta).data_loss)
+        return float(self._problem.at(self._units.outside(point.theta)).data_loss)
 
     def _stop(self) -> Ending | None:
         if self._patience is None or self._waited < self._patience:

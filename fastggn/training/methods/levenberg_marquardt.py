@@ -120,8 +120,7 @@ class LevenbergMarquardtSteps(TrialSteps):
             return None
         stop = self._too_short(point, length)
         if stop is None and not (self._damping.reject() or self._raise_ceiling(point)):
-            limit = f"lowers the loss up to a damping of {self._damping.value:.3g}"
-            stop = Ending("damping_limit", f"no {self.tried} {limit}")
+            stop = Ending("damping_limit", f"no {self.tried} lowers the loss up to the largest damping")
         return stop
 
     def _raise_ceiling(self, point: Point) -> bool:

@@ -48,7 +48,7 @@ class NewtonSteps(TrialSteps):
     """Newton's method in a trust region."""
 
     _resumes = (*TrialSteps._resumes, "_radius", "_model")
-    short = "no step longer than {:.3g} lowers the loss or its gradient"
+    short = "no step longer than {:.3g} |theta| lowers the loss or its gradient"
 
     def __init__(
         self,

@@ -132,7 +132,7 @@ class StochasticLevenbergMarquardt(LevenbergMarquardtSteps):
     their own batch make this ratio small, so that the damping grows and the steps get shorter.
     """
 
-    short = "a pass moves theta by {:.3g} only"
+    short = "a pass moves theta by a share of {:.3g} only"
     tried = "pass"
 
     def __init__(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.training.control.acceptance import Acceptance, Trial
-from fastggn.training.control.convergence import StepTest
+from fastggn.training.control.convergence import LEAST, StepTest
 from fastggn.training.step import Ending, Iteration, Method, norm
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class TrialSteps(Method):
 
     _resumes: ClassVar[tuple[str, ...]] = ("_acceptance",)
     # The message of a run whose steps have become too short.
-    short = "no step longer than {:.3g} lowers the loss"
+    short = "no step longer than {:.3g} |theta| lowers the loss"
 
     def __init__(self, acceptance: Acceptance, step_test: StepTest) -> None:
         self._acceptance = acceptance
@@ -89,7 +89,8 @@ class TrialSteps(Method):
 
     def _too_short(self, point: Point, length: float) -> Ending | None:
         if self._step_test(point.theta, length):
-            return Ending("converged_step", self._why_short(point).format(length))
+            share = length / max(norm(point.theta), LEAST)
+            return Ending("converged_step", self._why_short(point).format(share))
         return None
 
     def _why_short(self, point: Point) -> str:
