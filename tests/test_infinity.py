@@ -106,3 +106,65 @@ def test_xor_by_two_units_has_no_finite_minimum():
     for seed in range(12):
         theta = fg.train(problem, seed=seed, max_iter=500).theta
         assert "minimum" not in fg.critical_point(problem, theta).label
+
+
+ENDS = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0)}
+
+
+def end_problem(seed):
+    """Return samples of two groups whose targets are the ends of the outputs' range."""
+    rng = np.random.default_rng(seed)
+    output = str(rng.choice(list(ENDS)))
+    low, high = ENDS[output]
+    T, hidden = int(rng.integers(4, 12)), int(rng.integers(2, 5))
+    side = rng.permutation(np.arange(T) % 2)
+    X = np.stack([2.0 * side - 1.0, np.zeros(T)], axis=1) + 0.5 * rng.standard_normal((T, 2))
+    loss = str(rng.choice(["squared", "huber", "cauchy"]))
+    net = fg.MLP((2, hidden, 1), output_activation=output)
+    return fg.Problem(net, X, np.where(side == 1, high, low), loss)
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 24), pytest.param(24, 200, marks=pytest.mark.slow)]
+)
+def test_targets_at_the_ends_of_a_range_have_no_minimum(first, count):
+    """No run converges where larger last weights lower the loss; the report says so too."""
+    ended = 0
+    for seed in range(first, first + count):
+        problem = end_problem(seed)
+        result = fg.train(problem, seed=seed, max_iter=300)
+        if not result.converged and result.status != "diverging":
+            continue
+        larger = result.theta.copy()
+        problem.network.unpack(larger)[-1] *= 1.5
+        falls = problem.loss(larger) < result.loss or result.loss == 0.0
+        right = (problem.outputs(result.theta) > np.mean(ENDS[output_of(problem)])) == (
+            problem.targets == ENDS[output_of(problem)][1]
+        )
+        if not (falls and right.all()):
+            continue
+        ended += 1
+        assert result.status == "diverging", (seed, str(result))
+        report = fg.critical_point(problem, result.theta)
+        assert report.label == "diverging" or AGREEING in report.reason, (seed, str(report))
+    assert ended >= 0.5 * count
+
+
+def output_of(problem):
+    return problem.network.activations[-1].name
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
+def test_xor_by_a_bounded_output():
+    """Targets 0 and 1 of a sigmoid: the fit of train and the label of its end are one judgement."""
+    X, Y = fg.data.xor()
+    Y = (np.asarray(Y) > 0.0).astype(float)
+    for seed in range(8):
+        problem = fg.Problem(fg.MLP((2, 4, 1), output_activation="sigmoid"), X, Y)
+        result = fg.train(problem, seed=seed, max_iter=300)
+        if result.loss < 1e-3:
+            assert result.status == "diverging" and AGREEING in result.message, str(result)
+            assert fg.critical_point(problem, result.theta).label == "diverging"
+        inside = fg.Problem(fg.MLP((2, 4, 1), output_activation="sigmoid"), X, 0.1 + 0.8 * Y)
+        assert fg.train(inside, seed=seed, max_iter=300).status != "diverging"

@@ -314,7 +314,7 @@ class Problem(Functions):
     ) -> FloatArray:
         """Return initial parameters, shape (N,): those of `MLP.init`, in the units of the targets.
 
-        Where the standard deviation of the targets of an output is below 1/32 or above 32, and
+        Where the standard deviation of the targets of an output is below 1/16 or above 16, and
         the loss is one of residuals, the weights and the bias of that output are multiplied by it.
         """
         theta = self.network.init(seed, scheme)

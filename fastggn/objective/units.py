@@ -25,7 +25,7 @@ from fastggn.runtime.comm import Comm
 FloatArray = NDArray[np.float64]
 
 # Deviations within this factor of 1 have the unit 1: the usual runs stay as they are.
-USUAL = 32.0
+USUAL = 16.0
 # A unit has so many binary digits, so that the order of a sum does not change it.
 DIGITS = 20
 CONSTANT = 1e-13  # deviation over mean: rounding of one repeated value

@@ -33,7 +33,7 @@ from fastggn.training.checkpoint.saving import (
     shared_part,
 )
 from fastggn.training.control.escape import Leaving
-from fastggn.training.control.infinity import falls_without_end
+from fastggn.training.control.infinity import classes_are_separated
 from fastggn.training.control.stopping import Stop, Stopping
 from fastggn.training.control.validation import HeldOut, Validation, Watched
 from fastggn.training.history import HistoryWriter
@@ -174,7 +174,7 @@ def train(
         own, chosen, units = run_units(problem, options)
         start = None if given is None else units.inside(given)
         result = units.result(problem, _run(own, start, chosen, seed, plan, units))
-        if result.status == "diverging" and falls_without_end(problem, result) is None:
+        if result.status == "diverging" and not classes_are_separated(problem, result):
             warnings.warn(result.message, DivergenceWarning, stacklevel=3)
         warn(comm, UnitsWarning, unit_advice(problem, result))
     if result.status == "interrupted" and signals.signal is not None:

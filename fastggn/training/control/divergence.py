@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from fastggn.objective.problem import Problem
 from fastggn.solvers.base import Shift
 from fastggn.solvers.choice import choose_solver, spares_biases
+from fastggn.solvers.over_ranks import over_ranks
 from fastggn.training.resumable import Resumable, State
 from fastggn.training.step import norm
 
@@ -49,6 +50,8 @@ SETTLES = 0.02
 # Slopes hide a fall of the loss by more than these shares, of the loss and of that of the best
 # constant outputs.
 HIDDEN, HIDDEN_OF_CONSTANT = 1e-7, 1e-13
+# The most operations of a step that looks for such a fall: a second.
+AFFORDABLE = 1e10
 
 
 def has_minimum(problem: Problem, point: Point) -> bool:
@@ -66,6 +69,8 @@ def hides_a_fall(problem: Problem, point: Point) -> bool:
     """Whether small slopes of a convex problem hide a fall of the loss, as near cond(J) = 1e10."""
     if not isinstance(problem, Problem) or not _is_convex(problem):
         return False
+    if problem.n_rows * problem.n_params**2 > AFFORDABLE:
+        return False
     step = _undamped(problem, point)
     if step is None:
         return False
@@ -75,9 +80,10 @@ def hides_a_fall(problem: Problem, point: Point) -> bool:
 
 def _undamped(problem: Problem, point: Point) -> NDArray[np.float64] | None:
     """Return the undamped Gauss-Newton step of minimum norm, or None if there is none."""
-    solver = choose_solver("auto", problem, needs_minimum_norm=True)[0]
     try:
-        step = -solver.prepare(point).solve(Shift(0.0, point.decay)).step
+        solver = choose_solver("auto", problem, needs_minimum_norm=True)[0]
+        state = over_ranks(solver, problem.comm).prepare(point)
+        step = -state.solve(Shift(0.0, point.decay)).step
     except (MemoryError, np.linalg.LinAlgError):
         return None
     return step if np.isfinite(step).all() else None
@@ -85,9 +91,8 @@ def _undamped(problem: Problem, point: Point) -> NDArray[np.float64] | None:
 
 def _is_convex(problem: Problem) -> bool:
     net = problem.network
-    return net.n_layers == 1 and net.activations[-1].name == "identity" and (
-        problem.loss_function.convex
-    )
+    affine = net.n_layers == 1 and net.activations[-1].name == "identity"
+    return affine and problem.loss_function.convex
 
 
 def _is_attained(problem: Problem) -> bool:

@@ -75,19 +75,19 @@ def falls_without_end(
     problem: Problem, point: Point | TrainResult, units: Units = OWN
 ) -> str | None:
     """Return why the loss falls along a ray from a point to its infimum at infinity, or None."""
+    now = f"(now {point.loss * units.worth:.3g}, |theta| {norm(units.outside(point.theta)):.3g})"
     if classes_are_separated(problem, point):
-        said, to, remedy = "the classes are separated", "0", "l2 > 0 gives"
-    elif ends_are_separated(problem, point):
-        said = "the targets are ends of the range of the outputs, each output on the right side"
-        to, remedy = "its infimum", "targets inside the range, or l2 > 0, give"
-    else:
-        return None
-    size = norm(units.outside(point.theta))
-    return (
-        f"{said}, so the loss falls towards {to} as theta grows without bound (now "
-        f"{point.loss * units.worth:.3g}, |theta| {size:.3g}), the usual end of such a fit; "
-        f"{remedy} a minimum with finite weights"
-    )
+        return (
+            f"the classes are separated, so the loss falls towards 0 as theta grows without bound "
+            f"{now}, the usual end of such a fit; l2 > 0 gives a minimum with finite weights"
+        )
+    if ends_are_separated(problem, point):
+        return (
+            "all targets are ends of the range of the outputs, each output on their side, so the "
+            f"loss falls towards its infimum at infinity as theta grows {now}; targets inside the "
+            "range, or l2 > 0, give a minimum with finite weights"
+        )
+    return None
 
 
 def _far_out(problem: Problem, point: Point) -> Point | None:
