@@ -126,6 +126,7 @@ def training(comm, X, Y):
         "qr": {"method": fg.LevenbergMarquardt(solver="qr"), "max_iter": 8},
         "lsqr": {"method": fg.LevenbergMarquardt(solver="lsqr"), "max_iter": 4},
         "newton": {"method": "newton", "max_iter": 20},
+        "small unit": {"max_iter": 8},
         "steihaug": {"method": fg.Newton(solver="lsqr"), "max_iter": 10},
         "bp": {"method": fg.GradientDescent(rate=0.1), "max_iter": 20},
         "adam": {"method": fg.Adam(rate=0.01), "max_iter": 20},
@@ -162,6 +163,9 @@ def training(comm, X, Y):
         plain, shared = serial, problem
         if "regularize" in options:  # which chooses l2 itself
             plain, shared = serial.with_l2(0.0), problem.with_l2(0.0)
+        if name == "small unit":
+            plain = fg.Problem(net, X, 1e-9 * Y)
+            shared = fg.Problem(net, X[rows], 1e-9 * Y[rows], comm=comm)
         one = fg.train(plain, theta, **options, **held_out[0])
         many = fg.train(shared, theta, **options, **held_out[1])
         again = fg.train(shared, theta, **options, **held_out[1])

@@ -20,6 +20,7 @@ from fastggn.network.losses.separable import (
     Squared,
 )
 from fastggn.network.mlp import MLP
+from fastggn.objective.column_moments import ColumnMoments
 from fastggn.runtime.comm import Comm
 
 FloatArray = NDArray[np.float64]
@@ -29,7 +30,6 @@ USUAL = 16.0
 # A unit has so many binary digits, so that the order of a sum does not change it.
 DIGITS = 20
 CONSTANT = 1e-13  # deviation over mean: rounding of one repeated value
-ENTRIES = 1_000_000  # targets that are copied at a time
 
 
 def output_units(
@@ -67,11 +67,9 @@ def _moments(targets: FloatArray, weights: FloatArray | None, n: int) -> list[Mo
     """Return the moments of all targets, or of each output's where some have no weight."""
     own = targets[:, n:]  # the weights of the targets, if each has its own
     if weights is None and not own.shape[1]:
-        found = Moments(n)
-        step = max(1, ENTRIES // n)
-        for first in range(0, len(targets), step):
-            found.add(targets[first : first + step, :n])
-        return [found]
+        seen = ColumnMoments(len(targets))  # of the rows that are taken from a file
+        seen.see(0, targets)
+        return [Moments(n) if seen.moments is None else seen.moments]
     counted = np.broadcast_to(own > 0.0 if own.shape[1] else True, (len(targets), n))
     if weights is not None:
         counted = counted & (weights[:, None] > 0.0)
