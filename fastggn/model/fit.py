@@ -178,7 +178,7 @@ def fit(
         ).best
     else:
         if options.get("theta0") is None:
-            options["theta0"] = model.network.init(drawn, init)
+            options["theta0"] = problem.init(drawn, init)
         result = train(problem, method=method, seed=drawn, **options)
     model = finished(
         model, problem, result, split, samples, seed=drawn, method=method, posterior=posterior

@@ -124,7 +124,7 @@ def select_weight_decay(
     grid : array_like, shape (K,), optional
         Positive weights; None means two for each decade from 1 to 1e-8, for standardised samples.
     theta0 : array_like, shape (N,), optional
-        The start; None draws ``problem.network.init(seed)``.
+        The start; None draws ``problem.init(seed)``.
     seed : int, optional
         Draws theta0 and the folds.
     **options
@@ -166,7 +166,7 @@ def select_weight_decay(
     weights = _checked_grid(grid)
     splits = _splits(problem, held_out, seed)
     start = (
-        problem.network.init(seed)
+        problem.init(seed)
         if theta0 is None
         else as_float_vector("theta0", theta0, problem.n_params)
     )
