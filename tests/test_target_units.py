@@ -176,10 +176,10 @@ def test_robust_losses_keep_their_own_scale(name, each):
         loss = LOSSES[name](unit)
         problem = fg.Problem(net, X, unit * Y, loss, sample_weight=weights)
         result = trained(problem, seed=0, max_iter=12)
+        assert result.loss == problem.loss(result.theta)
         last = net.unpack(result.theta)[-1]
         last /= unit
         found.append(result.theta)
-        assert result.loss == problem.loss(result.theta)
     np.testing.assert_array_equal(found[1], found[2])
     np.testing.assert_allclose(found[0], found[1], rtol=1e-6, atol=1e-8)
 

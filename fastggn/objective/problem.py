@@ -161,9 +161,7 @@ class Problem(Functions):
             net, source, targets, weights, masks, loss_object, penalty, curvature, _chunk, team
         )
         self.columns.take(*seen)
-        self.output_units = output_units(
-            net, loss_object, targets, weights, seen[1].moments, team
-        )
+        self.output_units = output_units(net, loss_object, targets, weights, seen[1].moments, team)
 
     def _assemble(
         self,

@@ -95,5 +95,7 @@ def run_units(problem: Problem, options: Options) -> tuple[Problem, Options, Uni
     method = options.method
     if isinstance(method, LevenbergMarquardt) and method.damping is not None and worth > 0.0:
         most = np.finfo(float).max
-        options = replace(options, method=replace(method, damping=min(method.damping / worth, most)))
+        options = replace(
+            options, method=replace(method, damping=min(method.damping / worth, most))
+        )
     return problem.in_unit(unit, loss), options, Units(problem.network.pack(layers), worth)

@@ -120,7 +120,9 @@ class LevenbergMarquardtSteps(TrialSteps):
             return None
         stop = self._too_short(point, length)
         if stop is None and not (self._damping.reject() or self._raise_ceiling(point)):
-            stop = Ending("damping_limit", f"no {self.tried} lowers the loss up to the largest damping")
+            stop = Ending(
+                "damping_limit", f"no {self.tried} lowers the loss up to the largest damping"
+            )
         return stop
 
     def _raise_ceiling(self, point: Point) -> bool:
