@@ -60,7 +60,7 @@ def output_units(
             whole.merge(part[k])
         mean, deviation = np.abs(whole.mean), whole.deviation
         sizes.append(np.where(deviation > CONSTANT * mean, deviation, mean))
-    return _rounded(np.concatenate(sizes))
+    return units_of_sizes(np.concatenate(sizes))
 
 
 def _moments(targets: FloatArray, weights: FloatArray | None, n: int) -> list[Moments]:
@@ -79,7 +79,8 @@ def _moments(targets: FloatArray, weights: FloatArray | None, n: int) -> list[Mo
     return columns
 
 
-def _rounded(sizes: FloatArray) -> FloatArray:
+def units_of_sizes(sizes: FloatArray) -> FloatArray:
+    """Return the sizes with `DIGITS` binary digits, or 1 for usual and impossible ones."""
     usual = (sizes >= 1.0 / USUAL) & (sizes <= USUAL)
     mantissa, exponent = np.frexp(sizes)
     units = np.ldexp(np.round(np.ldexp(mantissa, DIGITS)), exponent - DIGITS)

@@ -171,7 +171,7 @@ def train(
             watching.append(signals)
         options = replace(options, callbacks=(*options.callbacks, *watching))
         warn(comm, ScalingWarning, scaling_advice(problem))
-        own, chosen, units = run_units(problem, options)
+        own, chosen, units = run_units(problem, options, given)
         start = None if given is None else units.inside(given)
         result = units.result(problem, _run(own, start, chosen, seed, plan, units))
         if result.status == "diverging" and not classes_are_separated(problem, result):

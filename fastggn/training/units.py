@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.objective.problem import Problem
-from fastggn.objective.units import in_unit
+from fastggn.objective.units import in_unit, units_of_sizes
+from fastggn.runtime.comm import comm_of
 from fastggn.training.methods.named import LevenbergMarquardt
 from fastggn.training.step import Iteration, norm
 
@@ -24,6 +25,8 @@ Vector = NDArray[np.float64]
 METHODS = ("lm", "newton", "lbfgs", "auto")
 # Smaller or larger units have no numbers to spare.
 LEAST, LARGEST = 2.0**-1000, 2.0**500
+# A given start whose last weights are this factor above the unit is of another one: its own.
+FAR_ABOVE = 1e3
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,13 +82,20 @@ class Units:
         )
 
 
-def run_units(problem: Problem, options: Options) -> tuple[Problem, Options, Units]:
-    """Return problem and options in the units of a run, and these units."""
+def run_units(
+    problem: Problem, options: Options, theta0: Vector | None
+) -> tuple[Problem, Options, Units]:
+    """Return problem and options in the units of a run from theta0, and these units."""
     as_they_are = problem, options, Units()
     own = isinstance(problem, Problem) and problem.l2 == 0.0 and options.regularize is None
     if not own or options.method.name not in METHODS:
         return as_they_are
     unit = float(problem.output_units.max())
+    if theta0 is not None:
+        size = np.abs(problem.network.unpack(theta0)[-1]).max(keepdims=True)
+        size[...] = comm_of(problem).agree(float(size.item()))
+        if size.item() > FAR_ABOVE * unit:
+            unit = float(units_of_sizes(size).item())
     found = in_unit(problem.loss_function, unit)
     if unit == 1.0 or not LEAST <= unit <= LARGEST or found is None:
         return as_they_are
