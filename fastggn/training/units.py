@@ -91,7 +91,7 @@ def run_units(
     if not own or options.method.name not in METHODS:
         return as_they_are
     unit = float(problem.output_units.max())
-    if theta0 is not None:
+    if theta0 is not None and unit != 1.0:
         size = np.abs(problem.network.unpack(theta0)[-1]).max(keepdims=True)
         size[...] = comm_of(problem).agree(float(size.item()))
         if size.item() > FAR_ABOVE * unit:
