@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,10 +14,7 @@ from fastggn.training.result import History, Record
 from fastggn.training.resumable import State
 from fastggn.training.run import Clock
 from fastggn.training.step import Iteration, Work
-from fastggn.training.units import Units
-
-if TYPE_CHECKING:
-    from fastggn.objective.point import Point
+from fastggn.training.units import Units, Vector
 
 
 class HistoryWriter:
@@ -38,8 +35,8 @@ class HistoryWriter:
         self._work = work
         self.records = History()
 
-    def write(self, start: Point, iteration: Iteration) -> bool:
-        """Record an iteration from a point, and return whether a callback asks to stop."""
+    def write(self, start: Vector, iteration: Iteration) -> bool:
+        """Record an iteration from a theta, and return whether a callback asks to stop."""
         units, damping = self._units, iteration.damping
         record = Record(
             iteration=len(self.records) + 1,

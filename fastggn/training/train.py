@@ -171,9 +171,11 @@ def train(
             watching.append(signals)
         options = replace(options, callbacks=(*options.callbacks, *watching))
         warn(comm, ScalingWarning, scaling_advice(problem))
-        own, chosen, units = run_units(problem, options, given)
+        chosen, regularized = options.method, options.regularize is not None
+        own, chosen, units = run_units(problem, chosen, regularized, given)
         start = None if given is None else units.inside(given)
-        result = units.result(problem, _run(own, start, chosen, seed, plan, units))
+        found = _run(own, start, replace(options, method=chosen), seed, plan, units)
+        result = units.result(problem, found)
         if result.status == "diverging" and not classes_are_separated(problem, result):
             warnings.warn(result.message, DivergenceWarning, stacklevel=3)
         warn(comm, UnitsWarning, unit_advice(problem, result))
@@ -267,9 +269,10 @@ def _iterate(
         if not start.resumed:
             saver.note(point, stop)
         while stop is None or method.leaves(point, stop):
+            theta = point.theta
             iteration = method.step(point)
-            asked = history.write(point, iteration)
             before, point = point.loss, iteration.point
+            asked = history.write(theta, iteration)
             stop = stopping.after(before, iteration)
             if not iteration.cut:
                 saver.note(point, stop)

@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from fastggn.objective.problem import Problem
 from fastggn.objective.units import in_unit, units_of_sizes
 from fastggn.runtime.comm import comm_of
-from fastggn.training.methods.named import LevenbergMarquardt
+from fastggn.training.methods.named import AnyMethod, LevenbergMarquardt
 from fastggn.training.step import Iteration, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
-    from fastggn.training.options import Options
     from fastggn.training.result import TrainResult
 
 Vector = NDArray[np.float64]
@@ -58,13 +57,13 @@ class Units:
             return norm(point.gradient)
         return norm(point.gradient / self.weights * self.worth)
 
-    def length(self, start: Point, iteration: Iteration) -> float:
+    def length(self, start: Vector, iteration: Iteration) -> float:
         """Return the norm of the caller's step; a bound of it for one that was not taken."""
         if self.weights is None:
             return iteration.step_norm
         if not iteration.accepted:
             return iteration.step_norm * float(self.weights.max())
-        return norm((iteration.point.theta - start.theta) * self.weights)
+        return norm((iteration.point.theta - start) * self.weights)
 
     def result(self, problem: Problem, found: TrainResult) -> TrainResult:
         """Return the caller's result, of the caller's problem."""
@@ -83,12 +82,12 @@ class Units:
 
 
 def run_units(
-    problem: Problem, options: Options, theta0: Vector | None
-) -> tuple[Problem, Options, Units]:
-    """Return problem and options in the units of a run from theta0, and these units."""
-    as_they_are = problem, options, Units()
-    own = isinstance(problem, Problem) and problem.l2 == 0.0 and options.regularize is None
-    if not own or options.method.name not in METHODS:
+    problem: Problem, method: AnyMethod, regularized: bool, theta0: Vector | None
+) -> tuple[Problem, AnyMethod, Units]:
+    """Return problem and method in the units of a run from theta0, and these units."""
+    as_they_are = problem, method, Units()
+    own = isinstance(problem, Problem) and problem.l2 == 0.0 and not regularized
+    if not own or method.name not in METHODS:
         return as_they_are
     unit = float(problem.output_units.max())
     if theta0 is not None and unit != 1.0:
@@ -102,10 +101,6 @@ def run_units(
     loss, worth = found
     layers = [np.ones(shape) for shape in problem.network.layer_shapes]
     layers[-1][:] = unit
-    method = options.method
     if isinstance(method, LevenbergMarquardt) and method.damping is not None and worth > 0.0:
-        most = np.finfo(float).max
-        options = replace(
-            options, method=replace(method, damping=min(method.damping / worth, most))
-        )
-    return problem.in_unit(unit, loss), options, Units(problem.network.pack(layers), worth)
+        method = replace(method, damping=min(method.damping / worth, np.finfo(float).max))
+    return problem.in_unit(unit, loss), method, Units(problem.network.pack(layers), worth)

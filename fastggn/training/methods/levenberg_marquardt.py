@@ -38,7 +38,8 @@ def gradient_curvature(point: Point) -> float:
     own = 0.0
     for part in point.images(point.gradient / length):  # in parts, where the rows are many
         own = math.hypot(own, norm(part))
-    return comm_of(point).norm(own) ** 2
+    whole = comm_of(point).norm(own)
+    return whole * whole  # infinite at an overflow, where ** raises
 
 
 class LevenbergMarquardtSteps(TrialSteps):
