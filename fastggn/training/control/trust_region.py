@@ -177,7 +177,8 @@ class SpectralModel:
         if shift_least > 0.0 and norm(p) < radius:
             # In the hard case the lowest eigenvector, with either sign, completes the step to the
             # boundary.
-            p[0] = np.copysign(np.sqrt(max(radius**2 - norm(p[1:]) ** 2, 0.0)), p[0])
+            rest = norm(p[1:])
+            p[0] = np.copysign(np.sqrt(max(radius * radius - rest * rest, 0.0)), p[0])
         on_boundary = not (inside and shift_least == 0.0)
         if on_boundary and self._decrease(p) > self._loss:
             truncated = self._truncated()
