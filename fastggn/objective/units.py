@@ -29,6 +29,7 @@ FloatArray = NDArray[np.float64]
 USUAL = 16.0
 # A unit has so many binary digits, so that the order of a sum does not change it.
 DIGITS = 20
+SQUARED = 1e150  # the scale of a loss is squared: numbers up to this one can be
 CONSTANT = 1e-13  # deviation over mean: rounding of one repeated value
 
 
@@ -101,6 +102,6 @@ def in_unit(loss: Loss, unit: float) -> tuple[Loss, float] | None:
         return None
     name = "delta" if kind is Huber else "scale"
     size = getattr(loss, name) / unit
-    if not 0.0 < size < np.inf:
+    if not 1.0 / SQUARED < size < SQUARED:
         return None
     return replace(loss, **{name: size}), unit * unit if kind is Huber else 1.0  # type: ignore[type-var]
