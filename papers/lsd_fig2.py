@@ -114,9 +114,9 @@ def plot(result: dict[str, Any]) -> Any:
     left, right = axes[0]
     w1, w2 = np.array(result["w1"]), np.array(result["w2"])
     loss = np.array(result["loss"])
-    levels = np.array([0.55, 1.0, 2.0, 3.0, 4.0, 4.5, 4.9, 5.5, 7.0, 10.0, 15.0, 25.0, 40.0])
+    levels = np.array([0.55, 1.0, 2.0, 3.0, 4.0, 4.9, 5.5, 7.0, 10.0, 15.0, 25.0, 40.0])
     lines = left.contour(w1, w2, loss, levels, colors="0.35", linewidths=0.8)
-    left.clabel(lines, fontsize=7, fmt="%g")
+    _label(left, lines, w1[-1])
     left.plot([0, 0], [0, w2[-1]], color="black", linewidth=3.5, label="local minima, loss 5")
     left.plot([0, 0], [w2[0], 0], color="black", linestyle=":", linewidth=2.0,
               label="boundary, not minima")  # fmt: skip
@@ -131,3 +131,16 @@ def plot(result: dict[str, Any]) -> Any:
     right.set(xlabel="$w_1$", ylabel="loss", ylim=(3.0, 8.0), title="Loss along $w_1$")
     right.legend(frameon=False)
     return figure
+
+
+def _label(axes: Any, lines: Any, extent: float) -> None:
+    """Label the contours where there is room: away from each other and from the boundary."""
+    kept: list[tuple[float, float]] = []
+    for text in axes.clabel(lines, inline=False, fontsize=7, fmt="%g", colors="black"):
+        x, y = text.get_position()
+        near = min((np.hypot(x - a, y - b) for a, b in kept), default=np.inf)
+        if abs(x) < 0.1 * extent or near < 0.16 * extent:
+            text.remove()
+            continue
+        kept.append((x, y))
+        text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})

@@ -42,6 +42,14 @@ QUICK = {**DEFAULT, "inits": [["normal", 1.0], ["glorot", 1.0]], "starts": 10}
 FIT = 1e-20
 # Far from a fit: the run is stuck, or has run away.
 STUCK = 1e-6
+# What the paper's box plot is said to show of each activation.
+PAPER = {
+    "sigmoid": "stuck",
+    "tanh": "stuck",
+    "softsign": "good",
+    "softplus": "good",
+    "bent_identity": "good",
+}
 # A loss of exactly zero, and losses of runs that left every scale, are drawn at these ends.
 LOWEST, HIGHEST = 1e-33, 1e6
 
@@ -179,7 +187,7 @@ def plot(result: dict[str, Any]) -> Any:
 
 
 def _boxes(axes: Any, cells: list[dict[str, Any]], rng: np.random.Generator) -> None:
-    """Draw a box a cell, and its share of exact fits above."""
+    """Draw a box a cell, and above it the share of exact fits and the paper's word."""
     samples = [np.log10(np.clip(_finite(c["losses"]), LOWEST, HIGHEST)) for c in cells]
     # The scale is made of logarithms here: matplotlib's own draws no box of equal values well.
     axes.boxplot(
@@ -194,11 +202,18 @@ def _boxes(axes: Any, cells: list[dict[str, Any]], rng: np.random.Generator) -> 
         x = place + rng.uniform(-0.18, 0.18, sample.size)
         axes.plot(x, sample, ".", color="0.45", markersize=3, alpha=0.6, zorder=0)
         share = f"{100 * cell['fit'] / cell['starts']:.0f} %"
-        axes.text(place, top + 3.2, share, ha="center", fontsize=9)
-    axes.text(0.45, top + 3.2, "fit:", ha="right", fontsize=9)
+        axes.text(place, top + 2.6, share, ha="center", fontsize=9)
+        axes.text(place, top + 5.8, PAPER.get(cell["activation"], "-"), ha="center", fontsize=9)
+    axes.text(0.45, top + 2.6, "fit here:", ha="right", fontsize=9)
+    axes.text(0.45, top + 5.8, "paper:", ha="right", fontsize=9)
     axes.axhline(np.log10(FIT), color="0.3", linestyle="--", linewidth=1.0)
+    axes.text(
+        len(cells) + 0.55, np.log10(FIT), f"fit: below\n{FIT:g}", va="center", fontsize=8,
+        color="0.3",
+    )  # fmt: skip
     names = [c["activation"].replace("_", "\n") for c in cells]
     axes.set_xticks(range(1, len(cells) + 1), names, fontsize=9)
-    axes.set_ylim(np.log10(LOWEST) - 1.0, top + 6.0)
+    axes.set_xlim(0.5, len(cells) + 0.5)
+    axes.set_ylim(np.log10(LOWEST) - 1.0, top + 8.5)
     ticks = np.arange(-30, top + 1, 6)
     axes.set_yticks(ticks, [rf"$10^{{{tick:.0f}}}$" for tick in ticks])

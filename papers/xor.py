@@ -51,15 +51,10 @@ MARKERS = {
     "degenerate": "x",
     "diverging": ">",
 }
-# Markers of one loss stand above each other, within a row of height 1.
-SHIFTS = {
-    "global_minimum": 0.0,
-    "local_minimum": -0.36,
-    "strict_saddle": -0.18,
-    "saddle": 0.0,
-    "degenerate": 0.14,
-    "diverging": 0.3,
-}
+# Labels of one loss stand below each other, apart within a row of height 1.
+SHIFTS = {label: 0.16 * place - 0.4 for place, label in enumerate(MARKERS)}
+# Area of a marker, in square points: of no search, and what the largest count adds.
+AREA, LARGEST = 10.0, 44.0
 TICKS = {0.0: "0", 1 / 16: "1/16", 1 / 12: "\n1/12", 1 / 8: "1/8", 3 / 16: "3/16", 1 / 4: "1/4",
          3 / 8: "3/8"}  # fmt: skip
 
@@ -183,28 +178,44 @@ def _count(counts: dict[str, int], name: str) -> None:
 def plot(result: dict[str, Any]) -> Any:
     """Draw the losses of the points found, a row a network, a marker a label."""
     outputs = result["config"]["output"]
-    figure, axes = new_figure(1, len(outputs), width=6.0, height=4.6)
+    figure, axes = new_figure(1, len(outputs), width=6.0, height=7.4)
+    most = max((g["count"] for case in result["cases"] for g in case["groups"]), default=1)
     seen: dict[str, Any] = {}
     for pair, output in zip(axes[0], outputs, strict=True):
         cases = [case for case in result["cases"] if case["output"] == output]
+        pair.grid(False, axis="y")
         for row, case in enumerate(cases):
+            pair.axhline(row + 0.5, color="0.8", linewidth=0.8)
             for group in case["groups"]:
-                seen[group["label"]] = pair.scatter(
+                pair.scatter(
                     group["loss"], row + SHIFTS[group["label"]], marker=MARKERS[group["label"]],
-                    s=16.0 + 4.0 * np.sqrt(group["count"]), **_face(group["label"]),
+                    s=AREA + LARGEST * group["count"] / most, **_face(group["label"]),
                 )  # fmt: skip
         pair.set_yticks(range(len(cases)))
         pair.set_yticklabels([f"{case['network']} {case['hidden']}" for case in cases])
-        pair.set_ylim(len(cases) - 0.4, -0.6)
+        pair.set_ylim(len(cases) - 0.5, -0.5)
         shown = {x: name for x, name in TICKS.items() if x <= pair.get_xlim()[1]}
         pair.set_xticks(list(shown), list(shown.values()))
         pair.set_xlabel("loss (half the mean squared error)")
         pair.set_title(f"{output} output")
-    handles = [(seen[name], name.replace("_", " ")) for name in MARKERS if name in seen]
-    figure.legend(
-        [h for h, _ in handles], [t for _, t in handles], loc="outside lower center", ncols=3
-    )
+        seen.update({group["label"]: None for case in cases for group in case["groups"]})
+    _legends(figure, axes[0, 0], [name for name in MARKERS if name in seen], most)
     return figure
+
+
+def _legends(figure: Any, axes: Any, labels: list[str], most: int) -> None:
+    """Explain the markers and their sizes below the figure."""
+    middle = AREA + LARGEST / 2
+    kinds = [axes.scatter([], [], marker=MARKERS[n], s=middle, **_face(n)) for n in labels]
+    names = [name.replace("_", " ") for name in labels]
+    figure.legend(kinds, names, loc="outside lower left", ncols=3, frameon=False)
+    counts = sorted({1, max(1, most // 2), most})
+    areas = [AREA + LARGEST * count / most for count in counts]
+    sizes = [axes.scatter([], [], marker="s", s=area, color="0.6") for area in areas]
+    texts = [f"{count} search{'es' if count > 1 else ''}" for count in counts]
+    figure.legend(
+        sizes, texts, loc="outside lower right", ncols=3, frameon=False, title="ending there:"
+    )
 
 
 def _face(label: str) -> dict[str, Any]:

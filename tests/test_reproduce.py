@@ -27,7 +27,7 @@ SMOKE = {
     "rank-phase": {"widths": [1, 3], "samples": [4, 8], "n_draws": 1},
     "shen-fig1a": {"starts": 2, "iterations": 30},
     "shen-fig1b": {"activations": ["tanh"], "starts": 2, "iterations": 10},
-    "shen-fig1c": {"iterations": 20},
+    "shen-fig1c": {"iterations": 20, "bp_steps": 200},
     "xor": {"hidden_units": [2], "starts": 1, "max_iter": 50, "random_ranks": 5},
 }  # fmt: skip
 
