@@ -16,7 +16,7 @@ import numpy as np
 
 from fastggn.analysis.posterior.laplace import laplace
 from fastggn.analysis.posterior.mixture import PosteriorMixture
-from fastggn.figures.style import MARKERS, new_figure
+from fastggn.figures.style import new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.training.control.stopping import Stop
@@ -67,6 +67,11 @@ LABELS = {
     "validation": "LM, validated decay",
     "sklearn": "scikit-learn, L-BFGS",
 }
+
+# Of the targets: heating load, compressive strength; the resistance of yachts has no unit.
+UNITS = {"energy": "kWh/m\u00b2", "concrete": "MPa"}
+# Means of the log-likelihood so far below the best are written, not drawn: they hide the others.
+DRAWN = 3.0
 
 # Whose effective parameters are counted: how, and the key in the result.
 COUNTED = {
@@ -344,24 +349,36 @@ def _gammas(result: dict[str, Any], name: str, key: str) -> list[str]:
 
 
 def plot(result: dict[str, Any]) -> Any:
-    """Return a figure: a column a set, errors above and log-likelihoods below, a dot a split."""
+    """Return a figure: a column a set, errors above and log-likelihoods below, a row a method."""
     sets, methods = result["sets"], result["methods"]
-    figure, axes = new_figure(2, len(sets), width=4.0, height=3.2)
-    rows = (("rmse", "test RMSE"), ("log_likelihood", "test log-likelihood a sample"))
-    for row, (key, label) in zip(axes, rows, strict=True):
-        for ax, name in zip(row, sets, strict=True):
-            for place, method in enumerate(methods):
-                values = _values(result, name, method, key)
-                marker = MARKERS[place % len(MARKERS)]
-                ax.plot(np.full(values.size, place), values, marker, color="0.6", markersize=4)
-                ax.errorbar(
-                    place + 0.2, values.mean(), _deviation(values), fmt=marker, color="black",
-                    markersize=6, capsize=3,
-                )  # fmt: skip
-            ax.set_xticks(range(len(methods)))
-            ax.set_xticklabels([LABELS[m].replace(", ", "\n") for m in methods], fontsize=7)
-            ax.set_xlim(-0.5, len(methods) - 0.3)
-            ax.set_ylabel(label)
-            if key == "rmse":
-                ax.set_title(name)
+    height = 1.0 + 0.32 * len(methods)
+    figure, axes = new_figure(2, len(sets), width=3.9, height=height)
+    for column, name in enumerate(sets):
+        unit = UNITS.get(name, "no unit")
+        _panel(axes[0, column], result, name, "rmse", f"test RMSE ({unit})")
+        label = "test log-likelihood a sample (nats)"
+        _panel(axes[1, column], result, name, "log_likelihood", label)
+        axes[0, column].set_title(name)
+    for row in axes:
+        row[0].set_yticks(range(len(methods)), [LABELS[method] for method in methods])
+        for ax in row[1:]:
+            ax.set_yticks(range(len(methods)), [""] * len(methods))
     return figure
+
+
+def _panel(ax: Any, result: dict[str, Any], name: str, key: str, label: str) -> None:
+    """Draw a dot a split, and mean and deviation of each method; name those far below."""
+    values = [_values(result, name, method, key) for method in result["methods"]]
+    best = np.nanmax([v.mean() for v in values])
+    for place, v in enumerate(values):
+        if key == "log_likelihood" and not v.mean() >= best - DRAWN:
+            where = {"transform": ax.get_yaxis_transform(), "va": "center", "fontsize": 9}
+            ax.text(0.02, place, f"\u25c0 {v.mean():.3g} (mean)", **where)
+            continue
+        ax.plot(v, np.full(v.size, place - 0.15), ".", color="0.55", markersize=6)
+        ax.errorbar(
+            v.mean(), place + 0.15, xerr=_deviation(v), fmt="o", color="black", markersize=5,
+            capsize=3,
+        )  # fmt: skip
+    ax.set_ylim(len(values) - 0.5, -0.5)
+    ax.set_xlabel(label)
