@@ -19,6 +19,7 @@ from papers.mnist import find_folder, load_digits
 
 Report = Callable[[str], object]
 
+SAMPLES = 60_000  # of the paper
 # Mean and deviation of 100 repeats, in percent; the paper does not state its epochs.
 PAPER: dict[str, dict[str, tuple[float, float]]] = {
     "random": {
@@ -118,7 +119,7 @@ def run(config: dict[str, Any], report: Report = lambda text: None) -> dict[str,
                 curves.append(curve.points)
                 report(f"{kind}, k = {k}, repeat {repeat + 1}: "
                        f"{curve.points[-1]:.2f} %")  # fmt: skip
-            cells.append(_cell(kind, k, curves, config["samples"] is None))
+            cells.append(_cell(kind, k, curves, len(X) == SAMPLES))
     second = [
         _second_order(config, kind, k, X, labels, report)
         for k in config["second_order"]["widths"]

@@ -179,7 +179,27 @@ def test_summary_and_plot(quick):
     assert "friedman1: " in text
     pytest.importorskip("matplotlib", reason="extra 'plot'")
     axes = bayesian.plot(quick).axes
-    assert [ax.get_ylabel() for ax in axes] == ["test RMSE", "test log-likelihood a sample"]
+    labels = ["test RMSE (no unit)", "test log-likelihood a sample (nats)"]
+    assert [ax.get_xlabel() for ax in axes] == labels
+    names = [text.get_text() for text in axes[0].get_yticklabels()]
+    assert names == [bayesian.LABELS[method] for method in quick["methods"]]
+
+
+def test_all_methods_are_drawn_whatever_their_values():
+    """Values far below, at an exact fit without limit, are written and do not stretch the axis."""
+    pytest.importorskip("matplotlib", reason="extra 'plot'")
+    rng = np.random.default_rng(0)
+    runs = [
+        {"set": name, "split": split, "method": method, "rmse": rng.uniform(1, 2),
+         "log_likelihood": -1e25 if method == "lm" else rng.uniform(-1, 0)}
+        for name in ("yacht", "concrete") for split in range(3) for method in bayesian.LABELS
+    ]  # fmt: skip
+    result = {"sets": ["yacht", "concrete"], "methods": list(bayesian.LABELS), "runs": runs}
+    axes = bayesian.plot(result).axes
+    assert [len(ax.get_lines()) for ax in axes[:2]] == [len(axes[0].containers) * 4] * 2
+    assert len(axes[0].containers) == 7 and len(axes[2].containers) == 6
+    assert "-1e+25" in axes[2].texts[0].get_text() and axes[2].get_xlim()[0] > -3.0
+    assert "MPa" in axes[1].get_xlabel()
 
 
 @needs_tables

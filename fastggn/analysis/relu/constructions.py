@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -12,34 +14,41 @@ from fastggn.runtime.errors import as_float_vector, check_positive
 
 
 def linear_region_minimum(
-    X: ArrayLike, y: ArrayLike, h: int, *, margin: float = 1.0, seed: int | None = 0
+    X: ArrayLike,
+    y: ArrayLike,
+    h: int | Sequence[int],
+    *,
+    margin: float = 1.0,
+    seed: int | None = 0,
 ) -> FloatArray:
     """Return a local minimum where every unit is active on every sample: linear regression.
 
     Source: Section 3.1 and Eq. (5) of "Understanding local minima in neural networks by loss
-    surface decomposition".
+    surface decomposition", which says that the construction is "generally applicable to
+    multilayer neural networks". Within the region the outputs are linear in the inputs, whatever
+    the weights, so that none has a lower loss than linear regression.
 
     Parameters
     ----------
     X : array_like, shape (T, n)
     y : array_like, shape (T,) or (T, 1)
-    h : int
-        Hidden units, at least 1.
+    h : int or sequence of int
+        Hidden units, at least 1; of each hidden layer, from the first.
     margin : float
         Least pre-activation, above 0 (1 in the source).
     seed : int, optional
-        Draws the share of each unit.
+        Draws the weights, which the regression leaves free but for one combination.
 
     Returns
     -------
     ndarray, shape (N,)
-        Parameters of ``MLP((n, h, 1), "relu", bias="free")``, inside the region: the outputs are
-        u^T x + d with the least squares u and d.
+        Parameters of ``MLP((n, h, 1), "relu", bias="free")``, or ``(n, *h, 1)``, inside the region:
+        the outputs are u^T x + d with the least squares u and d.
 
     Raises
     ------
     TypeError, ValueError
-        If an array is not valid, `h` is below 1, or `margin` is not positive.
+        If an array is not valid, a width is below 1, or `margin` is not positive.
 
     Examples
     --------
@@ -55,16 +64,40 @@ def linear_region_minimum(
     samples = as_samples(X)
     targets = as_targets(y, len(samples))
     least = check_positive("margin", margin)
-    net = MLP((samples.shape[1], h, 1), "relu")
+    hidden = (h,) if np.ndim(h) == 0 else tuple(h)
+    net = MLP((samples.shape[1], *hidden, 1), "relu")
     # One linear unit without bias, and the output's bias: u and d.
     line = subglobal_minimum(samples, targets, np.ones((1, len(samples))), output_bias=True)
     u, d = line.parameters[:-1], line.parameters[-1]
     rng = np.random.default_rng(seed)
-    v = rng.uniform(0.5, 1.5, h) * rng.choice([-1.0, 1.0], h)
-    W = rng.standard_normal((h, len(u)))
-    W += np.outer(v, u - v @ W) / (v @ v)  # the nearest W with v^T W = u^T
-    b = least - (samples @ W.T).min(axis=0)
-    return net.pack([np.column_stack([W, b]), np.append(v, d - v @ b)[None]])
+    weights = _linear_weights(net.widths, u, rng)
+    inputs, layers = samples, []
+    for W in weights[:-1]:
+        z = inputs @ W.T
+        b = least - z.min(axis=0)
+        layers.append(np.column_stack([W, b]))
+        inputs = z + b
+    constant = d + float(np.mean(samples @ u - inputs @ weights[-1][0]))
+    return net.pack([*layers, np.append(weights[-1], constant)[None]])
+
+
+def _linear_weights(
+    widths: tuple[int, ...], u: FloatArray, rng: np.random.Generator
+) -> list[FloatArray]:
+    """Return weights, without biases, whose product is u^T."""
+    while True:
+        upper = [
+            rng.uniform(0.5, 1.5, (n, m)) * rng.choice([-1.0, 1.0], (n, m)) / np.sqrt(m)
+            for m, n in zip(widths[1:-1], widths[2:], strict=True)
+        ]
+        v = upper[0]
+        for W in upper[1:]:
+            v = W @ v
+        if v @ v.T > 0.01:
+            break
+    first = rng.standard_normal((widths[1], len(u)))
+    first += v.T @ (u - v @ first) / (v @ v.T)  # the nearest with v W = u^T
+    return [first, *upper]
 
 
 def widen_with_dead_unit(
