@@ -13,8 +13,10 @@ Each of these holds
 
 ``python -m papers NAME --out DIR`` runs one and writes ``NAME.json`` and ``NAME.png``. The other
 modules check single statements: the lemmas on linear networks (`linear_conditions`), the gates of
-Corollary 3.2 (`linear_gates`), the smallest ranks of XOR (`xor_ranks`), the rank over widths and
-samples (`phase`).
+Corollary 3.2 (`linear_gates`), its sum over paths (`path_sum`), the loss neither convex nor concave
+(`linear_convexity`), minima of spin glasses (`spin_glass`), the smallest ranks of XOR
+(`xor_ranks`), the rank over widths and samples (`phase`), the Jacobian by the Tracy-Singh product
+(`tracy_singh`), weights of full rank as a constraint (`full_rank`).
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ NAMES: dict[str, str] = {
     "lsd-fig3": "lsd_fig3",
     "lsd-table1": "lsd_table1",
     "bayesian": "bayesian",
+    "null-space": "null_space",
 }
 
 

@@ -24,6 +24,7 @@ SMOKE = {
     "lsd-table1": {"samples": 300, "widths": [8], "repeats": 1, "epochs": 2,
                    "second_order": {"widths": [8], "solver": "dual", "batch_size": 50,
                                     "damping": 1.0, "passes": 1}},
+    "null-space": {"starts": 1, "iterations": 10},
     "rank-phase": {"widths": [1, 3], "samples": [4, 8], "n_draws": 1},
     "shen-fig1a": {"starts": 2, "iterations": 30},
     "shen-fig1b": {"activations": ["tanh"], "starts": 2, "iterations": 10},
