@@ -157,27 +157,49 @@ def test_erratum_of_corollary_2_7():
     assert min(abs(record.loss - 0.8) for record in faces if record.attained) < 1e-12
 
 
-@pytest.mark.parametrize("h", [1, 2, 5])
+@pytest.mark.parametrize("h", [1, 2, 5, (1, 1), (4, 3), (2, 1, 5), (3, 3, 3, 3)])
 def test_training_stays_in_the_linear_region(h):
     """Section 3.1: all pre-activations >= 1, the loss of linear regression, and it is stable."""
-    rng = np.random.default_rng(h)
+    hidden = (h,) if isinstance(h, int) else h
+    rng = np.random.default_rng(hidden)
     X = rng.standard_normal((30, 3))
     y = np.sin(X[:, 0]) + X[:, 1] * X[:, 2]
     theta = analysis.linear_region_minimum(X, y, h)
-    net = fg.MLP((3, h, 1), "relu")
+    net = fg.MLP((3, *hidden, 1), "relu")
     problem = fg.Problem(net, X, y)
-    W = net.unpack(theta)[0]
-    assert (X @ W[:, :3].T + W[:, 3]).min() >= 1.0 - 1e-12
+    signal = X
+    for W in net.unpack(theta)[:-1]:
+        signal = signal @ W[:, :-1].T + W[:, -1]
+        assert signal.min() >= 1.0 - 1e-11
     line = np.column_stack([X, np.ones(30)])
     residual = y - line @ np.linalg.lstsq(line, y, rcond=None)[0]
     floor = 0.5 * np.mean(residual**2)
-    assert problem.loss(theta) == pytest.approx(floor, rel=1e-12)
-    assert np.linalg.norm(problem.gradient(theta)) <= 1e-12
-    assert_training_returns(problem, theta, floor, rng)
+    assert problem.loss(theta) == pytest.approx(floor, rel=1e-11)
+    assert np.linalg.norm(problem.gradient(theta)) <= 1e-11
+    assert_training_returns(problem, theta, floor, rng, len(hidden) == 1)
 
 
-def assert_training_returns(problem, theta, floor, rng):
-    for method, above in (("lm", 1e-10), (fg.GradientDescent(rate=0.02), 1e-4)):
+@pytest.mark.parametrize("seed", range(50))
+def test_the_linear_region_of_random_networks(seed):
+    """No point around it has a lower loss, at any depth and width, margin and size of the data."""
+    rng = np.random.default_rng(seed)
+    n, T = int(rng.integers(1, 4)), int(rng.integers(3, 12))
+    hidden = [int(w) for w in rng.integers(1, 5, int(rng.integers(1, 5)))]
+    X, y = 10.0 ** rng.integers(-2, 3) * rng.standard_normal((T, n)), rng.standard_normal(T)
+    theta = analysis.linear_region_minimum(X, y, hidden, margin=0.1 + rng.random(), seed=seed)
+    problem = fg.Problem(fg.MLP((n, *hidden, 1), "relu"), X, y)
+    line = np.column_stack([X, np.ones(T)])
+    floor = 0.5 * np.mean((y - line @ np.linalg.lstsq(line, y, rcond=None)[0]) ** 2)
+    assert problem.loss(theta) == pytest.approx(floor, rel=1e-8, abs=1e-14)
+    for _ in range(20):
+        near = theta + 1e-6 * rng.standard_normal(theta.size)
+        assert problem.loss(near) >= floor * (1.0 - 1e-9) - 1e-14
+
+
+def assert_training_returns(problem, theta, floor, rng, shallow=True):
+    """Gradient descent too, in a shallow network: a fixed rate suits no product of many weights."""
+    methods = (("lm", 1e-10), (fg.GradientDescent(rate=0.02), 1e-4))
+    for method, above in methods[: 1 + shallow]:
         start = theta + 1e-3 * rng.standard_normal(theta.size)
         result = fg.train(problem, start, method=method, max_iter=300)
         assert floor - 1e-12 <= result.loss <= floor + above

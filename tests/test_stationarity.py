@@ -175,12 +175,168 @@ def test_smooth_activations_have_no_degenerate_points(activation):
 
 def test_degenerate_points_of_other_networks_are_refused():
     X, Y = fg.data.xor()
-    for net in (fg.MLP((2, 2, 1)), fg.MLP((2, 2, 2, 1), bias="none")):
+    for net in (fg.MLP((2, 1)), fg.MLP((2, 2, 1), output_activation="sigmoid")):
         with pytest.raises(ValueError, match="hidden layer"):
             analysis.degenerate_activation(fg.Problem(net, X, Y), net.init(0))
     net = fg.MLP((2, 2, 1), bias="none")
     with pytest.raises(ValueError, match="l2"):
         analysis.degenerate_activation(fg.Problem(net, X, Y, l2=0.1), net.init(0))
+
+
+# --- any depth, biases, custom activations (Corollaries 4.1 and 3.3) --------------------------
+
+
+def forward(net, layers, X, fixed=None):
+    """Outputs by the textbook formula, with the last columns as biases where they are free."""
+    signal = X.T
+    for number, (W, activation) in enumerate(zip(layers, net.activations, strict=True)):
+        if net.has_free_bias:
+            signal = W[:, :-1] @ signal + W[:, -1:]
+        else:
+            signal = W @ signal
+        if fixed is not None:
+            signal = signal - fixed[number][:, None]
+        signal = activation(signal)
+    return signal.T
+
+
+def dead_point(rng, bias):
+    """A ReLU network, one hidden layer of which no sample activates; T samples of d outputs."""
+    n, d, T = (int(v) for v in rng.integers(1, 4, 3))
+    widths = (n, *(int(v) for v in rng.integers(1, 4, int(rng.integers(1, 4)))), d)
+    fixed = None
+    if bias == "fixed":
+        fixed = [rng.standard_normal(w) for w in widths[1:]]
+    net = fg.MLP(widths, "relu", bias=bias if fixed is None else fixed)
+    X, Y = rng.uniform(0.5, 1.5, (T + 1, n)), rng.standard_normal((T + 1, d))
+    layer = int(rng.integers(1, len(widths) - 1))
+    layers = [rng.standard_normal(shape) for shape in net.layer_shapes]
+    dead = -np.abs(layers[layer - 1]) - 0.1
+    if fixed is not None:
+        fixed[layer - 1] = np.abs(fixed[layer - 1]) + 0.1
+        net = fg.MLP(widths, "relu", bias=fixed)
+    if bias == "none":  # inputs of a bias-free layer must not all be zero for z < 0
+        for number in range(layer - 1):
+            layers[number] = np.abs(layers[number]) + 0.1
+    layers[layer - 1] = dead
+    return net, layers, layer, X, Y, fixed
+
+
+@pytest.mark.parametrize("bias", ["free", "none", "fixed"])
+@pytest.mark.parametrize("seed", range(25))
+def test_dead_layers_of_any_depth(seed, bias):
+    """Labels against the outputs of a textbook forward pass around the point."""
+    rng = np.random.default_rng([seed, len(bias)])
+    net, layers, layer, X, Y, fixed = dead_point(rng, bias)
+
+    def loss(weights):
+        return 0.5 * np.mean(np.sum((forward(net, weights, X, fixed) - Y) ** 2, axis=1))
+
+    problem, theta = fg.Problem(net, X, Y), net.pack(layers)
+    point = analysis.degenerate_activation(problem, theta)
+    assert point.holds and point.locally_constant and point.loss == pytest.approx(loss(layers))
+    assert np.ptp(forward(net, layers, X, fixed), axis=0).max() < 1e-12
+    slope = np.abs(problem.gradient(theta)).max()
+    assert point.critical == (slope < 1e-12)
+    if bias == "none":
+        assert point.label == "flat_local_minimum"
+    if bias == "free":
+        assert not point.critical and point.label == "not_critical"
+        # The output's bias at the best constant makes it a minimum, whatever the other weights.
+        layers[-1][:, -1] += Y.mean(axis=0) - forward(net, layers, X)[0]
+        theta = net.pack(layers)
+        point = analysis.degenerate_activation(problem, theta)
+        assert point.critical and point.label == "flat_local_minimum"
+    if point.label == "flat_local_minimum":
+        here = loss(net.unpack(theta))
+        for _ in range(50):
+            near = theta + 1e-3 * rng.standard_normal(theta.size)
+            assert loss(net.unpack(near)) >= here - 1e-12 * (1.0 + here)
+    if point.spurious:
+        assert point.lower_loss < point.loss
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_curvature_below_a_degenerate_layer_of_any_depth(seed):
+    """Eigenvalues against second differences of the loss, by a textbook forward pass."""
+    rng = np.random.default_rng(seed)
+    above = ["tanh"] * int(rng.integers(0, 2))
+    below = ["tanh"] * int(rng.integers(0, 2))
+    activations = [*below, "square", *above]
+    widths = (3, *([3] * len(below)), 2, *([2] * len(above)), 2)
+    net = fg.MLP(widths, activations, bias="none")
+    X, Y = rng.standard_normal((2, 3)), rng.standard_normal((2, 2))
+    layers = [rng.standard_normal(shape) for shape in net.layer_shapes]
+    place = len(below)
+    reached = X.T
+    for W in layers[:place]:
+        reached = np.tanh(W @ reached)
+    # Two samples in three units: weights beside them, z = 0 at both.
+    layers[place] = layers[place] @ (np.eye(3) - reached @ np.linalg.pinv(reached))
+    problem, theta = fg.Problem(net, X, Y), net.pack(layers)
+    point = analysis.degenerate_activation(problem, theta, tol=1e-12)
+    assert point.holds and point.layer == place + 1 and not point.locally_constant
+
+    def loss(vector):
+        return 0.5 * np.mean(np.sum((forward(net, net.unpack(vector), X) - Y) ** 2, axis=1))
+
+    N, t = net.n_params, 1e-4
+    basis = t * np.eye(N)
+    values = np.array([[loss(theta + a + b) - loss(theta + a - b) for b in basis] for a in basis])
+    other = np.array([[loss(theta - a + b) - loss(theta - a - b) for b in basis] for a in basis])
+    hessian = (values - other) / (4.0 * t * t)
+    cut = sum(n * m for n, m in net.layer_shapes[: place + 1])
+    assert np.abs(hessian[:cut, cut:]).max() < 1e-5
+    np.testing.assert_allclose(
+        np.sort(point.eigenvalues), np.linalg.eigvalsh(hessian[:cut, :cut]), atol=1e-5
+    )
+    lowest = np.linalg.eigvalsh(hessian)[0]
+    assert (point.label == "strict_saddle") == (lowest < -1e-5)
+    if point.direction is not None:
+        assert loss(theta + 1e-2 * point.direction) < loss(theta)
+
+
+def hinge_from(edge):
+    """max(z - edge, 0)^3: zero with two derivatives below the edge."""
+    return fg.Activation.custom(
+        f"hinge at {edge}",
+        lambda z: max(z - edge, 0.0) ** 3,
+        lambda z: 3.0 * max(z - edge, 0.0) ** 2,
+        lambda z: 6.0 * max(z - edge, 0.0),
+    )
+
+
+def test_corollary_3_3_for_custom_activations():
+    """The samples prove nothing; the word of where sigma vanishes does, and is tried."""
+    hinge = hinge_from(1.0)
+    net = fg.MLP((1, 2, 1), hinge)
+    X, Y = np.array([[1.0], [2.0]]), np.array([[1.0], [2.0]])
+    problem = fg.Problem(net, X, Y)
+    layers = [np.array([[0.2, 0.1], [-1.0, 0.0]]), np.array([[1.0, 1.0, 1.5]])]
+    theta = net.pack(layers)
+    assert analysis.degenerate_activation(problem, theta).label == "undecided"
+    point = analysis.degenerate_activation(problem, theta, zero_below=1.0)
+    assert point.label == "flat_local_minimum" and point.spurious
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        near = theta + 0.05 * rng.standard_normal(theta.size)
+        assert problem.loss(near) >= problem.loss(theta)
+    # z = 0.5 is below 1, but not below 0.3: nothing follows.
+    assert analysis.degenerate_activation(problem, theta, zero_below=0.3).label == "undecided"
+    with pytest.raises(ValueError, match="not zero at"):
+        analysis.degenerate_activation(problem, theta, zero_below=1.5)
+    # On the edge of its zeros the Hessian vanishes, and the loss falls.
+    on_the_edge, edge = problem_of(hinge, [[1]], [[1]], [[1]], [[1]])
+    found = analysis.degenerate_activation(on_the_edge, edge, zero_below=1.0)
+    assert found.label == "undecided" and found.lowest == 0.0
+
+
+@pytest.mark.parametrize(("inputs", "targets"), [([[1, 1]], [[1, -1]]), ([[1, 2]], [[2, -1]])])
+def test_a_flat_minimum_may_be_global(inputs, targets):
+    """No ReLU network without biases fits these any better than zero: nothing spurious."""
+    problem, theta = problem_of("relu", inputs, targets, [[1]], [[-1]])
+    point = analysis.degenerate_activation(problem, theta)
+    assert point.label == "flat_local_minimum" and not point.spurious
 
 
 # --- probability ------------------------------------------------------------------------------

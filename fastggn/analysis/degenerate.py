@@ -141,7 +141,7 @@ def degenerate_activation(
     if layer == 0:
         return DegenerateActivation(False)
     loss = problem.loss(point)
-    if not _is_stationary(problem, point):
+    if not _is_stationary(problem, point, tol):
         return DegenerateActivation(True, layer, loss=loss, label="not_critical")
     values, direction = _curvature(problem, point, layer)
     if _on_a_kink(problem, arguments, layer, constant):
@@ -220,15 +220,14 @@ def _on_a_kink(
     return False
 
 
-def _is_stationary(problem: Problem, theta: FloatArray) -> bool:
-    """Whether the gradient is zero but for rounding, relative to what cancels in it."""
-    errors = np.sqrt(problem.relative_weights)[:, None] * (
-        problem.outputs(theta) - problem.targets
-    )
-    rows = problem.jacobian(theta).to_dense()
-    weights = np.sqrt(np.repeat(problem.relative_weights, problem.n_outputs))
-    scale = np.abs(rows).T @ (weights * np.abs(errors).ravel()) / problem.n_samples
-    return bool((np.abs(problem.gradient(theta)) <= STATIONARY * scale).all())
+def _is_stationary(problem: Problem, theta: FloatArray, tol: float) -> bool:
+    """Whether the gradient is zero but for rounding, and for what `tol` counts as zero."""
+    errors = np.abs(problem.outputs(theta) - problem.targets)
+    errors *= problem.relative_weights[:, None] / problem.n_samples
+    scale = np.abs(problem.jacobian(theta).to_dense()).T @ errors.ravel()
+    sizes = [1.0 + float(np.linalg.norm(W)) for W in problem.network.unpack(theta)]
+    allowed = STATIONARY * scale + tol * float(errors.sum() * np.prod(sizes))
+    return bool((np.abs(problem.gradient(theta)) <= allowed).all())
 
 
 def _curvature(
