@@ -84,9 +84,7 @@ def test_absent_mnist_files_are_named(tmp_path):
 SMALL = {
     **lsd_table1.QUICK,
     "samples": 1000,
-    "widths": [8, 16],
-    "repeats": 2,
-    "epochs": 12,
+    "columns": [[8, 2, 12], [16, 2, 12]],
     "second_order": {**lsd_table1.QUICK["second_order"], "widths": [8], "passes": 2},
 }
 
@@ -105,7 +103,7 @@ def test_table_1_in_small(mnist):
     assert "82.59" not in text
     for entry in result["second_order"]:
         assert len(entry["accuracy"]) == 2 and entry["accuracy"][-1] > 20.0  # it learns
-    again = lsd_table1.run({**SMALL, "folder": mnist, "widths": [8], "repeats": 1})
+    again = lsd_table1.run({**SMALL, "folder": mnist, "columns": [[8, 1, 12]]})
     assert again["cells"][0]["accuracy"][0] == pytest.approx(cells["random", 8]["accuracy"][0])
 
 
@@ -115,17 +113,17 @@ def test_the_papers_figures_stand_beside_all_samples_only():
     assert cell["paper"] == (82.59, 0.32) and cell["mean"] == [70.5, 76.0]
     assert lsd_table1._cell("random", 16, curves, False)["paper"] is None
     assert lsd_table1._cell("rich", 8, curves, True)["paper"] is None
-    assert lsd_table1.DEFAULT["widths"] == [int(k) for k in lsd_table1.PAPER["rich"]]
+    assert [c[0] for c in lsd_table1.DEFAULT["columns"]] == [int(k) for k in lsd_table1.PAPER["rich"]]
 
 
 @pytest.mark.slow
 def test_the_order_of_table_1_holds_beyond_its_deviations(mnist):
     """Rich above random, the gap closing with k, over five repeats (on a subset)."""
-    few = {**lsd_table1.DEFAULT, "folder": mnist, "samples": 3000, "widths": [8, 32],
-           "epochs": 12, "second_order": {**SMALL["second_order"], "widths": []}}  # fmt: skip
+    few = {**lsd_table1.DEFAULT, "folder": mnist, "samples": 3000,
+           "columns": [[8, 5, 12], [32, 5, 12]], "second_order": {**SMALL["second_order"], "widths": []}}  # fmt: skip
     cells = by_cell(lsd_table1.run(few))
     gaps, errors = [], []
-    for k in few["widths"]:
+    for k, _, _ in few["columns"]:
         rich, random = cells["rich", k], cells["random", k]
         assert len(rich["accuracy"]) == 5
         gaps.append(rich["mean"][-1] - random["mean"][-1])

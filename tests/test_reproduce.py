@@ -21,7 +21,7 @@ SMOKE = {
     "lsd-fig1": {},
     "lsd-fig2": {"points": 11, "trials": 10},
     "lsd-fig3": {"hidden": [1, 2]},
-    "lsd-table1": {"samples": 300, "widths": [8], "repeats": 1, "epochs": 2,
+    "lsd-table1": {"samples": 300, "columns": [[8, 1, 2]],
                    "second_order": {"widths": [8], "solver": "dual", "batch_size": 50,
                                     "damping": 1.0, "passes": 1}},
     "null-space": {"starts": 1, "iterations": 10},
