@@ -78,9 +78,7 @@ def _name(size: list[Any]) -> str:
     return f"F({','.join(map(str, size[0]))}), {size[1]} samples"
 
 
-def _problem(
-    place: str, start: int, config: dict[str, Any]
-) -> tuple[Problem, NDArray[np.float64]]:
+def _problem(place: str, start: int, config: dict[str, Any]) -> tuple[Problem, NDArray[np.float64]]:
     """Return a problem with an exact fit, and a start."""
     widths, samples = config[place]
     rng = np.random.default_rng([config["seed"], start])
@@ -199,7 +197,12 @@ def summary(result: dict[str, Any]) -> str:
         for row in table(result, place):
             shown = [
                 "-" if row[key] is None else format(row[key], form)
-                for key, form in (("median", "g"), ("most", "d"), ("order", ".2f"), ("moved", ".3g"))
+                for key, form in (
+                    ("median", "g"),
+                    ("most", "d"),
+                    ("order", ".2f"),
+                    ("moved", ".3g"),
+                )
             ]
             fits = f"{row['fits']}/{row['starts']}"
             lines.append(

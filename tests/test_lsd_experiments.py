@@ -113,7 +113,9 @@ def test_the_papers_figures_stand_beside_all_samples_only():
     assert cell["paper"] == (82.59, 0.32) and cell["mean"] == [70.5, 76.0]
     assert lsd_table1._cell("random", 16, curves, False)["paper"] is None
     assert lsd_table1._cell("rich", 8, curves, True)["paper"] is None
-    assert [c[0] for c in lsd_table1.DEFAULT["columns"]] == [int(k) for k in lsd_table1.PAPER["rich"]]
+    assert [c[0] for c in lsd_table1.DEFAULT["columns"]] == [
+        int(k) for k in lsd_table1.PAPER["rich"]
+    ]
 
 
 @pytest.mark.slow

@@ -207,9 +207,7 @@ def _degenerate_layer(
     return found
 
 
-def _on_a_kink(
-    problem: Problem, arguments: list[FloatArray], layer: int, constant: bool
-) -> bool:
+def _on_a_kink(problem: Problem, arguments: list[FloatArray], layer: int, constant: bool) -> bool:
     """Whether a unit may stand where its activation has no second derivative."""
     for number, z in enumerate(arguments, start=1):
         activation = problem.network.activations[number - 1]
