@@ -53,8 +53,8 @@ class Excluded:
     net : MLP
         Square layers, identity activations (which Principle 4 allows), no biases.
     X, Y : ndarray, shapes (T, n), (T, n)
-        ``Y = X M^T`` with M of rank r below n, and X of rank n: an exact fit is ``W_L ... W_1 = M``,
-        and a product of square matrices of full rank has full rank.
+        ``Y = X M^T`` with M of rank r below n, and X of rank n: an exact fit has
+        ``W_L ... W_1 = M``, and a product of square matrices of full rank has full rank.
     least : float
         The infimum of the loss, 0, which no point of full rank attains.
     """

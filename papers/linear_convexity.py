@@ -1,4 +1,6 @@
-"""A witness that a linear network's loss is neither convex nor concave (Kawaguchi 2016, Thm. 2.3 i).
+"""A witness that a linear network's loss is neither convex nor concave.
+
+Source: Kawaguchi 2016, Theorem 2.3 (i).
 
 For any data with X not zero there is a point whose Hessian has eigenvalues of both signs. The
 paper says so "simply from its Hessian"; here is the point.

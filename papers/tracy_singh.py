@@ -63,7 +63,7 @@ def selected(Psi: Sequence[FloatArray], Phi: FloatArray) -> FloatArray:
 
 
 def factors(Psi: Sequence[FloatArray], Phi: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return ``I [x] Phi`` and ``diag(Psi_1, ..., Psi_T)``, whose product is the Khatri-Rao product.
+    """Return ``I [x] Phi`` and ``diag(Psi_1, ..., Psi_T)``, factors of the Khatri-Rao product.
 
     Parameters
     ----------
