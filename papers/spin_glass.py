@@ -100,9 +100,9 @@ def expected_minima(
 ) -> tuple[FloatArray, FloatArray]:
     """Return the expected number of local minima with a loss over lambda above each level.
 
-    ``2 sqrt(2 / p) (p - 1)^(n / 2) E[exp(-n (p - 2) / (2 p) m^2)]``, the expectation over those
-    matrices with ``m > sqrt(p / (2 (p - 1))) level`` only, with m the lowest eigenvalue of a symmetric matrix of Gaussians of the variance
-    ``(1 + delta_ij) / (2 n)``; the mean over draws of it.
+    ``2 sqrt(2 / p) (p - 1)^(n / 2) E[exp(-n (p - 2) / (2 p) m^2)]``, where m is the lowest
+    eigenvalue of a symmetric matrix of Gaussians of the variance ``(1 + delta_ij) / (2 n)``, and
+    only matrices with ``m > sqrt(p / (2 (p - 1))) level`` count; the mean over draws of it.
 
     Parameters
     ----------
