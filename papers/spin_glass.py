@@ -68,7 +68,7 @@ def _contracted(couplings: FloatArray, units: FloatArray) -> FloatArray:
 
 
 def local_minima(
-    couplings: FloatArray, *, starts: int = 60, iterations: int = 3000, seed: int | None = 0
+    couplings: FloatArray, *, starts: int = 60, iterations: int = 1000, seed: int | None = 0
 ) -> FloatArray:
     """Return the losses over lambda of the local minima that random starts lead to, in order.
 

@@ -188,13 +188,9 @@ def test_minima_on_the_circle(seed):
 def test_counts_of_minima_agree_with_kac_rice():
     """Searches on 60 instances against random matrices, above four levels."""
     n, p, instances = 4, 3, 60
-    levels = [-10.0, -1.6, -1.2, -0.8]
-    counts = np.array(
-        [
-            [(spin_glass.local_minima(spin_glass.draw(n, p, seed)) > u).sum() for u in levels]
-            for seed in range(instances)
-        ]
-    )
+    levels = np.array([-10.0, -1.6, -1.2, -0.8])
+    found = [spin_glass.local_minima(spin_glass.draw(n, p, seed)) for seed in range(instances)]
+    counts = np.array([(values > levels[:, None]).sum(axis=1) for values in found])
     expected, error = spin_glass.expected_minima(n, p, levels)
     spread = counts.std(axis=0, ddof=1) / np.sqrt(instances)
     assert (np.abs(counts.mean(axis=0) - expected) < 4.0 * np.hypot(spread, error)).all()
