@@ -44,11 +44,11 @@ DEFAULT: dict[str, Any] = {
     "folder": None,  # of the IDX files; None: FASTGGN_DATA, or shared/data
     "samples": None,  # None: all 60,000
     # k, repeats, passes: the wide networks take most of the time.
-    "columns": [[16, 2, 24], [32, 2, 16], [64, 2, 12], [128, 1, 6], [256, 1, 5]],
+    "columns": [[16, 2, 24], [32, 2, 8], [64, 2, 6], [128, 1, 4], [256, 1, 3]],
     "batch_size": 100,
     "alpha": 1e-3,
     "second_order": {
-        "widths": [16, 64],
+        "widths": [16],
         "solver": "dual",
         "batch_size": 50,
         "damping": 1.0,  # smaller ones fit each batch and undo the others

@@ -27,7 +27,7 @@ DEFAULT: dict[str, Any] = {
     "seed": 0,
     # Exact fits of more parameters than equations: widths, samples.
     "near": [[2, 8, 1], 10],
-    "far": [[1, 6, 2], 10],
+    "far": [[1, 6, 2], 5],
     # Deviation of the starts near an exact fit from it; those far are fresh initial weights.
     "distance": 0.05,
     "starts": 20,

@@ -1,5 +1,7 @@
 """Statements of the papers that no experiment shows, over random instances."""
 
+import warnings
+
 import numpy as np
 import pytest
 
@@ -97,7 +99,9 @@ def test_full_rank_can_exclude_all_global_minima(seed):
         assert problem.loss(theta) == pytest.approx(t**2 * problem.loss(case.approach(1.0)))
     assert problem.loss(case.approach(0.0)) < 1e-24
     # Where training ends, the product of the least singular values has gone to zero.
-    found = fg.train(problem, seed=seed, max_iter=300, stop=fg.Stop(gradient=1e-12))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fg.FastGGNWarning)  # singular systems: the exact fits
+        found = fg.train(problem, seed=seed, max_iter=100, stop=fg.Stop(gradient=1e-12))
     if found.loss < 1e-20:
         layers = full_rank.cores(case.net, found.theta)
         assert np.prod([np.linalg.svd(W, compute_uv=False)[-1] for W in layers]) < 1e-8
@@ -186,8 +190,8 @@ def test_minima_on_the_circle(seed):
 
 
 def test_counts_of_minima_agree_with_kac_rice():
-    """Searches on 60 instances against random matrices, above four levels."""
-    n, p, instances = 4, 3, 60
+    """Searches on 40 instances against random matrices, above four levels."""
+    n, p, instances = 4, 3, 40
     levels = np.array([-10.0, -1.6, -1.2, -0.8])
     found = [spin_glass.local_minima(spin_glass.draw(n, p, seed)) for seed in range(instances)]
     counts = np.array([(values > levels[:, None]).sum(axis=1) for values in found])
@@ -204,13 +208,16 @@ def test_a_quadratic_form_has_two_minima():
 
 
 def test_minima_grow_rare_above_the_threshold():
-    """Proposition 3.1: each step up in the loss divides their number, by ever larger factors."""
-    levels = np.arange(-1.6, -0.7, 0.2)
+    """Proposition 3.1: a step up in the loss divides their number, the more the higher and wider.
+
+    That is faster than exponentially; below the threshold no such factor holds.
+    """
+    levels = np.array([-1.6, -1.4, -1.2, -1.0])
     assert -spin_glass.threshold(3) < levels[0]
-    for n in (6, 10, 14):
-        numbers, _ = spin_glass.expected_minima(n, 3, levels, draws=40_000)
-        factors = numbers[:-1] / numbers[1:]
-        assert (factors > 1.5).all() and (np.diff(factors) > 0.0).all()
+    numbers = [spin_glass.expected_minima(n, 3, levels, draws=20_000)[0] for n in (6, 10, 14)]
+    factors = np.array([row[:-1] / row[1:] for row in numbers])
+    assert (np.diff(factors, axis=0) > 0.0).all() and (np.diff(factors, axis=1) > 0.0).all()
+    assert factors[1, -1] > 3.0 and factors[2, -1] > 6.0
 
 
 # --- O'Leary-Roseberry and Ghattas 2020, Section 2.1: the regulariser beside methods without it --

@@ -142,7 +142,8 @@ def degenerate_activation(
         return DegenerateActivation(False)
     loss = problem.loss(point)
     if not _is_stationary(problem, point, tol):
-        return DegenerateActivation(True, layer, loss=loss, label="not_critical")
+        label = "not_critical"
+        return DegenerateActivation(True, layer, locally_constant=constant, label=label, loss=loss)
     values, direction = _curvature(problem, point, layer)
     if _on_a_kink(problem, arguments, layer, constant):
         direction = None  # the second derivatives are not those of every side
