@@ -139,7 +139,7 @@ def _label(axes: Any, lines: Any, extent: float) -> None:
     for text in axes.clabel(lines, inline=False, fontsize=7, fmt="%g", colors="black"):
         x, y = text.get_position()
         near = min((np.hypot(x - a, y - b) for a, b in kept), default=np.inf)
-        if abs(x) < 0.1 * extent or near < 0.16 * extent:
+        if abs(x) < 0.1 * extent or max(abs(x), abs(y)) > 0.94 * extent or near < 0.16 * extent:
             text.remove()
             continue
         kept.append((x, y))

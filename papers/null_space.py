@@ -30,7 +30,7 @@ DEFAULT: dict[str, Any] = {
     "far": [[1, 6, 2], 5],
     # Deviation of the starts near an exact fit from it; those far are fresh initial weights.
     "distance": 0.05,
-    "starts": 20,
+    "starts": 10,
     "iterations": 200,
     "damping": 0.01,
 }
@@ -223,15 +223,18 @@ def plot(result: dict[str, Any]) -> Any:
                       markersize=4, label=label, **style)  # fmt: skip
         counts = [r["iterations"] for r in result["far"]["runs"][name]]
         most = result["config"]["iterations"]
-        y = [most * 1.25 if c is None else c for c in counts]
+        y = [most * 1.45 if c is None else c for c in counts]
         right.plot(place + np.linspace(-0.25, 0.25, len(y)), y, linestyle="none", markersize=4,
                    **style)  # fmt: skip
+    left.set_xticks(range(0, 21, 4))
     left.set_xlabel("iteration")
     left.set_ylabel("root mean square of the residuals")
     left.set_title(f"{result['near']['network']}, near a fit, start 1", fontsize=10)
     right.axhline(1.1 * result["config"]["iterations"], color="0.4", linestyle=":")
     right.set_yscale("log")
-    right.set_ylabel(f"iterations to a residual of {FIT:g}; above the line: not reached")
+    right.set_ylabel(f"iterations to a residual of {FIT:g}")
+    right.set_xlim(-0.6, len(LABELS) - 0.4)
+    right.text(-0.5, 1.13 * result["config"]["iterations"], "not reached", fontsize=8)
     right.set_xticks(range(len(LABELS)), [""] * len(LABELS))
     right.set_xlabel("method (markers as on the left)")
     right.set_title(f"{result['far']['network']}, from initial weights", fontsize=10)

@@ -231,13 +231,26 @@ def test_orders_of_known_residuals():
 
 
 def test_the_regulariser_has_no_advantage_in_counts():
-    """Near a fit all of second order agree to an iteration or two; far off it is no faster."""
-    config = {**null_space.QUICK, "starts": 8}
+    """Near a fit all of second order agree to a few iterations, and the damping is ahead."""
+    config = {**null_space.QUICK, "starts": 4, "iterations": 30}
     result = null_space.run(config, lambda line: None)
     near = {row["method"]: row for row in null_space.table(result, "near")}
     for name in ("lifted", "cut", "newton", "lm", "ggn"):
-        assert near[name]["fits"] == 8 and near[name]["order"] > 1.7
-        assert abs(near[name]["median"] - near["lifted"]["median"]) <= 3.0
+        assert near[name]["fits"] == 4 and near[name]["order"] > 1.7
+        assert near["lm"]["median"] <= near[name]["median"] <= near["lm"]["median"] + 5.0
     assert near["damped"]["fits"] == 0 and near["damped"]["order"] == pytest.approx(1.0, abs=0.1)
     far = {row["method"]: row for row in null_space.table(result, "far")}
-    assert far["lm"]["median"] <= far["lifted"]["median"]
+    assert far["lm"]["fits"] == 4 and far["lm"]["fits"] >= far["lifted"]["fits"]
+
+
+def test_fixed_damping_is_that_of_dense_steps():
+    rng = np.random.default_rng(0)
+    net = fg.MLP((1, 3, 1))
+    X = rng.standard_normal((5, 1))
+    problem, theta = fg.Problem(net, X, X**2), net.init(0)
+    end, losses = null_space.damped_newton(problem, theta, 3, 0.1)
+    for loss in losses:
+        assert loss == pytest.approx(problem.loss(theta), rel=1e-12)
+        last, H = theta, problem.hessian(theta) + 0.1 * np.eye(net.n_params)
+        theta = theta - np.linalg.inv(H) @ problem.gradient(theta)
+    np.testing.assert_allclose(end, last, atol=1e-12)

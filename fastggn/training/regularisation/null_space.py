@@ -33,8 +33,8 @@ class NullSpace:
     """Make a training problem well-posed without moving its minimum.
 
     Where a network fits its samples exactly and N exceeds the rank of the Jacobian, the Hessian
-    is singular: the minima form a manifold, and Newton's method loses its quadratic convergence.
-    An l2 term lifts the zero eigenvalues, but it moves the minimum. This regulariser acts on the
+    is singular: the minima form a manifold, and plain Newton steps are not defined there. An l2
+    term lifts the zero eigenvalues, but it moves the minimum. This regulariser acts on the
     null space of the generalised Gauss-Newton matrix G alone and leaves its range untouched
     (O'Leary-Roseberry and Ghattas 2020, Section 2.1). Pass it as ``train(regularize=...)``.
 
