@@ -214,7 +214,9 @@ def plot(result: dict[str, Any]) -> Any:
     """Draw training accuracy against passes, one pair of axes a width and kind of network."""
     cells = result["cells"]
     widths = list(dict.fromkeys(cell["k"] for cell in cells))
-    figure, axes = new_figure(len(KINDS), len(widths), width=2.9, height=2.9)
+    figure, axes = new_figure(
+        len(KINDS), len(widths), width=max(2.9, 4.5 / len(widths)), height=2.9
+    )
     for cell in cells:
         pair = axes[KINDS.index(cell["kind"]), widths.index(cell["k"])]
         passes = np.arange(1, len(cell["mean"]) + 1)
