@@ -98,13 +98,14 @@ def _one(
     if name == "damped":
         end, losses = damped_newton(problem, theta, config["iterations"], config["damping"])
     else:
-        method, regularize = {
+        methods: dict[str, tuple[Any, NullSpace | None]] = {
             "lifted": (Newton(), NullSpace()),
             "cut": (Newton(), NullSpace(gamma=np.inf)),
             "newton": (Newton(), None),
             "lm": (LevenbergMarquardt(), None),
             "ggn": (GaussNewton(), None),
-        }[name]
+        }
+        method, regularize = methods[name]
         result = train(problem, theta, method, regularize=regularize,
                        max_iter=config["iterations"], stop=Stop(gradient=1e-15))  # fmt: skip
         end, losses = result.theta, [result.initial_loss, *(r.loss for r in result.history)]

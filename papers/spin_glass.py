@@ -56,7 +56,8 @@ def losses(couplings: FloatArray, units: FloatArray) -> FloatArray:
     units : ndarray, shape (starts, n)
     """
     n = couplings.shape[0]
-    return np.einsum("si,si->s", _contracted(couplings, units), units) / np.sqrt(n)
+    values = np.einsum("si,si->s", _contracted(couplings, units), units)
+    return np.asarray(values / np.sqrt(n))
 
 
 def _contracted(couplings: FloatArray, units: FloatArray) -> FloatArray:

@@ -91,4 +91,4 @@ def rank_bound(Psi: Sequence[FloatArray], Phi: FloatArray) -> int:
     """
     n, T = Psi[0].shape[0], Phi.shape[1]
     ranks = sum(int(np.linalg.matrix_rank(psi)) for psi in Psi)
-    return n * int(np.linalg.matrix_rank(Phi)) + ranks - T * n
+    return int(n * np.linalg.matrix_rank(Phi) + ranks - T * n)

@@ -64,7 +64,7 @@ def linear_region_minimum(
     samples = as_samples(X)
     targets = as_targets(y, len(samples))
     least = check_positive("margin", margin)
-    hidden = (h,) if np.ndim(h) == 0 else tuple(h)
+    hidden = tuple(h) if isinstance(h, Sequence) else (h,)
     net = MLP((samples.shape[1], *hidden, 1), "relu")
     # One linear unit without bias, and the output's bias: u and d.
     line = subglobal_minimum(samples, targets, np.ones((1, len(samples))), output_bias=True)
