@@ -44,9 +44,9 @@ DEFAULT: dict[str, Any] = {
     "iterations": 1000,
     # Steps of gradient descent; None: as many as the passes of all steps with damping.
     "bp_steps": None,
-    "starts": 5,
+    "starts": 3,
     # The start that the figure shows; the table has all.
-    "shown": 5,
+    "shown": 2,
 }
 QUICK = {**DEFAULT, "bp_steps": 20_760, "starts": 1, "shown": 1}
 
