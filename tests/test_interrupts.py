@@ -190,6 +190,29 @@ def test_a_watch_holds_a_signal_while_a_record_is_counted(monkeypatch):
     assert done == ["counted"]
 
 
+def test_an_interrupt_inside_an_import_comes_after_it(tmp_path, monkeypatch):
+    """C code of NumPy or Numba answers one by an error of its own."""
+    monkeypatch.setattr(watching, "GRACE", HANGS)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "swallows_interrupts.py").write_text(
+        "import signal\n"
+        "try:\n"
+        "    signal.raise_signal(signal.SIGINT)\n"
+        "    list(map(str, range(1000)))\n"
+        "except KeyboardInterrupt:\n"
+        "    raise ImportError('failed to import') from None\n"
+    )
+    done = []
+    with pytest.raises(KeyboardInterrupt), Watch():
+        import swallows_interrupts  # noqa: F401
+
+        done.append("imported")
+        end = time.monotonic() + HANGS
+        while time.monotonic() < end:
+            time.sleep(0.01)
+    assert done == ["imported"]
+
+
 def test_costs_are_told_and_refused(capsys):
     watch = Watch()
     watch.expect(5.0, "little work")

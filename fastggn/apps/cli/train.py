@@ -24,7 +24,7 @@ from fastggn.apps.cli.starts import Starts
 from fastggn.apps.cli.summary import opening, print_summary
 from fastggn.runtime.atomic_files import check_writable
 from fastggn.runtime.errors import printable
-from fastggn.runtime.signals import StopSignals
+from fastggn.runtime.signals import StopSignals, deferred_signals
 
 if TYPE_CHECKING:
     from fastggn.apps.cli.samples import Prepared
@@ -75,7 +75,10 @@ def train(ctx: click.Context, /, **options: Any) -> int:
     settings, given = _settle(ctx, Settings(**options))
     console = Console(stderr=True)
     with bad_input():
-        from fastggn.apps.cli.samples import prepare_run
+        # C code of an import would put an error of its own in the place of an interrupt.
+        with deferred_signals():
+            import fastggn.training.train  # noqa: F401
+            from fastggn.apps.cli.samples import prepare_run
 
         prepared = prepare_run(settings, given)
         problem = prepared.objective

@@ -30,6 +30,7 @@ PATIENCE = 20.0  # seconds of a command that keeps its part
 TOLD = 10.0  # a command that may take more seconds tells its cost
 MOST = 30 * 86400.0  # seconds that a command starts with, without a time limit
 LIMIT = TIME_OVER  # sent by the watch at the time limit
+PAUSE = 0.02  # seconds before a lost signal is sent again
 TERMINAL, LOG = 0.5, 10.0  # seconds between two lines of progress
 
 COPIES = 3  # of a matrix, during its factorisation
@@ -146,6 +147,10 @@ class Watch:
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         kind = OutOfTime if number == LIMIT else KeyboardInterrupt
+        if _imports(frame):  # C code there would put an error of its own in the place of this one
+            self._lost = signal.Signals(number)
+            self._writer.send(b"\1")
+            return
         if self._held:
             self._arrived = kind
             return
@@ -166,9 +171,9 @@ class Watch:
         """Wait for signals and for the time limit, and show the progress meanwhile."""
         pause = TERMINAL if sys.stderr.isatty() else LOG
         limit = math.inf if self.max_time is None else self._began + self.max_time
-        end, show, count = math.inf, self._began + pause, 0
+        end, again, show, count = math.inf, math.inf, self._began + pause, 0
         while True:
-            wait = max(0.0, min(limit, end, show) - time.monotonic())
+            wait = max(0.0, min(limit, end, again, show) - time.monotonic())
             ready = select.select([self._reader], [], [], wait)[0]
             numbers = self._reader.recv(64) if ready else b""
             now = time.monotonic()
@@ -181,6 +186,9 @@ class Watch:
             if now >= end or count > 1:
                 self._end()
             if 1 in numbers:
+                again = now + PAUSE
+            elif now >= again:
+                again = math.inf
                 count -= self._lost == signal.SIGINT
                 signal_main_thread(self._lost)
             if now >= limit:
@@ -218,6 +226,15 @@ class Watch:
             with contextlib.suppress(OSError):
                 os.write(2, b"fastggn: interrupted: nothing is saved\n")
         os._exit(INTERRUPTED)
+
+
+def _imports(frame: FrameType | None) -> bool:
+    """Whether a module is imported there."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def watched(command: Callable[..., int]) -> Callable[..., int]:
