@@ -66,7 +66,7 @@ for method in (
     found[str(method)] = relative(a, b)
 a, b = (fg.rank_analysis(p, theta) for p in (shared, whole))
 found["ranks"] = relative(a.singular_values, b.singular_values) + abs(a.rank - b.rank)
-found["unseen"] = relative(a.unseen_error, b.unseen_error)
+found["eps"] = relative(a.error_norm, b.error_norm)
 a, b = (fg.critical_point(p, theta) for p in (shared, whole))
 found["point"] = relative(a.gradient_norm, b.gradient_norm) + (a.label != b.label)
 a, b = (fg.laplace(p, theta, alpha=1.0, beta=100.0) for p in (shared, whole))
