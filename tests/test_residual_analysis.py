@@ -5,6 +5,7 @@ import pytest
 from residual_cases import Case, decay, fitted_twins
 
 import fastggn as fg
+from fastggn.analysis.slices import loss_along, loss_plane
 
 SEEDS = range(4)
 
@@ -247,6 +248,30 @@ def test_analytic_residuals_are_known():
         term = fg.Term(x, residual)
         found.append(fg.ResidualProblem(fg.MLP((1, 2, 1)), [term]).terms[0].by_rules)
     assert found == [True, True, False, False, False]
+
+
+def test_slices():
+    """Lines and planes of the loss, the coefficient in proportion to itself."""
+    problem = decay()
+    theta = fg.train(problem, seed=0, max_iter=20).theta
+    line = loss_along(problem, theta, points=5)
+    plane = loss_plane(problem, theta, points=3)
+    for found in (line.losses[2], plane.losses[1, 1]):
+        assert found == pytest.approx(problem.loss(theta), rel=1e-12)
+
+
+@pytest.mark.parametrize("analysis", ["null_space", "largest_eigenvalues", "spectral_density"])
+def test_other_analyses(analysis):
+    """What asks for products and rows alone."""
+    problem = decay(l2=0.01)
+    theta = problem.init(0)
+    found = getattr(fg.analysis, analysis)(problem, theta)
+    if analysis == "null_space":
+        rank = problem.jacobian(theta).rank()
+        assert found.dimension == problem.n_params - rank
+    if analysis == "largest_eigenvalues":
+        top = np.linalg.eigvalsh(problem.hessian(theta))[-1]
+        assert np.max(found[0]) == pytest.approx(top, rel=1e-6)
 
 
 # --- posteriors -----------------------------------------------------------------------------------

@@ -295,7 +295,10 @@ def _resolve(
     else:
         d, label = as_float_vector(name, direction, problem.n_params), "given direction"
     if drawn if normalise is None else normalise:
-        d = filter_normalised(problem.network, theta, d)
+        n = problem.network.n_params
+        # A coefficient of an equation moves in proportion to itself.
+        own = filter_normalised(problem.network, theta[:n], d[:n])
+        d = np.concatenate([own, np.sign(d[n:]) * np.abs(theta[n:])])
         label += ", scaled unit by unit"
     if not d.any():
         raise ValueError(f"{name} is zero: there is nowhere to go")
