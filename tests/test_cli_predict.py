@@ -170,7 +170,11 @@ def test_classes_and_their_probabilities(run):
     assert run("predict", "model.npz", "other.csv", "--proba", "-o", "p.npy").exit_code == 0
     np.testing.assert_array_equal(np.load("p.npy"), p)
     assert "precision" in run("evaluate", "model.npz", "other.csv").stdout
-    refused(run("predict", "model.npz", "other.csv", "--std"), "--std needs")
+    words = "--std is for numbers, and the model predicts classes: --proba is for these"
+    refused(run("predict", "model.npz", "other.csv", "--std"), words)
+    assert run("train", "flowers.csv", *FEW, "--loss", "squared").exit_code == 0
+    words = "the loss squared has none: train with --loss softmax_cross_entropy"
+    refused(run("predict", "model.npz", "other.csv", "--proba"), words)
 
 
 @pytest.mark.parametrize("kind", ["parquet", "xlsx", "mat", "csv"])
@@ -226,7 +230,11 @@ def test_deviations(run):
     mean, deviation = fg.Model.load("model.npz").predict("a.csv", std=True)
     np.testing.assert_allclose(found, np.column_stack([mean, deviation]), rtol=1e-12)
     assert 0.05 < np.median(deviation) < 0.2
-    refused(run("predict", "model.npz", "a.csv", "--proba"), "--proba needs")
+    words = "--proba is for classes, and the model predicts numbers: --std is for these"
+    refused(run("predict", "model.npz", "a.csv", "--proba"), words)
+    assert run("train", "a.csv", "--hidden", 4, "--max-iter", 3).exit_code == 0
+    words = "--std needs a posterior, and the model has none: train it with --posterior"
+    refused(run("predict", "model.npz", "a.csv", "--std"), words)
 
 
 def test_rows_with_gaps_keep_their_lines(run):
@@ -246,6 +254,10 @@ def test_a_name_for_predictions(run):
     assert run("train", "flowers.csv", *FEW).exit_code == 0
     refused(run("predict", "model.npz", "flowers.csv", "-o", "kinds"), ".csv or .npy")
     refused(run("predict", "model.npz", "flowers.csv", "-o", "flowers.csv"), "flowers.csv")
+    assert run("predict", "model.npz", "flowers.csv", "-o", "kinds.csv").exit_code == 0
+    words = "--out kinds.csv exists, and a table does not tell who wrote it: give another name, or "
+    refused(run("predict", "model.npz", "flowers.csv", "-o", "kinds.csv"), words + "--force")
+    assert run("predict", "model.npz", "flowers.csv", "-o", "kinds.csv", "--force").exit_code == 0
     refused(run("predict", "nowhere.npz", "flowers.csv"), "nowhere.npz")
 
 

@@ -241,6 +241,46 @@ def test_restarts_keep_the_best():
     assert hasty.n_iter_ <= 1
 
 
+@pytest.mark.parametrize("starts", [1, 3])
+@pytest.mark.parametrize("kind", ["numbers", "classes"])
+def test_an_estimator_is_a_fit(kind, starts):
+    """Split, scales, starts and the choice among them are those of `fg.fit`: the same bits."""
+    noisy = y + 2.0 * RNG.normal(size=120)
+    targets = noisy if kind == "numbers" else LABELS
+    estimator = fg.GGNRegressor if kind == "numbers" else fg.GGNClassifier
+    model = estimator(
+        6, method="lm", alpha=0.0, tol=0.0, max_iter=25, n_restarts=starts, random_state=0,
+        early_stopping=True, validation_fraction=0.2, n_iter_no_change=5,
+    ).fit(X, targets)  # fmt: skip
+    seed = int(np.random.RandomState(0).randint(np.iinfo(np.int32).max))
+    method = fg.LevenbergMarquardt() if kind == "numbers" else fg.LevenbergMarquardt(geodesic=False)
+    loss = "auto" if kind == "numbers" else "softmax_cross_entropy"
+    other, result = fg.fit(
+        (X, targets), 6, held_out=0.2, patience=5, loss=loss, seed=seed, starts=starts,
+        method=method, max_iter=25,
+    )  # fmt: skip
+    assert (model.result_.status, model.n_iter_) == (result.status, result.n_iter)
+    np.testing.assert_array_equal(model.theta_, other.theta)
+    np.testing.assert_array_equal(model.predict(X), other.predict(X))
+
+
+def test_ctrl_c_in_a_later_start_ends_the_fit(monkeypatch):
+    """The best start may be an earlier one, which ended by itself."""
+    real, calls = fitting.train, []
+
+    def train(*args, **options):
+        result = real(*args, **options)
+        calls.append(result.loss)
+        later = {"status": "interrupted", "loss": np.inf} if len(calls) == 2 else {}
+        return replace(result, **later)
+
+    monkeypatch.setattr(fitting, "train", train)
+    estimator = fg.GGNRegressor(3, max_iter=5, random_state=0, n_restarts=4)
+    with pytest.raises(KeyboardInterrupt, match="after 1 of 4 starts"):
+        estimator.fit(X, y)
+    assert len(calls) == 2 and estimator.result_.loss == calls[0]
+
+
 def test_warm_start_goes_on():
     model = fg.GGNRegressor(**{**QUICK, "max_iter": 4}, warm_start=True).fit(X, y)
     first = model.loss_
@@ -310,12 +350,35 @@ def test_bayesian():
     np.testing.assert_allclose(large.predict(D[:5], return_std=True)[1], 10 * std[:5], rtol=1e-6)
 
 
+@pytest.mark.parametrize("labels", [y > 40, LABELS, np.column_stack([y > 40, y > 42]).astype(int)],
+                         ids=["two", "three", "several"])  # fmt: skip
+def test_probabilities_are_those_of_the_model(labels):
+    """Moderated after a Bayesian fit, by the formula of MacKay, and of the one network without."""
+    for penalty in (None, "bayesian"):
+        model = fg.GGNClassifier(**QUICK, regularization=penalty).fit(X, labels)
+        p = model.predict_proba(X)
+        if labels.ndim == 1:  # a table of `model_` has one column of classes
+            np.testing.assert_array_equal(p, model.model_.predict_proba(X))
+        np.testing.assert_allclose(np.exp(model.predict_log_proba(X)), p, rtol=1e-12, atol=1e-300)
+        F = model.net_.predict(model.theta_, model.input_scaler_.apply(X))
+        if penalty == "bayesian":
+            variance = model.posterior_.predictive_variance(model.input_scaler_.apply(X))
+            F = F / np.sqrt(1.0 + np.pi * variance / 8.0)
+        if F.shape[1] == 3:
+            truth = np.exp(F) / np.exp(F).sum(axis=1, keepdims=True)
+        else:
+            truth = 1.0 / (1.0 + np.exp(-F))
+            truth = truth if labels.ndim == 2 else np.hstack([1.0 - truth, truth])
+        np.testing.assert_allclose(p, truth, rtol=1e-9, atol=1e-12)
+
+
 def test_penalty_by_validation():
     noisy = y + 5.0 * RNG.normal(size=120)
     model = fg.GGNRegressor(
         6, regularization="validation", random_state=0, max_iter=15, method="newton"
     ).fit(X, noisy)
     path = model.weight_decay_path_
+    assert model.result_.best_validation_loss == min(path["validation_losses"])
     assert path["l2"] == path["grid"][int(np.argmin(path["validation_losses"]))]
     assert model.alpha_ == pytest.approx(path["l2"] * 120)
     free = fg.GGNRegressor(6, alpha=0.0, random_state=0, max_iter=15, method="newton")

@@ -390,6 +390,28 @@ def test_command_line(tmp_path):
 
 
 @needs_mpi
+def test_command_line_with_targets_that_do_not_count(tmp_path):
+    """The gaps are among the rows of one rank alone."""
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (60, 2))
+    Y = np.column_stack([np.sin(2 * X[:, 0]), X[:, 0] * X[:, 1]])
+    Y[45:, 1] = np.nan
+    np.savez(tmp_path / "t.npz", X=X, Y=Y)
+    options = ("t.npz", "--missing-targets", "ignore", "--no-held-out", "--hidden", "4",
+               "--max-iter", "10", "--solver", "cholesky")  # fmt: skip
+    models = {}
+    for size in (1, 2):
+        out = tmp_path / f"{size}.npz"
+        words = ("train", "--mpi", *options, "--out", out)
+        done, _ = launch(size, *words, module=True, folder=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "15 of 60 values are missing and do not count" in done.stderr
+        models[size] = fg.Model.load(out)
+    np.testing.assert_allclose(models[2].theta, models[1].theta, rtol=1e-6, atol=1e-9)
+    assert models[2].digest == models[1].digest
+
+
+@needs_mpi
 def test_command_line_reports_a_mistake_once(tmp_path):
     done, seconds = launch(2, "train", "--mpi", "--loss", "nonsense", module=True)
     assert done.returncode == 2

@@ -146,7 +146,7 @@ def test_one_refusal_names_every_column(refused):
     assert "'share' (percent): 1 cell with 'x' (line 3)" in words
     assert "'size' (number): 1 cell with 'big' (line 4)" in words and "drop=['size']" in words
     assert "'n' (number): 1 missing value, the first in line 3" in words
-    assert "'n' (number): 1 infinite values, the first in line 4" in words
+    assert "'n' (number): 1 infinite value, the first in line 4; mend them" in words
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def check_outputs(
             continue
         own = [
             f"{files.output} would replace {name} {path}, which is read: give another name, or "
-            "--force"
+            "--force to replace it"
             for name, path in inputs.items()
             if path != STDOUT and files.holds(path)
         ]
@@ -146,9 +146,11 @@ class _Files:
             kind = "lock" if file.name.endswith(".fastggn-lock") else kind
             if file.is_file() and not _is_of(file, kind):
                 beside = "" if file == self._path else f" (there is {file})"
+                words = f"would replace a file that is no {KINDS[kind][0]} of fastggn"
+                if kind == "table":
+                    words = "exists, and a table does not tell who wrote it"
                 faults.append(
-                    f"{self.output}{beside} would replace a file that is no {KINDS[kind][0]} of "
-                    "fastggn: give another name, or --force"
+                    f"{self.output}{beside} {words}: give another name, or --force to replace it"
                 )
         return faults
 
@@ -222,5 +224,5 @@ KINDS: dict[str, tuple[str, Callable[[View], bool]]] = {
     "page": ("HTML page", _begins(rb'.*<meta name="generator" content="fastggn ')),
     "picture": ("picture", _picture),
     "export": ("exported model", _export),
-    "table": ("marked table", lambda view: False),  # a table has no place for a mark
+    "table": ("table", lambda view: False),  # a table has no place for a mark
 }

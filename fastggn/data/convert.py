@@ -113,7 +113,7 @@ def _numbers(raw: Raw, names: list[str]) -> FloatArray:
     faults = [
         fault
         for name in names
-        for fault in column_faults(Column(name, "number"), readings[name], raw, rows, new=True)
+        for fault in column_faults(Column(name, "number"), readings[name], raw, rows)
     ]
     if faults:
         raise TableError(raw.source, faults, "fastggn train reads such columns from the text")

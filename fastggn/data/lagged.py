@@ -23,6 +23,7 @@ def lagged(
     lags: int | Sequence[int] = 1,
     *,
     input_lags: int | Sequence[int] | None = None,
+    missing: str = "error",
 ) -> Table:
     """Return a table whose inputs are earlier values of a series (open loop).
 
@@ -37,6 +38,8 @@ def lagged(
         The earlier steps of the series that are inputs, from 1; a number n stands for 1 to n.
     input_lags : int or sequence of int, optional
         The steps of `inputs`, by default `lags`; 0 is the present step.
+    missing : {"error", "drop", "impute"}
+        As in `read_table`, for the rows of the table: a gap of the series is in several rows.
 
     Returns
     -------
@@ -47,7 +50,8 @@ def lagged(
     Raises
     ------
     TableError
-        If a column is no number, or a value is missing; one message for all columns.
+        If a column is no number, or a value is missing with ``missing="error"``; one message
+        for all columns.
     ValueError
         If lags are negative, 0 for the series itself, or longer than the series.
 
@@ -78,7 +82,7 @@ def lagged(
         (*names, *own.names), (*columns, *(values[first:] for values in own.columns)),
         "the series", targets=own.names, first_row=first,
     )  # fmt: skip
-    return replace(read_table(raw), series=True)
+    return replace(read_table(raw, missing=missing), series=True)
 
 
 def _columns(series: Any, letter: str) -> Raw:

@@ -11,12 +11,20 @@ import numpy as np
 
 from fastggn.data.columns import COPY, ROW_NAMES, Kind, Raw, Reading, counts_rows, listed
 from fastggn.data.readers import read_raw
-from fastggn.data.recipe import Column, Recipe, TableError, column_faults, learn_column
+from fastggn.data.recipe import (
+    Column,
+    Recipe,
+    TableError,
+    column_faults,
+    learn_column,
+    left_out,
+)
 from fastggn.data.table import Table
 from fastggn.runtime.errors import suggest, unknown_name
 
 Names: TypeAlias = str | int | Sequence[str | int] | None
 MISSING = ("error", "drop", "impute")
+MISSING_TARGETS = ("error", "drop", "ignore")
 MANY_INPUTS = 100
 FEW_ROWS = 10  # in a shorter table each row may be a class of its own
 
@@ -29,6 +37,7 @@ def read_table(
     drop: Names = (),
     categorical: Names = None,
     missing: str = "error",
+    missing_targets: str | None = None,
     header: str | bool = "auto",
     decimal: str = ".",
     encoding: str = "utf-8-sig",
@@ -59,6 +68,10 @@ def read_table(
     missing : {"error", "drop", "impute"}
         Refuse missing values, leave their rows out, or fill inputs with the mean (the most frequent
         level) and add an input that is 1 where the value was missing.
+    missing_targets : {"error", "drop", "ignore"}, optional
+        Refuse missing targets, leave their rows out, or take them for unknown ("don't care"): NaN
+        in `Table.Y`, without a part in the loss and in the errors; a row without any target is
+        left out. By default as `missing`; targets are never filled in.
     header : {"auto", True, False}
         Whether the first row of a text file or a sheet holds names; "auto": if one of its cells is
         text above a column of numbers, if all of its cells are text, or if it counts the columns
@@ -95,6 +108,8 @@ def read_table(
     """
     if missing not in MISSING:
         raise unknown_name("missing", missing, MISSING)
+    if missing_targets is not None and missing_targets not in MISSING_TARGETS:
+        raise unknown_name("missing_targets", missing_targets, MISSING_TARGETS)
     if decimal not in (".", ","):
         raise ValueError(f"decimal must be '.' or ',', got {decimal!r}")
     if header not in ("auto", True, False):
@@ -105,6 +120,7 @@ def read_table(
         source = source.raw
     reading: dict[str, Any] = {"header": header, "decimal": decimal, "encoding": encoding,
                                "sheet": sheet, "missing": missing,
+                               "missing_targets": missing_targets,
                                "text": categorical is not None}  # fmt: skip
     raw = read_raw(source, reading)
     plan = _Plan.of(raw, target, inputs, drop, categorical)
@@ -146,22 +162,24 @@ class _Plan:
 
     def table(self, reading: dict[str, Any]) -> Table:
         """Return the table, or raise one error for all faults."""
-        raw, missing = self.raw, str(reading["missing"])
+        raw, targets = self.raw, frozenset(self.targets)
         notes = list(raw.notes)
-        columns, readings = self._learned(missing, notes)
+        columns, readings = self._learned(reading, notes)
         rows = np.arange(raw.n_rows)
-        if missing == "drop" and readings:
-            lost = np.any([r.missing for r in readings.values()], axis=0)
+        lost = left_out(readings, self.targets, reading) if readings else np.zeros(0, dtype=bool)
+        if lost.any():
             rows = np.flatnonzero(~lost)
-            if lost.any():
-                notes.append(f"{int(lost.sum())} of {lost.size} rows are left out: values are "
-                             "missing")  # fmt: skip
-                readings = {name: found.take(rows) for name, found in readings.items()}
-                columns = {name: _with_levels(column, readings[name])
-                           for name, column in columns.items()}  # fmt: skip
+            notes.append(f"{int(lost.sum())} of {lost.size} rows are left out: values are missing")
+            readings = {name: found.take(rows) for name, found in readings.items()}
+            columns = {name: _with_levels(column, readings[name])
+                       for name, column in columns.items()}  # fmt: skip
         for name, column in columns.items():
-            self.faults += column_faults(column, readings[name], raw, rows)
-        targets = frozenset(self.targets)
+            role = "target" if name in targets else "input"
+            self.faults += column_faults(column, readings[name], raw, rows, role)
+            unknown = int(readings[name].missing.sum())
+            if column.optional and unknown:
+                notes.append(f"target {name!r}: {unknown} of {rows.size} values are missing and do "
+                             "not count")  # fmt: skip
         kept = tuple(c for n, c in columns.items() if n not in targets)
         self._check(columns, kept, rows)
         chosen = tuple(columns[name] for name in self.targets)
@@ -174,7 +192,7 @@ class _Plan:
         return Table(X, Y, recipe, rows, raw, raw.source, tuple(notes))
 
     def _learned(
-        self, missing: str, notes: list[str]
+        self, rules: dict[str, Any], notes: list[str]
     ) -> tuple[dict[str, Column], dict[str, Reading]]:
         """Return the columns that are used, and their readings; say which are left out."""
         columns: dict[str, Column] = {}
@@ -191,7 +209,7 @@ class _Plan:
             if not counts:
                 kind: Kind | None = "category" if name in self.labels else None
                 column, reading, reason = learn_column(
-                    name, raw, kind=kind, missing=missing, target=is_target
+                    name, raw, kind=kind, missing=rules["missing"], target=is_target
                 )
             if column is None or reading is None:
                 if is_target:
@@ -199,7 +217,8 @@ class _Plan:
                 self.left_out[name] = reason
                 notes.append(f"column {name!r} is left out: {reason}")
                 continue
-            columns[name], readings[name] = column, reading
+            optional = is_target and rules["missing_targets"] == "ignore"
+            columns[name], readings[name] = replace(column, optional=optional), reading
             if reading.note:
                 notes.append(f"column {name!r}: {reading.note}")
             if not is_target and len(column.inputs) > MANY_INPUTS:
@@ -232,6 +251,7 @@ class _Plan:
 def _with_levels(column: Column, reading: Reading) -> Column:
     """Return a category with the levels of the rows that are left."""
     present = set(reading.values.tolist()) if column.kind == "category" else set()
+    present.add(column.fill)
     return replace(column, levels=tuple(level for level in column.levels if level in present))
 
 

@@ -75,7 +75,7 @@ def _from_path(source: str | os.PathLike[str], reading: Reading) -> Raw:
         return read_text_table(file, reading)
     readers: dict[str, Callable[[Path, Reading], Raw]] = {
         ".npy": lambda f, r: from_array(read_array(f), str(f)),
-        ".npz": lambda f, r: from_named(read_archive(f), str(f)),
+        ".npz": _from_npz,
         ".h5": lambda f, r: read_hdf5(f),
         ".hdf5": lambda f, r: read_hdf5(f),
         ".parquet": _from_parquet,
@@ -89,6 +89,13 @@ def _from_path(source: str | os.PathLike[str], reading: Reading) -> Raw:
         hint = "; save it as .xlsx" if kind == ".xls" else ""
         raise ValueError(f"{file}: unknown kind of file {kind!r}{hint} (known: {known})")
     return readers[kind](file, reading)
+
+
+def _from_npz(file: Path, reading: Reading) -> Raw:
+    arrays = read_archive(file)
+    if {"header", "theta"} <= set(arrays):
+        raise ValueError(f"{file}: a model or a checkpoint of fastggn, not a table")
+    return from_named(arrays, str(file))
 
 
 def _from_parquet(file: Path, reading: Reading) -> Raw:

@@ -58,6 +58,8 @@ class Column:
         The order of day, month and year in a date column: "ymd", "dmy", "mdy", or "" if unknown.
     stored : str
         The type of the stored numbers, if it is narrower than float64.
+    optional : bool
+        Whether a missing value is NaN: of a target that does not count there.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Column:
     unit: str = ""
     order: str = ""
     stored: str = ""
+    optional: bool = False
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -103,8 +106,8 @@ class Column:
             if self.kind == "date":
                 values = days_since(values, np.datetime64(self.origin))
             out = np.array(values, dtype=np.float64)[:, None]
-            if self.fill is not None:
-                out[missing] = float(self.fill)
+            # One pattern of bits for NaN: the digest of the rows holds it.
+            out[missing] = np.nan if self.fill is None else float(self.fill)
         if self.indicator:
             out = np.column_stack([out, missing.astype(np.float64)])
         return out
@@ -164,14 +167,13 @@ class Recipe:
         wanted = (*self.inputs, *(self.targets if present else ()))
         readings = {c.name: read_as(raw.column(c.name), c.kind, raw.decimal, c.order)
                     for c in wanted}  # fmt: skip
-        rows = np.arange(raw.n_rows)
-        if (self.reading or {}).get("missing") == "drop":
-            rows = np.flatnonzero(~np.any([r.missing for r in readings.values()], axis=0))
+        rows = np.flatnonzero(~left_out(readings, self.target_names, self.reading or {}))
         if rows.size < raw.n_rows:
             readings = {name: reading.take(rows) for name, reading in readings.items()}
-        faults = [
-            f for c in wanted for f in column_faults(c, readings[c.name], raw, rows, new=True)
-        ]
+        faults = []
+        for c in wanted:
+            role = "target" if c in self.targets else "input"
+            faults += column_faults(c, readings[c.name], raw, rows, f"new {role}")
         if rows.size == 0 and whole:
             faults.append("no row is left")
         if faults:
@@ -224,6 +226,14 @@ class Recipe:
         need = f"{len(inputs)} inputs" + (f" and {len(wanted)} targets" if targets else "")
         raise TableError(raw.source, [f"{len(order)} columns, where the model takes {need}{hint}"])
 
+    def with_missing_targets(self, rule: str | None) -> Recipe:
+        """Return the recipe with another rule for missing targets; None keeps its own."""
+        if rule is None:
+            return self
+        targets = tuple(replace(c, optional=rule == "ignore") for c in self.targets)
+        reading = {**(self.reading or {}), "missing_targets": rule}
+        return replace(self, targets=targets, reading=reading)
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for a file."""
         return {
@@ -258,25 +268,52 @@ class Recipe:
         return cls(inputs, tuple(Column(f"y{j}", "number") for j in range(n_targets)), named=False)
 
 
+# What to do about missing values, by the role of the column.
+REMEDIES = {
+    "input": "missing='drop' leaves these rows out, missing='impute' fills them in",
+    "target": "missing_targets='drop' leaves these rows out, missing_targets='ignore' takes the "
+    "targets that are known",
+    "new input": "fill them, or train with missing='impute'",
+    "new target": "leave these rows out, or train or evaluate with missing_targets='ignore'",
+    "plain": "fill them, or leave these rows out",
+}
+
+
+def left_out(
+    readings: Mapping[str, Reading], targets: Sequence[str], reading: Mapping[str, Any]
+) -> NDArray[np.bool_]:
+    """Return which rows are left out for their missing values, by the rules of `read_table`."""
+    missing = reading.get("missing")
+    rule = reading.get("missing_targets") or missing
+    inputs = [r.missing for name, r in readings.items() if name not in targets]
+    outputs = [r.missing for name, r in readings.items() if name in targets]
+    lost = np.zeros(next(iter(readings.values())).missing.shape, dtype=bool)
+    if missing == "drop":
+        lost |= np.any(inputs, axis=0)
+    if outputs and rule in ("drop", "ignore"):
+        lost |= (np.any if rule == "drop" else np.all)(outputs, axis=0)
+    return lost
+
+
 def column_faults(
-    column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp], *, new: bool = False
+    column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp], role: str = "plain"
 ) -> list[str]:
-    """Return the faults of a column of known kind, one sentence each."""
+    """Return the faults of a column of known kind, one sentence each; roles are in `REMEDIES`."""
+    drop = f", or leave the column out (drop={[column.name]!r})" if role == "input" else ""
     if column.name in raw.faulty:
-        return [f"column {column.name!r}: {raw.faulty[column.name]}{_drop(column)}"]
+        return [f"column {column.name!r}: {raw.faulty[column.name]}{drop}"]
     name, faults = f"column {column.name!r} ({column.kind})", []
     n_missing = int(reading.missing.sum())
-    if n_missing and column.fill is None:
+    if n_missing and column.fill is None and not column.optional:
         place = raw.place(rows[np.argmax(reading.missing)])
-        remedy = "missing='drop' leaves these rows out, missing='impute' fills them in inputs"
-        if new:
-            remedy = "fill them, or train with missing='impute'"
         faults.append(
             f"{name}: {n_missing} missing value{'s' * (n_missing > 1)}, the first in {place}; "
-            f"{remedy}"
+            f"{REMEDIES[role]}"
         )
     if reading.misfits.size:
-        faults.append(f"{name}: {_misfits(column, reading, raw, rows)}")
+        labels = f", or read labels (categorical={[column.name]!r})"
+        remedy = f"mend them{labels if role in ('input', 'target') else ''}{drop}"
+        faults.append(f"{name}: {_misfits(column, reading, raw, rows, remedy)}")
     elif column.kind == "category" and column.levels:
         unknown = np.flatnonzero((column.codes(reading) < 0) & ~reading.missing)
         levels = list(dict.fromkeys(reading.values[unknown].tolist()))
@@ -284,17 +321,24 @@ def column_faults(
             faults.append(
                 f"{name}: unknown level{'s' * (len(levels) > 1)} "
                 f"{listed([repr(level) for level in levels])}, the first in "
-                f"{raw.place(rows[unknown[0]])} (known: {listed(column.levels, 12)})"
+                f"{raw.place(rows[unknown[0]])} (known: {listed(column.levels, 12)}); mend them, "
+                "or train on rows that have them"
             )
     elif column.kind in ("number", "percent"):
         infinite = np.isinf(reading.values)
         if infinite.any():
             place = raw.place(rows[np.argmax(infinite)])
-            faults.append(f"{name}: {int(infinite.sum())} infinite values, the first in {place}")
+            count = int(infinite.sum())
+            faults.append(
+                f"{name}: {count} infinite value{'s' * (count > 1)}, the first in {place}; mend "
+                "them, or leave the cells empty"
+            )
     return faults
 
 
-def _misfits(column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp]) -> str:
+def _misfits(
+    column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp], remedy: str
+) -> str:
     """Return how many cells do not fit a column, which, where, and the remedy."""
     where = rows[reading.misfits[:3]]
     count = f"{reading.misfits.size} cell{'s' * (reading.misfits.size > 1)}"
@@ -303,12 +347,8 @@ def _misfits(column: Column, reading: Reading, raw: Raw, rows: NDArray[np.intp])
     cells = listed([repr(str(raw.column(column.name)[row])) for row in where])
     return (
         f"{count} with {cells} ({', '.join(raw.place(row) for row in where)}), no {column.kind}; "
-        f"mend them, or read labels (categorical={[column.name]!r}){_drop(column)}"
+        f"{remedy}"
     )
-
-
-def _drop(column: Column) -> str:
-    return f", or leave the column out (drop={[column.name]!r})"
 
 
 def learn_column(

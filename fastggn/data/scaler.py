@@ -19,6 +19,7 @@ FloatArray = NDArray[np.float64]
 # beyond the rounding with which it is stored.
 ROUNDING_UNITS = 4.0
 SAFE_EXPONENT = 200  # squares of columns within these powers of two are exact without scaling
+MOST_POWER = 1000  # of the scale of a constant column
 NO_EXPONENT = -2000  # of a column of zeros
 
 
@@ -93,7 +94,11 @@ class Moments:
             raise ValueError("the values are too large to be scaled")
         constant = (self.largest <= self.least) | (self._spread() <= ROUNDING_UNITS)
         constant |= deviation == 0.0
-        scale = np.where(constant, 1.0, deviation)
+        # In the unit of the column, so that outputs near 0 are near the constant in any unit.
+        power = np.where(
+            self.mean == 0.0, 0, np.clip(np.frexp(self.mean)[1], -MOST_POWER, MOST_POWER)
+        )
+        scale = np.where(constant, np.ldexp(1.0, power), deviation)
         return Scaler(self.mean, scale, constant, self.least, self.largest)
 
     def _spread(self) -> FloatArray:
@@ -110,7 +115,8 @@ class Scaler:
     """Columns as ``(column - mean) / scale``.
 
     A column is constant if its values differ by at most four units in the last place of the
-    largest one, in the type in which they are stored; its scale is 1.
+    largest one, in the type in which they are stored; its scale is the power of two above its
+    mean, or 1.
 
     Attributes
     ----------
@@ -166,6 +172,22 @@ class Scaler:
         for other in others:
             merged.merge(other)
         return merged.scaler()
+
+    @classmethod
+    def of_known(
+        cls, columns: Any, comm: Comm = SERIAL, *, stored: Sequence[Any] | None = None
+    ) -> Scaler:
+        """Return the scaling as `of` does; NaN entries of an array (T, n) do not count."""
+        gaps = isinstance(columns, np.ndarray) and bool(np.isnan(columns).any())
+        if not comm.any(gaps):
+            return cls.of(columns, comm=comm, stored=stored)
+        known, kept = ~np.isnan(columns), stored or [columns.dtype] * columns.shape[1]
+        parts = [
+            cls.of(columns[known[:, j], j : j + 1], comm=comm, stored=[kind])
+            for j, kind in enumerate(kept)
+        ]
+        arrays = [[getattr(part, field.name) for part in parts] for field in fields(cls)]
+        return cls(*map(np.concatenate, arrays))
 
     @classmethod
     def at(cls, mean: ArrayLike, scale: ArrayLike) -> Scaler:

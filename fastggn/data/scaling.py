@@ -39,7 +39,8 @@ class Standardised:
     dtype : dtype
         float64.
     mean, scale : ndarray, shape (n,)
-        The mean and the standard deviation of each column; a constant column has scale 1.
+        The mean and the standard deviation of each column; a constant column has a power of two
+        as its scale.
 
     Raises
     ------

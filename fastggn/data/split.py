@@ -68,7 +68,9 @@ class Split:
         found = np.flatnonzero(part == 0), np.flatnonzero(part == 1), np.flatnonzero(part == 2)
         for name, share, rows in (("held_out", self.held_out, 1), ("test", self.test, 2)):
             if share > 0.0 and found[rows].size == 0:
-                raise ValueError(f"{name}={share} of {total} rows gives no row")
+                raise ValueError(
+                    f"{name}={share} of {total} rows gives no row: raise it, or give 0"
+                )
         if found[0].size == 0:
             raise ValueError(f"no row of {total} is left for training")
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,6 +16,16 @@ FloatArray = NDArray[np.float64]
 
 LINKS = {"softmax_cross_entropy": "softmax", "logistic": "sigmoid"}
 CERTAIN = np.nextafter(1.0, 0.0)
+
+
+def as_labels(classes: Sequence[str]) -> NDArray[Any]:
+    """Return the labels of classes, whole numbers where all are."""
+    try:
+        numbers = [int(label) for label in classes]
+    except ValueError:
+        return np.array(classes)
+    same = all(str(n) == label for n, label in zip(numbers, classes, strict=True))
+    return np.array(numbers if same else classes)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ from fastggn.data.recipe import TableError
 from fastggn.data.scaler import Scaler
 from fastggn.data.split import Split
 from fastggn.data.table import Table
-from fastggn.model.decision import LINKS, Decision
+from fastggn.model.checks import check_known, check_range, check_samples, notes_of
+from fastggn.model.decision import Decision
 from fastggn.model.history import kept_history, run_facts
 from fastggn.model.model import Model
 from fastggn.model.saving import MOST_POSTERIOR
@@ -36,17 +37,6 @@ from fastggn.training.result import TrainResult
 from fastggn.training.train import train
 
 PATIENCE = 20  # iterations
-FEW = 10  # different whole numbers of a target that may be classes,
-ADVISED = 5  # in a table of so many rows for each
-RANGES = {
-    "sigmoid": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-    "softsign": (-1.0, 1.0),
-    "relu": (0.0, np.inf),
-    "softplus": (0.0, np.inf),
-    "square": (0.0, np.inf),
-    "sin": (-1.0, 1.0),
-}
 
 
 def fit(
@@ -252,7 +242,7 @@ def prepare(
     All ranks of `comm` have the whole table, and each one reads its share of the training rows.
     """
     chosen = get_loss(_loss_name(loss, samples))
-    _check_samples(samples, chosen)
+    check_samples(samples, chosen)
     classes = samples.classes
     decision = Decision.of(chosen, classes, len(samples.targets))
     n_outputs = len(samples.targets) if decision is None else decision.n_outputs
@@ -260,9 +250,10 @@ def prepare(
         (len(samples.inputs), *_widths(hidden), n_outputs), activation, output_activation, bias
     )
     output = network.activations[-1].name
-    if classes is None and output in RANGES:
-        _check_range(samples, output)
+    if classes is None:
+        check_range(samples, output)
     split, rows = split_rows(samples, held_out, test, seed)
+    check_known(samples, rows[0])
     part = samples.take(rows[0][comm.share(rows[0].size)])
     inputs, targets = part.stored
     scales = scale and classes is None and output == "identity"
@@ -272,63 +263,11 @@ def prepare(
         chosen,
         samples.recipe,
         Scaler.of(part.X, comm=comm, stored=inputs) if scale else None,
-        Scaler.of(part.Y, comm=comm, stored=targets) if scales else None,
+        Scaler.of_known(part.Y, comm, stored=targets) if scales else None,
         l2=l2,
         split=split,
     )
-    return replace(model, training={"notes": _notes(model, samples)}), split, rows
-
-
-def _check_samples(samples: Table, loss: Loss) -> None:
-    """Raise unless the samples can be fitted with this loss."""
-    classes = samples.classes
-    if samples.n_rows < 2:
-        raise TableError(samples.source, [f"{samples.n_rows} row; a fit needs at least 2"])
-    if loss.name in LINKS and classes is None:
-        raise ValueError(
-            f"the loss {loss.name} needs classes: read the table with "
-            f"categorical={list(samples.targets)!r}"
-        )
-    if loss.name == "logistic" and len(classes or ()) != 2:
-        raise ValueError(f"the loss logistic needs two classes, got {len(classes or ())}")
-
-
-def _check_range(samples: Table, output: str) -> None:
-    """Raise if a target lies outside the range of the output activation."""
-    low, high = RANGES[output]
-    found = Scaler.of(samples.Y)
-    faults = [
-        f"target {name!r} runs from {least:.6g} to {largest:.6g}, and the output activation "
-        f"{output!r} from {low:g} to {high:g}; 'identity' has no bounds"
-        for name, least, largest in zip(samples.targets, found.least, found.largest, strict=True)
-        if least < low or largest > high
-    ]
-    if faults:
-        raise TableError(samples.source, faults)
-
-
-def _notes(model: Model, samples: Table) -> list[str]:
-    """Return the facts about the samples that a user should know, one sentence each."""
-    notes = list(samples.notes)
-    scalers = ((model.input_scaler, "input", samples.inputs),
-               (model.target_scaler, "target", samples.targets))  # fmt: skip
-    for scaler, kind, names in scalers:
-        for name, constant in zip(names, () if scaler is None else scaler.constant, strict=False):
-            if constant:
-                notes.append(f"{kind} {name!r} is constant in the training rows")
-    if (
-        isinstance(samples.Y, np.ndarray)
-        and model.target_scaler is not None
-        and samples.n_rows >= ADVISED * FEW
-    ):
-        for j, name in enumerate(samples.targets):
-            values = np.unique(samples.Y[:, j])
-            if 1 < values.size <= FEW and (values == np.round(values)).all():
-                notes.append(
-                    f"target {name!r} holds {values.size} different whole numbers: if they are "
-                    f"classes, read the table with categorical=[{name!r}]"
-                )
-    return notes
+    return replace(model, training={"notes": notes_of(model, samples)}), split, rows
 
 
 def part_notes(model: Model, n_training: int, n_held: int, n_test: int = 0) -> list[str]:

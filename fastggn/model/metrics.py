@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fastggn.data.sources import as_source, in_parts
 from fastggn.data.table import Table
+from fastggn.model.checks import losses_of
 from fastggn.objective.sample_checks import checked_weights
 
 FloatArray = NDArray[np.float64]
@@ -28,7 +29,7 @@ class Metrics:
         The mean loss in the units of the network, without weight decay.
     targets : tuple of dict
         For a regression, by target: ``name``, ``rms``, ``mae``, ``r2`` (NaN for a constant target),
-        ``unit``.
+        ``count`` of known values (the sum of the weights, if there are any), ``unit``.
     accuracy : float or None
         The share of right labels, of a classification.
     log_loss : float or None
@@ -64,9 +65,12 @@ class Metrics:
         lines = [f"{self.n_rows} rows"]
         if self.targets:
             width = max(6, *(len(_title(t)) for t in self.targets))
-            lines.append(f"{'target':<{width}}  {'rms':>12}  {'mae':>12}  {'R2':>9}")
+            gaps = any(t["count"] != self.n_rows for t in self.targets)
+            head = f"{'target':<{width}}  {'rms':>12}  {'mae':>12}  {'R2':>9}"
+            lines.append(head + f"  {'count':>9}" * gaps)
             lines += [
                 f"{_title(t):<{width}}  {t['rms']:>12.6g}  {t['mae']:>12.6g}  {t['r2']:>9.6f}"
+                + f"  {t['count']:>9.6g}" * gaps
                 for t in self.targets
             ]
             return "\n".join(lines)
@@ -86,8 +90,9 @@ class Metrics:
 class RegressionSums:
     """Errors of a regression whose rows come in parts."""
 
-    def __init__(self, names: Sequence[str], units: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], units: Sequence[str], weighted: bool) -> None:
         self._names, self._units = names, units
+        self._number: type = float if weighted else int
         n = len(names)
         self._count: FloatArray = np.zeros(n)
         self._squares: FloatArray = np.zeros(n)
@@ -122,6 +127,7 @@ class RegressionSums:
         for j, name in enumerate(self._names):
             fit = float(r2[j]) if self._spread[j] > 0.0 else float("nan")
             errors = {"rms": float(rms[j]), "mae": float(mae[j]), "r2": fit}
+            errors["count"] = self._number(self._count[j])
             targets.append({"name": name, **errors, "unit": self._units[j]})
         return Metrics(n_rows, loss, tuple(targets))
 
@@ -181,7 +187,7 @@ class Evaluation:
         self._sums: RegressionSums | ClassCounts
         if self._decision is None:
             units = [column.unit for column in model.recipe.targets]
-            self._sums = RegressionSums(model.recipe.target_names, units)
+            self._sums = RegressionSums(model.recipe.target_names, units, weighted)
         else:
             labels = model.recipe.classes or model.recipe.target_names
             self._sums = ClassCounts(labels, weighted)
@@ -195,14 +201,14 @@ class Evaluation:
             Y, F, w = samples.Y[start:stop], model.outputs_of(X), shares[start:stop]
             scaled_F = F if model.target_scaler is None else model.target_scaler.apply(F)
             targets = model.targets_of(Y)
-            losses = model.loss.value(scaled_F, model.loss.prepare_targets(targets, *F.shape))
+            losses, counted = losses_of(model.loss, scaled_F, targets)
             self._loss += float(w @ losses)
+            self._total += float(w @ counted)
             if decision is not None and model.posterior is not None:
                 losses = -model.posterior.log_likelihoods(model.scaled_inputs(X), targets)
             self._log_loss += float(w @ losses)
             self._sums.add(F if decision is None else decision.winners(F), Y, w)
         self._n_rows += samples.n_rows
-        self._total += float(shares.sum())
 
     def metrics(self) -> Metrics:
         """Return the errors of all samples."""

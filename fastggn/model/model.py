@@ -20,7 +20,8 @@ from fastggn.data.scaling import scaled
 from fastggn.data.sources import as_source, in_parts
 from fastggn.data.split import Split
 from fastggn.data.table import Table
-from fastggn.model.decision import Decision
+from fastggn.model.checks import target_weights
+from fastggn.model.decision import Decision, as_labels
 from fastggn.model.interchange.files import export
 from fastggn.model.metrics import Metrics, evaluated
 from fastggn.model.saving import read_model, write_model
@@ -127,14 +128,7 @@ class Model:
     def classes(self) -> NDArray[Any] | None:
         """The labels of the classes, whole numbers where all are; None for a regression."""
         found = self.recipe.classes
-        if found is None:
-            return None
-        try:
-            numbers = [int(label) for label in found]
-        except ValueError:
-            return np.array(found)
-        same = all(str(n) == label for n, label in zip(numbers, found, strict=True))
-        return np.array(numbers if same else found)
+        return None if found is None else as_labels(found)
 
     @property
     def decision(self) -> Decision | None:
@@ -156,17 +150,19 @@ class Model:
         TableError
             If columns are missing, levels unknown, or cells do not fit; one message for all.
         """
+        recipe = self.recipe
         if isinstance(rows, Table):
             if rows.raw is None:
-                if rows.recipe.to_dict() == self.recipe.to_dict():
+                if rows.recipe.to_dict() == recipe.to_dict():
                     return rows
                 raise ValueError("the table has another recipe than the model")
             raw = rows.raw
+            recipe = recipe.with_missing_targets((rows.recipe.reading or {}).get("missing_targets"))
         else:
-            raw = read_raw(rows, self.recipe.reading or {})
+            raw = read_raw(rows, recipe.reading or {})
         whole = not isinstance(rows, Raw)  # a part of a file may have no complete row
-        X, Y, kept = self.recipe.encode(raw, targets=targets, whole=whole)
-        return Table(X, Y, self.recipe, kept, raw, raw.source)
+        X, Y, kept = recipe.encode(raw, targets=targets, whole=whole)
+        return Table(X, Y, recipe, kept, raw, raw.source)
 
     def outputs(self, rows: Any) -> FloatArray:
         """Return the outputs of the network for new rows, shape (T, n_L), in the targets' units."""
@@ -190,6 +186,12 @@ class Model:
         if self.target_scaler is None:
             return mean, deviation
         return self.target_scaler.undo(mean), deviation * self.target_scaler.scale
+
+    def logits_of(self, X: FloatArray) -> FloatArray:
+        """Return the outputs behind the probabilities, with a posterior moderated, (T, n_L)."""
+        if self.posterior is None:
+            return self.outputs_of(X)
+        return self.posterior.moderated_outputs(self.scaled_inputs(X))
 
     def predict(self, rows: Any, *, std: bool = False) -> Any:
         """Return predictions for new rows, in the units of the targets.
@@ -243,10 +245,8 @@ class Model:
                 "predict_proba needs a model of classes with the loss softmax_cross_entropy or "
                 f"logistic; the loss is {self.loss.name}"
             )
-        if self.posterior is None:
-            return decision.probabilities(self.outputs(rows))
-        p = self.posterior.predict_proba(self.scaled_inputs(self.encode(rows, targets=False).X))
-        return np.hstack([1.0 - p, p]) if decision.kind == "sign" else p
+        X = as_source("rows", self.encode(rows, targets=False).X)
+        return np.concatenate([decision.probabilities(self.logits_of(p)) for _, p in in_parts(X)])
 
     def evaluate(self, table: Any, sample_weight: Any = None) -> Metrics:
         """Return the errors of the predictions on rows with targets.
@@ -278,14 +278,16 @@ class Model:
         Parameters
         ----------
         table : Table, path-like, frame, mapping or arrays
-            Rows with targets.
+            Rows with targets; of a target that is NaN nothing counts.
         **options
             Further arguments of `Problem`: `sample_weight`, `l2`, `curvature`, `comm`.
         """
         samples = self.encode(table, targets=True)
-        X = self.scaled_inputs(samples.X)
+        X, Y = self.scaled_inputs(samples.X), self.targets_of(samples.Y)
         terms = {"l2": self.l2, "penalize_biases": self.penalize_biases, **options}
-        return Problem(self.network, X, self.targets_of(samples.Y), self.loss, **terms)
+        given = terms.get("sample_weight"), self.loss, terms.get("comm")
+        terms["sample_weight"] = target_weights(Y, *given)
+        return Problem(self.network, X, Y, self.loss, **terms)
 
     def reduced(self, table: Any = None) -> Model:
         """Return the model, without a posterior, less the hidden units that change nothing.

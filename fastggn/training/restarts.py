@@ -234,7 +234,7 @@ class Restarts:
             for number, seed in enumerate(self._seeds):
                 if self._max_time is not None:
                     spent = time.monotonic() - began
-                    left = self._comm.agree(max(self._max_time - spent, 1e-3))
+                    left = self._comm.agree(max(self._max_time - spent, 1e-9))
                 result = results[seed] = run(seed, self._part(seed), left)
                 if tell is not None:
                     tell(number, seed, result)

@@ -115,9 +115,24 @@ class LaplacePosterior:
     def predict_proba(self, X: Any) -> FloatArray:
         """Return moderated probabilities, shape (T, n_L): nearer to even where theta is uncertain.
 
-        Outputs are divided by ``sqrt(1 + pi s^2 / 8)``, s their deviation, before sigmoid
-        (MacKay 1992, "The evidence framework applied to classification networks") or softmax
-        (its usual extension to several classes, output by output).
+        They are the sigmoid or the softmax of `moderated_outputs`.
+
+        Raises
+        ------
+        ValueError
+            If the loss is the squared one.
+        """
+        moderated = self.moderated_outputs(X)
+        if isinstance(self._loss, SoftmaxCrossEntropy):
+            weights = np.exp(moderated - moderated.max(axis=1, keepdims=True))
+            return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * moderated)))
+
+    def moderated_outputs(self, X: Any) -> FloatArray:
+        """Return the outputs, shape (T, n_L), divided by ``sqrt(1 + pi s^2 / 8)``.
+
+        Here s is the deviation of an output (MacKay 1992, "The evidence framework applied to
+        classification networks"; output by output for several classes, its usual extension).
 
         Raises
         ------
@@ -127,11 +142,7 @@ class LaplacePosterior:
         if self._gaussian:
             raise ValueError("predict_proba is for classes; the loss is 'squared': use predict")
         mean, std = self.predict(X, noise=False)
-        moderated = mean / np.sqrt(1.0 + np.pi * std**2 / 8.0)
-        if isinstance(self._loss, SoftmaxCrossEntropy):
-            weights = np.exp(moderated - moderated.max(axis=1, keepdims=True))
-            return np.asarray(weights / weights.sum(axis=1, keepdims=True))
-        return np.asarray(0.5 * (1.0 + np.tanh(0.5 * moderated)))
+        return np.asarray(mean / np.sqrt(1.0 + np.pi * std**2 / 8.0))
 
     def log_likelihood(self, X: Any, Y: Any) -> float:
         """Return the mean over samples of ``log p(y | x)`` under the predictions.

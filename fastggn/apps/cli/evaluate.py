@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -10,6 +11,7 @@ from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
 from fastggn.apps.cli.models import activation_options, read_model
 from fastggn.apps.cli.outcome import DONE, bad_input, say
 from fastggn.apps.cli.predict import MOST_ROWS
+from fastggn.apps.cli.types import OneOf
 from fastggn.apps.cli.watch import Watch, watched
 from fastggn.apps.outputs import STDOUT, write_report
 
@@ -17,7 +19,8 @@ HELP = """Print the errors of MODEL on the rows of DATA, which has the targets t
 
 For each target rms and mae in its unit, and R2; for classes the accuracy, the log loss, and count,
 precision and recall of each class. The columns of the model are found by name; a file without them
-is refused.
+is refused. Missing targets are refused too, unless the model was trained with, or DATA is read with
+--missing-targets ignore: then the errors are those of the known ones.
 
 \b
 Examples:
@@ -36,16 +39,28 @@ Examples:
     "--json", "json_file", type=OutputFile("report"), is_flag=False, flag_value=STDOUT,
     metavar="[FILE]", help="Write the errors as JSON, or print them.",
 )  # fmt: skip
+@click.option(
+    "--missing-targets", type=OneOf(("error", "drop", "ignore")), metavar="HOW",
+    help="Missing targets of DATA: error, drop (their rows), ignore.  [default: as in training]",
+)  # fmt: skip
 @activation_options
 @checked_outputs
 @watched
-def evaluate(model: str, data: str, json_file: str | None, watch: Watch, **foreign: Any) -> int:
+def evaluate(
+    model: str,
+    data: str,
+    json_file: str | None,
+    missing_targets: str | None,
+    watch: Watch,
+    **foreign: Any,
+) -> int:
     """Evaluate a model on a file."""
     from fastggn.data.stream import read_parts
     from fastggn.model.metrics import Evaluation
 
     with bad_input():
         known = read_model(model, **foreign)
+        known = replace(known, recipe=known.recipe.with_missing_targets(missing_targets))
         found, count = Evaluation(known), 0
 
         def progress(share: float) -> None:
@@ -57,7 +72,7 @@ def evaluate(model: str, data: str, json_file: str | None, watch: Watch, **forei
                 found.add(table)
             count += table.n_rows
         if not count:
-            raise ValueError(f"{data}: no row without missing values")
+            raise ValueError(f"{data}: no row without missing values is left")
         metrics = found.metrics()
     if json_file != STDOUT:
         say(str(metrics))

@@ -29,6 +29,7 @@ running code), or plain arrays W_1, b_1, ... (.npz). The columns of DATA are tho
 found by name; weights without names take them by position."""
 
 TORCH = (".pt", ".pth")
+TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".xlsx", ".mat", ".npy", ".h5")
 PICKLES = (".pkl", ".pickle", ".joblib", ".sav")
 
 OPTIONS = (
@@ -98,6 +99,8 @@ def own_model(path: str) -> Model | None:
     try:
         return Model.load(path)
     except ModelFileError:
+        if Path(path).suffix.lower() in TABLES:
+            raise ValueError(f"{path}: a table, not a model; MODEL is first, then DATA") from None
         if not _holds_weights(path):
             raise
     return None

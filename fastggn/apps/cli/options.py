@@ -41,6 +41,7 @@ class Settings:
     gradient_columns: tuple[str | int, ...] | None
     categorical: tuple[str | int, ...] | None
     missing: str
+    missing_targets: str | None
     header: bool | None
     decimal: str
     encoding: str
@@ -157,6 +158,9 @@ OPTIONS = (
            help="Columns of numbers that are labels; text always is."),
     option("Data", "--missing", default="error", metavar="HOW",
            help="Rows with missing values: error, drop (leave them out), impute (fill them in)."),
+    option("Data", "--missing-targets", metavar="HOW",
+           help="Rows with missing targets: error, drop, ignore (train on the targets that are "
+                "known).  [default: as --missing; targets are never filled in]"),
     option("Data", "--header/--no-header", default=None, show_default=False,
            help="Whether a text file begins with names.  [default: unless a cell is a number]"),
     option("Data", "--decimal", default=".", metavar="MARK", help="Decimal mark of text: . or ,"),

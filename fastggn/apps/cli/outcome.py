@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import errno
 import re
+import shlex
 from collections.abc import Iterator
 
 import click
@@ -16,6 +19,13 @@ INTERNAL_ERROR = 1
 BAD_INPUT = 2
 STOPPED_EARLY = 3
 INTERRUPTED = 130  # Ctrl-C, or the time limit, without a state: the convention of shells
+
+# Arguments of Python in messages, which are options here.
+ARGUMENT = re.compile(
+    r"\b(missing|missing_targets|drop|categorical|decimal|encoding|header)"
+    r"=(\[.*?\]|'.*?'|True|False)"
+    r"|\b(held_out|test)=(\d[\d.e-]*)"
+)
 
 
 class BadInput(click.UsageError):
@@ -46,10 +56,31 @@ def bad_input() -> Iterator[None]:
     except OSError as error:
         # Without the number: "x.npz: Permission denied".
         named = error.filename is not None and error.strerror is not None
-        words = f"{error.filename}: {error.strerror}" if named else str(error)
+        words = f"{error.filename}: {error.strerror}" if named else error.strerror or str(error)
         raise BadInput(words) from error
     except (ValueError, TypeError, ImportError) as error:
-        raise BadInput(str(error)) from error
+        raise BadInput(with_options(str(error))) from error
+
+
+def with_options(message: str) -> str:
+    """Return a message with the arguments of `read_table` as the options that they are here."""
+    return ARGUMENT.sub(_as_option, message)
+
+
+def _as_option(found: re.Match[str]) -> str:
+    """Return an argument of Python as the option of the same name."""
+    if found[3]:
+        return f"--{'held-out' if found[3] == 'held_out' else 'test-fraction'} {found[4]}"
+    name = found[1].replace("_", "-")
+    try:
+        value = ast.literal_eval(found[2])
+    except (SyntaxError, ValueError):  # text of the user
+        return found[0]
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no-{name}"
+    items = value if isinstance(value, list) else [value]
+    words = ",".join(f'"{item}"' if "," in str(item) else str(item) for item in items)
+    return f"--{name} {shlex.quote(words)}"
 
 
 def say(text: str, err: bool = False) -> None:
@@ -82,6 +113,9 @@ def report(error: BaseException, place: str = "") -> int:
     if isinstance(error, (click.ClickException, SaveError)):
         _print_error(f"{place}{error}")
         return error.exit_code
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:  # of the standard output
+        _print_error(f"{place}{error.strerror}: the output is cut")
+        return INTERNAL_ERROR
     _print_error(f"{place}internal error: {type(error).__name__}: {error} (--verbose shows where)")
     return INTERNAL_ERROR
 

@@ -6,7 +6,6 @@ import csv
 import io
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -88,15 +87,27 @@ def predict(
     return DONE
 
 
+def _fault(model: Model, proba: bool, std: bool) -> str:
+    """Return why the model cannot give what is asked for, and the remedy; empty if it can."""
+    decision = model.decision
+    if proba and decision is None:
+        return "--proba is for classes, and the model predicts numbers: --std is for these"
+    if proba and decision is not None and decision.link is None:
+        return (f"--proba needs probabilities, and the loss {model.loss.name} has none: train with "
+                "--loss softmax_cross_entropy")  # fmt: skip
+    if std and decision is not None:
+        return "--std is for numbers, and the model predicts classes: --proba is for these"
+    if std and model.posterior is None:
+        return "--std needs a posterior, and the model has none: train it with --posterior"
+    return ""
+
+
 class Predictions:
     """The predictions for the rows of a file, part by part."""
 
     def __init__(self, model: Model, data: str, *, proba: bool, std: bool) -> None:
-        decision = model.decision
-        if proba and (decision is None or decision.link is None):
-            raise ValueError("--proba needs a model of classes, with probabilities")
-        if std and (decision is not None or model.posterior is None):
-            raise ValueError("--std needs a model of fastggn train --posterior, of numbers")
+        if fault := _fault(model, proba, std):
+            raise ValueError(fault)
         self.model, self._data, self.proba, self._std = model, data, proba, std
         self.n_rows = 0
         targets = list(model.recipe.target_names)
@@ -134,7 +145,7 @@ class Predictions:
         if decision is None:
             return F, further
         if self.proba:
-            further = model.predict_proba(replace(table, raw=None))
+            further = decision.probabilities(model.logits_of(table.X))
         winners = decision.winners(F)
         labels = winners if model.classes is None else model.classes[winners]
         return labels.reshape(table.n_rows, -1), further
@@ -166,8 +177,10 @@ def _write_csv(stream: BinaryIO, predictions: Predictions, watch: Watch) -> None
     text = io.TextIOWrapper(stream, encoding="utf-8", newline="", write_through=True)
     try:
         lines = csv.writer(text, lineterminator="\n")
-        lines.writerow(predictions.names)
+        head = [predictions.names]  # with the first rows: a file that is refused prints nothing
         for first, further in predictions.parts(watch):
+            lines.writerows(head)
+            head = []
             lines.writerows(zip(*map(_cells, (*first.T, *further.T)), strict=True))
         text.flush()
     finally:

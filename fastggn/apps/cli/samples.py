@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import contextlib
-import re
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -43,7 +39,8 @@ from fastggn.runtime.ranks import as_comm
 # Options that say how a table is read, with their defaults; all but the first three need it in
 # memory.
 READING = {"target": None, "inputs": None, "drop": (), "categorical": None, "missing": "error",
-           "header": None, "decimal": ".", "encoding": "utf-8-sig", "sheet": None}  # fmt: skip
+           "missing_targets": None, "header": None, "decimal": ".", "encoding": "utf-8-sig",
+           "sheet": None}  # fmt: skip
 OF_NETWORK = ("hidden", "bias", "init", "starts")
 PARTS = ("training", "held-out", "test")
 Rows = tuple[NDArray[np.intp], ...]
@@ -192,12 +189,7 @@ def _table(settings: Settings, comm: Comm) -> Table:
     path, label_loss = settings.data, settings.loss in LINKS
     if path is None:
         return _builtin(settings, settings.one_hot or label_loss)
-    with _words_of_options():
-        return _read(path, settings, comm)
-
-
-def _read(path: str, settings: Settings, comm: Comm) -> Table:
-    target, label_loss = settings.target, settings.loss in LINKS
+    target = settings.target
     if stays(path, settings.stream, comm):
         table = _streamed(path, settings)
         return labelled(table, comm) if label_loss and len(table.targets) == 1 else table
@@ -212,25 +204,6 @@ def _read(path: str, settings: Settings, comm: Comm) -> Table:
     return table
 
 
-@contextlib.contextmanager
-def _words_of_options() -> Iterator[None]:
-    """Name the arguments of `read_table` in an error as the options that they are here."""
-    try:
-        yield
-    except ValueError as error:
-        pattern = r"\b(missing|drop|categorical|decimal|encoding|header)=(\[.*?\]|'.*?'|True|False)"
-        raise ValueError(re.sub(pattern, _as_option, str(error))) from error
-
-
-def _as_option(found: re.Match[str]) -> str:
-    name, value = found[1], ast.literal_eval(found[2])
-    if isinstance(value, bool):
-        return f"--{name}" if value else f"--no-{name}"
-    items = value if isinstance(value, list) else [value]
-    words = ",".join(f'"{item}"' if "," in str(item) else str(item) for item in items)
-    return f"--{name} {shlex.quote(words)}"
-
-
 def _streamed(path: str, settings: Settings) -> Table:
     """Open a table of numbers that stays in its file."""
     if settings.gradient_columns:
@@ -239,7 +212,8 @@ def _streamed(path: str, settings: Settings) -> Table:
         )
     for name in list(READING)[3:]:
         if getattr(settings, name) != READING[name]:
-            raise ValueError(f"--{name} needs the table in memory, and {path} stays in its file")
+            option = name.replace("_", "-")
+            raise ValueError(f"--{option} needs the table in memory, and {path} stays in its file")
     if isinstance(settings.held_out, str):
         raise ValueError(f"--held-out {settings.held_out}: {path} stays in its file; give a share")
     return stream_table(path, settings.target, inputs=settings.inputs, drop=settings.drop)

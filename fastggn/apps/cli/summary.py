@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from fastggn.apps.cli.outcome import with_options
 from fastggn.runtime.errors import printable
 
 if TYPE_CHECKING:
@@ -43,7 +44,8 @@ def opening(settings: Settings, prepared: Prepared) -> list[str]:
         f"{source}, {problem.n_samples} samples; "
         f"{problem.loss_function.name} loss, method {settings.method}"
     )
-    return [line, *(f"  {note}" for note in prepared.model.training["notes"])]
+    notes = prepared.model.training["notes"]
+    return [line, *(f"  {with_options(note)}" for note in notes)]
 
 
 def print_summary(

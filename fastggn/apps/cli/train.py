@@ -187,8 +187,9 @@ def _settle(ctx: click.Context, settings: Settings) -> tuple[Settings, frozenset
 
 
 # Options of tables, and of built-in samples.
-OF_DATA = ("target", "inputs", "drop", "gradient_columns", "categorical", "missing", "header",
-           "decimal", "encoding", "sheet", "held_out_file", "test")  # fmt: skip
+OF_DATA = ("target", "inputs", "drop", "gradient_columns", "categorical", "missing",
+           "missing_targets", "header", "decimal", "encoding", "sheet", "held_out_file",
+           "test")  # fmt: skip
 OF_DATASET = ("samples", "one_hot")
 
 

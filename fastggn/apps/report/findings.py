@@ -13,6 +13,7 @@ from fastggn.analysis.rank.spectrum import Rank, rank_of
 from fastggn.data.builtin import DATASETS
 from fastggn.model.history import kept_history, run_facts
 from fastggn.model.model import Model
+from fastggn.network.losses.output_weights import OutputWeighted
 from fastggn.objective.problem import Problem
 from fastggn.training.checkpoint.identity import problem_fingerprint
 from fastggn.training.result import TrainResult
@@ -38,8 +39,9 @@ class Spectrum:
 class Findings:
     """One part of the samples, and the outputs there, in the units of the data.
 
-    Inputs, targets and outputs are evenly spaced samples; `rms` and `r2` (n_L,) and `n_right` (None
-    for a regression) are taken over all `n_samples`.
+    Inputs, targets and outputs are evenly spaced samples; `rms` and `r2` (n_L,) are taken over all
+    `n_known` (n_L,) targets, and `n_right` (None for a regression) over all `n_samples`. A target
+    that does not count is NaN.
     """
 
     inputs: FloatArray
@@ -47,6 +49,7 @@ class Findings:
     outputs: FloatArray
     rms: FloatArray
     r2: FloatArray
+    n_known: NDArray[np.int64]
     n_samples: int
     n_right: int | None
 
@@ -107,7 +110,7 @@ def _values(model: Model) -> tuple[float, ...]:
 def findings(problem: Problem, model: Model) -> Findings:
     """Compute the outputs and errors that the pictures and the tables show."""
     comm, total = problem.comm, problem.n_samples
-    outputs, targets = problem.outputs(model.theta), problem.targets
+    outputs, targets = problem.outputs(model.theta), _known_targets(problem)
     every = -(-total // MOST_SAMPLES)
     inputs = _inputs(problem, targets.shape[0], every)
     if model.input_scaler is not None:
@@ -115,11 +118,12 @@ def findings(problem: Problem, model: Model) -> Findings:
     if model.target_scaler is not None:
         outputs, targets = model.target_scaler.undo(outputs), model.target_scaler.undo(targets)
     known = ~np.isnan(targets)
-    count = np.maximum(comm.sum(known.sum(axis=0).astype(np.float64)), 1.0)
-    mean = comm.sum(np.where(known, targets, 0.0).sum(axis=0)) / count
+    count = comm.sum(known.sum(axis=0).astype(np.float64))
+    mean = comm.sum(np.where(known, targets, 0.0).sum(axis=0)) / np.maximum(count, 1.0)
     squares = [np.where(known, np.square(targets - at), 0.0).sum(axis=0) for at in (outputs, mean)]
     errors, spread = (comm.sum(np.ascontiguousarray(part)) for part in squares)
     with np.errstate(divide="ignore", invalid="ignore"):
+        rms = np.sqrt(errors / count)
         r2 = np.where(spread > 0.0, 1.0 - errors / spread, np.nan)
     right = None
     if class_names(model) is not None:
@@ -127,7 +131,16 @@ def findings(problem: Problem, model: Model) -> Findings:
         right = round(comm.total(float(np.count_nonzero(same))))
     own = [inputs, targets[::every], outputs[::every]]
     parts = [np.concatenate(comm.gather(np.array(part))) for part in own]
-    return Findings(parts[0], parts[1], parts[2], np.sqrt(errors / count), r2, total, right)
+    n_known = count.astype(np.int64)
+    return Findings(parts[0], parts[1], parts[2], rms, r2, n_known, total, right)
+
+
+def _known_targets(problem: Problem) -> FloatArray:
+    """Return the targets, with NaN for those of weight 0, which do not count."""
+    if not isinstance(problem.loss_function, OutputWeighted):
+        return problem.targets
+    weights = problem.loss_targets[:, problem.n_outputs :]
+    return np.where(weights > 0.0, problem.targets, np.nan)
 
 
 def _inputs(problem: Problem, own: int, every: int) -> FloatArray:

@@ -166,7 +166,7 @@ def regions(model: Model, parts: Parts, gated: bool = False) -> Picture:
         return Picture("regions", title, figure, alternative, note)
     figure = plot_output(
         lambda points: outputs(points)[:, 0],
-        {name: (part.inputs, part.targets[:, 0]) for name, part in parts.items()},
+        {name: _first_known(part) for name, part in parts.items()},
         names=inputs,
         target=targets[0],
     )
@@ -174,6 +174,12 @@ def regions(model: Model, parts: Parts, gated: bool = False) -> Picture:
         note = f"The first of {len(targets)} outputs. {note}"
     alternative = f"{targets[0]} as the network gives it over {axes}, with the samples."
     return Picture("regions", title, figure, alternative, note)
+
+
+def _first_known(part: Findings) -> tuple[FloatArray, FloatArray]:
+    """Return the inputs, and the first target, of the samples where it is known."""
+    known = ~np.isnan(part.targets[:, 0])
+    return part.inputs[known], part.targets[known, 0]
 
 
 def _thinned(parts: Parts) -> str:

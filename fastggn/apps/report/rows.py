@@ -52,7 +52,7 @@ def _errors(model: Model, parts: Mapping[str, Findings]) -> Rows:
     names = target_names(model)
     head = [("target", "samples", "number", "rms error", "R2")]
     return head + [
-        (target, name, part.n_samples, f"{part.rms[k]:.6g}", f"{part.r2[k]:.6f}")
+        (target, name, part.n_known[k], f"{part.rms[k]:.6g}", f"{part.r2[k]:.6f}")
         for k, target in enumerate(names[:MOST_LISTED])
         for name, part in parts.items()
     ]
@@ -83,7 +83,7 @@ def _data(model: Model, parts: Mapping[str, Findings]) -> Rows:
     for name, scaler in (("inputs", model.input_scaler), ("targets", model.target_scaler)):
         words = "as they are" if scaler is None else "to mean 0 and deviation 1"
         rows.append((f"scaling of the {name}", words))
-    return rows
+    return rows + [("note", note) for note in model.training.get("notes", ())]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -163,9 +163,9 @@ class GGNEstimator(BaseEstimator):
         settings = check_settings(self)
         warm = bool(self.warm_start) and hasattr(self, "model_")
         samples = self._samples(X, y, sample_weight, first=not warm, gradients=gradients)
-        rng = check_random_state(self.random_state)
+        seed = draw_seed(check_random_state(self.random_state))
         with self._limited_threads():
-            self._fit(settings, samples, rng, warm)
+            self._fit(settings, samples, seed, warm)
         return self
 
     def _samples(
@@ -198,11 +198,11 @@ class GGNEstimator(BaseEstimator):
             return samples.rows(np.flatnonzero(weights))
         return samples
 
-    def _fit(self, settings: Settings, samples: Samples, rng: Any, warm: bool) -> None:
+    def _fit(self, settings: Settings, samples: Samples, seed: int, warm: bool) -> None:
         held = None
         if self.early_stopping:
             fraction = settings.validation_fraction
-            samples, held = samples.split(fraction, rng, self._strata(samples))
+            samples, held = samples.split(fraction, seed, self._strata(samples))
         net = self._network(settings, samples)
         seen = self._begun(samples)
         scalers = seen.scalers()
@@ -219,7 +219,7 @@ class GGNEstimator(BaseEstimator):
             held=None if held is None else scalers.scaled(held),
             start=self._scalers().carry(net, self.theta_, scalers) if warm else None,
         )
-        fitted = fit_network(settings, task, rng)
+        fitted = fit_network(settings, task, seed)
         result = fitted.result
         self.result_: TrainResult | None = result
         self.alpha_ = fitted.l2 * samples.total / share

@@ -148,6 +148,9 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
     def predict_proba(self, X: Any, *, as_frame: bool = False) -> Any:
         """Return the probabilities (T, n_classes) of the classes.
 
+        After a fit with ``regularization="bayesian"`` they are moderated, as those of `model_`:
+        nearer to even where the weights are uncertain.
+
         Parameters
         ----------
         X : array_like or DataFrame, shape (T, n_0)
@@ -162,8 +165,9 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
 
     def _by_class(self, X: Any, as_frame: bool, function: Any) -> Any:
         """Return a function of the decision and the outputs, by class."""
-        outputs = self._outputs(X)
-        values = function(self._decision(), outputs)
+        inputs = self._inputs(X)
+        with self._limited_threads():
+            values = function(self._decision(), self.model_.logits_of(inputs))
         if not as_frame:
             return values
         names = self.classes_

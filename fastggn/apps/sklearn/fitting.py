@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -20,10 +19,12 @@ from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.objective.terms import with_gradients
+from fastggn.training.checkpoint.saving import Checkpoint
 from fastggn.training.control.stopping import Stop
 from fastggn.training.control.validation import HeldOut
 from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.regularisation.weight_decay import WeightDecayPath, select_weight_decay
+from fastggn.training.restarts import Restarts
 from fastggn.training.result import TrainResult
 from fastggn.training.train import train
 
@@ -82,39 +83,27 @@ class Fitted:
         """The highest score; None without held-out samples."""
         return max(self.scores) if self.scores else None
 
-    @property
-    def merit(self) -> float:
-        """Validation loss, negative log evidence, or objective: the lower, the better."""
-        if self.path is not None:
-            return float(self.path.validation_losses.min())
-        if self.result.evidence is not None:
-            return -self.result.evidence.log_evidence
-        best = self.result.best_validation_loss
-        return float(self.result.loss if best is None else best)
-
 
 def draw_seed(rng: Any) -> int:
     """Draw a seed from a RandomState."""
     return int(rng.randint(np.iinfo(np.int32).max))
 
 
-def fit_network(settings: Settings, task: Task, rng: Any) -> Fitted:
-    """Return the best of `n_restarts` runs."""
-    # Not `train_restarts`: each run has its own Plateau, whose stop would end all of them.
-    problem = task.problem()
-    began, limit = time.monotonic(), task.options["max_time"]
-    best: Fitted | None = None
-    for number in range(settings.n_restarts):
-        options = dict(task.options)
-        if limit is not None:
-            options["max_time"] = max(limit - (time.monotonic() - began), 1e-9)
-        start = task.start if number == 0 else None
-        found = _run(settings, task, problem, start, seed=draw_seed(rng), **options)
-        if best is None or found.merit < best.merit:
-            best = found
-        if found.result.status in ("interrupted", "max_time"):
-            break
-    assert best is not None  # there is one run at least
+def fit_network(settings: Settings, task: Task, seed: int) -> Fitted:
+    """Return the best of `n_restarts` runs, whose seeds are `seed` and those after it."""
+    problem, runs = task.problem(), dict[int, Fitted]()
+
+    def run(number: int, _: Checkpoint | None, left: float | None) -> TrainResult:
+        start = task.start if number == seed else None
+        options = {**task.options, "max_time": left}
+        runs[number] = _run(settings, task, problem, start, seed=number, **options)
+        return runs[number].result
+
+    found = Restarts(problem, settings.n_restarts, seed, task.options["max_time"], None).run(run)
+    best = runs[found.best_seed]
+    if found.status == "interrupted":  # perhaps another run than the best one
+        ended = replace(best.result, status="interrupted", message=found.message)
+        return replace(best, result=ended)
     _warn_of(best.result, task.options["max_iter"])
     return best
 
@@ -148,7 +137,8 @@ def _run(
     if settings.regularization == "validation":
         stop = Stop(loss=settings.tol)
         path = select_weight_decay(problem, theta0=start, stop=stop, **options)
-        return Fitted(path.result, path.l2, path=path)
+        lowest = float(path.validation_losses.min())  # by which runs compare
+        return Fitted(replace(path.result, best_validation_loss=lowest), path.l2, path=path)
     held = task.held
     if held is None:
         plateau = Plateau(settings.tol, settings.n_iter_no_change)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.model_selection import train_test_split
 
+from fastggn.data.split import Split
 from fastggn.runtime.errors import as_real, check_finite
 
 FloatArray = NDArray[np.float64]
@@ -45,20 +45,17 @@ class Samples:
         return Samples(self.X[index], self.Y[index], weights, gradients)
 
     def split(
-        self, fraction: float, rng: Any, labels: NDArray[Any] | None
+        self, fraction: float, seed: int, labels: NDArray[Any] | None
     ) -> tuple[Samples, Samples]:
-        """Return the samples without a random part, and this part."""
+        """Return the samples without the held-out part of `fg.fit`'s rule, and this part."""
         try:
-            kept, held = train_test_split(
-                np.arange(self.count), test_size=fraction, random_state=rng, stratify=labels
-            )
-        except ValueError as error:
-            raise ValueError(
-                f"validation_fraction={fraction} of {self.count} samples: {error}"
-            ) from error
+            kept, held, _ = Split(fraction, seed=seed).rows(self.count, labels)
+        except ValueError:
+            held = np.zeros(0)
         if held.size < 2:
             raise ValueError(
-                f"validation_fraction={fraction} of {self.count} samples sets aside less than 2"
+                f"validation_fraction={fraction} of {self.count} samples sets aside less than 2: "
+                "raise it, or leave early_stopping out"
             )
         return self.rows(kept), self.rows(held)
 

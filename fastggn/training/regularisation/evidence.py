@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
+from fastggn.network.losses.output_weights import OutputWeighted
 from fastggn.network.losses.separable import Squared
 from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.comm import comm_of
@@ -170,6 +171,12 @@ def check_likelihood(problem: Problem) -> Squared | Logistic | SoftmaxCrossEntro
             "have one prior for all parameters: make the problem without it"
         )
     loss = problem.loss_function
+    if isinstance(loss, OutputWeighted):
+        raise ValueError(
+            "fastggn.Evidence and the Laplace posterior take no weights for each target, and no "
+            "missing targets: give one weight a row, or leave rows with a missing target out "
+            "(missing_targets='drop')"
+        )
     if not isinstance(loss, (Squared, Logistic, SoftmaxCrossEntropy)):
         raise ValueError(
             f"the loss {loss.name!r} has no likelihood here: fastggn.Evidence and the Laplace "
