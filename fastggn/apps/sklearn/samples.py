@@ -51,7 +51,7 @@ class Samples:
         try:
             kept, held, _ = Split(fraction, seed=seed).rows(self.count, labels)
         except ValueError:
-            held = np.zeros(0)
+            held = np.zeros(0, dtype=np.intp)
         if held.size < 2:
             raise ValueError(
                 f"validation_fraction={fraction} of {self.count} samples sets aside less than 2: "
