@@ -1,6 +1,8 @@
 """``fastggn predict`` and ``evaluate``: from a table as people have it to new predictions."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,45 @@ def test_columns_are_found_by_name(run):
     refused(run("predict", "houses.npz", "unknown.csv", "-o", "p.csv"), "'kind'", "'castle'")
     assert not Path("p.csv").exists()
     refused(run("evaluate", "houses.npz", "new.csv"), "column 'price, EUR' is missing")
+
+
+def test_a_second_file_may_be_written_otherwise(run):
+    trained(run)
+    new, other = run("predict", "houses.npz", "new.csv").stdout, houses(40, seed=1)
+    form = {"separator": ";", "decimal": ",", "encoding": "latin-1"}
+    write("german.csv", other, **form)
+    refused(run("predict", "houses.npz", "german.csv"), "--encoding latin-1")
+    words = ("german.csv", "--encoding", "latin-1", "--decimal", ",")
+    assert run("predict", "houses.npz", *words).stdout == new
+    assert run("evaluate", "houses.npz", *words).stdout.startswith("40 rows")
+    refused(run("predict", "houses.npz", *words[:3], "--decimal", "comma"), "'comma'")
+
+
+def test_a_wrong_file_is_named_for_what_it_is(run):
+    trained(run)
+    result = run("predict", "new.csv", "houses.npz")
+    refused(result, "new.csv: a table, not a model; MODEL is first, then DATA")
+    result = run("predict", "houses.npz", "houses.npz")
+    refused(result, "houses.npz: a model or a checkpoint of fastggn, not a table")
+    flowers()
+    for wrong in ("flowers.csv", "nowhere.csv", "houses.npz"):
+        assert run("predict", "houses.npz", wrong).stdout == ""  # no line before an error
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.process
+@pytest.mark.parametrize("command", ["predict", "evaluate"])
+def test_a_full_disk_under_the_standard_output(run, command, tmp_path):
+    trained(run)
+    write("other.csv", houses(40, seed=1))
+    words = [sys.executable, "-m", "fastggn", command, "houses.npz", "other.csv"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert done.returncode != 0 and "No space left on device" in done.stderr
+    assert "internal error" not in done.stderr and "Traceback" not in done.stderr
+    done = run(command, "houses.npz", "other.csv", "--json" if command == "evaluate" else "-o",
+               "/dev/full")  # fmt: skip
+    refused(done, "/dev/full")
 
 
 def test_errors_on_another_table(run):

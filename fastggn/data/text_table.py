@@ -188,7 +188,7 @@ class _Lines:
         except UnicodeError as error:
             raise ValueError(
                 f"{self.name}: not a text file in {self.encoding} ({error}); encoding='latin-1' "
-                "or 'utf-16' may be right"
+                "or encoding='utf-16' may be right"
             ) from None
         except UNREADABLE as error:
             raise ValueError(f"{self.name}: not a readable gzip file ({error})") from None

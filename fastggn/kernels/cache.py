@@ -148,7 +148,7 @@ def _announce():
     with _lock:
         first, _state["first"] = _state["first"], False
     if first and not any(map(_holds_kernels, folders()[0])):
-        notify("compiling the kernels, once: about 15 s")
+        notify("compiling the kernels, once; later runs start at once")
 
 
 def _holds_kernels(folder):

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
-from fastggn.apps.cli.models import activation_options, read_model
+from fastggn.apps.cli.models import activation_options, read_model_for, reading_options
 from fastggn.apps.cli.outcome import DONE, bad_input, say
 from fastggn.apps.cli.predict import MOST_ROWS
 from fastggn.apps.cli.types import OneOf
@@ -43,6 +43,7 @@ Examples:
     "--missing-targets", type=OneOf(("error", "drop", "ignore")), metavar="HOW",
     help="Missing targets of DATA: error, drop (their rows), ignore.  [default: as in training]",
 )  # fmt: skip
+@reading_options
 @activation_options
 @checked_outputs
 @watched
@@ -59,7 +60,7 @@ def evaluate(
     from fastggn.model.metrics import Evaluation
 
     with bad_input():
-        known = read_model(model, **foreign)
+        known = read_model_for(model, foreign)
         known = replace(known, recipe=known.recipe.with_missing_targets(missing_targets))
         found, count = Evaluation(known), 0
 

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 
 from fastggn.apps.cli.progress import plain_warnings
-from fastggn.apps.cli.types import NAMES, TARGET
+from fastggn.apps.cli.types import NAMES, TARGET, OneOf
 from fastggn.runtime.comm import SERIAL, Comm
 
 if TYPE_CHECKING:
@@ -40,6 +40,16 @@ OPTIONS = (
     ),
     click.option("--output-activation", metavar="NAME", help="Of their output layer.  [identity]"),
 )  # fmt: skip
+READING = (
+    click.option("--encoding", metavar="NAME", help="Of DATA as text.  [default: as in training]"),
+    click.option(
+        "--decimal",
+        type=OneOf((".", ",")),
+        metavar="MARK",
+        help="Of DATA as text.  [default: as in training]",
+    ),
+    click.option("--sheet", metavar="NAME", help="Of DATA in Excel.  [default: as in training]"),
+)
 L2 = click.option("--l2", type=float, metavar="X", help="The weight decay of their loss.  [0]")
 TARGETS = click.option(
     "--target", type=TARGET, metavar="COLUMNS",
@@ -53,6 +63,22 @@ def activation_options(function: F) -> F:
     for decorate in reversed(OPTIONS):
         function = decorate(function)
     return function
+
+
+def reading_options(function: F) -> F:
+    """Add the options for new rows in a file that is written in another way than the first one."""
+    for decorate in reversed(READING):
+        function = decorate(function)
+    return function
+
+
+def read_model_for(path: str, options: dict[str, Any]) -> Model:
+    """Read a model that takes DATA as `reading_options` say; the rest goes to `read_model`."""
+    given = {name: options.pop(name) for name in ("encoding", "decimal", "sheet")}
+    model = read_model(path, **options)
+    found = {name: value for name, value in given.items() if value is not None}
+    reading = {**(model.recipe.reading or {}), **found}
+    return replace(model, recipe=replace(model.recipe, reading=reading)) if found else model
 
 
 def model_options(function: F) -> F:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
-from fastggn.apps.cli.models import activation_options, read_model
+from fastggn.apps.cli.models import activation_options, read_model_for, reading_options
 from fastggn.apps.cli.outcome import DONE, bad_input, say
 from fastggn.apps.cli.watch import Watch, watched
 from fastggn.apps.outputs import STDOUT
@@ -56,6 +56,7 @@ Examples:
 @click.option("--proba", is_flag=True, help="The probability of each class as well.")
 @click.option("--std", is_flag=True, help="The standard deviation of each prediction as well.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+@reading_options
 @activation_options
 @checked_outputs
 @watched
@@ -73,7 +74,7 @@ def predict(
     from fastggn.runtime.atomic_files import write_atomically
 
     with bad_input():
-        known = read_model(model, **foreign)
+        known = read_model_for(model, foreign)
         predictions = Predictions(known, data, proba=proba, std=std)
         suffix = Path(out).suffix.lower()
         if out != STDOUT and suffix not in WRITERS:
