@@ -3,6 +3,7 @@
 import builtins
 import pickle
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -68,6 +69,26 @@ def test_a_callback_that_stops(problem):
     result = fg.train(problem, seed=0, max_iter=100, callbacks=[enough])
     assert result.status == "interrupted" and result.n_iter < 100
     assert (np.rint(problem.network.predict(result.theta, X)) == classes).mean() >= 0.8
+
+
+def test_callbacks_keep_the_callers_handling_of_floating_point_errors(problem):
+    """`train` itself is silent: what overflows there is a status."""
+
+    def divide(record):
+        np.ones(1) / np.zeros(1)
+
+    def run():
+        return fg.train(problem, seed=0, max_iter=2, callbacks=[divide])
+
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        run()
+    with np.errstate(divide="raise"):
+        with pytest.raises(FloatingPointError):
+            run()
+        assert np.geterr()["divide"] == "raise"
+    with warnings.catch_warnings(), np.errstate(divide="ignore"):
+        warnings.simplefilter("error")
+        run()
 
 
 def test_the_history_is_a_list(problem):

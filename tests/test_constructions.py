@@ -79,12 +79,36 @@ def test_remark_5_asks_for_analytic_activations():
     assert fg.check_design((2, 20, 5, 1), T=20, n_L=1, activation="tanh").pyramidal.holds
 
 
+LABELS_ONLY = ("logistic", "softmax_cross_entropy")
+STRICT = {"sigmoid", "tanh", "softplus"}  # analytic, strictly increasing, bounded or softplus
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_verdicts_of_random_designs_are_their_definitions(seed):
+    """Principle 1 asks for differentiability and attained minima; Remark 5 for Theorem 3.8."""
+    rng = np.random.default_rng(seed)
+    widths = [int(k) for k in rng.integers(1, 16, int(rng.integers(3, 6)))]
+    T, bias = int(rng.integers(2, 16)), str(rng.choice(["free", "none"]))
+    loss = str(rng.choice(["squared", "huber", "cauchy", "blake_zisserman", "smooth_lp",
+                           *LABELS_ONLY]))  # fmt: skip
+    names = ["tanh", "sigmoid", "softplus", "relu", "leaky_relu", "bent_identity", "sin"]
+    hidden = [str(rng.choice(names)) for _ in widths[1:-1]]
+    design = fg.check_design(widths, T, activation=hidden, loss=loss, bias=bias)
+    assert design.principles["1"].holds == (loss not in LABELS_ONLY)
+    needed = T - (bias == "free")
+    wide = [k for k in range(1, len(widths) - 1) if widths[k] >= needed]
+    falls = bool(wide) and all(np.diff(widths[wide[-1] + 1 :]) <= 0)
+    assert design.pyramidal.holds == (falls and set(hidden) <= STRICT)
+    if loss in LABELS_ONLY or widths[-2] < needed:
+        assert not design.exact_fit.holds
+
+
 def test_softmax_with_labels_has_no_exact_fit():
     design = fg.check_design((2, 30, 3), T=20, n_L=3, loss="softmax_cross_entropy")
     assert not design.principles["1"].holds and design.exact_fit.status != "pass"
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(100))
 def test_powers_of_two_change_no_region(seed):
     """Losses scale with the square of the targets; theta stays finite."""
     rng = np.random.default_rng(seed)

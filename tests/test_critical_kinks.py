@@ -37,6 +37,21 @@ def test_the_pages_differentiable_minimum():
     assert analysis.polish(problem, [1.5, 1e-5, 1.0]).status == "kink"
 
 
+def test_polishing_at_a_kink_or_towards_it_says_so():
+    """100 of them: at the minimum, and a short way across its kink."""
+    for seed in range(100):
+        problem, theta = _differentiable_minimum(np.random.default_rng(seed))
+        assert analysis.polish(problem, theta).status == "kink", seed
+        across = np.array([-theta[1], theta[0], 0.0]) / np.hypot(*theta[:2])
+        assert analysis.polish(problem, theta + 1e-5 * across).status == "kink", seed
+
+
+def test_a_ray_of_descent_at_the_origin_is_a_saddle():
+    """The loss (1 - v relu(w))^2 / 2 falls where v and w are positive, a quarter of the rays."""
+    problem = _relu((1, 1, 1), [[1.0]], [1.0])
+    assert fg.critical_point(problem, [0.0, 0.0]).label == "saddle"
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_differentiable_minima_on_kinks(seed):
     problem, theta = _differentiable_minimum(np.random.default_rng(seed))

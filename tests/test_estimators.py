@@ -146,6 +146,30 @@ def test_classes_are_all_labels_whatever_their_weight(early_stopping):
     np.testing.assert_array_equal(model.theta_, other.theta_)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 20), pytest.param(20, 100, marks=pytest.mark.slow)]
+)
+def test_no_weight_0_changes_the_classes_or_the_fit(first, count):
+    """Random labels, as numbers or words, some of them with weights of 0 only."""
+    for seed in range(first, first + count):
+        rng = np.random.default_rng(seed)
+        n_classes, T = int(rng.integers(2, 6)), int(rng.integers(20, 60))
+        names = np.array(["a", "bb", "c", "d", "e"]) if seed % 2 else np.array([7, -1, 3, 0, 12])
+        labels = np.append(names[:n_classes], names[rng.integers(0, n_classes, T - n_classes)])
+        weights = rng.integers(0, 3, T) * (labels != names[0])
+        if len(set(labels[weights > 0])) < 2 and n_classes > 2:
+            continue
+        inputs = rng.normal(size=(T, 3))
+        model = fg.GGNClassifier(2, max_iter=3, random_state=seed)
+        model.fit(inputs, labels, sample_weight=weights)
+        np.testing.assert_array_equal(model.classes_, np.unique(labels))
+        assert model.predict_proba(inputs).shape == (T, n_classes)
+        moved = inputs + np.where(weights > 0, 0.0, rng.normal(size=T))[:, None]
+        other = clone(model).fit(moved, labels, sample_weight=weights)
+        np.testing.assert_array_equal(model.theta_, other.theta_)
+
+
 @pytest.mark.parametrize(
     ("parameters", "error", "words"),
     [

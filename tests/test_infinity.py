@@ -85,6 +85,99 @@ def test_separated_classes_are_the_normal_end(recwarn):
     assert not [w for w in recwarn if issubclass(w.category, fg.DivergenceWarning)]
 
 
+SEPARATIONS = ("all", "some", "none")
+METHODS = {
+    "lm": "lm",
+    "lm, lsqr": fg.LevenbergMarquardt(solver="lsqr"),
+    "newton": "newton",
+    "newton, lsqr": fg.Newton(solver="lsqr"),
+    "lbfgs": "lbfgs",
+    "auto": "auto",
+}
+
+
+def classes(rng, kind):
+    """Return inputs and labels of 2 or 3 classes that planes separate all, some or none of.
+
+    None: at n + 1 points in general position each class is there, so that no weights improve the
+    margins of all. Some: the same on a plane only, and on its sides a class each. The inputs are
+    then turned and stretched, which changes none of it.
+    """
+    n, m = int(rng.integers(1, 4)), int(rng.integers(2, 4))
+    mixed = rng.normal(size=(n + 1, n))
+    if kind != "none":
+        mixed = mixed[:n] if kind == "some" else mixed[:0]
+        mixed[:, 0] = 0.0
+    X = np.repeat(mixed, m, axis=0)
+    y = np.tile(np.arange(m), len(mixed))
+    if kind != "none":
+        apart = rng.normal(size=(12, n))
+        side = np.resize([1.0, -1.0], 12)
+        apart[:, 0] = side * rng.uniform(0.1, 2.0, 12)
+        X, y = np.vstack([X, apart]), np.append(y, side > 0)
+    else:
+        X, y = np.vstack([X, rng.normal(size=(8, n))]), np.append(y, rng.integers(0, m, 8))
+    turn, _ = np.linalg.qr(rng.normal(size=(n, n)))
+    return X @ turn * 10.0 ** rng.uniform(-2.0, 2.0, n), y, m
+
+
+def end_of_classes(number):
+    """Train and judge instance `number`, whose minimum is finite where nothing is separated."""
+    rng = np.random.default_rng(number)
+    kind, name = SEPARATIONS[number % 3], list(METHODS)[number // 3 % len(METHODS)]
+    X, y, m = classes(rng, kind)
+    if m == 2:
+        problem = fg.Problem(fg.MLP((X.shape[1], 1)), X, y.astype(float), "logistic")
+    else:
+        problem = fg.Problem(fg.MLP((X.shape[1], m)), X, y, "softmax_cross_entropy")
+    start = rng.choice([0.1, 1.0, 100.0]) * rng.normal(size=problem.n_params)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", fg.FastGGNWarning)
+        result = fg.train(problem, start, method=METHODS[name], max_iter=300)
+    report = fg.critical_point(problem, result.theta)
+    case = number, kind, name, m, result.status, result.message, str(report)
+    if kind == "none":
+        assert result.status != "diverging" and report.label != "diverging", case
+    else:
+        assert not result.converged and "minimum" not in report.label, case
+    return result.status
+
+
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 36), pytest.param(36, 540, marks=pytest.mark.slow)]
+)
+def test_ends_on_classes_are_true(first, count):
+    """Of any method, on classes that are separated, in part, or not."""
+    statuses = [end_of_classes(number) for number in range(first, first + count)]
+    assert statuses.count("diverging") >= 0.5 * count
+
+
+@pytest.mark.parametrize("method", ["newton", "lm", "lbfgs", fg.Newton(solver="lsqr")])
+def test_a_start_beyond_all_margins_is_at_infinity(method):
+    """At such a start the gradient is 0: the run ends before its first step."""
+    X = 700.0 * np.array([[-1.0, 0.5], [-2.0, 0.1], [1.0, 0.3], [0.7, -1.0]])
+    problem = fg.Problem(fg.MLP((2, 1)), X, np.array([0.0, 0.0, 1.0, 1.0]), "logistic")
+    result = fg.train(problem, [5.0, 0.0, 0.0], method=method)
+    assert result.status == "diverging" and result.n_iter == 0
+
+
+def test_a_spared_bias_runs_to_infinity_where_one_class_is_there():
+    """l2 on the weights bounds them, but no finite bias has the least loss of labels all 1."""
+    X = np.random.default_rng(0).normal(size=(6, 2))
+    problem = fg.Problem(fg.MLP((2, 1)), X, np.ones(6), "logistic", l2=1e-2, penalize_biases=False)
+    assert "minimum" not in fg.critical_point(problem, [0.0, 0.0, 800.0]).label
+
+
+def test_a_wrong_sample_of_weight_0_hinders_no_separation(recwarn):
+    X = np.array([[-2.0], [-1.0], [1.0], [2.0], [-1.5]])
+    y, weights = np.array([0.0, 0.0, 1.0, 1.0, 1.0]), np.array([1.0, 1.0, 1.0, 1.0, 0.0])
+    for widths in ((1, 1), (1, 2, 1)):
+        problem = fg.Problem(fg.MLP(widths), X, y, "logistic", sample_weight=weights)
+        result = fg.train(problem, seed=0, max_iter=300)
+        assert result.status == "diverging" and "separated" in result.message
+    assert not [w for w in recwarn if issubclass(w.category, fg.DivergenceWarning)]
+
+
 def test_an_infimum_that_is_no_separation_warns():
     """A logistic regression that separates two of three groups only: the third stays wrong."""
     X = np.array([[-1.0, 0.0], [-1.0, 0.0], [1.0, 1.0], [1.0, 2.0]])

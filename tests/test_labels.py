@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import mpmath
 import numpy as np
 import pytest
+from known_labels import FAMILIES
 
 import fastggn as fg
+
+# Some instances in the default tier, and a hundred in all.
+HUNDRED = pytest.mark.parametrize(
+    ("first", "count"), [(0, 20), pytest.param(20, 100, marks=pytest.mark.slow)]
+)
 
 
 def _chain(depth, x, y, **options):
@@ -33,6 +40,68 @@ def test_an_underflowed_gradient_is_no_critical_point(residual):
     problem = fg.Problem(net, np.ones((1, 1)), [residual], loss="blake_zisserman")
     label = fg.critical_point(problem, [0.0]).label
     assert label in ("not_critical", "degenerate")
+
+
+def test_no_underflowed_gradient_is_critical():
+    """100 networks whose outputs miss all targets by more than 27.3: exp(-r^2) underflows."""
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        n, h, T = (int(k) for k in rng.integers(1, 5, 3))
+        net = fg.MLP((n, h, 1) if seed % 2 else (n, 1))
+        X, theta = rng.normal(size=(T, n)), rng.normal(size=net.n_params)
+        missed = rng.choice([-1.0, 1.0], T) * rng.uniform(27.5, 300.0, T)
+        Y = net.predict(theta, X)[:, 0] + missed
+        problem = fg.Problem(net, X, Y, loss="blake_zisserman")
+        assert fg.critical_point(problem, theta).label in ("not_critical", "degenerate")
+
+
+def test_saturated_exact_fits_are_at_infinity():
+    """100 fits v tanh(w x) = v, or by sigmoid, to the last digit or nearly."""
+    for seed in range(100):
+        problem, theta, *_ = FAMILIES["saturated"](np.random.default_rng(seed))
+        assert fg.critical_point(problem, theta).label in ("diverging", "not_critical"), seed
+
+
+def saturated_groups(rng):
+    """One unit that separates two groups of samples, and the best output for each of them.
+
+    The slopes by the unit's weights are sums of e v sigma'(z) x of one dominant term: nowhere zero,
+    but below all rounding where the weights are large.
+    """
+    loss = str(rng.choice(["squared", "huber", "logistic", "softmax_cross_entropy"]))
+    hidden = str(rng.choice(["tanh", "sigmoid"]))
+    m, T, n = 3 if loss.startswith("softmax") else 1, int(rng.integers(4, 8)), 2
+    normal = rng.normal(size=n)
+    normal /= np.linalg.norm(normal)
+    X = rng.normal(size=(2 * T, n))
+    side = np.repeat([-1.0, 1.0], T)
+    X += ((side * rng.uniform(0.5, 1.5, 2 * T)) - X @ normal)[:, None] * normal
+    if loss in ("squared", "huber"):
+        Y = side + rng.uniform(-0.4, 0.4, 2 * T)
+        outputs = np.array([[Y[side < 0].mean()], [Y[side > 0].mean()]])
+    elif loss == "logistic":
+        Y = np.concatenate([np.arange(T) % 3 == 0, np.arange(T) % 3 != 0]).astype(float)
+        share = np.array([[Y[side < 0].mean()], [Y[side > 0].mean()]])
+        outputs = np.log(share / (1.0 - share))
+    else:
+        Y = np.concatenate([np.arange(T) % 4, (np.arange(T) + 1) % 4]) % 3
+        outputs = np.log([[np.mean(Y[side == s] == k) for k in range(3)] for s in (-1.0, 1.0)])
+    size = 10.0 ** rng.uniform(1.7, 5.0)  # with sigma(z) at its end to the last bit
+    lower = -1.0 if hidden == "tanh" else 0.0
+    out = (outputs[1] - outputs[0]) / (1.0 - lower)
+    net = fg.MLP((n, 1, m), hidden)
+    W1 = np.append(size * normal, 0.0)[None]
+    theta = net.pack([W1, np.column_stack([out, outputs[0] - lower * out])])
+    return fg.Problem(net, X, Y, loss=loss), theta
+
+
+@HUNDRED
+def test_saturated_units_are_no_minimum_for_any_loss(first, count):
+    """No finite weights near them are critical, and larger weights lower the loss."""
+    for seed in range(first, first + count):
+        problem, theta = saturated_groups(np.random.default_rng(seed))
+        report = fg.critical_point(problem, theta, seed=seed)
+        assert report.label in ("diverging", "not_critical"), (seed, str(report))
 
 
 def test_the_entropy_of_the_targets_is_a_global_minimum():
@@ -69,6 +138,35 @@ def test_extreme_data_give_a_label(scale, loss):
     assert fg.critical_point(problem, np.zeros(problem.n_params)).label != "global_minimum"
 
 
+def test_random_extreme_data_give_a_label():
+    """100 data sets of 1e-300 to 1e140 at the origin, where the output's bias has a slope."""
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        scale = 10.0 ** rng.uniform(-300.0, 140.0)
+        X = rng.uniform(-1.0, 1.0, (int(rng.integers(2, 8)), 1)) * 10.0 ** rng.uniform(-300, 140)
+        Y = scale * rng.uniform(0.5, 1.5, len(X))
+        loss = str(rng.choice(["huber", "squared", "cauchy", "smooth_lp", "blake_zisserman"]))
+        problem = fg.Problem(fg.MLP((1, int(rng.integers(1, 4)), 1)), X, Y, loss=loss)
+        label = fg.critical_point(problem, np.zeros(problem.n_params)).label
+        assert label in ("not_critical", "degenerate"), (seed, loss, scale, label)
+
+
+def test_no_random_point_in_any_units_is_critical():
+    """100 random networks and points, flat ones among them, inputs and targets 1e-8 to 1e8."""
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        net = fg.MLP((2, int(rng.integers(1, 4)), 1), str(rng.choice(["tanh", "softplus"])))
+        X, Y = rng.normal(size=(12, 2)), rng.normal(size=12)
+        layers = net.unpack(rng.normal(size=net.n_params) * rng.choice([0.3, 1.0, 3.0]))
+        a, b = 10.0 ** rng.uniform(-8.0, 8.0, 2)
+        layers[0][:, :2] /= a
+        layers[1] *= b
+        problem = fg.Problem(net, X * a, Y * b)
+        report = fg.critical_point(problem, net.pack(layers))
+        assert report.label == "not_critical", (seed, str(report))
+        assert report.gradient_share > report.gradient_tolerance
+
+
 @pytest.mark.parametrize("unit", [1e-8, 1e-4, 1.0, 1e4, 1e8])
 def test_a_label_does_not_depend_on_the_unit_of_the_targets(unit):
     """A saddle stays one, and residuals of two thirds of the targets are no exact fit."""
@@ -83,18 +181,42 @@ def test_a_label_does_not_depend_on_the_unit_of_the_targets(unit):
     assert fg.critical_point(problem, theta).label == "not_critical"
 
 
-def test_dense_and_lanczos_see_the_same_strict_saddle():
-    """A clear negative eigenvalue comes first, also where the point may run to infinity."""
+def xor_of_a_spare_unit(w, b):
+    """F(2,1,1) on XOR at F = 1/2, where the unit sees x_1 only; and its least eigenvalue.
+
+    With outgoing weight 0 the slopes by the unit's weights are 0, that by the outgoing weight is
+    mean e tanh(w x_1 + b) = 0, and the Hessian couples w_2 with the outgoing weights alone.
+    """
     X, Y = fg.data.xor()
-    problem = fg.Problem(fg.MLP((2, 1, 1)), X, Y - 0.5)
-    start = np.array([-0.92, 0.0, -6.8, 0.0, 0.5])
-    net_theta = start if problem.n_params == 5 else np.resize(start, problem.n_params)
-    labels = set()
-    for method in ("dense", "lanczos"):
-        report = fg.critical_point(problem, net_theta, method=method, polish=True)
-        if report.label != "not_critical" and report.lowest_eigenvalue < -report.eigenvalue_bound:
-            labels.add(report.label)
-    assert labels <= {"strict_saddle"}
+    problem = fg.Problem(fg.MLP((2, 1, 1)), X, Y)
+    low, high = mpmath.tanh(b), mpmath.tanh(mpmath.mpf(b) + mpmath.mpf(w))
+    k = ((1 - high**2) - (1 - low**2)) / 8
+    first, second = (low + high) / 2, (low**2 + high**2) / 2
+    block = mpmath.matrix([[0, k, 0], [k, second, first], [0, first, 1]])
+    return problem, [w, 0.0, b, 0.0, 0.5], float(mpmath.eigsy(block, eigvals_only=True)[0])
+
+
+@HUNDRED
+def test_a_clear_negative_eigenvalue_is_a_strict_saddle(first, count):
+    """Dense and by Lanczos, also where the unit is nearly saturated."""
+    for seed in range(first, first + count):
+        rng = np.random.default_rng(seed)
+        w, b = rng.choice([-1, 1]) * rng.uniform(0.2, 2.0), rng.uniform(-8, 8)
+        if seed == 0:
+            w, b = -0.92, -6.8
+        with mpmath.workdps(40):
+            problem, theta, lowest = xor_of_a_spare_unit(w, b)
+        assert lowest < 0.0
+        dense = fg.critical_point(problem, theta, method="dense")
+        assert dense.label == "strict_saddle", (w, b, str(dense))
+        assert dense.lowest_eigenvalue == pytest.approx(lowest, abs=1e-14)
+        lanczos = fg.critical_point(problem, theta, method="lanczos")
+        assert lanczos.label == "strict_saddle", (w, b, str(lanczos))
+
+
+def test_the_instance_near_infinity():
+    lowest = xor_of_a_spare_unit(-0.92, -6.8)[2]
+    assert lowest == pytest.approx(-3.7e-7, rel=0.02)
 
 
 @pytest.mark.parametrize("seed", range(30))

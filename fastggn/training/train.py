@@ -43,7 +43,7 @@ from fastggn.training.options import Callback, Options, check_options
 from fastggn.training.regularisation.bayesian import with_own_l2
 from fastggn.training.regularisation.null_space import NullSpace
 from fastggn.training.regularisation.priors import Evidence
-from fastggn.training.result import TrainResult
+from fastggn.training.result import Record, TrainResult
 from fastggn.training.resumable import Random, Resumable
 from fastggn.training.run import Clock, check_memory, shared_seed, shown, stop_signals, warn
 from fastggn.training.step import Ending, Method, Work, norm
@@ -109,7 +109,8 @@ def train(
     callbacks : iterable of callable
         Each callback gets the `Record` of every iteration, in order; inside it ``record.theta`` is
         the read-only theta. A callback that returns True (not just a true value) stops the run with
-        the status "interrupted"; an exception ends the run. Every rank calls its own callbacks.
+        the status "interrupted"; an exception ends the run. Every rank calls its own callbacks,
+        under the caller's ``numpy.errstate``.
     progress : bool
         Show iteration, loss, held-out loss, damping, gain ratio and a bound of the time left on
         the standard error stream: on one changing line on a terminal, on at most two plain lines
@@ -164,12 +165,13 @@ def train(
     stops = stop_signals(plan is not None)
     # BLAS has one thread during the run, so that the bits do not depend on their number.
     # Overflow becomes inf or NaN, which the methods check, and then a status.
-    quiet = np.errstate(all="ignore")
+    quiet, callers = np.errstate(all="ignore"), np.geterr()
     with quiet, locked(plan, comm), threads(), stops as signals, display as line:
         watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
             watching.append(signals)
-        options = replace(options, callbacks=(*options.callbacks, *watching))
+        given_ones = [partial(_called, callback, callers) for callback in options.callbacks]
+        options = replace(options, callbacks=(*given_ones, *watching))
         warn(comm, ScalingWarning, scaling_advice(problem))
         chosen, regularized = options.method, options.regularize is not None
         own, chosen, units = run_units(problem, chosen, regularized, given)
@@ -182,6 +184,12 @@ def train(
     if result.status == "interrupted" and signals.signal is not None:
         return replace(result, message=f"stopped by {signals.signal}")
     return result
+
+
+def _called(callback: Callback, errors: Any, record: Record) -> object:
+    """Call a callback under the caller's handling of floating-point errors."""
+    with np.errstate(**errors):
+        return callback(record)
 
 
 def _others(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastggn.analysis.critical.limits import LARGEST_DENSE, limit_unit
+from fastggn.analysis.critical.spectrum import Spectrum, dense_spectrum
 from fastggn.analysis.critical.surface import EPS, SAFETY, Matrix, Surface, Vector
 from fastggn.analysis.rank.duplicates import find_duplicates
 from fastggn.kernels.spectrum import thin_svd
@@ -14,6 +15,7 @@ from fastggn.network.losses.separable import SeparableLoss
 from fastggn.runtime.rank0 import everywhere
 from fastggn.solvers.lsqr_iteration import lsqr
 from fastggn.training.control.infinity import RANGES, falls_without_end
+from fastggn.training.control.separation import CLASSES
 from fastggn.training.methods.newton import DENSE_LIMIT
 from fastggn.training.step import norm
 
@@ -165,19 +167,34 @@ def _fitting_step(surface: Surface, theta: Vector) -> Vector:
     return np.asarray(vt[kept].T @ ((u[:, kept].T @ qr.c[:, 0]) / s[kept])) / surface.units
 
 
-def convex_problem(surface: Surface) -> str | None:
+def convex_problem(surface: Surface, spectrum: Spectrum) -> str | None:
     """Return why every stationary point is a global minimum, if the problem is convex."""
     problem = surface.problem
     if (
         problem.network.n_layers == 1
         and problem.network.activations[-1].name == "identity"
         and problem.loss_function.convex
+        and not _may_be_a_limit(surface, spectrum)
     ):
         return (
             f"convex problem: one layer, identity output, {problem.loss_function.name} loss; "
             "every stationary point is a global minimum"
         )
     return None
+
+
+def _may_be_a_limit(surface: Surface, spectrum: Spectrum) -> bool:
+    """Return whether a loss on classes is flat along directions that move its outputs."""
+    # In exact arithmetic the Hessian's null space is that of the inputs. A larger one is due to
+    # curvature that is lost far out, where classes are separated.
+    problem = surface.problem
+    name = problem.loss_function.name.removeprefix("weighted ")
+    if name not in CLASSES or surface.bounded or spectrum.counts[1] == 0:
+        return False
+    known = surface.lacks_minimum()
+    if known is not None or not spectrum.complete:
+        return known is not False
+    return spectrum.counts[1] > dense_spectrum(surface, np.zeros(surface.n_params)).counts[1]
 
 
 def lower_bound(surface: Surface, theta: Vector, loss: float) -> str | None:

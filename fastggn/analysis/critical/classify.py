@@ -111,7 +111,7 @@ def critical_point(
     surface = surface_of(problem)
     dense = method == "dense" or (method == "auto" and problem.n_params <= DENSE_LIMIT)
     rng = np.random.default_rng(seed)
-    with one_pool():
+    with np.errstate(all="ignore"), one_pool():
         return surface.team.lead(
             surface, lambda: _judged(surface, start, polish, grad_tol, dense, rng)
         )
@@ -126,7 +126,9 @@ def _judged(
     rng: np.random.Generator,
 ) -> CriticalPointReport:
     start = start / surface.units
-    _refuse_overflow(surface, start)
+    loss, gradient = surface.both(start)
+    if not np.isfinite(loss) or not np.isfinite(gradient).all():
+        raise ValueError(f"theta: the loss there is {loss}, its gradient not finite or too large")
     done = None
     if polish:
         outcome = polished(surface, start, POLISHED)
@@ -134,12 +136,6 @@ def _judged(
     report = _Judge(surface, start, grad_tol, rng).report(dense)
     narrower = None if report.label == "not_critical" else embedding(surface.problem, report.theta)
     return replace(report, polished=done, cost=surface.cost, embedded=narrower)
-
-
-def _refuse_overflow(surface: Surface, theta: Vector) -> None:
-    loss, gradient = surface.both(theta)
-    if not np.isfinite(loss) or not np.isfinite(gradient).all():
-        raise ValueError(f"theta: the loss there is {loss}, its gradient not finite or too large")
 
 
 class _Judge:
@@ -157,6 +153,8 @@ class _Judge:
         terms, self._errors = surface.gradient_errors(theta)
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = np.where(self.gradient == 0.0, 0.0, np.abs(self.gradient) / terms)
+        known = np.abs(self.gradient) > self._errors
+        self._known_share = float(shares[known].max(initial=0.0))
         slopes = self.gradient * (surface.worth / surface.units)
         self._facts: dict[str, Any] = {
             "theta": surface.weights(theta),
@@ -183,9 +181,10 @@ class _Judge:
                 descent_order=descent.order,
             )
         # The judgement of `train`, at the point where a run may have ended.
-        if label in ("not_critical", "degenerate") and self.surface.problem.l2 == 0.0:
-            why = self.surface.runs_to_infinity(self._start)
-            reason = reason if why is None else f"{reason}; {why}"
+        unsettled = label in ("not_critical", "degenerate") and self.surface.problem.l2 == 0.0
+        if unsettled and (why := self.surface.runs_to_infinity(self._start)):
+            reason = why if label == "degenerate" else f"{reason}; {why}"
+            label = "diverging" if label == "degenerate" else label
         if label in ("local_minimum", "degenerate"):
             reason += self._proofs.LEFT_OUT
         return CriticalPointReport(label=label, reason=reason, **self._facts)
@@ -211,9 +210,11 @@ class _Judge:
             return self._say("global_minimum", why)
         if why := self._at_infinity(spectrum):
             return self._say("diverging", why)
-        if why := self._global(stationary):
+        if why := self._global(stationary, spectrum):
             return self._say("global_minimum", why)
         if not stationary:
+            if why := infinity.seen_from_nearer(self.surface, self.theta, self.loss):
+                return self._say("diverging", why)
             return self._not_critical("the gradient is small, but zero nowhere near")
         return self._without_negative(spectrum)
 
@@ -257,8 +258,10 @@ class _Judge:
         return spectrum
 
     def _at_infinity(self, spectrum: Spectrum) -> str | None:
-        if self.surface.problem.l2 > 0.0 and self.surface.problem.penalize_biases:
-            return None  # the loss tends to infinity with theta
+        if self.surface.bounded:
+            return None
+        if self.surface.lacks_minimum():
+            return self.surface.runs_to_infinity(self.theta)
         if why := self._proofs.unreachable_fit(self.surface, self.theta):
             return why
         parts = np.abs(spectrum.vectors.T @ self.gradient)
@@ -269,10 +272,10 @@ class _Judge:
             return why
         return infinity.saturated_unit(self.surface, self.theta, self.loss)
 
-    def _global(self, stationary: bool) -> str | None:
+    def _global(self, stationary: bool, spectrum: Spectrum) -> str | None:
         surface, theta = self.surface, self.theta
         return (
-            (self._proofs.convex_problem(surface) if stationary else None)
+            (self._proofs.convex_problem(surface, spectrum) if stationary else None)
             or self._proofs.nearby_exact_fit(surface, theta)
             or self._proofs.lower_bound(surface, theta, self.loss)
         )
@@ -331,7 +334,7 @@ class _Judge:
         rays = random_rays(spectrum.null_basis(), self.rng)
         descent = along_rays(self.surface, self.theta, self.loss, rays)
         if descent is not None:
-            return self._say("saddle", _shown(descent), descent)
+            return self._say("saddle", descent.reason, descent)
         return self._say(
             "degenerate",
             "no negative Ritz value, zero within the error bound among them; no descent along "
@@ -342,8 +345,11 @@ class _Judge:
         surface, theta = self.surface, self.theta
         reduction = Reduction(surface, theta, self.gradient, spectrum)
         semi = f"positive semi-definite Hessian, {reduction.dimension} zero eigenvalues"
-        share = self._facts["gradient_share"]
-        clear = surface.analytic and not infinity.vanishes(surface, theta, share)
+        null = random_rays(reduction.basis, self.rng)[0]
+        lost = infinity.vanishes(surface, theta, self._known_share, null)
+        if lost and (why := infinity.seen_from_nearer(surface, theta, self.loss)):
+            return self._say("diverging", why)
+        clear = surface.analytic and not lost
         if clear and (found := self._by_forms(reduction, spectrum)):
             return found
         if clear and (why := level_manifold(reduction, self.loss, spectrum, self.rng)):
@@ -355,7 +361,7 @@ class _Judge:
         if descent is not None:
             if surface.analytic:
                 self._add_derivatives(reduction.derivatives(descent.direction))
-            return self._say("saddle", _shown(descent), descent)
+            return self._say("saddle", descent.reason, descent)
         if not clear and surface.analytic:
             return self._say("degenerate", f"{semi}; slopes of saturated units vanish by underflow")
         return self._say("degenerate", f"{semi}; neither descent nor a certificate was found")
@@ -377,7 +383,7 @@ class _Judge:
         assert found.direction is not None
         descent = along_null_vector(reduction, found.direction, self.loss)
         if descent is not None:
-            return self._say("saddle", _shown(descent), descent)
+            return self._say("saddle", descent.reason, descent)
         self._facts["descent_direction"] = found.direction
         name = "third derivative is not zero" if found.order == 3 else "fourth is negative"
         return self._say(
@@ -390,10 +396,3 @@ class _Judge:
         self._facts.update(
             third_derivative=(d.third, d.third_error), fourth_derivative=(d.fourth, d.fourth_error)
         )
-
-
-def _shown(descent: Descent) -> str:
-    return (
-        f"no eigenvalue below its bound, but the loss falls by {descent.decrease:.3e} along a "
-        f"curve, like the power {descent.order:.1f} of the distance down to {descent.shortest:.1e}"
-    )

@@ -42,6 +42,14 @@ class Descent:
     order: float
     shortest: float
 
+    @property
+    def reason(self) -> str:
+        """Why a point without a negative eigenvalue is a saddle."""
+        return (
+            f"no eigenvalue below its bound, but the loss falls by {self.decrease:.3e} along a "
+            f"curve, like the power {self.order:.1f} of the distance down to {self.shortest:.1e}"
+        )
+
 
 def along_negative_curvature(
     surface: Surface, theta: Vector, loss: float, gradient: Vector, direction: Vector, value: float

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastggn.analysis.critical.spectrum import STIFF, Spectrum, dense_spectrum
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.runtime.rank0 import everywhere
+from fastggn.training.control.separation import CLASSES
 from fastggn.training.step import norm
 
 LONG_PATH = 1.0  # Newton steps of this total length lead to no stationary point nearby
@@ -15,18 +17,43 @@ STEPS = 5
 GROWTH = 0.2  # of theta, as a share of the path
 FALL = 0.4  # factor of the gradient
 SATURATED = 1e-5  # largest derivative of a saturated unit
-VISIBLE = 20.0  # |z| at which the derivative is small but no rounding error
+# A derivative of exp(-20) is small, but no rounding error: at this |z|, by the rates of decay.
+VISIBLE = 20.0
+DECAYS = {"sigmoid": 1.0, "tanh": 2.0}
 # Factors of a saturated unit's weights: inward the gradient must rise by STEEPER each time.
 INWARD = (0.85, 0.7)
 OUTWARD = (1.5, 2.0, 4.0)
 STEEPER = 5.0
 UNCANCELLED = 1e-2  # share of its terms that a slope at a proved minimum has at most
+# Activations with tails, and a slope there, or of a loss on classes, that no Hessian shows. It
+# matters where a step of this length along a null vector moves its unit by this share.
+TAILED = ("sigmoid", "tanh", "softplus", "swish", "gelu")
+LOST, STEP, MOVED = 1e-10, 1e-2, 1e-6
+# Shares of theta from which the way to infinity may be seen, after so many corrections in the stiff
+# directions. On it the loss falls to at most this share of its height above that of theta.
+NEARER, CORRECTIONS = (0.85, 0.7, 0.5), 2
+SAME = 0.7
 
 
 def escapes_along_newton(
     surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectrum
 ) -> str | None:
     """Return why theta is on the way to infinity, or None."""
+    found = _escape(surface, theta, gradient, spectrum)
+    if found is None:
+        return None
+    path, end, last = found
+    return (
+        "the gradient tends to zero only as theta grows: along Newton steps of length "
+        f"{path:.2g} in all it falls from {norm(gradient):.1e} to {last:.1e}, and |theta| grows "
+        f"from {norm(theta):.4g} to {norm(end):.4g}"
+    )
+
+
+def _escape(
+    surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectrum
+) -> tuple[float, Vector, float] | None:
+    """Return the length of a path to infinity, its end, and the gradient's norm there, or None."""
     # Near a finite stationary point Newton steps shrink with the gradient. Where units saturate,
     # gradient and curvature fall together like exp(-|w|), and the steps keep their length.
     here, path, first = theta, 0.0, norm(gradient)
@@ -39,17 +66,17 @@ def escapes_along_newton(
         here = here + step * (length / norm(step))
         spectrum = dense_spectrum(surface, here)
         # A long step disturbs the gradient in the stiff directions: correct it there.
-        stiff = max(STIFF * spectrum.norm, spectrum.floor)
-        here = here - spectrum.solve(surface.gradient(here), stiff)
+        here = _corrected(surface, here, spectrum)
         gradient = surface.gradient(here)
         grown, last = norm(here) - norm(theta), norm(gradient)
         if path >= LONG_PATH and grown >= GROWTH * path and last <= FALL * first:
-            return (
-                "the gradient tends to zero only as theta grows: along Newton steps of length "
-                f"{path:.2g} in all it falls from {first:.1e} to {last:.1e}, and |theta| grows "
-                f"from {norm(theta):.4g} to {norm(here):.4g}"
-            )
+            return path, here, last
     return None
+
+
+def _corrected(surface: Surface, theta: Vector, spectrum: Spectrum) -> Vector:
+    stiff = max(STIFF * spectrum.norm, spectrum.floor)
+    return theta - spectrum.solve(surface.gradient(theta), stiff)
 
 
 def saturated_unit(surface: Surface, theta: Vector, loss: float) -> str | None:
@@ -83,27 +110,95 @@ def saturated_unit(surface: Surface, theta: Vector, loss: float) -> str | None:
     return None
 
 
-def vanishes(surface: Surface, theta: Vector, share: float) -> bool:
+def seen_from_nearer(surface: Surface, theta: Vector, loss: float) -> str | None:
+    """Return why theta, where slopes are lost, lies on the way to infinity, or None."""
+    if surface.bounded:
+        return None
+    size, noise = norm(surface.gradient(theta)), surface.rounding(theta)
+    for share in NEARER:
+        near = share * theta
+        for _ in range(CORRECTIONS):
+            near = _corrected(surface, near, dense_spectrum(surface, near))
+        above, gradient = surface.both(near)
+        found = _escape(surface, near, gradient, dense_spectrum(surface, near))
+        if found is None or not norm(gradient) > STEEPER * size:
+            continue
+        fallen = surface.loss(found[1])
+        if loss - noise <= fallen <= loss + SAME * (above - loss) + noise:
+            return (
+                f"near {share:.2g} theta, where slopes can be seen, the gradient is "
+                f"{norm(gradient):.1e} and tends to zero only as theta grows, while the loss falls "
+                f"to that of theta, {loss * surface.worth:.6g}"
+            )
+    return None
+
+
+def vanishes(surface: Surface, theta: Vector, share: float, null: Vector) -> bool:
     """Return whether slopes are small since their terms are, and not since the terms cancel.
 
-    `share` is the largest share of a slope in its terms. Derivatives of saturated units underflow.
+    `share` is the largest share of a slope, beyond its rounding, in its terms, and `null` a random
+    null vector of the Hessian. Derivatives of saturated units underflow.
     """
-    return share > UNCANCELLED or bool(saturated_units(surface, theta))
+    if share > UNCANCELLED or saturated_units(surface, theta):
+        return True
+    return _moves_lost_slopes(surface, theta, null)
+
+
+@everywhere
+def _moves_lost_slopes(surface: Surface, theta: Vector, null: Vector) -> bool:
+    """Return whether a null vector moves units at samples where their slopes are lost."""
+    lost = _lost_slopes(surface, theta)
+    if not surface.comm.any(any(bool(mask.any()) for mask in lost)):
+        return False
+    here = surface.preactivations_by_layer(theta)
+    there = surface.preactivations_by_layer(theta + STEP * null)
+    if _on_classes(surface) == "softmax_cross_entropy":  # which sees differences only
+        here[-1], there[-1] = here[-1] - here[-1].mean(axis=0), there[-1] - there[-1].mean(axis=0)
+    moved = [
+        mask & (np.abs(b - a) > MOVED * STEP * (1.0 + np.abs(a)))
+        for mask, a, b in zip(lost, here, there, strict=True)
+    ]
+    return surface.comm.any(any(bool(mask.any()) for mask in moved))
+
+
+def _lost_slopes(surface: Surface, theta: Vector) -> list[NDArray[np.bool_]]:
+    """Return layer by layer at which samples no Hessian shows the slopes of a unit."""
+    problem, found = surface.problem, []
+    for layer, z in enumerate(surface.preactivations_by_layer(theta)):
+        activation = problem.network.activations[layer]
+        gated = problem.gated and layer < problem.network.n_layers - 1
+        tailed = activation.name in TAILED and not gated
+        slopes = np.abs(activation.derivative(z)) if tailed else np.ones_like(z)
+        found.append(slopes <= LOST)
+    if _on_classes(surface):
+        outputs = problem.outputs(surface.weights(theta))
+        slopes = np.abs(problem.loss_function.gradient(outputs, problem.loss_targets)).T
+        if _on_classes(surface) == "softmax_cross_entropy":
+            slopes = np.broadcast_to(slopes.max(axis=0), slopes.shape)
+        found[-1] = found[-1] | (slopes <= LOST)
+    return [mask & surface.used for mask in found]
+
+
+def _on_classes(surface: Surface) -> str:
+    """Return the name of a loss on classes, else an empty text."""
+    name = surface.problem.loss_function.name.removeprefix("weighted ")
+    return name if name in CLASSES else ""
 
 
 @everywhere
 def saturated_units(surface: Surface, theta: Vector) -> list[tuple[int, int, float]]:
-    """Return (layer, unit, least |z|) of bounded units with a tiny derivative for all samples."""
+    """Return (layer, unit, least decay) of bounded units with tiny derivatives for all samples."""
     net = surface.problem.network
-    if not {"sigmoid", "tanh"} & {a.name for a in net.activations}:
+    if not set(DECAYS) & {a.name for a in net.activations}:
         return []
     found = []
     for layer, z in enumerate(surface.preactivations_by_layer(theta)):
         activation = net.activations[layer]
-        if activation.name in ("sigmoid", "tanh"):
+        if activation.name in DECAYS:
             steepest = activation.derivative(z).max(axis=1, initial=0.0)
             slopes = surface.comm.largest(steepest)
             nearest = surface.comm.least(np.abs(z).min(axis=1, initial=np.inf))
             for unit in np.flatnonzero(slopes <= SATURATED):
-                found.append((layer, int(unit), float(nearest[unit])))
+                decay = DECAYS[activation.name] * float(nearest[unit])
+                found.append((layer, int(unit), decay))
     return found

@@ -11,6 +11,9 @@ from fastggn.training.step import norm
 # Distances, largest first: terms of high order hardly show at small ones.
 RADII = tuple(0.2 * 0.5**k for k in range(10))
 POINTS = 6
+# Null eigenvalues must be known to this multiple of their rounding: by their bounds, or by the
+# gradients at the distance of the points.
+RESOLVED = 100.0
 
 
 def level_manifold(
@@ -26,9 +29,12 @@ def level_manifold(
         return None
     noise, zero = surface.rounding(theta), reduction.zero
     layers = surface.problem.network.n_layers
+    bound = float(spectrum.bound[spectrum.null].max(initial=0.0))
     for radius in RADII:
         # A product of one weight of each layer must stand above what counts as zero.
         if (radius / np.sqrt(reduction.dimension)) ** layers <= zero:
+            return None
+        if min(bound, zero / radius) > RESOLVED * spectrum.floor:
             return None
         shifts = [
             radius * (reduction.basis @ _unit(reduction.dimension, rng)) for _ in range(POINTS)

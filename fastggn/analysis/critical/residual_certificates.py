@@ -11,6 +11,7 @@ from typing import Protocol
 from fastggn.analysis.critical import certificates
 from fastggn.analysis.critical.infinity import saturated_units
 from fastggn.analysis.critical.residual_surface import ResidualSurface
+from fastggn.analysis.critical.spectrum import Spectrum
 from fastggn.analysis.critical.surface import Surface, Vector
 
 
@@ -21,7 +22,9 @@ class Certificates(Protocol):
 
     def exact_fit(self, surface: Surface, theta: Vector, /) -> str | None: ...  # noqa: D102
     def unreachable_fit(self, surface: Surface, theta: Vector, /) -> str | None: ...  # noqa: D102
-    def convex_problem(self, surface: Surface, /) -> str | None: ...  # noqa: D102
+    def convex_problem(  # noqa: D102
+        self, surface: Surface, spectrum: Spectrum, /
+    ) -> str | None: ...
     def nearby_exact_fit(self, surface: Surface, theta: Vector, /) -> str | None: ...  # noqa: D102
     def lower_bound(  # noqa: D102
         self, surface: Surface, theta: Vector, loss: float, /
@@ -47,7 +50,7 @@ class ResidualCertificates:
         """Return None: limits of outputs are not those of residuals."""
         return None
 
-    def convex_problem(self, surface: Surface) -> str | None:
+    def convex_problem(self, surface: Surface, spectrum: Spectrum) -> str | None:
         """Return None: no equation is known to be linear in theta."""
         return None
 

@@ -69,6 +69,11 @@ class ResidualSurface(Surface):
         known = all(part.loss.name in ANALYTIC_LOSSES and part.by_rules for part in terms)
         return names <= ANALYTIC and known
 
+    @property
+    def used(self) -> Mask:
+        """All points count as if they had a weight."""
+        return self._sites.used
+
     def preactivations_by_layer(self, theta: Vector) -> list[Matrix]:
         """Return z_1..z_L at this process's points, shapes (n_l, T)."""
         self.cost += 0.5

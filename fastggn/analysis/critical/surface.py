@@ -16,6 +16,7 @@ from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.rank0 import Team, everywhere
 from fastggn.training.control.infinity import runs_to_infinity
+from fastggn.training.control.separation import lacks_minimum
 from fastggn.training.step import norm
 
 Vector = NDArray[np.float64]
@@ -24,6 +25,7 @@ Matrix = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
 SAFETY = 32.0  # rounding errors of a value, in units of its terms' last place
 TINY = 1e-290  # numbers below are no longer relatively exact
+UNSEEN = 1e-60  # a loss below this share of its unit is beyond the range of units
 # An identity that holds at random points of an analytic piece holds on all of it.
 ANALYTIC = {
     "identity",
@@ -94,6 +96,11 @@ class Surface:
         """Return why the loss falls from theta towards an infimum at infinity, or None."""
         self.cost += 1.0
         return runs_to_infinity(self.problem, self.problem.at(self.weights(theta)))
+
+    @everywhere
+    def lacks_minimum(self) -> bool | None:
+        """Return whether no finite weights minimise the loss; None where that is not known."""
+        return lacks_minimum(self.problem)
 
     @everywhere
     def hessian(self, theta: Vector) -> Matrix:
@@ -177,9 +184,14 @@ class Surface:
             return None
         if self.comm.largest(float(slope.max(initial=0.0))) < TINY:
             return "not_critical", "the slope of the loss underflows at all samples that it misses"
-        if self.comm.largest(float(value.max(initial=0.0))) < TINY:
+        if self.comm.largest(float(value.max(initial=0.0))) < max(TINY, UNSEEN * self.worth):
             return "degenerate", "the loss underflows: scale the targets"
         return None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether the loss tends to infinity with theta."""
+        return self.problem.l2 > 0.0 and self.problem.penalize_biases
 
     @cached_property
     def smooth(self) -> bool:
@@ -207,6 +219,11 @@ class Surface:
         names = {activation.name for activation in used}
         loss = self.problem.loss_function.name.removeprefix("weighted ")
         return names <= ANALYTIC | PIECEWISE_LINEAR and loss in ANALYTIC_LOSSES
+
+    @property
+    def used(self) -> NDArray[np.bool_]:
+        """Which of this process's samples have a weight, shape (T,)."""
+        return self.problem.relative_weights > 0.0
 
     def preactivations_by_layer(self, theta: Vector) -> list[Matrix]:
         """Return z_1..z_L at this process's samples, shapes (n_l, T)."""

@@ -150,7 +150,7 @@ def _run(
     result = train(
         problem,
         start,
-        callbacks=[scores],
+        callbacks=[np.errstate(all="ignore")(scores)],  # of weights that may overflow
         held_out=HeldOut(
             Problem(task.net, held.X, held.Y, task.loss, sample_weight=held.weights),
             patience=settings.patience,

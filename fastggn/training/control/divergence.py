@@ -12,6 +12,7 @@ from fastggn.objective.problem import Problem
 from fastggn.solvers.base import Shift
 from fastggn.solvers.choice import choose_solver, spares_biases
 from fastggn.solvers.over_ranks import over_ranks
+from fastggn.training.control.separation import lacks_minimum
 from fastggn.training.resumable import Resumable, State
 from fastggn.training.step import norm
 
@@ -100,6 +101,8 @@ def _is_attained(problem: Problem) -> bool:
     # A penalty of every parameter bounds the sets of lower loss; a sum of squares of affine
     # functions always takes its minimum.
     if problem.l2 > 0.0 and not spares_biases(problem):
+        return True
+    if lacks_minimum(problem) is False:
         return True
     net = problem.network
     affine = all(activation.name == "identity" for activation in net.activations)

@@ -13,6 +13,7 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import FastGGNWarning
 from fastggn.training.control.convergence import StepTest
 from fastggn.training.control.divergence import has_minimum
+from fastggn.training.control.separation import CLASSES, lacks_minimum
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.levenberg_marquardt import PATIENCE, LevenbergMarquardtSteps
 from fastggn.training.step import Iteration, Work, norm
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from fastggn.objective.point import Point
     from fastggn.training.result import TrainResult
 
-CLASSES = ("softmax_cross_entropy", "logistic")
 # Open ranges of output activations: only infinite weights reach targets at their ends.
 RANGES = {
     "sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softsign": (-1.0, 1.0), "softplus": (0.0, np.inf),
@@ -74,7 +74,7 @@ def runs_to_infinity(
 def falls_without_end(
     problem: Problem, point: Point | TrainResult, units: Units = OWN
 ) -> str | None:
-    """Return why the loss falls along a ray from a point to its infimum at infinity, or None."""
+    """Return why the infimum of the loss is at infinity, where that is certain, or None."""
     now = f"(now {point.loss * units.worth:.3g}, |theta| {norm(units.outside(point.theta)):.3g})"
     if classes_are_separated(problem, point):
         return (
@@ -86,6 +86,12 @@ def falls_without_end(
             "all targets are ends of the range of the outputs, each output on their side, so the "
             f"loss falls towards its infimum at infinity as theta grows {now}; targets inside the "
             "range, or l2 > 0, give a minimum with finite weights"
+        )
+    if lacks_minimum(problem):
+        return (
+            "a plane separates some of the samples by class, so no finite theta has the least "
+            f"loss: it falls towards its infimum at infinity {now}; l2 > 0 gives a minimum with "
+            "finite weights"
         )
     return None
 
@@ -118,7 +124,8 @@ def classes_are_separated(problem: Problem, point: Point | TrainResult) -> bool:
     name, net = problem.loss_function.name, problem.network
     if name not in CLASSES or problem.l2 > 0.0 or net.activations[-1].name != "identity":
         return False
-    outputs, targets = problem.outputs(point.theta), problem.targets
+    used = problem.relative_weights > 0.0
+    outputs, targets = problem.outputs(point.theta)[used], problem.targets[used]
     right = bool(np.isin(targets, (0.0, 1.0)).all())
     if name == "logistic":
         right = right and bool(((outputs > 0.0) == (targets > 0.5)).all())

@@ -161,7 +161,11 @@ class Stopping(Resumable):
         size = norm(point.gradient)
         self._observe(point, size, 0.0)
         self._slope = size
-        return self._reached(point) or self._used_up()
+        stop = self._reached(point)
+        if stop is not None and stop.status == "converged_gradient" and self._problem is not None:
+            why = runs_to_infinity(self._problem, point, units=self._units)
+            stop = stop if why is None else Ending("diverging", why)
+        return stop or self._used_up()
 
     def again(self, stop: Ending | None) -> Ending | None:
         """Return the stop of a resumed run: the saved one, or a limit of this call."""
