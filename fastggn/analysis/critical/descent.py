@@ -18,7 +18,7 @@ RADII = (0.3, 0.1)
 KINK_RADII = (0.3, 0.01)  # of rays at a kink
 STARTS = 12
 BUDGET = 3000.0  # network evaluations, after which no new start is made
-ITERATIONS = 40
+ITERATIONS, EVALUATIONS = 40, 60  # of a search on a sphere; one may take 40 corrections
 RAYS, FEW_RAYS = 200, 20
 # A proof of descent halves a length again and again. At least LADDER losses in a row must lie
 # CLEAR times the rounding error below the loss of theta, and fall like a power within POWERS.
@@ -170,7 +170,7 @@ def _lowest_on_sphere(
     if reduction.dimension > 1 and scale > noise:
         minimize(
             objective, start / norm(start), jac=True, method="L-BFGS-B",
-            options={"maxiter": ITERATIONS, "ftol": 1e-12, "gtol": 1e-9},
+            options={"maxiter": ITERATIONS, "maxfun": EVALUATIONS, "ftol": 1e-12, "gtol": 1e-9},
         )  # fmt: skip
     else:
         objective(-start / norm(start))

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 # Losses that differ by less than these shares, of the loss and of the first loss (an exact fit),
-# are the same.
-SAME, EXACT_FIT = 1e-9, 1e-20
+# are the same: at a condition of 1e10 the loss of the same theta rounds to some 1e-8.
+SAME, EXACT_FIT = 1e-7, 1e-20
 
 
 class Lowest(WrappedMethod):
