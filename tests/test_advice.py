@@ -251,3 +251,14 @@ def test_it_costs_little():
         unit_advice(problem, result)
         seconds.append(time.thread_time() - start)
     assert min(seconds) < 0.01  # about 0.0005 s; caches are shared with other programs
+
+
+@pytest.mark.parametrize("power", [-8, -4, 4, 8])
+def test_inputs_of_another_size(power):
+    """Runs on such inputs hardly start; a linear model has no trouble with them."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((50, 2))
+    for size, said in ((1.0, 0), (10.0**power, 1)):
+        problem = fg.Problem(fg.MLP((2, 3, 1)), size * X, X[:, 0])
+        assert len(scaling_advice(problem)) == said
+        assert scaling_advice(fg.Problem(fg.MLP((2, 1)), size * X, X[:, 0])) == []

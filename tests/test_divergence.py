@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fastggn.training.control.divergence import DivergenceTest
+import fastggn as fg
+from fastggn.training.control.divergence import DivergenceTest, has_minimum
 
 
 def fate(records, converged=False):
@@ -99,3 +100,14 @@ def test_leap_to_saturation_is_told_when_converged():
 
 def test_leap_to_an_exact_fit_is_not():
     assert fate([(1.0, 1.0, 2.0, 0.0), (1e-30, 1e-16, 1e9, 1e9)], converged=True) is None
+
+
+def test_one_step_shows_a_minimum():
+    """50 exact fits of teachers, each from a point nearby."""
+    for seed in range(50):
+        rng = np.random.default_rng(seed)
+        net = fg.MLP((2, 2, 1))
+        X, theta = rng.standard_normal((30, 2)), net.init(rng, "normal")
+        problem = fg.Problem(net, X, net.predict(theta, X))
+        point = problem.at(theta + 1e-6 * rng.standard_normal(9))
+        assert has_minimum(problem, point) or np.linalg.cond(problem.ggn(theta)) > 1e6, seed

@@ -28,7 +28,7 @@ MOST_OUTPUTS = 1_000_000  # outputs held in memory at once
 RUNS = 64  # pieces of a file that are read instead of single rows
 # Fewer samples prove nothing: saturated units rightly fit the four samples of XOR.
 FEWEST = 10
-SPREAD = 1e3  # largest over smallest deviation of the columns
+SPREAD = 1e3  # largest over smallest deviation of the columns, and that of inputs over 1
 OFFSET = 100.0  # mean over deviation of a column
 CONSTANT = 1e-13  # deviation over mean: rounding of one repeated value
 ROUNDING = 1e-9  # share of the largest deviation: a smaller mean counts as zero
@@ -51,6 +51,8 @@ def scaling_advice(problem: Problem) -> list[str]:
     # A constant input repeats a free bias; a column of zeros (as in images) only wastes weights.
     repeats_the_bias = problem.network.to_config()["bias"] == "free"
     found = list(_complaints("inputs", "X", scales[0], constant=repeats_the_bias))
+    if problem.network.n_layers > 1 and not found:
+        found += _of_another_size(scales[0])
     if problem.loss_function.name not in LABELS:
         found += _complaints("targets", "Y", scales[1], constant=False)
     return found
@@ -84,6 +86,17 @@ def _complaints(what: str, name: str, scales: Scales, constant: bool) -> Iterato
             f"the {what} have a constant column: column {column} of {name} is "
             f"{scales.mean[column]:.6g} ({looked}) and repeats the bias, which makes the systems "
             f"singular: drop it, or {STANDARDISE}, which makes it zero"
+        )
+
+
+def _of_another_size(scales: Scales) -> Iterator[str]:
+    size = float(scales.deviation.max(initial=0.0))
+    if size > SPREAD or 0.0 < size < 1.0 / SPREAD:
+        column = int(np.argmax(scales.deviation))
+        yield (
+            f"the inputs are far from 1: column {column} of X has a standard deviation of "
+            f"{size:.3g} (at {scales.count} samples), and the first weights are drawn for inputs "
+            f"of about 1: {STANDARDISE}"
         )
 
 
