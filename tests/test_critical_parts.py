@@ -1,5 +1,7 @@
 """The parts of the classification against brute force: spectra, derivatives, polishing."""
 
+import warnings
+
 import numpy as np
 import pytest
 from critical_cases import BUILDERS, build, regression, xor_point
@@ -192,6 +194,26 @@ def test_polish_stalls_where_the_gradient_has_a_least_norm():
     assert result.status == "stalled" and result.gradient_norm < 1e-14
     assert "stalled" in str(result)
     assert result.to_dict()["n_iter"] == result.n_iter
+
+
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 20), pytest.param(20, 130, marks=pytest.mark.slow)]
+)
+def test_polishing_any_magnitude_ends_in_silence(first, count):
+    """Inputs and targets of 1e-300 to 1e140: a status and a finite theta."""
+    for seed in range(first, first + count):
+        rng = np.random.default_rng(seed)
+        sizes = 10.0 ** rng.choice([-300.0, -155.0, -20.0, 0.0, 20.0, 77.0, 140.0], 2)
+        X, Y = sizes[0] * rng.normal(size=(6, 2)), sizes[1] * rng.normal(size=(6, 1))
+        net = fg.MLP((2, 2, 1), str(rng.choice(["tanh", "relu", "softplus"])))
+        loss = str(rng.choice(["squared", "huber", "cauchy", "smooth_lp"]))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", fg.FastGGNWarning)
+            problem = fg.Problem(net, X, Y, loss)
+            warnings.simplefilter("error", RuntimeWarning)
+            result = fg.analysis.polish(problem, net.init(seed))
+        assert np.isfinite(result.theta).all(), seed
+        assert result.status in ("converged", "stalled", "kink", "max_iter")
 
 
 @pytest.mark.parametrize("options", [{"tol": 0.0}, {"max_iter": 0}, {"tol": "small"}])

@@ -120,7 +120,7 @@ def polish(
             raise ValueError(f"max_iter must be at least 1, got {max_iter}")
         said |= {"call": "polish", "tol": tol, "max_iter": max_iter}
     surface = surface_of(problem, scaled=False)
-    with one_pool():
+    with np.errstate(all="ignore"), one_pool():
         return surface.team.lead(surface, lambda: polished(surface, start, tol, int(max_iter)))
 
 
@@ -136,11 +136,15 @@ def polished(surface: Surface, start: Vector, tol: float, max_iter: int = 200) -
     while steps < max_iter:
         if size <= tol:
             break
-        model, crossed = _model(surface, theta, gradient), False
+        try:
+            model, crossed = _model(surface, theta, gradient), False
+        except np.linalg.LinAlgError:  # entries near the limits of the numbers
+            status = "stalled"
+            break
         for _ in range(MOST_REJECTIONS):
             step, predicted = model.step(damping * size)
             step, trial, length = _arrive(surface, theta, step, model)
-            gain = (size**2 - length**2) / predicted if predicted > 0.0 else -1.0
+            gain = (size * size - length * length) / predicted if predicted > 0.0 else -1.0
             if gain > ACCEPT:
                 break
             damping *= RAISE
@@ -163,15 +167,20 @@ def _arrive(
     surface: Surface, theta: Vector, step: Vector, model: _DenseModel | _KrylovModel
 ) -> tuple[Vector, Vector, float]:
     """Return the step, corrected in the stiff directions, the gradient after it and its norm."""
-    gradient = surface.gradient(theta + step)
-    length = norm(gradient) if np.isfinite(gradient).all() else np.inf
+    gradient, length = _gradient_at(surface, theta + step)
     # A long step along a valley of |gradient| disturbs it across the valley to second order.
     if np.isfinite(length) and isinstance(model, _DenseModel):
         corrected = step + model.correction(gradient)
-        other = surface.gradient(theta + corrected)
-        if np.isfinite(other).all() and norm(other) < length:
-            return corrected, other, norm(other)
+        other, shorter = _gradient_at(surface, theta + corrected)
+        if shorter < length:
+            return corrected, other, shorter
     return step, gradient, length
+
+
+def _gradient_at(surface: Surface, theta: Vector) -> tuple[Vector, float]:
+    """Return the gradient and its norm, infinite where there is none."""
+    gradient = surface.gradient(theta) if np.isfinite(theta).all() else theta
+    return gradient, norm(gradient) if np.isfinite(gradient).all() else np.inf
 
 
 class _DenseModel:
@@ -182,7 +191,7 @@ class _DenseModel:
         self._gradient = self._vectors.T @ gradient
         self._norm = float(np.abs(self._values).max())
         # Eigenvalues below this are rounding errors: the damping must hide them.
-        self._floor = (10.0 * EPS * surface.n_params * self._norm) ** 2
+        self._floor = float(np.square(10.0 * EPS * surface.n_params * self._norm))
 
     def step(self, damping: float) -> tuple[Vector, float]:
         """Return the step and the fall of |gradient|^2 that the model predicts."""
