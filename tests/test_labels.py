@@ -62,6 +62,26 @@ def test_saturated_exact_fits_are_at_infinity():
         assert fg.critical_point(problem, theta).label in ("diverging", "not_critical"), seed
 
 
+# Ends of runs of F(2,2,1) on XOR at |theta| of 64 to 67: two samples are fitted in the limit, two
+# have outputs of 1/2, and slopes and curvature are below rounding. Weights by rows of a unit.
+LOST = [
+    [6.97593347, -38.86651414, -4.76936781, 12.46051521, 39.43872699, -2.94502162,
+     20.19727034, 19.10198688, -19.10198688],
+    [-39.49545074, -7.45554233, 2.24880699, -39.60821546, 6.86515594, -4.58851741,
+     -20.7029073, 20.5355492, 0.0],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("theta", LOST)
+@pytest.mark.parametrize("size", [0.8, 0.9, 1.0, 1.2])
+def test_xor_with_lost_slopes_is_on_the_way_to_infinity(theta, size):
+    X, Y = fg.data.xor()
+    net = fg.MLP((2, 2, 1), "sigmoid", "sigmoid")
+    report = fg.critical_point(fg.Problem(net, X, Y), size * np.array(theta))
+    assert report.label == "diverging", str(report)
+    assert report.loss == pytest.approx(1 / 16, abs=1e-9)
+
+
 def saturated_groups(rng):
     """One unit that separates two groups of samples, and the best output for each of them.
 
