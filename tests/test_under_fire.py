@@ -178,7 +178,7 @@ def test_random_permissions_are_kept_and_files_of_others_stay(tmp_path, first, c
 # --- bombs --------------------------------------------------------------------------------------
 
 
-@HUNDREDS
+@pytest.mark.parametrize(("first", "count"), [(0, 5), pytest.param(5, 120, marks=pytest.mark.slow)])
 def test_archives_of_any_claim_are_read_or_refused_in_little_memory(
     tmp_path, monkeypatch, first, count
 ):
@@ -189,7 +189,7 @@ def test_archives_of_any_claim_are_read_or_refused_in_little_memory(
     most, refused = 0, 0
     for case in range(first, first + count):
         rng, file = np.random.default_rng(case), tmp_path / "x.npz"
-        rows, level = int(10.0 ** rng.uniform(1, 6.3)), int(rng.integers(1, 10))
+        rows, level = int(10.0 ** rng.uniform(1, 5.7)), int(rng.integers(1, 10))
         values = [np.zeros(rows, np.int8), rng.integers(0, 2, rows), rng.random(rows)]
         column = values[rng.integers(3)]
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=level) as archive:
