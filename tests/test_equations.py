@@ -56,8 +56,38 @@ def run(name, monkeypatch):
         return runpy.run_path(str(TUTORIALS / name))
 
 
+def test_poisson_by_the_page():
+    """The first lines of docs/equations.md, at most 15, reach what the page says."""
+    text = (TUTORIALS.parent / "equations.md").read_text("utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    names = {}
+    exec(compile(code, "equations.md", "exec"), names)
+    wanted = exact(names["inside"])
+    error = np.linalg.norm(names["u"][:, 0] - wanted) / np.linalg.norm(wanted)
+    print(f"the page: {error:.1e}")
+    assert error <= 2e-6
+
+
+def test_a_diffusivity_by_the_page():
+    """The page's rod: the loss of a fit as good as the noise, and an error that covers."""
+    text = (TUTORIALS.parent / "equations.md").read_text("utf-8")
+    (code,) = (part for part in text.split("```python\n") if part.startswith("rng ="))
+    names = {"np": np, "fg": fg}
+    exec(compile(code.split("```")[0], "equations.md", "exec"), names)
+    assert abs(names["kappa"] - 0.05) < 2.5 * names["error"] < 0.002
+    assert 120.0 < names["found"].loss < 180.0
+
+
 def test_burgers(monkeypatch):
-    assert run("7_burgers.py", monkeypatch)["error"] <= 1e-4
+    """The tutorial's start, and two others."""
+    names = run("7_burgers.py", monkeypatch)
+    errors = [names["error"](names["result"].theta)]
+    for seed in (1, 2):
+        result = fg.train(names["problem"], seed=seed, max_iter=names["result"].n_iter)
+        errors.append(names["error"](result.theta))
+    print("Burgers:", " ".join(f"{error:.1e}" for error in errors))
+    assert max(errors) <= 3e-5
 
 
 def test_standard_errors_of_rates(monkeypatch):
@@ -68,3 +98,18 @@ def test_standard_errors_of_rates(monkeypatch):
 def test_gradients_as_data(monkeypatch):
     errors = run("9_energies_and_forces.py", monkeypatch)["errors"]
     assert (np.divide(errors[False], errors[True]) >= 3.0).all()
+
+
+@pytest.mark.parametrize("name", ["poisson", "burgers", "rates", "surface"])
+def test_peers_minimise_the_same(name):
+    """The objective that L-BFGS and Adam get in JAX, and its gradient."""
+    pytest.importorskip("jax", reason="jax is absent: the extra test")
+    from bench import equation_peers
+
+    problem = equation_peers.study(name).problem
+    theta = problem.init(seed=1)
+    jax, loss = equation_peers.objective(problem)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(theta)
+    assert float(value) == pytest.approx(problem.loss(theta), rel=1e-11)
+    own = problem.gradient(theta)
+    np.testing.assert_allclose(gradient, own, rtol=0, atol=1e-10 * np.abs(own).max())
