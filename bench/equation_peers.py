@@ -223,7 +223,7 @@ class Peers:
         self._both, self._adam = jax.jit(both), jax.jit(adam)
         value = float(self._both(theta)[0])
         assert np.isclose(value, task.problem.loss(theta), rtol=1e-10), "another objective"
-        self._adam(theta, 0.0 * theta, 0.0 * theta, 0.0, 0.0)
+        self._adam(theta, 0.0 * theta, 0.0 * theta, 0.0, np.float64(0.0))
 
     def adam(self, rate: float) -> Curve:
         """Run Adam."""
@@ -316,7 +316,7 @@ def main(arguments: list[str]) -> None:
     for name in options.studies or TUTORIALS:
         task, curves = compare(name, options.seconds, options.seed)
         limit = curves[0].points[-1][0]
-        print(f"{task.title}: {task.what}")
+        print(f"{task.title}: {task.what}".replace("$L_2$", "L2"))
         print(f"{'':20} {'seconds':>8} {'loss':>8} {'error':>8}  at {limit:.1f} s", flush=True)
         for curve in curves:
             spent, loss, error = curve.points[-1]

@@ -126,3 +126,15 @@ plt.show()
 # boundary decides how much they count. What helps where the error is still too
 # large: more iterations (here some ten milliseconds each), then more units, and
 # with them points.
+
+# %%
+# Beside L-BFGS and Adam
+# ----------------------
+#
+# The same network, points and start for L-BFGS, for Adam with a rate that falls
+# like a cosine, and for both in turn, in JAX; each on one thread, and with four
+# times the processor time
+# (``python -m bench.equations peers poisson --seconds 20``).
+#
+# .. image:: /images/equations/poisson.png
+#    :alt: error over processor time of fastggn, L-BFGS and Adam

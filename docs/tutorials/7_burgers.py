@@ -130,3 +130,13 @@ drawn = axes[1].pcolormesh(line, times, size, vmin=-8, vmax=-3)
 axes[1].set(xlabel="x", ylabel="t", title="log10 of the error")
 fig.colorbar(drawn, ax=axes[1])
 plt.show()
+
+# %%
+# Beside L-BFGS and Adam
+# ----------------------
+#
+# The same network, points, coordinate and start, one thread and the same processor
+# time for each (``python -m bench.equations peers burgers``).
+#
+# .. image:: /images/equations/burgers.png
+#    :alt: error over processor time of fastggn, L-BFGS and Adam

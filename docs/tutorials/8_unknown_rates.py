@@ -134,3 +134,14 @@ for seed in range(20):
     ratios.append(np.subtract(rates, list(true.values())) / errors)
 rms = np.sqrt(np.mean(np.square(ratios)))
 print(f"error over standard error, rms of {np.size(ratios)}: {rms:.2f}")
+
+# %%
+# Beside L-BFGS and Adam
+# ----------------------
+#
+# The same problem and start, one thread and seven times the processor time for each
+# (``python -m bench.equations peers rates --seconds 15``). The error is that of the
+# rates; with these counts nothing gets below a hundredth.
+#
+# .. image:: /images/equations/rates.png
+#    :alt: error over processor time of fastggn, L-BFGS and Adam

@@ -94,3 +94,13 @@ axes.set(
 )
 axes.legend()
 plt.show()
+
+# %%
+# Beside L-BFGS and Adam
+# ----------------------
+#
+# The same network, 200 points with gradients and start, one thread for each
+# (``python -m bench.equations peers surface --seconds 15``).
+#
+# .. image:: /images/equations/surface.png
+#    :alt: error over processor time of fastggn, L-BFGS and Adam
