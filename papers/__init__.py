@@ -38,6 +38,8 @@ NAMES: dict[str, str] = {
     "lsd-table1": "lsd_table1",
     "bayesian": "bayesian",
     "null-space": "null_space",
+    "channels": "channels",
+    "sharpness": "sharpness",
 }
 
 

@@ -83,6 +83,32 @@ class Gated:
         return gated, np.concatenate([*parts, [last[0, -1]]])
 
 
+TAILS = {"tanh": (-1, 2), "sigmoid": (0, 1)}  # end and rate of the lower tail
+
+
+class Tailed:
+    """A network of one hidden layer with exponential units beside ordinary ones."""
+
+    def __init__(self, net, found):
+        first, last = net.unpack(found.limit)
+        self.tails = [unit - 1 for _, unit in found.units]
+        self.shape, self.name = first.shape, net.activations[0].name
+        self.q = np.concatenate([first.ravel(), last[0]])
+
+    def outputs(self, q, X):
+        h, m = self.shape
+        z = np.column_stack([X, np.ones(len(X))]) @ q[: h * m].reshape(h, m).T
+        values = sigma(z, self.name)
+        for unit in self.tails:
+            values[:, unit] = np.exp(TAILS[self.name][1] * z[:, unit])
+        return values @ q[h * m : -1] + q[-1]
+
+    def jacobian(self, q, X):
+        h = 1e-30
+        steps = 1j * h * np.eye(q.size)
+        return np.column_stack([self.outputs(q + s, X).imag / h for s in steps])
+
+
 def draw(rng, n=2, plain=1, name="tanh"):
     gated = Gated(n, plain, name)
     q = rng.standard_normal(gated.size)
@@ -111,11 +137,11 @@ def at_infinity(rng, noise, name="tanh", plain=1, T=60, n=2, sign=1.0):
     return gated, q, X, Y, 0.5 * float(np.mean(residual**2))
 
 
-def continued(problem, theta, units, levels, digits=60):
-    """Go on in many digits: halve the separation of the pairs, and fit all else by Newton.
+def continued(problem, theta, found, levels, digits=60):
+    """Go on in many digits: halve the separation of a claim's units, and fit all else by Newton.
 
     Returns the losses of the finite networks at separations 1, 1/2, 1/4, ... of that of theta, and
-    their |theta|.
+    their |theta|. Units in a tail must be in the lower one.
     """
     import mpmath
 
@@ -152,27 +178,38 @@ def continued(problem, theta, units, levels, digits=60):
 
         index = [w.astype(int) for w in net.unpack(np.arange(theta.size, dtype=float))]
         half, losses, sizes = mpmath.mpf(1) / 2, [], []
-        pairs = [
-            (index[0][i - 1], index[0][j - 1], index[1][0, i - 1], index[1][0, j - 1])
-            for _, i, j in units
+        p, at, n = q.copy(), mpmath.mpf(1), theta.size
+        channel = found.kind == "channel"
+        groups = [
+            [index[0][k - 1] for k in units] + [index[1][0, k - 1] for k in units]
+            for _, *units in found.units
         ]
-        p = q.copy()
-        for a, b, c, d in pairs:
+        for a, b, c, d in groups if channel else ():
             p[a], p[b] = (q[a] + q[b]) / 2, q[a] - q[b]
             p[c], p[d] = q[c] + q[d], (q[c] - q[d]) / 2
         for level in range(levels):
-            eps, M = half**level, exact(np.eye(theta.size))
-            for a, b, c, d in pairs:
-                M[a, b], M[b, a], M[b, b] = eps / 2, 1, -eps / 2
-                M[c, c], M[c, d], M[d, c], M[d, d] = half, 1 / eps, half, -1 / eps
-            here, damping = values(M @ p), mpmath.mpf(10) ** -12
+            eps, M, shift = half**level, exact(np.eye(n)), exact(np.zeros(n))
+            held = exact(np.zeros((len(groups), n)))
+            for group in groups:
+                if channel:
+                    a, b, c, d = group
+                    M[a, b], M[b, a], M[b, b] = eps / 2, 1, -eps / 2
+                    M[c, c], M[c, d], M[d, c], M[d, d] = half, 1 / eps, half, -1 / eps
+                else:
+                    (a, c), (end, rate) = group, TAILS[name]
+                    shift[a[-1]], M[c, c] = mpmath.log(eps) / rate, 1 / eps
+                    M[-1, c] = -end * (1 / eps - 1)
+            place = lambda p, M=M, shift=shift: M @ p + shift  # noqa: E731
+            here, damping = values(place(p)), mpmath.mpf(10) ** -12
             for _ in range(200):
-                H, D, g = quadratic(M @ p, *here)
+                H, D, g = quadratic(place(p), *here)
                 H, D, g = M.T @ H @ M, np.diag(np.diag(M.T @ D @ M)), M.T @ g
-                held = np.zeros((len(pairs), theta.size), dtype=object)
-                for k, (_, b, *_rest) in enumerate(pairs):
-                    held[k, b] = p[b] / mpmath.sqrt(p[b] @ p[b])
-                keep = exact(np.eye(theta.size)) - held.T @ held
+                for k, group in enumerate(groups):
+                    if channel:
+                        held[k, group[1]] = p[group[1]] / mpmath.sqrt(p[group[1]] @ p[group[1]])
+                    else:
+                        held[k, group[0][-1]] = at
+                keep = exact(np.eye(n)) - held.T @ held
                 big = max(abs(x) for x in np.diag(H)) * (held.T @ held)
                 while damping < 1e30:
                     A = keep @ (H + damping * D) @ keep + big
@@ -184,7 +221,7 @@ def continued(problem, theta, units, levels, digits=60):
                         damping *= 10
                         continue
                     step = keep @ exact(list(step))
-                    trial = values(M @ (p - step))
+                    trial = values(place(p - step))
                     if trial[-1] <= here[-1]:
                         break
                     damping *= 10
@@ -193,5 +230,5 @@ def continued(problem, theta, units, levels, digits=60):
                 if fall <= mpmath.mpf(10) ** (-digits // 2) * here[-1]:
                     break
             losses.append(here[-1])
-            sizes.append(float(np.linalg.norm((M @ p).astype(float))))
+            sizes.append(float(np.linalg.norm(place(p).astype(float))))
     return losses, sizes

@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from infinity_cases import Gated, at_infinity, continued
+from infinity_cases import Gated, Tailed, at_infinity, continued
 
 import fastggn as fg
 from fastggn import analysis
-from fastggn.analysis.infinity.candidates import aligned
+from fastggn.analysis.infinity.candidates import aligned, tail_units
 from fastggn.analysis.infinity.families import Family, Group
 from fastggn.analysis.infinity.fitting import Fitter
 
@@ -39,19 +39,24 @@ def test_the_limit_is_the_limit_of_the_finite_networks(kind):
     groups = [("channel", (Group(layer, (0, 2)),)), ("channel", (Group(0, (1, 2)),))]
     if name != "softplus":
         groups.append(("linearisation", (Group(layer, (1,)),)))
+    if net.has_free_bias:
+        groups.append(("exponential", (Group(layer, (1,)), Group(layer, (3,)))))
     for family_kind, chosen in groups:
         family = Family(problem, family_kind, chosen)
         p = rng.standard_normal(net.n_params)
         if family_kind == "linearisation" and net.has_free_bias:
             p[family.index[layer][1, -1]] = 0.0  # the inflection: no term of order eps
+        if family_kind == "exponential":
+            p *= 0.3
         found = family.sweep(p)
         gaps = []
         for eps in (0.02, 0.01):
-            theta = family.theta(p, np.array([eps]))
+            eps = np.full(len(chosen), eps**2 if family_kind == "exponential" else eps)
+            theta = family.theta(p, eps)
             gaps.append(np.abs(net.predict(theta, X) - found.outputs).max())
             again, same = family.coordinates(theta)
             assert np.allclose(family.theta(again, same), theta, atol=1e-9)
-            rows = family.pull(problem.jacobian(theta).to_dense(), p, np.array([eps]))
+            rows = family.pull(problem.jacobian(theta).to_dense(), p, eps)
         assert gaps[0] / gaps[1] == pytest.approx(4.0, rel=0.05)
         free = np.flatnonzero(family.free)
         assert np.abs(rows.reshape(15, 2, -1) - found.rows)[..., free].max() < 0.05
@@ -144,6 +149,31 @@ def test_finite_minima_are_finite():
         assert found.label == "finite" and f"a {word} nearby" in str(found), str(found)
 
 
+def test_units_that_become_exponential():
+    """Targets exp(x) plus what the Jacobian does not see: by the sign of its sum with exp(2 x)."""
+    x = np.linspace(-1, 1, 41)[:, None]
+    for name, rate in (("tanh", 2.0), ("sigmoid", 1.0), ("softplus", 1.0)):
+        for sign in (1.0, -1.0):
+            w = 0.8
+            tail = np.exp(rate * w * x)
+            basis = np.linalg.qr(np.column_stack([tail, x * tail, np.ones(41)]))[0]
+            push = tail**2 - basis @ (basis.T @ tail**2)
+            Y = 1.5 * tail + 0.3 + sign * 0.01 * push / np.abs(push).max()
+            problem = fg.Problem(fg.MLP((1, 1, 1), name), x, Y)
+            # a (sigma(w x + b) - end) with a large: residual = -push, next term -tail^2 eps.
+            end, size = (-1.0, 2.0) if name == "tanh" else (0.0, 1.0)
+            a = 1.5 / size * np.exp(rate * 3.5)
+            theta = np.array([w, -3.5, a, 0.3 - end * a])
+            found = analysis.minimum_at_infinity(problem, theta)
+            loss = 0.5 * 0.01**2 * float(np.mean((push / np.abs(push).max()) ** 2))
+            if sign > 0.0:
+                assert found.kind == "exponential", (name, str(found))
+                assert found.loss == pytest.approx(loss, rel=1e-8)
+                assert found.rate == pytest.approx(1.0, abs=0.15) == found.predicted
+            else:
+                assert found.label != "minimum_at_infinity", (name, str(found))
+
+
 @pytest.mark.parametrize(("bias", "power"), [("free", 1), ("none", 1), ("none", 3)])
 def test_units_that_become_linear(bias, power):
     """Linear targets: infimum 0 at infinity. Cubic ones, without biases: by the sign of x^3."""
@@ -217,12 +247,16 @@ def teacher_task(seed):
 
 
 def confirmed(problem, theta, found):
-    """Whether a gated network of its own, fitted by SciPy from the limit, has that lower loss."""
+    """Whether a limit network of its own, fitted by SciPy from the limit, has that lower loss."""
     from scipy.optimize import least_squares
 
     X = problem.read_samples(0, problem.n_samples)[0]
     Y = problem.targets[:, 0]
-    gated, q = Gated.of(problem.network, found)
+    if found.kind == "channel":
+        gated, q = Gated.of(problem.network, found)
+    else:
+        gated = Tailed(problem.network, found)
+        q = gated.q
     fit = least_squares(
         lambda q: gated.outputs(q, X) - Y, q, lambda q: gated.jacobian(q, X), xtol=1e-15,
         ftol=1e-15, gtol=1e-15,
@@ -251,7 +285,7 @@ def test_no_claim_among_100_fits_without_a_lower_limit_network():
     print(kinds)
     for seed, problem, theta, found in claims:
         assert found.loss < problem.loss(theta), (seed, str(found))
-        if found.kind == "channel":
+        if found.kind in ("channel", "exponential"):
             assert confirmed(problem, theta, found), (seed, str(found))
     assert kinds.get("channel", 0) >= 5 and kinds.get("finite", 0) >= 20
 
@@ -263,18 +297,23 @@ def test_claims_hold_when_the_run_goes_on_in_60_digits():
     claims, _ = count_claims(range(100))
     checked = 0
     for seed, problem, theta, found in claims:
-        if found.kind == "channel" and problem.n_params <= 15:
+        if found.kind in ("channel", "exponential") and problem.n_params <= 15:
             holds_in_60_digits(problem, theta, found, str(seed))
             checked += 1
     assert checked >= 3
 
 
 def holds_in_60_digits(problem, theta, found, name):
-    losses, sizes = continued(problem, aligned(problem, theta), found.units, 24)
+    power = found.predicted
+    if found.kind == "channel":
+        start = aligned(problem, theta)
+    else:
+        ((_, start),) = tail_units(problem, theta)
+    losses, sizes = continued(problem, start, found, 24 if power == 2.0 else 44)
     assert losses[0] <= problem.loss(theta) * (1 + 1e-13), name
     falls = [a - b for a, b in zip(losses, losses[1:], strict=False)]
     assert min(falls) > 0.0, name
-    assert float(falls[-2] / falls[-1]) == pytest.approx(4.0, rel=1e-6), name
-    limit = losses[-1] - falls[-1] / 3
+    assert float(falls[-2] / falls[-1]) == pytest.approx(2.0**power, rel=1e-6), name
+    limit = losses[-1] - falls[-1] / (2**power - 1)
     assert float(limit) == pytest.approx(found.loss, rel=1e-9), name
     assert sizes[-1] > 1e3 * sizes[0], name

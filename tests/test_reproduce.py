@@ -17,6 +17,7 @@ from papers.__main__ import main
 SMOKE = {
     "bayesian": {"splits": 1, "hidden": 3, "restarts": 1, "max_iter": 15, "folds": 2,
                  "grid": [-1.0, -3.0, 2], "path_iter": 5},
+    "channels": {"widths": [2], "samples": [30], "starts": 1, "max_iter": 30},
     "linear": {"starts": 1, "max_iter": {"lm": 20, "newton": 20, "bp": 50}},
     "lsd-fig1": {},
     "lsd-fig2": {"points": 11, "trials": 10},
@@ -25,6 +26,7 @@ SMOKE = {
                    "second_order": {"widths": [8], "solver": "dual", "batch_size": 50,
                                     "damping": 1.0, "passes": 1}},
     "null-space": {"starts": 1, "iterations": 10},
+    "sharpness": {"hidden": 3, "rates": [0.3], "time": 30.0, "points": 10, "lm_iterations": 3},
     "rank-phase": {"widths": [1, 3], "samples": [4, 8], "n_draws": 1},
     "shen-fig1a": {"starts": 2, "iterations": 30},
     "shen-fig1b": {"activations": ["tanh"], "starts": 2, "iterations": 10},

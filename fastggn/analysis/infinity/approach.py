@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from fastggn.analysis.infinity.families import FAR, Family, Group
+from fastggn.analysis.infinity.families import FAR, TAILS, Family, Group
 from fastggn.network.activations import Activation
 
 FloatArray = NDArray[np.float64]
@@ -45,6 +45,8 @@ def foresee(family: Family, p: FloatArray, exact: bool) -> Approach:
     if family.kind == "saturation":
         return _saturation(family, p)
     slopes = _slopes_above(family, p)
+    if family.kind == "exponential":
+        return _tails(family, p, slopes, exact)
     sizes, curved = [], False
     for group, slope in zip(family.groups, slopes, strict=True):
         size, obstacle, bent = _expansion(family, group, p, slope)
@@ -92,6 +94,22 @@ def _expansion(
         if abs(bend.sum()) > LEVEL * np.abs(bend).sum():
             return 0.0, f"{group} lowers the loss where it bends", bent
     return float((along * q**3).sum() * third_derivative(sigma, b)[0] / 6.0), "", bent
+
+
+def _tails(family: Family, p: FloatArray, slopes: list[FloatArray], exact: bool) -> Approach:
+    """Foresee the next term of the tails, of order eps."""
+    sizes = []
+    for group, slope in zip(family.groups, slopes, strict=True):
+        row, column = family.parts(group)
+        *_, rate, following = TAILS[family.activation(group).name]
+        squared = np.exp(2.0 * rate * (family.inputs(p, group.layer) @ p[row]))
+        sizes.append(following * float((slope @ p[column]) @ squared))
+    coefficients = np.array(sizes)
+    if exact:
+        return Approach(2.0, None)
+    if (coefficients <= 0.0).any():
+        return Approach(1.0, None, "the loss rises towards infinity")
+    return Approach(1.0, lambda eps: float(coefficients @ eps))
 
 
 def _saturation(family: Family, p: FloatArray) -> Approach:

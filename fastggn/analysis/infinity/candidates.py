@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.hidden_units import EVEN, ODD, Parts
-from fastggn.analysis.infinity.families import Family, Group
+from fastggn.analysis.infinity.families import TAILS, Family, Group
 from fastggn.objective.problem import Problem
 
 FloatArray = NDArray[np.float64]
 
 MERGING = 1.0  # largest difference of the incoming weights, over their mean size
 CANCELLING = 0.5  # largest sum of the outgoing weights, over the sum of their sizes
+TAIL = -0.5  # largest z of a unit in its lower tail, at all samples
 FLAT = 0.3  # largest |z - b| of a unit that becomes linear
 SATURATED = 1e-2  # largest derivative of a saturated unit, at all samples
 MOST = 3  # sets of groups that are tried
@@ -103,6 +104,33 @@ def linear_units(problem: Problem, theta: FloatArray) -> Iterator[Family]:
                 groups.append(Group(layer, (unit,)))
     if groups:
         yield Family(problem, "linearisation", tuple(groups))
+
+
+def tail_units(problem: Problem, theta: FloatArray) -> Iterator[tuple[Family, FloatArray]]:
+    """Yield the family of units in a tail at all samples, with theta turned to the lower tail."""
+    if not problem.network.has_free_bias:
+        return
+    parts = Parts.of(problem.network, theta)
+    X = np.array(problem.read_samples(0, problem.n_samples)[0])
+    groups = []
+    for layer in range(problem.network.n_layers - 1):
+        name = problem.network.activations[layer].name
+        if name not in TAILS:
+            continue
+        z = parts.outputs(X, layer + 1)[0]
+        rows, above = parts.weights[layer], parts.weights[layer + 1]
+        for unit in range(z.shape[1]):
+            if z[:, unit].min() >= -TAIL and name in ("tanh", "sigmoid"):
+                if name == "sigmoid":
+                    parts.fold_constant(layer + 1, above[:, unit].copy())
+                rows[unit] *= -1.0
+                above[:, unit] *= -1.0
+                z[:, unit] *= -1.0
+            large = np.abs(above[:, unit]).max() > np.median(np.abs(above[:, :-1]))
+            if z[:, unit].max() <= TAIL and rows[unit, :-1].any() and (large or rows.shape[0] == 1):
+                groups.append(Group(layer, (unit,)))
+    if groups:
+        yield Family(problem, "exponential", tuple(groups)), parts.network()[1]
 
 
 def saturated_units(problem: Problem, theta: FloatArray) -> Iterator[Family]:

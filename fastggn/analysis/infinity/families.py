@@ -10,6 +10,9 @@ network takes its place, whose hidden units are those of the network but for the
   finite network is an even function of eps, so it differs from the limit by O(eps^2);
 - a unit that becomes linear: incoming weights eps v about the bias b, outgoing ones u / eps, and
   the bias above takes -u sigma(b) / eps. Limit: u (v.x) sigma'(b);
+- a unit in the tail of its activation, sigma(z) ~ end + size exp(rate z): incoming weights w about
+  the bias b + log(eps) / rate, outgoing ones u / (size eps), and the bias above takes the constant.
+  Limit: u exp(rate (w.x + b)), from which the finite network differs by O(eps), with eps > 0 only;
 - a saturated unit: incoming weights w / eps. Limit: sigma(+-inf), by the signs of w.x.
 """
 
@@ -25,7 +28,14 @@ from fastggn.network.activations import Activation
 from fastggn.objective.problem import Problem
 
 FloatArray = NDArray[np.float64]
-Kind = Literal["channel", "linearisation", "saturation"]
+Kind = Literal["channel", "linearisation", "exponential", "saturation"]
+TURNING = ("channel", "linearisation")  # their v keeps its length
+# The end, size and rate of the lower tail, and the next term over exp(2 rate z), size 1.
+TAILS = {
+    "tanh": (-1.0, 2.0, 2.0, -1.0),
+    "sigmoid": (0.0, 1.0, 1.0, -1.0),
+    "softplus": (0.0, 1.0, 1.0, -0.5),
+}
 FAR = 800.0  # |z| at which a bounded activation is at its limit in float64
 
 
@@ -65,7 +75,7 @@ class Family:
             row = self.index[group.layer][group.units[0]]
             if kind == "saturation":
                 self.free[row] = False
-            if kind == "linearisation" and net.has_free_bias:
+            if kind == "exponential" or (kind == "linearisation" and net.has_free_bias):
                 self.free[row[-1]] = False
 
     def parts(self, group: Group) -> tuple[NDArray[np.intp], ...]:
@@ -106,6 +116,14 @@ class Family:
                 if self.net.has_free_bias:
                     value = float(self.activation(group)(self.offset(p, group)))
                     p[self.index[group.layer + 1][:, -1]] += value * theta[column]
+            elif self.kind == "exponential":
+                row, column = self.parts(group)
+                end, size, rate, _ = TAILS[self.activation(group).name]
+                nearest = float((self._below(theta, group.layer) @ theta[row]).max())
+                eps[k] = np.exp(rate * nearest)
+                p[row[-1]] -= nearest
+                p[column] *= size * eps[k]
+                p[self.index[group.layer + 1][:, -1]] += end * theta[column]
         return p, eps
 
     def theta(self, p: FloatArray, eps: FloatArray) -> FloatArray:
@@ -124,6 +142,12 @@ class Family:
                 if self.net.has_free_bias:
                     value = float(self.activation(group)(self.offset(p, group)))
                     theta[self.index[group.layer + 1][:, -1]] -= value * p[column] / e
+            elif self.kind == "exponential":
+                row, column = self.parts(group)
+                end, size, rate, _ = TAILS[self.activation(group).name]
+                theta[row[-1]] += np.log(e) / rate
+                theta[column] = p[column] / (size * e)
+                theta[self.index[group.layer + 1][:, -1]] -= end * p[column] / (size * e)
             else:
                 row = self.parts(group)[0]
                 theta[row] = p[row] / e
@@ -146,6 +170,11 @@ class Family:
                     value = float(self.activation(group)(self.offset(p, group)))
                     bias = self.index[group.layer + 1][:, -1]
                     out[..., column] -= value / e * rows[..., bias]
+            elif self.kind == "exponential":
+                column = self.parts(group)[1]
+                end, size, *_ = TAILS[self.activation(group).name]
+                bias = self.index[group.layer + 1][:, -1]
+                out[..., column] = (rows[..., column] - end * rows[..., bias]) / (size * e)
             else:
                 row = self.parts(group)[0]
                 out[..., row] = rows[..., row] / e
@@ -169,7 +198,7 @@ class Family:
             z = self._extended(values) @ theta[self.index[below]].T
             z = z if self.fixed is None else z - self.fixed[below]
             values = self.net.activations[below](z)
-        return values
+        return self._extended(values)
 
     def _extended(self, values: FloatArray) -> FloatArray:
         if not self.net.has_free_bias:
@@ -197,6 +226,10 @@ class Family:
                 core = self.core(group)
                 slopes[:, unit] = float(sigma.derivative(self.offset(p, group)))
                 values[:, unit] = slopes[:, unit] * (inputs[:, : core.size] @ p[core])
+            elif self.kind == "exponential":
+                rate = TAILS[sigma.name][2]
+                values[:, unit] = np.exp(rate * z[:, unit])
+                slopes[:, unit] = rate * values[:, unit]
             else:
                 values[:, unit] = sigma(np.sign(z[:, unit]) * FAR)
                 slopes[:, unit] = 0.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.analysis.infinity.families import Family
+from fastggn.analysis.infinity.families import TURNING, Family
 
 FloatArray = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ class Fitter:
         family = self.family
         free = family.free.copy()
         extra = []
-        if family.kind != "saturation":
+        if family.kind in TURNING:
             for group in family.groups:
                 core = family.core(group)
                 free[core] = False
@@ -115,7 +115,7 @@ class Fitter:
     def moved(self, p: FloatArray, step: FloatArray, eps: FloatArray) -> FloatArray:
         """Return p + step; in the limit network, with the lengths of the v restored."""
         out = p + step
-        if self.family.kind != "saturation" and not eps.any():
+        if self.family.kind in TURNING and not eps.any():
             for group in self.family.groups:
                 core, column = self.family.core(group), self.family.parts(group)[-1]
                 factor = np.linalg.norm(out[core]) / np.linalg.norm(p[core])

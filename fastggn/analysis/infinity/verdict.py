@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.critical.polishing import polish
 from fastggn.analysis.infinity import candidates
 from fastggn.analysis.infinity.approach import Approach, foresee
-from fastggn.analysis.infinity.families import Family
+from fastggn.analysis.infinity.families import TURNING, Family
 from fastggn.analysis.infinity.fitting import Fit, Fitter
 from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
@@ -26,6 +26,7 @@ Label = Literal["minimum_at_infinity", "finite", "undecided"]
 
 EPS = float(np.finfo(np.float64).eps)
 LADDER = (0.02, 0.04, 0.08, 0.16)  # separations at which the finite networks are fitted
+CLOSER = (1.0, 0.1, 0.01)  # factors of them, tried in turn
 EXPONENTS = (14.0, 12.0, 10.0, 8.0)  # of saturated units: exp(-these) is how far they are
 HIDDEN = 20.0  # exponent of a unit whose last samples are beyond rounding
 CLOSEST = 1e-5  # separations below are not fitted: outgoing weights of 1e5 cancel
@@ -47,16 +48,17 @@ class MinimumAtInfinity:
     ----------
     label : {"minimum_at_infinity", "finite", "undecided"}
         "finite": Newton steps end at a stationary point nearby.
-    kind : {"channel", "saturation", "linearisation", "separation"} or None
-        "channel": pairs of units merge and become gated units. "separation": classes.
+    kind : {"channel", "exponential", "linearisation", "saturation", "separation"} or None
+        "channel": pairs of units merge and become gated units. "exponential": units go into the
+        tail of their activation, with outgoing weights that make up for it. "separation": classes.
     units : tuple of tuple of int
         (layer, unit) or (layer, first, second), from 1.
     loss : float
         Of the limit network, or NaN.
     rate, predicted : float
-        The loss above the limit falls like separation^rate (for channels 2 is foreseen, 4 towards
-        an exact fit) or, for saturation and separation, like exp(-rate * scale), with the scale 1
-        at theta; measured and foreseen. NaN without limit.
+        The loss above the limit falls like separation^rate (2 is foreseen for channels, 1 for
+        exponential units, twice that towards an exact fit) or, for saturation and separation, like
+        exp(-rate * scale), with the scale 1 at theta; measured and foreseen. NaN without limit.
     separations, losses, norms : ndarray, shape (K,)
         Finite networks on the way: separations (or 1 / scale), their losses and |theta|.
     reason : str
@@ -94,9 +96,9 @@ class MinimumAtInfinity:
 def minimum_at_infinity(problem: Problem, theta: ArrayLike) -> MinimumAtInfinity:
     """Decide whether a fit is on the way to a minimum at infinity.
 
-    Three ways lead there: a channel (incoming weights of two units merge while their outgoing
-    weights run apart; in the limit they are a gated unit), saturated units, and units that become
-    linear; and classes that are separated. A minimum at infinity is claimed only where
+    Ways that lead there: a channel (incoming weights of two units merge while their outgoing
+    weights run apart; in the limit they are a gated unit), units that become exponential or linear,
+    saturated units, and classes that are separated. A minimum at infinity is claimed only where
 
     - the loss falls on the way from theta, by fits at ever smaller separations of the units, and
       the limit network is near theta, in coordinates that stay finite;
@@ -151,19 +153,20 @@ def _decide(problem: Problem, theta: FloatArray) -> MinimumAtInfinity:
     if found:
         return _none("finite", found)
     reasons = []
-    for family in _families(problem, theta):
-        verdict = _examine(family, candidates.aligned(problem, theta))
+    for family, turned in _families(problem, theta):
+        verdict = _examine(family, turned)
         if verdict.label == "minimum_at_infinity":
             return verdict
         reasons.append(verdict.reason)
     return _none("undecided", "; ".join(dict.fromkeys(reasons)) or "no unit runs to infinity")
 
 
-def _families(problem: Problem, theta: FloatArray) -> Iterator[Family]:
+def _families(problem: Problem, theta: FloatArray) -> Iterator[tuple[Family, FloatArray]]:
     turned = candidates.aligned(problem, theta)
-    yield from candidates.saturated_units(problem, turned)
-    yield from candidates.channels(problem, turned)
-    yield from candidates.linear_units(problem, turned)
+    for find in (candidates.saturated_units, candidates.channels, candidates.linear_units):
+        for family in find(problem, turned):
+            yield family, turned
+    yield from candidates.tail_units(problem, theta)
 
 
 def _finite(problem: Problem, theta: FloatArray) -> str:
@@ -247,7 +250,7 @@ def _examine(family: Family, theta: FloatArray) -> MinimumAtInfinity:
     far = approach.order > HIDDEN if family.kind == "saturation" else eps.max() <= LADDER[0]
     if limit.loss > here + rounding or (limit.loss >= here - rounding and not far):
         return _none("undecided", f"{named}: the limit network's loss is not below that of theta")
-    if start is not None and approach.excess is not None and family.kind != "saturation":
+    if start is not None and approach.excess is not None and family.kind in TURNING:
         last, there = start
         foreseen = approach.excess(last)
         if not abs((there - limit.loss) - foreseen) <= SAME * foreseen + 10.0 * rounding:
@@ -295,8 +298,29 @@ def _climb(
 ) -> MinimumAtInfinity:
     """Compare finite networks at growing separations with what the limit foretells."""
     family = fitter.family
-    saturated = family.kind == "saturation"
-    levels = np.array([approach.order / e for e in EXPONENTS] if saturated else LADDER)
+    fault = ""
+    for closer in (1.0,) if family.kind == "saturation" else CLOSER:
+        rate, path, fault = _compare(fitter, limit, approach, rounding, closer)
+        if not fault:
+            break
+    else:
+        return _none("undecided", f"{named}: {fault}")
+    near = polish(family.problem, theta, max_iter=60)
+    if near.status == "converged" and family.problem.loss(near.theta) < limit.loss - rounding:
+        return _none("undecided", f"{named}: a stationary point nearby has a lower loss")
+    units = tuple((g.layer + 1, *(unit + 1 for unit in g.units)) for g in family.groups)
+    numbers = limit.loss, rate, approach.order
+    return MinimumAtInfinity(
+        "minimum_at_infinity", family.kind, units, *numbers, named, *path, limit.p
+    )
+
+
+def _compare(
+    fitter: Fitter, limit: Fit, approach: Approach, rounding: float, closer: float
+) -> tuple[float, tuple[FloatArray, FloatArray, FloatArray], str]:
+    """Return the measured rate, separations with losses and norms, and what is wrong."""
+    family, saturated = fitter.family, fitter.family.kind == "saturation"
+    levels = np.array([approach.order / e for e in EXPONENTS] if saturated else LADDER) * closer
     p = limit.p
     losses, norms, foreseen, settled = [], [], [], []
     for level in levels:
@@ -307,15 +331,14 @@ def _climb(
         settled.append(fit.converged or approach.excess is None)
         norms.append(float(np.linalg.norm(family.theta(p, eps))))
         foreseen.append(approach.excess(eps) if approach.excess else np.nan)
-    excess = np.array(losses) - limit.loss
+    path = levels, np.array(losses), np.array(norms)
+    excess = path[1] - limit.loss
     clear = np.flatnonzero(excess > 30.0 * rounding)
-    fault = ""
     if clear.size < 2 or not (np.diff(excess[clear[0] :]) > 0.0).all():
-        fault = "the losses of finite networks do not fall towards the limit"
-        return _none("undecided", f"{named}: {fault}")
+        return np.nan, path, "the losses of finite networks do not fall towards the limit"
     a, b = clear[0], clear[0] + 1
     if not (settled[a] and settled[b]):
-        return _none("undecided", f"{named}: the fits of finite networks do not converge")
+        return np.nan, path, "the fits of finite networks do not converge"
     if saturated:
         rate = float(np.log(excess[b] / excess[a]) / (1.0 / levels[a] - 1.0 / levels[b]))
         right = abs(rate / approach.order - 1.0) <= ORDER
@@ -324,14 +347,4 @@ def _climb(
         right = abs(rate - approach.order) <= ORDER
     if approach.excess is not None:
         right = abs(excess[a] / foreseen[a] - 1.0) <= SIZE and (saturated or right)
-    if not right:
-        return _none("undecided", f"{named}: the losses do not fall as the limit network foretells")
-    near = polish(family.problem, theta, max_iter=60)
-    if near.status == "converged" and family.problem.loss(near.theta) < limit.loss - rounding:
-        return _none("undecided", f"{named}: a stationary point nearby has a lower loss")
-    units = tuple((g.layer + 1, *(unit + 1 for unit in g.units)) for g in family.groups)
-    path = levels, np.array(losses), np.array(norms)
-    numbers = limit.loss, rate, approach.order
-    return MinimumAtInfinity(
-        "minimum_at_infinity", family.kind, units, *numbers, named, *path, limit.p
-    )
+    return rate, path, "" if right else "the losses do not fall as the limit network foretells"
