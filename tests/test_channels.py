@@ -15,6 +15,12 @@ SIZES = (1, 7, 8, 9, 31)
 BOTH = np.array([[0.7, 1.3], [0.9, -0.4], [0.2, 0.6]])  # coefficients, and two derivatives
 
 
+class SmallTiles(RowTiling):
+    """More than one tile for networks of this size."""
+
+    most = 7
+
+
 class Drawn:
     """A random network with channels, points, a direction and factors."""
 
@@ -62,11 +68,11 @@ def dense_rows(block, drawn):
 
 
 def gram_of(block, drawn):
-    """S^T J's Gram matrix by tiles."""
-    tiling = RowTiling(block.plan, block.n_chunks)
+    """S^T J's Gram matrix by tiles, on and off the diagonal."""
+    tiling = SmallTiles(block.plan, block.n_chunks)
     psi, tail = block.sensitivities(drawn.S), block.coefficient_columns(drawn.S)
     lanes = np.full((tiling.n_lanes, tiling.size), np.nan)
-    block.add_gram(tiling, (psi, psi), (tail, tail), True, lanes)
+    block.add_gram(tiling, psi, tail, True, lanes)
     out = np.zeros((drawn.theta.size,) * 2)
     ggn_rows.expand_rows(tiling.tiles, lanes, 1.0, out)
     ggn_expand.mirror(out)

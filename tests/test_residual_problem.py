@@ -115,6 +115,7 @@ def test_many_blocks_are_one(monkeypatch):
     (problem, theta, v), (other, _, _) = drawn(3), drawn(3)
     whole = list(everything(problem, theta, v))
     monkeypatch.setattr("fastggn.network.workspace._BLOCK_BYTES", 1)
+    monkeypatch.setattr("fastggn.objective.ggn_tiles.ChannelTiling.most", 7)
     monkeypatch.setattr("fastggn.network.workspace._even_chunk", lambda n, most: 8)
     assert any(plan.n_chunks > plan.chunks_per_block() for plan in other._objective.plans)
     for got, want in zip(everything(other, theta, v), whole, strict=True):

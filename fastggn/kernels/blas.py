@@ -14,7 +14,7 @@ from numba.extending import get_cython_function_address, intrinsic
 
 from fastggn.kernels.jit import DISABLED, inline
 
-_ROUTINES = ("dgemm", "sgemm", "dsyrk", "dpotrf")
+_ROUTINES = ("dgemm", "sgemm", "dsyrk", "ssyrk", "dpotrf")
 for _name in _ROUTINES:
     _module = "scipy.linalg.cython_lapack" if _name == "dpotrf" else "scipy.linalg.cython_blas"
     llvm_binding.add_symbol(f"fastggn_{_name}", get_cython_function_address(_module, _name))
@@ -112,26 +112,30 @@ def _gemm(typingctx, ta, tb, alpha, a, b, beta, c):
 @intrinsic
 def _syrk(typingctx, alpha, a, beta, c):
     """Lower triangle of C = alpha A A^T + beta C."""
-    _check_matrices(a, c)
+    _check_matrices(a, c, dtypes=(types.float64, types.float32))
     signature = types.void(types.float64, a, types.float64, c)
 
     def codegen(context, builder, sig, args):
         data_a, _, depth, lda = _matrix(context, builder, sig.args[1], args[1])
         data_c, rows, _, ldc = _matrix(context, builder, sig.args[3], args[3])
+        single = sig.args[1].dtype == types.float32
+        alpha, beta = args[0], args[2]
+        if single:
+            alpha, beta = builder.fptrunc(alpha, _F32), builder.fptrunc(beta, _F32)
         yes = ir.Constant(ir.IntType(64), 1)
         arguments = [
             _character(builder, yes, "U", "U"),
             _character(builder, yes, "T", "T"),
             _integer(builder, rows),
             _integer(builder, depth),
-            _by_reference(builder, args[0]),
+            _by_reference(builder, alpha),
             data_a,
             _integer(builder, lda),
-            _by_reference(builder, args[2]),
+            _by_reference(builder, beta),
             data_c,
             _integer(builder, ldc),
         ]
-        _call(builder, "dsyrk", arguments)
+        _call(builder, "ssyrk" if single else "dsyrk", arguments)
         return context.get_dummy_value()
 
     return signature, codegen

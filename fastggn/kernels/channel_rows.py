@@ -7,22 +7,23 @@ The block of layer l in a row is the sum over the channels of psi_l^c (x) phi_{l
 import numpy as np
 from numba import prange
 
-from fastggn.kernels.blas import gemm
+from fastggn.kernels.blas import gemm, syrk
 from fastggn.kernels.channels import row_panel
 from fastggn.kernels.ggn_pairs import OFFSET, P0, P1, Q0, Q1
 from fastggn.kernels.jit import pnjit
 
 
 @pnjit
-def assemble_rows(layers, tiles, order, size, ws, left, right, tails, fresh, lanes):
+def assemble_rows(layers, tiles, order, size, ws, psi, tails, fresh, lanes):
     """Add the square tiles of the GGN over the chunks of a block to the lanes (lanes, size).
 
-    `left` and `right` are sensitivities, `tails` (2, chunks, K, n_S S) the columns of the
-    coefficients for both. With `fresh` the lanes' content is overwritten.
+    `psi` are sensitivities, `tails` (chunks, K, n_S S) the columns of the coefficients. With
+    `fresh` the lanes' content is overwritten. Of tiles on the diagonal only the lower triangle
+    is computed; the rest is zero.
     """
     n_lanes = lanes.shape[0]
     n_chunks, _, width = ws.shape
-    columns = left.shape[2] // width
+    columns = psi.shape[2] // width
     tallest = (tiles[:, P1] - tiles[:, P0]).max()
     for task in prange(order.shape[0]):
         lane, tile_index = order[task, 0], order[task, 1]
@@ -33,14 +34,18 @@ def assemble_rows(layers, tiles, order, size, ws, left, right, tails, fresh, lan
         b = np.empty((tallest, size), lanes.dtype)[:cols]
         first = lane * n_chunks // n_lanes
         last = (lane + 1) * n_chunks // n_lanes
-        if fresh and first == last:
+        diagonal = row[P0] == row[Q0]
+        if fresh and (diagonal or first == last):
             tile[:] = 0.0
         for c in range(first, last):
             for column in range(columns):
                 beta = 0.0 if fresh and c == first and column == 0 else 1.0
-                row_panel(layers, ws[c], left[c], tails[0, c], column, row[P0], a)
-                row_panel(layers, ws[c], right[c], tails[1, c], column, row[Q0], b)
-                gemm(0, 1, 1.0, a, b, beta, tile)
+                row_panel(layers, ws[c], psi[c], tails[c], column, row[P0], a)
+                if diagonal:
+                    syrk(1.0, a, beta, tile)
+                else:
+                    row_panel(layers, ws[c], psi[c], tails[c], column, row[Q0], b)
+                    gemm(0, 1, 1.0, a, b, beta, tile)
 
 
 @pnjit

@@ -245,19 +245,18 @@ class ChannelBlock(Block):
     def add_gram(
         self,
         tiling: Tiles,
-        psi: tuple[FloatArray, FloatArray],
-        tails: tuple[FloatArray, FloatArray],
+        psi: FloatArray,
+        tail: FloatArray,
         fresh: bool,
         lanes: NDArray[Any],
     ) -> None:
         """Add the tiles of S^T J's Gram matrix to the lanes, or overwrite these if `fresh`.
 
-        `psi` and `tails` are the sensitivities and the columns of the coefficients, twice: the
-        second ones may have signs.
+        `psi` and `tail` are the sensitivities and the columns of the coefficients.
         """
         plan = self.plan
         own = plan.layers, tiling.tiles, tiling.order, plan.chunk, self.ws
-        rows.assemble_rows(*own, *psi, np.stack(tails), fresh, lanes)
+        rows.assemble_rows(*own, psi, tail, fresh, lanes)
 
     def jacobian_rows(
         self, psi: FloatArray, tail: FloatArray, first: int, last: int, out: FloatArray

@@ -143,7 +143,7 @@ class RowTiling(Tiling):
 class ChannelTiling(RowTiling):
     """Larger squares for rows over channels, which cost C plain ones: each tile builds its own."""
 
-    most = 304
+    most = 400
 
 
 @functools.lru_cache(maxsize=32)

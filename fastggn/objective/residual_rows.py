@@ -118,7 +118,7 @@ class ResidualRows(FactoredJacobian):
             psi, tail = self._sensitivities(block)
             fresh = total is None or mixed
             with workers_for(2.0 * self.n_rows * tiling.size):
-                own_block(block).add_gram(tiling, (psi, psi), (tail, tail), fresh, lanes)
+                own_block(block).add_gram(tiling, psi, tail, fresh, lanes)
             if total is None:
                 total = lanes.astype(np.float64) if mixed else lanes
             elif mixed:
