@@ -367,3 +367,8 @@ def test_refusals():
         fg.laplace(spare, spare.init(0), alpha=1.0, beta=1.0)
     with pytest.raises(ValueError, match="the posterior is not proper"):
         fg.laplace(decay(), decay().init(0) * 0.0, beta=1.0)
+    x = np.linspace(0.0, 1.0, 9)[:, None]
+    product = fg.Term(x, lambda x, u, k: u.d(0) - k["a"] * k["b"])
+    open_ = fg.ResidualProblem(fg.MLP((1, 2, 1)), [product], coefficients={"a": 1.0, "b": 1.0})
+    with pytest.raises(ValueError, match="the residuals leave coefficients open"):
+        fg.laplace(open_, open_.init(0), alpha=1.0, beta=1.0)

@@ -91,6 +91,12 @@ class StackedCurvature(DecomposedCurvature):
     def __init__(self, lin: Point) -> None:
         decay = np.asarray(lin.decay)
         spectrum = spectrum_of(StackedRows(lin, DiagonalRows(np.sqrt(decay)), lin.theta))[0]
+        if spectrum.s.size < lin.n_params:
+            raise ValueError(
+                f"the curvature with that of the prior has rank {spectrum.s.size} for N = "
+                f"{lin.n_params}: the residuals leave coefficients open, which have no prior, so "
+                "the posterior is not proper (fastggn.rank_analysis counts what they determine)"
+            )
         super().__init__(spectrum, lin.n_params, 0.0)
         self.sums = sums_of_stacked(spectrum.s, spectrum.vt, decay).numbers()
 
