@@ -212,7 +212,7 @@ def test_a_linear_network_from_torch(folder, tmp_path):
         (["rank", "m.pkl", "houses.csv"], "pickles run code .*from_sklearn"),
         (["rank", "m.onnx", "houses.csv"], "no such file"),
         (["rank", "bare.npz", "houses.csv"], "does not name the activation"),
-        (["rank", "houses.csv", "houses.csv"], "not a fastggn file"),
+        (["rank", "houses.csv", "houses.csv"], "a table, not a model"),
         (["rank", "cut.npz", "houses.csv"], "its end was cut or altered"),
         (["rank", "plain.npz", "houses.csv", "--activation", "tan"], "did you mean 'tanh'"),
         (["rank", "plain.npz", "houses.csv", "--activation", "tanh,relu"], "one a hidden layer"),
