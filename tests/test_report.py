@@ -599,8 +599,8 @@ def odd(name):
      *(pytest.param(name, marks=pytest.mark.slow)
        for name in ("zero weights", "zero Jacobian", "several logits", "gates"))],
 )  # fmt: skip
-@pytest.mark.filterwarnings("error")
 @pytest.mark.filterwarnings("ignore::fastggn.runtime.errors.DivergenceWarning")  # one class
+@pytest.mark.filterwarnings("error")
 def test_odd_problems(name, tmp_path):
     problem, theta = odd(name)
     result = fg.train(problem, theta, seed=0, max_iter=1, method=fg.GradientDescent(rate=1e-300))
