@@ -30,6 +30,10 @@ _meetings: list[Meeting] = []
 _joined: list[Any] = []  # the communicator of all processes, when it has a meeting
 
 
+class UnequalCalls(RuntimeError):
+    """The ranks do not make the same calls: all of them raise this."""
+
+
 class Meeting:
     """The comparisons of a communicator that no other part of the program uses."""
 
@@ -46,11 +50,11 @@ class Meeting:
     def compare(self, name: str, size: int = 0) -> None:
         """Raise on all ranks unless all of them call this operation on as many numbers."""
         if self._parted:
-            raise RuntimeError(self._parted)
+            raise UnequalCalls(self._parted)
         wait(self._post(zlib.crc32(b"%s %d" % (name.encode(), size)) + 1))
         if self._found[0] != -self._found[1]:
             numbers = f" of {size} number{'s' * (size != 1)}" if size else ""
-            raise RuntimeError(self._differences(f"{_entry()} ({name}{numbers})"))
+            raise UnequalCalls(self._differences(f"{_entry()} ({name}{numbers})"))
 
     def leave(self) -> Any:
         """Take part a last time, and return the request."""

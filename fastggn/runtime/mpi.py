@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.runtime.comm import Comm, Number
-from fastggn.runtime.meetings import Meeting, differences, join
+from fastggn.runtime.meetings import Meeting, UnequalCalls, differences, join
 from fastggn.runtime.platform import bound_cores
 
 FloatArray = NDArray[np.float64]
@@ -180,6 +180,8 @@ class MpiComm(Comm):
         said: dict[str, object] = {}
         try:
             yield said
+        except UnequalCalls:  # on all ranks, some of which may not come to the exchange below
+            raise
         except Exception as raised:
             error = raised
         failed = None if error is None else f"{type(error).__name__}: {error}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.comm import comm_of
 from fastggn.training.control.stopping import SETTLED
 from fastggn.training.fallback import Fallback, System
@@ -20,6 +21,8 @@ from fastggn.training.methods.named import AnyMethod, LevenbergMarquardt
 from fastggn.training.regularisation.evidence import (
     LEAST_FREE,
     EvidenceEstimate,
+    check_likelihood,
+    check_residuals,
     likelihood_of,
 )
 from fastggn.training.regularisation.priors import Evidence, prior_classes, relative_precisions
@@ -29,7 +32,6 @@ from fastggn.training.step import Ending, Iteration, WrappedMethod
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
-    from fastggn.objective.residual_problem import ResidualProblem
     from fastggn.solvers.base import CurvatureSums
     from fastggn.training.regularisation.null_space import NullSpace
 
@@ -361,7 +363,10 @@ def check_evidence(
         )
     if evidence.per != "network" and problem.n_params > problem.network.n_params:
         raise ValueError(f"{evidence} does not go with coefficients, which have no prior")
-    likelihood_of(problem)
+    if isinstance(problem, ResidualProblem):
+        check_residuals(problem)
+    else:
+        check_likelihood(problem)
 
 
 def with_own_l2(problem: Problem, regularize: Evidence | NullSpace | None) -> Problem:

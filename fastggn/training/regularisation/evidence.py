@@ -186,23 +186,28 @@ def check_likelihood(problem: Problem) -> Squared | Logistic | SoftmaxCrossEntro
     return loss
 
 
-def _of_residuals(problem: ResidualProblem) -> Likelihood:
-    """Return the likelihood of residuals: beta times the data term of the objective."""
-    # A residual of the weight w (of its point, in the objective) has the precision beta w. So beta
-    # is 1 where weights are T_t over the variance of the noise.
+def check_residuals(problem: ResidualProblem) -> None:
+    """Raise if no likelihood belongs to the residuals of a problem."""
     names = sorted({part.loss.name for part in problem.terms} - {"squared"})
     if names or any(getattr(part.loss, "scale", 1.0) != 1.0 for part in problem.terms):
         raise ValueError(
             f"a term has the loss {names[0] if names else 'squared with a scale'!r}: "
             "fastggn.Evidence and the Laplace posterior take the loss 'squared' of residuals"
         )
-    n_flat = problem.n_params - problem.network.n_params
     counted = problem._objective.penalty.counted
     if counted is not None and not counted[: problem.network.n_params].all():
         raise ValueError(
             "problem has penalize_biases=False, but fastggn.Evidence and the Laplace posterior "
             "have one prior for all weights: make the problem without it"
         )
+
+
+def _of_residuals(problem: ResidualProblem) -> Likelihood:
+    """Return the likelihood of residuals: beta times the data term of the objective."""
+    # A residual of the weight w (of its point, in the objective) has the precision beta w. So beta
+    # is 1 where weights are T_t over the variance of the noise.
+    check_residuals(problem)
+    n_flat = problem.n_params - problem.network.n_params
     logs = count = 0.0
     for part, weights in zip(problem.terms, problem.point_weights(), strict=True):
         on = weights[weights > 0.0] / problem.n_samples
