@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import contextlib
 import importlib._bootstrap as importing
+import logging
 import sys
 import tempfile
 import threading
@@ -15,6 +17,9 @@ from typing import Any, Protocol
 from fastggn.runtime.platform import at_fork
 
 LIBRARIES = ("fastggn", "llvmlite", "numba", "numpy", "scipy")
+# Their hooks take locks that an import may need. As these modules are imported here, the hooks are
+# registered before those below, and run after them.
+HOOKED = (concurrent.futures.thread, logging)
 PATIENCE = 30.0  # seconds for an import that may itself wait for the forking thread
 
 
@@ -117,7 +122,7 @@ def _imports(own: bool) -> list[str]:
 def _wait_for_imports() -> None:
     """Let a fork wait for imports of libraries whose locks the child could not know."""
     # On a busy machine or a slow disk they take minutes.
-    end = time.monotonic() + (PATIENCE if _imports(own=True) else 20.0 * PATIENCE)
+    end = time.monotonic() + (PATIENCE if _imports(own=True) else 5.0 * PATIENCE)
     while any(name.partition(".")[0] in LIBRARIES for name in _imports(own=False)):
         if time.monotonic() > end:
             return
