@@ -16,6 +16,7 @@ import shlex
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable
@@ -130,8 +131,8 @@ class _Quota:
     def __init__(self) -> None:
         base = Path("/sys/fs/cgroup")
         two = (base / "cgroup.controllers").exists()
-        self._folder = (base if two else base / "cpu") / f"fastggn-bench-{os.getpid()}"
-        self._folder.mkdir()
+        place = base if two else base / "cpu"
+        self._folder = Path(tempfile.mkdtemp(prefix="fastggn-bench-", dir=place))
         if two:
             (self._folder / "cpu.max").write_text("100000 100000")
         else:
