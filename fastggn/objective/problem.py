@@ -40,7 +40,7 @@ from fastggn.objective.sample_checks import (
 )
 from fastggn.objective.sampled import draw_rows
 from fastggn.objective.samples import Samples
-from fastggn.objective.units import output_units
+from fastggn.objective.target_units import output_units
 from fastggn.runtime.comm import Comm
 from fastggn.runtime.errors import check_positive, checked_flag
 from fastggn.runtime.ranks import as_comm

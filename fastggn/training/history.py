@@ -13,8 +13,8 @@ from fastggn.training.options import Callback
 from fastggn.training.result import History, Record
 from fastggn.training.resumable import State
 from fastggn.training.run import Clock
+from fastggn.training.run_units import Units, Vector
 from fastggn.training.step import Iteration, Work
-from fastggn.training.units import Units, Vector
 
 
 class HistoryWriter:

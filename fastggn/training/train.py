@@ -46,8 +46,8 @@ from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.result import Record, TrainResult
 from fastggn.training.resumable import Random, Resumable
 from fastggn.training.run import Clock, check_memory, shared_seed, shown, stop_signals, warn
+from fastggn.training.run_units import Units, run_units
 from fastggn.training.step import Ending, Method, Work, norm
-from fastggn.training.units import Units, run_units
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point

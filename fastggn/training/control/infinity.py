@@ -16,8 +16,8 @@ from fastggn.training.control.divergence import has_minimum
 from fastggn.training.control.separation import CLASSES, lacks_minimum
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.levenberg_marquardt import PATIENCE, LevenbergMarquardtSteps
+from fastggn.training.run_units import Units
 from fastggn.training.step import Iteration, Work, norm
-from fastggn.training.units import Units
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point

@@ -13,8 +13,8 @@ from fastggn.training.control.divergence import DivergenceTest, hides_a_fall
 from fastggn.training.control.infinity import falls_without_end, runs_to_infinity
 from fastggn.training.resumable import Resumable
 from fastggn.training.run import Clock
+from fastggn.training.run_units import Units
 from fastggn.training.step import Ending, Iteration, is_usable, norm
-from fastggn.training.units import Units
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point

@@ -13,8 +13,8 @@ from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.errors import check_count, check_positive, hinted_fields
 from fastggn.training.resumable import Resumable
+from fastggn.training.run_units import Units
 from fastggn.training.step import Ending, Iteration, Method, WrappedMethod
-from fastggn.training.units import Units
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point

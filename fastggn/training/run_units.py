@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.objective.problem import Problem
-from fastggn.objective.units import in_unit, units_of_sizes
+from fastggn.objective.target_units import in_unit, units_of_sizes
 from fastggn.runtime.comm import comm_of
 from fastggn.training.methods.named import AnyMethod, LevenbergMarquardt
 from fastggn.training.step import Iteration, norm
