@@ -11,6 +11,7 @@ from fastggn import analysis
 from fastggn.analysis.infinity.candidates import aligned, tail_units
 from fastggn.analysis.infinity.families import Family, Group
 from fastggn.analysis.infinity.fitting import Fitter
+from fastggn.analysis.infinity.report import MinimumAtInfinity
 
 
 def is_minimum(gated, q, X, Y):
@@ -231,6 +232,44 @@ def test_what_is_not_asked():
     assert found.label == "undecided" and "weight decay" in str(found)
     with pytest.raises(ValueError, match="theta"):
         analysis.minimum_at_infinity(fg.Problem(net, X, Y), np.ones(3))
+
+
+def test_critical_point_carries_the_verdict():
+    x = np.linspace(-2, 2, 60)[:, None]
+    problem = fg.Problem(fg.MLP((1, 2, 1)), x, np.sin(2 * x))
+    theta = fg.train(problem, seed=1, max_iter=300).theta
+    report = fg.critical_point(problem, theta)
+    assert report.label == "not_critical" and report.at_infinity.kind == "channel"
+    alone = analysis.minimum_at_infinity(problem, theta)
+    assert report.at_infinity.loss == alone.loss and str(alone) in str(report)
+    assert json.loads(json.dumps(report.to_dict()))["at_infinity"]["kind"] == "channel"
+    # A start is no end of a fit; a proved finite point, weight decay and gates are not asked.
+    assert fg.critical_point(problem, problem.network.init(seed=0)).at_infinity is None
+    minimum = analysis.polish(problem, fg.train(problem, seed=4, max_iter=300).theta).theta
+    assert fg.critical_point(problem, minimum).at_infinity is None
+    decayed = fg.Problem(problem.network, x, np.sin(2 * x), l2=1e-9)
+    assert fg.critical_point(decayed, theta).at_infinity is None
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_picture_of_the_way(scaled):
+    """The dashed line is the foreseen law through the measured loss farthest out."""
+    way = 3.0 / np.array([14.0, 12.0, 10.0, 8.0]) if scaled else 0.02 * 2.0 ** np.arange(4)
+    law = np.exp(-3.0 / way) if scaled else way**2.0
+    kind, rate = ("saturation", 3.0) if scaled else ("channel", 2.0)
+    numbers = 0.5, rate, rate, "reason", way, 0.5 + 1e-3 * law, 1.0 / way
+    found = MinimumAtInfinity("minimum_at_infinity", kind, ((1, 1, 2),), *numbers)
+    left, right = found.plot().axes
+    line, dots = left.get_lines()
+    assert left.get_yscale() == "log" and (right.get_xscale() == "log") != scaled
+    np.testing.assert_allclose(dots.get_xdata(), 1.0 / way if scaled else way)
+    assert len(right.get_lines()[0].get_xdata()) == 4
+    expected = np.exp(-3.0 * line.get_xdata()) if scaled else line.get_xdata() ** 2.0
+    np.testing.assert_allclose(line.get_ydata(), 1e-3 * expected, rtol=1e-6)
+    finite = MinimumAtInfinity("finite", None, (), np.nan, np.nan, np.nan, "near")
+    assert finite.to_dict()["loss"] is None
+    with pytest.raises(ValueError, match="'finite'"):
+        finite.plot()
 
 
 def teacher_task(seed):

@@ -1,6 +1,7 @@
 """``python -m papers``: every experiment's quick version, the two files, and clear errors."""
 
 import json
+import re
 import subprocess
 import sys
 import types
@@ -136,6 +137,14 @@ def test_list(run):
     assert result.exit_code == 0
     for name in experiments.NAMES:
         assert name in result.stdout
+
+
+@pytest.mark.parametrize("name", sorted(experiments.NAMES))
+def test_each_page_says_what_agrees_beside_its_picture(name):
+    text = (ROOT / "docs" / "experiments" / f"{name}.md").read_text(encoding="utf-8")
+    assert len(re.findall(r"What agrees(?: with the paper)?, and what does not", text)) == 1
+    assert (ROOT / "docs" / "images" / "experiments" / f"{name}.png").is_file()
+    assert f"](../images/experiments/{name}.png)" in text
 
 
 def test_the_pages_show_lines_that_are_accepted(tmp_path, monkeypatch):

@@ -6,10 +6,8 @@ from .degenerate import (
     degenerate_activation as degenerate_activation,
     degenerate_probability as degenerate_probability,
 )
-from .infinity.verdict import (
-    MinimumAtInfinity as MinimumAtInfinity,
-    minimum_at_infinity as minimum_at_infinity,
-)
+from .infinity.report import MinimumAtInfinity as MinimumAtInfinity
+from .infinity.verdict import minimum_at_infinity as minimum_at_infinity
 from .null_spaces import null_space as null_space
 from .posterior.coefficients import coefficient_errors as coefficient_errors
 from .rank.analysis import rank_analysis as rank_analysis

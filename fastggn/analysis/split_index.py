@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -48,6 +49,12 @@ class SplitIndex:
             np.count_nonzero(self.eigenvalues < -limits, axis=1),
         ]
         return np.column_stack(counts)
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure of the lowest eigenvalues, with the negative ones counted."""
+        from fastggn.figures.critical import plot_split_index
+
+        return plot_split_index(self)
 
     def __str__(self) -> str:
         lines = ["  gamma  positive  zero  negative        lowest  |gradient|"]

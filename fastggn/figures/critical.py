@@ -8,6 +8,8 @@ import numpy as np
 
 from fastggn.figures.style import legend_outside, new_figure
 
+SEEN = 1e-10  # of a loss: smaller differences are rounding
+
 
 def plot_eigenvalues(report: Any) -> Any:
     """Draw the eigenvalues of a `CriticalPointReport` on a signed logarithmic scale.
@@ -71,4 +73,46 @@ def plot_split_index(table: Any) -> Any:
     pair.set_xlabel("share gamma of the outgoing weights")
     pair.set_ylabel("lowest eigenvalue of the Hessian")
     pair.set_title("a split unit; numbers count the negative eigenvalues")
+    return figure
+
+
+def plot_way_to_infinity(found: Any) -> Any:
+    """Draw the losses above the limit of a `MinimumAtInfinity`, and |theta|, on the way there.
+
+    Raises
+    ------
+    ValueError
+        If the verdict is another one.
+    """
+    if found.label != "minimum_at_infinity":
+        raise ValueError(f"the verdict is {found.label!r}: there is no way to infinity to draw")
+    scaled = found.kind in ("saturation", "separation")
+    way = 1.0 / found.separations if scaled else found.separations
+    above = found.losses - found.loss
+    seen = above > SEEN * found.loss
+    outwards = way if scaled else -way
+    first = int(np.argmax(np.where(seen, outwards, -np.inf)))
+    line = np.linspace(way.min(), way.max(), 50)
+    if scaled:
+        law = np.exp(found.predicted * (way[first] - line))
+    else:
+        law = (line / way[first]) ** found.predicted
+    figure, axes = new_figure(1, 2, width=4.6, height=3.8)
+    left, right = axes[0]
+    left.plot(line, above[first] * law, "--", color="black", label="foreseen by the limit")
+    left.plot(way[seen], above[seen], "o", color="black", markerfacecolor="none", label="measured")
+    right.plot(way, found.norms, "o-", color="black", markerfacecolor="none")
+    for pair in (left, right):
+        pair.set_xlabel("scale of the weights" if scaled else "separation of the units")
+        if pair is left or not scaled:
+            pair.set_yscale("log")
+        if not scaled:
+            pair.set_xscale("log")
+            pair.set_xticks(way, [f"{entry:.3g}" for entry in way])
+            pair.set_xticks([], minor=True)
+            pair.invert_xaxis()  # infinity on the right
+    left.set_ylabel("loss above the limit")
+    right.set_ylabel("size of theta")
+    figure.suptitle(f"{found.kind}, loss {found.loss:.6g} at infinity", fontsize=10)
+    legend_outside(figure)
     return figure

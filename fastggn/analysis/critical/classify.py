@@ -35,6 +35,7 @@ from fastggn.analysis.critical.spectrum import (
 )
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.analysis.critical.switches import Switches, switches_at
+from fastggn.analysis.infinity.asked import asked
 from fastggn.analysis.symmetry import embedding
 from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
@@ -135,7 +136,8 @@ def _judged(
         start, done = outcome.theta, str(outcome)
     report = _Judge(surface, start, grad_tol, rng).report(dense)
     narrower = None if report.label == "not_critical" else embedding(surface.problem, report.theta)
-    return replace(report, polished=done, cost=surface.cost, embedded=narrower)
+    found = {"embedded": narrower, "at_infinity": asked(surface.problem, report)}
+    return replace(report, polished=done, cost=surface.cost, **found)
 
 
 class _Judge:

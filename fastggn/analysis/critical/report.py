@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from fastggn.analysis.critical.surface import Vector
+from fastggn.analysis.infinity.report import MinimumAtInfinity
 from fastggn.analysis.plain import plain
 
 Label = Literal[
@@ -73,9 +74,14 @@ class CriticalPointReport:
     embedded : str or None
         The narrower network with the same outputs of which the point is an embedding, and the units
         that are copies or do nothing (see `effective_width`).
+    at_infinity : MinimumAtInfinity or None
+        The verdict of `minimum_at_infinity` for the labels "diverging" and "degenerate", and for
+        "not_critical" where slopes are small (a share up to 0.01). Up to 60 parameters, without
+        weight decay and gates, on one rank.
     method : {"dense", "lanczos", "none"}
     cost : float
-        In network evaluations (a forward and a backward pass over all samples).
+        In network evaluations (a forward and a backward pass over all samples), those of
+        `at_infinity` left out.
     """
 
     label: Label
@@ -102,6 +108,7 @@ class CriticalPointReport:
     fourth_derivative: tuple[float, float] | None = None
     polished: str | None = None
     embedded: str | None = None
+    at_infinity: MinimumAtInfinity | None = None
     method: str = "none"
     cost: float = 0.0
 
@@ -122,6 +129,8 @@ class CriticalPointReport:
             rows.append(("judged", f"at the stationary point {self.distance:.1e} away"))
         if self.embedded is not None:
             rows.append(("embedded", self.embedded))
+        if self.at_infinity is not None:
+            rows.append(("infinity", str(self.at_infinity)))
         rows += self._spectrum_rows() + self._descent_rows()
         rows.append(("cost", f"{self.cost:.0f} network evaluations ({self.method})"))
         return rows

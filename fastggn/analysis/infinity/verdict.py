@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +12,7 @@ from fastggn.analysis.infinity import candidates
 from fastggn.analysis.infinity.approach import Approach, foresee
 from fastggn.analysis.infinity.families import TURNING, Family
 from fastggn.analysis.infinity.fitting import Fit, Fitter
-from fastggn.analysis.plain import plain
+from fastggn.analysis.infinity.report import Label, MinimumAtInfinity
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import comm_of, require_serial
 from fastggn.runtime.errors import as_float_vector
@@ -22,7 +20,6 @@ from fastggn.runtime.threads import one_pool
 from fastggn.training.control.infinity import classes_are_separated
 
 FloatArray = NDArray[np.float64]
-Label = Literal["minimum_at_infinity", "finite", "undecided"]
 
 EPS = float(np.finfo(np.float64).eps)
 LADDER = (0.02, 0.04, 0.08, 0.16)  # separations at which the finite networks are fitted
@@ -38,59 +35,6 @@ SETTLED = 1e-9  # a Newton step of this share of theta has arrived
 NEAR, AT = 0.2, 1e-4  # shares of theta within which a minimum, or a saddle, is near
 MOVED = 0.5  # share of the coordinates by which the limit network may differ from theta
 MOST = 400  # parameters, up to which a verdict is tried
-
-
-@dataclass(frozen=True, eq=False)
-class MinimumAtInfinity:
-    """The verdict on a point.
-
-    Attributes
-    ----------
-    label : {"minimum_at_infinity", "finite", "undecided"}
-        "finite": Newton steps end at a stationary point nearby.
-    kind : {"channel", "exponential", "linearisation", "saturation", "separation"} or None
-        "channel": pairs of units merge and become gated units. "exponential": units go into the
-        tail of their activation, with outgoing weights that make up for it. "separation": classes.
-    units : tuple of tuple of int
-        (layer, unit) or (layer, first, second), from 1.
-    loss : float
-        Of the limit network, or NaN.
-    rate, predicted : float
-        The loss above the limit falls like separation^rate (2 is foreseen for channels, 1 for
-        exponential units, twice that towards an exact fit) or, for saturation and separation, like
-        exp(-rate * scale), with the scale 1 at theta; measured and foreseen. NaN without limit.
-    separations, losses, norms : ndarray, shape (K,)
-        Finite networks on the way: separations (or 1 / scale), their losses and |theta|.
-    reason : str
-    limit : ndarray, shape (N,), or None
-        The limit network; `fastggn.analysis.infinity.families` says how it is stored.
-    """
-
-    label: Label
-    kind: str | None
-    units: tuple[tuple[int, ...], ...]
-    loss: float
-    rate: float
-    predicted: float
-    reason: str
-    separations: FloatArray = field(default_factory=lambda: np.zeros(0))
-    losses: FloatArray = field(default_factory=lambda: np.zeros(0))
-    norms: FloatArray = field(default_factory=lambda: np.zeros(0))
-    limit: FloatArray | None = None
-
-    def __str__(self) -> str:
-        if self.label != "minimum_at_infinity":
-            return f"{self.label}: {self.reason}"
-        scaled = self.kind in ("saturation", "separation")
-        law = f"exp(-{self.rate:.3g} scale)" if scaled else f"separation^{self.rate:.3g}"
-        return (
-            f"minimum at infinity, loss {self.loss:.8g}: {self.kind}, {self.reason}; the loss "
-            f"above it falls like {law}"
-        )
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values."""
-        return plain(self)
 
 
 def minimum_at_infinity(problem: Problem, theta: ArrayLike) -> MinimumAtInfinity:
