@@ -86,21 +86,29 @@ class Gated:
 TAILS = {"tanh": (-1, 2), "sigmoid": (0, 1)}  # end and rate of the lower tail
 
 
-class Tailed:
-    """A network of one hidden layer with exponential units beside ordinary ones."""
+class Limiting:
+    """A network of one hidden layer with exponential, linear or step units beside ordinary ones."""
 
     def __init__(self, net, found):
         first, last = net.unpack(found.limit)
-        self.tails = [unit - 1 for _, unit in found.units]
+        self.kind, self.units = found.kind, [unit - 1 for _, unit in found.units]
         self.shape, self.name = first.shape, net.activations[0].name
         self.q = np.concatenate([first.ravel(), last[0]])
 
     def outputs(self, q, X):
         h, m = self.shape
-        z = np.column_stack([X, np.ones(len(X))]) @ q[: h * m].reshape(h, m).T
+        rows = q[: h * m].reshape(h, m)
+        z = np.column_stack([X, np.ones(len(X))]) @ rows.T
         values = sigma(z, self.name)
-        for unit in self.tails:
-            values[:, unit] = np.exp(TAILS[self.name][1] * z[:, unit])
+        end, rate = TAILS[self.name]
+        for unit in self.units:
+            if self.kind == "exponential":
+                values[:, unit] = np.exp(rate * z[:, unit])
+            elif self.kind == "linearisation":
+                bias = rows[unit, -1]
+                values[:, unit] = sigma(bias, self.name, 1) * (z[:, unit] - bias)
+            else:
+                values[:, unit] = np.where(z[:, unit].real > 0.0, 1.0, end)
         return values @ q[h * m : -1] + q[-1]
 
     def jacobian(self, q, X):
