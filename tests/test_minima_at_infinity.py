@@ -234,6 +234,7 @@ def test_what_is_not_asked():
         analysis.minimum_at_infinity(fg.Problem(net, X, Y), np.ones(3))
 
 
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
 def test_critical_point_carries_the_verdict():
     x = np.linspace(-2, 2, 60)[:, None]
     problem = fg.Problem(fg.MLP((1, 2, 1)), x, np.sin(2 * x))
@@ -245,8 +246,9 @@ def test_critical_point_carries_the_verdict():
     assert json.loads(json.dumps(report.to_dict()))["at_infinity"]["kind"] == "channel"
     # A start is no end of a fit; a proved finite point, weight decay and gates are not asked.
     assert fg.critical_point(problem, problem.network.init(seed=0)).at_infinity is None
-    minimum = analysis.polish(problem, fg.train(problem, seed=4, max_iter=300).theta).theta
-    assert fg.critical_point(problem, minimum).at_infinity is None
+    narrow = fg.Problem(fg.MLP((1, 1, 1)), x, np.sin(2 * x))
+    minimum = fg.critical_point(narrow, fg.train(narrow, seed=0).theta)
+    assert minimum.label == "local_minimum" and minimum.at_infinity is None
     decayed = fg.Problem(problem.network, x, np.sin(2 * x), l2=1e-9)
     assert fg.critical_point(decayed, theta).at_infinity is None
 

@@ -76,7 +76,7 @@ class CriticalPointReport:
         that are copies or do nothing (see `effective_width`).
     at_infinity : MinimumAtInfinity or None
         The verdict of `minimum_at_infinity` for the labels "diverging" and "degenerate", and for
-        "not_critical" where slopes are small (a share up to 0.01). Up to 60 parameters, without
+        "not_critical" where slopes are small (a share up to 0.01). Up to 40 parameters, without
         weight decay and gates, on one rank.
     method : {"dense", "lanczos", "none"}
     cost : float
