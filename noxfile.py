@@ -52,6 +52,18 @@ def nojit(session):
 
 
 @nox.session
+def coverage(session):
+    """Measure which lines the default tier runs, and which of the kernels as plain Python."""
+    python(session, "coverage", "erase")
+    python(session, "coverage", "run", "-m", "pytest", *session.posargs)
+    plain = ("-q", "-n", "0", "-m", "nojit")
+    python(session, "coverage", "run", "-m", "pytest", *plain, NUMBA_DISABLE_JIT="1")
+    python(session, "coverage", "combine", "--quiet")
+    python(session, "coverage", "report", "--skip-covered", "--omit=fastggn/kernels/*")
+    python(session, "coverage", "report", "--skip-covered", "--include=fastggn/kernels/*")
+
+
+@nox.session
 def docs(session):
     """Build the pages into the folder given, docs/_build by default; a warning is an error."""
     target = session.posargs[0] if session.posargs else "docs/_build"
