@@ -1,13 +1,20 @@
-"""Run rows and write them down: ``python -m bench``."""
+"""Run rows and write them down: ``python -m bench``.
+
+With ``--json FILE`` the run is added to those of FILE, and the report is of all runs in FILE: of
+each row it has the run with the median figure, and the figures of all.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import statistics
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from bench import machine, plots
 from bench.cases import ROOT
@@ -15,7 +22,7 @@ from bench.core import FULL, SMOKE, Outcome, Row, Timing
 from bench.peers import blas_threads
 from bench.rows import select
 
-__all__ = ["main", "measure", "render"]
+__all__ = ["main", "measure", "middle", "render"]
 
 Results = list[tuple[Row, Outcome]]
 # Cores' worth of other processes from which on a row is marked, and measured once more.
@@ -56,6 +63,36 @@ def _watched(row: Row, size: str, before: Outcome | None) -> Outcome:
         if size == SMOKE or row.build is None or not (others or 0.0) > BUSY:
             break
     return min(tries, key=lambda outcome: outcome.others or 0.0)
+
+
+def middle(runs: list[Results]) -> Results:
+    """Return the rows of all runs with the outcome of the median figure, and all figures."""
+    if len(runs) == 1:
+        return runs[0]
+    found = []
+    for row, first in runs[0]:
+        outcomes = [outcome for run in runs for other, outcome in run if other.key == row.key]
+        values = [outcome.value for outcome in outcomes if outcome.value is not None]
+        if len(values) < len(runs):
+            found.append((row, next((o for o in outcomes if o.value is None), first)))
+            continue
+        kept = outcomes[values.index(statistics.median_low(values))]
+        figures = "runs: " + ", ".join(_value(row, outcome) for outcome in outcomes)
+        found.append((row, replace(kept, note="; ".join(filter(None, (figures, kept.note))))))
+    return found
+
+
+def _with_earlier(results: Results, path: Path) -> list[Results]:
+    """Add a run to those of a file; return all of them, of the rows that this one has."""
+    runs = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    runs.append({row.key: asdict(outcome) for row, outcome in results})
+    path.write_text(json.dumps(runs, indent=1), encoding="utf-8")
+    return [[(row, _outcome(run[row.key])) for row, _ in results if row.key in run] for run in runs]
+
+
+def _outcome(fields: dict[str, Any]) -> Outcome:
+    sides = {name: fields[name] and Timing(**fields[name]) for name in ("ours", "peer")}
+    return Outcome(**{**fields, **sides})
 
 
 def _value(row: Row, outcome: Outcome) -> str:
@@ -118,7 +155,7 @@ def _table(results: Results) -> list[str]:
     return lines
 
 
-def render(results: Results, size: str, *, pictures: bool = False) -> str:
+def render(results: Results, size: str, *, pictures: bool = False, n_runs: int = 1) -> str:
     """Return the report as Markdown."""
     with_target = [(r, o) for r, o in results if r.target is not None]
     verdicts = [row.met(outcome.value) for row, outcome in with_target]
@@ -128,7 +165,8 @@ def render(results: Results, size: str, *, pictures: bool = False) -> str:
         "# Results",
         "",
         f"Written by `python -m bench --size {size}`, {date.today().isoformat()}. "
-        "What each row is and how to repeat it: `docs/performance.md`.",
+        + (f"The medians of {n_runs} complete runs. " if n_runs > 1 else "")
+        + "What each row is and how to repeat it: `docs/performance.md`.",
         "",
     ]
     if size == SMOKE:
@@ -169,6 +207,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "RESULTS.md")
     parser.add_argument("--images", type=Path, default=ROOT / "docs" / "images")
     parser.add_argument("--no-plots", action="store_true")
+    parser.add_argument("--json", type=Path, help="earlier runs, to which this one is added")
     options = parser.parse_args(arguments)
     try:
         rows = select(options.rows)
@@ -183,6 +222,8 @@ def main(arguments: list[str] | None = None) -> int:
         if reason is not None:
             drawn = False
             print(f"no pictures: {reason}", file=sys.stderr)
-    options.out.write_text(render(results, options.size, pictures=drawn), encoding="utf-8")
+    runs = [results] if options.json is None else _with_earlier(results, options.json)
+    text = render(middle(runs), options.size, pictures=drawn, n_runs=len(runs))
+    options.out.write_text(text, encoding="utf-8")
     print(f"{options.out.name} written", file=sys.stderr)
     return int(any(outcome.failed for _, outcome in results))

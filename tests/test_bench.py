@@ -129,6 +129,25 @@ def test_a_missed_target_and_a_failure_are_reported(all_peers):
     assert "failed: ZeroDivisionError: nothing" in text
 
 
+def test_the_report_of_several_runs_has_the_median_run_and_all_figures(
+    all_peers, tmp_path, monkeypatch
+):
+    side = core.Timing("fastggn", 1.0, 0.9, 5)
+    figures = iter((3.0, 1.0, 2.0))
+
+    def run(size):
+        return core.Outcome(next(figures), side, note="a note")
+
+    row = core.Row("quick", "a quick one", ">=", 2.0, measure=run)
+    monkeypatch.setattr(report, "select", lambda names: [row])
+    out, runs = tmp_path / "RESULTS.md", tmp_path / "runs.json"
+    for _ in range(3):
+        assert report.main(["--no-plots", "--json", str(runs), "--out", str(out)]) == 0
+    text = out.read_text(encoding="utf-8")
+    assert "medians of 3 complete runs" in text
+    assert "| 2x | >= 2x | met | fastggn: 1.00 s (900 ms) | - | runs: 3x, 1x, 2x; a note |" in text
+
+
 def test_a_disturbed_row_says_so(all_peers):
     row = core.Row("quick", "a quick one", ">=", 2.0, measure=lambda size: core.Outcome(3.0))
     quiet, busy = core.Outcome(3.0, others=0.01), core.Outcome(3.0, others=1.2)
