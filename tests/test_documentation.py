@@ -115,6 +115,11 @@ def test_the_numbers_of_readme_are_those_of_the_results():
     assert f"Targets: {targets} met, 0 missed" in results
 
 
+def test_decisions_are_numbered_without_holes():
+    names = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("0*.md"))
+    assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
+
+
 def test_the_changelog_names_the_version():
     text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
     sections = re.findall(r"^## \[([^\]]+)\]", text, re.MULTILINE)
