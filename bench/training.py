@@ -58,7 +58,11 @@ def iteration_against_torch(
     """
     case = make(size)
     method = fg.LevenbergMarquardt(
-        solver="cholesky", damping=DAMPING, geodesic=False, precision=precision(mixed)
+        solver="cholesky",
+        damping=DAMPING,
+        geodesic=False,
+        precision=precision(mixed),
+        curvature_samples="all",  # as the peer
     )
     problem, peer = case.problem(), peers.TorchLM(case, DAMPING, decrease=1.0)
 
