@@ -136,8 +136,8 @@ def _judged(
         start, done = outcome.theta, str(outcome)
     report = _Judge(surface, start, grad_tol, rng).report(dense)
     narrower = None if report.label == "not_critical" else embedding(surface.problem, report.theta)
-    found = {"embedded": narrower, "at_infinity": asked(surface.problem, report)}
-    return replace(report, polished=done, cost=surface.cost, **found)
+    ahead = asked(surface.problem, report)
+    return replace(report, polished=done, cost=surface.cost, embedded=narrower, at_infinity=ahead)
 
 
 class _Judge:
