@@ -40,6 +40,7 @@ NAMES: dict[str, str] = {
     "null-space": "null_space",
     "channels": "channels",
     "sharpness": "sharpness",
+    "uci": "uci",
 }
 
 

@@ -183,8 +183,10 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
     """Return the null space of the generalised Gauss-Newton matrix of the data.
 
     Where the misfit is zero this is the null space of the exact Hessian, of dimension
-    ``N - rank J`` (O'Leary-Roseberry and Ghattas 2020, Theorem 2, corrected; any depth). The
-    result ignores the problem's l2, which would leave no null space.
+    ``N - rank J``. The result ignores the problem's l2, which would leave no null space.
+
+    Source: O'Leary-Roseberry and Ghattas (2020), "Ill-Posedness and Optimization Geometry for
+    Nonlinear Neural Network Training", Theorem 2, corrected; any depth.
 
     Parameters
     ----------

@@ -152,7 +152,9 @@ def loss_plane(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> LossPlane:
-    """Return the loss at theta + a d + b e over a grid of steps (Li et al. 2018).
+    """Return the loss at theta + a d + b e over a grid of steps.
+
+    Source: Li et al. (2018), "Visualizing the loss landscape of neural nets".
 
     Parameters
     ----------

@@ -32,6 +32,9 @@ def split_unit(
     Both copies have the unit's incoming weights; of the outgoing weights a one has gamma a, the
     other (1 - gamma) a. A critical point stays one, for every gamma.
 
+    Source: Fukumizu and Amari (2000), "Local minima and plateaus in hierarchical structures of
+    multilayer perceptrons".
+
     Parameters
     ----------
     net : MLP

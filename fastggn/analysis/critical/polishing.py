@@ -83,8 +83,11 @@ def polish(
 
     The steps are -(H^2 + mu I)^-1 H gradient with the exact Hessian H and mu in proportion to
     |gradient|. Their limit is Newton's method for the gradient, of minimum norm where the Hessian
-    is singular (Fan and Yuan 2005). The method does not minimise the loss: saddles attract it like
-    minima. It is dense up to 1000 parameters and uses LSMR on Hessian products above.
+    is singular. The method does not minimise the loss: saddles attract it like minima. It is dense
+    up to 1000 parameters and uses LSMR on Hessian products above.
+
+    Source: Fan and Yuan (2005), "On the quadratic convergence of the Levenberg-Marquardt method
+    without nonsingularity assumption".
 
     Parameters
     ----------

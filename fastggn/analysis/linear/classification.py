@@ -99,7 +99,9 @@ class Classification:
 def classify(
     weights: Sequence[ArrayLike], X: ArrayLike, Y: ArrayLike, *, tol: float = 1e-7
 ) -> Classification:
-    """Classify a point of a deep linear network (Kawaguchi 2016, Theorem 2.3).
+    """Classify a point of a deep linear network.
+
+    Source: Kawaguchi (2016), "Deep Learning without Poor Local Minima", Theorem 2.3.
 
     Parameters
     ----------

@@ -31,9 +31,10 @@ def laplace(
 ) -> LaplacePosterior:
     """Return the Gaussian approximation of the posterior around a minimum of a problem.
 
-    Its precision is the Hessian of ``beta E_D + alpha E_W`` in the Gauss-Newton approximation
-    (MacKay 1992): ``H = sum_o beta_o J_o^T J_o + alpha I`` for the squared loss, J_o the rows of
-    output o.
+    Its precision is the Hessian of ``beta E_D + alpha E_W`` in the Gauss-Newton approximation:
+    ``H = sum_o beta_o J_o^T J_o + alpha I`` for the squared loss, J_o the rows of output o.
+
+    Source: MacKay (1992), "A practical Bayesian framework for backpropagation networks".
 
     Parameters
     ----------

@@ -21,7 +21,9 @@ class PosteriorMixture:
 
     The posterior of a network has many maxima. Gaussian approximations of their evidences are too
     inaccurate for weights, as the highest one would take all the weight. So all members count
-    alike (MacKay 1995, "Probable networks and plausible predictions"; Thodberg 1996).
+    alike.
+
+    Source: MacKay (1995), "Probable networks and plausible predictions"; Thodberg (1996).
 
     Parameters
     ----------

@@ -51,7 +51,10 @@ def rank_analysis(
     gradient_tol: float = 1e-10,
     progress: Callable[[int, int], object] | None = None,
 ) -> RankReport | ResidualRankReport:
-    """Analyse the ranks of the Jacobian P(W) and of its parts at one theta (Shen 2018).
+    """Analyse the ranks of the Jacobian P(W) and of its parts at one theta.
+
+    Source: Shen (2018), "Towards a Mathematical Understanding of the Difficulty in Learning with
+    Feedforward Neural Networks".
 
     A pass over the samples folds the rows of J = P^T, of each layer's block of it and of each
     layer's inputs into streaming QR factorisations; singular values come from their R, never from

@@ -85,6 +85,9 @@ def check_design(
 ) -> DesignReport:
     """Judge Shen's principles on a design, before any training.
 
+    Source: Shen (2018), "Towards a Mathematical Understanding of the Difficulty in Learning with
+    Feedforward Neural Networks".
+
     Parameters
     ----------
     widths : sequence of int

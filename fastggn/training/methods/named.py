@@ -37,7 +37,11 @@ class NamedMethod:
 @hinted_fields
 @dataclass(frozen=True, kw_only=True)
 class LevenbergMarquardt(NamedMethod):
-    """Levenberg-Marquardt with damping by the gain ratio (Nielsen 1999); the name is "lm".
+    """Levenberg-Marquardt with damping by the gain ratio; the name is "lm".
+
+    Source: Marquardt (1963), "An algorithm for least-squares estimation of nonlinear parameters",
+    after Levenberg (1944); the damping is that of Nielsen (1999), "Damping parameter in Marquardt's
+    method".
 
     Parameters
     ----------
@@ -104,6 +108,9 @@ class GaussNewton(NamedMethod):
     A singular system has the minimum-norm step (Shen 2018, Eqs. 38-40). Every finite step is
     accepted; a step that raises the loss issues a warning.
 
+    Source: Schraudolph (2002), "Fast curvature matrix-vector products for second-order gradient
+    descent".
+
     Parameters
     ----------
     step : float
@@ -131,11 +138,13 @@ class GaussNewton(NamedMethod):
 class Newton(NamedMethod):
     """Newton's method, with the exact Hessian in a trust region; the name is "newton".
 
+    Source: More and Sorensen (1983), "Computing a trust region step"; without a stored Hessian
+    Steihaug (1983), "The conjugate gradient method and trust regions in large scale optimization".
+
     Parameters
     ----------
     solver : {"auto", "cholesky", "lsqr"}
-        "cholesky" stores the Hessian (More and Sorensen 1983), "lsqr" is matrix-free (Steihaug
-        1983). "auto" stores up to 1000 parameters.
+        "cholesky" stores the Hessian, "lsqr" is matrix-free. "auto" stores up to 1000 parameters.
 
     Raises
     ------
@@ -160,7 +169,10 @@ class Newton(NamedMethod):
 @hinted_fields
 @dataclass(frozen=True, kw_only=True)
 class LBFGS(NamedMethod):
-    """Limited-memory BFGS on all samples (Liu and Nocedal 1989); the name is "lbfgs".
+    """Limited-memory BFGS on all samples; the name is "lbfgs".
+
+    Source: Liu and Nocedal (1989), "On the limited memory BFGS method for large scale
+    optimization".
 
     Parameters
     ----------
@@ -182,6 +194,9 @@ class LBFGS(NamedMethod):
 @dataclass(frozen=True, kw_only=True)
 class GradientDescent(NamedMethod):
     """Gradient descent on all samples, or backpropagation; the name is "bp".
+
+    Source: Rumelhart, Hinton and Williams (1986), "Learning representations by back-propagating
+    errors".
 
     Parameters
     ----------
@@ -205,7 +220,9 @@ class GradientDescent(NamedMethod):
 @hinted_fields
 @dataclass(frozen=True, kw_only=True)
 class Adam(NamedMethod):
-    """Adam (Kingma and Ba 2015); the name is "adam", and an iteration is one pass.
+    """Adam; the name is "adam", and an iteration is one pass.
+
+    Source: Kingma and Ba (2015), "Adam: a method for stochastic optimization".
 
     Parameters
     ----------

@@ -36,7 +36,10 @@ class NullSpace:
     is singular: the minima form a manifold, and plain Newton steps are not defined there. An l2
     term lifts the zero eigenvalues, but it moves the minimum. This regulariser acts on the
     null space of the generalised Gauss-Newton matrix G alone and leaves its range untouched
-    (O'Leary-Roseberry and Ghattas 2020, Section 2.1). Pass it as ``train(regularize=...)``.
+    and is the argument `regularize` of `train`.
+
+    Source: O'Leary-Roseberry and Ghattas (2020), "Ill-Posedness and Optimization Geometry for
+    Nonlinear Neural Network Training", Section 2.1.
 
     Parameters
     ----------

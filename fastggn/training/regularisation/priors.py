@@ -24,10 +24,12 @@ PER = ("network", "unit")
 class Evidence:
     """Choose the weight decay by the evidence after every step, as MATLAB's trainbr does.
 
-    A value of the argument `regularize` of `train`, for the method "lm" (MacKay 1992; Foresee and
-    Hagan 1997). The loss and the gradient of the run use the current l2; `TrainResult.evidence` is
-    the final estimate. Losses "squared", "softmax_cross_entropy" and "logistic"; solvers
-    "cholesky", "dual" and "qr".
+    A value of the argument `regularize` of `train`, for the method "lm". The loss and the gradient
+    of the run use the current l2; `TrainResult.evidence` is the final estimate. Losses "squared",
+    "softmax_cross_entropy" and "logistic"; solvers "cholesky", "dual" and "qr".
+
+    Source: MacKay (1992), "Bayesian interpolation"; in this method Foresee and Hagan (1997),
+    "Gauss-Newton approximation to Bayesian learning".
 
     Parameters
     ----------
