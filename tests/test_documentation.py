@@ -84,6 +84,25 @@ def test_readme_example_fits_on_a_screen():
         assert f"{name}(" in section
 
 
+def test_readme_prints_what_it_says(tmp_path, monkeypatch):
+    """The numbers to 2 %, since a run amplifies the rounding of another processor."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "README.md").read_text("utf-8")
+    section = text[text.index("## Your own table") : text.index("## The loss surface")]
+    code, said = (
+        re.findall(rf"```{name}\n(.*?)```", section, re.DOTALL) for name in ("python", "text")
+    )
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code[0], "README.md", "exec"), {})
+    number = r"\d+\.\d*|\d+"
+    found, expected = printed.getvalue(), said[0]
+    assert re.sub(number, "0", found).split() == re.sub(number, "0", expected).split()
+    numbers = [[float(n) for n in re.findall(number, text)] for text in (found, expected)]
+    assert len(numbers[0]) == 6  # with the 2 of R2
+    np.testing.assert_allclose(*numbers, rtol=0.02)
+
+
 def test_every_property_of_trainlm_has_a_counterpart():
     text = (ROOT / "docs" / "how-to" / "moving-from-matlab.md").read_text("utf-8")
     for name in TRAINLM:
