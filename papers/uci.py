@@ -156,7 +156,7 @@ def plot(result: dict[str, Any]) -> Any:
     """Return a figure: a column a set, errors above and log-likelihoods below."""
     sets = result["sets"]
     labels = ["dropout", *(label.replace(" of the", "\nof the") for label in FITS.values())]
-    figure, axes = new_figure(2, len(sets), width=3.3, height=2.6)
+    figure, axes = new_figure(2, len(sets), width=max(3.3, 4.4 / len(sets)), height=2.6)
     for column, name in enumerate(sets):
         axes[0, column].set_title(name)
         for ax, key in zip(axes[:, column], MEASURES, strict=True):

@@ -70,6 +70,7 @@ def write_files(folder, n=600):
     )
     for name in ("arrays.npz", "data.npz"):
         np.savez(folder / name, X=houses[:, :2] / 100, Y=houses[:, 2] / 1e5)
+    np.save(folder / "rows.npy", houses)
     (folder / "run.toml").write_text('data = "houses.csv"\n')
     return houses
 
