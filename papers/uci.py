@@ -29,7 +29,7 @@ DEFAULT: dict[str, Any] = {
     "sets": ["yacht", "energy", "concrete", "kin8nm"],
     "splits": 5,
     "hidden": [50],
-    "starts": 5,
+    "starts": 3,
     "max_iter": 300,
     "folder": None,  # that holds uci/; None: FASTGGN_DATA, or shared/data
 }
