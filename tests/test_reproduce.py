@@ -32,7 +32,7 @@ SMOKE = {
     "shen-fig1a": {"starts": 2, "iterations": 30},
     "shen-fig1b": {"activations": ["tanh"], "starts": 2, "iterations": 10},
     "shen-fig1c": {"iterations": 20, "bp_steps": 200},
-    "uci": {"splits": 1, "hidden": [3], "starts": 1, "max_iter": 15},
+    "uci": {"splits": 1, "units": [3], "starts": 1, "max_iter": 15},
     "xor": {"hidden_units": [2], "starts": 1, "max_iter": 50, "random_ranks": 5},
 }  # fmt: skip
 
