@@ -257,6 +257,19 @@ def pooled(method: Callable[P, R]) -> Callable[P, R]:
     return wrapper
 
 
+def _masked() -> int:
+    """Return the workers of this Python thread."""
+    # Numba's own functions take two locks, 1.5 microseconds, and are called some 30 times an
+    # iteration; those that they call exist as soon as the layer has started.
+    direct = getattr(numba_threads, "_get_num_threads", numba.get_num_threads)
+    return int(direct())
+
+
+def _mask(n: int) -> None:
+    """Set the workers of this Python thread, 1 to `max_threads`."""
+    getattr(numba_threads, "_set_num_threads", numba.set_num_threads)(n)
+
+
 class _AtMost:
     """A context in which the kernels use at most `most` workers."""
 
@@ -266,13 +279,13 @@ class _AtMost:
         self._most = most
 
     def __enter__(self) -> None:
-        self._before = numba.get_num_threads()
+        self._before = _masked()
         if self._before > self._most:
-            numba.set_num_threads(self._most)
+            _mask(self._most)
 
     def __exit__(self, *error: object) -> None:
         if self._before > self._most:
-            numba.set_num_threads(self._before)
+            _mask(self._before)
 
 
 def workers_for(operations: float) -> AbstractContextManager[None]:

@@ -142,9 +142,10 @@ class WrappedMethod(Method):
 
 def norm(vector: NDArray[np.float64]) -> float:
     """Return the 2-norm, without the overflow of a plain sum of squares."""
+    square = float(vector.dot(vector))
+    if 1e-280 < square < 1e280:
+        return math.sqrt(square)
     largest = float(np.abs(vector).max(initial=0.0))
-    if 1e-140 < largest < 1e140:
-        return math.sqrt(vector @ vector)
     if largest == 0.0 or not math.isfinite(largest):
         return largest
     return largest * float(np.linalg.norm(vector / largest))

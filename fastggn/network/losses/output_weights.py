@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.network.losses.base import Array, Loss, diagonal
-from fastggn.network.losses.separable import SeparableLoss, Squared
+from fastggn.network.losses.separable import SeparableLoss, Squared, row_sums
 
 
 class OutputWeighted(SeparableLoss):
@@ -55,12 +55,16 @@ class OutputWeighted(SeparableLoss):
     def value(self, F: Array, Y: Array) -> Array:
         """Return the losses, shape (B,)."""
         Y, w = _parts(Y)
-        return np.asarray((w * self._f(self._scaled(F, Y))).sum(axis=1))
+        return row_sums(w * self._f(self._scaled(F, Y)))
 
     def gradient(self, F: Array, Y: Array) -> Array:
         """Return the gradients with respect to the outputs, shape (B, n_L)."""
         Y, w = _parts(Y)
         return np.asarray(w * self._slope(self._scaled(F, Y)) / self.scale)
+
+    def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return `value` and `gradient`."""
+        return self.value(F, Y), self.gradient(F, Y)
 
     def _curvatures(self, F: Array, Y: Array) -> Array:
         Y, w = _parts(Y)
@@ -98,9 +102,8 @@ class WeightedSquares(Squared):
     def _curvatures(self, F: Array, Y: Array) -> Array:
         return np.broadcast_to(self._root**2, F.shape)
 
-    def gradient(self, F: Array, Y: Array) -> Array:
-        """Return the gradients with respect to the outputs, shape (B, n_L)."""
-        return np.asarray(self._root * self._scaled(F, Y))
+    def _gradient(self, u: Array) -> Array:
+        return np.asarray(self._root * u)
 
     def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:
         """Return the curvature (S, b); S b is the gradient."""

@@ -11,6 +11,9 @@ import numpy as np
 from fastggn.network.losses.base import Array, Loss, diagonal
 from fastggn.runtime.errors import check_positive
 
+# So many columns are added one after the other.
+FEW = 7
+
 
 class SeparableLoss(Loss):
     """Base class of losses E = sum_c f(r_c / scale).
@@ -59,11 +62,20 @@ class SeparableLoss(Loss):
 
     def value(self, F: Array, Y: Array) -> Array:
         """Return the losses, shape (B,)."""
-        return np.asarray(self.each(F, Y).sum(axis=1))
+        return row_sums(self.each(F, Y))
 
     def gradient(self, F: Array, Y: Array) -> Array:
         """Return the gradients with respect to the outputs, shape (B, n_L)."""
-        slope = self._slope(self._scaled(F, Y))
+        return self._gradient(self._scaled(F, Y))
+
+    def value_and_gradient(self, F: Array, Y: Array) -> tuple[Array, Array]:
+        """Return both from one array of residuals."""
+        u = self._scaled(F, Y)
+        return row_sums(self._f(u)), self._gradient(u)
+
+    def _gradient(self, u: Array) -> Array:
+        """Return the gradients for scaled residuals."""
+        slope = self._slope(u)
         return slope if self.scale == 1.0 else slope / self.scale
 
     def hessian(self, F: Array, Y: Array) -> Array:
@@ -341,3 +353,13 @@ class BlakeZisserman(SeparableLoss):
     def _weight(self, u: Array) -> Array:
         w = np.exp(-(self._clipped(u) ** 2))
         return np.asarray(2.0 * (w / (w + self.epsilon)))
+
+
+def row_sums(terms: Array) -> Array:
+    """Return the sums over the columns, shape (B,)."""
+    if terms.shape[1] > FEW:
+        return np.asarray(terms.sum(axis=1))
+    total = terms[:, 0].copy()  # NumPy adds few columns in the same order, row by row
+    for column in range(1, terms.shape[1]):
+        total += terms[:, column]
+    return total
