@@ -10,7 +10,10 @@ import pytest
 from patience import HANGS
 
 import fastggn as fg
+from fastggn.kernels import forward
+from fastggn.network import workspace
 from fastggn.network.workspace import WorkspacePool
+from fastggn.objective import sampled
 from fastggn.objective.sampled import SampledPoint, draw_rows
 from fastggn.solvers.base import Shift
 from fastggn.solvers.cholesky import CholeskySolver
@@ -119,6 +122,98 @@ def test_the_curvature_along_a_step_is_compared_without_a_product():
     assert samples._excess == pytest.approx(sampling.PART * wanted, rel=1e-6)
 
 
+def judges(problem, theta, count=400, m=300):
+    """Return a point, a step of one sample, and judges of it with other samples."""
+    point, samples = problem.at(theta), CurvatureSamples(problem, m, 0)
+    step = -CholeskySolver().prepare(samples.of(point)).solve(Shift(1e-3, point.decay)).step
+    found = []
+    for _ in range(count):
+        found.append(samples.judge_of(point))
+        samples._draws += 1
+    return point, step, found
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_another_sample_tells_what_a_step_promises(loss, weighted, monkeypatch):
+    """Over draws the estimate is that of all samples, and its errors are what it says."""
+    monkeypatch.setattr(sampling, "FEWEST", 600)
+    T = 3000
+    weights = np.random.default_rng(1).uniform(0.0, 2.0, T) if weighted else None
+    problem = problem_of(loss, T, sample_weight=weights, l2=0.01)
+    point, step, found = judges(problem, problem.network.init(1))
+    assert {judge.curvature_samples for judge in found} == {600}
+    # v^T G v by the matrix of all samples
+    exact = step @ point.gram() @ step
+    found_ones, errors = np.transpose([judge._curvature_and_error(step) for judge in found])
+    assert abs(found_ones.mean() - exact) < 4.0 * found_ones.std() / np.sqrt(len(found))
+    # of a fifth of all samples the scatter is 0.9 of that of independent draws
+    assert 0.5 < found_ones.std() / np.sqrt(np.mean(errors**2)) < 1.0
+    monkeypatch.setattr(sampled, "PRECISE", 1e9)
+    promised = -point.gradient @ step - 0.5 * 0.01 * step @ step
+    for judge, own in zip(found[:5], found_ones, strict=False):
+        assert judge.predicted_decrease(step) == pytest.approx(promised - 0.5 * own, rel=1e-12)
+
+
+def test_an_estimate_that_is_not_precise_gives_way_to_all_samples(monkeypatch):
+    monkeypatch.setattr(sampling, "FEWEST", 1400)
+    problem = noisy(3000)
+    point, step, (judge, *_) = judges(problem, problem.network.init(1), count=1)
+    exact = point.predicted_decrease(step)
+    assert 0.0 < abs(judge.predicted_decrease(step) / exact - 1.0) < 0.05
+    # a few rows with most of the curvature
+    heavy = np.ones(3000)
+    heavy[::100] = 1e4
+    problem = noisy(3000, sample_weight=heavy)
+    point, step, found = judges(problem, problem.network.init(1), count=5)
+    for judge in found:
+        assert judge.predicted_decrease(step) == point.predicted_decrease(step)
+
+
+def test_neighbours_of_a_file_are_one_draw_of_the_estimate(tmp_path, monkeypatch):
+    """In a sorted file they are nearly the same sample: the error is that of the places."""
+    monkeypatch.setattr(sampling, "FEWEST", 1600)
+    rng = np.random.default_rng(0)
+    x = np.sort(rng.standard_normal(8000))
+    np.save(tmp_path / "X.npy", x[:, None])
+    problem = fg.Problem(
+        fg.MLP((1, 4, 1)), fg.data.open_npy(tmp_path / "X.npy"), np.sin(3.0 * x[:, None])
+    )
+    theta = problem.network.init(0)
+    point, _, found = judges(problem, theta, count=60)
+    assert {judge._width for judge in found} == {16}
+    v = rng.standard_normal(problem.n_params)
+    pairs = np.array([judge._curvature_and_error(v) for judge in found])
+    alone = np.var((problem.jacobian(theta) @ v) ** 2)  # of one row
+    assert np.mean(pairs[:, 1] ** 2) == pytest.approx(alone * 16 / 1600, rel=0.2)
+
+
+def test_an_accepted_step_takes_one_pass_over_all_samples(monkeypatch):
+    """Loss and gradient of the trial: the rest is samples."""
+    monkeypatch.setattr(workspace, "_BLOCK_BYTES", 2**18)  # several blocks: no sweep is kept
+    rows, sweep = [0], forward.forward
+
+    def counted(theta, layers, params, biases, samples, *rest):
+        rows[-1] += len(samples)
+        return sweep(theta, layers, params, biases, samples, *rest)
+
+    monkeypatch.setattr(forward, "forward", counted)
+    problem = noisy(20_000)
+    run = fg.train(
+        problem, seed=0, max_iter=8, stop=STOP,
+        method=fg.LevenbergMarquardt(curvature_samples=300),
+        callbacks=[lambda record: rows.append(0)],
+    )  # fmt: skip
+    clean = [
+        seen
+        for seen, record in zip(rows[1:], run.history[1:], strict=False)
+        if record.rejections == 0
+    ]
+    assert len(clean) >= 3
+    assert min(clean) >= 20_000
+    assert max(clean) <= 20_000 + 600 + sampling.FEWEST
+
+
 def test_growth():
     problem = noisy(6000)
     samples = CurvatureSamples(problem, 300, 0)
@@ -214,7 +309,9 @@ def test_a_run_that_converges_says_so():
     ],
     ids=["plain", "held out", "evidence"],
 )
-def test_resumed_in_the_middle_of_growth(tmp_path, options):
+def test_resumed_in_the_middle_of_growth(tmp_path, options, monkeypatch):
+    monkeypatch.setattr(sampling, "FEWEST", 300)  # so that these few samples have a judge,
+    monkeypatch.setattr(sampled, "PRECISE", 0.5)  # which decides
     problem = fg.Problem(fg.MLP((2, 6, 1)), *fg.data.four_regions(1500, seed=0))
     keywords = {
         "seed": 4, "max_iter": 16, "stop": STOP, **options,
@@ -347,8 +444,8 @@ import hashlib
 import numpy as np
 import fastggn as fg
 rng = np.random.default_rng(0)
-X = rng.standard_normal((6000, 4))
-Y = np.sin(X[:, :1] + X[:, 1:2]) + 0.1 * rng.standard_normal((6000, 1))
+X = rng.standard_normal((9000, 4))
+Y = np.sin(X[:, :1] + X[:, 1:2]) + 0.1 * rng.standard_normal((9000, 1))
 problem = fg.Problem(fg.MLP((4, 10, 10, 1)), X, Y)
 for count in (1, 2, 3, 4):
     with fg.threads(count):

@@ -175,6 +175,13 @@ class System:
         self._linear, self._failures = self._point, 0
         self._prepare(self._systems.solver)
 
+    def predicted_decrease(self, step: NDArray[np.float64]) -> float:
+        """Return the decrease that the model of all samples promises for a step of `solve`."""
+        samples, judge = self._systems.samples, self._point
+        if samples is not None and self.sampled:
+            judge = samples.judge_of(self._point)
+        return judge.predicted_decrease(step)
+
     def sums(self) -> CurvatureSums:
         """Return the sums over the eigenvalues at ``mu = l2``, by QR if the factor is poor."""
         self._systems.work.factorisations += 1

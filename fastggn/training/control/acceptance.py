@@ -52,7 +52,7 @@ class Acceptance(Resumable):
         self._problem = problem
         self._work = work
         self._largest = 0.0
-        self._point: Point | None = None
+        self._theta: NDArray[np.float64] | None = None  # a point would keep its workspace
         self._first_promise = 0.0
         self._likely = True  # the last trial was accepted
 
@@ -60,8 +60,8 @@ class Acceptance(Resumable):
         """Test ``point.theta + step``, which promises a `predicted` decrease of the loss."""
         if not predicted > 0.0:  # a NaN included: not a descent step of a finite model
             return Trial(None, -np.inf)
-        if point is not self._point:
-            self._point, self._first_promise = point, predicted
+        if point.theta is not self._theta:
+            self._theta, self._first_promise = point.theta, predicted
         theta = point.theta + step
         if not np.isfinite(theta).all():
             return Trial(None, -np.inf)

@@ -12,6 +12,7 @@ from fastggn.runtime.comm import comm_of
 from fastggn.training.resumable import Resumable
 
 if TYPE_CHECKING:
+    from fastggn.objective.functions import Functions
     from fastggn.objective.point import Point
     from fastggn.objective.residual_problem import ResidualProblem
 
@@ -30,8 +31,10 @@ TOLERANCE, PART = 0.3, 0.25
 SLOW, PATIENCE, TRIAL, BETTER = 0.02, 5, 3, 1.5
 # It doubles where the model is good and the loss falls by more than this share: near an exact fit.
 FAST, GOOD_GAIN = 0.9, 0.9
+# The decrease along a step is estimated on another sample, so many times as large, and not small.
+PROBED, FEWEST = 2, 4096
 # From a file: so many neighbouring rows together, in so many places at least.
-NEIGHBOURS, PLACES = 4, 64
+NEIGHBOURS, PROBED_NEIGHBOURS, PLACES = 4, 16, 64
 
 
 class CurvatureSamples(Resumable):
@@ -80,9 +83,25 @@ class CurvatureSamples(Resumable):
         self._draws += 1
         if self.whole:
             return point
-        width = min(NEIGHBOURS, max(1, self.size // PLACES)) if self._streamed else 1
-        rng = np.random.default_rng((self._seed, self._draws))
-        return SampledPoint(self._problem.drawn(self.size, width, rng), point, self._spaces)
+        part, width = self._drawn(self.size, NEIGHBOURS, self._draws)
+        return SampledPoint(part, point, self._spaces, width)
+
+    def judge_of(self, point: Point) -> Point:
+        """Return the system that tells what a step of the last one promises.
+
+        It has other samples: a sample underestimates the curvature along its own step.
+        """
+        count = max(PROBED * self.size, FEWEST)
+        if self.whole or count > MOST * self._problem.n_samples:
+            return point
+        part, width = self._drawn(count, PROBED_NEIGHBOURS, self._draws, 1)
+        return SampledPoint(part, point, width=width)  # the workspace of the trial point to come
+
+    def _drawn(self, count: int, most: int, *draw: int) -> tuple[Functions, int]:
+        """Return the problem of drawn samples, and how many neighbours are together."""
+        width = min(most, max(1, count // PLACES)) if self._streamed else 1
+        rng = np.random.default_rng((self._seed, *draw))
+        return self._problem.drawn(count, width, rng), width
 
     def again(self) -> None:
         """Draw the last sample once more, in a resumed run."""

@@ -68,7 +68,8 @@ class LevenbergMarquardtSteps(TrialSteps):
 
     def _build(self, point: Point) -> System:
         self._start(point)
-        self._before = self._damping.state()
+        if self._systems.samples is not None:
+            self._before = self._damping.state()
         return self._systems.prepare(point)
 
     def _ended(self, iteration: Iteration) -> Iteration:
@@ -89,7 +90,7 @@ class LevenbergMarquardtSteps(TrialSteps):
         solution = model.solve(damping)
         step, predicted = solution.step, -np.inf
         if solution.ok:
-            predicted = point.predicted_decrease(step)
+            predicted = model.predicted_decrease(step)
             if model.sampled:
                 self._inform(point, step, predicted, damping)
             if self._geodesic:
