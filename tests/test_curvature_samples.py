@@ -276,6 +276,17 @@ def test_a_run_reaches_the_loss_of_all_samples(loss, precision):
     assert all(record.solver.startswith("cholesky") for record in part.history)
 
 
+def test_a_cheap_assembly_takes_all_samples():
+    """By pairs of units four outputs cost little more than one: T n_L N^2 = 1.4e8 says too much."""
+    regions = fg.Problem(fg.MLP((2, 10, 10, 4)), *fg.data.four_regions(1000, 0, one_hot=True))
+    assert regions.n_rows > 20 * regions.n_params
+    assert regions.n_rows * regions.n_params**2 > 1e8
+    for problem, expected in ((regions, None), (noisy(9000, widths=(4, 10, 10, 1)), 1368)):
+        method = fg.LevenbergMarquardt(solver="cholesky")
+        run = fg.train(problem, seed=0, max_iter=1, method=method)
+        assert run.history[0].curvature_samples == expected
+
+
 def test_an_exact_fit_ends_on_all_samples():
     rng = np.random.default_rng(0)
     net = fg.MLP((3, 6, 2))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastggn.objective.ggn_tiles import panel_costs
 from fastggn.objective.problem import Problem
 from fastggn.objective.sampled import SampledPoint
 from fastggn.runtime.comm import comm_of
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 
 # Rows of the first sample, for each parameter. "auto" samples from so many rows for each parameter,
-# and from so many multiplications (T n_L N^2): below, an assembly is a matter of milliseconds.
+# and from so many multiplications: below, an assembly takes no longer than the draws.
 FIRST_ROWS, MANY_ROWS, MUCH_WORK = 8, 20, 1e8
 # A larger share of the samples is all of them.
 MOST = 0.5
@@ -170,4 +171,12 @@ def curvature_samples(
 def _is_much(problem: Any) -> bool:
     """Whether the assembly of the curvature is most of an iteration."""
     rows, n = problem.n_rows, problem.n_params
-    return bool(rows > MANY_ROWS * n and rows * float(n) ** 2 > MUCH_WORK)
+    if not rows > MANY_ROWS * n:
+        return False
+    work = rows * float(n) ** 2
+    if isinstance(problem, Problem):  # several outputs cost about as much as one
+        objective = problem._objective
+        columns = rows // problem.n_samples
+        plain = objective.loss.unit_hessian and columns > 1 and objective.plan.plain_output
+        work = problem.n_samples * min(panel_costs(problem.network, columns, plain_output=plain))
+    return bool(work > MUCH_WORK)
