@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import gc
 import os
 import signal
@@ -46,7 +47,7 @@ def pytest_configure(config):
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
-    """Write a test's group into its id, where the scheduler of pytest-xdist reads it.
+    """Write a test's group into its id, where the scheduler of pytest-xdist reads it, and sort.
 
     Its release 3.8 writes it to an attribute that pytest 9.2 does not have.
     """
@@ -55,6 +56,8 @@ def pytest_collection_modifyitems(config, items):
             mark = item.get_closest_marker("xdist_group")
             if mark and not item.nodeid.endswith(f"@{mark.args[0]}"):
                 item._id = type(item._id).parse(f"{item.nodeid}@{mark.args[0]}")
+        # Long tests first: at the end of a run no worker waits long for another.
+        items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_collection_finish(session):
@@ -125,6 +128,14 @@ def one_thread():
     import numba
 
     numba.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def quick(tmp_path_factory):
+    """A function that runs the quick version of an experiment, once for all tests of a worker."""
+    from quick import run_quick
+
+    return functools.cache(lambda name: run_quick(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture(scope="session")

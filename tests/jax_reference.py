@@ -134,7 +134,7 @@ def _irls(errors, residuals, hessians):
     return np.einsum("ic,cd->icd", np.where(small, second, ratio), np.eye(errors.shape[1]))
 
 
-def _compiled(function, *arguments):
+def compiled(function, *arguments):
     """Return a function compiled for these arguments."""
     lowered = jax.jit(function).lower(*arguments)
     try:
@@ -178,7 +178,7 @@ def _evaluate(key):
         )
 
     arguments = (case.theta, case.X, case.targets, weight, case.gates, fixed, direction)
-    found = [np.asarray(a) for a in _compiled(compute, *arguments)(*arguments)]
+    found = [np.asarray(a) for a in compiled(compute, *arguments)(*arguments)]
     F, value, gradient, J, hessian, errors, loss_hessians, second = found
     if case.curvature == "psd" and case.loss in IRLS:
         loss_hessians = _irls(errors, F - case.targets, loss_hessians)

@@ -31,11 +31,12 @@ TRAINLM = (
     "logsig purelin plotperform plotregression ploterrhist plotconfusion"
 ).split()
 
-# Its Python reads what its commands have written: tests/test_newcomer.py runs both.
-AFTER_COMMANDS = "train-on-a-csv.md"
+# The Python of the first reads what its commands have written: tests/test_newcomer.py runs both.
+# tests/test_equations.py runs that of the other, and checks what the page says of it.
+ELSEWHERE = ("train-on-a-csv.md", "equations.md")
 
 
-@each_page([p for p in PAGES if p.name != AFTER_COMMANDS], lambda page: page.name)
+@each_page([p for p in PAGES if p.name not in ELSEWHERE], lambda page: page.name)
 @pytest.mark.slow
 def test_python_on_the_pages_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

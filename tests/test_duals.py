@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fastggn.objective.duals import BINARY, FUNCTIONS, UNARY, DualArray, stack, variables
-from tests.jax_reference import jax
+from tests.jax_reference import compiled, jax
 
 jnp = jax.numpy
 POINTS, CHANNELS, NUMBERS = 4, 3, 2
@@ -82,8 +82,8 @@ def by_jax(f, u, k, x):
 
     v = np.concatenate([u, np.tile(k[:, None], POINTS)]).T
     parts = one, jax.jacfwd(one), jax.hessian(one)
-    compiled = jax.jit(lambda v, x: [jax.vmap(part)(v, x) for part in parts])
-    return [np.moveaxis(part, 0, -1) for part in compiled(v, x)]
+    evaluate = compiled(lambda v, x: [jax.vmap(part)(v, x) for part in parts], v, x)
+    return [np.moveaxis(part, 0, -1) for part in evaluate(v, x)]
 
 
 def check_expressions(rng, count, by, tolerance, depth=4):

@@ -1,5 +1,6 @@
 """Equations solved by `ResidualProblem`, against exact solutions: what the tutorials claim."""
 
+import re
 import runpy
 import time
 import warnings
@@ -11,7 +12,13 @@ import pytest
 import fastggn as fg
 
 TUTORIALS = Path(__file__).resolve().parent.parent / "docs" / "tutorials"
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(7200)]
+pytestmark = pytest.mark.timeout(7200)
+
+
+def starts(few, all_starts):
+    """Run a test in the tier slow from a few starts, and in the tier weekly from all."""
+    tiers = pytest.mark.slow, pytest.mark.weekly
+    return [pytest.param(*c, marks=m) for c, m in zip((few, all_starts), tiers, strict=True)]
 
 
 def exact(x):
@@ -31,7 +38,10 @@ def poisson(width):
     return fg.ResidualProblem(fg.MLP((2, width, 1)), terms, inputs=("x", "y"))
 
 
-@pytest.mark.parametrize(("width", "seeds", "bound"), [(32, 10, 2e-6), (60, 3, 5e-7)])
+@pytest.mark.parametrize(
+    ("width", "seeds", "bound"),
+    starts((32, 3, 2e-6), (32, 10, 2e-6)) + starts((60, 1, 5e-7), (60, 3, 5e-7)),
+)
 def test_poisson(width, seeds, bound):
     """Median of the starts; each run takes at most a minute of an idle machine's two cores."""
     problem = poisson(width)
@@ -56,50 +66,49 @@ def run(name, monkeypatch):
         return runpy.run_path(str(TUTORIALS / name))
 
 
-def test_poisson_by_the_page():
-    """The first lines of docs/equations.md, at most 15, reach what the page says."""
+@pytest.mark.slow
+def test_the_page():
+    """All its Python: Poisson in 15 lines at most, and a rod whose fit is as good as the noise."""
     text = (TUTORIALS.parent / "equations.md").read_text("utf-8")
-    code = text.split("```python\n")[1].split("```")[0]
-    assert len([line for line in code.splitlines() if line.strip()]) <= 15
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len([line for line in blocks[0].splitlines() if line.strip()]) <= 15
     names = {}
-    exec(compile(code, "equations.md", "exec"), names)
+    exec(compile(blocks[0], "equations.md[0]", "exec"), names)
     wanted = exact(names["inside"])
     error = np.linalg.norm(names["u"][:, 0] - wanted) / np.linalg.norm(wanted)
     print(f"the page: {error:.1e}")
     assert error <= 2e-6
-
-
-def test_a_diffusivity_by_the_page():
-    """The page's rod: the loss of a fit as good as the noise, and an error that covers."""
-    text = (TUTORIALS.parent / "equations.md").read_text("utf-8")
-    (code,) = (part for part in text.split("```python\n") if part.startswith("rng ="))
-    names = {"np": np, "fg": fg}
-    exec(compile(code.split("```")[0], "equations.md", "exec"), names)
+    for number, code in enumerate(blocks[1:], 1):
+        exec(compile(code, f"equations.md[{number}]", "exec"), names)
     assert abs(names["kappa"] - 0.05) < 2.5 * names["error"] < 0.002
     assert 120.0 < names["found"].loss < 180.0
 
 
-def test_burgers(monkeypatch):
+@pytest.mark.parametrize("seeds", starts(((),), ((1, 2),)))
+def test_burgers(monkeypatch, seeds):
     """The tutorial's start, and two others."""
     names = run("7_burgers.py", monkeypatch)
     errors = [names["error"](names["result"].theta)]
-    for seed in (1, 2):
+    for seed in seeds:
         result = fg.train(names["problem"], seed=seed, max_iter=names["result"].n_iter)
         errors.append(names["error"](result.theta))
     print("Burgers:", " ".join(f"{error:.1e}" for error in errors))
     assert max(errors) <= 3e-5
 
 
+@pytest.mark.slow
 def test_standard_errors_of_rates(monkeypatch):
     found = run("8_unknown_rates.py", monkeypatch)
     assert np.size(found["ratios"]) == 80 and 0.6 < found["rms"] < 1.5
 
 
+@pytest.mark.slow
 def test_gradients_as_data(monkeypatch):
     errors = run("9_energies_and_forces.py", monkeypatch)["errors"]
     assert (np.divide(errors[False], errors[True]) >= 3.0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["poisson", "burgers", "rates", "surface"])
 def test_peers_minimise_the_same(name):
     """The objective that L-BFGS and Adam get in JAX, and its gradient."""

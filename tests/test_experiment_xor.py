@@ -1,7 +1,5 @@
 """XOR's table of stationary points and ranks, the quick version."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -14,16 +12,14 @@ SMALLEST = {1: (1, 1, 3), 2: (1, 2, 3), 3: (1, 2, 3), 4: (1, 2, 3)}
 
 
 def quick_sizes(test):
-    """Put a test of the sizes of QUICK in the tier slow, its result computed by one worker."""
+    """Put a test of the sizes of QUICK in the tier slow, for the worker that runs them."""
     return pytest.mark.slow(pytest.mark.xdist_group("xor")(test))
 
 
-@pytest.fixture(scope="module")
-def result():
-    module = experiments.load("xor")
-    lines = []
-    found = module.run(module.QUICK, lines.append)
-    assert len(lines) == len(found["cases"])
+@pytest.fixture
+def result(quick):
+    found = quick("xor").document()["result"]
+    assert quick("xor").outcome.stderr.count("xor: ") == 1 + len(found["cases"])  # and its start
     return found
 
 
@@ -81,14 +77,11 @@ def test_counts_and_examples(result):
 
 
 @quick_sizes
-def test_json_summary_and_picture(result, tmp_path):
+def test_summary_and_picture(result):
     module = experiments.load("xor")
-    again = json.loads(json.dumps(result))
-    text = module.summary(again)
+    text = module.summary(result)
     assert "F(2,4,1), tanh, sigmoid output" in text and "Smallest ranks" in text
-    figure = module.plot(again)
-    figure.savefig(tmp_path / "xor.png")
-    assert (tmp_path / "xor.png").stat().st_size > 10_000
+    figure = module.plot(result)
     assert [axes.get_title() for axes in figure.axes] == ["identity output", "sigmoid output"]
 
 

@@ -165,7 +165,9 @@ def test_a_fork_while_another_thread_imports_does_not_hang():
     fork_beside_imports(0.3)
 
 
-@pytest.mark.slow
-def test_forks_at_many_moments_of_a_first_training_do_not_hang():
-    for moment in (0.02 * k for k in range(60)):
+@pytest.mark.parametrize(
+    "count", [pytest.param(15, marks=pytest.mark.slow), pytest.param(60, marks=pytest.mark.weekly)]
+)
+def test_forks_at_many_moments_of_a_first_training_do_not_hang(count):
+    for moment in (1.2 / count * k for k in range(count)):
         fork_beside_imports(moment)

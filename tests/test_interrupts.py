@@ -102,7 +102,7 @@ def check_files(folder, name, code):
 @pytest.mark.process
 @pytest.mark.parametrize("name", list(LONG))
 def test_ctrl_c_at_random_moments(folder, name):
-    check_moments(folder, name, 5)
+    check_moments(folder, name, 4)
 
 
 @pytest.mark.weekly  # three minutes for each command
@@ -113,7 +113,9 @@ def test_ctrl_c_at_twenty_moments(folder, name):
 
 
 def check_moments(folder, name, count):
-    for moment in random.Random(name).choices(np.linspace(0.3, 8.0, 200), k=count):
+    """At a moment of each part of the first seconds: the imports, the beginning, the midst."""
+    draw, edges = random.Random(name), np.geomspace(0.3, 8.0, count + 1)
+    for moment in map(draw.uniform, edges, edges[1:]):
         code, seconds, text = interrupted(folder, LONG[name], moment)
         # Before the program is imported, the interpreter itself ends by the signal.
         expected = {0, 130, -signal.SIGINT} | ({3} if name in ("train", "regions") else set())

@@ -123,21 +123,29 @@ def test_the_second_process_compiles_nothing(compiled):
     assert kernel(NUMBA_CACHE_DIR=str(compiled)) == {"right": True, "compiled": 0, "warnings": []}
 
 
+DAMAGES = {
+    "flipped": lambda content: content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
+    "truncated": lambda content: content[: len(content) // 2],
+    "garbage": lambda content: os.urandom(500),
+    "foreign pickle": lambda content: b"cos\nsystem\n(S'echo executed >&2'\ntR.",
+}
+
+
+@pytest.mark.parametrize("damage", list(DAMAGES))
+def test_damage_is_found_before_anything_is_unpacked(damage):
+    content = cache._seal(bytes(1000))
+    assert cache._unseal(content) == bytes(1000)
+    with pytest.raises(cache.Damaged):
+        cache._unseal(DAMAGES[damage](content))
+
+
 @pytest.mark.process
-@pytest.mark.parametrize("damage", ["truncated", "garbage", "flipped", "foreign pickle"])
+@pytest.mark.parametrize("damage", ["flipped", "foreign pickle"])
 def test_a_damaged_file_is_compiled_again_with_one_warning(tmp_path, compiled, damage):
     shutil.copytree(compiled, tmp_path, dirs_exist_ok=True)
     assert files(tmp_path)
     for path in files(tmp_path):
-        content = path.read_bytes()
-        path.write_bytes(
-            {
-                "truncated": content[: len(content) // 2],
-                "garbage": os.urandom(500),
-                "flipped": content[:-9] + bytes([content[-9] ^ 1]) + content[-8:],
-                "foreign pickle": b"cos\nsystem\n(S'echo executed >&2'\ntR.",
-            }[damage]
-        )
+        path.write_bytes(DAMAGES[damage](path.read_bytes()))
     again = kernel(NUMBA_CACHE_DIR=str(tmp_path))
     assert again["right"] and again["compiled"] > 0
     (message,) = again["warnings"]
@@ -240,10 +248,17 @@ def test_a_cache_folder_that_cannot_be_written_costs_one_warning(tmp_path, restr
     assert len(kernel(NUMBA_CACHE_DIR=str(file))["warnings"]) == 1
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("variable", ["SLURM_JOB_ID", "PMI_RANK", "OMPI_COMM_WORLD_RANK"])
-def test_a_job_writes_to_a_folder_of_the_node(tmp_path, copy, variable):
-    job = {"root": copy, "NUMBA_CACHE_DIR": None, "TMPDIR": str(tmp_path), variable: "7"}
+def test_the_variables_of_a_job(monkeypatch, variable):
+    monkeypatch.setattr(cache.numba.config, "CACHE_DIR", "")
+    beside, *_, local = cache.folders({})[1]
+    assert cache.folders({variable: "7"}) == ([local, *cache.folders({})[0][:-1]], [local])
+    assert beside == cache.HERE / "__pycache__" and local.parent.name == cache.PRIVATE
+
+
+@pytest.mark.process
+def test_a_job_writes_to_a_folder_of_the_node(tmp_path, copy):
+    job = {"root": copy, "NUMBA_CACHE_DIR": None, "TMPDIR": str(tmp_path), "PMI_RANK": "7"}
     job["XDG_CACHE_HOME"] = str(tmp_path / "shared")
     assert kernel(**job)["right"]
     assert files(tmp_path / f"fastggn-{os.getuid()}")

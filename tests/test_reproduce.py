@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from documented import PAGES, ROOT, commands
+from quick import run_quick
 
 import papers as experiments
 from papers.__main__ import main
@@ -96,31 +97,42 @@ def one_line(result, *words):
 # --- every experiment ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", ["smoke", pytest.param("quick", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", sorted(experiments.NAMES))
-def test_quick_version(run, tmp_path, name, size, monkeypatch):
+def test_smoke_version(name, tmp_path, monkeypatch):
+    module = experiments.load(name)
+    monkeypatch.setattr(module, "QUICK", {**module.QUICK, **SMOKE[name]})
+    check_files(name, module, run_quick(name, tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in sorted(experiments.NAMES)],
+)
+def test_quick_version(name, quick):
+    """One worker has the tests of the same run: of the experiments xor and shen-fig1c."""
+    assert quick(name).seconds < 60.0
+    check_files(name, experiments.load(name), quick(name))
+
+
+def check_files(name, module, quick):
     from matplotlib.image import imread
 
-    module = experiments.load(name)
-    if size == "smoke":
-        monkeypatch.setattr(module, "QUICK", {**module.QUICK, **SMOKE[name]})
-    result = run(name, "--out", "results", "--quick")
-    if "the MNIST training files" in result.output:
+    if "the MNIST training files" in quick.outcome.output:
         pytest.skip("the MNIST files are absent (FASTGGN_DATA names the data folder)")
-    assert result.exit_code == 0, result.output
-    document = json.loads((tmp_path / "results" / f"{name}.json").read_text())
+    document = quick.document()
     assert document["experiment"] == name
     assert document["config"] == json.loads(json.dumps(module.QUICK))
     assert set(document["versions"]) == {"fastggn", "numpy", "scipy", "numba"}
-    assert 0.0 < document["seconds"] < 60.0
+    assert document["seconds"] > 0.0
     assert document["result"]
     # The file alone is enough for the summary and the figure.
-    assert module.summary(document["result"]).strip() in result.stdout
-    picture = imread(tmp_path / "results" / f"{name}.png")
+    assert module.summary(document["result"]).strip() in quick.outcome.stdout
+    picture = imread(quick.folder / f"{name}.png")
     height, width = picture.shape[:2]
     assert 400 <= height <= 3000 and 600 <= width <= 4000
     assert np.ptp(picture[..., :3]) == 1.0  # ink on white
-    assert {p.name for p in (tmp_path / "results").iterdir()} == {f"{name}.json", f"{name}.png"}
+    assert {p.name for p in quick.folder.iterdir()} == {f"{name}.json", f"{name}.png"}
 
 
 @pytest.mark.parametrize("name", sorted(experiments.NAMES))

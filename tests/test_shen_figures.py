@@ -151,9 +151,10 @@ def test_figures_of_a_known_run():
 
 
 @pytest.mark.slow
-def test_ggn_rises_first_and_a_touch_of_damping_saves_it():
+@pytest.mark.xdist_group("shen-fig1c")
+def test_ggn_rises_first_and_a_touch_of_damping_saves_it(quick):
     """The quick form goes to where the effect is: all three have fallen below their start."""
-    result = shen_fig1c.run(shen_fig1c.QUICK, lambda line: None)
+    result = quick("shen-fig1c").document()["result"]
     ggn, damped, bp = (result["starts"][0][name] for name in ("ggn", "damped", "bp"))
     assert ggn["peak"] > 100 * ggn["first"] and ggn["peak_iteration"] < 50
     assert 0.1 < ggn["last"] < ggn["first"]
