@@ -104,7 +104,11 @@ def outcome(number):
 
 @pytest.mark.parametrize(
     ("first", "count"),
-    [(0, 48), *(pytest.param(k, 50, marks=pytest.mark.slow) for k in range(48, 548, 50))],
+    [
+        (0, 48),
+        *(pytest.param(k, 50, marks=pytest.mark.slow) for k in range(48, 248, 50)),
+        *(pytest.param(k, 50, marks=pytest.mark.weekly) for k in range(248, 548, 50)),
+    ],
 )
 def test_convex_problems(first, count):
     """A converged run is at the optimum, and 95 of 100 converge within 500 iterations."""

@@ -111,16 +111,14 @@ def test_each_lock_is_free_in_the_child_of_a_fork():
     }
 
 
-@pytest.mark.process
+@pytest.mark.parametrize(
+    "forks",
+    [pytest.param(100, marks=pytest.mark.process), pytest.param(300, marks=pytest.mark.weekly)],
+)
 @pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
-def test_processes_of_every_kind_give_the_bits_of_their_parent(layer):
-    train_in_all_kinds(layer, 10)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("layer", ["omp", "tbb", "workqueue"])
-def test_forks_at_random_moments_beside_a_training_thread(layer):
-    train_in_all_kinds(layer, 300)
+def test_processes_of_every_kind_give_the_bits_of_their_parent(layer, forks):
+    """Forks at random moments beside a thread that trains, and the pools of others."""
+    train_in_all_kinds(layer, forks)
 
 
 COLD = """

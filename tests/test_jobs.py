@@ -121,7 +121,7 @@ PARTS = (
 
 @pytest.mark.parametrize(
     "requeues",
-    [pytest.param(4, marks=pytest.mark.process), pytest.param(20, marks=pytest.mark.slow)],
+    [pytest.param(7, marks=pytest.mark.process), pytest.param(20, marks=pytest.mark.weekly)],
 )
 def test_requeues_lose_at_most_one_iteration_each(tmp_path, requeues):
     scheduler = Scheduler(tmp_path)

@@ -281,10 +281,13 @@ def test_processes_that_start_together_on_an_empty_folder(tmp_path):
     assert run(RACE, 8, 3, tmp_path, NUMBA_CACHE_DIR=None) == "rounds 3"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(4 * HANGS)
-def test_sixteen_processes_twenty_times(tmp_path):
-    for part in "abcd":
+@pytest.mark.parametrize(
+    "parts",
+    [pytest.param("a", marks=pytest.mark.slow), pytest.param("abcd", marks=pytest.mark.weekly)],
+)
+def test_sixteen_processes_again_and_again(tmp_path, parts):
+    for part in parts:
         assert run(RACE, 16, 5, tmp_path / part, NUMBA_CACHE_DIR=None) == "rounds 5"
 
 

@@ -13,7 +13,7 @@ from releases import ROOT, built, run
 
 import fastggn as fg
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.xdist_group("packages")]  # built once
 
 pytest.importorskip("build", reason="build is absent: the extra dev")
 
