@@ -12,7 +12,14 @@ from fastggn.network import losses
 from fastggn.network.losses import LOSSES, get_loss, loss_from_config
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
-from fastggn.network.losses.separable import BlakeZisserman, Cauchy, Huber, SmoothLp, Squared
+from fastggn.network.losses.separable import (
+    BlakeZisserman,
+    Cauchy,
+    Huber,
+    SmoothLp,
+    Squared,
+    row_sums,
+)
 
 pytestmark = pytest.mark.nojit
 
@@ -687,3 +694,9 @@ def test_targets_of_another_shape_are_refused(loss, method):
             continue  # NumPy's
         with pytest.raises(ValueError, match="one shape"):
             getattr(loss, method)(F, Y)
+
+
+@pytest.mark.parametrize("columns", [1, 2, 4, 7, 8, 9])
+def test_sums_over_columns_have_the_bits_of_those_over_rows(columns):
+    terms = np.random.default_rng(columns).standard_normal((500, columns))
+    np.testing.assert_array_equal(row_sums(terms), terms.sum(axis=1))

@@ -142,7 +142,8 @@ class WrappedMethod(Method):
 
 def norm(vector: NDArray[np.float64]) -> float:
     """Return the 2-norm, without the overflow of a plain sum of squares."""
-    square = float(vector.dot(vector))
+    with np.errstate(all="ignore"):
+        square = float(vector.dot(vector))
     if 1e-280 < square < 1e280:
         return math.sqrt(square)
     largest = float(np.abs(vector).max(initial=0.0))

@@ -359,7 +359,7 @@ def row_sums(terms: Array) -> Array:
     """Return the sums over the columns, shape (B,)."""
     if terms.shape[1] > FEW:
         return np.asarray(terms.sum(axis=1))
-    total = terms[:, 0].copy()  # NumPy adds few columns in the same order, row by row
+    total: Array = terms[:, 0].copy()  # NumPy adds few columns in the same order, row by row
     for column in range(1, terms.shape[1]):
         total += terms[:, column]
     return total
