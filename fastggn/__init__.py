@@ -9,6 +9,7 @@ import lazy_loader as _lazy
 from fastggn.runtime import forks as _forks  # noqa: F401  # before other threads import the rest
 from fastggn.runtime.cores import limit_numba as _limit_numba
 from fastggn.runtime.meetings import watch_exit as _watch_exit
+from fastggn.runtime.signals import uninterrupted as _uninterrupted
 
 # Numba fixes the size of its pool when it is imported.
 _limit_numba()
@@ -16,3 +17,4 @@ _limit_numba()
 _watch_exit()
 
 __getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__ = _uninterrupted(__getattr__)

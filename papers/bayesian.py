@@ -23,8 +23,7 @@ from fastggn.training.control.stopping import Stop
 from fastggn.training.regularisation.evidence import LOG_2PI
 from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.regularisation.weight_decay import select_weight_decay
-from fastggn.training.train import train
-from papers.runs import quiet, spread
+from papers.runs import quiet, spread, train
 from papers.tables import BUILT_IN, Split, find_table, load_split
 
 DEFAULT: dict[str, Any] = {

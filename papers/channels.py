@@ -16,8 +16,7 @@ from fastggn.analysis.infinity.verdict import minimum_at_infinity
 from fastggn.figures.style import LINES, MARKERS, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
-from fastggn.training.train import train
-from papers.runs import quiet, spread
+from papers.runs import quiet, spread, train
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,

@@ -18,8 +18,7 @@ from fastggn.figures.style import LINES, new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.training.methods.named import GradientDescent, get_method
-from fastggn.training.train import train
-from papers.runs import quiet
+from papers.runs import quiet, train
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,

@@ -14,7 +14,7 @@ from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.training.control.stopping import Stop
 from fastggn.training.methods.named import GradientDescent
-from fastggn.training.train import train
+from papers.runs import train
 
 Report = Callable[[str], object]
 

@@ -14,8 +14,8 @@ from fastggn.objective.problem import Problem
 from fastggn.training.control.stopping import Stop
 from fastggn.training.methods.named import Adam, LevenbergMarquardt
 from fastggn.training.result import Record
-from fastggn.training.train import train
 from papers.mnist import find_folder, load_digits
+from papers.runs import train
 
 Report = Callable[[str], object]
 

@@ -20,8 +20,7 @@ from fastggn.runtime.threads import threads
 from fastggn.training.control.stopping import Stop
 from fastggn.training.methods.named import GaussNewton, LevenbergMarquardt, Newton
 from fastggn.training.regularisation.null_space import NullSpace
-from fastggn.training.train import train
-from papers.runs import quiet
+from papers.runs import quiet, train
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,

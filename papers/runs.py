@@ -7,13 +7,20 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastggn.runtime.errors import FastGGNWarning
 from fastggn.runtime.threads import thread_count, threads
+from fastggn.training.result import TrainResult, unless_interrupted
+from fastggn.training.train import train as train_once
 
 Task = TypeVar("Task")
 Outcome = TypeVar("Outcome")
+
+
+def train(*arguments: Any, **options: Any) -> TrainResult:
+    """Train; Ctrl-C ends the experiment, not one of its runs."""
+    return unless_interrupted(train_once(*arguments, **options))
 
 
 @contextmanager

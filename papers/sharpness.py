@@ -17,8 +17,7 @@ from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.training.control.stopping import Stop
 from fastggn.training.methods.named import GradientDescent
-from fastggn.training.train import train
-from papers.runs import quiet, spread
+from papers.runs import quiet, spread, train
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,

@@ -21,8 +21,7 @@ from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.training.control.stopping import Stop
 from fastggn.training.methods.named import GaussNewton
-from fastggn.training.train import train
-from papers.runs import quiet, spread
+from papers.runs import quiet, spread, train
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,

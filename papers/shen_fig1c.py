@@ -26,8 +26,7 @@ from fastggn.training.control.stopping import Stop
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.named import GaussNewton
 from fastggn.training.step import Work
-from fastggn.training.train import train
-from papers.runs import quiet
+from papers.runs import quiet, train
 
 DEFAULT: dict[str, Any] = {
     "seed": 0,

@@ -19,8 +19,7 @@ from fastggn.data.builtin import xor
 from fastggn.figures.style import new_figure
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
-from fastggn.training.train import train
-from papers.runs import quiet
+from papers.runs import quiet, train
 from papers.xor_ranks import smallest_xor_ranks
 
 DEFAULT: dict[str, Any] = {

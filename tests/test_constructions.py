@@ -124,6 +124,64 @@ def test_powers_of_two_change_no_region(seed):
             assert other.theta is None or np.isfinite(other.theta).all()
 
 
+@pytest.mark.parametrize(("first", "count"), [(0, 8), pytest.param(8, 120, marks=pytest.mark.slow)])
+def test_regions_of_any_magnitude(first, count):
+    """Inputs and targets of 1e-300 to 1e300: the values of usual ones by LAPACK, or a refusal."""
+    refused = 0
+    for seed in range(first, first + count):
+        rng = np.random.default_rng(seed)
+        bias, h = bool(rng.integers(2)), int(rng.integers(1, 3))
+        X, y = rng.normal(size=(4, 2 - bias)), rng.normal(size=4)
+        a, b = 10.0 ** rng.uniform(-300.0, 300.0, 2)
+        if seed % 4 == 0:
+            b = float(rng.choice([1e-300, 1e-200, 1e-160, 1e154, 1e300]))
+        which = str(rng.choice(["realisable", "boundary"]))
+        usual = list(analysis.enumerate_subglobal_minima(X, y, h, bias, which))
+        largest = np.abs(b * y).max()
+        with np.errstate(all="raise"):
+            if not 1e-130 <= largest <= 1e150 / 2.0:
+                refused += 1
+                with pytest.raises(ValueError, match="power of two"):
+                    analysis.enumerate_subglobal_minima(a * X, b * y, h, bias, which)
+                continue
+            found = list(analysis.enumerate_subglobal_minima(a * X, b * y, h, bias, which))
+        for one, other in zip(usual, found, strict=True):
+            assert (one.attained, one.boundary) == (other.attained, other.boundary), seed
+            np.testing.assert_array_equal(one.patterns, other.patterns)
+            assert other.loss / b / b == pytest.approx(one.loss, abs=1e-10 * float(y @ y)), seed
+            if which == "realisable":
+                design = np.hstack([u[:, None] * (np.c_[X, np.ones(4)] if bias else X)
+                                    for u in one.patterns] + [np.ones((4, 1))] * bias)  # fmt: skip
+                missed = y - design @ np.linalg.lstsq(design, y, rcond=None)[0]
+                assert one.loss == pytest.approx(0.5 * missed @ missed, abs=1e-10 * float(y @ y))
+            if other.theta is not None:
+                assert np.isfinite(other.theta).all()
+                outputs = outputs_of(other.theta, X, a, b, h, bias)
+                assert 0.5 * np.sum((outputs - y) ** 2) == pytest.approx(
+                    one.loss, abs=1e-9 * float(y @ y)
+                ), seed
+    assert 1 <= refused < count
+
+
+def outputs_of(theta, X, a, b, h, bias):
+    """Return the outputs over b at inputs a X, in an order in which nothing leaves float64."""
+    n = X.shape[1] + bias
+    W, v = theta[: h * n].reshape(h, n), theta[h * n : h * n + h]
+    outputs = np.zeros(len(X))
+    for w, outgoing in zip(W, v, strict=True):
+        size = np.sqrt(b)
+        z = X @ (w[: X.shape[1]] / size * a) + (w[-1] / size if bias else 0.0)
+        outputs += np.maximum(z, 0.0) * (outgoing / size)
+    return outputs + (theta[-1] / b if bias else 0.0)
+
+
+@pytest.mark.parametrize("sizes", [(1e-250, 1e140), (1e250, 1e-120)])
+def test_parameters_beyond_float64_are_refused(sizes):
+    X, y = sizes[0] * np.array([[1.0], [-2.0], [3.0]]), sizes[1] * np.array([1.0, -2.0, 0.5])
+    with np.errstate(all="raise"), pytest.raises(ValueError, match="power of two"):
+        analysis.subglobal_minimum(X, y, [[1, 1, 1]])
+
+
 @pytest.mark.parametrize("size", [1e-200, 1e154, 1e300])
 def test_targets_whose_squares_leave_float64_are_refused(size):
     X, y = np.array([[1.0], [-2.0], [3.0]]), size * np.array([1.0, -2.0, 0.5])

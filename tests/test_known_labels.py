@@ -38,6 +38,19 @@ def test_no_label_is_false(family):
     assert counts["undecided"] <= 1
 
 
+# Families of faults that were found: underflowing chains, tiny eigenvalues, higher orders.
+FOUND = ("chain", "pitchfork", "near_pitchfork", "split_at_an_end", "spare_unit", "kink_minimum")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FOUND)
+def test_no_label_is_false_in_a_hundred_of_a_family(family):
+    place, step = list(FAMILIES).index(family), len(FAMILIES)
+    false, counts = _wrong(range(place, 100 * step, step))
+    assert not false
+    assert counts["undecided"] <= 0.05 * counts["decidable"]
+
+
 @pytest.mark.weekly
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("seed", [15, 16, 17])

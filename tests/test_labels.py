@@ -141,6 +141,80 @@ def test_log_two_is_a_global_minimum_of_the_logistic_loss():
     assert fg.critical_point(problem, theta).label == "global_minimum"
 
 
+def at_a_floor(seed):
+    """Return a problem of equal inputs with different targets, a theta that meets their optimum,
+    and the floor by 40 digits: what no function of the inputs goes below.
+
+    Each group's targets and weights are drawn so that the outputs of a random network minimise its
+    loss: their weighted mean is the output, by classes its probabilities.
+    """
+    rng = np.random.default_rng(seed)
+    loss = ["squared", "huber", "logistic", "softmax_cross_entropy"][seed % 4]
+    n, h, G = int(rng.integers(1, 3)), int(rng.integers(1, 4)), int(rng.integers(1, 5))
+    m = 3 if seed % 4 == 3 else 1
+    net = fg.MLP((n, h, m), str(rng.choice(["tanh", "sigmoid", "softplus"])))
+    theta, centres = rng.normal(size=net.n_params), rng.normal(size=(G, n))
+    X, Y, weights = [], [], []
+    for x, F in zip(centres, net.predict(theta, centres), strict=True):
+        share = np.exp(F - F.max()) / np.exp(F - F.max()).sum() if m == 3 else 1 / (1 + np.exp(-F))
+        if seed % 4 == 3:  # each class with its probability, and soft targets
+            targets = np.vstack([np.eye(3), share])
+            w = np.append(share, rng.uniform(0.0, 2.0))
+        elif seed % 4 == 2:
+            targets, w = np.array([[1.0], [0.0]]), np.array([share[0], 1.0 - share[0]])
+        else:
+            w = rng.uniform(0.2, 2.0, int(rng.integers(2, 5)))
+            off = rng.uniform(-0.3, 0.3, len(w))
+            off[-1] = -(w[:-1] @ off[:-1]) / w[-1]
+            targets = F + off[:, None] * min(1.0, 0.9 / abs(off[-1]))
+        if rng.random() < 0.3:  # a sample that does not count
+            targets = np.vstack([targets, np.roll(targets[:1], 1, axis=1)])
+            w = np.append(w, 0.0)
+        X += [x] * len(w)
+        Y.append(targets)
+        weights.append(w * rng.uniform(0.3, 3.0))
+    Y, weights = np.vstack(Y), np.concatenate(weights)
+    problem = fg.Problem(net, np.array(X), Y, loss=loss, sample_weight=weights)
+    return problem, theta, float(least_of_groups(X, Y, weights, seed % 4 >= 2))
+
+
+def least_of_groups(X, Y, weights, classes):
+    """Return the weighted mean of what the targets differ from their groups' means, by mpmath."""
+    with mpmath.workdps(40):
+        groups, total = {}, mpmath.fsum(weights)
+        for x, y, w in zip(X, Y, weights, strict=True):
+            groups.setdefault(tuple(x), []).append(([mpmath.mpf(v) for v in y], mpmath.mpf(w)))
+        found = mpmath.mpf(0)
+        for members in groups.values():
+            inside = mpmath.fsum(w for _, w in members)
+            for c in range(Y.shape[1]):
+                mean = mpmath.fsum(w * y[c] for y, w in members) / inside
+                for y, w in members:
+                    if not classes:
+                        found += w * (y[c] - mean) ** 2 / 2
+                        continue
+                    sides = [(y[c], mean)]
+                    sides += [(1 - y[c], 1 - mean)] if Y.shape[1] == 1 else []
+                    found += w * mpmath.fsum(a * mpmath.log(a / b) for a, b in sides if a > 0)
+        return found / total
+
+
+@HUNDRED
+def test_floors_of_equal_inputs_are_global_minima(first, count):
+    """And beside them nothing is one: classes by their entropy, with weights, and other losses."""
+    for seed in range(first, first + count):
+        problem, theta, floor = at_a_floor(seed)
+        assert problem.loss(theta) == pytest.approx(floor, rel=1e-12, abs=1e-15), seed
+        found = fg.rank_analysis(problem, theta).duplicates
+        assert found.floor == pytest.approx(floor, rel=1e-12), seed
+        report = fg.critical_point(problem, theta, seed=seed)
+        assert report.label == "global_minimum", (seed, str(report))
+        beside = theta + 1e-3 * np.random.default_rng(seed).normal(size=theta.size)
+        if problem.loss(beside) > floor * (1.0 + 1e-6):
+            report = fg.critical_point(problem, beside, seed=seed)
+            assert report.label == "not_critical", (seed, str(report))
+
+
 @pytest.mark.parametrize("gap", [1e-3, 1e-6, 1e-10])
 def test_a_small_negative_eigenvalue_is_a_strict_saddle(gap):
     """At the origin of F(1,1,1) with x = y = 1 the eigenvalues are l2 - 1 and l2 + 1."""

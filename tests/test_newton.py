@@ -120,10 +120,11 @@ def dependent_classes(rng):
 
 
 @DENSE_AND_KRYLOV
-def test_a_slope_of_rounding_size_along_a_flat_direction_is_none(solver):
+@pytest.mark.parametrize(("seed", "count"), [(0, 40), pytest.param(1, 100, marks=pytest.mark.slow)])
+def test_a_slope_of_rounding_size_along_a_flat_direction_is_none(solver, seed, count):
     """And the run ends as a linear program says: a minimum, or none where a plane separates."""
-    rng = np.random.default_rng(0)
-    for number in range(40):
+    rng = np.random.default_rng(seed)
+    for number in range(count):
         X, label, flat = dependent_classes(rng)
         problem = fg.Problem(fg.MLP((X.shape[1], 1)), X, label.astype(float), "logistic")
         start = problem.network.init(0)

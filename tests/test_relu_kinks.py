@@ -57,3 +57,31 @@ def test_interior_points_have_the_gradient():
     assert problem.gradient(theta) @ direction < 0.0
     minimum = next(iter(analysis.enumerate_subglobal_minima(X, y, 2, True, "attained")))
     assert analysis.descent_direction(X, y, minimum.theta, bias=True) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 30), pytest.param(30, 120, marks=pytest.mark.slow)]
+)
+def test_descent_is_seen_in_any_units(first, count):
+    """Points on faces, with inputs and targets of 1e-12 to 1e12: the answers of usual units."""
+    falling = 0
+    for seed in range(first, first + count):
+        rng = np.random.default_rng(seed)
+        X, y, h = rng.normal(size=(4, 2)), rng.normal(size=4), int(rng.integers(1, 3))
+        W, v = rng.normal(size=(h, 2)), rng.normal(size=h)
+        W[0] = np.array([-X[0, 1], X[0, 0]]) * rng.normal()
+        if seed % 2 == 0:  # where all units are at their kinks for all samples
+            W[:] = 0.0
+            X, y = np.abs(X), np.abs(y)
+        usual = analysis.descent_direction(X, y, np.append(W.ravel(), v))
+        a, b = 10.0 ** rng.uniform(-12.0, 12.0, 2)
+        theta = np.append(W.ravel() * np.sqrt(b) / a, v * np.sqrt(b))
+        found = analysis.descent_direction(a * X, b * y, theta)
+        assert (found is None) == (usual is None), seed
+        if found is not None:
+            falling += 1
+            net = fg.MLP((2, len(v), 1), "relu", bias="none")
+            problem = fg.Problem(net, a * X, b * y)
+            step = 1e-6 * found * np.repeat([np.sqrt(b) / a, np.sqrt(b)], [W.size, len(v)])
+            assert problem.loss(theta + step) < problem.loss(theta), seed
+    assert 0.5 * count < falling < 0.95 * count

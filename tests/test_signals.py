@@ -156,3 +156,67 @@ def test_all_signals_are_given_back_when_one_of_them_raises(heard, monkeypatch):
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
         assert signal.getsignal(number) is before
     assert heard == [signal.SIGINT]
+
+
+# C code of an import answers an interrupt by an error of its own; so does this module of Numba.
+IMPORTING = """
+import importlib.abc, signal, sys
+
+class Interrupting(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "numba.core.types":
+            sys.meta_path.remove(self)
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                raise ImportError("numba failed to import") from None
+
+sys.meta_path.insert(0, Interrupting())
+import fastggn as fg
+try:
+    {call}
+except KeyboardInterrupt:
+    print("interrupted")
+print(fg.train(fg.Problem(fg.MLP((1, 1)), [[0.0], [1.0]], [0.0, 1.0]), seed=0).status)
+"""
+
+
+@pytest.mark.parametrize(
+    "call", ["fg.train", "fg.GGNRegressor", "fg.analysis.polish", "fg.analysis.linear.construct"]
+)
+def test_an_interrupt_inside_the_import_of_a_first_call_comes_after_it(call):
+    code = IMPORTING.format(call=call)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["interrupted", "converged_gradient"]
+
+
+FIRST_CALL = """
+import os, signal, sys, threading, time
+import numpy
+
+def strike():
+    time.sleep(float(sys.argv[1]))
+    os.kill(os.getpid(), signal.SIGINT)
+
+threading.Thread(target=strike, daemon=True).start()
+try:
+    import fastggn as fg
+    X, Y = fg.data.four_regions(40, seed=0)
+    while True:
+        if fg.train(fg.Problem(fg.MLP((2, 3, 1)), X, Y), seed=0).status == "interrupted":
+            raise KeyboardInterrupt
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.weekly)])
+@pytest.mark.timeout(1800)
+def test_a_first_call_is_interrupted_at_any_moment(count):
+    for k in range(count):
+        moment = str(3.0 * (k + 0.5) / count)
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_CALL, moment], capture_output=True, text=True
+        )
+        assert (done.returncode, done.stdout.split()) == (0, ["interrupted"]), (moment, done.stderr)

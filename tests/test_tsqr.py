@@ -33,7 +33,7 @@ def test_factor_of_blocks(n, rows):
     np.testing.assert_allclose(qr.r.T @ qr.r, a.T @ a, atol=1e-14 * scale * (k + 10))
     np.testing.assert_allclose(qr.r.T @ qr.c, a.T @ b, atol=1e-13 * scale * (k + 10))
     residual = np.linalg.lstsq(a, b, rcond=None)[0]
-    expected = np.sum((b - a @ residual) ** 2, axis=0)
+    expected = np.linalg.norm(b - a @ residual, axis=0)
     np.testing.assert_allclose(qr.rest, expected, atol=1e-12 * rows)
 
 

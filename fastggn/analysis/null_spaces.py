@@ -15,6 +15,7 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.cached import cached_property
 from fastggn.runtime.errors import as_float_vector, check_positive
 from fastggn.solvers.null_space import DenseNullSpace, ReflectedNullSpace
+from fastggn.training.step import norm
 
 FloatArray = NDArray[np.float64]
 # A shorter part of a direction in a layer counts as none: the basis is only accurate to the
@@ -239,7 +240,7 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
         certain_rank=space.found.certain_rank,
         singular_values=space.singular_values,
         loss=float(lin.data_loss),
-        gradient_norm=float(np.linalg.norm(lin.data_gradient)),
+        gradient_norm=norm(lin.data_gradient),
         layer_shapes=shapes,
         layer_dimensions=reach,
         layer_alone=alone,

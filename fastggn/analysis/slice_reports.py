@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.magnitudes import row_norms
 from fastggn.analysis.plain import plain
 from fastggn.runtime.errors import as_float_vector
+from fastggn.training.step import norm
 
 FloatArray = NDArray[np.float64]
 
@@ -56,7 +58,7 @@ class LossLine:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
         found = plain(self, "label", "steps", "losses", "loss", "slope", "curvature")
-        return {**found, "direction_norm": float(np.linalg.norm(self.direction))}
+        return {**found, "direction_norm": norm(self.direction)}
 
     def __str__(self) -> str:
         lowest = _lowest(self.losses)
@@ -64,7 +66,7 @@ class LossLine:
         where += "" if lowest is None else f"{self.steps[lowest]:.4g}"
         return "\n".join(
             [
-                f"direction   {self.label}, norm {np.linalg.norm(self.direction):.4g}",
+                f"direction   {self.label}, norm {norm(self.direction):.4g}",
                 f"steps       {self.steps.size} from {self.steps[0]:.4g} to {self.steps[-1]:.4g}",
                 f"loss        {self.loss:.6g} at step 0; lowest on the line: {where}",
                 f"slope       {self.slope:.4e}",
@@ -120,13 +122,13 @@ class LossPlane:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values that JSON can hold (NaN and infinities in its common extension)."""
-        norms = np.linalg.norm(self.directions, axis=1).tolist()
+        norms = row_norms(self.directions).tolist()
         return {**plain(self, "labels", "steps", "losses", "cosine"), "direction_norms": norms}
 
     def __str__(self) -> str:
         lowest = _lowest(self.losses)
         lines = [
-            f"direction {name}  {label}, norm {np.linalg.norm(d):.4g}, "
+            f"direction {name}  {label}, norm {norm(d):.4g}, "
             f"{s.size} steps from {s[0]:.4g} to {s[-1]:.4g}"
             for name, label, d, s in zip(
                 "de", self.labels, self.directions, self.steps, strict=True

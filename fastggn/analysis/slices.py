@@ -11,10 +11,12 @@ import scipy.linalg
 import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.magnitudes import row_norms, usable_point
 from fastggn.analysis.slice_reports import LossLine, LossPlane
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_count, unknown_name
+from fastggn.training.step import norm
 
 FloatArray = NDArray[np.float64]
 Direction = str | ArrayLike
@@ -52,8 +54,8 @@ def filter_normalised(net: MLP, theta: ArrayLike, direction: ArrayLike) -> Float
     point = as_float_vector("theta", theta, net.n_params)
     out = as_float_vector("direction", direction, net.n_params)
     for weights, moves in zip(net.unpack(point), net.unpack(out), strict=True):
-        length = np.linalg.norm(moves, axis=1)
-        ratio = np.linalg.norm(weights, axis=1) / np.where(length > 0.0, length, 1.0)
+        length = row_norms(moves)
+        ratio = row_norms(weights) / np.where(length > 0.0, length, 1.0)
         moves *= ratio[:, None]
     return out
 
@@ -202,8 +204,8 @@ def loss_plane(
         for k, d in enumerate(directions)
     ]
     basis = np.stack([pairs[0][0], pairs[1][0]])
-    lengths = np.linalg.norm(basis, axis=1)
-    cosine = float(basis[0] @ basis[1] / (lengths[0] * lengths[1]))
+    units = basis / row_norms(basis)[:, None]
+    cosine = float(units[0] @ units[1])
     if 1.0 - abs(cosine) < 1e-12:
         raise ValueError("directions must not be parallel: they span no plane")
     grid = (point + s * basis[0] + t * basis[1] for t in b for s in a)
@@ -269,6 +271,9 @@ def _line(
     label: str,
     progress: Progress | None = None,
 ) -> LossLine:
+    with np.errstate(over="ignore", invalid="ignore"):
+        slope = float(problem.gradient(theta) @ d)
+        bend = float(d @ (problem.hessian_operator(theta) @ d))
     return LossLine(
         theta=theta,
         direction=d,
@@ -276,8 +281,8 @@ def _line(
         losses=_losses(problem, (theta + step * d for step in steps), steps.size, progress),
         label=label,
         loss=problem.loss(theta),
-        slope=float(problem.gradient(theta) @ d),
-        curvature=float(d @ (problem.hessian_operator(theta) @ d)),
+        slope=slope,
+        curvature=bend,
     )
 
 
@@ -311,8 +316,8 @@ def _named(problem: Problem, theta: FloatArray, name: str, rng: np.random.Genera
     if name == "random":
         return rng.standard_normal(problem.n_params)
     if name == "gradient":
-        gradient = problem.gradient(theta)
-        length = float(np.linalg.norm(gradient))
+        gradient = usable_point(problem, theta).gradient
+        length = norm(gradient)
         return np.asarray(-gradient / (length or 1.0))
     return _eigenvector(problem, theta, highest=name == "highest")
 

@@ -10,9 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.linalg import LinearOperator, eigsh
 
 from fastggn.analysis.critical.spectrum import lanczos_weights
+from fastggn.analysis.magnitudes import finite, usable_point
 from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
-from fastggn.runtime.errors import check_count, unknown_name
+from fastggn.runtime.errors import as_float_vector, check_count, unknown_name
 
 FloatArray = NDArray[np.float64]
 Part = Literal["G", "S", "H"]
@@ -97,10 +98,11 @@ def largest_eigenvalues(
     n = problem.n_params
     if check_count("count", count, 1) > n:
         raise ValueError(f"count must be at most N = {n}, got {count}")
+    usable_point(problem, as_float_vector("theta", theta, n))
     operator = curvature(problem, theta, part)
     if n <= DENSE or count > n // 2:
-        matrix = operator @ np.eye(n)
-        values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
+        matrix = finite(operator @ np.eye(n), "the curvature")
+        values, vectors = np.linalg.eigh(0.5 * matrix + 0.5 * matrix.T)
     else:
         first = np.random.default_rng(0).standard_normal(n) if start is None else start
         values, vectors = eigsh(operator, count, which="LA", v0=first, tol=ACCURACY)
@@ -243,6 +245,7 @@ def spectral_density(
     """
     n, rng = problem.n_params, np.random.default_rng(seed)
     count, steps = check_count("probes", probes, 1), min(check_count("depth", depth, 1), n)
+    usable_point(problem, as_float_vector("theta", theta, n))
     operator = curvature(problem, theta, part)
     pairs = [lanczos_weights(operator, rng.standard_normal(n), steps) for _ in range(count)]
     nodes = np.concatenate([values for values, _ in pairs])

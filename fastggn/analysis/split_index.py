@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.magnitudes import finite
 from fastggn.analysis.symmetry import split_unit
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import comm_of, require_serial
 from fastggn.runtime.errors import as_real, check_finite
+from fastggn.training.step import norm
 
 FloatArray = NDArray[np.float64]
 GAMMAS = (-1.0, -0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -104,10 +106,10 @@ def index_along_gamma(
     for gamma in shares:
         net, wide = split_unit(problem.network, theta, layer, unit, float(gamma))
         wider = _on(net, problem)
-        spectrum = np.linalg.eigvalsh(wider.hessian(wide))
+        spectrum = np.linalg.eigvalsh(finite(wider.hessian(wide), "the Hessian"))
         values.append(spectrum)
         bounds.append(8.0 * spectrum.size * EPS * float(np.abs(spectrum).max()))
-        slopes.append(float(np.linalg.norm(wider.gradient(wide))))
+        slopes.append(norm(wider.gradient(wide)))
         losses.append(wider.loss(wide))
     return SplitIndex(shares, *(np.array(part) for part in (values, bounds, slopes, losses)))
 

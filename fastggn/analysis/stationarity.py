@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.magnitudes import usable_point, usual_errors
 from fastggn.analysis.plain import plain
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
-from fastggn.runtime.errors import check_positive
+from fastggn.runtime.errors import as_float_vector, check_positive
+from fastggn.training.step import norm
 
 FloatArray = NDArray[np.float64]
 Kind = Literal["zero_misfit", "orthogonality", "not_stationary"]
@@ -96,9 +99,9 @@ def stationarity_split(
         Any loss; l2 does not count.
     theta : array_like, shape (N,)
     tol : float
-        Largest cosine between D_l and Phi_{l-1} that counts as orthogonality, and largest size of
-        a factor, or of the misfit, relative to 1 plus the size of the targets, that counts as
-        zero.
+        Largest cosine between D_l and Phi_{l-1} that counts as orthogonality. Also the largest
+        misfit that counts as zero, over that of outputs that are all 0, and the largest size of a
+        factor, over that of its own factors.
 
     Raises
     ------
@@ -107,39 +110,48 @@ def stationarity_split(
     """
     tol = check_positive("tol", tol)
     require_serial(problem.comm, "stationarity_split")
-    lin = problem.at(theta)
+    lin = usable_point(problem, as_float_vector("theta", theta, problem.n_params))
     outputs = problem.outputs(theta)
     weights = problem.relative_weights
-    errors = problem.loss_function.gradient(outputs, problem.targets)
+    with np.errstate(all="ignore"):
+        errors = problem.loss_function.gradient(outputs, problem.targets)
     T = problem.n_samples
-    scale = 1.0 + float(np.sqrt(np.mean(np.square(problem.targets))))
-    misfit = float(np.sqrt(np.sum(weights[:, None] * errors**2) / T))
-    conditions = []
-    inputs = problem.layer_outputs(theta)
+    root = np.sqrt(weights)[:, None]
+    misfit, usual = (
+        norm((root * slopes).ravel()) / math.sqrt(T) for slopes in (errors, usual_errors(problem))
+    )
+    conditions, terms = [], 0.0
+    layers, inputs = problem.network.unpack(lin.theta), problem.layer_outputs(theta)
     for number, psi in enumerate(problem.layer_sensitivities(theta)):
-        back = np.sqrt(weights)[:, None] * np.einsum("tno,to->tn", psi, errors)
-        fed = inputs[number] * np.sqrt(weights)
-        conditions.append(_condition(number + 1, back, fed, T, tol * scale, tol))
+        back = root * np.einsum("tno,to->tn", psi, errors)
+        fed = root * inputs[number].T
+        # A factor vanishes against the product of those that it is made of.
+        small = tol * usual * norm(psi.ravel()) / math.sqrt(T), tol * terms
+        conditions.append(_condition(number + 1, back, fed, T, small, tol))
+        terms = norm(layers[number].ravel()) * conditions[-1].input_factor
     stationary = all(c.holds_by != "fails" for c in conditions)
     kind: Kind = "orthogonality" if stationary else "not_stationary"
-    if misfit <= tol * scale:
+    if misfit <= tol * usual:
         kind = "zero_misfit"
-    return StationaritySplit(
-        kind, misfit, float(np.linalg.norm(lin.data_gradient)), tuple(conditions)
-    )
+    return StationaritySplit(kind, misfit, norm(lin.data_gradient), tuple(conditions))
 
 
 def _condition(
-    layer: int, errors: FloatArray, inputs: FloatArray, T: int, small: float, tol: float
+    layer: int,
+    errors: FloatArray,
+    inputs: FloatArray,
+    T: int,
+    small: tuple[float, float],
+    tol: float,
 ) -> LayerCondition:
-    product = float(np.linalg.norm(errors.T @ inputs.T)) / T
-    error_factor = float(np.linalg.norm(errors)) / np.sqrt(T)
-    input_factor = float(np.linalg.norm(inputs)) / np.sqrt(T)
-    both = error_factor * input_factor
-    cosine = product / both if both > 0.0 else 0.0
-    if error_factor <= small:
+    factors = norm(errors.ravel()), norm(inputs.ravel())
+    units = [part / (factor or 1.0) for part, factor in zip((errors, inputs), factors, strict=True)]
+    cosine = norm((units[0].T @ units[1]).ravel())  # products could over- or underflow
+    error_factor, input_factor = (factor / math.sqrt(T) for factor in factors)
+    product = error_factor * cosine * input_factor
+    if error_factor <= small[0]:
         holds_by = "errors vanish"
-    elif input_factor <= small:
+    elif input_factor <= small[1]:
         holds_by = "inputs vanish"
     else:
         holds_by = "orthogonality" if cosine <= tol else "fails"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.hidden_units import Parts
+from fastggn.analysis.magnitudes import finite
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
@@ -226,12 +227,14 @@ def reduced(
     Without samples, T = 0, it is without those that change nothing for any input.
     """
     parts, steps, everywhere = Parts.of(net, theta), [], True
-    while (step := parts.shrink(X, tolerance)) is not None:
-        steps.append(step[0])
-        everywhere = everywhere and step[1]
+    before = finite(net.predict(theta, X), "an output") if X.shape[0] else X
+    with np.errstate(over="ignore", invalid="ignore"):
+        while (step := parts.shrink(X, tolerance)) is not None:
+            steps.append(step[0])
+            everywhere = everywhere and step[1]
     network, vector = parts.network()
     error = 0.0
     if X.shape[0]:
-        before, after = net.predict(theta, X), network.predict(vector, X)
+        after = finite(network.predict(vector, X), "an output of the narrower network")
         error = float(np.abs(before - after).max()) / (float(np.abs(before).max()) or 1.0)
     return EffectiveWidth(network.widths, network, vector, tuple(steps), everywhere, error)

@@ -90,7 +90,7 @@ class RowSpectrum:
         return singular_values(self.matrix())[: min(self.shape)]
 
     def values_and_turned(self) -> tuple[FloatArray, FloatArray, float]:
-        """Return the values, U^T times the vector, and the square of what is outside of U."""
+        """Return the values, U^T times the vector, and the norm of what is outside of U."""
         if self._qr is not None:
             s, turned = values_and_turned(self._qr.r, self._qr.c[:, 0])
             return s[: min(self.shape)], turned, float(self._qr.rest[0])

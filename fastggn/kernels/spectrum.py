@@ -73,6 +73,8 @@ def thin_svd(matrix: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 def singular_values(matrix: FloatArray) -> FloatArray:
     """Return the min(m, n) singular values, descending."""
+    if not all_finite(matrix):
+        raise LinAlgError("the matrix holds NaN or infinite entries")
     if min(matrix.shape) < LARGE:
         return np.asarray(np.linalg.svd(matrix, compute_uv=False), dtype=np.float64)
     return _of_large(matrix, np.zeros((matrix.shape[0], 0)))[0]

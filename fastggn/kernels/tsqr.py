@@ -38,7 +38,7 @@ class _Triangle:
         self.taken = 0
 
     def take(self, rows: FloatArray, rhs: FloatArray, triangle: bool = False) -> FloatArray:
-        """Fold rows and right-hand sides, and return the squares that these leave, (n_rhs,).
+        """Fold rows and right-hand sides, and return the norms that these leave, (n_rhs,).
 
         Of a `triangle` what is below its diagonal is known to be zero.
         """
@@ -57,7 +57,7 @@ class _Triangle:
             overwrite_a=1, overwrite_b=1,
         )  # fmt: skip
         _check("dtpmqrt", info)
-        return np.asarray(np.einsum("ij,ij->j", left, left))
+        return _norms(left)
 
     def _take_many(self, rows: FloatArray, rhs: FloatArray, triangle: bool) -> FloatArray:
         """Fold panel by panel: LAPACK factors a panel, the workers turn the other columns."""
@@ -78,7 +78,7 @@ class _Triangle:
                 reflect_both(v, t, self.r[part, part.stop :], below[:height, part.stop :])
                 if rhs.shape[1]:
                     reflect_both(v, t, self.c[part], left[:height])
-        return np.asarray(np.einsum("ij,ij->j", left, left))
+        return _norms(left)
 
 
 class StreamingQR:
@@ -131,7 +131,7 @@ class StreamingQR:
             self._levels.append(None)
         triangle = self._levels[0] or _Triangle(self.n_columns, self._n_rhs)
         self._levels[0] = triangle
-        self._rest += triangle.take(rows, rhs)
+        self._leave(triangle.take(rows, rhs))
         self._carry(0)
 
     def _carry(self, level: int) -> None:
@@ -147,8 +147,12 @@ class StreamingQR:
             full.taken = 1
             self._levels[level + 1] = full
             return
-        self._rest += above.take(full.r, full.c, triangle=True)
+        self._leave(above.take(full.r, full.c, triangle=True))
         self._carry(level + 1)
+
+    def _leave(self, norms: FloatArray) -> None:
+        """Add what a fold leaves; squares could leave the range of float64."""
+        self._rest = np.hypot(self._rest, norms)
 
     def _whole(self) -> _Triangle:
         """Return one triangle of all rows: the levels are folded into the highest one."""
@@ -159,7 +163,7 @@ class StreamingQR:
             found = [_Triangle(self.n_columns, self._n_rhs)]
         whole = found[0]
         for above in found[1:]:
-            self._rest += above.take(whole.r, whole.c, triangle=True)
+            self._leave(above.take(whole.r, whole.c, triangle=True))
             whole = above
         self._levels = [*[None] * max(0, len(self._levels) - 1), whole]
         return whole
@@ -169,7 +173,8 @@ class StreamingQR:
         upper, lower = (StreamingQR(self.n_columns, self._n_rhs) for _ in range(2))
         upper.load(mine)
         lower.load(other)
-        upper._rest += lower._rest + upper._whole().take(lower.r, lower.c, triangle=True)
+        upper._leave(upper._whole().take(lower.r, lower.c, triangle=True))
+        upper._leave(lower._rest)
         upper.n_rows += lower.n_rows
         return upper.packed()
 
@@ -206,13 +211,21 @@ class StreamingQR:
 
     @property
     def rest(self) -> FloatArray:
-        """The squares of the right-hand sides below `c`, shape (n_rhs,)."""
+        """The norms of the right-hand sides below `c`, shape (n_rhs,)."""
         self._whole()
         return self._rest
 
 
 def _joined(parts: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
     return np.concatenate([rows for rows, _ in parts]), np.concatenate([rhs for _, rhs in parts])
+
+
+def _norms(columns: FloatArray) -> FloatArray:
+    """Return the norms of columns, (n,), without overflow."""
+    largest = np.abs(columns).max(axis=0, initial=0.0)
+    usable = (largest > 0.0) & np.isfinite(largest)
+    scaled = columns / np.where(usable, largest, 1.0)
+    return np.asarray(largest * np.sqrt(np.einsum("ij,ij->j", scaled, scaled)))
 
 
 def _check(routine: str, info: int) -> None:

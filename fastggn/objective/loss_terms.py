@@ -160,8 +160,9 @@ class LossTerms:
         targets = self._targets[:1]
         n_outputs = targets.shape[1] // (2 if isinstance(self._loss, OutputWeighted) else 1)
         outputs = np.zeros((targets.shape[0], n_outputs))  # a rank may have no rows
-        if self.signed:
-            return int(self._loss.signed_factor(outputs, targets)[0].shape[2])
-        if self._exact:
-            return int(self._loss.hessian_sqrt(outputs, targets).shape[2])
-        return int(self._loss.curvature_factor(outputs, targets)[0].shape[2])
+        with np.errstate(all="ignore"):
+            if self.signed:
+                return int(self._loss.signed_factor(outputs, targets)[0].shape[2])
+            if self._exact:
+                return int(self._loss.hessian_sqrt(outputs, targets).shape[2])
+            return int(self._loss.curvature_factor(outputs, targets)[0].shape[2])

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
-from fastggn.runtime.platform import STOP_NAMES, TIME_OVER, masked
+from fastggn.runtime.platform import STOP_NAMES, TIME_OVER, masked, signal_main_thread
 
 T = TypeVar("T")
 
 SIGNALS = STOP_NAMES
+PAUSE = 0.02  # seconds before a lost interrupt is sent again
 _EVERY = tuple(sorted(signal.valid_signals()))
 _NOT_CALLED = (signal.SIG_DFL, signal.SIG_IGN)
 
@@ -96,6 +98,33 @@ def left_surely(block: AbstractContextManager[T]) -> Iterator[T]:
             raise
 
 
+@contextlib.contextmanager
+def heard_in_finalisers() -> Iterator[None]:
+    """Send Ctrl-C again where it comes inside a finaliser, which drops exceptions."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before, sent = sys.unraisablehook, list[threading.Timer]()
+
+    def again(lost: Any) -> None:
+        if lost.exc_type is not KeyboardInterrupt:
+            before(lost)
+            return
+        sent.append(threading.Timer(PAUSE, signal_main_thread, (signal.SIGINT,)))
+        sent[-1].start()  # later: an interrupt here would be dropped too
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+        waiting = [timer for timer in sent if timer.is_alive()]
+        for timer in waiting:
+            timer.cancel()
+        if waiting:
+            raise KeyboardInterrupt
+
+
 def ignore_signals() -> None:
     """Ignore the stop signals from now on, so that the process keeps its exit code."""
     if threading.current_thread() is threading.main_thread():
@@ -130,6 +159,24 @@ def deferred_signals() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in _EVERY}
     with _held({number: handler for number, handler in handlers.items() if callable(handler)}):
         yield
+
+
+def uninterrupted(imported: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return the ``__getattr__`` of a package with signals deferred while it imports a name.
+
+    C code of an import, that of Numba above all, puts an error of its own in an interrupt's place.
+    """
+    known: set[str] = set()
+
+    def attribute(name: str) -> Any:
+        if name in known:
+            return imported(name)
+        with deferred_signals():
+            found = imported(name)
+        known.add(name)
+        return found
+
+    return attribute
 
 
 @contextlib.contextmanager

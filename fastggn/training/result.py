@@ -26,6 +26,7 @@ Status = Literal[
     "failed",
 ]
 STATUSES: tuple[str, ...] = get_args(Status)
+ASKED = "a callback asked to stop"
 
 
 @dataclass(frozen=True)
@@ -271,3 +272,10 @@ class TrainResult:
             best_iter=self.best_iter,
             path=path,
         )
+
+
+def unless_interrupted(result: TrainResult) -> TrainResult:
+    """Return a run of several; raise KeyboardInterrupt where Ctrl-C or a signal ended it."""
+    if result.status == "interrupted" and not result.message.startswith(ASKED):
+        raise KeyboardInterrupt(result.message)
+    return result

@@ -20,6 +20,7 @@ from fastggn.runtime.errors import (
     as_float_vector,
     hinted,
 )
+from fastggn.runtime.signals import heard_in_finalisers
 from fastggn.runtime.threads import threads
 from fastggn.training.advice import scaling_advice, unit_advice
 from fastggn.training.checkpoint.saving import (
@@ -43,7 +44,7 @@ from fastggn.training.options import Callback, Options, check_options
 from fastggn.training.regularisation.bayesian import with_own_l2
 from fastggn.training.regularisation.null_space import NullSpace
 from fastggn.training.regularisation.priors import Evidence
-from fastggn.training.result import Record, TrainResult
+from fastggn.training.result import ASKED, Record, TrainResult
 from fastggn.training.resumable import Random, Resumable
 from fastggn.training.run import Clock, check_memory, shared_seed, shown, stop_signals, warn
 from fastggn.training.run_units import Units, run_units
@@ -166,7 +167,8 @@ def train(
     # BLAS has one thread during the run, so that the bits do not depend on their number.
     # Overflow becomes inf or NaN, which the methods check, and then a status.
     quiet, callers = np.errstate(all="ignore"), np.geterr()
-    with quiet, locked(plan, comm), threads(), stops as signals, display as line:
+    heard = heard_in_finalisers()
+    with quiet, locked(plan, comm), threads(), stops as signals, heard, display as line:
         watching: list[Callback] = [] if line is None else [line]
         if plan is not None:
             watching.append(signals)
@@ -285,7 +287,7 @@ def _iterate(
             if not iteration.cut:
                 saver.note(point, stop)
             if asked and (stop is None or method.may_leave(stop)):
-                return point, Ending("interrupted", "a callback asked to stop")
+                return point, Ending("interrupted", ASKED)
         if not stopping.exhausted:
             saver.settle()
         return point, stop

@@ -17,6 +17,7 @@ from fastggn.runtime.errors import FastGGNWarning
 from fastggn.runtime.threads import threading_layer
 from fastggn.training.control.trust_region import DenseModel
 from fastggn.training.methods.named import Adam, LevenbergMarquardt, Solver
+from fastggn.training.result import unless_interrupted
 from fastggn.training.train import train
 
 SOLVERS: tuple[Solver, ...] = ("cholesky", "lsqr", "qr")
@@ -81,6 +82,11 @@ def warmup() -> WarmupReport:
     )
 
 
+def _trained(*arguments: Any, **options: Any) -> None:
+    """Train; Ctrl-C ends all of the runs."""
+    unless_interrupted(train(*arguments, **options))
+
+
 def _use_everything() -> None:
     """Call each kernel once, on problems of a few samples."""
     rng = np.random.default_rng(0)
@@ -90,17 +96,17 @@ def _use_everything() -> None:
         theta = problem.network.init(seed=0)
         for solver in SOLVERS:
             method = LevenbergMarquardt(solver=solver, geodesic=True)
-            train(problem, theta, method, max_iter=2)
-        train(problem.subset(np.arange(3)), theta, LevenbergMarquardt(solver="dual"), max_iter=2)
+            _trained(problem, theta, method, max_iter=2)
+        _trained(problem.subset(np.arange(3)), theta, LevenbergMarquardt(solver="dual"), max_iter=2)
         mixed = LevenbergMarquardt(solver="cholesky", precision="mixed")
-        train(problem, theta, mixed, max_iter=2)
-        train(problem, theta, "newton", max_iter=2)
-        train(problem, theta, Adam(batch_size=8), max_iter=2)
+        _trained(problem, theta, mixed, max_iter=2)
+        _trained(problem, theta, "newton", max_iter=2)
+        _trained(problem, theta, Adam(batch_size=8), max_iter=2)
     exact = Problem(MLP((2, 3, 1)), X, Y[:, :1], "cauchy", curvature="exact")
-    train(exact, theta, max_iter=2)
+    _trained(exact, theta, max_iter=2)
     for loss, n_outputs in (("softmax_cross_entropy", 2), ("logistic", 1)):
         labels = rng.integers(0, 2, 40)
-        train(Problem(MLP((2, 3, n_outputs)), X, labels, loss), seed=0, max_iter=2)
+        _trained(Problem(MLP((2, 3, n_outputs)), X, labels, loss), seed=0, max_iter=2)
     saddle = DenseModel(1.0, np.ones(2), np.diag([1.0, -1.0]))
     saddle.step(1.0), saddle.rank
     gates = [np.ones((40, 3))]

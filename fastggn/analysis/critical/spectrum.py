@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy.sparse.linalg import lsmr
 
 from fastggn.analysis.critical.surface import EPS, SAFETY, Matrix, Surface, Vector
+from fastggn.analysis.magnitudes import finite
 from fastggn.training.control.escape import lanczos_ends
 from fastggn.training.step import norm
 
@@ -73,7 +74,7 @@ class Spectrum:
 
 def dense_spectrum(surface: Surface, theta: Vector, gradient: Vector | None = None) -> Spectrum:
     """Return all eigenvalues, bounded up to the nearby stationary point if given the gradient."""
-    matrix = surface.hessian(theta)
+    matrix = finite(surface.hessian(theta), "the Hessian")
     values, vectors = np.linalg.eigh(matrix)
     size = float(np.abs(values).max())
     surface.cost += surface.n_params
@@ -188,10 +189,12 @@ def lanczos_weights(operator: object, start: Vector, depth: int) -> tuple[Vector
     steps = depth
     for k in range(depth):
         w = operator.matvec(basis[:, k])  # type: ignore[attr-defined]
+        if not np.isfinite(w).all():
+            raise np.linalg.LinAlgError("the Hessian is not finite: the weights are too large")
         diagonal[k] = basis[:, k] @ w
         for _ in range(2):  # twice is enough to keep the basis orthogonal
             w = w - basis[:, : k + 1] @ (basis[:, : k + 1].T @ w)
-        below[k] = np.linalg.norm(w)
+        below[k] = norm(w)
         if k + 1 == depth or below[k] <= EPS * start.size * np.abs(diagonal).max():
             steps = k + 1
             break

@@ -39,7 +39,8 @@ def units_of(problem: Problem) -> tuple[Vector, float]:
     with np.errstate(all="ignore"):
         values = loss.value(at_zero, problem.loss_targets)
         slopes = np.abs(loss.gradient(at_zero, problem.loss_targets) * problem.targets).sum(axis=1)
-    mean = comm.total(float(problem.relative_weights @ (values + slopes))) / problem.n_samples
+        sizes = problem.relative_weights @ (values + slopes)
+    mean = comm.total(float(sizes)) / problem.n_samples
     return np.concatenate([part.ravel() for part in units]), _power(mean, USUAL_LOSS)
 
 

@@ -13,6 +13,7 @@ from fastggn.analysis.infinity.approach import Approach, foresee
 from fastggn.analysis.infinity.families import TURNING, Family
 from fastggn.analysis.infinity.fitting import Fit, Fitter
 from fastggn.analysis.infinity.report import Label, MinimumAtInfinity
+from fastggn.analysis.magnitudes import finite, usable_point
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import comm_of, require_serial
 from fastggn.runtime.errors import as_float_vector
@@ -78,7 +79,8 @@ def minimum_at_infinity(problem: Problem, theta: ArrayLike) -> MinimumAtInfinity
     if problem.gated:
         raise ValueError("minimum_at_infinity needs a problem without gates")
     point = as_float_vector("theta", theta, problem.n_params)
-    with one_pool(), np.errstate(over="ignore", under="ignore", invalid="ignore"):
+    usable_point(problem, point)
+    with one_pool(), np.errstate(all="ignore"):
         return _decide(problem, point)
 
 
@@ -118,7 +120,7 @@ def _finite(problem: Problem, theta: FloatArray) -> str:
     here, size, word, near = np.array(theta), float(np.linalg.norm(theta)) or 1.0, "minimum", NEAR
     for _ in range(12):
         gradient, hessian = problem.gradient(here), problem.hessian(here)
-        values, vectors = np.linalg.eigh(hessian)
+        values, vectors = np.linalg.eigh(finite(hessian, "the Hessian"))
         if np.abs(values).min() <= 100.0 * values.size * EPS * np.abs(values).max():
             return ""
         if values[0] < 0.0:

@@ -6,4 +6,7 @@ Samples are rows: X (T, d_x), Y (T, d_y). Weights are ``[W_1, ..., W_{H+1}]``, W
 
 import lazy_loader as _lazy
 
+from fastggn.runtime.signals import uninterrupted as _uninterrupted
+
 __getattr__, __dir__, __all__ = _lazy.attach_stub(__name__, __file__)
+__getattr__ = _uninterrupted(__getattr__)

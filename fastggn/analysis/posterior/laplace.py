@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.magnitudes import usable_point
 from fastggn.analysis.posterior.factors import CurvatureFactor, factor_curvature
 from fastggn.analysis.posterior.gaussian import LaplacePosterior
 from fastggn.analysis.posterior.residuals import ResidualPosterior
@@ -86,20 +87,21 @@ def laplace(
     likelihood = likelihood_of(problem)
     alpha, betas = _precisions(problem, likelihood, evidence, alpha, beta)
     relative = None if evidence is None else _relative(problem, evidence)
-    point, factor = problem.at(vector), None
-    if betas is None:
-        factor = factor_curvature(point)
-        betas = _noise(likelihood, factor, point)
-    mean = float(betas.mean())
-    if betas.size > 1 and isinstance(problem, Problem):
-        weighed = problem.with_l2(problem.l2)  # a copy
-        weighed.weigh_outputs(betas / mean)
-        point, factor = weighed.at(vector), None
-    if alpha is not None:
-        point.reweigh(likelihood.l2(alpha, mean))
-    factor = factor or factor_curvature(point, relative)
-    scaled = vector if relative is None else np.sqrt(relative) * vector
-    found = _evidence(likelihood, factor, point.l2, betas, float(point.data_loss), scaled)
+    point, factor = usable_point(problem, vector), None
+    with np.errstate(all="ignore"):
+        if betas is None:
+            factor = factor_curvature(point)
+            betas = _noise(likelihood, factor, point)
+        mean = float(betas.mean())
+        if betas.size > 1 and isinstance(problem, Problem):
+            weighed = problem.with_l2(problem.l2)  # a copy
+            weighed.weigh_outputs(betas / mean)
+            point, factor = weighed.at(vector), None
+        if alpha is not None:
+            point.reweigh(likelihood.l2(alpha, mean))
+        factor = factor or factor_curvature(point, relative)
+        scaled = vector if relative is None else np.sqrt(relative) * vector
+        found = _evidence(likelihood, factor, point.l2, betas, float(point.data_loss), scaled)
     if evidence is not None:
         found = replace(found, per=evidence.per, alphas=evidence.alphas)
     if isinstance(problem, ResidualProblem):

@@ -8,6 +8,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fastggn.analysis.magnitudes import usual_errors
 from fastggn.analysis.rank import principles as shen
 from fastggn.analysis.rank.bounds import Facts, Hypothesis, all_bounds
 from fastggn.analysis.rank.duplicates import Duplicates, find_duplicates
@@ -20,9 +21,11 @@ from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.errors import as_float_vector, check_positive
 from fastggn.runtime.threads import one_pool
+from fastggn.training.step import norm
 
-# |eps| counts as zero up to this share of the size of outputs and targets.
+# |eps| counts as zero up to this share of its size where all outputs are 0.
 _FIT_TOLERANCE = 1e-10
+LEAST, LARGEST = float(np.finfo(np.float64).tiny), float(np.finfo(np.float64).max)
 
 
 @overload
@@ -71,7 +74,8 @@ def rank_analysis(
         Singular values of P(W) at most `tol` count as zero; by default ``10 eps s_max`` and the
         rounding errors of the entries. All other ranks keep that rule.
     gradient_tol : float
-        The data gradient counts as zero at or below this norm.
+        The data gradient counts as zero up to this share of ``|P| |eps_0| / T``, where eps_0 is the
+        error gradient of outputs that are all 0; for a `ResidualProblem`, up to this norm.
     progress : callable, optional
         Called as ``progress(done, total)`` with samples of this process, after each block of them.
 
@@ -113,14 +117,17 @@ def rank_analysis(
     extremes = _extremes(problem)
     duplicates = _duplicates(problem)
     principles = _principles(problem, found, extremes)
-    facts = _facts(problem, vector, found, extremes, duplicates, principles)
+    usual = _usual_error(problem)
+    loss = problem.at(vector).data_loss
+    exact = _is_exact(problem, found, usual, loss)
+    facts = _facts(problem, vector, found, exact, duplicates, principles)
     error = found.error_norm
     return RankReport(
         network=f"F({','.join(map(str, problem.network.widths))})",
         n_params=problem.n_params,
         n_samples=problem.n_samples,
         n_outputs=problem.n_outputs,
-        loss=problem.at(vector).data_loss,
+        loss=loss,
         jacobian=found.jacobian,
         singular_values=found.singular_values,
         p_norm=float(found.singular_values[0]),
@@ -128,7 +135,7 @@ def rank_analysis(
         unseen_error=found.unseen_norm / error if error > 0.0 else 0.0,
         layers=found.layers,
         outputs=found.outputs,
-        certificate=_certificate(problem, found, extremes, gradient_tol),
+        certificate=_certificate(problem, found, extremes, gradient_tol, usual, loss),
         bounds=all_bounds(problem.network, found, facts),
         principles=principles,
         duplicates=duplicates,
@@ -143,26 +150,49 @@ def _extremes(problem: Problem) -> FloatArray:
     return np.array([[low], [comm.largest(float(targets.max(initial=-np.inf)))]])
 
 
+def _usual_error(problem: Problem) -> float:
+    """Return |eps| where all outputs are 0."""
+    weighted = problem.relative_weights[:, None] * usual_errors(problem)
+    return problem.comm.norm(norm(weighted.ravel()))
+
+
+def _is_exact(problem: Problem, found: Measurement, usual: float, loss: float) -> bool:
+    """Return whether eps is 0, and not below the range of float64 at large residuals."""
+    zeros, function = np.zeros_like(problem.targets), problem.loss_function
+    with np.errstate(all="ignore"):
+        values = problem.relative_weights @ function.value(zeros, problem.loss_targets)
+    most = problem.comm.total(float(values)) / problem.n_samples
+    small = np.isfinite(loss) and loss <= _FIT_TOLERANCE * most
+    return bool(small and found.error_norm <= _FIT_TOLERANCE * usual)
+
+
 def _certificate(
-    problem: Problem, found: Measurement, extremes: FloatArray, gradient_tol: float
+    problem: Problem,
+    found: Measurement,
+    extremes: FloatArray,
+    gradient_tol: float,
+    usual: float,
+    loss: float,
 ) -> Certificate:
-    columns = found.n_active * problem.n_outputs
-    norm = float(np.linalg.norm(found.data_gradient))
+    columns, size = found.n_active * problem.n_outputs, norm(found.data_gradient)
+    zero = gradient_tol * usual / problem.n_samples * float(found.singular_values[0])
     full = found.active.rank == columns
-    bound = problem.n_samples * norm / found.smallest_active if full else float("inf")
+    bound = problem.n_samples * size / found.smallest_active if full else float("inf")
     enough, why = shen.stationary_is_global(problem.loss_function, extremes)
     faults = []
-    if norm > gradient_tol:
-        faults.append(f"the data gradient is {norm:.3g} > {gradient_tol:.3g}")
+    if not np.isfinite(loss) or zero > LARGEST or (zero < LEAST and loss > 0.0):
+        faults.append("the data gradient may leave the range of float64")
+    elif not size <= zero:
+        faults.append(f"the data gradient is {size:.3g} > {zero:.3g}")
     if not full:
         faults.append(f"P(W) has rank {found.active.rank} < {columns} columns")
     if not enough:
         faults.append(f"eps = 0 would not prove a global minimum: {why}")
     reason = "; ".join(faults) or (
-        f"the data gradient is zero ({norm:.2g}) and P(W) has full column rank, so eps = 0 "
+        f"the data gradient is zero ({size:.2g}) and P(W) has full column rank, so eps = 0 "
         f"(|eps| <= {bound:.2g}); {why}"
     )
-    return Certificate(not faults, reason, norm, gradient_tol, full, bound)
+    return Certificate(not faults, reason, size, zero, full, bound)
 
 
 def _duplicates(problem: Problem) -> Duplicates:
@@ -209,12 +239,10 @@ def _facts(
     problem: Problem,
     theta: FloatArray,
     found: Measurement,
-    extremes: FloatArray,
+    exact: bool,
     duplicates: Duplicates,
     principles: Principles,
 ) -> Facts:
-    scale = np.sqrt(problem.n_samples) * (1.0 + float(np.abs(extremes).max()))
-    exact = bool(found.error_norm <= _FIT_TOLERANCE * scale)
     failing = [number for number in ("1", "4") if not principles[number].holds]
     if not all(layer.weights.full for layer in found.layers):
         failing.append("3")

@@ -80,7 +80,8 @@ def find_duplicates(
     chosen = conflict[group_on]
     number = np.cumsum(conflict)[group_on[chosen]] - 1
     count, total = int(conflict.sum()), int(comm.total(n_samples))
-    floor, reason = _floor(loss, targets[on][chosen], weights[on][chosen], number, count, total)
+    with np.errstate(all="ignore"):  # squares of targets may leave the range of float64
+        floor, reason = _floor(loss, targets[on][chosen], weights[on][chosen], number, count, total)
     shown = _examples(order[on][chosen], number, count)
     return Duplicates(starts.size, order.size, count, floor, reason, shown)
 

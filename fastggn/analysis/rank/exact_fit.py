@@ -73,7 +73,7 @@ def exact_fit(net: MLP, X: ArrayLike, Y: ArrayLike, seed: int = 0) -> FloatArray
     layers[-1] = np.linalg.lstsq(phi, wanted, rcond=RANK_TOLERANCE)[0].T
     theta = net.pack(layers)
     error = float(np.abs(problem.outputs(theta) - targets).max())
-    if not error <= _FIT * (1.0 + float(np.abs(targets).max())):
+    if not error <= _FIT * (float(np.abs(targets).max()) or 1.0):
         raise ValueError(
             f"the fit is off by {error:.2g}: Phi_(L-1) is too ill-conditioned for these inputs; "
             "standardise X, widen the network, or try another seed or activation"

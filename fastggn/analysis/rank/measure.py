@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from fastggn.objective.layer_blocks import LayerBlock
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import Comm
 from fastggn.runtime.threads import one_pool
+from fastggn.training.step import norm
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,9 @@ class _LayerSums:
     def _psi_ranks(self, psi: FloatArray) -> NDArray[np.int64]:
         """Return rank(Psi^(i)), shape (B,), and count them."""
         if min(psi.shape[1:]) == 1:  # the norm of a vector is its singular value
-            s = np.sqrt(np.einsum("bko,bko->b", psi, psi))[:, None]
+            size = np.abs(psi).max(axis=(1, 2), keepdims=True)
+            unit = psi / np.where(size > 0.0, size, 1.0)  # squares could over- or underflow
+            s = size[:, 0] * np.sqrt(np.einsum("bko,bko->b", unit, unit))[:, None]
         else:
             s = np.linalg.svd(psi, compute_uv=False)
         largest = s[:, :1]
@@ -176,6 +180,8 @@ class _LayerSums:
         # The row block can have the product of the smallest values as its singular value.
         rounding = RANK_TOLERANCE * self.psi_range[1]
         rounding = max(rounding * phi.smallest, block.tolerance)
+        if rounding == 0.0:  # the products underflow
+            return 0.0
         return float(min(self.psi_gap, self.psi_range[0] * phi.smallest / rounding))
 
     def finish(self, weights: FloatArray, n_samples: int, errors: EntryErrors) -> LayerRanks:
@@ -218,8 +224,9 @@ class _ErrorSums:
 
     def fold(self, part: LayerBlock, rows: FloatArray) -> None:
         errors = part.errors.ravel()
-        self.gradient += errors @ rows
-        self.error += float(errors @ errors)
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.gradient += errors @ rows
+        self.error = math.hypot(self.error, norm(errors))
         on = part.weights > 0.0
         self.n_active += int(np.count_nonzero(on))
         if on.all():
@@ -233,7 +240,7 @@ class _ErrorSums:
         self.active.unite(comm)
         self.idle.unite(comm)
         comm.sum(self.gradient)
-        self.error = comm.total(self.error)
+        self.error = comm.norm(self.error)
         self.n_active = int(comm.total(self.n_active))
 
     def whole(self) -> RowSpectrum:
@@ -311,7 +318,7 @@ def _finish(
         jacobian=whole,
         active=active,
         smallest_active=smallest,
-        error_norm=float(np.sqrt(total.error)),
+        error_norm=total.error,
         unseen_norm=unseen,
         data_gradient=total.gradient / problem.n_samples,
         n_active=total.n_active,

@@ -15,6 +15,7 @@ from fastggn.analysis.rank.spectrum import FloatArray, Rank, RowSpectrum, rank_o
 from fastggn.objective.entry_errors import EntryErrors
 from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.threads import one_pool
+from fastggn.training.step import norm
 
 LEFT_OUT = (
     "Shen's bounds and principles and the floor of equal inputs: they rest on outputs at samples "
@@ -163,7 +164,7 @@ class _Sums:
         on = np.concatenate([np.repeat(w > 0.0, s.shape[1])
                              for w, s in zip(weights, slopes, strict=True)])  # fmt: skip
         total = sum(w.size for w in weights)
-        self._eps = float(errors @ errors)
+        self._eps = norm(errors)
         for rows in self._rows.row_blocks():
             here = slice(first, first + rows.shape[0])
             if not (np.isfinite(rows).all() and np.isfinite(errors[here]).all()):
@@ -190,13 +191,13 @@ class _Sums:
         spare = [] if self._weights is None else [self._weights]
         for spectrum in (*self._layers, *self._terms, *spare, self._active, self._idle):
             spectrum.unite(comm)
-        self._eps = comm.total(self._eps)
+        self._eps = comm.norm(self._eps)
 
     def report(
         self, errors: EntryErrors, tol: float | None, gradient_tol: float
     ) -> ResidualRankReport:
-        problem, norm = self._problem, errors.norm
-        values, active, unseen = self._active.decompose(tol, norm)
+        problem, off = self._problem, errors.norm
+        values, active, unseen = self._active.decompose(tol, off)
         smallest = float(values[-1]) if self._active.n_rows <= problem.n_params else 0.0
         found = active
         if self._idle.n_rows:
@@ -205,9 +206,9 @@ class _Sums:
                 for rows in part.rows():
                     whole.fold(rows)
             whole.n_rows = self._active.n_rows + self._idle.n_rows
-            values, found = whole.values(), whole.rank(tol, norm)
+            values, found = whole.values(), whole.rank(tol, off)
         layers = zip(self._layers, self._columns, self._matrices(), strict=True)
-        size = float(np.sqrt(self._eps))
+        size = self._eps
         bound = None
         if self._weights is not None:
             n = self._weights.n_columns
@@ -228,7 +229,7 @@ class _Sums:
                 for k, (s, c, w) in enumerate(layers, start=1)
             ),
             terms=tuple(
-                PartRank(f"terms[{k}]", spectrum.rank(entry_error=norm))
+                PartRank(f"terms[{k}]", spectrum.rank(entry_error=off))
                 for k, spectrum in enumerate(self._terms)
             ),
             coefficients=bound,
@@ -241,18 +242,18 @@ class _Sums:
 
     def _certificate(self, active: Rank, smallest: float, gradient_tol: float) -> Certificate:
         problem, count = self._problem, self._active.n_rows
-        norm = float(np.linalg.norm(self._gradient))
+        slope = norm(self._gradient)
         full = active.rank == count
-        bound = problem.n_samples * norm / smallest if full and smallest else float("inf")
+        bound = problem.n_samples * slope / smallest if full and smallest else float("inf")
         least = [stationary_is_global(part.loss, np.zeros((1, 1))) for part in problem.terms]
         faults = []
-        if norm > gradient_tol:
-            faults.append(f"the data gradient is {norm:.3g} > {gradient_tol:.3g}")
+        if not slope <= gradient_tol:
+            faults.append(f"the data gradient is {slope:.3g} > {gradient_tol:.3g}")
         if not full:
             faults.append(f"J has rank {active.rank} < {count} residuals")
         faults += [why for enough, why in least if not enough][:1]
         reason = "; ".join(faults) or (
-            f"the data gradient is zero ({norm:.2g}) and J has full row rank, so eps = 0 "
+            f"the data gradient is zero ({slope:.2g}) and J has full row rank, so eps = 0 "
             f"(|eps| <= {bound:.2g}); {least[0][1]}"
         )
-        return Certificate(not faults, reason, norm, gradient_tol, full, bound)
+        return Certificate(not faults, reason, slope, gradient_tol, full, bound)

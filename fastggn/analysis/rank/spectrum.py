@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from fastggn.analysis.plain import plain
 from fastggn.kernels import row_spectrum
 from fastggn.kernels.spectrum import CERTAIN, numerical_rank, singular_values
+from fastggn.training.step import norm
 
 FloatArray = NDArray[np.float64]
 
@@ -115,5 +117,4 @@ class RowSpectrum(row_spectrum.RowSpectrum):
         """Return singular values, rank, and the norm of the vector outside the column space."""
         s, turned, rest = self.values_and_turned()
         found = rank_of(s, self.shape, tol, entry_error)
-        left = turned[found.rank :]
-        return s, found, float(np.sqrt(rest + left @ left))
+        return s, found, math.hypot(rest, norm(turned[found.rank :]))

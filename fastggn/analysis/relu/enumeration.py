@@ -24,7 +24,7 @@ from fastggn.analysis.relu.arrangement import (
     with_bias,
 )
 from fastggn.analysis.relu.regions import Solved, UnitChoices, solve_batch
-from fastggn.analysis.relu.subglobal import as_targets
+from fastggn.analysis.relu.subglobal import as_targets, power_of
 from fastggn.runtime.errors import check_count, unknown_name
 from fastggn.runtime.signals import blocked_interrupts
 
@@ -106,8 +106,12 @@ class SubglobalMinima:
         n_jobs: int,
     ) -> None:
         make = {"all": UnitChoices.formal, "boundary": UnitChoices.faces}
-        self._choices = make.get(which, UnitChoices.realisable)(samples)
-        self._y, self._h, self._bias, self._which = y, h, bias, which
+        # Products of weights are quotients of targets and inputs, which could leave float64.
+        n = samples.shape[1] - bias
+        inputs, self._unit = power_of(samples[:, :n]), power_of(y)
+        self._inner = np.array([-inputs] * n + [0] * bias)  # of the columns of W
+        self._choices = make.get(which, UnitChoices.realisable)(np.ldexp(samples, self._inner))
+        self._y, self._h, self._bias, self._which = np.ldexp(y, -self._unit), h, bias, which
         self._start, self._progress, self._n_jobs = start, progress, n_jobs
         self.patterns = self._choices.patterns
         self.total = math.comb(len(self._choices) + h - 1, h)
@@ -171,16 +175,24 @@ class SubglobalMinima:
             RegionMinimum(
                 index=number,
                 patterns=self.patterns[list(row)],
-                loss=found.loss,
+                loss=math.ldexp(found.loss, 2 * self._unit),
                 attained=found.attained,
                 boundary=found.boundary or (self._which == "boundary" and found.attained),
                 multiplicity=_orderings(row),
-                theta=found.theta,
+                theta=self._weights(found.theta),
                 rank=found.rank,
                 unique=found.unique,
             )
             for (number, row), found in zip(batch, solved, strict=True)
         ]
+
+    def _weights(self, theta: FloatArray | None) -> FloatArray | None:
+        """Return the weights in the caller's units."""
+        if theta is None:
+            return None
+        outer = (self._unit + int(self._inner[0])) // 2
+        inner = np.tile(self._unit - outer + self._inner, self._h)
+        return np.ldexp(theta, [*inner, *[outer] * self._h, *[self._unit] * self._bias])
 
 
 def _rows(batch: Batch) -> NDArray[np.intp]:

@@ -37,8 +37,9 @@ def descent_direction(
         Of ``MLP((n, h, 1), "relu", bias="free" or "none")``.
     bias : bool
     tolerance : float
-        A relative margin below this counts as zero, and so does a derivative below
-        ``tolerance * |X| |y| max(1, |theta|)``.
+        A relative margin below this counts as zero, and so does a derivative below this share of
+        the sizes of its factors: by w_j of ``|X| |y| |v_j|``, by v_j of ``|y|`` times that of the
+        unit's outputs.
 
     Raises
     ------
@@ -67,22 +68,25 @@ def descent_direction(
     h = len(layers[0])
     outer = layers[1][0, :h]
     residual = net.predict(point, samples)[:, 0] - targets
-    size = np.linalg.norm(extended) * np.linalg.norm(targets) * max(1.0, np.abs(point).max())
+    with np.errstate(over="ignore"):
+        size = np.linalg.norm(extended) * np.linalg.norm(targets)
     if not np.isfinite(size) or (size == 0.0 and extended.any() and targets.any()):
         raise ValueError("X, y: their products leave the range of float64; scale them")
     inner = np.where(place.patterns, layers[0] @ extended.T, 0.0)
     # By v_j and c the loss is smooth: sigma(w_j . x_i) is 0 on both sides of a boundary.
     by_outer = np.append(inner @ residual, residual.sum() if bias else [])
-    best, move = -limit * size, None
+    sizes = np.append(np.linalg.norm(inner, axis=1), np.sqrt(len(targets)) if bias else [])
+    by_outer[np.abs(by_outer) <= limit * np.linalg.norm(targets) * sizes] = 0.0
+    best, move = 0.0, None
     k = int(np.argmax(np.abs(by_outer)))
-    if -abs(by_outer[k]) < best:
+    if by_outer[k] != 0.0:
         best, move = -abs(by_outer[k]), [np.zeros_like(w) for w in layers]
         move[1][0, k] = -np.sign(by_outer[k])
     for j in range(h):
         smooth = outer[j] * (place.patterns[j] * residual) @ extended
         flat = place.on_boundary[j]
         slope, direction = _steepest(smooth, extended[flat], outer[j] * residual[flat])
-        if slope < best:
+        if slope < min(best, -limit * size * abs(outer[j])):
             best, move = slope, [np.zeros_like(w) for w in layers]
             move[0][j] = direction
     return None if move is None else net.pack(move)
@@ -98,10 +102,11 @@ def _steepest(
     sides = unit_rows(flat)
     for signs in sign_vectors(flat, faces=False):
         slope = smooth + (weights * (signs > 0)) @ flat
-        rows = -signs[:, None] * sides
-        answer = linprog(slope, rows, np.zeros(len(rows)), bounds=(-1.0, 1.0), method="highs")
+        rows, largest = -signs[:, None] * sides, float(np.abs(slope).max())
+        unit = slope / (largest or 1.0)  # the programme's tolerances are absolute
+        answer = linprog(unit, rows, np.zeros(len(rows)), bounds=(-1.0, 1.0), method="highs")
         if answer.status != 0:
             raise RuntimeError(f"the linear programme of a kink failed: {answer.message}")
-        if answer.fun < best:
-            best, where = float(answer.fun), np.asarray(answer.x)
+        if answer.fun * largest < best:
+            best, where = float(answer.fun) * largest, np.asarray(answer.x)
     return best, where

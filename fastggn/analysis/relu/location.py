@@ -14,6 +14,7 @@ from fastggn.analysis.relu.arrangement import (
     FloatArray,
     as_samples,
     pattern_words,
+    unit_rows,
     with_bias,
 )
 from fastggn.analysis.relu.attainment import Cone
@@ -103,9 +104,8 @@ def region_of(
     extended = with_bias(samples, bias)
     net, point = network_of(samples, theta, bias)
     W = net.unpack(point)[0]
-    scale = np.linalg.norm(W, axis=1)[:, None] * np.linalg.norm(extended, axis=1)
-    z = W @ extended.T
-    relative = np.abs(z) / np.where(scale > 0.0, scale, 1.0)
+    z = unit_rows(W) @ unit_rows(extended).T
+    relative = np.abs(z)
     open_ = extended.any(axis=1)
     flat = (relative <= limit) & open_
     patterns = (z > 0.0) & ~flat
@@ -133,7 +133,7 @@ def _least(
 ) -> float:  # fmt: skip
     """Return the least loss on the face of these signs."""
     if not flat.any():
-        return subglobal_minimum(extended, y, patterns, output_bias=bias).loss
+        return subglobal_minimum(extended[:, : extended.shape[1] - bias], y, patterns, bias).loss
     signs = np.where(flat, 0, np.sign(z)).astype(np.int8)
     cones = [Cone.of(extended, s, a) for s, a in zip(signs, patterns, strict=True)]
     columns = [cone.design @ cone.basis for cone in cones]

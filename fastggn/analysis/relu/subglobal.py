@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.plain import plain
 from fastggn.analysis.relu.arrangement import BoolArray, FloatArray, as_samples, with_bias
@@ -15,6 +16,7 @@ from fastggn.runtime.errors import as_float_vector
 
 # Largest entries of y with losses, sums of squares, that float64 holds to the last digit.
 LEAST, MOST = 1e-130, 1e150
+USUAL = 30  # powers of two of inputs and targets that are taken as they are
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,6 +113,8 @@ def subglobal_minimum(
     """
     samples = as_samples(X)
     targets = as_targets(y, len(samples))
+    inputs, unit = power_of(samples), power_of(targets)
+    samples, targets = np.ldexp(samples, -inputs), np.ldexp(targets, -unit)
     gates = as_patterns(patterns, len(samples))
     constant = bool(bias) if output_bias is None else bool(output_bias)
     matrix = design_matrix(with_bias(samples, bias), gates, constant)
@@ -118,18 +122,38 @@ def subglobal_minimum(
     found = numerical_rank(s)
     k = found.rank
     rotated = u[:, :k].T @ targets
-    parameters = vt[:k].T @ (rotated / s[:k])
+    own = [*[unit - inputs] * samples.shape[1], *[unit] * bool(bias)] * len(gates)
+    powers = np.array([*own, *[unit] * constant])
+    parameters = _in_range(vt[:k].T @ (rotated / s[:k]), powers)
     fitted = u[:, :k] @ rotated
     residual = targets - fitted
     return SubglobalMinimum(
-        loss=0.5 * float(residual @ residual),
+        loss=math.ldexp(0.5 * float(residual @ residual), 2 * unit),
         parameters=parameters,
         theta=_theta(parameters, len(gates), constant) if constant == bool(bias) else None,
-        fitted=fitted,
+        fitted=np.ldexp(fitted, unit),
         rank=k,
         n_columns=matrix.shape[1],
         condition=float(s[0] / s[k - 1]) if k else float("inf"),
     )
+
+
+def power_of(values: FloatArray) -> int:
+    """Return the power of two next to the largest entry; 0 for usual ones."""
+    power = int(np.frexp(np.abs(values).max(initial=0.0))[1])
+    return power if abs(power) > USUAL else 0
+
+
+def _in_range(values: FloatArray, powers: NDArray[np.int64]) -> FloatArray:
+    """Return values times powers of two, or raise where one leaves the range of float64."""
+    with np.errstate(over="ignore", under="ignore"):
+        out = np.ldexp(values, powers)
+    counts = np.abs(values) > 1e-15 * np.abs(values).max(initial=0.0)
+    if not np.isfinite(out).all() or (np.abs(out[counts]) < np.finfo(np.float64).tiny).any():
+        raise ValueError(
+            "X, y: the parameters leave the range of float64: multiply X or y by a power of two"
+        )
+    return np.asarray(out)
 
 
 def as_targets(y: ArrayLike, n_samples: int) -> FloatArray:

@@ -31,6 +31,7 @@ from fastggn.network.losses.base import Loss
 from fastggn.network.mlp import MLP
 from fastggn.objective.problem import Problem
 from fastggn.objective.sample_checks import checked_weights
+from fastggn.runtime.signals import heard_in_finalisers
 from fastggn.runtime.threads import threads
 from fastggn.training.methods.named import make_method
 from fastggn.training.result import TrainResult
@@ -164,7 +165,7 @@ class GGNEstimator(BaseEstimator):
         warm = bool(self.warm_start) and hasattr(self, "model_")
         samples = self._samples(X, y, sample_weight, first=not warm, gradients=gradients)
         seed = draw_seed(check_random_state(self.random_state))
-        with self._limited_threads():
+        with self._limited_threads(), heard_in_finalisers():
             self._fit(settings, samples, seed, warm)
         return self
 
@@ -273,7 +274,7 @@ class GGNEstimator(BaseEstimator):
         parts = [samples.rows(rows) for rows in batches(samples.count, settings.batch_size)]
         if first:
             self._begin(settings, parts[0])
-        with self._limited_threads():
+        with self._limited_threads(), heard_in_finalisers():
             for number, batch in enumerate(parts):
                 self._take_step(settings, batch, known=first and number == 0)
 

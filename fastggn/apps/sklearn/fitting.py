@@ -25,7 +25,7 @@ from fastggn.training.control.validation import HeldOut
 from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.regularisation.weight_decay import WeightDecayPath, select_weight_decay
 from fastggn.training.restarts import Restarts
-from fastggn.training.result import TrainResult
+from fastggn.training.result import ASKED, TrainResult
 from fastggn.training.train import train
 
 FloatArray = NDArray[np.float64]
@@ -143,7 +143,7 @@ def _run(
     if held is None:
         plateau = Plateau(settings.tol, settings.n_iter_no_change)
         result = train(problem, start, callbacks=[plateau], **options)
-        if plateau.reached and result.status == "interrupted":
+        if plateau.reached and result.message.startswith(ASKED):
             result = replace(result, status="converged_loss", message=plateau.message)
         return Fitted(result, problem.l2)
     scores = Scores(lambda theta: task.score(task.net.predict(theta, held.X), held))

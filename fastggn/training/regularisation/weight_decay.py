@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.runtime.comm import require_serial
 from fastggn.runtime.errors import as_float_vector, check_count, check_positive, refuse_unknown
 from fastggn.training.control.validation import check_held_out
-from fastggn.training.result import TrainResult
+from fastggn.training.result import TrainResult, unless_interrupted
 from fastggn.training.train import train
 
 if TYPE_CHECKING:
@@ -138,6 +138,8 @@ def select_weight_decay(
     ------
     TypeError, ValueError
         If an argument is not valid, or two arguments exclude each other; before any work.
+    KeyboardInterrupt
+        After Ctrl-C in one of the runs.
 
     Examples
     --------
@@ -238,9 +240,9 @@ def _path(
     last: FloatArray | None = None
     for l2 in weights:
         regularised = problem.with_l2(float(l2))
-        result = train(regularised, start, **options)
+        result = unless_interrupted(train(regularised, start, **options))
         if last is not None:
-            warm = train(regularised, last, **options)
+            warm = unless_interrupted(train(regularised, last, **options))
             if not result.loss <= warm.loss:  # a NaN included
                 result = warm
         last = result.theta
