@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from patience import HANGS
 from scipy.io import savemat
 
 import fastggn as fg
@@ -148,7 +149,7 @@ def test_a_full_disk_under_the_standard_output(run, command, tmp_path):
     write("other.csv", houses(40, seed=1))
     words = [sys.executable, "-m", "fastggn", command, "houses.npz", "other.csv"]
     with open("/dev/full", "w") as full:
-        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=120)
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, timeout=HANGS)
     assert done.returncode != 0 and "No space left on device" in done.stderr
     assert "internal error" not in done.stderr and "Traceback" not in done.stderr
     done = run(command, "houses.npz", "other.csv", "--json" if command == "evaluate" else "-o",
