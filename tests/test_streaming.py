@@ -3,6 +3,7 @@
 import gc
 import threading
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import pytest
 import fastggn as fg
 from fastggn.data import reading
 from fastggn.data.scaler import Moments
-from fastggn.data.sources import row_range
+from fastggn.data.sources import ArraySource, StreamedTargets, row_range
 from fastggn.network import workspace
 
 T = 700
@@ -381,3 +382,32 @@ def test_views_of_a_file_give_the_bits_of_the_arrays(kind, table, small_blocks, 
     expected = fg.Problem(small_blocks, x, y, _chunk=CHUNK)
     assert found.gradient(theta).tobytes() == expected.gradient(theta).tobytes()
     assert found.ggn(theta).tobytes() == expected.ggn(theta).tobytes()
+
+
+def resident(path):
+    """Return the KiB of a mapped file that count as memory of this process."""
+    found, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0]:
+            inside = line.endswith(str(path))
+        elif inside and line.startswith("Rss:"):
+            found += int(line.split()[1])
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells what is resident")
+@pytest.mark.parametrize("which", ["inputs", "targets"])
+def test_scattered_rows_of_a_map_leave_no_pages_behind(tmp_path, which):
+    """The system maps a neighbourhood of each row; without a release it would stay."""
+    path = tmp_path / "rows.npy"
+    np.save(path, np.arange(400_000.0).reshape(-1, 4))
+    rows = np.load(path, mmap_mode="r")
+    index = np.arange(0, 100_000, 997)
+    source = ArraySource("X", rows)
+    if which == "targets":
+        source = StreamedTargets(rows, lambda raw, count: np.array(raw, dtype=float))
+    taken = source.take(index) if which == "inputs" else source[index]
+    np.testing.assert_array_equal(taken[:, 0], 4.0 * index)
+    left = resident(path)
+    assert rows[index].sum() > 0.0
+    assert 5 * left < resident(path)

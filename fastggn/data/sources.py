@@ -64,7 +64,9 @@ class ArraySource:
         # Rows of a map by slices too, which give their pages back one after the other.
         if isinstance(self._array, np.ndarray) and not isinstance(self._array, np.memmap):
             return as_doubles(np.asarray(self._array[index]))
-        return take_rows(self.rows, index, self.shape[1:], self.block_rows())
+        taken = take_rows(self.rows, index, self.shape[1:], self.block_rows())
+        _give_neighbours_back(self._array)
+        return taken
 
     def block_rows(self) -> int:
         """Return the rows of about 8 MiB of float64."""
@@ -137,7 +139,9 @@ class StreamedTargets:
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> FloatArray:
         """Return the targets of a range of samples, or of an index, shape (B, n_L)."""
         if not isinstance(rows, slice):
-            return take_rows(self._read, rows, self.shape[1:], self.block_rows())
+            taken = take_rows(self._read, rows, self.shape[1:], self.block_rows())
+            _give_neighbours_back(self._array)
+            return taken
         start, stop, step = rows.indices(self._n_rows)
         if step != 1:
             raise ValueError("targets are read by ranges of consecutive samples")
@@ -241,6 +245,12 @@ def _give_pages_back(rows: np.memmap[Any, Any]) -> None:
     first -= first % mmap.PAGESIZE
     last = rows.__array_interface__["data"][0] - base + extent + rows.itemsize
     mapping.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def _give_neighbours_back(array: Any) -> None:
+    """Release all pages of a map: the system maps some 16 around each that is read."""
+    if isinstance(array, np.memmap):
+        _give_pages_back(array)
 
 
 def take_rows(

@@ -96,7 +96,10 @@ class CurvatureSamples(Resumable):
         if self.whole or count > MOST * self._problem.n_samples:
             return point
         part, width = self._drawn(count, PROBED_NEIGHBOURS, self._draws, 1)
-        return SampledPoint(part, point, width=width)  # the workspace of the trial point to come
+        # The workspace is that of the trial point to come, and its blocks are no larger.
+        if isinstance(part, Problem):
+            part._objective.plan.kept_blocks = 0
+        return SampledPoint(part, point, width=width)
 
     def _drawn(self, count: int, most: int, *draw: int) -> tuple[Functions, int]:
         """Return the problem of drawn samples, and how many neighbours are together."""
