@@ -1,7 +1,6 @@
 """Settings of the whole test run, and the data that several modules use."""
 
 import contextlib
-import fcntl
 import functools
 import gc
 import os
@@ -13,6 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+
+try:
+    import fcntl
+except ImportError:  # Windows: each worker compiles all kernels that it needs
+    fcntl = None
 
 # Numba and JAX read these once, when they are first imported. The pool has four threads, so that
 # tests of several threads run on any machine; all other tests see one (`one_thread`).
@@ -41,7 +45,11 @@ def pytest_xdist_auto_num_workers(config):
 def pytest_configure(config):
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # in the background of a shell's script
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    if hasattr(config, "workerinput") and os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0"):
+    # A test expects each warning of ours, or says that it does not care. Not in pyproject.toml,
+    # whose filters would import the package before the variables above are set.
+    config.addinivalue_line("filterwarnings", "error::fastggn.FastGGNWarning")
+    compiled = os.environ.get("NUMBA_DISABLE_JIT", "0") in ("", "0")
+    if fcntl and compiled and hasattr(config, "workerinput"):
         config.pluginmanager.register(KernelLocks())
 
 

@@ -210,6 +210,14 @@ def test_estimators_are_imported_when_they_are_used():
     assert [m.name for m in others if any(n.startswith(ESTIMATORS) for n in m.top)] == []
 
 
+def test_warnings_share_one_base():
+    classes = [n for m in modules() for n in m.nodes if isinstance(n, ast.ClassDef)]
+    bases = {node.name: ast.unparse(node.bases[0]) for node in classes if node.bases}
+    ours = {name: base for name, base in bases.items() if name.endswith("Warning")}
+    assert len(ours) > 6 and ours.pop("FastGGNWarning") == "UserWarning"
+    assert set(ours.values()) == {"FastGGNWarning"}
+
+
 def test_the_package_stays_small():
     files = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.pyi")]
     assert sum(path.read_text(encoding="utf-8").count("\n") for path in files) <= MOST_LINES

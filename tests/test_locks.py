@@ -1,7 +1,6 @@
 """One run on one checkpoint: the second is refused, a dead one locks nobody out."""
 
 import errno
-import fcntl
 import json
 import os
 import signal
@@ -130,6 +129,7 @@ def test_what_stands_in_the_file_does_not_matter_where_locks_work(tmp_path, cont
 
 def test_a_file_that_its_holder_removes_meanwhile_is_no_lock(tmp_path, monkeypatch):
     """Between opening and locking the name went to another file: that one must be locked."""
+    fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")
     real, calls = fcntl.flock, []
 
     def slow(descriptor, how):
@@ -163,6 +163,8 @@ def named(**changes):
     ],
 )
 def test_a_file_system_without_locks(tmp_path, monkeypatch, holder, free):
+    fcntl = pytest.importorskip("fcntl", reason="locks of POSIX")
+
     def refuse(descriptor, how):
         raise OSError(errno.ENOLCK, "No locks available")
 

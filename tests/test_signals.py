@@ -11,6 +11,9 @@ from fastggn.runtime.signals import StopSignals, deferred_signals, deferred_stop
 
 pytestmark = pytest.mark.process
 
+if not hasattr(signal, "SIGALRM"):
+    pytest.skip("signals of POSIX", allow_module_level=True)
+
 # LLVM asks Python for the machine code of each kernel that is loaded. An exception in the answer
 # would be lost, with the code: the kernel would then be called at address 0.
 LOADING = """

@@ -20,6 +20,7 @@ from pathlib import Path
 import llvmlite
 import numba
 
+from fastggn.runtime.errors import KernelCacheWarning
 from fastggn.runtime.forks import LocalLock
 from fastggn.runtime.notices import notify
 from fastggn.runtime.platform import cache_home, owned_by, rename, set_mode, user_name
@@ -41,10 +42,6 @@ JOB_VARIABLES = (
 
 _lock = LocalLock()
 _state = {"warned": False, "folder": None, "off": False, "first": True}
-
-
-class KernelCacheWarning(RuntimeWarning):
-    """The cache of compiled kernels is damaged or cannot be written; kernels are compiled."""
 
 
 class Damaged(Exception):

@@ -4,7 +4,8 @@ import warnings
 
 import numba
 
-from fastggn.kernels.cache import KernelCache, KernelCacheWarning
+from fastggn.kernels.cache import KernelCache
+from fastggn.runtime.errors import KernelCacheWarning
 from fastggn.runtime.signals import deferred_signals
 
 try:

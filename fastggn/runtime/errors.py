@@ -40,6 +40,10 @@ class DivergenceWarning(FastGGNWarning):
     """The weights grow without bound while the loss tends to its infimum."""
 
 
+class KernelCacheWarning(FastGGNWarning):
+    """The cache of compiled kernels is damaged or cannot be written; kernels are compiled."""
+
+
 class ScalingWarning(FastGGNWarning):
     """The inputs or targets are badly scaled."""
 
