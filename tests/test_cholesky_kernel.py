@@ -1,9 +1,12 @@
 """The blocked Cholesky against LAPACK, its report of bad pivots, and its untouched triangle."""
 
+import os
+
+import numba
 import numpy as np
 import pytest
 
-from fastggn.kernels import cholesky as module
+from fastggn.kernels import cholesky as module, counters
 from fastggn.kernels.cholesky import cholesky
 from fastggn.kernels.jit import DISABLED
 from fastggn.runtime.threads import one_pool
@@ -49,3 +52,12 @@ def test_tiles_and_one_call_agree(monkeypatch):
         monkeypatch.undo()
         cholesky(tiled)
     np.testing.assert_allclose(np.tril(tiled), np.tril(whole), rtol=0, atol=1e-12)
+
+
+@pytest.mark.skipif(DISABLED or not hasattr(os, "sched_yield"), reason="a function of libc")
+def test_workers_give_way_by_a_function_without_arguments(monkeypatch):
+    """As on Windows, here with sched_yield; an unknown name ends the process."""
+    monkeypatch.setattr(counters, "GIVE_WAY", ("sched_yield",))
+    call = numba.njit(lambda: counters._give_way())
+    call()
+    assert "@sched_yield()" in next(iter(call.inspect_llvm().values()))

@@ -11,6 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from fastggn.kernels.jit import DISABLED, inline
+from fastggn.runtime.platform import GIVE_WAY
 
 _ALIGNMENT = 8
 
@@ -63,9 +64,11 @@ def _add(typing_context, array, index, value):
 @intrinsic
 def _give_way(typing_context):
     def generate(context, builder, signature, args):
-        function_type = ir.FunctionType(ir.IntType(32), [ir.IntType(32)])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "usleep")
-        builder.call(function, [ir.Constant(ir.IntType(32), 1)])
+        name, *values = GIVE_WAY
+        word = ir.IntType(32)
+        function_type = ir.FunctionType(word, [word] * len(values))
+        function = cgutils.get_or_insert_function(builder.module, function_type, name)
+        builder.call(function, [ir.Constant(word, value) for value in values])
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -109,8 +112,5 @@ else:
 
     @inline
     def give_way():
-        """Let another thread run on this core, if one waits for it.
-
-        By a short sleep: after sched_yield the kernel may pick the same thread again.
-        """
+        """Let another thread run on this core, if one waits for it."""
         _give_way()

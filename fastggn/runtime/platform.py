@@ -28,6 +28,9 @@ TIME_OVER: signal.Signals = getattr(signal, "SIGXCPU", signal.SIGABRT)
 # For `os.open`: bytes as they are; and no link followed at the end of a path.
 BINARY: int = getattr(os, "O_BINARY", 0)
 PLAIN_FLAGS: int = BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+# The C function, with its arguments, by which a kernel lets other threads have its core: a sleep of
+# 1 us, for after sched_yield Linux may pick the same thread again.
+GIVE_WAY: tuple[Any, ...] = ("SwitchToThread",) if sys.platform == "win32" else ("usleep", 1)
 RENAMES = 20  # tries, over a second, where another program has the file open for a moment
 
 _affinity: Any = getattr(os, "sched_getaffinity", None)
