@@ -39,7 +39,8 @@ def test_linear_regression(solver):
 def test_more_parameters_than_observations():
     """Through the dual matrix; most directions are too short for the samples to see."""
     problem, design = linear_problem(T=24, n=30, scales=np.arange(1.0, 31.0) ** -2.0)
-    result = fg.train(problem, seed=0, regularize=fg.Evidence(), **TOLERANCES)
+    with pytest.warns(fg.ScalingWarning, match="column 0 of X"):
+        result = fg.train(problem, seed=0, regularize=fg.Evidence(), **TOLERANCES)
     assert result.solver == "dual"
     alpha, beta, gamma = fixed_point(design, problem.targets)
     found = result.evidence
