@@ -15,6 +15,24 @@ fg.train(problem, held_out=fg.HeldOut(X, Y, patience=None), regularize=fg.Eviden
 fg.train(problem, regularize=fg.NullSpace(), leave_saddles="noise")
 fg.train(problem, checkpoint=fg.Checkpoint("run.ckpt", every="30s", resume=True))
 
+equations = fg.ResidualProblem(fg.MLP((2, 3, 1)), [fg.Term(X, lambda x, u: u.d(0) - u.value)])
+theta = fg.train(equations, held_out=equations).theta
+fg.train_restarts(equations, 2)
+fg.select_weight_decay(equations, equations)
+fg.rank_analysis(equations, theta)
+fg.critical_point(equations, theta)
+fg.laplace(equations, theta, alpha=1.0)
+fg.analysis.polish(equations, theta)
+fg.analysis.null_space(equations, theta)
+fg.analysis.effective_width(equations, theta)
+fg.analysis.rank_over_weights(equations, 2)
+fg.analysis.spectral_density(equations, theta)
+fg.analysis.loss_plane(equations, theta)
+fg.train(equations, callbacks=[fg.analysis.CurvatureTrace(equations)])
+
+fg.report(equations, theta, "page.html")  # refused
+fg.analysis.target_sensitivity(equations, theta)  # refused
+fg.analysis.minimum_at_infinity(equations, theta)  # refused
 fg.train(problem, method="lmm")  # refused
 fg.train(problem, momentum=0.9)  # refused
 fg.train(problem, solver="qr")  # refused

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.plain import plain
 from fastggn.network.activations import Activation
+from fastggn.objective.kinds import check_samples
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
 from fastggn.runtime.errors import as_float_vector, as_real, check_finite, check_positive
@@ -119,10 +120,14 @@ def degenerate_activation(
 
     Raises
     ------
+    TypeError
+        If `problem` has equations.
     ValueError
         If the problem is of another kind, theta, `tol` or `zero_below` is not valid, or sigma or
         sigma' is not zero at a point below `zero_below`.
     """
+    instead = "critical_point classifies the points of equations"
+    check_samples(problem, "degenerate_activation", instead)
     tol = check_positive("tol", tol, zero=True)
     require_serial(problem.comm, "degenerate_activation")
     net = problem.network

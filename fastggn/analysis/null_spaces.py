@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.spectrum import rank_in_words
 from fastggn.kernels.row_spectrum import RowSpectrum
-from fastggn.objective.problem import Problem
+from fastggn.objective.kinds import AnyProblem, as_problem
 from fastggn.runtime.cached import cached_property
 from fastggn.runtime.errors import as_float_vector, check_positive
 from fastggn.solvers.null_space import DenseNullSpace, ReflectedNullSpace
@@ -180,7 +180,9 @@ class NullSpaceReport:
         return draw_spectrum(self.singular_values, self, title)
 
 
-def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) -> NullSpaceReport:
+def null_space(
+    problem: AnyProblem, theta: ArrayLike, *, tol: float | None = None
+) -> NullSpaceReport:
     """Return the null space of the generalised Gauss-Newton matrix of the data.
 
     Where the misfit is zero this is the null space of the exact Hessian, of dimension
@@ -191,7 +193,7 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
         Its curvature must not be indefinite: "psd", or "exact" with a convex loss.
     theta : array_like, shape (N,)
     tol : float, optional
@@ -212,6 +214,7 @@ def null_space(problem: Problem, theta: ArrayLike, *, tol: float | None = None) 
     >>> fg.analysis.null_space(problem, problem.network.init(seed=0)).dimension
     9
     """
+    problem = as_problem(problem)
     with problem.comm.raise_on_all() as said:
         if tol is not None:
             tol = check_positive("tol", tol, zero=True)

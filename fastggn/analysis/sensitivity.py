@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.plain import plain
+from fastggn.objective.kinds import check_samples
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
 from fastggn.solvers.null_space import DenseNullSpace
@@ -99,10 +100,11 @@ def target_sensitivity(
     Raises
     ------
     TypeError
-        If `regularizer` is not a NullSpace.
+        If `problem` has equations, or `regularizer` is not a NullSpace.
     ValueError
         If the loss is not the squared one, or theta or X_new is not valid.
     """
+    check_samples(problem, "target_sensitivity", "laplace and coefficient_errors tell the spread")
     if problem.loss_function.name != "squared":
         raise ValueError(f"problem must have the squared loss, got {problem.loss_function.name!r}")
     if regularizer is not None and not isinstance(regularizer, NullSpace):

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.magnitudes import row_norms, usable_point
 from fastggn.analysis.slice_reports import LossLine, LossPlane
 from fastggn.network.mlp import MLP
+from fastggn.objective.kinds import AnyProblem, as_problem
 from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import as_float_vector, check_count, unknown_name
 from fastggn.training.step import norm
@@ -61,7 +62,7 @@ def filter_normalised(net: MLP, theta: ArrayLike, direction: ArrayLike) -> Float
 
 
 def loss_along(
-    problem: Problem,
+    problem: AnyProblem,
     theta: ArrayLike,
     direction: Direction = "random",
     *,
@@ -75,7 +76,7 @@ def loss_along(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
     theta : array_like, shape (N,)
     direction : str or array_like, shape (N,)
         "random" (independent normal entries), "gradient" (the steepest descent), "lowest" or
@@ -105,6 +106,7 @@ def loss_along(
     >>> line.steps
     array([-1. , -0.5,  0. ,  0.5,  1. ])
     """
+    problem = as_problem(problem)
     point, steps = _checked(problem, theta, extent, points)
     rng = _generator(seed)
     d, label = _resolve("direction", problem, point, direction, normalise, rng)
@@ -112,7 +114,7 @@ def loss_along(
 
 
 def loss_between(
-    problem: Problem,
+    problem: AnyProblem,
     start: ArrayLike,
     end: ArrayLike,
     *,
@@ -123,7 +125,7 @@ def loss_between(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
     start, end : array_like, shape (N,)
         For instance the first and the last point of a run (Goodfellow et al. 2015).
     extent : pair of float
@@ -136,6 +138,7 @@ def loss_between(
     TypeError, ValueError
         If an argument is not valid, or the points are the same.
     """
+    problem = as_problem(problem)
     first, steps = _checked(problem, start, extent, points, "start")
     second = as_float_vector("end", end, problem.n_params)
     if np.array_equal(first, second):
@@ -144,7 +147,7 @@ def loss_between(
 
 
 def loss_plane(
-    problem: Problem,
+    problem: AnyProblem,
     theta: ArrayLike,
     directions: tuple[Direction, Direction] = ("random", "random"),
     *,
@@ -160,7 +163,7 @@ def loss_plane(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
     theta : array_like, shape (N,)
     directions : pair of str or array_like
         d and e, each as in `loss_along`. ``(theta_1 - theta, theta_2 - theta)`` is the plane
@@ -190,6 +193,7 @@ def loss_plane(
     >>> plane.losses.shape
     (3, 5)
     """
+    problem = as_problem(problem)
     if isinstance(directions, str) or len(directions) != 2:
         raise ValueError(f"directions must be a pair, got {directions!r:.60}")
     counts = points if isinstance(points, tuple) else (points, points)

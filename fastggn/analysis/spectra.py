@@ -12,7 +12,7 @@ from scipy.sparse.linalg import LinearOperator, eigsh
 from fastggn.analysis.critical.spectrum import lanczos_weights
 from fastggn.analysis.magnitudes import finite, usable_point
 from fastggn.analysis.plain import plain
-from fastggn.objective.problem import Problem
+from fastggn.objective.kinds import AnyProblem, as_problem
 from fastggn.runtime.errors import as_float_vector, check_count, unknown_name
 
 FloatArray = NDArray[np.float64]
@@ -24,12 +24,12 @@ DENSE = 40  # parameters, up to which eigenvalues come from the dense matrix
 ACCURACY = 1e-9  # of the largest eigenvalue, relative
 
 
-def curvature(problem: Problem, theta: ArrayLike, part: Part = "H") -> LinearOperator:
+def curvature(problem: AnyProblem, theta: ArrayLike, part: Part = "H") -> LinearOperator:
     """Return a part of the Hessian H = G + S of the objective, without an N x N matrix.
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
     theta : array_like, shape (N,)
     part : {"G", "S", "H"}
         "G": the Gauss-Newton matrix with the weight decay; for the squared loss, softmax
@@ -47,6 +47,7 @@ def curvature(problem: Problem, theta: ArrayLike, part: Part = "H") -> LinearOpe
     """
     if part not in PARTS:
         raise unknown_name("part", part, PARTS)
+    problem = as_problem(problem)
     if part == "H":
         return problem.hessian_operator(theta)
     if part == "G":
@@ -54,7 +55,7 @@ def curvature(problem: Problem, theta: ArrayLike, part: Part = "H") -> LinearOpe
     return problem.hessian_operator(theta) - problem.ggn_operator(theta)
 
 
-def part_name(problem: Problem, part: Part) -> str:
+def part_name(problem: AnyProblem, part: Part) -> str:
     """Return the name of a part in words."""
     fisher = ", the Fisher matrix" if problem.loss_function.name in FISHER else ""
     return {
@@ -65,7 +66,7 @@ def part_name(problem: Problem, part: Part) -> str:
 
 
 def largest_eigenvalues(
-    problem: Problem,
+    problem: AnyProblem,
     theta: ArrayLike,
     part: Part = "H",
     count: int = 1,
@@ -76,7 +77,7 @@ def largest_eigenvalues(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
     theta : array_like, shape (N,)
     part : {"G", "S", "H"}
     count : int
@@ -115,7 +116,7 @@ class CurvatureTrace:
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
         The problem in training.
     parts : sequence of {"G", "S", "H"}
         The largest eigenvalue of "H" is the sharpness.
@@ -141,7 +142,7 @@ class CurvatureTrace:
     """
 
     def __init__(
-        self, problem: Problem, parts: tuple[Part, ...] = ("G", "S", "H"), every: int = 1
+        self, problem: AnyProblem, parts: tuple[Part, ...] = ("G", "S", "H"), every: int = 1
     ) -> None:
         for part in parts:
             if part not in PARTS:
@@ -214,7 +215,7 @@ class SpectralDensity:
 
 
 def spectral_density(
-    problem: Problem,
+    problem: AnyProblem,
     theta: ArrayLike,
     part: Part = "H",
     *,
@@ -229,7 +230,7 @@ def spectral_density(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
     theta : array_like, shape (N,)
     part : {"G", "S", "H"}
     probes : int

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastggn.analysis.magnitudes import finite
 from fastggn.analysis.symmetry import split_unit
 from fastggn.network.mlp import MLP
+from fastggn.objective.kinds import check_samples
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import comm_of, require_serial
 from fastggn.runtime.errors import as_real, check_finite
@@ -96,9 +97,13 @@ def index_along_gamma(
 
     Raises
     ------
+    TypeError
+        If `problem` has equations.
     ValueError
         If there is no such unit, or a share is not finite.
     """
+    instead = "make the equations again with the network of split_unit, and ask critical_point"
+    check_samples(problem, "index_along_gamma", instead)
     require_serial(comm_of(problem), "index_along_gamma")
     shares = np.atleast_1d(as_real("gammas", gammas))
     check_finite("gammas", shares)

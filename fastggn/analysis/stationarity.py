@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastggn.analysis.magnitudes import usable_point, usual_errors
 from fastggn.analysis.plain import plain
+from fastggn.objective.kinds import check_samples
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import require_serial
 from fastggn.runtime.errors import as_float_vector, check_positive
@@ -105,9 +106,14 @@ def stationarity_split(
 
     Raises
     ------
+    TypeError
+        If `problem` has equations.
     ValueError
         If theta has a wrong length or is not finite, or `tol` is not positive.
     """
+    check_samples(
+        problem, "stationarity_split", "critical_point classifies the points of equations"
+    )
     tol = check_positive("tol", tol)
     require_serial(problem.comm, "stationarity_split")
     lin = usable_point(problem, as_float_vector("theta", theta, problem.n_params))

@@ -174,14 +174,15 @@ class EffectiveWidth:
 
 
 def effective_width(
-    problem: Problem, theta: ArrayLike, *, tolerance: float = TOLERANCE
+    problem: Problem | ResidualProblem, theta: ArrayLike, *, tolerance: float = TOLERANCE
 ) -> EffectiveWidth:
     """Remove hidden units that change nothing: copies, constant, dead, linear and unused units.
 
     Parameters
     ----------
-    problem : Problem
-        Without gates, on one rank.
+    problem : Problem or ResidualProblem
+        Without gates, on one rank. Equations read derivatives, which may change where the outputs
+        at the points do not: there only units that change nothing for any input go.
     theta : array_like, shape (N,)
     tolerance : float
         Up to this share of the largest one, weights are equal or zero and outputs constant.
@@ -199,10 +200,12 @@ def effective_width(
     require_serial(comm_of(problem), "effective_width")
     if problem.gated:
         raise ValueError("effective_width needs a problem without gates")
-    net = problem.network
-    point = as_float_vector("theta", theta, net.n_params)
+    net, tolerance = problem.network, check_positive("tolerance", tolerance)
+    point = as_float_vector("theta", theta, problem.n_params)
+    if isinstance(problem, ResidualProblem):
+        return reduced(net, point[: net.n_params], np.zeros((0, net.n_inputs)), tolerance)
     X, _ = problem.read_samples(0, problem.n_samples)
-    return reduced(net, point, np.array(X), check_positive("tolerance", tolerance))
+    return reduced(net, point, np.array(X), tolerance)
 
 
 def embedding(problem: Problem | ResidualProblem, theta: FloatArray) -> str | None:

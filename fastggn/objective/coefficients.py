@@ -82,15 +82,23 @@ def _checked(entry: Any) -> tuple[float, float, float]:
     if len(parts) != 3:
         raise ValueError(f"must be a start, or (start, lower, upper), got {entry!r}")
     limits = (math.nan, -math.inf, math.inf)
-    values = [
-        limit if part is None else float(part) for part, limit in zip(parts, limits, strict=True)
-    ]
-    start, lower, upper = values
+    start, lower, upper = (
+        limit if part is None else _number(part) for part, limit in zip(parts, limits, strict=True)
+    )
     if not math.isfinite(start) or math.isnan(lower) or math.isnan(upper):
         raise ValueError(f"must be finite, got {entry!r}")
     if not lower < start < upper:
         raise ValueError(f"must start between its bounds, got {entry!r}")
     return start, lower, upper
+
+
+def _number(part: Any) -> float:
+    if isinstance(part, (str, bytes, bool, np.bool_)):
+        raise TypeError(f"must be a number, or three of them, not {part!r}")
+    try:
+        return float(part)
+    except (TypeError, ValueError):
+        raise TypeError(f"must be a number, or three of them, not {part!r:.60}") from None
 
 
 def _softplus(t: float) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastggn.objective.kinds import AnyProblem, as_problem
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.errors import check_count, refuse_unknown
 from fastggn.training.checkpoint.files import CheckpointFile
@@ -103,7 +104,7 @@ class RestartsResult:
 
 
 def train_restarts(
-    problem: Problem,
+    problem: AnyProblem,
     n_starts: int = 10,
     *,
     seed: int = 0,
@@ -119,7 +120,7 @@ def train_restarts(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
         The problem to minimise.
     n_starts : int
         The number of runs.
@@ -156,8 +157,7 @@ def train_restarts(
     >>> found.best.loss == min(result.loss for result in found.results.values())
     True
     """
-    if not hasattr(problem, "at"):
-        raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
+    problem = as_problem(problem)
     if "theta0" in options:
         raise TypeError("theta0 does not go with train_restarts, which draws it: use train")
 

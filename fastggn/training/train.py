@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.objective.kinds import AnyProblem, as_problem
 from fastggn.runtime.comm import comm_of
 from fastggn.runtime.errors import (
     DivergenceWarning,
@@ -60,7 +61,7 @@ DEFAULT_STOP = Stop()
 
 @hinted
 def train(
-    problem: Problem,
+    problem: AnyProblem,
     theta0: ArrayLike | None = None,
     method: Name | AnyMethod = "lm",
     *,
@@ -68,7 +69,7 @@ def train(
     max_iter: int = 100,
     max_time: float | None = None,
     stop: Stop = DEFAULT_STOP,
-    held_out: HeldOut | Sequence[Any] | Problem | None = None,
+    held_out: HeldOut | Sequence[Any] | AnyProblem | None = None,
     regularize: Evidence | NullSpace | None = None,
     leave_saddles: Literal["negative_curvature", "noise"] | None = None,
     checkpoint: Checkpoint | str | os.PathLike[str] | None = None,
@@ -79,8 +80,8 @@ def train(
 
     Parameters
     ----------
-    problem : Problem
-        The network, the samples and the loss.
+    problem : Problem or ResidualProblem
+        The network, the samples and the loss; or equations.
     theta0 : (N,) array_like, optional
         The start; None draws ``problem.init(seed)``. The array is not changed.
     method : str or object
@@ -96,7 +97,7 @@ def train(
         Seconds; the current iteration is completed.
     stop : Stop
         The tests that end a run.
-    held_out : HeldOut, (X, Y) or Problem, optional
+    held_out : HeldOut, (X, Y), Problem or ResidualProblem, optional
         Samples that the training does not use. Their loss is recorded, and the run stops early
         with a patience of 20 iterations or that of `HeldOut`.
     regularize : Evidence or NullSpace, optional
@@ -144,8 +145,7 @@ def train(
     >>> result.loss < result.initial_loss
     True
     """
-    if not hasattr(problem, "at"):
-        raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
+    problem = as_problem(problem)
     options = check_options(
         problem,
         method=method,

@@ -14,6 +14,7 @@ from fastggn.analysis.infinity.families import TURNING, Family
 from fastggn.analysis.infinity.fitting import Fit, Fitter
 from fastggn.analysis.infinity.report import Label, MinimumAtInfinity
 from fastggn.analysis.magnitudes import finite, usable_point
+from fastggn.objective.kinds import check_samples
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import comm_of, require_serial
 from fastggn.runtime.errors import as_float_vector
@@ -73,8 +74,7 @@ def minimum_at_infinity(problem: Problem, theta: ArrayLike) -> MinimumAtInfinity
     Source: Martinelli, van Meegen, Simsek, Gerstner and Brea (2025), "Flat channels to infinity in
     neural loss landscapes". Everything is dense, for some hundred parameters.
     """
-    if not isinstance(problem, Problem):
-        raise TypeError(f"minimum_at_infinity needs a Problem, got {type(problem).__name__}")
+    check_samples(problem, "minimum_at_infinity", "train says whether a run diverges")
     require_serial(comm_of(problem), "minimum_at_infinity")
     if problem.gated:
         raise ValueError("minimum_at_infinity needs a problem without gates")

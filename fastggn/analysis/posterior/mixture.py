@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastggn.analysis.posterior.gaussian import LaplacePosterior
 from fastggn.analysis.posterior.laplace import laplace
-from fastggn.objective.problem import Problem
+from fastggn.objective.kinds import AnyProblem
 from fastggn.training.restarts import RestartsResult
 
 FloatArray = NDArray[np.float64]
@@ -63,12 +63,12 @@ class PosteriorMixture:
                 )
 
     @classmethod
-    def of_runs(cls, problem: Problem, runs: RestartsResult) -> PosteriorMixture:
+    def of_runs(cls, problem: AnyProblem, runs: RestartsResult) -> PosteriorMixture:
         """Return the mixture of the Laplace posteriors of all runs that did not fail.
 
         Parameters
         ----------
-        problem : Problem
+        problem : Problem or ResidualProblem
             The training problem, or other samples for the same network.
         runs : RestartsResult
             The outcome of `train_restarts`.

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 from fastggn.analysis.plain import plain
 from fastggn.analysis.rank.report import table
 from fastggn.analysis.rank.spectrum import FloatArray, Rank, rank_of
+from fastggn.objective.kinds import AnyProblem, as_problem
 from fastggn.objective.problem import Problem
 
 
@@ -62,13 +63,13 @@ class RankSweep:
 
 
 def rank_over_training(
-    problem: Problem, thetas: Iterable[ArrayLike], *, iterations: Sequence[int] | None = None
+    problem: AnyProblem, thetas: Iterable[ArrayLike], *, iterations: Sequence[int] | None = None
 ) -> RankSweep:
     """Return the rank of P(W) at each of the weights of a training run.
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
     thetas : iterable of array_like, shapes (N,)
         Read one at a time.
     iterations : sequence of int, optional
@@ -89,6 +90,7 @@ def rank_over_training(
     >>> analysis.rank_over_training(problem, thetas, iterations=[0, 10, 20]).points
     (0, 10, 20)
     """
+    problem = as_problem(problem)
     ranks, losses = _measured(problem, thetas)
     if not ranks:
         raise ValueError("thetas is empty")
@@ -103,7 +105,7 @@ class RankTrace:
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
         The problem in training.
     every : int
         Iterations between two ranks; each costs about 2 T n_L N^2 operations.
@@ -125,10 +127,10 @@ class RankTrace:
     (1, 2, 3, 4)
     """
 
-    def __init__(self, problem: Problem, every: int = 1) -> None:
+    def __init__(self, problem: AnyProblem, every: int = 1) -> None:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
-        self._problem = problem
+        self._problem = as_problem(problem)
         self._every = every
         self._points: list[int] = []
         self._ranks: list[Rank] = []
@@ -149,13 +151,13 @@ class RankTrace:
 
 
 def rank_over_weights(
-    problem: Problem, n_draws: int, seed: int = 0, *, scheme: str = "normal", scale: float = 1.0
+    problem: AnyProblem, n_draws: int, seed: int = 0, *, scheme: str = "normal", scale: float = 1.0
 ) -> RankSweep:
     """Return the rank of P(W) at random weights.
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
     n_draws : int
     seed : int
     scheme, scale : str, float
@@ -168,8 +170,10 @@ def rank_over_weights(
     """
     if n_draws < 1:
         raise ValueError(f"n_draws must be at least 1, got {n_draws}")
-    rng = np.random.default_rng(seed)
-    draws = (problem.network.init(rng, scheme, scale) for _ in range(n_draws))
+    problem = as_problem(problem)
+    rng, net = np.random.default_rng(seed), problem.network
+    starts = problem.init(0)[net.n_params :]  # the coefficients of equations stay there
+    draws = (np.concatenate([net.init(rng, scheme, scale), starts]) for _ in range(n_draws))
     ranks, losses = _measured(problem, draws)
     return RankSweep("draw", tuple(range(n_draws)), ranks, losses, _largest(problem))
 

@@ -23,6 +23,7 @@ from fastggn.apps.report.findings import (
 from fastggn.apps.report.rows import contents_of
 from fastggn.figures.style import require_matplotlib
 from fastggn.model.model import Model
+from fastggn.objective.kinds import check_samples
 from fastggn.objective.problem import Problem
 from fastggn.runtime.atomic_files import check_writable, write_atomically
 from fastggn.runtime.version import __version__
@@ -202,6 +203,8 @@ def _contents(
 ) -> tuple[Model, dict[str, Problem]]:
     if isinstance(source, Model):
         return source, parts_of(source, data)
+    instead = "draw its run by result.plot(), its ranks by rank_analysis(...).plot()"
+    check_samples(source, "report", instead)
     further = {} if held_out is None else {"held-out": held_out}
     return model_of(source, data), {"training": source, **further}
 

@@ -5,21 +5,18 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.objective.kinds import AnyProblem, as_problem
+from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.comm import require_serial
 from fastggn.runtime.errors import as_float_vector, check_count, check_positive, refuse_unknown
 from fastggn.training.control.validation import check_held_out
 from fastggn.training.result import TrainResult, unless_interrupted
 from fastggn.training.train import train
-
-if TYPE_CHECKING:
-    from fastggn.objective.problem import Problem
-    from fastggn.objective.residual_problem import ResidualProblem
-
 
 FloatArray = NDArray[np.float64]
 
@@ -45,7 +42,7 @@ class WeightDecayPath:
         Standard errors of the mean over the folds; nan for a single split.
     result : TrainResult
         The run at the chosen weight; with folds, on all samples of the problem.
-    problem : Problem
+    problem : Problem or ResidualProblem
         The problem with the chosen weight, which `result` minimises.
     """
 
@@ -55,7 +52,7 @@ class WeightDecayPath:
     validation_losses: FloatArray
     validation_errors: FloatArray
     result: TrainResult = field(repr=False)
-    problem: Problem = field(repr=False)
+    problem: AnyProblem = field(repr=False)
 
     @property
     def at_edge(self) -> bool:
@@ -99,7 +96,7 @@ def _plain(values: FloatArray) -> list[float | None]:
 
 
 def select_weight_decay(
-    problem: Problem,
+    problem: AnyProblem,
     held_out: Any = 5,
     *,
     grid: ArrayLike | None = None,
@@ -115,12 +112,13 @@ def select_weight_decay(
 
     Parameters
     ----------
-    problem : Problem
+    problem : Problem or ResidualProblem
         Training samples; its l2 must be 0.
-    held_out : int, (X, Y), HeldOut or Problem
+    held_out : int, (X, Y), HeldOut, Problem or ResidualProblem
         The number of random folds of the problem's own samples, or separate samples. With folds,
         the mean over the folds decides, and the result is a run on all samples along the path down
-        to the chosen weight.
+        to the chosen weight. Equations need separate points or data: a fold would lack some of
+        their conditions.
     grid : array_like, shape (K,), optional
         Positive weights; None means two for each decade from 1 to 1e-8, for standardised samples.
     theta0 : array_like, shape (N,), optional
@@ -153,8 +151,7 @@ def select_weight_decay(
     >>> path.l2
     0.001
     """
-    if not hasattr(problem, "relative_weights"):
-        raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
+    as_problem(problem)
     known = [
         *inspect.signature(select_weight_decay).parameters,
         *inspect.signature(train).parameters,
@@ -213,14 +210,19 @@ def _checked_grid(grid: ArrayLike | None) -> FloatArray:
 
 
 def _splits(
-    problem: Problem, held_out: Any, seed: int | None
-) -> Sequence[tuple[Problem, Problem | ResidualProblem]]:
+    problem: AnyProblem, held_out: Any, seed: int | None
+) -> Sequence[tuple[AnyProblem, AnyProblem]]:
     """Return pairs of a training problem and a validation problem."""
     if not isinstance(held_out, (int, np.integer)) or isinstance(held_out, bool):
-        checked = check_held_out(problem, held_out)
+        checked = check_held_out(as_problem(problem), held_out)
         if checked is None:
             raise ValueError("held_out must be a number of folds, (X, Y) or a Problem, not None")
         return [(problem, checked.problem)]
+    if isinstance(problem, ResidualProblem):
+        raise ValueError(
+            "a fold of equations would lack some of their conditions: pass held_out=, a Problem of "
+            "values of the solution or a ResidualProblem of other points"
+        )
     require_serial(problem.comm, "select_weight_decay with folds")
     folds = check_count("held_out", held_out, 2)
     if folds > problem.n_samples:
@@ -234,7 +236,7 @@ def _splits(
 
 
 def _path(
-    problem: Problem, weights: FloatArray, start: FloatArray, options: dict[str, Any]
+    problem: AnyProblem, weights: FloatArray, start: FloatArray, options: dict[str, Any]
 ) -> Iterable[TrainResult]:
     """Yield for each weight the better of the warm and the fresh run."""
     last: FloatArray | None = None
