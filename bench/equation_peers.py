@@ -223,7 +223,11 @@ class Peers:
         self._both, self._adam = jax.jit(both), jax.jit(adam)
         value = float(self._both(theta)[0])
         assert np.isclose(value, task.problem.loss(theta), rtol=1e-10), "another objective"
-        self._adam(theta, 0.0 * theta, 0.0 * theta, 0.0, np.float64(0.0))
+        # Twice, for arrays of NumPy and for its own; JAX returns before the work is done.
+        state = theta, 0.0 * theta, 0.0 * theta
+        for _ in range(2):
+            *state, value = self._adam(*state, 0.0, np.float64(0.0))
+        value.block_until_ready()
 
     def adam(self, rate: float) -> Curve:
         """Run Adam."""

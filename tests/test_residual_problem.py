@@ -284,7 +284,47 @@ def test_a_run_resumes(tmp_path):
         fg.train(decay(k=0.6), seed=0, max_iter=9, checkpoint=file)
 
 
-def test_refusals():
+def mixes(x, u):
+    return u.value - np.mean(u.value)
+
+
+REFUSED = {
+    "abs": (lambda x, u: np.abs(u.value), r"np\.abs has no rule .*: .*jacobian="),
+    "where": (lambda x, u: np.where(x[:, 0] > 1.0, u.value, 0.0), r"a condition on x .*factor"),
+    "mean over points": (mixes, "np.mean mixes the points"),
+    "order 5": (lambda x, u: u.d(0, 0, 0, 0, 0), "order 5: .*up to order 2"),
+    "NaN source": (lambda x, u: u.value - np.log(x[:, 0] - 1.0), r"is nan at point 0"),
+}
+
+
+@pytest.fixture
+def no_work(monkeypatch):
+    """No sweep through the network."""
+
+    def work(*_, **__):
+        raise AssertionError("a sweep")
+
+    monkeypatch.setattr("fastggn.network.channels.ChannelBlock.__init__", work)
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_faults_before_any_work(fault, no_work):
+    residual, message = REFUSED[fault]
+    with pytest.raises(ValueError, match=f"terms.1.: .*{message}"):
+        good = fg.Term(TIMES, lambda x, u: u.d(0) + u.value)
+        fg.ResidualProblem(fg.MLP((1, 4, 1)), [good, fg.Term(TIMES, residual)])
+
+
+def test_a_wrong_sign_before_any_work(no_work):
+    def jacobian(x, u):
+        return {(): 2.0 * u.value, (0,): 1.0 + 0.0 * u.value}
+
+    term = fg.Term(TIMES, lambda x, u: u.value**2 - u.d(0), jacobian=jacobian)
+    with pytest.raises(ValueError, match=r"terms.0.: .*by u\.d\(0\) is 1.* differences"):
+        fg.ResidualProblem(fg.MLP((1, 4, 1)), [term])
+
+
+def test_refusals(no_work):
     """Each a clear error before any work."""
     x = TIMES
 
