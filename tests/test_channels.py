@@ -46,6 +46,7 @@ class Drawn:
         n_out = n_L * len(self.channels) + 2
         self.S = rng.normal(size=(self.T, n_out, int(rng.integers(1, 4))))
         self.u = rng.normal(size=(self.T, n_out))
+        self.w = rng.normal(size=(2, self.T, self.S.shape[2]))
         half = rng.normal(size=(self.T, n_out, n_out))
         self.H = half + half.transpose(0, 2, 1)
 
@@ -95,6 +96,12 @@ def assert_products_agree(block, drawn, F, J):
     u = drawn.u[None]
     got = summed(lambda lanes: block.add_backward(u, lanes), drawn, 1)[0]
     close(got, np.einsum("bo,boN->N", drawn.u, J))
+    dual = np.full((len(rows),) * 2, np.nan)
+    channel_rows.gram_of_rows(dense_rows(block, drawn), 16, dual)
+    close(dual, rows @ rows.T)
+    psi, w = block.sensitivities(drawn.S), drawn.w
+    got = summed(lambda lanes: block.add_transposed_rows(psi, drawn.S, w, lanes), drawn, len(w))
+    close(got, w.reshape(len(w), -1) @ rows)
 
 
 def by_naive(drawn):
@@ -144,6 +151,9 @@ def test_second_derivatives_by_differences(seed):
 
     (up, gradient_up), (down, gradient_down) = moved(1.0), moved(-1.0)
     close(got, (up - down) / (2 * h), 1e-6)
+    first = block.tangents(drawn.v[None])  # the one that came with the second
+    np.testing.assert_array_equal(first, drawn.block().tangents(drawn.v[None]))
+    close(block.tangents(2.0 * drawn.v[None]), 2.0 * first)
     close(hessian, (gradient_up - gradient_down) / (2 * h), 1e-6)
 
 

@@ -30,6 +30,7 @@ channels: J^T u                                     channels.py:backward
 channels: sensitivities Psi^c S                     channels.py:sensitivities
 channels: G rows, sums of Khatri-Rao products       channel_rows.py:assemble_rows
 channels: J v                                       channel_products.py:products
+channels: (S^T J)^T u from sensitivities            channel_rows.py:transposed_rows
 channels: d^2 / dt^2 along theta + t v              channel_products.py:second_tangents
 channels: Hessian products H v                      channel_products.py:hessian_products
 activations, four derivatives                       higher_activations.py:activate_higher

@@ -145,9 +145,10 @@ def curvature_chunk(theta, direction, layers, table, w, ds, t, s):
 
 @pnjit
 def second_tangents(theta, direction, layers, table, ws, ds, out):
-    """d^2 / dt^2 of the channels at theta + t v, t = 0, for one direction: out is (B, n_L C)."""
+    """d / dt and d^2 / dt^2 of the channels at theta + t v, t = 0: out is (2, B, n_L C)."""
     n_chunks, size = ws.shape[0], ds.shape[2]
     units = ds.shape[1] // 5
+    top = layers[-1, UNIT_ROW]
     tasks = min(n_chunks, 64)
     for task in prange(tasks):
         t = np.empty((2 * units, ws.shape[2]))
@@ -156,8 +157,9 @@ def second_tangents(theta, direction, layers, table, ws, ds, out):
             first = c * size
             tangent_chunk(theta, direction, layers, table, ws[c], ds[c], t)
             curvature_chunk(theta, direction, layers, table, ws[c], ds[c], t, s)
-            count = min(size, out.shape[0] - first)
-            store_outputs(s[layers[-1, UNIT_ROW] :], first, count, size, out)
+            count = min(size, out.shape[1] - first)
+            store_outputs(t[units + top :], first, count, size, out[0])
+            store_outputs(s[top:], first, count, size, out[1])
 
 
 @leaf

@@ -8,44 +8,135 @@ import numpy as np
 from numba import prange
 
 from fastggn.kernels.blas import gemm, syrk
-from fastggn.kernels.channels import row_panel
+from fastggn.kernels.counters import add
+from fastggn.kernels.forward import weights
 from fastggn.kernels.ggn_pairs import OFFSET, P0, P1, Q0, Q1
-from fastggn.kernels.jit import pnjit
+from fastggn.kernels.jit import leaf, pnjit
+from fastggn.kernels.layer_table import CORE, INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
+
+
+@leaf
+def row_panel(layers, w, psi, tail, column, first, panel):
+    """Rows first, first + 1, ... of (S^T J)^T for one column of S: panel (rows, S_0).
+
+    The rows beyond the weights are those of the coefficients: tail (K, n_S S_0).
+    """
+    size, width = panel.shape[1], w.shape[1]
+    last = layers[-1]
+    r = 0
+    for layer in range(layers.shape[0]):
+        row = layers[layer]
+        m = row[INPUTS]
+        index = first + r - row[W_OFF]
+        if index >= row[UNITS] * m:
+            continue
+        unit, j = index // m, index % m
+        while r < panel.shape[0] and unit < row[UNITS]:
+            x = psi[row[UNIT_ROW] + unit, column * width : (column + 1) * width]
+            for _ in range(min(m - j, panel.shape[0] - r)):
+                y, target = w[row[PHI_IN] + j], panel[r]
+                for i in range(size):
+                    target[i] = x[i] * y[i]
+                if j < row[CORE]:  # the dummy unit has its value alone
+                    for start in range(size, width, size):
+                        p, q = x[start : start + size], y[start : start + size]
+                        for i in range(size):
+                            target[i] += p[i] * q[i]
+                r += 1
+                j += 1
+            unit, j = unit + 1, 0
+    n_weights = last[W_OFF] + last[UNITS] * last[INPUTS]
+    while r < panel.shape[0]:
+        panel[r] = tail[first + r - n_weights, column * size : (column + 1) * size]
+        r += 1
+
+
+@leaf
+def add_tile(layers, row, chunks, ws, psi, tails, fresh, a, b, tile):
+    """Add one tile over a range of chunks; a and b are panels of its rows."""
+    first, last = chunks
+    columns = psi.shape[2] // ws.shape[2]
+    diagonal = row[P0] == row[Q0]
+    if fresh and (diagonal or first == last):
+        tile[:] = 0.0
+    for c in range(first, last):
+        for column in range(columns):
+            beta = 0.0 if fresh and c == first and column == 0 else 1.0
+            row_panel(layers, ws[c], psi[c], tails[c], column, row[P0], a)
+            if diagonal:
+                syrk(1.0, a, beta, tile)
+            else:
+                row_panel(layers, ws[c], psi[c], tails[c], column, row[Q0], b)
+                gemm(0, 1, 1.0, a, b, beta, tile)
 
 
 @pnjit
-def assemble_rows(layers, tiles, order, size, ws, psi, tails, fresh, lanes):
+def assemble_rows(layers, tiles, order, size, ws, psi, tails, fresh, workers, lanes):
     """Add the square tiles of the GGN over the chunks of a block to the lanes (lanes, size).
 
     `psi` are sensitivities, `tails` (chunks, K, n_S S) the columns of the coefficients. With
     `fresh` the lanes' content is overwritten. Of tiles on the diagonal only the lower triangle
-    is computed; the rest is zero.
+    is computed; the rest is zero. Workers draw tasks from the list `order`.
+    """
+    n_lanes, n_chunks = lanes.shape[0], ws.shape[0]
+    tallest = (tiles[:, P1] - tiles[:, P0]).max()
+    counters = np.zeros(1, np.int64)
+    for _ in prange(workers):
+        panels = np.empty((2, tallest, size), lanes.dtype)
+        while True:
+            task = add(counters, 0, 1)
+            if task >= order.shape[0]:
+                break
+            lane, row = order[task, 0], tiles[order[task, 1]]
+            rows, cols = row[P1] - row[P0], row[Q1] - row[Q0]
+            tile = lanes[lane, row[OFFSET] : row[OFFSET] + rows * cols].reshape(rows, cols)
+            chunks = lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes
+            a, b = panels[0, :rows], panels[1, :cols]
+            add_tile(layers, row, chunks, ws, psi, tails, fresh, a, b, tile)
+
+
+@leaf
+def weigh(psi, u, size, omega):
+    """omega (n_l, C S) = sum_s psi_s u_s, of the columns psi (n_l, n_S C S) and u (n_S, S)."""
+    width = omega.shape[1]
+    for k in range(omega.shape[0]):
+        for s in range(u.shape[0]):
+            factor = u[s]
+            for start in range(0, width, size):
+                x = psi[k, s * width + start : s * width + start + size]
+                target = omega[k, start : start + size]
+                if s == 0:
+                    for i in range(size):
+                        target[i] = x[i] * factor[i]
+                else:
+                    for i in range(size):
+                        target[i] += x[i] * factor[i]
+
+
+@pnjit
+def transposed_rows(layers, size, ws, psi, vectors, lanes):
+    """A^T u for vectors u (p, B, n_S), but for coefficients, added to the lanes (lanes, p, N).
+
+    The rows of A = S^T J are there as sensitivities: no sweep goes back through the network.
     """
     n_lanes = lanes.shape[0]
-    n_chunks, _, width = ws.shape
-    columns = psi.shape[2] // width
-    tallest = (tiles[:, P1] - tiles[:, P0]).max()
-    for task in prange(order.shape[0]):
-        lane, tile_index = order[task, 0], order[task, 1]
-        row = tiles[tile_index]
-        rows, cols = row[P1] - row[P0], row[Q1] - row[Q0]
-        tile = lanes[lane, row[OFFSET] : row[OFFSET] + rows * cols].reshape(rows, cols)
-        a = np.empty((tallest, size), lanes.dtype)[:rows]
-        b = np.empty((tallest, size), lanes.dtype)[:cols]
-        first = lane * n_chunks // n_lanes
-        last = (lane + 1) * n_chunks // n_lanes
-        diagonal = row[P0] == row[Q0]
-        if fresh and (diagonal or first == last):
-            tile[:] = 0.0
-        for c in range(first, last):
-            for column in range(columns):
-                beta = 0.0 if fresh and c == first and column == 0 else 1.0
-                row_panel(layers, ws[c], psi[c], tails[c], column, row[P0], a)
-                if diagonal:
-                    syrk(1.0, a, beta, tile)
-                else:
-                    row_panel(layers, ws[c], psi[c], tails[c], column, row[Q0], b)
-                    gemm(0, 1, 1.0, a, b, beta, tile)
+    n_chunks, width = ws.shape[0], ws.shape[2]
+    for lane in prange(n_lanes):
+        omega = np.empty((layers[:, UNITS].max(), width))
+        u = np.empty((vectors.shape[2], size))
+        for c in range(lane * n_chunks // n_lanes, (lane + 1) * n_chunks // n_lanes):
+            count = min(size, vectors.shape[1] - c * size)
+            for p in range(vectors.shape[0]):
+                u[:, count:] = 0.0
+                for i in range(count):
+                    for s in range(u.shape[0]):
+                        u[s, i] = vectors[p, c * size + i, s]
+                for layer in range(layers.shape[0]):
+                    row = layers[layer]
+                    top = omega[: row[UNITS]]
+                    weigh(psi[c, row[UNIT_ROW] : row[UNIT_ROW] + row[UNITS]], u, size, top)
+                    phi = ws[c, row[PHI_IN] : row[PHI_IN] + row[INPUTS]]
+                    gemm(0, 1, 1.0, top, phi, 1.0, weights(lanes[lane, p], row))
 
 
 @pnjit

@@ -28,7 +28,6 @@ from fastggn.kernels.layer_table import (
     PHI_OUT,
     UNIT_ROW,
     UNITS,
-    W_OFF,
     Z_ROW,
 )
 
@@ -254,39 +253,3 @@ def sensitivities(theta, layers, table, ws, ds, factors, psi):
                 before = layers[layer - 1, UNIT_ROW]
                 below = own[before : before + core]
                 gemm(1, 0, 1.0, weights(theta, row)[:, :core], omega, 0.0, below)
-
-
-@leaf
-def row_panel(layers, w, psi, tail, column, first, panel):
-    """Rows first, first + 1, ... of (S^T J)^T for one column of S: panel (rows, S_0).
-
-    The rows beyond the weights are those of the coefficients: tail (K, n_S S_0).
-    """
-    size, width = panel.shape[1], w.shape[1]
-    channels = width // size
-    last = layers[-1]
-    n_weights = last[W_OFF] + last[UNITS] * last[INPUTS]
-    r = 0
-    for layer in range(layers.shape[0]):
-        row = layers[layer]
-        m = row[INPUTS]
-        start, total = row[W_OFF], row[UNITS] * m
-        index = first + r - start
-        while r < panel.shape[0] and index < total:
-            x = psi[row[UNIT_ROW] + index // m, column * width : (column + 1) * width]
-            y = w[row[PHI_IN] + index % m]
-            target = panel[r]
-            for i in range(size):
-                target[i] = x[i] * y[i]
-            if index % m < row[CORE]:  # the dummy unit has its value alone
-                for c in range(1, channels):
-                    p, q = x[c * size : (c + 1) * size], y[c * size : (c + 1) * size]
-                    for i in range(size):
-                        target[i] += p[i] * q[i]
-            r += 1
-            index += 1
-    while r < panel.shape[0]:
-        source = tail[first + r - n_weights, column * size : (column + 1) * size]
-        for i in range(size):
-            panel[r, i] = source[i]
-        r += 1

@@ -65,7 +65,10 @@ def assemble_rows(layers, tiles, order, ws, left, right, fresh, lanes):
 
 @pnjit
 def expand_rows(tiles, lanes, scale, out):
-    """Sum the lanes of each tile, times `scale`, and write it to the lower triangle."""
+    """Sum the lanes of each tile, times `scale`, and write it to the lower triangle.
+
+    What a tile on the diagonal holds above it is not read.
+    """
     widest = (tiles[:, Q1] - tiles[:, Q0]).max()
     for t in prange(tiles.shape[0]):
         row = tiles[t]
@@ -73,6 +76,7 @@ def expand_rows(tiles, lanes, scale, out):
         work = np.empty(((lanes.shape[0] + 1) // 2, cols), lanes.dtype)
         values = np.empty(widest)[:cols]
         for p in range(row[P0], row[P1]):
-            sum_row(lanes, row[OFFSET] + (p - row[P0]) * cols, cols, work, values)
-            for q in range(cols):
+            below = min(cols, p + 1 - row[Q0])
+            sum_row(lanes, row[OFFSET] + (p - row[P0]) * cols, below, work, values)
+            for q in range(below):
                 out[p, row[Q0] + q] = scale * values[q]

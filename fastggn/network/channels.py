@@ -13,7 +13,7 @@ from fastggn.data.scaler import Scaler
 from fastggn.kernels import channel_products as products, channel_rows as rows, channels as kernels
 from fastggn.network.layers import Layers
 from fastggn.network.workspace import Block, FloatArray, Plan, Workspace
-from fastggn.runtime.threads import workers_for
+from fastggn.runtime.threads import workers, workers_for
 
 Channel = tuple[int, ...]
 IntArray = NDArray[np.int64]
@@ -175,6 +175,9 @@ class ChannelBlock(Block):
 
     def tangents(self, directions: FloatArray) -> FloatArray:
         """Return J v for directions (p, N): shape (p, B, n_L C + K)."""
+        known = self.kept.get("tangent")
+        if known is not None and np.array_equal(directions, known[0]):
+            return np.array(known[1])
         p = directions.shape[0]
         out = np.empty((p, self.size, self._direct))
         with self._sharing(2, p):
@@ -184,12 +187,19 @@ class ChannelBlock(Block):
         return np.concatenate([out, every], axis=2)
 
     def second_tangent(self, direction: FloatArray) -> FloatArray:
-        """Return the second derivative of the outputs along one direction: (B, n_L C + K)."""
-        out = np.empty((self.size, self._direct))
+        """Return the second derivative of the outputs along one direction: (B, n_L C + K).
+
+        The first one comes with it: the next `tangents` of this direction costs nothing.
+        """
+        out = np.empty((2, self.size, self._direct))
         with self._sharing(4):
             products.second_tangents(self.theta, direction, *self._net, out)
-        tail = self.coefficients[2] * self._tail(direction) ** 2
-        return np.concatenate([out, np.broadcast_to(tail, (self.size, tail.size))], axis=1)
+        v = self._tail(direction)
+        tail = np.stack([self.coefficients[1] * v, self.coefficients[2] * v**2])
+        both = np.broadcast_to(tail[:, None], (2, self.size, v.size))
+        first, second = np.concatenate([out, both], axis=2)
+        self.kept["tangent"] = direction[None].copy(), first[None]
+        return np.asarray(second)
 
     def add_backward(self, cotangents: FloatArray, lanes: FloatArray) -> None:
         """Add J^T u for cotangents (p, B, n_L C + K) to the lanes (lanes, p, N)."""
@@ -198,6 +208,16 @@ class ChannelBlock(Block):
             kernels.backward(self.theta, *self._net, direct, lanes)
         sums = cotangents[:, :, self._direct :].sum(axis=1)
         lanes[0, :, self.plan.net.n_params :] += self.coefficients[1] * sums
+
+    def add_transposed_rows(
+        self, psi: FloatArray, factors: FloatArray, vectors: FloatArray, lanes: FloatArray
+    ) -> None:
+        """Add (S^T J)^T u for u (p, B, n_S) to the lanes (lanes, p, N), from S's sensitivities."""
+        plan = self.plan
+        with self._sharing(1, vectors.shape[0] * factors.shape[2]):
+            rows.transposed_rows(plan.layers, plan.chunk, self.ws, psi, vectors, lanes)
+        sums = np.einsum("bos,pbs->po", factors[:, self._direct :], vectors)
+        lanes[0, :, plan.net.n_params :] += self.coefficients[1] * sums
 
     def add_hessian_product(
         self, direction: FloatArray, errors: FloatArray, hessians: FloatArray, lanes: FloatArray
@@ -256,7 +276,7 @@ class ChannelBlock(Block):
         """
         plan = self.plan
         own = plan.layers, tiling.tiles, tiling.order, plan.chunk, self.ws
-        rows.assemble_rows(*own, psi, tail, fresh, lanes)
+        rows.assemble_rows(*own, psi, tail, fresh, workers(), lanes)
 
     def jacobian_rows(
         self, psi: FloatArray, tail: FloatArray, first: int, last: int, out: FloatArray

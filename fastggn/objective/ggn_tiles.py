@@ -143,7 +143,14 @@ class RowTiling(Tiling):
 class ChannelTiling(RowTiling):
     """Larger squares for rows over channels, which cost C plain ones: each tile builds its own."""
 
-    most = 400
+    most = 600
+
+    def _balanced_tasks(self) -> IntArray:
+        """Return the tasks lane by lane, the whole squares before the halves on the diagonal."""
+        whole = self.tiles[:, ggn_pairs.P0] != self.tiles[:, ggn_pairs.Q0]
+        of_lane = np.argsort(~whole, kind="stable")
+        tasks = [(lane, tile) for lane in range(self.n_lanes) for tile in of_lane]
+        return np.array(tasks, dtype=np.int64)
 
 
 @functools.lru_cache(maxsize=32)

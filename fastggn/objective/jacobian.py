@@ -37,10 +37,11 @@ _ROW_BLOCK_BYTES = 8 * 2**20  # the size of a block of dense rows
 class FactoredJacobian:
     """A = sqrt(weight) S^T J at one theta, S block-diagonal over samples, blocks (n_L, n_S).
 
-    With S = I this is the Jacobian; with H_i = S_i S_i^T and the weight 1/T it is the matrix of
-    the Newton systems. Each method passes once over the samples, and a single block keeps its
-    forward sweep.
+    With S = I this is the Jacobian; with H_i = S_i S_i^T and the weight 1/T, Newton's matrix. Each
+    method passes once over the samples, and a single block keeps its forward sweep.
     """
+
+    thin = False  # whether A^T b takes no more than the gradient J^T u by a sweep
 
     def __init__(
         self,
@@ -309,10 +310,9 @@ class FactoredJacobian:
 
 def sum_of_lanes(lanes: FloatArray) -> FloatArray:
     """Return the sum over the first axis, in a fixed order."""
-    flat = lanes.reshape(lanes.shape[0], -1)
     with workers_for(float(lanes.size)):
-        products.reduce_lanes(flat)
-    return np.asarray(flat[0].reshape(lanes.shape[1:]).copy())
+        products.reduce_lanes(lanes.reshape(lanes.shape[0], -1))
+    return np.asarray(lanes[0].copy())
 
 
 class KhatriRaoJacobian(LinearOperator):  # type: ignore[misc]

@@ -116,8 +116,7 @@ class Objective:
 class _KeptFactor:
     """The loss's factor of the last block, and its b.
 
-    This is a separate object because a closure over the point would be a reference cycle, which
-    holds the workspace until the next garbage collection.
+    A closure over the point would be a cycle, which holds the workspace until it is collected.
     """
 
     def __init__(self, terms: Terms) -> None:
@@ -236,6 +235,8 @@ class Point:
     @cached_property
     def data_gradient(self) -> FloatArray:
         """The gradient of `data_loss`, shape (N,)."""
+        if self.rows.thin and self.b is not None:
+            return self.rmatvec(self.b)
         return np.asarray(self.rows.pull_back(lambda block: self._terms.gradient(block)[None])[0])
 
     @property
@@ -338,8 +339,7 @@ class Point:
 
     def data_residual(self, x: FloatArray) -> FloatArray | None:
         """Return A^T (b - A x), shape (N,), in one pass, or None if no finite b exists."""
-        # The residual of each block goes back through the network at once, so that the memory does
-        # not grow with the samples.
+        # The residual of each block goes back at once: the memory does not grow with the samples.
         direction = np.ascontiguousarray(x).reshape(1, -1)
         missing = False
 

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from fastggn.kernels import channel_rows, ggn_expand, ggn_rows
 from fastggn.kernels.layer_table import PHI_IN, UNIT_ROW
 from fastggn.network.channels import ChannelBlock, ChannelPlan, own_block
-from fastggn.network.workspace import Block, WorkspacePool
+from fastggn.network.workspace import Block, WorkspacePool, lane_count
 from fastggn.objective.entry_errors import UNIT, EntryErrors
 from fastggn.objective.ggn_tiles import RowTiling
-from fastggn.objective.jacobian import FactoredJacobian
+from fastggn.objective.jacobian import FactoredJacobian, sum_of_lanes
 from fastggn.objective.samples import Samples
 from fastggn.runtime.buffers import lend
 from fastggn.runtime.comm import Comm, require_serial
@@ -83,6 +83,7 @@ class ResidualRows(FactoredJacobian):
         edges = np.cumsum([0, *(part.n_rows for part in parts)])
         self._first = [int(edge) for edge in edges[:-1]]
         self.n_rows = int(edges[-1])
+        self.thin = comm.size == 1 and self.keeps_block and all(p.n_columns == 1 for p in parts)
 
     def blocks(self, *, whole: bool = False) -> Iterator[Block]:
         """Yield the blocks of all terms in order."""
@@ -134,8 +135,25 @@ class ResidualRows(FactoredJacobian):
 
     def _sensitivities(self, block: Block) -> tuple[FloatArray, FloatArray]:
         """Return Psi S of a block, and the columns of the coefficients."""
-        factors = self._factors_of(block)
-        return block.sensitivities(factors), own_block(block).coefficient_columns(factors)
+        factors, own = self._factors_of(block), own_block(block)
+        if "psi" not in own.kept:
+            own.kept["psi"] = own.sensitivities(factors)
+        return own.kept["psi"], own.coefficient_columns(factors)
+
+    @pooled
+    def transposed_products(self, cotangents: FloatArray) -> FloatArray:
+        """Return A^T u, shape (p, N), from sensitivities; a matrix of this point needs them too."""
+        if not self.thin:
+            return super().transposed_products(cotangents)
+        p, n = cotangents.shape[0], self.plan.n_params
+        most = max(part.plan.n_chunks for part in self._parts)
+        lanes = np.zeros((lane_count(most, p * n), p, n))
+        for block in self.blocks():
+            shape = p, block.size, self.columns_of(block)
+            u = (self._root * cotangents[:, self.rows_of(block)]).reshape(shape)
+            psi, _ = self._sensitivities(block)
+            own_block(block).add_transposed_rows(psi, self._factors_of(block), u, lanes)
+        return self.comm.sum(sum_of_lanes(lanes))
 
     @pooled
     def dual_gram(self) -> FloatArray:

@@ -90,11 +90,12 @@ class LevenbergMarquardtSteps(TrialSteps):
         solution = model.solve(damping)
         step, predicted = solution.step, -np.inf
         if solution.ok:
+            # The bend first: its sweep has the product with J that the prediction needs.
+            bent = _bend(model, step, damping) if self._geodesic else step
             predicted = model.predicted_decrease(step)
             if model.sampled:
                 self._inform(point, step, predicted, damping)
-            if self._geodesic:
-                step = _bend(model, step, damping)
+            step = bent
         return Proposal(
             step,
             predicted,
