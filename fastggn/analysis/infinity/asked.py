@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from fastggn.analysis.critical.report import CriticalPointReport
 from fastggn.analysis.infinity.report import MinimumAtInfinity
 from fastggn.analysis.infinity.verdict import minimum_at_infinity
@@ -22,4 +24,7 @@ def asked(
     unfinished = report.label == "not_critical" and report.gradient_share > SMALL
     if report.label not in OPEN or unfinished or problem.n_params > MOST or problem.l2 > 0.0:
         return None
-    return minimum_at_infinity(problem, report.theta)
+    try:
+        return minimum_at_infinity(problem, report.theta)
+    except (ValueError, np.linalg.LinAlgError) as error:  # a fit that leaves float64
+        return MinimumAtInfinity("undecided", None, (), np.nan, np.nan, np.nan, str(error))
