@@ -214,11 +214,8 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("count", [6, pytest.param(100, marks=pytest.mark.weekly)])
-@pytest.mark.timeout(1800)
-def test_a_first_call_is_interrupted_at_any_moment(count):
-    for k in range(count):
-        moment = str(3.0 * (k + 0.5) / count)
+def test_a_first_call_is_interrupted_at_any_moment():
+    for moment in ("0.25", "0.75", "1.25", "1.75", "2.25", "2.75"):
         done = subprocess.run(
             [sys.executable, "-c", FIRST_CALL, moment], capture_output=True, text=True
         )
