@@ -8,6 +8,7 @@ the median time there. The other checkout needs rows of the same keys and names.
 from __future__ import annotations
 
 import json
+import math
 import os
 import statistics
 import subprocess
@@ -123,7 +124,8 @@ def main(arguments: list[str]) -> int:
         turns = [[checkout.quiet_turn() for checkout in both] for _ in range(ROUNDS)]
         here, there = (statistics.median(turn[k][1] for turn in turns) for k in (0, 1))
         others = max(turn[k][0] for turn in turns for k in (0, 1))
-        print(f"| {key} | {here:.4g} | {there:.4g} | {here / there:.2f} | {others:.2f} |")
+        ratio = here / there if there else math.nan
+        print(f"| {key} | {here:.4g} | {there:.4g} | {ratio:.2f} | {others:.2f} |")
         sys.stdout.flush()
     for checkout in both:
         checkout.end()
