@@ -31,6 +31,11 @@ QUICK = {"hidden_layer_sizes": 6, "random_state": 0, "max_iter": 30}
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
+def noise(seed):
+    """Numbers that do not depend on the order of the tests."""
+    return np.random.default_rng(seed).standard_normal(120)
+
+
 @parametrize_with_checks([fg.GGNRegressor(4), fg.GGNClassifier(4)])
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
@@ -124,7 +129,7 @@ def test_shapes_of_targets():
 
 
 def test_weights_count_samples():
-    weights = RNG.integers(0, 4, size=120)
+    weights = np.random.default_rng(1).integers(0, 4, size=120)
     weighted = fg.GGNRegressor(**QUICK).fit(X, y, sample_weight=weights)
     repeated = fg.GGNRegressor(**QUICK).fit(X.repeat(weights, axis=0), y.repeat(weights))
     np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-6)
@@ -214,9 +219,7 @@ def test_scikit_learns_names():
 
 
 def test_plateau_ends_a_run():
-    model = fg.GGNRegressor(**{**QUICK, "max_iter": 1000}, tol=1e-2).fit(
-        X, y + RNG.normal(size=120)
-    )
+    model = fg.GGNRegressor(**{**QUICK, "max_iter": 1000}, tol=1e-2).fit(X, y + noise(0))
     assert model.result_.status == "converged_loss" and model.n_iter_ < 1000
     last = np.array(model.loss_curve_[-11:])
     assert (last[1:] > (1 - 1e-2) * np.minimum.accumulate(last)[:-1]).all()
@@ -225,7 +228,7 @@ def test_plateau_ends_a_run():
 
 
 def test_early_stopping_restores_the_best():
-    noisy = y + 5.0 * RNG.normal(size=120)
+    noisy = y + 5.0 * noise(0)
     model = fg.GGNRegressor(
         20,
         random_state=0,
@@ -269,7 +272,7 @@ def test_restarts_keep_the_best():
 @pytest.mark.parametrize("kind", ["numbers", "classes"])
 def test_an_estimator_is_a_fit(kind, starts):
     """Split, scales, starts and the choice among them are those of `fg.fit`: the same bits."""
-    noisy = y + 2.0 * RNG.normal(size=120)
+    noisy = y + 2.0 * noise(0)
     targets = noisy if kind == "numbers" else LABELS
     estimator = fg.GGNRegressor if kind == "numbers" else fg.GGNClassifier
     model = estimator(
@@ -331,7 +334,7 @@ def test_random_state():
 
 @pytest.mark.parametrize("method", ["newton", "adam", "bp", "ggn"])
 def test_methods(method):
-    noisy = y + RNG.normal(size=120)
+    noisy = y + noise(0)
     model = fg.GGNRegressor(4, method=method, random_state=0, max_iter=25, batch_size=None)
     if method == "adam":
         model.set_params(batch_size=32)
@@ -397,7 +400,7 @@ def test_probabilities_are_those_of_the_model(labels):
 
 
 def test_penalty_by_validation():
-    noisy = y + 5.0 * RNG.normal(size=120)
+    noisy = y + 5.0 * noise(0)
     model = fg.GGNRegressor(
         6, regularization="validation", random_state=0, max_iter=15, method="newton"
     ).fit(X, noisy)
