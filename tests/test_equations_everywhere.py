@@ -154,3 +154,10 @@ def test_units_that_equations_do_not_see():
 def test_a_start_that_is_no_number(start):
     with pytest.raises(ValueError, match=r"coefficients\['k'\] must be (a number|finite)"):
         decay(rate=start)
+
+
+def test_a_table_is_no_problem():
+    table = pytest.importorskip("pandas").DataFrame({"a": [1.0, 2.0]})
+    for function in (fg.train, fg.train_restarts, fg.select_weight_decay):
+        with pytest.raises(TypeError, match=r"must be a fastggn.Problem, not DataFrame"):
+            function(table)

@@ -18,7 +18,7 @@ def as_problem(problem: AnyProblem) -> Problem:
     TypeError
         If it is none.
     """
-    if not hasattr(problem, "at"):
+    if not callable(getattr(problem, "at", None)):  # a table has an `at`, too
         raise TypeError(f"problem must be a fastggn.Problem, not {type(problem).__name__}")
     return cast(Problem, problem)
 
