@@ -310,7 +310,7 @@ def test_interval_is_parsed(value, iterations, seconds):
 )
 def test_bad_arguments_before_any_work(problem, tmp_path, monkeypatch, make, error, match):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(fg.Problem, "at", None)
+    monkeypatch.setattr(fg.Problem, "at", lambda *_: pytest.fail("work before the check"))
     with pytest.raises(error, match=match):
         fg.train(problem, seed=0, checkpoint=make())
     assert os.listdir(tmp_path) == []
