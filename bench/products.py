@@ -126,12 +126,12 @@ def _rows() -> list[Row]:
     for name in ("digits", "multi", "scalar"):
         build = functools.partial(threads_assembly, name=name)
         title = f"{THREADS} threads over 1: G, {name}"
-        rows.append(Row(f"threads-gram-{name}", title, ">=", 1.8, build=build))
+        rows.append(Row(f"threads-gram-{name}", title, ">=", 1.7, build=build))
     for transpose, what in ((False, "J v"), (True, "J^T u")):
         build = functools.partial(threads_product, name="multi-products", transpose=transpose)
         title = f"{THREADS} threads over 1: {what}, F(20,64,64,4)"
         key = f"threads-{'jtu' if transpose else 'jv'}"
-        rows.append(Row(key, title, ">=", 1.8, build=build))
+        rows.append(Row(key, title, ">=", 1.7, build=build))
     title = "cost of G against T, 1e4 to 1e6: deviation from linear"
     rows.append(Row("linear-in-T", title, "<=", 10.0, "%", measure=linear_in_samples))
     return rows
