@@ -12,8 +12,7 @@ from fastggn.objective import column_moments
 from fastggn.training import advice
 from fastggn.training.advice import scaling_advice, unit_advice
 
-rng = np.random.default_rng(0)
-X = rng.standard_normal((60, 3))
+X = np.random.default_rng(0).standard_normal((60, 3))
 Y = np.sin(X[:, :1])
 NET = fg.MLP((3, 4, 1))
 
@@ -112,7 +111,7 @@ def test_some_of_many_samples_are_enough(tmp_path, monkeypatch):
     """Every k-th row, the same ones from memory and from parts of a file."""
     monkeypatch.setattr(column_moments, "ENOUGH", 20)
     monkeypatch.setattr("fastggn.data.sources.BYTES_PER_READ", 8 * 3 * 7)
-    columns = rng.standard_normal((205, 3))
+    columns = np.random.default_rng(1).standard_normal((205, 3))
     np.save(tmp_path / "X.npy", columns)
     targets = columns[:, :1]
     here = fg.Problem(NET, columns, targets)
@@ -224,7 +223,7 @@ def test_runs_that_need_no_advice():
 def test_some_samples_of_a_file(tmp_path, monkeypatch):
     """Runs of neighbours, evenly spread, each row once."""
     monkeypatch.setattr(column_moments, "ENOUGH", 200)
-    columns = rng.standard_normal((5000, 3))
+    columns = np.random.default_rng(1).standard_normal((5000, 3))
     np.save(tmp_path / "X.npy", columns)
     net = fg.MLP((3, 8, 1))
     theta = net.init(0)

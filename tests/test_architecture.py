@@ -291,6 +291,13 @@ def taken(nodes, leaves):
                 yield f"{owner}.{node.func.attr}"
 
 
+@functools.cache
+def beside():
+    """Parse the tests and the benchmark."""
+    paths = [path for folder in ("tests", "bench") for path in (ROOT / folder).glob("*.py")]
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(paths)}
+
+
 def test_only_kernels_call_kernels_without_wrappers():
     """A call from Python of what `leaf` compiled would end the process."""
     kernels = [module for module in modules() if module.room == "kernels"]
@@ -299,9 +306,7 @@ def test_only_kernels_call_kernels_without_wrappers():
     every = set().union(*leaves.values())
     wrong = [(m.name, name) for m in kernels for name in called_from_python(m.nodes) & every]
     files = {module.name: module.nodes for module in modules() if module.room != "kernels"}
-    for folder in ("tests", "bench"):
-        for path in (ROOT / folder).glob("*.py"):
-            files[path.name] = tuple(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    files |= {path.name: tuple(ast.walk(tree)) for path, tree in beside().items()}
     wrong += [(name, leaf) for name, nodes in files.items() for leaf in taken(nodes, leaves)]
     assert wrong == []
 
@@ -314,3 +319,20 @@ def test_each_formula_names_a_function():
     assert len(rows) >= 20
     for module, function in rows:
         assert callable(getattr(importlib.import_module(f"fastggn.kernels.{module}"), function))
+
+
+def drawn_by_functions(tree):
+    """Return the generators of a module from which its functions draw."""
+    given = [n for n in tree.body if isinstance(n, ast.Assign) and isinstance(n.value, ast.Call)]
+    made = [n for n in given if ast.unparse(n.value.func).endswith(("default_rng", "Random"))]
+    names = {target.id for node in made for target in node.targets}
+    functions = [n for n in ast.walk(tree) if isinstance(n, (*FUNCTIONS, ast.Lambda))]
+    bodies = [n for f in functions for n in (f.body if isinstance(f.body, list) else [f.body])]
+    return names & {n.id for b in bodies for n in ast.walk(b) if isinstance(n, ast.Name)}
+
+
+def test_each_test_has_its_own_generator():
+    """The draws from a generator of the module depend on the tests that ran before."""
+    assert drawn_by_functions(ast.parse("r = default_rng(0)\ndef f():\n    r.random()")) == {"r"}
+    wrong = {path.name: drawn_by_functions(tree) for path, tree in beside().items()}
+    assert {name: found for name, found in wrong.items() if found} == {}

@@ -84,7 +84,7 @@ def test_evaluate_in_units_of_the_target(houses):
     assert target["mae"] == pytest.approx(np.mean(np.abs(error)), rel=1e-12)
     assert target["r2"] == pytest.approx(1 - np.mean(error**2) / HOUSES["price"].var(), rel=1e-9)
     assert "price" in str(found) and found.to_dict()["targets"][0]["rms"] == target["rms"]
-    weights = RNG.integers(0, 3, 120)
+    weights = np.random.default_rng(1).integers(0, 3, 120)
     again = houses.evaluate(HOUSES, sample_weight=weights)
     repeated = houses.evaluate({k: np.repeat(v, weights) for k, v in HOUSES.items()})
     for key in ("rms", "mae", "r2"):
@@ -121,7 +121,7 @@ def test_classes(sizes):
 def test_labels_that_may_stand_together():
     net, theta = network((2, 4, 3), "tanh")
     model = model_of(net, theta, loss="logistic")
-    X = RNG.normal(size=(30, 2))
+    X = np.random.default_rng(1).normal(size=(30, 2))
     given = (X[:, :1] > [-0.5, 0.0, 0.5]).astype(float)
     found = model.predict(X)
     assert found.shape == (30, 3) and set(np.unique(found)) <= {0, 1}
@@ -135,7 +135,7 @@ def test_classes_of_numbers_keep_their_order():
     """The labels 2 and 10 are in numeric order in the estimators, not in that of their texts."""
     net, theta = network((2, 3, 3), "tanh")
     model = model_of(net, theta, loss="softmax_cross_entropy", classes=[-1, 2, 10])
-    X = RNG.normal(size=(40, 2))
+    X = np.random.default_rng(1).normal(size=(40, 2))
     labels = model.predict(X)
     assert labels.dtype.kind == "i" and len(set(labels.tolist())) > 1
     assert model.evaluate((X, labels)).accuracy == 1.0
@@ -155,7 +155,8 @@ def test_two_classes_by_one_output():
 
 
 def test_posterior(tmp_path):
-    noisy = {**HOUSES, "price": HOUSES["price"] + RNG.normal(0, 5000, 120)}
+    noise = np.random.default_rng(1).normal(0, 5000, 120)
+    noisy = {**HOUSES, "price": HOUSES["price"] + noise}
     model, result = fg.fit(noisy, target="price", posterior=True, **QUICK)
     assert result.evidence is not None and model.l2 == result.evidence.l2
     mean, deviation = model.predict(noisy, std=True)
@@ -356,7 +357,7 @@ def test_round_trip(tmp_path, bias):
     again = fg.Model.load(tmp_path / "m.npz")
     np.testing.assert_array_equal(again.theta, model.theta)
     assert again.network.to_config() == net.to_config() and again.loss.name == "squared"
-    X = RNG.normal(size=(5, 3))
+    X = np.random.default_rng(1).normal(size=(5, 3))
     np.testing.assert_array_equal(again.predict(X), model.predict(X))
 
 

@@ -169,7 +169,8 @@ def test_version_7_3_of_matlab_is_transposed_hdf5(tmp_path):
 
 
 def test_samples_stay_in_their_file(tmp_path):
-    rows = RNG.normal(size=(5000, 4)).astype(np.float32)
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(5000, 4)).astype(np.float32)
     np.save(tmp_path / "a.npy", rows)
     found = stream_table(tmp_path / "a.npy", target=[0], drop=[2])
     assert not isinstance(found.X, np.ndarray) and found.inputs == ("x1", "x3")
@@ -177,7 +178,7 @@ def test_samples_stay_in_their_file(tmp_path):
     assert found.stored == (["float32"] * 2, ["float32"])
     whole = fg.read_table(tmp_path / "a.npy", target=[0], drop=[2])
     assert whole.digest == found.digest
-    index = np.sort(RNG.choice(5000, 900, replace=False))
+    index = np.sort(rng.choice(5000, 900, replace=False))
     part = found.take(index)
     assert not isinstance(part.X, np.ndarray)
     np.testing.assert_array_equal(part.X[100:300], rows[index[100:300]][:, [1, 3]])
@@ -199,7 +200,7 @@ def test_samples_stay_in_their_file(tmp_path):
 def test_parts_are_the_table(tmp_path, suffix):
     pandas = pytest.importorskip("pandas")
     kinds = np.array(["u", "v", "w"])[np.arange(50) % 3]
-    numbers = RNG.normal(size=50).round(6)
+    numbers = np.random.default_rng(1).normal(size=50).round(6)
     frame = pandas.DataFrame({"x": numbers, "k": kinds, "y": numbers[::-1]})
     path = tmp_path / f"a{suffix}"
     if suffix == ".npy":
@@ -251,7 +252,7 @@ def test_parts_of_a_large_text_need_little_memory(tmp_path):
 
 
 def test_a_table_in_a_file_is_fitted_as_one_in_memory(tmp_path):
-    rows = RNG.normal(size=(300, 3))
+    rows = np.random.default_rng(1).normal(size=(300, 3))
     rows[:, 2] = rows[:, 0] * rows[:, 1]
     np.save(tmp_path / "a.npy", rows)
     options = {"hidden": 4, "seed": 0, "max_iter": 5}
@@ -337,9 +338,8 @@ def test_known_tables_are_the_same_from_every_kind_of_file(tmp_path, name):
 
 
 def test_a_part_without_a_complete_row(tmp_path):
-    lines = [
-        f"{a},{b if j > 5 else 'NA'},{a * b}" for j, (a, b) in enumerate(RNG.normal(size=(60, 2)))
-    ]
+    rows = np.random.default_rng(1).normal(size=(60, 2))
+    lines = [f"{a},{b if j > 5 else 'NA'},{a * b}" for j, (a, b) in enumerate(rows)]
     path = save_bytes(tmp_path / "a.csv", "\n".join(["a,b,y", *lines]).encode())
     model, _ = fg.fit(fg.read_table(path, missing="drop"), hidden=4, seed=0, max_iter=1)
     parts = [model.encode(p, targets=True) for p in read_parts(path, model.recipe.reading, 4)]

@@ -207,7 +207,6 @@ def assigned(x, u):
 
 
 SOURCE = np.sin(X[:, 0])
-STATE = np.random.default_rng(9)
 FAULTS = {
     "abs": (lambda x, u: np.abs(u.value), r"np\.abs has no rule.*jacobian="),
     "where": (lambda x, u: np.where(x[:, 0] > 0.5, u.value, 0.0), r"np\.where .*factor.*jacobian="),
@@ -216,7 +215,7 @@ FAULTS = {
     "mean of x": (lambda x, u: u.value - x.mean(), "mixes the points"),
     "cumulative sum": (lambda x, u: np.cumsum(u.value), "mixes the points"),
     "neighbours": (lambda x, u: u.value - np.roll(u.value, 1), "mixes the points"),
-    "random": (lambda x, u: u.value - STATE.normal(size=len(x)), "changes from call"),
+    "random": (lambda x, u: u.value - np.random.default_rng().random(len(x)), "changes from call"),
     "order 5": (lambda x, u: u.d("x", "x", "x", "x", "y"), r"order 5.*up to order 2"),
     "unknown input": (lambda x, u: u.d("X1"), r"input 'X1' is unknown.*\(valid: x, y\)"),
     "index": (lambda x, u: u.d(2), "input 2 is out of range for 2 inputs"),
