@@ -34,7 +34,6 @@ NOT_RUN = {
 ELSEWHERE = {
     "python3 -m venv": "README's two set-up commands, run by .ci/run",
     "python -m pip": "set-up, done by .ci/run",
-    "pip install": "set-up, done by .ci/run",
     "python -m sphinx": "run by .ci/run",
     "python -m papers": "up to a minute each: tests/test_reproduce.py parses these lines and runs "
     "the quick version of all",

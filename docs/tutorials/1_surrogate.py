@@ -162,8 +162,8 @@ plt.show()
 #
 # * Inputs and targets were scaled; ``fg.fit`` and ``fastggn train`` do that by
 #   themselves.
-# * ``Stop(gradient=)`` is a bound on a gradient, not on an error. For the last
-#   digits set it to 0.
+# * ``Stop(gradient=)`` compares each slope with its terms, and says nothing of the
+#   error. For the last digits set it to 0.
 # * Where a run crawls at a small error, look at the singular values. If they span
 #   more than eight decimal powers, ``qr`` goes on where ``cholesky`` ends.
 # * All this needs a smooth function without noise. With measured data the error

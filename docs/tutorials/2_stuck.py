@@ -103,8 +103,8 @@ print(f"positive, zero, negative eigenvalues: {point.inertia}")
 figure = point.plot()
 
 # %%
-# **Remedy.** The direction is known, so go there: ``escape`` follows the lowest
-# eigenvector out of every strict saddle that a run settles at.
+# **Remedy.** The direction is known, so go there: ``leave_saddles`` follows the
+# lowest eigenvector out of every strict saddle at which a run settles.
 
 out = fg.train(
     centred, start, leave_saddles="negative_curvature", seed=0, max_iter=300

@@ -73,7 +73,7 @@ losses = None
 if mpiexec is None or find_spec("mpi4py") is None:
     print("mpiexec or mpi4py is absent where this page was built.")
     print("The job was not run, and below is one process only.")
-    print("Install them with: pip install 'fastggn[mpi]'")
+    print("Install them with the extra mpi: python -m pip install '.[mpi]'")
 else:
     command = [mpiexec, "-n", "2", sys.executable, "job.py", "losses.json"]
     one_thread_a_rank = {**os.environ, "NUMBA_NUM_THREADS": "1"}
