@@ -321,6 +321,15 @@ def test_each_formula_names_a_function():
         assert callable(getattr(importlib.import_module(f"fastggn.kernels.{module}"), function))
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])
+def test_the_paths_on_a_page_exist(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    paths = {p for p in re.findall(r"`([\w.]+/[\w./]*)[:`]", text) if not p.startswith(".venv")}
+    rooms = [ROOT, PACKAGE, *(PACKAGE / room for room in ROOMS)]
+    assert len(paths) > 25
+    assert [p for p in paths if not any((room / p).exists() for room in rooms)] == []
+
+
 def drawn_by_functions(tree):
     """Return the generators of a module from which its functions draw."""
     given = [n for n in tree.body if isinstance(n, ast.Assign) and isinstance(n.value, ast.Call)]
