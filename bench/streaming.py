@@ -1,16 +1,13 @@
 """``python -m bench.streaming``: the rate of samples in a file beside that of the same in memory.
 
-The file lies in the page cache: it has just been written and read. Memory and file take turns, so
-that what else the machine does falls on both; the ratio of the least times and that of the medians
-are printed.
+The file lies in the page cache: it has just been written and read. Rates are of processor time with
+one thread, the least of nine, memory and file in turns: other programs may use the machine.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import statistics
 import sys
 import tempfile
 import time
@@ -18,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-NETWORKS = ((16, 32, 32, 1), (63, 4, 1))
-N_SAMPLES = 400_000
+NETWORKS = ((16, 32, 32, 1), (4, 8, 1), (63, 4, 1), (300, 10, 1))
+N_SAMPLES = 200_000
+TURNS = 9
 
 
 def problems(net, n_samples, folder):
@@ -42,77 +40,43 @@ def problems(net, n_samples, folder):
     }
 
 
-def operations(theta, small):
-    """Return what is timed: name -> (function of a problem, how often).
-
-    A whole iteration of a larger network assembles its matrix for seconds: the reading is lost
-    in it.
-    """
-    import fastggn as fg
-
-    def iteration(problem):
-        return fg.train(
-            problem,
-            theta,
-            max_iter=1,
-            method=fg.LevenbergMarquardt(solver="cholesky"),
-            stop=fg.Stop(gradient=0.0),
-        )
-
-    passes = {
-        "loss": (lambda problem: problem.loss(theta), 15),
-        "gradient": (lambda problem: problem.gradient(theta), 15),
-    }
-    return {**passes, "LM iteration": (iteration, 3)} if small else passes
-
-
-def seconds(action):
-    start = time.perf_counter()
+def processor_seconds(action):
+    start = time.process_time()
     action()
-    return time.perf_counter() - start
+    return time.process_time() - start
 
 
-def interleaved(ways, action, repeats):
-    """Return name -> seconds of each turn, after one that is not counted."""
+def least_in_turns(ways, action):
+    """Return name -> the least seconds of its turns, after one that is not counted."""
     taken = {name: [] for name in ways}
-    for turn in range(repeats + 1):
+    for _ in range(TURNS + 1):
         for name, problem in ways.items():
-            spent = seconds(lambda problem=problem: action(problem))
-            if turn:
-                taken[name].append(spent)
-    return taken
+            taken[name].append(processor_seconds(lambda problem=problem: action(problem)))
+    return {name: min(seconds[1:]) for name, seconds in taken.items()}
 
 
 def measure(widths, n_samples, folder):
-    """Return a record for each operation and way."""
+    """Return a record for each operation."""
     import fastggn as fg
 
     net = fg.MLP(widths)
-    ways = problems(net, n_samples, folder)
     theta = net.init(seed=0)
-    records = []
-    for operation, (action, repeats) in operations(theta, net.n_params < 500).items():
-        taken = interleaved(ways, action, repeats)
-        least, middle = min(taken["memory"]), statistics.median(taken["memory"])
-        for name, turns in taken.items():
-            records.append(
-                {
-                    "network": widths,
-                    "operation": operation,
-                    "samples in": name,
-                    "least ms": 1e3 * min(turns),
-                    "median ms": 1e3 * statistics.median(turns),
-                    "rate of least": least / min(turns),
-                    "rate of medians": middle / statistics.median(turns),
-                }
-            )
-    return records
+    ways = problems(net, n_samples if net.n_inputs < 100 else n_samples // 5, folder)
+    operations = {
+        "loss": lambda problem: problem.loss(theta),
+        "gradient": lambda problem: problem.gradient(theta),
+    }
+    with fg.threads(1):
+        return [
+            {"network": widths, "operation": name, "seconds": least_in_turns(ways, action)}
+            for name, action in operations.items()
+        ]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", type=int, default=N_SAMPLES, metavar="T")
-    parser.add_argument("--folder", help="where the files are made (about 700 MB); default: /tmp")
+    parser.add_argument("--folder", help="where the files are made (about 100 MB); default: /tmp")
     parser.add_argument("--json", metavar="FILE", help="write the measurements")
     arguments = parser.parse_args()
     records = []
@@ -121,17 +85,14 @@ def main() -> int:
             records += measure(widths, arguments.samples, Path(folder))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(records, indent=1))
-    print(f"{arguments.samples:,} samples, {os.cpu_count()} cores")
-    print("rate: of the file over that of memory, from the least times and from the medians\n")
-    print("| network | operation | samples in | least | median | rate |")
-    print("|---|---|---|---|---|---|")
+    files = [way for way in records[0]["seconds"] if way != "memory"]
+    print(f"| network | operation | {' | '.join(files)} |")
+    print("|---|---|" + "---|" * len(files))
     for found in records:
+        seconds = found["seconds"]
+        rates = [f"{100 * seconds['memory'] / seconds[way]:.0f} %" for way in files]
         network = f"F({','.join(map(str, found['network']))})"
-        rate = f"{100 * found['rate of least']:.0f}, {100 * found['rate of medians']:.0f} %"
-        print(
-            f"| {network} | {found['operation']} | {found['samples in']} | "
-            f"{found['least ms']:.1f} ms | {found['median ms']:.1f} ms | {rate} |"
-        )
+        print(f"| {network} | {found['operation']} | {' | '.join(rates)} |")
     return 0
 
 
