@@ -249,6 +249,10 @@ CHAINS = {
         *FRONT, ("Add", "b u", "v", {}), ("LeakyRelu", "v", "w", {"alpha": 0.25}),
         ("Gemm", "w V", "q", {"transB": 1}), ("Mul", "q two", "p", {}), ("Add", "p c", "y", {}),
     ],
+    "SiLU as PyTorch writes it": [
+        *FRONT, ("Add", "u b", "v", {}), ("Sigmoid", "v", "p", {}), ("Mul", "v p", "w", {}),
+        ("Gemm", "w V c", "y", {"transB": 1}),
+    ],
     "a transposed constant, a dropout, a sigmoid": [
         *FRONT, ("Softplus", "u", "v", {}), ("Dropout", "v", "w", {}),
         ("Transpose", "r", "rt", {"perm": [1, 0]}), ("MatMul", "w rt", "q", {}),

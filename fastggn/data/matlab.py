@@ -27,7 +27,7 @@ def read_mat(file: Path) -> Raw:
         if matlab.matfile_version(stream)[0] == 2:  # version 7.3 is HDF5
             return read_hdf5(file)
         check_claim(file, _claimed(stream), MAT_TIMES)
-        found = loadmat(stream, squeeze_me=False)
+        found = loadmat(stream, squeeze_me=False, spmatrix=False)
     variables = {k: v for k, v in found.items() if k == "None" or not k.startswith("__")}
     if "None" in variables or any(_is_object(v) for v in variables.values()):
         raise ValueError(

@@ -308,7 +308,9 @@ def _square(graph: _Graph, z: str, _: Activation) -> str:
 
 
 def _swish(graph: _Graph, z: str, _: Activation) -> str:
-    return graph.add("Mul", z, graph.add("Sigmoid", z))
+    # onnxruntime makes QuickGelu of Mul and Sigmoid, and many of its releases have no such kernel.
+    rest = graph.add("Exp", graph.add("Neg", z))
+    return graph.add("Div", z, graph.add("Add", rest, graph.constant("one", 1.0)))
 
 
 def _bent_identity(graph: _Graph, z: str, _: Activation) -> str:

@@ -36,6 +36,7 @@ EXPRESSIONS = {
     "Mul(z,z)": "square",
     "Sin(z)": "sin",
     "Mul(z,Sigmoid(z))": "swish",
+    "Div(z,Add(Exp(Neg(z)),1.0))": "swish",
     "Add(Mul(Sub(Sqrt(Add(Mul(z,z),1.0)),1.0),0.5),z)": "bent_identity",
 }
 UNARY = (
