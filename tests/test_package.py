@@ -45,11 +45,17 @@ def test_the_wheel_holds_the_package_and_nothing_else(packages):
 
 def test_the_sdist_can_be_tested(packages):
     with tarfile.open(packages[1]) as archive:
-        names = {name.partition("/")[2] for name in archive.getnames()}
-    kept = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True)
+        names = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    names = {name for name in names if not name.startswith("fastggn.egg-info/")}
+    command = ["git", "ls-files", "-z", "--exclude-standard"]
+    kept, new = (
+        subprocess.run([*command, kind], cwd=ROOT, capture_output=True, text=True)
+        for kind in ("--cached", "--others")
+    )
     if kept.returncode == 0:
-        wanted = {n for n in kept.stdout.split() if n.split("/")[0] not in OUTSIDE}
+        wanted = {n for n in kept.stdout.split("\0") if n and n.split("/")[0] not in OUTSIDE}
         assert wanted - names == set()
+        assert names - wanted - set(new.stdout.split("\0")) == {"PKG-INFO", "setup.cfg"}
     assert {"pyproject.toml", "tests/conftest.py", "tests/naive.py", "PKG-INFO"} < names
     assert not [name for name in names if "__pycache__" in name or name.endswith(".pyc")]
 
