@@ -106,15 +106,16 @@ def test_a_small_singular_value_is_undecided_at_any_number_of_samples():
 
 
 def test_the_shape_of_the_tree_follows_from_the_rows_alone():
-    """The same bits in whatever blocks the rows come."""
+    """The same bits in whatever blocks the rows come, and with whatever number of workers."""
     rng = np.random.default_rng(3)
     A, b = rng.standard_normal((9001, 7)), rng.standard_normal((9001, 2))
     whole = StreamingQR(7, 2)
     whole.fold(A, b)
-    for block in (1, 100, 256, 3000):
-        parts = StreamingQR(7, 2)
-        for i in range(0, len(A), block):
-            parts.fold(A[i : i + block], b[i : i + block])
+    for threads, block in enumerate((1, 100, 256, 3000), start=1):
+        with fg.threads(threads):
+            parts = StreamingQR(7, 2)
+            for i in range(0, len(A), block):
+                parts.fold(A[i : i + block], b[i : i + block])
         assert np.array_equal(parts.r, whole.r) and np.array_equal(parts.c, whole.c)
         assert np.array_equal(parts.rest, whole.rest) and parts.n_rows == 9001
 

@@ -14,10 +14,13 @@ from numba.extending import get_cython_function_address, intrinsic
 
 from fastggn.kernels.jit import DISABLED, inline
 
-_ROUTINES = ("dgemm", "sgemm", "dsyrk", "ssyrk", "dpotrf")
-for _name in _ROUTINES:
-    _module = "scipy.linalg.cython_lapack" if _name == "dpotrf" else "scipy.linalg.cython_blas"
-    llvm_binding.add_symbol(f"fastggn_{_name}", get_cython_function_address(_module, _name))
+_ROUTINES = {
+    "scipy.linalg.cython_blas": ("dgemm", "sgemm", "dsyrk", "ssyrk"),
+    "scipy.linalg.cython_lapack": ("dpotrf", "dtpqrt", "dtpmqrt"),
+}
+for _module, _names in _ROUTINES.items():
+    for _name in _names:
+        llvm_binding.add_symbol(f"fastggn_{_name}", get_cython_function_address(_module, _name))
 
 _I32 = ir.IntType(32)
 _I8 = ir.IntType(8)
@@ -164,6 +167,51 @@ def _potrf(typingctx, a):
     return signature, codegen
 
 
+@intrinsic
+def _tpqrt(typingctx, r, below, t, work):
+    """Fold rows into a triangle: all arrays are transposes of LAPACK's; returns its info."""
+    _check_matrices(r, below, t, work)
+    signature = types.int64(r, below, t, work)
+
+    def codegen(context, builder, sig, args):
+        (r, _, _, ldr), (b, columns, rows, ldb), (t, _, panel, ldt), (work, _, _, _) = (
+            _matrix(context, builder, *pair) for pair in zip(sig.args, args, strict=True)
+        )
+        info = _by_reference(builder, ir.Constant(_I32, 0))
+        zero = _by_reference(builder, ir.Constant(_I32, 0))
+        sizes = [_integer(builder, size) for size in (rows, columns, panel)]
+        leading = [_integer(builder, size) for size in (ldr, ldb, ldt)]
+        arguments = [*sizes[:2], zero, sizes[2], r, leading[0], b, leading[1], t, leading[2]]
+        _call(builder, "dtpqrt", [*arguments, work, info])
+        return builder.sext(builder.load(info), ir.IntType(64))
+
+    return signature, codegen
+
+
+@intrinsic
+def _tpmqrt(typingctx, v, t, c, right, work):
+    """Turn right-hand sides, C above the others, by the reflectors of a fold; returns the info."""
+    _check_matrices(v, t, c, right, work)
+    signature = types.int64(v, t, c, right, work)
+
+    def codegen(context, builder, sig, args):
+        (v, columns, rows, ldv), (t, _, panel, ldt), (c, n_rhs, _, ldc), (b, _, _, ldb), (w, *_) = (
+            _matrix(context, builder, *pair) for pair in zip(sig.args, args, strict=True)
+        )
+        info = _by_reference(builder, ir.Constant(_I32, 0))
+        zero = _by_reference(builder, ir.Constant(_I32, 0))
+        yes = ir.Constant(ir.IntType(64), 1)
+        letters = [_character(builder, yes, "L", "L"), _character(builder, yes, "T", "T")]
+        rows, n_rhs, columns, panel, ldv, ldt, ldc, ldb = (
+            _integer(builder, size) for size in (rows, n_rhs, columns, panel, ldv, ldt, ldc, ldb)
+        )
+        sizes = [rows, n_rhs, columns, zero, panel]
+        _call(builder, "dtpmqrt", [*letters, *sizes, v, ldv, t, ldt, c, ldc, b, ldb, w, info])
+        return builder.sext(builder.load(info), ir.IntType(64))
+
+    return signature, codegen
+
+
 if DISABLED:
     import numpy as np
     from scipy.linalg import lapack
@@ -186,6 +234,18 @@ if DISABLED:
         a[lower] = factor[lower]
         return info
 
+    def tpqrt(r, below, t, work):
+        """Twin of the compiled fold."""
+        r.T[...], below.T[...], t.T[...], info = lapack.dtpqrt(0, t.shape[1], r.T, below.T)
+        return info
+
+    def tpmqrt(v, t, c, right, work):
+        """Twin of the compiled turn."""
+        c.T[...], right.T[...], info = lapack.dtpmqrt(
+            0, v.T, t.T, c.T, right.T, side="L", trans="T"
+        )
+        return info
+
 else:
 
     @inline
@@ -202,3 +262,16 @@ else:
     def potrf(a):
         """Cholesky in place, lower triangle; returns the first bad pivot (from 1), or 0."""
         return _potrf(a)
+
+    @inline
+    def tpqrt(r, below, t, work):
+        """Fold rows, below (N, m) transposed, into R^T (N, N); returns LAPACK's info.
+
+        `below` then holds the reflectors and `t` (N, panel) their factors; `work` (panel, N).
+        """
+        return _tpqrt(r, below, t, work)
+
+    @inline
+    def tpmqrt(v, t, c, right, work):
+        """Turn C^T (n_rhs, N) and right-hand sides (n_rhs, m) by them; `work` (panel, n_rhs)."""
+        return _tpmqrt(v, t, c, right, work)

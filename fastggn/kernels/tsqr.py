@@ -9,11 +9,14 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
+from numba import prange
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
+from fastggn.kernels.blas import tpmqrt, tpqrt
+from fastggn.kernels.jit import pnjit
 from fastggn.kernels.reflectors import reflect_both
-from fastggn.runtime.threads import one_pool, workers_for
+from fastggn.runtime.threads import one_pool, workers, workers_for
 
 FloatArray = NDArray[np.float64]
 
@@ -24,23 +27,45 @@ PANEL = 32
 # all blocks came to 10.
 CHAIN = 8
 LEAST_BLOCK = 256  # rows
-SMALL = 256  # columns that LAPACK alone factors; more are shared among the workers
+SMALL = 256  # columns: of fewer, workers fold a chain each; of more, they share each block
+
+
+@pnjit
+def fold_chains(rows, rhs, block, panel, r, c, info):
+    """Fold CHAIN blocks of `rows` (m, N) into each triangle; `rhs` (m, n_rhs) is turned along.
+
+    R^T is `r` (K, N, N) and C^T `c` (K, n_rhs, N). What LAPACK says of each chain is `info` (K,).
+    """
+    n, n_rhs = rows.shape[1], rhs.shape[1]
+    for k in prange(r.shape[0]):
+        t, work = np.zeros((n, panel)), np.empty((panel, max(n, n_rhs)))
+        for first in range(k * CHAIN * block, min((k + 1) * CHAIN * block, rows.shape[0]), block):
+            last = min(first + block, rows.shape[0])
+            below = rows[first:last].T.copy()
+            info[k] += abs(tpqrt(r[k], below, t, work))
+            if n_rhs > 0:
+                right = rhs[first:last].T.copy()
+                info[k] += abs(tpmqrt(below, t, c[k], right, work))
+                rhs[first:last] = right.T
 
 
 class _Triangle:
     """A factor R, Q^T times the right-hand sides, and the number of blocks taken in."""
 
-    def __init__(self, n_columns: int, n_rhs: int) -> None:
+    def __init__(self, r: FloatArray, c: FloatArray, taken: int) -> None:
+        self.r, self.c, self.taken = r, c, taken
+
+    @classmethod
+    def empty(cls, n_columns: int, n_rhs: int) -> _Triangle:
         # Fortran order: LAPACK then works in place. The part below the diagonal stays zero.
         order: Literal["F", "C"] = "F" if n_columns < SMALL else "C"
-        self.r = np.zeros((n_columns, n_columns), order=order)
-        self.c = np.zeros((n_columns, n_rhs), order=order)
-        self.taken = 0
+        r = np.zeros((n_columns, n_columns), order=order)
+        return cls(r, np.zeros((n_columns, n_rhs), order=order), 0)
 
     def take(self, rows: FloatArray, rhs: FloatArray, triangle: bool = False) -> FloatArray:
         """Fold rows and right-hand sides, and return the norms that these leave, (n_rhs,).
 
-        Of a `triangle` what is below its diagonal is known to be zero.
+        Of a `triangle` what is below its diagonal is known to be zero. Both arrays are used up.
         """
         self.taken += 1
         if self.r.shape[0] >= SMALL:
@@ -61,8 +86,7 @@ class _Triangle:
 
     def _take_many(self, rows: FloatArray, rhs: FloatArray, triangle: bool) -> FloatArray:
         """Fold panel by panel: LAPACK factors a panel, the workers turn the other columns."""
-        n, below = self.r.shape[0], np.array(rows, dtype=np.float64, order="C")
-        left = np.array(rhs, dtype=np.float64, order="C")
+        n, below, left = self.r.shape[0], np.ascontiguousarray(rows), np.ascontiguousarray(rhs)
         with one_pool(), workers_for(2.0 * below.size * n):
             for j in range(0, n, PANEL):
                 part = slice(j, min(n, j + PANEL))
@@ -85,7 +109,8 @@ class StreamingQR:
     """The factor R of all rows folded so far, and Q^T applied to their right-hand sides.
 
     Rows are folded in a balanced tree whose shape follows from their number and N alone, whatever
-    blocks they come in. Memory is a block of rows and one N x N array a level.
+    blocks they come in. Memory is one N x N array a level and a block of rows; below 256 columns, eight
+    blocks and one N x N array a worker, each of which folds a chain.
     """
 
     def __init__(self, n_columns: int, n_rhs: int = 0) -> None:
@@ -96,9 +121,10 @@ class StreamingQR:
         self._rest = np.zeros(n_rhs)
         self._n_rhs = n_rhs
         self._block = max(LEAST_BLOCK, n_columns // 4)
-        self._waiting: list[tuple[FloatArray, FloatArray]] = []
+        self._rows = np.empty((0, n_columns))  # those that wait
+        self._rhs = np.empty((0, n_rhs))
         self._n_waiting = 0
-        self._levels: list[_Triangle | None] = []
+        self._levels: list[_Triangle | None] = [None]
 
     def fold(self, block: FloatArray, rhs: FloatArray | None = None) -> None:
         """Take in the rows `block` (r, N), with `rhs` (r,) or (r, n_rhs)."""
@@ -109,29 +135,46 @@ class StreamingQR:
             raise ValueError(f"expected {self._n_rhs} right-hand sides with every block")
         right = np.zeros((rows, 0)) if rhs is None else np.reshape(rhs, (rows, self._n_rhs))
         self.n_rows += rows
+        if not self._rows.size:  # pages that no row reaches stay untouched
+            blocks = 1 if self.n_columns >= SMALL else CHAIN * workers()
+            self._rows = np.empty((blocks * self._block, self.n_columns))
+            self._rhs = np.empty((blocks * self._block, self._n_rhs))
         first = 0
         while first < rows:
-            last = min(rows, first + self._block - self._n_waiting)
-            self._wait(block[first:last], right[first:last])
-            first = last
-
-    def _wait(self, rows: FloatArray, rhs: FloatArray) -> None:
-        """Keep rows until a block is full, then fold it."""
-        full = self._n_waiting + rows.shape[0] == self._block
-        # The caller may use the array again.
-        self._waiting.append((rows, rhs) if full else (rows.copy(), rhs.copy()))
-        self._n_waiting += rows.shape[0]
-        if full:
-            self._fold_waiting()
+            last = min(rows, first + self._rows.shape[0] - self._n_waiting)
+            place = slice(self._n_waiting, self._n_waiting + last - first)
+            self._rows[place], self._rhs[place] = block[first:last], right[first:last]
+            self._n_waiting, first = place.stop, last
+            if self._n_waiting == self._rows.shape[0]:
+                self._fold_waiting()
 
     def _fold_waiting(self) -> None:
-        waiting, self._waiting, self._n_waiting = self._waiting, [], 0
-        rows, rhs = waiting[0] if len(waiting) == 1 else _joined(waiting)
-        if not self._levels:
-            self._levels.append(None)
-        triangle = self._levels[0] or _Triangle(self.n_columns, self._n_rhs)
-        self._levels[0] = triangle
-        self._leave(triangle.take(rows, rhs))
+        rows, rhs = self._rows[: self._n_waiting], self._rhs[: self._n_waiting]
+        self._n_waiting = 0
+        if self.n_columns >= SMALL:
+            triangle = self._levels[0] or _Triangle.empty(self.n_columns, self._n_rhs)
+            self._levels[0] = triangle
+            self._leave(triangle.take(rows, rhs))
+            self._carry(0)
+            return
+        n, length = self.n_columns, CHAIN * self._block
+        count = -(-rows.shape[0] // length)
+        r, c = np.zeros((count, n, n)), np.zeros((count, self._n_rhs, n))
+        info = np.zeros(count, np.int64)
+        with one_pool(), workers_for(2.0 * rows.size * n):
+            fold_chains(rows, rhs, self._block, min(PANEL, n), r, c, info)
+        for k in range(count):
+            _check("dtpqrt or dtpmqrt", int(info[k]))
+            self._leave(_norms(rhs[k * length : (k + 1) * length]))
+            self._add(_Triangle(r[k].T, c[k].T, CHAIN))
+
+    def _add(self, chain: _Triangle) -> None:
+        """Take in the triangle of a chain; after a read the lowest level may hold one."""
+        lowest = self._levels[0]
+        if lowest is not None:
+            self._leave(lowest.take(chain.r, chain.c, triangle=True))
+            return
+        self._levels[0] = chain
         self._carry(0)
 
     def _carry(self, level: int) -> None:
@@ -156,11 +199,11 @@ class StreamingQR:
 
     def _whole(self) -> _Triangle:
         """Return one triangle of all rows: the levels are folded into the highest one."""
-        if self._waiting:
+        if self._n_waiting:
             self._fold_waiting()
         found = [triangle for triangle in self._levels if triangle is not None]
         if not found:
-            found = [_Triangle(self.n_columns, self._n_rhs)]
+            found = [_Triangle.empty(self.n_columns, self._n_rhs)]
         whole = found[0]
         for above in found[1:]:
             self._leave(above.take(whole.r, whole.c, triangle=True))
@@ -185,7 +228,7 @@ class StreamingQR:
 
     def load(self, packed: FloatArray) -> None:
         """Take the place of what was packed."""
-        whole, done = _Triangle(self.n_columns, self._n_rhs), 0
+        whole, done = _Triangle.empty(self.n_columns, self._n_rhs), 0
         for i in range(self.n_columns):
             whole.r[i, i:] = packed[done : done + self.n_columns - i]
             done += self.n_columns - i
@@ -193,7 +236,7 @@ class StreamingQR:
         done += whole.c.size
         self._rest[...] = packed[done : done + self._rest.size]
         self.n_rows = int(packed[-1])
-        self._waiting, self._n_waiting, self._levels = [], 0, [whole]
+        self._n_waiting, self._levels = 0, [whole]
 
     @property
     def r(self) -> FloatArray:
@@ -214,10 +257,6 @@ class StreamingQR:
         """The norms of the right-hand sides below `c`, shape (n_rhs,)."""
         self._whole()
         return self._rest
-
-
-def _joined(parts: list[tuple[FloatArray, FloatArray]]) -> tuple[FloatArray, FloatArray]:
-    return np.concatenate([rows for rows, _ in parts]), np.concatenate([rhs for _, rhs in parts])
 
 
 def _norms(columns: FloatArray) -> FloatArray:
