@@ -44,7 +44,7 @@ from fastggn.runtime.ranks import abort_on_error
 
 comm = MPI.COMM_WORLD
 with abort_on_error(comm):
-    X, Y = fg.data.friedman1(2000, seed=0)  # in a real job: read this rank's rows only
+    X, Y = fg.data.friedman1(2000, seed=0)  # in a real job: only this rank's
     rows = slice(comm.rank * 2000 // comm.size, (comm.rank + 1) * 2000 // comm.size)
     problem = fg.Problem(fg.MLP((5, 12, 1)), X[rows], Y[rows], comm=comm)
     result = fg.train(problem, seed=0, max_iter=30)

@@ -109,8 +109,8 @@ class StreamingQR:
     """The factor R of all rows folded so far, and Q^T applied to their right-hand sides.
 
     Rows are folded in a balanced tree whose shape follows from their number and N alone, whatever
-    blocks they come in. Memory is one N x N array a level and a block of rows; below 256 columns, eight
-    blocks and one N x N array a worker, each of which folds a chain.
+    blocks they come in. Memory is one N x N array a level and a block of rows; below 256 columns,
+    eight blocks and one N x N array for each worker, which folds a chain.
     """
 
     def __init__(self, n_columns: int, n_rhs: int = 0) -> None:
