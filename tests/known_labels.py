@@ -29,12 +29,13 @@ class Case:
     decidable: bool = True
 
 
-def case(number: int, seed: int = 15) -> Case:
-    names = list(FAMILIES)
+def case(number: int, seed: int = 15, families=None) -> Case:
+    families = FAMILIES if families is None else families
+    names = list(families)
     family = names[number % len(names)]
     rng = np.random.default_rng([number, seed])
     for _ in range(1000):
-        found = FAMILIES[family](rng)
+        found = families[family](rng)
         if found is not None:
             problem, theta, true, *rest = found
             return Case(family, problem, np.asarray(theta, dtype=float), set(true), *rest)
@@ -580,5 +581,153 @@ FAMILIES = {
         kink_slopes, kink_minimum, kink_origin, floor, pitchfork, linear_network, scaled,
         weight_decay, two_layers, rectified, saturated_among_others, near_pitchfork, nearby,
         scaled_inputs, kink_outputs,
+    )
+}  # fmt: skip
+
+
+def options(rng):
+    """Targets for a random point: other activations, fixed biases, weights, several outputs."""
+    loss = str(rng.choice([name for name in LOSSES if name != "logistic"]))
+    n, h, m = (int(k) for k in rng.integers(1, 3, 3))
+    m = max(m, 2) if loss == "softmax_cross_entropy" else m
+    kinds = ["free", "none", [rng.normal(size=h), rng.normal(size=m)]]
+    activation = str(rng.choice(["sin", "swish", "gelu", *SMOOTH]))
+    net = fg.MLP((n, h, m), activation, bias=kinds[int(rng.integers(3))])
+    T = net.n_params + int(rng.integers(4, 12))
+    X = rng.normal(size=(T, n))
+    theta = rng.uniform(0.4, 1.6, net.n_params) * rng.choice([-1.0, 1.0], net.n_params)
+    weights = rng.uniform(0.3, 3.0, T) * (rng.random(T) < 0.9)
+    J = fg.Problem(net, X, np.zeros((T, m))).jacobian(theta).to_dense()
+    rows = [(np.repeat(weights, m)[:, None] * J).T]
+    if loss == "softmax_cross_entropy":
+        rows.append(np.kron(np.eye(T), np.ones((1, m))))
+    basis = null_space(np.vstack(rows))
+    if not basis.shape[1]:
+        return None
+    e = basis @ rng.normal(size=basis.shape[1])
+    e = (e / np.abs(e).max()).reshape(T, m) * _size(rng, loss)
+    found = _problem(net, X, net.predict(theta, X), e, loss)
+    if found is None:
+        return None
+    problem = fg.Problem(net, X, found.targets, loss=loss, sample_weight=weights)
+    if (sign := _definite(problem, theta)) == 0:
+        return None
+    return problem, theta, {"strict_saddle"} if sign < 0 else {"local_minimum"}
+
+
+def bounded_outputs(rng):
+    """As `generic`, with an output activation."""
+    output = str(rng.choice(["tanh", "sigmoid", "softplus", "bent_identity"]))
+    net = fg.MLP((int(rng.integers(1, 3)), int(rng.integers(1, 4)), 1), "tanh", output)
+    T = net.n_params + int(rng.integers(3, 9))
+    X = rng.normal(size=(T, net.widths[0]))
+    theta = rng.uniform(0.4, 1.6, net.n_params) * rng.choice([-1.0, 1.0], net.n_params)
+    loss = str(rng.choice(["squared", "huber", "cauchy"]))
+    e = _slopes(net, theta, X, rng, loss) * _size(rng, loss)
+    problem = _problem(net, X, net.predict(theta, X), e, loss)
+    if problem is None or (sign := _definite(problem, theta)) == 0:
+        return None
+    return problem, theta, {"strict_saddle"} if sign < 0 else {"local_minimum"}
+
+
+def spared_biases(rng):
+    """As `weight_decay`, of the weights alone: J^T e = -l2 times theta, without the biases."""
+    net = fg.MLP((int(rng.integers(1, 3)), int(rng.integers(1, 4)), 1), str(rng.choice(SMOOTH)))
+    T, l2 = net.n_params + int(rng.integers(3, 9)), 10.0 ** rng.uniform(-4.0, -1.0)
+    X = rng.normal(size=(T, net.widths[0]))
+    theta = rng.uniform(0.4, 1.6, net.n_params) * rng.choice([-1.0, 1.0], net.n_params)
+    decayed = net.unpack(np.array(theta))
+    for layer in decayed:
+        layer[:, -1] = 0.0
+    J = fg.Problem(net, X, np.zeros((T, 1))).jacobian(theta).to_dense()
+    e = _slopes(net, theta, X, rng, "squared") * _size(rng, "squared")
+    e = e + np.linalg.lstsq(J.T, -l2 * T * net.pack(decayed), rcond=None)[0][:, None]
+    Y = net.predict(theta, X) - e
+    problem = fg.Problem(net, X, Y, l2=l2, penalize_biases=False)
+    if np.abs(problem.gradient(theta)).max() > 1e-12 or (sign := _definite(problem, theta)) == 0:
+        return None
+    return problem, theta, {"strict_saddle"} if sign < 0 else {"local_minimum"}
+
+
+def exact(rng):
+    """A random point that fits all its targets, with fewer or more equations, in any units."""
+    activation = str(rng.choice([*SMOOTH, "relu", "leaky_relu", "sin", "square"]))
+    net = fg.MLP((2, int(rng.integers(1, 4)), int(rng.integers(1, 3))), activation)
+    X = rng.normal(size=(int(rng.integers(1, 25)), 2))
+    layers = net.unpack(net.init(rng, "normal"))
+    a, b = 10.0 ** rng.uniform(-8.0, 8.0, 2)
+    layers[0][:, :2] /= a
+    layers[1] *= b
+    theta = net.pack(layers)
+    # The losses that have a scale of their own stay near it.
+    loss = str(rng.choice(["squared", "huber", "cauchy", "smooth_lp", "blake_zisserman"]))
+    if loss != "squared":
+        layers[1] /= b
+        theta = net.pack(layers)
+    problem = fg.Problem(net, a * X, net.predict(theta, a * X), loss=loss)
+    return problem, theta, {"global_minimum"}
+
+
+def dead_beside(rng):
+    """A point of `rectified` and one or two units that are zero around all samples."""
+    found = rectified(rng)
+    if found is None or found[0].network.n_layers != 2 or found[0].loss_function.name == "logistic":
+        return None
+    problem, theta, true = found
+    net = problem.network
+    if net.activations[0].name != "relu":
+        return None
+    X, _ = problem.read_samples(0, problem.n_samples)
+    W, V = net.unpack(theta)
+    more = int(rng.integers(1, 3))
+    rows = rng.normal(size=(more, X.shape[1] + 1))
+    rows[:, -1] = -(rows[:, :-1] @ X.T).max(axis=1) - rng.uniform(0.1, 1.0, more)
+    out = np.append(V[0, : len(W)], rng.normal(size=more))[None]
+    wide, point = _wider(net, theta, [*W, *rows], out)
+    loss = problem.loss_function
+    return fg.Problem(wide, X, problem.targets, loss=loss), point, true
+
+
+def turned(rng):
+    """A point of another family, its units in another order and with other signs."""
+    chosen = str(rng.choice(["generic", "split_unit", "spare_unit", "split_at_an_end"]))
+    found = FAMILIES[chosen](rng)
+    if found is None or found[0].network.activations[0].name != "tanh":
+        return None
+    problem, theta, true, *rest = found
+    net, h = problem.network, problem.network.widths[1]
+    order, signs = rng.permutation(h), rng.choice([-1.0, 1.0], h)
+    W, V = net.unpack(np.array(theta, dtype=float))
+    W, tail = signs[:, None] * W[order], V[:, h:]
+    return problem, net.pack([W, np.hstack([V[:, order] * signs, tail])]), true, *rest
+
+
+def nested_kinks(rng):
+    """Two layers of ReLU units without any weight: the loss falls like the product of three."""
+    n, h, k = (int(size) for size in rng.integers(1, 3, 3))
+    net = fg.MLP((n, h, k, 1), str(rng.choice(["relu", "leaky_relu"])), bias="none")
+    X = rng.normal(size=(int(rng.integers(1, 6)), n))
+    problem = fg.Problem(net, X, rng.uniform(0.5, 1.5, len(X)))
+    return problem, np.zeros(net.n_params), {"saddle"}, False
+
+
+def several_outputs(rng):
+    """As `generic`, with two or three outputs of any loss."""
+    loss = str(rng.choice(["squared", "huber", "cauchy", "smooth_lp", "softmax_cross_entropy"]))
+    drawn = _draw(rng, h=int(rng.integers(1, 3)), m=int(rng.integers(2, 4)), loss=loss)
+    if drawn is None:
+        return None
+    net, X, theta, e, loss = drawn
+    problem = _problem(net, X, net.predict(theta, X), e * _size(rng, loss), loss)
+    if problem is None or (sign := _definite(problem, theta)) == 0:
+        return None
+    return problem, theta, {"strict_saddle"} if sign < 0 else {"local_minimum"}
+
+
+OTHERS = {
+    function.__name__: function
+    for function in (
+        options, bounded_outputs, spared_biases, exact, dead_beside, turned, nested_kinks,
+        several_outputs,
     )
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 import warnings
 
+import mpmath
 import numpy as np
 import pytest
 
@@ -117,6 +118,48 @@ def test_no_run_converges_above_the_least_squares(method):
             assert result.loss <= least * (1 + 1e-6) + 1e-12 * constant, (seed, result.message)
         assert result.status != "diverging", seed
     assert converged >= 57
+
+
+# Longley (1967), by which NIST tries programs for least squares: deflator, national product,
+# unemployed, armed forces, population, year, employed.
+LONGLEY = """
+83.0 234289 2356 1590 107608 1947 60323
+88.5 259426 2325 1456 108632 1948 61122
+88.2 258054 3682 1616 109773 1949 60171
+89.5 284599 3351 1650 110929 1950 61187
+96.2 328975 2099 3099 112075 1951 63221
+98.1 346999 1932 3594 113270 1952 63639
+99.0 365385 1870 3547 115094 1953 64989
+100.0 363112 3578 3350 116219 1954 63761
+101.2 397469 2904 3048 117388 1955 66019
+104.6 419180 2822 2857 118734 1956 67857
+108.4 442769 2936 2798 120445 1957 68169
+110.8 444546 4681 2637 121950 1958 66513
+112.6 482704 3813 2552 123366 1959 68655
+114.2 502601 3931 2514 125368 1960 69564
+115.7 518173 4806 2572 127852 1961 69331
+116.9 554894 4007 2827 130081 1962 70551
+"""
+
+
+@pytest.mark.filterwarnings("ignore::fastggn.FastGGNWarning")
+@pytest.mark.parametrize("method", ["ggn", "lm", "newton"])
+def test_large_coefficients_are_no_divergence(method):
+    """An intercept of -3.5e6, against 50 digits."""
+    table = np.array(LONGLEY.split(), dtype=float).reshape(-1, 7)
+    X, y = table[:, :6], table[:, 6]
+    with mpmath.workdps(50):
+        design = mpmath.matrix(np.c_[X, np.ones(16)].tolist())
+        exact, left = mpmath.qr_solve(design, mpmath.matrix(y.tolist()))
+        exact, least = np.array([float(v) for v in exact]), float(left**2 / 32)
+    assert exact[-1] == pytest.approx(-3482258.63459582, rel=1e-13)  # as NIST certifies it
+    result = fg.train(fg.Problem(fg.MLP((6, 1)), X, y), seed=0, method=method, max_iter=500)
+    assert result.status != "diverging", result.message
+    if method == "ggn":
+        assert result.converged
+        np.testing.assert_allclose(result.theta, exact, rtol=1e-9)
+    if result.converged:
+        assert result.loss <= least * (1 + 1e-6)
 
 
 def test_an_exact_fit_is_recognised_in_any_units():

@@ -12,7 +12,7 @@ import pytest
 from patience import HANGS
 from scipy.sparse import csc_matrix, csr_matrix
 from sklearn.base import clone
-from sklearn.datasets import load_diabetes, load_iris, make_multilabel_classification
+from sklearn.datasets import load_diabetes, load_iris, load_wine, make_multilabel_classification
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier, MLPRegressor
@@ -20,6 +20,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import fastggn as fg
 from fastggn.apps.sklearn import fitting
+from fastggn.training.result import STATUSES
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 3)) * [1.0, 30.0, 0.01] + [0.0, 500.0, -2.0]
@@ -490,14 +491,37 @@ def test_decision_function_and_sparse_inputs(labels):
     np.testing.assert_array_equal(sparse.predict(csc_matrix(X)), model.predict(X))
 
 
-@pytest.mark.parametrize(
-    ("status", "words"),
-    [("failed", "failed"), ("damping_limit", "no minimum"), ("max_time", "max_time")],
-)
-def test_every_end_that_is_no_convergence_warns(monkeypatch, status, words):
+WARNED = {
+    "failed": "failed", "damping_limit": "no minimum", "max_time": "max_time",
+    "max_iter": "max_iter",
+}  # fmt: skip
+# Of `diverging` the training itself has warned where it is not the normal end.
+SILENT = {"diverging", "early_stopped", "target_reached"} | {
+    f"converged_{what}" for what in ("gradient", "loss", "step")
+}
+
+
+@pytest.mark.parametrize("status", sorted({*STATUSES} - {"interrupted"}))
+def test_every_end_that_is_no_convergence_warns(monkeypatch, status):
     ends_with(monkeypatch, status)
-    with pytest.warns(ConvergenceWarning, match=words):
-        fg.GGNRegressor(3, max_iter=5, random_state=0).fit(np.eye(4), np.arange(4.0))
+    estimator = fg.GGNRegressor(3, max_iter=5, random_state=0)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ConvergenceWarning)
+        estimator.fit(np.eye(4), np.arange(4.0))
+    told = [str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)]
+    assert len(told) == (status in WARNED) and (status in WARNED or status in SILENT)
+    assert all(WARNED[status] in message for message in told)
+
+
+def test_fitted_classes_are_the_normal_end():
+    """Wine, of which all held-out samples are right: no warning of divergence."""
+    inputs, labels = load_wine(return_X_y=True)
+    model = fg.GGNClassifier(5, alpha=0.0, random_state=0, max_iter=500, tol=0.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", fg.DivergenceWarning)
+        model.fit(inputs[::2], labels[::2])
+    assert model.score(inputs[1::2], labels[1::2]) > 0.95
+    assert model.result_.status == "diverging" and "l2" in model.result_.message
 
 
 def test_an_interrupted_fit_ends_the_search_around_it(monkeypatch):

@@ -164,6 +164,39 @@ def test_a_start_beyond_all_margins_is_at_infinity(method):
     assert result.status == "diverging" and result.n_iter == 0
 
 
+def on_a_border(rng):
+    """Return a convex problem whose minimum is at weights 0, on a border of classes or by biases.
+
+    Each input is there with both signs and one label, so that the slopes cancel, whatever the
+    outputs are; no weights improve both margins, so that the minimum is not at infinity.
+    """
+    n, m, pairs = int(rng.integers(1, 4)), int(rng.integers(1, 4)), int(rng.integers(1, 6))
+    X = rng.normal(size=(pairs, n)) * 10.0 ** rng.uniform(-3.0, 3.0)
+    y = np.zeros(pairs, int) if rng.random() < 0.7 else rng.integers(0, max(m, 2), pairs)
+    lower = np.arange(m) + rng.uniform(0.1, 0.9, m)  # by which class 0 has the largest output
+    bias = "none" if rng.random() < 0.5 else [lower]
+    X, y = np.vstack([X, -X]), np.tile(y, 2)
+    loss = "logistic" if m == 1 else "softmax_cross_entropy"
+    return fg.Problem(fg.MLP((n, m), bias=bias), X, y.astype(float) if m == 1 else y, loss)
+
+
+@pytest.mark.parametrize(
+    ("first", "count"), [(0, 30), pytest.param(30, 120, marks=pytest.mark.slow)]
+)
+def test_a_border_between_classes_separates_nothing(first, count):
+    """Outputs of 0, or equal ones, were taken for outputs inside the first class."""
+    for seed in range(first, first + count):
+        problem = on_a_border(np.random.default_rng(seed))
+        start = np.zeros(problem.n_params)
+        report = fg.critical_point(problem, start, seed=seed)
+        assert report.label == "global_minimum", (seed, str(report))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", fg.FastGGNWarning)
+            warnings.simplefilter("error", fg.DivergenceWarning)
+            result = fg.train(problem, start, method=list(METHODS.values())[seed % 6])
+        assert result.converged, (seed, str(result))
+
+
 def test_a_spared_bias_runs_to_infinity_where_one_class_is_there():
     """l2 on the weights bounds them, but no finite bias has the least loss of labels all 1."""
     X = np.random.default_rng(0).normal(size=(6, 2))

@@ -6,18 +6,18 @@ import time
 from collections import Counter
 
 import pytest
-from known_labels import FAMILIES, case
+from known_labels import FAMILIES, OTHERS, case
 
 import fastggn as fg
 
 HONEST = "degenerate"
 
 
-def _wrong(numbers, seed=15):
+def _wrong(numbers, seed=15, families=FAMILIES):
     """Return false labels, and the shares of decidable points and of those left undecided."""
     false, counts = [], Counter()
     for number in numbers:
-        point = case(number, seed)
+        point = case(number, seed, families)
         began = time.process_time()
         report = fg.critical_point(point.problem, point.theta, seed=number)
         seconds = time.process_time() - began
@@ -36,6 +36,24 @@ def test_no_label_is_false(family):
     false, counts = _wrong(range(place, 5 * len(FAMILIES), len(FAMILIES)))
     assert not false
     assert counts["undecided"] <= 1
+
+
+@pytest.mark.parametrize("family", list(OTHERS))
+def test_no_label_of_other_problems_is_false(family):
+    """Five points of each family."""
+    place = list(OTHERS).index(family)
+    false, counts = _wrong(range(place, 5 * len(OTHERS), len(OTHERS)), families=OTHERS)
+    assert not false
+    assert counts["undecided"] <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", list(OTHERS))
+def test_no_label_is_false_in_a_hundred_of_other_problems(family):
+    place, step = list(OTHERS).index(family), len(OTHERS)
+    false, counts = _wrong(range(place, 100 * step, step), 16, OTHERS)
+    assert not false
+    assert counts["undecided"] <= 0.05 * max(counts["decidable"], 1)
 
 
 # Families of faults that were found: underflowing chains, tiny eigenvalues, higher orders.

@@ -224,6 +224,84 @@ def test_a_small_negative_eigenvalue_is_a_strict_saddle(gap):
     assert report.lowest_eigenvalue == pytest.approx(-gap, rel=1e-5)
 
 
+def quartic_at_a_pitchfork(rng):
+    """Return F(1,1,1) at 0 with l2 = |mean x y|, and the quartic form of the loss; or None.
+
+    Along v = s, w = +-s with the sign of mean x y the quadratic terms cancel, and the loss changes
+    by s^4 (mean x^2 / 2 +- mean y x^3 / 3); across it the Hessian is positive.
+    """
+    X, y = rng.normal(size=int(rng.integers(2, 8))), None
+    y = rng.normal(size=X.size) * 10.0 ** rng.uniform(-1.0, 1.0)
+    c = float(np.mean(X * y))
+    parts = np.mean(X**2) / 2.0, np.sign(c) * np.mean(y * X**3) / 3.0
+    if abs(sum(parts)) < 0.05 * (parts[0] + abs(parts[1])) or abs(c) < 0.05:
+        return None
+    net = fg.MLP((1, 1, 1), "tanh", bias="none")
+    return fg.Problem(net, X[:, None], y, l2=abs(c)), float(sum(parts))
+
+
+@HUNDRED
+def test_the_quartic_form_decides_at_a_pitchfork(first, count):
+    seen, undecided, seed = 0, 0, first
+    while seen < count:
+        seed += 1009
+        if (found := quartic_at_a_pitchfork(np.random.default_rng(seed))) is None:
+            continue
+        problem, quartic = found
+        report = fg.critical_point(problem, np.zeros(2), seed=seed)
+        expected = ("saddle",) if quartic < 0.0 else ("local_minimum", "global_minimum")
+        assert report.label in (*expected, "degenerate"), (seed, quartic, str(report))
+        seen, undecided = seen + 1, undecided + (report.label == "degenerate")
+    assert undecided <= 0.05 * count
+
+
+def gradient_flat(seed):
+    """Return a point with a gradient of a drawn share of its terms and H g = 0, in any units.
+
+    The slopes e of the squared loss solve J^T e = T s u and (J^T J + sum e_i F_i'') u = 0, for a
+    random direction u: both are linear in e.
+    """
+    rng = np.random.default_rng(seed)
+    n, h = int(rng.integers(1, 3)), int(rng.integers(1, 4))
+    net = fg.MLP((n, h, 1), str(rng.choice(["tanh", "sigmoid", "softplus"])))
+    N = net.n_params
+    T = 2 * N + int(rng.integers(3, 9))
+    X, theta, u = rng.normal(size=(T, n)), rng.normal(size=N), rng.normal(size=N)
+    u /= np.linalg.norm(u)
+    bare = fg.Problem(net, X, np.zeros(T))
+
+    def rows(step):
+        return bare.jacobian(theta + step * u).to_dense()
+
+    J = rows(0.0)
+    bent = (8.0 * (rows(1e-3) - rows(-1e-3)) - rows(2e-3) + rows(-2e-3)) / 12e-3
+    system = np.hstack([J, bent]).T
+    e = np.linalg.lstsq(system, np.append(np.zeros(N), -J.T @ (J @ u)), rcond=None)[0]
+    terms = np.abs(J).T @ np.abs(e)
+    share = 10.0 ** rng.uniform(-7.5, -2.0)
+    slope = share * u * np.min(terms / np.abs(u))
+    e = e + np.linalg.lstsq(system, np.append(slope, np.zeros(N)), rcond=None)[0]
+    a, b = 10.0 ** rng.uniform(-8.0, 8.0, 2)
+    layers = net.unpack(np.array(theta))
+    Y = net.predict(theta, X)[:, 0] - e
+    layers[0][:, :n] /= a
+    layers[1] *= b
+    return fg.Problem(net, X * a, Y * b), net.pack(layers), share
+
+
+@HUNDRED
+def test_gradient_flat_points_are_not_critical(first, count):
+    """Small slopes along a null vector of the Hessian (Frye et al. 2021)."""
+    for seed in range(first, first + count):
+        problem, theta, share = gradient_flat(seed)
+        report = fg.critical_point(problem, theta, seed=seed)
+        assert report.label == "not_critical", (seed, share, str(report))
+        assert report.gradient_share == pytest.approx(share, rel=1e-2), seed
+        gradient, hessian = problem.gradient(theta), problem.hessian(theta)
+        bend = np.linalg.norm(hessian @ gradient) / np.linalg.norm(gradient)
+        assert report.curvature_along_gradient == pytest.approx(bend, rel=1e-3), seed
+
+
 @pytest.mark.parametrize("scale", [1e-165, 1e-120, 1e120])
 @pytest.mark.parametrize("loss", ["huber", "squared", "cauchy"])
 def test_extreme_data_give_a_label(scale, loss):

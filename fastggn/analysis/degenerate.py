@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.magnitudes import finite
 from fastggn.analysis.plain import plain
 from fastggn.network.activations import Activation
 from fastggn.objective.kinds import check_samples
@@ -238,7 +239,7 @@ def _curvature(
     problem: Problem, theta: FloatArray, layer: int
 ) -> tuple[FloatArray, FloatArray | None]:
     """Return the eigenvalues up to the layer, and a direction of negative curvature."""
-    hessian = problem.hessian(theta)
+    hessian = finite(problem.hessian(theta), "the Hessian")
     cut = sum(n * m for n, m in problem.network.layer_shapes[:layer])
     values, vectors = np.linalg.eigh(hessian[:cut, :cut])
     above, others = np.linalg.eigh(hessian[cut:, cut:])

@@ -217,6 +217,8 @@ class Parts:
         group = np.flatnonzero(linear)
         weights, above = self.weights[layer - 1], self.weights[layer]
         product = above[:, group] @ weights[group, :-1]
+        if not np.isfinite(product).all():
+            return None
         left, values, right = np.linalg.svd(product, full_matrices=False)
         rank = int(np.count_nonzero(values > tolerance * max(values.max(initial=0.0), 1e-300)))
         if rank >= group.size or (rank == 0 and group.size == weights.shape[0]):

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.magnitudes import finite
 from fastggn.analysis.plain import plain
 from fastggn.objective.kinds import check_samples
 from fastggn.objective.problem import Problem
@@ -153,7 +154,7 @@ def _inverse(
 
 
 def _pseudo_inverse(matrix: FloatArray) -> tuple[FloatArray, FloatArray]:
-    values, vectors = np.linalg.eigh(matrix)
+    values, vectors = np.linalg.eigh(finite(matrix, "the curvature"))
     kept = np.abs(values) > values.size * EPS * np.abs(values).max(initial=0.0)
     inside = vectors[:, kept]
     return (inside / values[kept]) @ inside.T, vectors[:, ~kept]

@@ -11,7 +11,7 @@ import scipy.linalg
 import scipy.sparse.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.analysis.magnitudes import row_norms, usable_point
+from fastggn.analysis.magnitudes import finite, row_norms, usable_point
 from fastggn.analysis.slice_reports import LossLine, LossPlane
 from fastggn.network.mlp import MLP
 from fastggn.objective.kinds import AnyProblem, as_problem
@@ -331,7 +331,8 @@ def _eigenvector(problem: Problem, theta: FloatArray, *, highest: bool) -> Float
     n = problem.n_params
     if n <= MOST_DENSE:
         place = n - 1 if highest else 0
-        _, vectors = scipy.linalg.eigh(problem.hessian(theta), subset_by_index=[place, place])
+        hessian = finite(problem.hessian(theta), "the Hessian")
+        _, vectors = scipy.linalg.eigh(hessian, subset_by_index=[place, place])
     else:
         start = np.random.default_rng(0).standard_normal(n)
         which = "LA" if highest else "SA"

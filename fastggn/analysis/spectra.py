@@ -106,6 +106,7 @@ def largest_eigenvalues(
         values, vectors = np.linalg.eigh(0.5 * matrix + 0.5 * matrix.T)
     else:
         first = np.random.default_rng(0).standard_normal(n) if start is None else start
+        finite(operator @ first, "the curvature")
         values, vectors = eigsh(operator, count, which="LA", v0=first, tol=ACCURACY)
     order = np.argsort(values)[::-1][:count]
     return values[order], vectors[:, order]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.analysis.critical.spectrum import STIFF, Spectrum, dense_spectrum
+from fastggn.analysis.critical.spectrum import STIFF, Spectrum, spectrum_near
 from fastggn.analysis.critical.surface import Surface, Vector
 from fastggn.runtime.rank0 import everywhere
 from fastggn.training.control.separation import CLASSES
@@ -57,16 +57,19 @@ def _escape(
     # Near a finite stationary point Newton steps shrink with the gradient. Where units saturate,
     # gradient and curvature fall together like exp(-|w|), and the steps keep their length.
     here, path, first = theta, 0.0, norm(gradient)
+    seen: Spectrum | None = spectrum
     for _ in range(STEPS):
-        step = -spectrum.solve(gradient, spectrum.floor)
+        step = -seen.solve(gradient, seen.floor)
         length = min(norm(step), LONGEST)
         if length < 0.1 * LONG_PATH:
             return None
         path += length
         here = here + step * (length / norm(step))
-        spectrum = dense_spectrum(surface, here)
+        seen = spectrum_near(surface, here, None)
+        if seen is None:
+            return None
         # A long step disturbs the gradient in the stiff directions: correct it there.
-        here = _corrected(surface, here, spectrum)
+        here = _corrected(surface, here, seen)
         gradient = surface.gradient(here)
         grown, last = norm(here) - norm(theta), norm(gradient)
         if path >= LONG_PATH and grown >= GROWTH * path and last <= FALL * first:
@@ -116,11 +119,12 @@ def seen_from_nearer(surface: Surface, theta: Vector, loss: float) -> str | None
         return None
     size, noise = norm(surface.gradient(theta)), surface.rounding(theta)
     for share in NEARER:
-        near = share * theta
+        near, seen = share * theta, spectrum_near(surface, share * theta, None)
         for _ in range(CORRECTIONS):
-            near = _corrected(surface, near, dense_spectrum(surface, near))
+            near = theta if seen is None else _corrected(surface, near, seen)
+            seen = spectrum_near(surface, near, None)
         above, gradient = surface.both(near)
-        found = _escape(surface, near, gradient, dense_spectrum(surface, near))
+        found = None if seen is None else _escape(surface, near, gradient, seen)
         if found is None or not norm(gradient) > STEEPER * size:
             continue
         fallen = surface.loss(found[1])

@@ -145,7 +145,10 @@ def _steepest(pieces: list[Piece]) -> Piece | None:
 
 def _bent(surface: Surface, theta: Vector, piece: Piece) -> list[Vector]:
     """Return two eigenvectors of negative curvature of a piece."""
-    values, vectors = np.linalg.eigh(hessian_of(surface, theta, piece))
+    hessian = hessian_of(surface, theta, piece)
+    if not np.isfinite(hessian).all():
+        return []
+    values, vectors = np.linalg.eigh(hessian)
     bent = values < -POSITIVE * np.abs(values).max()
     return list(vectors.T[bent][:2])
 
@@ -184,6 +187,8 @@ def _rises(surface: Surface, theta: Vector, piece: Piece, slice_: Matrix, curved
     if basis.shape[1] == 0:
         return True
     hessian = hessian_of(surface, theta, piece)
+    if not np.isfinite(hessian).all():
+        return False
     values = np.linalg.eigvalsh(basis.T @ hessian @ basis)
     return bool(values[0] > POSITIVE * float(np.abs(np.linalg.eigvalsh(hessian)).max()))
 

@@ -93,5 +93,7 @@ def _full_rank(surface: Surface, theta: Vector, units: list[Unit], rows: int) ->
         layers[layer][number] = 0.0
     jacobian = surface.problem.jacobian(surface.weights(theta)).to_dense()
     matrix: NDArray[np.float64] = surface.comm.concatenate(jacobian) * (surface.units * used)
+    if not np.isfinite(matrix).all():
+        return False
     values = np.linalg.svd(matrix, compute_uv=False)
     return int(np.count_nonzero(values > FULL_RANK * values[0])) == rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastggn.analysis.critical.reduction import Reduction
-from fastggn.analysis.critical.spectrum import Spectrum, dense_spectrum
+from fastggn.analysis.critical.spectrum import Spectrum, spectrum_near
 from fastggn.training.step import norm
 
 # Distances, largest first: terms of high order hardly show at small ones.
@@ -44,8 +44,8 @@ def level_manifold(
             continue
         if any(norm(p.gradient) > zero or abs(p.loss - loss) > 2.0 * noise for p in points):
             return None
-        there = dense_spectrum(surface, points[0].theta, points[0].gradient)
-        if there.counts != spectrum.counts:
+        there = spectrum_near(surface, points[0].theta, points[0].gradient)
+        if there is None or there.counts != spectrum.counts:
             return None
         return (
             f"level manifold: the critical points near theta fill the null space "

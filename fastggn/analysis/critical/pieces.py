@@ -92,15 +92,20 @@ def _inside(sides: Matrix) -> Vector:
 
 
 def _piece(surface: Surface, theta: Vector, sides: Matrix, inside: Vector) -> Piece | None:
-    """Return a piece, or None where a step into it crosses other kinks."""
+    """Return a piece, or None where a step into it crosses other kinks, or has no gradient."""
     length = _length(surface, theta, inside)
     if length is None:
         return None
     one, two, three = (surface.gradient(theta + k * length * inside) for k in (1.0, 2.0, 3.0))
     gradient = 3.0 * (one - two) + three
+    size = float(np.abs(gradient).max())
+    if not np.isfinite(size):
+        return None
     terms, errors = surface.gradient_errors(theta + length * inside)
     if len(sides):
-        multipliers, _ = nnls(sides.T, gradient, maxiter=100 * len(sides))
+        # Its tolerance is absolute.
+        parts, _ = nnls(sides.T, gradient / (size or 1.0), maxiter=100 * len(sides))
+        multipliers = size * parts
     else:
         multipliers = np.zeros(0)
     left = gradient - sides.T @ multipliers

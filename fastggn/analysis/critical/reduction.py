@@ -90,6 +90,8 @@ class Reduction:
             if here.left <= self.noise:
                 break
             matrix = across.T @ self.surface.hessian(here.theta) @ across
+            if not np.isfinite(matrix).all():
+                break
             step = across @ np.linalg.lstsq(matrix, across.T @ here.gradient, rcond=None)[0]
             loss, gradient = self.surface.both(here.theta - step)
             left = norm(gradient - self._null_part(gradient))
@@ -113,6 +115,8 @@ class Reduction:
         used = ~self._spectrum.null
         across = self._spectrum.vectors[:, used] / np.sqrt(np.abs(self._spectrum.values[used]))
         change = across.T @ self.surface.hessian(theta) @ across - np.eye(across.shape[1])
+        if not np.isfinite(change).all():
+            return np.inf
         return float(np.linalg.norm(change, 2)) if change.size else 0.0
 
     def _null_part(self, vector: Vector) -> Vector:

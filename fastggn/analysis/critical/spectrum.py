@@ -87,6 +87,14 @@ def dense_spectrum(surface: Surface, theta: Vector, gradient: Vector | None = No
     return replace(spectrum, bound=floor + _change(surface, theta, gradient, spectrum))
 
 
+def spectrum_near(surface: Surface, theta: Vector, gradient: Vector | None) -> Spectrum | None:
+    """Return all eigenvalues at a point of a search, None where the Hessian is not finite."""
+    try:
+        return dense_spectrum(surface, theta, gradient)
+    except np.linalg.LinAlgError:
+        return None
+
+
 def _floor(surface: Surface, theta: Vector, size: float) -> float:
     """Return a bound of the rounding errors of the eigenvalues of a Hessian of this norm."""
     # Where its terms cancel, their errors are those of terms like the residuals, not like its norm.
@@ -104,7 +112,10 @@ def _change(surface: Surface, theta: Vector, gradient: Vector, spectrum: Spectru
     steps = OVERSHOOT * parts[used] / spectrum.values[used]
     there = theta - spectrum.vectors[:, used] @ steps
     if spectrum.complete:
-        change = np.abs(np.linalg.eigvalsh(surface.hessian(there)) - spectrum.values)
+        matrix = surface.hessian(there)
+        if not np.isfinite(matrix).all():
+            return values
+        change = np.abs(np.linalg.eigvalsh(matrix) - spectrum.values)
     else:
         images = np.stack([surface.hessian_product(there, v) for v in spectrum.vectors.T])
         change = np.abs(np.sum(images * spectrum.vectors.T, axis=1) - spectrum.values)
@@ -144,7 +155,7 @@ def lanczos_spectrum(
     operator, n = surface.operator(theta), surface.n_params
     count = min(LOWEST, n - 2)
     probe = rng.standard_normal(n)
-    image = operator.matvec(probe)
+    image = finite(operator.matvec(probe), "the Hessian")
     if norm(image) == 0.0:  # a zero Hessian, on which the iteration cannot start
         return Spectrum(np.zeros(1), (probe / norm(probe))[:, None], 0.0, np.zeros(1), False, 0.0)
     basis = min(n, max(BASIS, 2 * count + 1))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.critical.surface import Matrix, Surface, Vector
+from fastggn.analysis.magnitudes import row_norms
 from fastggn.runtime.rank0 import everywhere
 
 NEAR = 1e-10  # a pre-activation counts as zero up to this share of its terms,
@@ -155,7 +156,7 @@ def at_kink(surface: Surface, theta: Vector) -> bool:
 
 def merged(rows: Matrix) -> Matrix:
     """Return the different lines of the nonzero rows, as unit vectors."""
-    lengths = np.linalg.norm(rows, axis=1)
+    lengths = row_norms(rows)
     lines: list[Vector] = []
     for row in rows[lengths > 0.0] / lengths[lengths > 0.0][:, None]:
         if not any(min(np.abs(row - a).max(), np.abs(row + a).max()) <= NEAR for a in lines):

@@ -148,6 +148,8 @@ def _falls(margins: FloatArray, raising: FloatArray, unit: str) -> str:
     A sample stays behind where its margin is a sum, with weights >= 0, of others' margins, in which
     the raising ones have a weight above 1: it is then larger than the smallest of theirs.
     """
+    largest = np.abs(margins).max(axis=0)
+    margins = margins / np.where(largest > 0.0, largest, 1.0)  # the programme drops small entries
     small = SIDE * float(np.abs(raising).max(initial=0.0))
     good, bad = raising > small, np.flatnonzero(raising < -small)
     if not good.any():

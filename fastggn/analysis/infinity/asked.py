@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from fastggn.analysis.critical.report import CriticalPointReport
 from fastggn.analysis.infinity.report import MinimumAtInfinity
 from fastggn.analysis.infinity.verdict import minimum_at_infinity
 from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
+from fastggn.training.step import arrive
 
 OPEN = ("diverging", "degenerate", "not_critical")  # no finite point is proved
 MOST = 40  # parameters: the fits of limit networks cost about N^4, 18 s at 61
@@ -24,7 +23,6 @@ def asked(
     unfinished = report.label == "not_critical" and report.gradient_share > SMALL
     if report.label not in OPEN or unfinished or problem.n_params > MOST or problem.l2 > 0.0:
         return None
-    try:
-        return minimum_at_infinity(problem, report.theta)
-    except (ValueError, np.linalg.LinAlgError) as error:  # a fit that leaves float64
-        return MinimumAtInfinity("undecided", None, (), np.nan, np.nan, np.nan, str(error))
+    if arrive(problem, report.theta) is None:  # in units of its own the point is usable
+        return None
+    return minimum_at_infinity(problem, report.theta)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.analysis.infinity.families import TURNING, Family
+from fastggn.analysis.magnitudes import finite
 
 FloatArray = NDArray[np.float64]
 
@@ -16,6 +17,7 @@ CLOSE = 1e-3  # share of a slope in its terms at which the second phase begins
 TOLERANCE = 1e-10  # share at which the fit has converged
 NOISE = 1e-7  # share that rounding may leave where no step lowers the loss
 STEP = 1e-4  # of the differences of gradients, over the size of p
+CURVATURE = "the curvature of a network on the way"
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-14, 1e12
 
 
@@ -62,7 +64,8 @@ class Fitter:
     def loss(self, p: FloatArray, eps: FloatArray) -> float:
         """Return the loss of the finite network, or of the limit at eps = 0."""
         if eps.any():
-            return float(self.family.problem.loss(self.family.theta(p, eps)))
+            theta = self.family.theta(p, eps)
+            return float(self.family.problem.loss(theta)) if np.isfinite(theta).all() else np.inf
         return float(self._weights @ self._loss.value(self.family.sweep(p).outputs, self._targets))
 
     def slopes(self, p: FloatArray) -> FloatArray:
@@ -75,7 +78,7 @@ class Fitter:
         """Return the quadratic model at p."""
         family, problem = self.family, self.family.problem
         if eps.any():
-            theta = family.theta(p, eps)
+            theta = finite(family.theta(p, eps), "a network on the way")
             outputs = problem.outputs(theta)
             dense = problem.jacobian(theta).to_dense().reshape(*outputs.shape, -1)
             rows = family.pull(dense, p, eps)
@@ -139,13 +142,16 @@ class Fitter:
         return np.asarray(0.5 * (matrix + matrix.T))
 
     def fit(self, p: FloatArray, eps: FloatArray) -> Fit:
-        """Lower the loss from p until its gradient is zero, or no step lowers it."""
+        """Lower the loss from p until its gradient is zero, or no step lowers it.
+
+        Raises LinAlgError where the networks on the way leave the range of float64.
+        """
         eps = np.asarray(eps, dtype=np.float64)
         p, here = self._descend(p, eps, exact=False, most=GAUSS_NEWTON)
         p, here = self._descend(p, eps, exact=True, most=NEWTON)
         scale = self._scale(here)
-        hessian = self.hessian(p, eps, here.frame)
-        curvatures = np.asarray(np.linalg.eigvalsh(hessian / np.outer(scale, scale)), np.float64)
+        hessian = finite(self.hessian(p, eps, here.frame) / np.outer(scale, scale), CURVATURE)
+        curvatures = np.asarray(np.linalg.eigvalsh(hessian), np.float64)
         return Fit(p, here.loss, here.share, curvatures, here.share <= NOISE)
 
     @staticmethod
@@ -163,7 +169,7 @@ class Fitter:
                 break
             scale = self._scale(here)
             matrix = self.hessian(p, eps, here.frame) if exact else here.matrix
-            values, vectors = np.linalg.eigh(matrix / np.outer(scale, scale))
+            values, vectors = np.linalg.eigh(finite(matrix / np.outer(scale, scale), CURVATURE))
             slopes = vectors.T @ (here.gradient / scale)
             least = max(0.0, -1.1 * float(values[0]))
             if exact and damping == FIRST_DAMPING:

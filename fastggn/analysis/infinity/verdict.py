@@ -13,7 +13,7 @@ from fastggn.analysis.infinity.approach import Approach, foresee
 from fastggn.analysis.infinity.families import TURNING, Family
 from fastggn.analysis.infinity.fitting import Fit, Fitter
 from fastggn.analysis.infinity.report import Label, MinimumAtInfinity
-from fastggn.analysis.magnitudes import finite, usable_point
+from fastggn.analysis.magnitudes import usable_point
 from fastggn.objective.kinds import check_samples
 from fastggn.objective.problem import Problem
 from fastggn.runtime.comm import comm_of, require_serial
@@ -100,7 +100,10 @@ def _decide(problem: Problem, theta: FloatArray) -> MinimumAtInfinity:
         return _none("finite", found)
     reasons = []
     for family, turned in _families(problem, theta):
-        verdict = _examine(family, turned)
+        try:
+            verdict = _examine(family, turned)
+        except np.linalg.LinAlgError as error:  # a network on the way leaves float64
+            verdict = _none("undecided", f"{_named(family)}: {error}")
         if verdict.label == "minimum_at_infinity":
             return verdict
         reasons.append(verdict.reason)
@@ -120,7 +123,9 @@ def _finite(problem: Problem, theta: FloatArray) -> str:
     here, size, word, near = np.array(theta), float(np.linalg.norm(theta)) or 1.0, "minimum", NEAR
     for _ in range(12):
         gradient, hessian = problem.gradient(here), problem.hessian(here)
-        values, vectors = np.linalg.eigh(finite(hessian, "the Hessian"))
+        if not np.isfinite(hessian).all():
+            return ""
+        values, vectors = np.linalg.eigh(hessian)
         if np.abs(values).min() <= 100.0 * values.size * EPS * np.abs(values).max():
             return ""
         if values[0] < 0.0:
@@ -144,7 +149,7 @@ def _separated(problem: Problem, theta: FloatArray) -> MinimumAtInfinity:
     if problem.loss_function.name == "logistic":
         margin = float(np.abs(outputs).min())
     else:
-        right = (outputs * targets).sum(axis=1)
+        right = np.where(targets > 0.5, outputs, -np.inf).max(axis=1)
         margin = float((right - np.where(targets > 0.5, -np.inf, outputs).max(axis=1)).min())
     places = problem.network.unpack(np.arange(theta.size, dtype=np.float64))[-1].astype(int).ravel()
     fixed = not isinstance(problem.network.bias, str)
@@ -153,6 +158,8 @@ def _separated(problem: Problem, theta: FloatArray) -> MinimumAtInfinity:
     points = [np.array(theta) for _ in scales]
     for point, scale in zip(points, scales, strict=True):
         point[places] *= scale
+    if not np.isfinite(points).all():
+        return _none("undecided", "the classes are separated by a margin that is too small")
     losses = np.array([problem.loss(point) for point in points])
     rate = float(np.log(losses[-2] / losses[-1]) / (scales[-1] - scales[-2]))
     if fixed or not (np.diff(losses) < 0.0).all() or not abs(rate / margin - 1.0) <= 0.1:
@@ -166,9 +173,13 @@ def _separated(problem: Problem, theta: FloatArray) -> MinimumAtInfinity:
     )
 
 
+def _named(family: Family) -> str:
+    return ", ".join(map(str, family.groups))
+
+
 def _examine(family: Family, theta: FloatArray) -> MinimumAtInfinity:
     """Try to prove that the groups of a family run to infinity from theta."""
-    problem, named = family.problem, ", ".join(map(str, family.groups))
+    problem, named = family.problem, _named(family)
     here = problem.loss(theta)
     reference = max(here, problem.loss(np.zeros(theta.size)))
     fitter = Fitter(family, 1e-10 * EXACT * reference)

@@ -14,6 +14,7 @@ from fastggn.runtime.errors import as_real, check_finite
 
 FloatArray = NDArray[np.float64]
 EPS = float(np.finfo(np.float64).eps)
+LEAST, MOST = 1e-70, 1e70  # of the largest entries of X and Y
 CLEAR = 1e-10  # least margin of a quantity that is not degenerate
 
 
@@ -61,7 +62,8 @@ class Regression:
     TypeError
         If an array does not hold real numbers.
     ValueError
-        If shapes do not fit, or an entry is NaN or infinite.
+        If shapes do not fit, an entry is NaN or infinite, or all are too small or too large for
+        float64 to hold their products.
     """
 
     def __init__(self, X: ArrayLike, Y: ArrayLike) -> None:
@@ -74,8 +76,14 @@ class Regression:
             )
         if samples.size == 0 or targets.size == 0:
             raise ValueError(f"X and Y must not be empty, got {samples.shape}, {targets.shape}")
-        check_finite("X", samples)
-        check_finite("Y", targets)
+        for name, array in (("X", samples), ("Y", targets)):
+            check_finite(name, array)
+            largest = float(np.abs(array).max())
+            if array.any() and not LEAST < largest < MOST:
+                raise ValueError(
+                    f"{name}: its largest entry is {largest:.1e}, and products of layers, inputs "
+                    "and targets would leave the range of float64; multiply it by a power of two"
+                )
         self.n_samples, self.d_x = samples.shape
         self.d_y = int(targets.shape[1])
         q, s, vt = np.linalg.svd(samples, full_matrices=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastggn.analysis.magnitudes import finite
 from fastggn.objective.equations import Observed
 from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.runtime.comm import require_serial
@@ -61,6 +62,7 @@ def coefficient_errors(problem: ResidualProblem, theta: ArrayLike) -> dict[str, 
     variances = _variances(problem, vector, rows, kinds)
     below = np.sqrt(problem.l2) * np.eye(n, problem.n_params)
     stacked = np.concatenate([rows, below]) if problem.l2 > 0.0 else rows
+    stacked = finite(stacked, "the Jacobian")
     U = _range(stacked[:, :n])
     Z = stacked[:, n:]
     for _ in range(2):  # the second time for the rounding of the first

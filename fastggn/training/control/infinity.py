@@ -13,7 +13,7 @@ from fastggn.objective.problem import Problem
 from fastggn.runtime.errors import FastGGNWarning
 from fastggn.training.control.convergence import StepTest
 from fastggn.training.control.divergence import has_minimum
-from fastggn.training.control.separation import CLASSES, lacks_minimum
+from fastggn.training.control.separation import CLASSES, Matrix, lacks_minimum
 from fastggn.training.fallback import Fallback
 from fastggn.training.methods.levenberg_marquardt import PATIENCE, LevenbergMarquardtSteps
 from fastggn.training.run_units import Units
@@ -120,18 +120,27 @@ def _far_out(problem: Problem, point: Point) -> Point | None:
 
 
 def classes_are_separated(problem: Problem, point: Point | TrainResult) -> bool:
-    """Whether a loss on classes, of 0 only at infinity, has every sample in its class."""
+    """Whether a loss on classes, of 0 only at infinity, has every sample in its class.
+
+    Larger weights of the last layer then lower it, if biases that are fixed do not hinder them.
+    """
     name, net = problem.loss_function.name, problem.network
     if name not in CLASSES or problem.l2 > 0.0 or net.activations[-1].name != "identity":
         return False
     used = problem.relative_weights > 0.0
     outputs, targets = problem.outputs(point.theta)[used], problem.targets[used]
-    right = bool(np.isin(targets, (0.0, 1.0)).all())
-    if name == "logistic":
-        right = right and bool(((outputs > 0.0) == (targets > 0.5)).all())
-    else:
-        right = right and bool((outputs.argmax(axis=1) == targets.argmax(axis=1)).all())
+    right = bool(np.isin(targets, (0.0, 1.0)).all()) and _inside(name, outputs, targets)
+    if not isinstance(net.bias, str):
+        right = right and _inside(name, outputs + net.bias[-1], targets)
     return not problem.comm.any(not right)
+
+
+def _inside(name: str, outputs: Matrix, targets: Matrix) -> bool:
+    """Whether outputs are inside the classes of hard targets, and not on a border of two."""
+    if name == "logistic":
+        return bool(((2.0 * targets - 1.0) * outputs > 0.0).all())
+    own = np.where(targets == 1.0, outputs, -np.inf).max(axis=1, keepdims=True)
+    return bool(((outputs >= own).sum(axis=1) == 1).all())
 
 
 def ends_are_separated(problem: Problem, point: Point | TrainResult) -> bool:
