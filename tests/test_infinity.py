@@ -181,7 +181,7 @@ def on_a_border(rng):
 
 
 @pytest.mark.parametrize(
-    ("first", "count"), [(0, 30), pytest.param(30, 120, marks=pytest.mark.slow)]
+    ("first", "count"), [(0, 12), pytest.param(12, 120, marks=pytest.mark.slow)]
 )
 def test_a_border_between_classes_separates_nothing(first, count):
     """Outputs of 0, or equal ones, were taken for outputs inside the first class."""
