@@ -136,8 +136,8 @@ def _judged(
         start, done = outcome.theta, str(outcome)
     report = _Judge(surface, start, grad_tol, rng).report(dense)
     narrower = None if report.label == "not_critical" else embedding(surface.problem, report.theta)
-    ahead = asked(surface.problem, report)
-    return replace(report, polished=done, cost=surface.cost, embedded=narrower, at_infinity=ahead)
+    facts: dict[str, Any] = {"embedded": narrower, "at_infinity": asked(surface.problem, report)}
+    return replace(report, polished=done, cost=surface.cost, **facts)
 
 
 class _Judge:
@@ -153,8 +153,7 @@ class _Judge:
         self.rng = rng
         self._tolerance = float(grad_tol)
         terms, self._errors = surface.gradient_errors(theta)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            shares = np.where(self.gradient == 0.0, 0.0, np.abs(self.gradient) / terms)
+        shares = np.where(self.gradient == 0.0, 0.0, np.abs(self.gradient) / terms)
         known = np.abs(self.gradient) > self._errors
         self._known_share = float(shares[known].max(initial=0.0))
         slopes = self.gradient * (surface.worth / surface.units)
@@ -166,9 +165,8 @@ class _Judge:
             "gradient_share": float(shares.max(initial=0.0)),
         }
         if slopes.any():
-            image = surface.hessian_product(theta, slopes / surface.units)
-            bend = norm(image * (surface.worth / surface.units))
-            self._facts["curvature_along_gradient"] = bend / norm(slopes)
+            bend = surface.hessian_product(theta, slopes / surface.units) * surface.worth
+            self._facts["curvature_along_gradient"] = norm(bend / surface.units) / norm(slopes)
         # A small gradient asks for more: theta must be near a point where it is zero.
         self._zero = bool((np.abs(self.gradient) <= grad_tol * terms + self._errors).all())
         small = norm(self.gradient) <= grad_tol or 0.0 <= self.loss <= grad_tol**2
@@ -202,7 +200,10 @@ class _Judge:
                 f"the gradient's norm {self._facts['gradient_norm']:.3e} exceeds the tolerance"
             )
         self._settle()
-        spectrum = self._spectrum(dense)
+        try:
+            spectrum = self._spectrum(dense)
+        except np.linalg.LinAlgError as error:
+            return self._say("degenerate", f"undecided: {error}")
         stationary = self._zero or near_stationary(
             self.surface, self.theta, self.gradient, self._errors, spectrum
         )
@@ -295,8 +296,7 @@ class _Judge:
 
     def _without_negative(self, spectrum: Spectrum) -> CriticalPointReport:
         if unknown_kinks(self.surface):
-            why = "no negative eigenvalue, but a custom activation may have a kink here"
-            return self._say("degenerate", why)
+            return self._say("degenerate", "a custom activation may have a kink here")
         switches = switches_at(self.surface, self.theta)
         if switches is not None and convex_pieces(self.surface, self.theta, switches):
             why = "the loss is convex in the products of incoming and outgoing weights around theta"

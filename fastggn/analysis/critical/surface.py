@@ -73,9 +73,12 @@ class Surface:
 
     @everywhere
     def loss(self, theta: Vector) -> float:
-        """Return the objective; infinite where it is not finite."""
+        """Return the objective; infinite where it or theta is not finite."""
         self.cost += 0.5
-        value = self.problem.loss(self.weights(theta)) / self.worth
+        weights = self.weights(theta)
+        if not np.isfinite(weights).all():
+            return np.inf
+        value = self.problem.loss(weights) / self.worth
         return value if np.isfinite(value) else np.inf
 
     @everywhere
@@ -86,9 +89,12 @@ class Surface:
 
     @everywhere
     def both(self, theta: Vector) -> tuple[float, Vector]:
-        """Return the objective and its gradient."""
+        """Return the objective and its gradient; not finite where theta is not."""
         self.cost += 1.0
-        point = self.problem.at(self.weights(theta))
+        weights = self.weights(theta)
+        if not np.isfinite(weights).all():
+            return np.inf, np.full_like(theta, np.nan)
+        point = self.problem.at(weights)
         return float(point.loss) / self.worth, point.gradient * (self.units / self.worth)
 
     @everywhere
