@@ -57,9 +57,8 @@ def _escape(
     # Near a finite stationary point Newton steps shrink with the gradient. Where units saturate,
     # gradient and curvature fall together like exp(-|w|), and the steps keep their length.
     here, path, first = theta, 0.0, norm(gradient)
-    seen: Spectrum | None = spectrum
     for _ in range(STEPS):
-        step = -seen.solve(gradient, seen.floor)
+        step = -spectrum.solve(gradient, spectrum.floor)
         length = min(norm(step), LONGEST)
         if length < 0.1 * LONG_PATH:
             return None
@@ -68,8 +67,9 @@ def _escape(
         seen = spectrum_near(surface, here, None)
         if seen is None:
             return None
+        spectrum = seen
         # A long step disturbs the gradient in the stiff directions: correct it there.
-        here = _corrected(surface, here, seen)
+        here = _corrected(surface, here, spectrum)
         gradient = surface.gradient(here)
         grown, last = norm(here) - norm(theta), norm(gradient)
         if path >= LONG_PATH and grown >= GROWTH * path and last <= FALL * first:

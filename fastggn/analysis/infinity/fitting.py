@@ -13,6 +13,7 @@ from fastggn.analysis.magnitudes import finite
 FloatArray = NDArray[np.float64]
 
 GAUSS_NEWTON, NEWTON = 200, 60  # iterations at most: first by J, then by the exact Hessian
+WINDOW, STILL = 20, 1e-6  # Newton steps, and their fall of the loss, after which none converges
 CLOSE = 1e-3  # share of a slope in its terms at which the second phase begins
 TOLERANCE = 1e-10  # share at which the fit has converged
 NOISE = 1e-7  # share that rounding may leave where no step lowers the loss
@@ -163,10 +164,14 @@ class Fitter:
         self, p: FloatArray, eps: FloatArray, exact: bool, most: int
     ) -> tuple[FloatArray, Local]:
         here, damping, growth = self.local(p, eps), FIRST_DAMPING, 2.0
-        end = TOLERANCE if exact else CLOSE
+        end, losses = TOLERANCE if exact else CLOSE, list[float]()
         for _ in range(most):
             if here.share <= end or here.loss <= self._floor:
                 break
+            losses.append(here.loss)
+            if exact and len(losses) > WINDOW:
+                if losses[-1 - WINDOW] - here.loss <= STILL * here.loss:
+                    break
             scale = self._scale(here)
             matrix = self.hessian(p, eps, here.frame) if exact else here.matrix
             values, vectors = np.linalg.eigh(finite(matrix / np.outer(scale, scale), CURVATURE))
