@@ -246,7 +246,7 @@ def test_growth():
 @pytest.mark.parametrize("loss", LOSSES)
 def test_few_samples_change_no_bit(loss):
     n = problem_of(loss, 50).n_params
-    problem = problem_of(loss, 20 * n // (3 if loss == "softmax_cross_entropy" else 1))
+    problem = problem_of(loss, 10 * n // (3 if loss == "softmax_cross_entropy" else 1))
     runs = [
         fg.train(problem, seed=1, max_iter=4, method=method)
         for method in (
@@ -281,10 +281,13 @@ def test_a_cheap_assembly_takes_all_samples():
     regions = fg.Problem(fg.MLP((2, 10, 10, 4)), *fg.data.four_regions(1000, 0, one_hot=True))
     assert regions.n_rows > 20 * regions.n_params
     assert regions.n_rows * regions.n_params**2 > 1e8
-    for problem, expected in ((regions, None), (noisy(9000, widths=(4, 10, 10, 1)), 1368)):
+    many, few = noisy(9000, widths=(4, 10, 10, 1)), noisy(12 * 433, widths=(8, 16, 16, 1))
+    # 4 N or a quarter of all; 8 N, from 20 N on, where the sample counts the parameters
+    for problem, expected, counted in ((regions, None, None), (many, 684, 1368), (few, 1299, None)):
         method = fg.LevenbergMarquardt(solver="cholesky")
-        run = fg.train(problem, seed=0, max_iter=1, method=method)
-        assert run.history[0].curvature_samples == expected
+        for regularize, size in ((None, expected), (fg.Evidence(), counted)):
+            run = fg.train(problem, seed=0, max_iter=1, method=method, regularize=regularize)
+            assert run.history[0].curvature_samples == size
 
 
 def test_an_exact_fit_ends_on_all_samples():
@@ -475,4 +478,4 @@ def test_the_bits_do_not_depend_on_the_threads():
     )  # fmt: skip
     lines = done.stdout.split("\n")[:4]
     assert len(set(lines)) == 1
-    assert lines[0].endswith(" 1368")  # 8 N
+    assert lines[0].endswith(" 684")  # 4 N

@@ -18,9 +18,12 @@ if TYPE_CHECKING:
     from fastggn.objective.residual_problem import ResidualProblem
 
 
-# Rows of the first sample, for each parameter. "auto" samples from so many rows for each parameter,
-# and from so many multiplications: below, an assembly takes no longer than the draws.
-FIRST_ROWS, MANY_ROWS, MUCH_WORK = 8, 20, 1e8
+# Rows of the first sample, for each parameter, and the largest share of all rows that they are.
+# "auto" samples from so many rows for each parameter, and from so many multiplications: below, an
+# assembly takes no longer than the draws. For equations, which are solved to many digits, and where
+# the sample counts the effective parameters, the first three are `CAREFUL` times as large.
+FIRST_ROWS, FIRST_SHARE, MANY_ROWS, MUCH_WORK = 4, 0.25, 10, 1e8
+CAREFUL = 2
 # A larger share of the samples is all of them.
 MOST = 0.5
 # The sample doubles where the curvature along the steps is off by more than this share of the
@@ -157,24 +160,30 @@ class CurvatureSamples(Resumable):
 
 
 def curvature_samples(
-    problem: Problem | ResidualProblem, asked: Any, solver: str, seed: Any
+    problem: Problem | ResidualProblem, asked: Any, solver: str, seed: Any, *, counted: bool = False
 ) -> CurvatureSamples | None:
-    """Return the sampling that was asked for ("auto", "all" or a number), None for all samples."""
-    if asked == "all" or (asked == "auto" and not (solver == "cholesky" and _is_much(problem))):
+    """Return the sampling that was asked for ("auto", "all" or a number), None for all samples.
+
+    `counted` says that the sample counts the effective parameters, too.
+    """
+    factor = CAREFUL if counted or not isinstance(problem, Problem) else 1
+    much = solver == "cholesky" and _is_much(problem, factor * MANY_ROWS)
+    if asked == "all" or (asked == "auto" and not much):
         return None
     if solver != "cholesky":
         raise ValueError(
             f"curvature_samples={asked} goes with solver 'cholesky', but the solver is {solver!r}"
         )
-    first = -(-FIRST_ROWS * problem.n_params * problem.n_samples // problem.n_rows)
-    size = first if asked == "auto" else asked
+    first = -(-factor * FIRST_ROWS * problem.n_params * problem.n_samples // problem.n_rows)
+    most = int(factor * FIRST_SHARE * problem.n_samples)
+    size = min(first, most) if asked == "auto" else asked
     return CurvatureSamples(problem, size, int(seed) if hasattr(seed, "__index__") else 0)
 
 
-def _is_much(problem: Any) -> bool:
+def _is_much(problem: Any, many: int) -> bool:
     """Whether the assembly of the curvature is most of an iteration."""
     rows, n = problem.n_rows, problem.n_params
-    if not rows > MANY_ROWS * n:
+    if not rows > many * n:
         return False
     work = rows * float(n) ** 2
     if isinstance(problem, Problem):  # several outputs cost about as much as one

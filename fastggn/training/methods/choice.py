@@ -110,9 +110,9 @@ def _steps(
         passes = Passes(problem, systems, method.batch_size, rng, clock, method.step)
         return StochasticGaussNewton(passes)
     if method.batch_size is None:
-        systems.samples = curvature_samples(
-            problem, method.curvature_samples, systems.solver.name, seed
-        )
+        asked, solver = method.curvature_samples, systems.solver.name
+        counted = isinstance(regularize, Evidence)
+        systems.samples = curvature_samples(problem, asked, solver, seed, counted=counted)
         geodesic = systems.solver.name != "lsqr" if method.geodesic == "auto" else method.geodesic
         steps = LevenbergMarquardtSteps(problem, systems, method.damping, geodesic, step_test)
         if isinstance(systems, KeptFallback) and isinstance(regularize, Evidence):
