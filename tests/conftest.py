@@ -34,25 +34,6 @@ settings.register_profile("patient", deadline=None, suppress_health_check=[Healt
 settings.load_profile("patient")
 ROOT = Path(__file__).resolve().parent.parent
 TIERS = {"process", "slow", "weekly"}
-# Files that have not been looked through for warnings of ours, nor have the other tiers.
-LENIENT = frozenset(
-    """
-    accuracy activations banded_svd bayesian_cli bench buffers channels cli cli_critical_point
-    cli_gradients cli_held_out cli_interchange cli_landscape cli_plot cli_predict
-    constructed_points constructions convert cores critical_kinks critical_parts
-    critical_points ctrl_c curvature_memory curvature_samples damping data divergence
-    documentation documented_commands duals elementary equations estimator_gradients
-    estimators estimators_in_scikit_learn estimators_online estimators_training_loss
-    experiment_linear experiment_xor extreme_analyses files forks hostile_files info
-    interrupted_fits interrupts jobs kernel_cache kernels known_labels labels large_files
-    linear losses lsd_experiments magnitudes memory minima_at_infinity mixed mpi naive network
-    null_spaces oracle outputs paper_statements platforms problem processes rank rank_bounds
-    rank_design rank_rule reference regions_cli relu_gated relu_kinks relu_patterns
-    relu_regions reproduce residual_analysis residual_problem residual_samples residual_scale
-    road shen_figures slices solver_choice solver_parts solvers solvers_on_problems spectra
-    stationarity step table_files tables terms threads trust_region uci under_fire
-    """.split()
-)
 # Seconds that a test of the default tier may take.
 LIMIT = 5.0
 
@@ -150,7 +131,7 @@ def pytest_terminal_summary(terminalreporter):
 @pytest.fixture(autouse=True)
 def own_warnings_are_errors(request):
     """A test expects each warning of ours, or is marked to ignore it; the marks go before this."""
-    if not (request.path.stem.removeprefix("test_") in LENIENT or TIERS & set(request.keywords)):
+    if not TIERS & set(request.keywords):  # the other tiers have not been looked through
         warnings.filterwarnings("error", category=fg.FastGGNWarning, append=True)
 
 

@@ -15,6 +15,7 @@ def _smooth(n_samples=300):
     return fg.Problem(fg.MLP((2, 8, 1)), X, np.sin(3 * X[:, 0]) * X[:, 1])
 
 
+@pytest.mark.filterwarnings("ignore::fastggn.SingularSystemWarning")  # in the last digits
 def test_a_run_begins_in_float32_and_ends_in_float64():
     result = fg.train(
         _smooth(), seed=0, method=fg.LevenbergMarquardt(precision="mixed"), max_iter=300

@@ -209,6 +209,8 @@ def test_what_has_no_standard_error():
     + [fg.LevenbergMarquardt(batch_size=20), fg.LevenbergMarquardt(precision="mixed")],
     ids=str,
 )
+@pytest.mark.filterwarnings("ignore::fastggn.AscentWarning")  # of undamped steps, which
+@pytest.mark.filterwarnings("ignore::fastggn.DivergenceWarning")  # go far before they end
 def test_methods(method):
     """Every method lowers the loss."""
     problem = decay()

@@ -152,7 +152,7 @@ def train_restarts(
     Examples
     --------
     >>> import fastggn as fg
-    >>> problem = fg.Problem(fg.MLP((2, 2, 1)), *fg.data.xor())
+    >>> problem = fg.Problem(fg.MLP((2, 3, 1)), *fg.data.xor())
     >>> found = fg.train_restarts(problem, 4, seed=0, max_iter=50)
     >>> found.best.loss == min(result.loss for result in found.results.values())
     True

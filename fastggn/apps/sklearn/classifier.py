@@ -56,7 +56,7 @@ class GGNClassifier(ClassifierMixin, GGNEstimator):
     >>> import fastggn as fg
     >>> X, _ = fg.data.four_regions(200, seed=0)
     >>> label = fg.data.four_regions_class(X)
-    >>> model = fg.GGNClassifier(10, random_state=0, max_iter=100, tol=0.1).fit(X, label)
+    >>> model = fg.GGNClassifier(10, random_state=0, max_iter=100, tol=0.1, alpha=0.1).fit(X, label)
     >>> bool(model.score(X, label) > 0.9)
     True
     """
