@@ -205,6 +205,24 @@ def test_sums_from_each_factor_are_those_of_the_eigenvalues(T, l2):
         assert state.sums() == sums
 
 
+@pytest.mark.parametrize(("T", "names"), [(300, ["cholesky", "qr"]), (70, ["dual", "qr"])])
+@pytest.mark.parametrize("l2", [1.0, 1e-2, 1e-4])
+def test_effective_parameters_and_their_fall(T, names, l2):
+    """More rows than a block of the sum; the fall with l2 is estimated where there is a factor."""
+    problem = sine_problem(T=T, hidden=30, l2=l2)
+    point = problem.at(problem.network.init(seed=2))
+    values = np.linalg.eigvalsh(point.gram())[::-1][:T]
+    shares = values / (values + l2)
+    for name in names:
+        sums = Prepared(get_solver(name), point).sums()
+        assert sums.effective == pytest.approx(shares.sum(), rel=1e-10)
+        ratio = sums.sensitivity / (shares @ (1.0 - shares))
+        if name == "qr":
+            assert ratio == pytest.approx(1.0, rel=1e-8)
+        else:  # of one direction eight vectors have a deviation of a half
+            assert 0.5 < ratio < 2.0, name
+
+
 def test_a_factor_that_cannot_count_says_so():
     problem = sine_problem(T=60, l2=1e-16)
     point = problem.at(problem.network.init(seed=2))

@@ -164,6 +164,9 @@ class CurvatureSums:
     whiten : callable or None
         Returns Z with ``Z Z^T = rows (A^T A + mu I)^-1 rows^T`` for rows (r, N) in the row space
         of A, until the state is used again; `rows` may be overwritten. From the other solvers.
+    sensitivity : float
+        By how much `effective` falls as mu grows, ``sum g mu / (g + mu)^2``; estimated by a few
+        random vectors where there is a factor only.
     """
 
     effective: float
@@ -171,6 +174,7 @@ class CurvatureSums:
     held: FloatArray | None = field(default=None, compare=False)
     leverages: Callable[[], FloatArray] | None = field(default=None, compare=False)
     whiten: Callable[[FloatArray], FloatArray] | None = field(default=None, compare=False)
+    sensitivity: float = 0.0
 
     def numbers(self) -> CurvatureSums:
         """Return the sums without functions: pickle knows none, and they hold a factor."""

@@ -7,6 +7,7 @@ and ``mu > 0``: the effective number of parameters ``sum g / (g + mu)`` and the 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -20,6 +21,21 @@ from fastggn.solvers.cholesky_in_place import CholeskyFactor
 # Rounding moves each eigenvalue by about eps times the largest, and so its share g / (g + mu) by
 # eps / rcond: below this a factor counts no parameters to six digits.
 LEAST_RCOND = 1e-10
+# Random vectors for the sensitivity, and rows of a block.
+PROBES, BLOCK = 8, 64
+
+
+def _sensitivity(
+    inverse: Callable[[FloatArray], FloatArray], mu: FloatArray | float, size: int, held: float
+) -> float:
+    """Return ``tr Q - tr Q^2`` for ``Q = sqrt(mu) H^-1 sqrt(mu)``, whose trace is `held`."""
+    # The same vectors for both traces: the estimated ratio is right as Q tends to 0 or to 1.
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (size, PROBES))
+    root = np.sqrt(np.broadcast_to(mu, size))[:, None]
+    with one_pool():
+        images = root * inverse(root * signs)
+    trace = float(np.vdot(signs, images))
+    return held * (1.0 - float(np.vdot(images, images)) / trace) if trace > 0.0 else 0.0
 
 
 def sums_of_singular_values(s: FloatArray, vt: FloatArray, mu: float) -> CurvatureSums:
@@ -29,7 +45,12 @@ def sums_of_singular_values(s: FloatArray, vt: FloatArray, mu: float) -> Curvatu
     rest = (n_params - values.size) * float(np.log(mu))
     log_determinant = float(np.sum(np.log(values + mu))) + rest
     width = np.hypot(s, np.sqrt(mu))
-    return CurvatureSums(effective, log_determinant, whiten=lambda rows: (rows @ vt.T) / width)
+    return CurvatureSums(
+        effective,
+        log_determinant,
+        whiten=lambda rows: (rows @ vt.T) / width,
+        sensitivity=float(np.sum(values * mu / (values + mu) ** 2)),
+    )
 
 
 def sums_of_spectrum(s: FloatArray, vt: FloatArray, mu: FloatArray, unit: float) -> CurvatureSums:
@@ -39,16 +60,22 @@ def sums_of_spectrum(s: FloatArray, vt: FloatArray, mu: FloatArray, unit: float)
     log_determinant = found.log_determinant + float(np.sum(np.log(mu / unit)))
     root, whiten = np.sqrt(unit / mu), found.whiten
     assert whiten is not None
-    scaled = np.clip(held, 0.0, 1.0), None, lambda rows: whiten(rows * root)
+    scaled = np.clip(held, 0.0, 1.0), None, lambda rows: whiten(rows * root), found.sensitivity
     return CurvatureSums(found.effective, log_determinant, *scaled)
 
 
 def sums_of_stacked(s: FloatArray, vt: FloatArray, mu: FloatArray) -> CurvatureSums:
     """Return the sums at ``diag(mu)``, some of it 0, from A with the rows of sqrt(mu) below it."""
-    held = np.clip(mu * np.square(vt / s[:, None]).sum(axis=0), 0.0, 1.0)
-    log_determinant = 2.0 * float(np.sum(np.log(s)))
-    effective = float(np.sum(1.0 - held))
-    return CurvatureSums(effective, log_determinant, held, whiten=lambda rows: rows @ vt.T / s)
+    scaled = vt / s[:, None]
+    held = np.clip(mu * np.square(scaled).sum(axis=0), 0.0, 1.0)
+    fall = _sensitivity(lambda z: scaled.T @ (scaled @ z), mu, mu.size, float(np.sum(held)))
+    return CurvatureSums(
+        float(np.sum(1.0 - held)),
+        2.0 * float(np.sum(np.log(s))),
+        held,
+        whiten=lambda rows: rows @ vt.T / s,
+        sensitivity=fall,
+    )
 
 
 def sums_of_factor(
@@ -74,8 +101,10 @@ def sums_of_factor(
 
     def diagonal() -> FloatArray:
         out = np.zeros(size)
-        for i in range(size):
-            out[: i + 1] += lower[i, : i + 1] ** 2
+        for i in range(0, size, BLOCK):  # what is above the diagonal is no part of it
+            left, own = lower[i : i + BLOCK, :i], np.tril(lower[i : i + BLOCK, i : i + BLOCK])
+            out[:i] += np.einsum("ij,ij->j", left, left)
+            out[i : i + BLOCK] += np.einsum("ij,ij->j", own, own)
         return out
 
     def whiten(rows: FloatArray) -> FloatArray:
@@ -83,12 +112,19 @@ def sums_of_factor(
             z = dtrmm(1.0, inverse, rows.T, side=0, lower=0, trans_a=1, overwrite_b=1)
         return np.asarray(z.T)
 
+    def solve(z: FloatArray) -> FloatArray:
+        w = dtrmm(1.0, inverse, z, side=0, lower=0, trans_a=1)
+        return np.asarray(dtrmm(1.0, inverse, w, side=0, lower=0, overwrite_b=1))
+
     if isinstance(mu, np.ndarray):
         held = mu * diagonal()
-        return CurvatureSums(float(np.sum(1.0 - held)), log_determinant, held, whiten=whiten)
-    trace = sum(float(row @ row) for row in (lower[i, : i + 1] for i in range(size)))
-    rest = (n_params - size) * float(np.log(mu))
-    found = CurvatureSums(size - mu * trace, log_determinant + rest, whiten=whiten)
+        fall = _sensitivity(solve, mu, size, float(np.sum(held)))
+        effective = float(np.sum(1.0 - held))
+        return CurvatureSums(effective, log_determinant, held, whiten=whiten, sensitivity=fall)
+    trace = float(diagonal().sum())
+    log_determinant += (n_params - size) * float(np.log(mu))
+    fall = _sensitivity(solve, mu, size, mu * trace)
+    found = CurvatureSums(size - mu * trace, log_determinant, whiten=whiten, sensitivity=fall)
     if not dual:
         return found
     return replace(found, leverages=lambda: 1.0 - mu * diagonal(), whiten=None)

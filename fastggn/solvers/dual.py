@@ -149,7 +149,7 @@ class DualState(State):
         mu = Shift(0.0, decay).uniform
         if mu == 0.0 or self._matrix is None:
             return None
-        factor = factor_cholesky(self._matrix, mu)
+        factor = factor_cholesky(self._matrix, mu, semidefinite=True, good=LEAST_RCOND)
         self._mu, self._rows = -1.0, None  # the array of the last factor is overwritten
         if factor.bad_pivot or not factor.rcond >= LEAST_RCOND:
             return None

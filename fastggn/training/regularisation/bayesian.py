@@ -107,7 +107,7 @@ class EvidenceControl(WrappedMethod):
 
     _resumes = (
         *("_alpha", "_beta", "_least_error", "_alphas", "_betas", "_gammas"),
-        *("_gamma", "_iterations", "_mark", "_marked"),
+        *("_gamma", "_counted", "_slope", "_iterations", "_mark", "_marked"),
         *WrappedMethod._resumes,
     )
 
@@ -127,7 +127,8 @@ class EvidenceControl(WrappedMethod):
         if self._classes is not None:
             self._sizes = np.bincount(self._classes)
             self._alphas = np.zeros(self._sizes.size)
-        self._gamma = 0.0  # of the last count
+        self._gamma = self._counted = 0.0  # of the last count, and the l2 there
+        self._slope = 0.0  # of the logarithm of gamma's odds, over the logarithm of l2
         self._class_gammas = None if self._classes is None else np.zeros(self._sizes.size)
         self._likelihood = likelihood_of(problem)
         n_rows, n = problem.n_rows, problem.n_params
@@ -242,7 +243,11 @@ class EvidenceControl(WrappedMethod):
         errors = np.maximum(errors, self._least_error)
         if not errors.min() > 0.0:
             return point, 0.0
-        self._betas = self._likelihood.precisions(errors, self._gammas)
+        n = self._likelihood.n_observations
+        share = (n - self._followed(float(point.l2))) / max(n - self._gamma, LEAST_FREE * n)
+        each = n / errors.size
+        gammas = each - (each - self._gammas) * share
+        self._betas = self._likelihood.precisions(errors, gammas)
         weights = self._betas / self._betas.mean()
         self._problem.weigh_outputs(weights)
         return self._problem.at(point.theta), float(np.max(np.abs(weights / before - 1.0)))
@@ -269,7 +274,10 @@ class EvidenceControl(WrappedMethod):
     def _count(self, point: Point) -> None:
         """Count the effective parameters at a point, and note a change of the evidence."""
         sums = self._systems.prepare(point).sums()
-        self._gamma = sums.effective
+        self._gamma, self._counted = sums.effective, float(point.l2)
+        most = self._most()
+        rest = sums.effective * (1.0 - sums.effective / most)
+        self._slope = min(1.0, sums.sensitivity / rest) if rest > LEAST_FREE * most else 1.0
         if self._classes is not None:
             assert sums.held is not None
             self._class_gammas = self._sizes.astype(float) - np.bincount(self._classes, sums.held)
@@ -279,10 +287,24 @@ class EvidenceControl(WrappedMethod):
         if not abs(value - self._mark) <= self._tolerance:
             self._mark, self._marked = value, self._iterations
 
+    def _most(self) -> int:
+        return min(self._likelihood.n_observations, self._problem.n_params)
+
+    def _followed(self, l2: float) -> float:
+        """Return gamma at l2: its odds follow a power of l2 from the last count."""
+        # Near an exact fit E_D goes like l2^2. With n - gamma held, the next l2 would too: each
+        # step would double a change of its logarithm, until all weights are switched off. But
+        # n - gamma goes like l2.
+        if l2 == self._counted or not self._gamma > 0.0:
+            return self._gamma
+        most = self._most()
+        odds = max(most / self._gamma - 1.0, LEAST_FREE) * (l2 / self._counted) ** self._slope
+        return float(most / (1.0 + odds))
+
     def _update(self, point: Point, limit: float) -> float:
         """Update alpha, by a factor up to `limit`, and beta; return the relative change of l2."""
         likelihood, before = self._likelihood, float(point.l2)
-        gamma, beta = self._gamma, 1.0
+        gamma, beta = self._followed(before), 1.0
         if self._betas is not None:
             beta = float(self._betas.mean())
         elif likelihood.gaussian:
@@ -291,8 +313,10 @@ class EvidenceControl(WrappedMethod):
             beta = max(n - gamma, LEAST_FREE * n) / (2.0 * error) if error > 0.0 else self._beta
         if self._alphas is not None:
             return self._update_classes(point, beta)
-        if gamma - likelihood.n_flat > LEAST_EFFECTIVE:
-            alpha = (gamma - likelihood.n_flat) / likelihood.square(point.theta)
+        length = likelihood.square(point.theta)
+        gamma = min(gamma, self._gamma)  # the next count makes good an alpha that is too small
+        if gamma - likelihood.n_flat > LEAST_EFFECTIVE and length > 0.0:
+            alpha = (gamma - likelihood.n_flat) / length
         else:
             alpha = before * beta * likelihood.unit
         assert self._alpha is not None
