@@ -20,6 +20,8 @@ from fastggn.runtime.forks import LocalLock
 FloatArray = NDArray[np.float64]
 
 BYTES_PER_READ = 8 * 2**20
+# Linux maps the neighbours of a page that is read, as far as the page table reaches: 2 MiB.
+FAULT_AROUND = mmap.PAGESIZE * (mmap.PAGESIZE // 8)
 # A gap of at most so many unwanted rows is read, not skipped.
 SHORT_GAP = 16
 
@@ -64,9 +66,7 @@ class ArraySource:
         # Rows of a map by slices too, which give their pages back one after the other.
         if isinstance(self._array, np.ndarray) and not isinstance(self._array, np.memmap):
             return as_doubles(np.asarray(self._array[index]))
-        taken = take_rows(self.rows, index, self.shape[1:], self.block_rows())
-        _give_neighbours_back(self._array)
-        return taken
+        return take_rows(self.rows, index, self.shape[1:], self.block_rows())
 
     def block_rows(self) -> int:
         """Return the rows of about 8 MiB of float64."""
@@ -97,8 +97,11 @@ def row_range(array: Any, start: int, stop: int) -> Any:
 class PickedRows:
     """Some rows of an array in a file as separate samples, from `picked_rows`."""
 
-    def __init__(self, array: Any, index: NDArray[np.intp]) -> None:
-        self._array, self._index = array, index
+    def __init__(self, array: Any, index: NDArray[Any]) -> None:
+        if isinstance(array, PickedRows):  # whose own index need not stay
+            array, index = array._array, array._index[index]
+        small = array.shape[0] < 2**30  # half of the memory, of a file of many rows
+        self._array, self._index = array, index.astype(np.int32) if small else index
         self.shape = (index.size, *array.shape[1:])
         self.dtype = array.dtype
 
@@ -139,9 +142,7 @@ class StreamedTargets:
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> FloatArray:
         """Return the targets of a range of samples, or of an index, shape (B, n_L)."""
         if not isinstance(rows, slice):
-            taken = take_rows(self._read, rows, self.shape[1:], self.block_rows())
-            _give_neighbours_back(self._array)
-            return taken
+            return take_rows(self._read, rows, self.shape[1:], self.block_rows())
         start, stop, step = rows.indices(self._n_rows)
         if step != 1:
             raise ValueError("targets are read by ranges of consecutive samples")
@@ -231,7 +232,10 @@ def _check_map(name: str, rows: np.memmap[Any, Any]) -> None:
 
 
 def _give_pages_back(rows: np.memmap[Any, Any]) -> None:
-    """Release the pages of these rows from this process; the page cache keeps them."""
+    """Release the pages of these rows from this process; the page cache keeps them.
+
+    With a page that is read the system maps those around it (`FAULT_AROUND`), which go too.
+    """
     # The changes of private maps (mode "c") exist in memory only: their pages stay.
     mapping = getattr(rows, "_mmap", None)
     backwards = any(stride < 0 for stride in rows.strides)
@@ -240,17 +244,12 @@ def _give_pages_back(rows: np.memmap[Any, Any]) -> None:
     if backwards or list(rows.strides) != sorted(rows.strides, reverse=True):
         return  # the rows are scattered over the file
     base = np.frombuffer(mapping, np.uint8).__array_interface__["data"][0]
-    first = rows.__array_interface__["data"][0] - base
+    first = rows.__array_interface__["data"][0]
     extent = sum((n - 1) * stride for n, stride in zip(rows.shape, rows.strides, strict=True))
-    first -= first % mmap.PAGESIZE
-    last = rows.__array_interface__["data"][0] - base + extent + rows.itemsize
-    mapping.madvise(mmap.MADV_DONTNEED, first, last - first)
-
-
-def _give_neighbours_back(array: Any) -> None:
-    """Release all pages of a map: the system maps some 16 around each that is read."""
-    if isinstance(array, np.memmap):
-        _give_pages_back(array)
+    last = first + extent + rows.itemsize
+    first = max(base, first - first % FAULT_AROUND)
+    last += -last % FAULT_AROUND  # madvise stops at the end of the map
+    mapping.madvise(mmap.MADV_DONTNEED, first - base, last - first)
 
 
 def take_rows(

@@ -132,7 +132,8 @@ def _table(
     kept, chosen = (tuple(Column(n, "number", stored=stored) for n in names)
                     for names in (inputs, targets))  # fmt: skip
     recipe = Recipe(kept, chosen, left_out, False, {}, columns)
-    return Table(X, Y, recipe, np.arange(X.shape[0]), None, str(file))
+    rows = np.arange(X.shape[0], dtype=np.int32 if X.shape[0] < 2**30 else np.intp)
+    return Table(X, Y, recipe, rows, None, str(file))
 
 
 def read_parts(

@@ -46,7 +46,7 @@ class Table:
     X: Any
     Y: Any
     recipe: Recipe
-    rows: NDArray[np.intp]
+    rows: NDArray[Any]
     raw: Raw | None = None
     source: str = "the table"
     notes: tuple[str, ...] = ()
