@@ -101,7 +101,8 @@ class PickedRows:
         if isinstance(array, PickedRows):  # whose own index need not stay
             array, index = array._array, array._index[index]
         small = array.shape[0] < 2**30  # half of the memory, of a file of many rows
-        self._array, self._index = array, index.astype(np.int32) if small else index
+        self._array: Any = array
+        self._index: NDArray[Any] = index.astype(np.int32) if small else index
         self.shape = (index.size, *array.shape[1:])
         self.dtype = array.dtype
 
@@ -254,7 +255,7 @@ def _give_pages_back(rows: np.memmap[Any, Any]) -> None:
 
 def take_rows(
     read: Callable[[int, int], NDArray[Any]],
-    index: NDArray[np.intp],
+    index: NDArray[Any],
     row_shape: tuple[int, ...],
     most: int,
 ) -> FloatArray:
@@ -268,7 +269,7 @@ def take_rows(
     return out[inverse]
 
 
-def _runs(wanted: NDArray[np.intp], most: int) -> Iterator[tuple[int, int]]:
+def _runs(wanted: NDArray[Any], most: int) -> Iterator[tuple[int, int]]:
     """Yield ranges of at most `most` rows that hold neighbours of a sorted index."""
     far = np.flatnonzero(np.diff(wanted) > SHORT_GAP) + 1
     for first, last in zip([0, *far.tolist()], [*far.tolist(), wanted.size], strict=True):
