@@ -33,6 +33,7 @@ METHODS = {
 LOSSES = ("squared", "huber", "cauchy", "smooth_lp", "blake_zisserman", "logistic",
           "softmax_cross_entropy")  # fmt: skip
 SIZES = (1e-300, 1e-200, 1e-155, 1e-77, 1e-20, 1.0, 1e20, 1e77, 1e155, 1e200, 1e300)
+EQUATIONS = {"lm, dual": 2, "lm, mixed": 40}  # fewer than parameters, or many more
 SECONDS = 20.0  # of a run that takes milliseconds, or some seconds with compiled kernels
 
 
@@ -43,8 +44,7 @@ def run(number):
     loss = str(rng.choice(LOSSES))
     inputs, targets = (float(rng.choice(SIZES)) for _ in range(2))
     l2 = float(rng.choice([0.0, *SIZES]))
-    # "dual" needs fewer equations than parameters, the mixed precision more.
-    size = {"lm, dual": 2, "lm, mixed": 40}.get(name, 8)
+    size = EQUATIONS.get(name, 8)
     X = inputs * rng.standard_normal((size, 2))
     Y = targets * rng.standard_normal((size, 1))
     if loss == "logistic":
@@ -92,11 +92,11 @@ def with_options(number):
     a second one has the same bits.
     """
     rng = np.random.default_rng([number, 1])
-    method = list(METHODS.values())[number % len(METHODS)]
+    name, method = list(METHODS.items())[number % len(METHODS)]
     own = OWN_OPTIONS.get(method.name, {})
     drawn = {key: own[key][rng.integers(len(own[key]))] for key in own if rng.random() < 0.3}
     options = {k: v[rng.integers(len(v))] for k, v in OPTIONS.items() if rng.random() < 0.3}
-    loss, size = str(rng.choice(LOSSES)), 40 if getattr(method, "precision", "") == "mixed" else 8
+    loss, size = str(rng.choice(LOSSES)), EQUATIONS.get(name, 8)
     inputs, targets = (float(rng.choice(SIZES)) for _ in range(2))
     X, Y = inputs * rng.standard_normal((size, 2)), targets * rng.standard_normal((size, 1))
     if loss == "logistic":
@@ -106,7 +106,7 @@ def with_options(number):
     activation, bias = (str(rng.choice(s)) for s in (["tanh", "relu", "sin"], ["free", "none"]))
     net = fg.MLP((2, int(rng.integers(1, 4)), 3 if Y.ndim == 1 else 1), activation, bias=bias)
     about = {
-        "l2": float(rng.choice([0.0, 0.0, *SIZES])),
+        "l2": 0.0 if "regularize" in options else float(rng.choice([0.0, 0.0, *SIZES])),
         "sample_weight": None if rng.random() < 0.5 else rng.integers(0, 3, size) + 1e-9,
         "curvature": str(rng.choice(["psd", "psd", "exact"])),
         "penalize_biases": bool(rng.integers(2)),
@@ -137,11 +137,19 @@ def with_options(number):
     assert first.theta.tobytes() == last.theta.tobytes() and first.status == last.status, case
     moved = isinstance(options.get("regularize"), fg.Evidence) or "held_out" in options
     if not moved and np.isfinite(first.initial_loss):
-        assert first.loss <= first.initial_loss * (1 + 1e-9), (case, str(first))
+        # Losses that differ by 1e-7 are one, see `Lowest`.
+        assert first.loss <= first.initial_loss * (1 + 1e-7), (case, str(first))
     return True
 
 
-REFUSALS = ("go with", "goes with", "not go", "counts parameters", "needs", "only", "batch_size")
+REFUSALS = (
+    "go with",
+    "goes with",
+    "does not go",
+    "counts parameters",
+    "no likelihood",
+    "penalize_biases=False",
+)
 
 
 @pytest.mark.parametrize(

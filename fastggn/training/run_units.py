@@ -102,5 +102,7 @@ def run_units(
     layers = [np.ones(shape) for shape in problem.network.layer_shapes]
     layers[-1][:] = unit
     if isinstance(method, LevenbergMarquardt) and method.damping is not None and worth > 0.0:
-        method = replace(method, damping=min(method.damping / worth, np.finfo(float).max))
+        numbers = np.finfo(float)
+        damping = min(max(method.damping / worth, numbers.tiny), numbers.max)
+        method = replace(method, damping=float(damping))
     return problem.in_unit(unit, loss), method, Units(problem.network.pack(layers), worth)

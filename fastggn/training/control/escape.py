@@ -83,9 +83,15 @@ class Leaving(WrappedMethod):
 def lowest_eigenpair(
     problem: Problem, theta: Vector, rng: np.random.Generator
 ) -> tuple[float, Vector, float]:
-    """Return the lowest Hessian eigenvalue, its unit vector, and the largest modulus."""
+    """Return the lowest Hessian eigenvalue, its unit vector, and the largest modulus.
+
+    All are 0 where the Hessian is not finite.
+    """
     if problem.n_params <= DENSE_LIMIT:
-        values, vectors = np.linalg.eigh(problem.hessian(theta))
+        hessian = problem.hessian(theta)
+        if not np.isfinite(hessian).all():
+            return 0.0, np.zeros(problem.n_params), 0.0
+        values, vectors = np.linalg.eigh(hessian)
         return float(values[0]), vectors[:, 0], float(np.max(np.abs(values)))
     values, vectors, largest = lanczos_ends(problem.hessian_operator(theta), rng)
     if len(values) == 0:
@@ -100,8 +106,13 @@ def lanczos_ends(
     tol: float = 1e-4,
     basis: int | None = None,
 ) -> tuple[Vector, Vector, float]:
-    """Return the converged lowest Ritz values, their vectors, and the largest modulus."""
+    """Return the converged lowest Ritz values, their vectors, and the largest modulus.
+
+    None where a product is not finite.
+    """
     start = rng.standard_normal(operator.shape[0])
+    if not np.isfinite(operator @ start).all():
+        return np.zeros(0), np.zeros((start.size, 0)), 0.0
     largest = eigsh(operator, k=1, which="LM", v0=start, tol=1e-2, return_eigenvectors=False)
     try:
         values, vectors = eigsh(operator, k=count, which="SA", v0=start, tol=tol, ncv=basis)

@@ -67,7 +67,8 @@ def make_steps(
     steps = _steps(problem, options, rng, clock, work, seed)
     # Others take no step that raises the loss, or change the objective.
     free = isinstance(options.method, (GaussNewton, GradientDescent, Adam))
-    return Lowest(steps, problem) if free and options.regularize is None else steps
+    own = options.regularize is None or getattr(options.regularize, "mode", "") == "step"
+    return Lowest(steps, problem) if free and own else steps
 
 
 def _steps(
