@@ -10,6 +10,7 @@ activations sigma''                                 activations.py:activate_seco
 sensitivities Psi_l S                               sensitivities.py:sensitivities
 gradient J^T u, u = the gradient of the loss        products.py:backward
 J v                                                 products.py:products
+J v of one output, from its sensitivities           products.py:scalar_products
 J^T u                                               products.py:backward
 d^2 F(theta + t v) / dt^2                           products.py:second_tangents
 G block pairs Psi_l H Psi_k^T (x) phi phi^T         ggn_pairs.py:assemble

@@ -8,6 +8,7 @@ from numba import prange
 
 from fastggn.kernels.blas import gemm
 from fastggn.kernels.forward import weights
+from fastggn.kernels.ggn_pairs import add_product
 from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layer_table import CORE, D_ROW, INPUTS, PHI_IN, UNIT_ROW, UNITS
 
@@ -65,6 +66,40 @@ def products(theta, directions, layers, ws, out):
                     scratch[1],
                     out[p],
                 )
+
+
+@leaf
+def scalar_chunk(direction, layers, w, psi, scratch, total):
+    """Set total (C,) to J v of one chunk."""
+    total[:] = 0.0
+    for layer in range(layers.shape[0]):
+        row = layers[layer]
+        n, start = row[UNITS], row[UNIT_ROW]
+        phi = w[row[PHI_IN] : row[PHI_IN] + row[INPUTS]]
+        gemm(0, 0, 1.0, weights(direction, row), phi, 0.0, scratch[:n])
+        for k in range(n):
+            add_product(psi[start + k], scratch[k], total)
+
+
+@pnjit
+def scalar_products(directions, layers, ws, psi, out):
+    """J v of one output from its sensitivities: sum_l Psi_l . (V_l phi_{l-1}); out is (p, B, 1).
+
+    Some 2 N operations a sample: `products` takes those of W_l phi_{l-1}' as well.
+    """
+    n_chunks, _, chunk = ws.shape
+    tasks = min(n_chunks, 64)
+    widest = layers[:, UNITS].max()
+    for task in prange(tasks):
+        scratch = np.empty((widest + 1, chunk))
+        for c in range(task * n_chunks // tasks, (task + 1) * n_chunks // tasks):
+            first = c * chunk
+            count = min(chunk, out.shape[1] - first)
+            for p in range(directions.shape[0]):
+                scalar_chunk(
+                    directions[p], layers, ws[c], psi[c], scratch[:widest], scratch[widest]
+                )
+                out[p, first : first + count, 0] = scratch[widest, :count]
 
 
 @leaf

@@ -186,6 +186,10 @@ class ChannelBlock(Block):
         every = np.broadcast_to(tail[:, None], (p, self.size, tail.shape[1]))
         return np.concatenate([out, every], axis=2)
 
+    def images(self, directions: FloatArray) -> FloatArray:
+        """Return J v."""
+        return self.tangents(directions)
+
     def second_tangent(self, direction: FloatArray) -> FloatArray:
         """Return the second derivative of the outputs along one direction: (B, n_L C + K).
 

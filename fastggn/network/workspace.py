@@ -181,6 +181,7 @@ class Block:
         self.n_chunks = -(-self.size // plan.chunk)
         self._space = workspace
         self._d2: FloatArray | None = None
+        self._psi_of: FloatArray | None = None  # the factors of the last sensitivities
         self.loss_gradient: FloatArray | None = None  # kept for whoever asks next
         self.ws = workspace.array("ws", (self.n_chunks, plan.rows, plan.chunk))
         self.outputs = np.empty((self.size, plan.n_outputs))
@@ -208,6 +209,17 @@ class Block:
         out = np.empty((directions.shape[0], self.size, self.plan.n_outputs))
         with self._sharing(2, directions.shape[0]):
             products.products(self.theta, directions, self.plan.layers, self.ws, out)
+        return out
+
+    def images(self, directions: FloatArray) -> FloatArray:
+        """Return J v as `tangents` does: faster from the second call on for one output."""
+        plan, p = self.plan, directions.shape[0]
+        if plan.n_outputs > 1 or self.size < plan.n_samples:
+            return self.tangents(directions)
+        psi = self.sensitivities(plan.identities(self.size))  # kept for the next call
+        out = np.empty((p, self.size, 1))
+        with self._sharing(1, p):
+            products.scalar_products(directions, plan.layers, self.ws, psi, out)
         return out
 
     def second_tangent(self, direction: FloatArray) -> FloatArray:
@@ -260,6 +272,9 @@ class Block:
         """Return Psi S for factors (B, n_L, n_S): shape (chunks, units, n_S C)."""
         columns = factors.shape[2] * self.plan.chunk
         psi = self._space.array("psi", (self.n_chunks, self.plan.n_units, columns))
+        if self._psi_of is factors:
+            return psi
+        self._psi_of = factors
         with self._sharing(1, factors.shape[2]):
             sensitivities.sensitivities(
                 self.theta, self.plan.layers, self.ws, np.ascontiguousarray(factors), psi

@@ -33,7 +33,7 @@ class GGNOperator(LinearOperator):  # type: ignore[misc]
 
         def cotangents(block: Block) -> FloatArray:
             """Return S D S^T J v of a block; so one pass over the samples is enough."""
-            images = rows.by_factor("bos,pbo->pbs", block, block.tangents(directions))
+            images = rows.by_factor("bos,pbo->pbs", block, block.images(directions))
             if signs is not None:
                 images = images * signs[rows.rows_of(block)].reshape(block.size, -1)
             return rows.weight * rows.by_factor("bos,pbs->pbo", block, images)

@@ -124,7 +124,7 @@ class FactoredJacobian:
         """Return A v, shape (p, M), for p directions of shape (p, N)."""
         out = np.empty((directions.shape[0], self.n_rows))
         for block in self.blocks():
-            tangent = block.tangents(np.ascontiguousarray(directions))
+            tangent = block.images(np.ascontiguousarray(directions))
             tangent = self.by_factor("bos,pbo->pbs", block, tangent)
             out[:, self.rows_of(block)] = tangent.reshape(directions.shape[0], -1)
         out *= self._root

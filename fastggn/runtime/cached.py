@@ -6,7 +6,6 @@ fork waits for a thread that it lacks.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import sys
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,11 @@ else:
     class cached_property(functools.cached_property):  # noqa: N801
         """See the module."""
 
-        def __init__(self, func: Any) -> None:
-            super().__init__(func)
-            self.lock = contextlib.nullcontext()
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            if instance is None:
+                return self
+            value = instance.__dict__[self.attrname] = self.func(instance)
+            return value
 
 
 __all__ = ["cached_property"]

@@ -12,6 +12,7 @@ with the l2 of each parameter; mu is then a vector too.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg.blas import dasum
 
 from fastggn.runtime.cached import cached_property
 from fastggn.runtime.comm import Comm
@@ -317,6 +319,12 @@ def failure(
     return Solution(poison, False, status, rcond, rank, 0, message)
 
 
+def all_finite(vector: FloatArray) -> bool:
+    """Whether all entries are finite, in a tenth of the time of ``isfinite`` for a short vector."""
+    # A sum of absolute values is not finite where an entry is not, or at an overflow.
+    return math.isfinite(dasum(vector)) or bool(np.isfinite(vector).all())
+
+
 def success(
     step: FloatArray,
     *,
@@ -327,7 +335,7 @@ def success(
     message: str = "",
 ) -> Solution:
     """Return a solution with `step`, or a ``non_finite`` failure if an entry is NaN or infinite."""
-    if not np.isfinite(step).all():
+    if not all_finite(step):
         return failure(step.size, "non_finite", "the step is not finite", rcond=rcond, rank=rank)
     return Solution(step, True, status, rcond, rank, iterations, message)
 

@@ -13,6 +13,7 @@ from fastggn.solvers.base import (
     Shift,
     Solution,
     State,
+    all_finite,
     failure,
     least,
     success,
@@ -64,8 +65,10 @@ class CholeskyState(State):
         self._lin = lin
         self._gram = SymmetricMatrix(lin.gram(mixed=mixed))
         # Below it the matrix would be its own rounding errors in float32.
-        largest = float(np.max(self._gram.diagonal, initial=0.0))
-        self.least_damping = FLOOR * EPS32 * largest if mixed else 0.0
+        self.least_damping = 0.0
+        if mixed:
+            largest = float(np.max(self._gram.diagonal, initial=0.0))
+            self.least_damping = FLOOR * EPS32 * largest
         self._factor: CholeskyFactor | None = None
         self._mu: FloatArray | float = 0.0
 
@@ -73,7 +76,7 @@ class CholeskyState(State):
         """Return x, with corrections by residuals over the rows (D = I only); see `State.solve`."""
         n, mu = self._lin.n_params, shift.mu
         right = RightSide(self._lin, shift, c)
-        if not self._gram.finite or not np.isfinite(right.vector).all():
+        if not self._gram.finite or not all_finite(right.vector):
             return failure(n, "non_finite", "the Gram matrix or the gradient is not finite")
         factor = self._factored(mu)
         refusal = self._refusal(mu, factor)

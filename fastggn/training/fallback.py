@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastggn.runtime.errors import SingularSystemWarning
 from fastggn.solvers.base import Shift
 from fastggn.solvers.choice import choose_solver, get_solver
-from fastggn.solvers.cholesky import CholeskySolver
+from fastggn.solvers.cholesky import CORRECT_BELOW, CholeskySolver
 from fastggn.solvers.over_ranks import over_ranks
 from fastggn.training.resumable import Resumable, State
 from fastggn.training.step import Choice, Work
@@ -175,11 +175,14 @@ class System:
         self._linear, self._failures = self._point, 0
         self._prepare(self._systems.solver)
 
-    def predicted_decrease(self, step: NDArray[np.float64]) -> float:
-        """Return the decrease that the model of all samples promises for a step of `solve`."""
-        samples, judge = self._systems.samples, self._point
+    def predicted_decrease(self, solution: Solution, damping: float) -> float:
+        """Return the decrease that the model of all samples promises for the answer of `solve`."""
+        step, samples, judge = solution.step, self._systems.samples, self._point
         if samples is not None and self.sampled:
             judge = samples.judge_of(self._point)
+        elif self.name == "cholesky" and (solution.rcond or 0.0) >= CORRECT_BELOW:
+            # (A^T D A + mu I) s = -g to many digits, which tells s^T A^T D A s without a product.
+            return 0.5 * (damping * float(step @ step) - float(self._point.gradient @ step))
         return judge.predicted_decrease(step)
 
     def sums(self) -> CurvatureSums:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.runtime.cached import cached_property
+from fastggn.solvers.base import all_finite
 from fastggn.training.result import Status
 from fastggn.training.resumable import Resumable
 
@@ -154,12 +155,12 @@ def norm(vector: NDArray[np.float64]) -> float:
 
 def is_usable(point: Point) -> bool:
     """Whether the loss and the gradient at `point` are finite."""
-    return math.isfinite(point.loss) and bool(np.isfinite(point.gradient).all())
+    return math.isfinite(point.loss) and all_finite(point.gradient)
 
 
 def arrive(problem: Problem, theta: NDArray[np.float64]) -> Point | None:
     """Return the point at `theta`, or None if theta, loss or gradient is not finite."""
-    if not np.isfinite(theta).all():
+    if not all_finite(theta):
         return None
     point = problem.at(theta)
     return point if is_usable(point) else None

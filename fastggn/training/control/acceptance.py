@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.solvers.base import all_finite
 from fastggn.training.resumable import Resumable
 from fastggn.training.step import Work, arrive, is_usable, norm
 
@@ -63,7 +64,7 @@ class Acceptance(Resumable):
         if point.theta is not self._theta:
             self._theta, self._first_promise = point.theta, predicted
         theta = point.theta + step
-        if not np.isfinite(theta).all():
+        if not all_finite(theta):
             return Trial(None, -np.inf)
         rounding = self._rounding(point.loss)
         if predicted <= rounding < self._first_promise / NEAR:

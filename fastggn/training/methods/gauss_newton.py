@@ -14,6 +14,7 @@ from fastggn.training.step import Choice, Ending, Iteration, Method, arrive, nor
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
     from fastggn.objective.problem import Problem
+    from fastggn.solvers.base import Solution
 
 
 # An increase of the loss below these shares is rounding: of the loss, and of the first loss (at an
@@ -68,15 +69,18 @@ class GaussNewtonSteps(Method):
             norm(step) if np.isfinite(step).all() else np.nan,
             system.name,
             accepted=stop is None,
-            gain_ratio=self._gain(point, new, step) if stop is None else None,
+            gain_ratio=self._gain(point, new, solution) if stop is None else None,
             rank=solution.rank,
             rcond=solution.rcond,
             stop=stop,
         )
 
-    @staticmethod
-    def _gain(point: Point, new: Point, step: np.ndarray) -> float:
-        predicted = point.predicted_decrease(step)
+    def _gain(self, point: Point, new: Point, solution: Solution) -> float:
+        step, rate = solution.step, self._rate
+        if solution.status == "ok":  # G s = -g tells s^T G s
+            predicted = -rate * (1.0 - 0.5 * rate) * float(point.gradient @ step)
+        else:
+            predicted = point.predicted_decrease(rate * step)
         return (point.loss - new.loss) / predicted if predicted > 0.0 else 0.0
 
     def _warn_of_ascent(self, old: Point, new: Point) -> None:

@@ -90,9 +90,9 @@ class LevenbergMarquardtSteps(TrialSteps):
         solution = model.solve(damping)
         step, predicted = solution.step, -np.inf
         if solution.ok:
-            # The bend first: its sweep has the product with J that the prediction needs.
+            # The bend first: its sweep has the product with J that a prediction may need.
             bent = _bend(model, step, damping) if self._geodesic else step
-            predicted = model.predicted_decrease(step)
+            predicted = model.predicted_decrease(solution, damping)
             if model.sampled:
                 self._inform(point, step, predicted, damping)
             step = bent
