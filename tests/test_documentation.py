@@ -136,6 +136,34 @@ def test_the_numbers_of_readme_are_those_of_the_results():
     assert int(counts[0]) == int(counts[1]) + int(counts[2])
 
 
+@pytest.mark.parametrize(
+    ("page", "title"),
+    [
+        ("how-to/precision.md", "## float64 or mixed"),
+        ("comparison.md", "## Speed"),
+        ("solvers.md", "### What was measured"),
+    ],
+)
+def test_the_times_in_a_table_are_those_of_the_results(page, title):
+    section = (ROOT / "docs" / page).read_text(encoding="utf-8").split(title)[1].split("\n#")[0]
+    results = (ROOT / "bench" / "RESULTS.md").read_text(encoding="utf-8")
+    # A pair of products is the sum of two rows.
+    rows = [row for row in section.split("\n") if row.startswith("|") and " pair of " not in row]
+    figures = re.findall(r"\d[\d.]* [mu]?s\b", "\n".join(rows).replace("µs", "us"))
+    assert len(figures) >= 10
+    assert [figure for figure in figures if not re.search(rf"[ (]{figure}\b", results)] == []
+
+
+def test_contributing_lists_the_tasks():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    section = text.split("\n## Tasks\n")[1].split("\n## ")[0]
+    listed = re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`.*?) \|", section, re.MULTILINE)))
+    tasks = re.findall(
+        r"^@nox\.session\ndef (\w+)", (ROOT / "noxfile.py").read_text(), re.MULTILINE
+    )
+    assert sorted(listed) == sorted(tasks) and len(tasks) > 5
+
+
 def test_decisions_are_numbered_without_holes():
     names = sorted(path.name for path in (ROOT / "docs" / "decisions").glob("0*.md"))
     assert [int(name[:4]) for name in names] == list(range(1, len(names) + 1))
