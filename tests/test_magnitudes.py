@@ -142,6 +142,12 @@ def with_options(number):
     return True
 
 
+@pytest.mark.parametrize("number", [35, 160, 480, 1258])
+def test_options_that_ended_in_an_error_or_above_the_start(number):
+    """A Hessian or a curvature that is not finite, steps on the null space, a tiny damping."""
+    assert with_options(number)
+
+
 REFUSALS = (
     "go with",
     "goes with",

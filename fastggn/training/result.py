@@ -213,7 +213,8 @@ class TrainResult:
         checkpoint.
     evidence : EvidenceEstimate or None
         With ``regularize=Evidence()``: alpha, beta, the effective number of parameters and
-        the log evidence at `theta`; None without an iteration.
+        the log evidence at `theta`; None without an iteration, or where its
+        curvature is not finite.
     best_theta : (N,) ndarray or None
         The parameters with the lowest validation loss. This field and the next two are None
         without validation samples.

@@ -43,13 +43,14 @@ from fastggn.training.methods.choice import make_escape, make_steps
 from fastggn.training.methods.named import AnyMethod, Name
 from fastggn.training.options import Callback, Options, check_options
 from fastggn.training.regularisation.bayesian import with_own_l2
+from fastggn.training.regularisation.evidence import EvidenceEstimate
 from fastggn.training.regularisation.null_space import NullSpace
 from fastggn.training.regularisation.priors import Evidence
 from fastggn.training.result import ASKED, Record, TrainResult
 from fastggn.training.resumable import Random, Resumable
 from fastggn.training.run import Clock, check_memory, shared_seed, shown, stop_signals, warn
 from fastggn.training.run_units import Units, run_units
-from fastggn.training.step import Ending, Method, Work, norm
+from fastggn.training.step import Ending, Iteration, Method, Work, norm
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -260,7 +261,7 @@ def _run(
         solver_reason=method.solver.reason,
         seconds=clock.seconds,
         unsaved=saver.unsaved,
-        evidence=method.evidence(point),
+        evidence=_evidence(method, point),
         **({} if validation is None else validation.results()),
     )
 
@@ -280,7 +281,7 @@ def _iterate(
             saver.note(point, stop)
         while stop is None or method.leaves(point, stop):
             theta = point.theta
-            iteration = method.step(point)
+            iteration = _stepped(method, point)
             before, point = point.loss, iteration.point
             asked = history.write(theta, iteration)
             stop = stopping.after(before, iteration)
@@ -295,6 +296,23 @@ def _iterate(
         if comm_of(point).size > 1:  # the other ranks wait inside an iteration
             raise
         return point, Ending("interrupted", "interrupted; theta is the last accepted one")
+
+
+def _stepped(method: Method, point: Point) -> Iteration:
+    """Do one iteration; one whose matrices are not finite ends the run."""
+    try:
+        return method.step(point)
+    except np.linalg.LinAlgError as error:  # entries near the limits of the numbers
+        stop = Ending("failed", f"no step could be computed: {error}")
+        return Iteration(point, 0.0, method.solver.name, accepted=False, stop=stop)
+
+
+def _evidence(method: Method, point: Point) -> EvidenceEstimate | None:
+    """Return the evidence at the end of a run, None where its curvature is not finite."""
+    try:
+        return method.evidence(point)
+    except np.linalg.LinAlgError:
+        return None
 
 
 def _restored(
