@@ -599,6 +599,8 @@ def odd(name):
      *(pytest.param(name, marks=pytest.mark.slow)
        for name in ("zero weights", "zero Jacobian", "several logits", "gates"))],
 )  # fmt: skip
+# An older matplotlib calls a newer pyparsing by names of before.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:matplotlib|pyparsing")
 @pytest.mark.filterwarnings("ignore::fastggn.runtime.errors.DivergenceWarning")  # one class
 @pytest.mark.filterwarnings("error")
 def test_odd_problems(name, tmp_path):
