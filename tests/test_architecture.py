@@ -312,13 +312,15 @@ def test_only_kernels_call_kernels_without_wrappers():
 
 
 def test_each_formula_names_a_function():
-    """The table at the head of the kernels: every row leads to something that can be called."""
+    """The table at the head of the kernels names every file, and what can be called there."""
     import fastggn.kernels
 
     rows = re.findall(r"^.* (\w+)\.py:(\w+)$", fastggn.kernels.__doc__, re.MULTILINE)
     assert len(rows) >= 20
     for module, function in rows:
         assert callable(getattr(importlib.import_module(f"fastggn.kernels.{module}"), function))
+    named = {module for module, _ in rows} | set(re.findall(r"`(\w+)`", fastggn.kernels.__doc__))
+    assert {path.stem for path in (PACKAGE / "kernels").glob("*.py")} - {"__init__"} <= named
 
 
 @pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/architecture.md"])

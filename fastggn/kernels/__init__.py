@@ -41,6 +41,6 @@ losses: logistic, its gradient                      losses.py:logistic
 exp, tanh, ... over vectors                         vector_math.py:exp
 =================================================== ===================================
 
-Beside them: `jit`, `compiler` and `cache` (how kernels become code), `blas` and `counters` (what
-they call), `layer_table` (how they see a network).
+Beside them: `jit`, `compiler`, `cache` (how kernels become code), `blas`, `counters` (what they
+call), `layer_table` (how they see a network), `lq`, `row_spectrum` (spectra of rows in blocks).
 """
