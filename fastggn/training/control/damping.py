@@ -70,6 +70,7 @@ class NielsenDamping(Resumable):
 
     def reject(self) -> bool:
         """Raise the damping after a rejected step; return False above the ceiling."""
-        self.value *= self._growth
+        raised = self.value * self._growth
+        self.value = min(raised, float(np.finfo(float).max))  # from which a run may go on
         self._growth *= 2.0
-        return self.value <= self._ceiling
+        return raised <= self._ceiling
