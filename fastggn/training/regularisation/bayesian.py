@@ -51,10 +51,10 @@ LEAST_OF_CLASS = 1e-3
 # them cost more than a factor, and gamma itself is counted with all.
 LEAST_ROWS, ROWS_PER_PARAMETER = 256, 0.5
 # A count takes two factorisations. Where those of this size are much of an iteration, with fewer
-# rows than so many times N, gamma is counted in every third iteration only; and in every sixth
-# with several betas, or where the matrix is cheap: few rows. Between two counts alpha changes by
-# no more than a factor. With an alpha for each unit it is counted always: a gamma falls with its
-# unit, and old ones switch off units that have a use.
+# rows than so many times N, gamma is counted in every third iteration only; in every fourth with
+# several betas, which change there too; else in every sixth where the matrix is cheap: few rows.
+# Between two counts alpha changes by no more than a factor. With an alpha for each unit it is
+# counted always: a gamma falls with its unit, and old ones switch off units that have a use.
 LARGE, FEW_ROWS, MANY_ROWS, COASTING = 64, 2, 8, 1.5
 # The evidence has settled if it stays within the tolerance for so many iterations.
 SETTLING = 20
@@ -133,8 +133,8 @@ class EvidenceControl(WrappedMethod):
         self._likelihood = likelihood_of(problem)
         n_rows, n = problem.n_rows, problem.n_params
         much = min(n_rows, n) >= LARGE and n_rows < MANY_ROWS * n and self._classes is None
-        costly = n_rows < FEW_ROWS * n or self._likelihood.n_levels > 1
-        self._every = (6 if costly else 3) if much else 1
+        several = self._likelihood.n_levels > 1
+        self._every = (4 if several else 6 if n_rows < FEW_ROWS * n else 3) if much else 1
         self._iterations = self._marked = 0
         self._mark = -np.inf  # the log evidence at the iteration `_marked`
         self._systems = systems
