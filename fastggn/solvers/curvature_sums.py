@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import lapack
@@ -26,17 +25,12 @@ LEAST_RCOND = 1e-10
 PROBES, BLOCK = 8, 64
 
 
-@lru_cache(maxsize=2)
-def _signs(size: int) -> FloatArray:
-    return np.random.default_rng(0).choice([-1.0, 1.0], (size, PROBES))
-
-
 def _sensitivity(
     inverse: Callable[[FloatArray], FloatArray], mu: FloatArray | float, size: int, held: float
 ) -> float:
     """Return ``tr Q - tr Q^2`` for ``Q = sqrt(mu) H^-1 sqrt(mu)``, whose trace is `held`."""
     # The same vectors for both traces: the estimated ratio is right as Q tends to 0 or to 1.
-    signs = _signs(size)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (size, PROBES))
     root = np.sqrt(np.broadcast_to(mu, size))[:, None]
     with one_pool():
         images = root * inverse(root * signs)

@@ -133,8 +133,8 @@ class EvidenceControl(WrappedMethod):
         self._likelihood = likelihood_of(problem)
         n_rows, n = problem.n_rows, problem.n_params
         much = min(n_rows, n) >= LARGE and n_rows < MANY_ROWS * n and self._classes is None
-        several = self._likelihood.n_levels > 1
-        self._every = (4 if several else 6 if n_rows < FEW_ROWS * n else 3) if much else 1
+        seldom = 4 if self._likelihood.n_levels > 1 else 6 if n_rows < FEW_ROWS * n else 3
+        self._every = seldom if much else 1
         self._iterations = self._marked = 0
         self._mark = -np.inf  # the log evidence at the iteration `_marked`
         self._systems = systems
@@ -245,8 +245,7 @@ class EvidenceControl(WrappedMethod):
             return point, 0.0
         n = self._likelihood.n_observations
         share = (n - self._followed(float(point.l2))) / max(n - self._gamma, LEAST_FREE * n)
-        each = n / errors.size
-        gammas = each - (each - self._gammas) * share
+        gammas = n / errors.size * (1.0 - share) + share * self._gammas
         self._betas = self._likelihood.precisions(errors, gammas)
         weights = self._betas / self._betas.mean()
         self._problem.weigh_outputs(weights)
