@@ -326,6 +326,33 @@ def test_samples_in_a_file_are_read_in_parts(tmp_path, monkeypatch):
     np.testing.assert_allclose(found.outputs, problem.network.predict(theta, X[::6]))
 
 
+@pytest.mark.parametrize("kind", ["far from zero", "classes"])
+def test_errors_of_many_blocks(monkeypatch, kind):
+    """The sums of the blocks are those of all samples; 7 of them leave the last one short."""
+    monkeypatch.setattr("fastggn.network.workspace._BLOCK_BYTES", 30_000)
+    monkeypatch.setattr("fastggn.apps.report.findings.MOST_SAMPLES", 400)
+    rng = np.random.default_rng(3)
+    X, loss = rng.normal(size=(1001, 3)), "squared"
+    if kind == "classes":
+        Y, loss = rng.integers(0, 2, 1001), "softmax_cross_entropy"
+    else:
+        Y = rng.normal(size=(1001, 2)) * [1.0, 1e-3] + np.arange(1001)[:, None] + [0.0, 1e6]
+    problem = fg.Problem(fg.MLP((3, 2, 2)), X, Y, loss=loss)
+    theta = problem.network.init(seed=0)
+    assert len(list(problem.at(theta).rows.blocks())) > 3
+    classes = range(2) if kind == "classes" else None
+    model = fg.Model.of(problem.network, theta, problem.loss_function, classes)
+    found, F = findings(problem, model), problem.network.predict(theta, X)
+    if kind == "classes":
+        assert found.n_right == np.count_nonzero(F.argmax(axis=1) == Y)
+        Y = np.eye(2)[Y]
+    np.testing.assert_array_equal(found.targets, Y[::3])
+    np.testing.assert_allclose(found.outputs, F[::3], rtol=1e-12)
+    squares = np.square(F - Y).mean(axis=0)
+    np.testing.assert_allclose(found.rms, np.sqrt(squares), rtol=1e-12)
+    np.testing.assert_allclose(found.r2, 1.0 - squares / Y.var(axis=0), rtol=1e-9)
+
+
 # --- strings of users ---------------------------------------------------------------------------
 
 

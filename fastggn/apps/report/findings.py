@@ -15,6 +15,8 @@ from fastggn.model.history import kept_history, run_facts
 from fastggn.model.model import Model
 from fastggn.network.losses.output_weights import OutputWeighted
 from fastggn.objective.problem import Problem
+from fastggn.runtime.comm import Comm
+from fastggn.runtime.threads import pooled
 from fastggn.training.checkpoint.identity import problem_fingerprint
 from fastggn.training.result import TrainResult
 
@@ -107,40 +109,74 @@ def _values(model: Model) -> tuple[float, ...]:
     return dataset.classes if dataset is not None and model.network.n_outputs == 1 else ()
 
 
+@pooled
 def findings(problem: Problem, model: Model) -> Findings:
-    """Compute the outputs and errors that the pictures and the tables show."""
+    """Compute the outputs and errors that pictures and tables show, in blocks of samples."""
     comm, total = problem.comm, problem.n_samples
-    outputs, targets = problem.outputs(model.theta), _known_targets(problem)
     every = -(-total // MOST_SAMPLES)
-    inputs = _inputs(problem, targets.shape[0], every)
+    sums, scaler, own = _Sums(problem.n_outputs), model.target_scaler, 0
+    shown: list[list[FloatArray]] = [[], []]
+    for block in problem.at(model.theta).rows.blocks():
+        outputs, targets = block.outputs, _known_targets(problem, block.start, block.stop)
+        if scaler is not None:
+            outputs, targets = scaler.undo(outputs), scaler.undo(targets)
+        sums.add(targets, outputs, model)
+        first, own = -block.start % every, block.stop
+        for part, rows in zip(shown, (targets, outputs), strict=True):
+            part.append(np.array(rows[first::every]))
+    inputs = _inputs(problem, own, every)
     if model.input_scaler is not None:
         inputs = model.input_scaler.undo(inputs)
-    if model.target_scaler is not None:
-        outputs, targets = model.target_scaler.undo(outputs), model.target_scaler.undo(targets)
-    known = ~np.isnan(targets)
-    count = comm.sum(known.sum(axis=0).astype(np.float64))
-    mean = comm.sum(np.where(known, targets, 0.0).sum(axis=0)) / np.maximum(count, 1.0)
-    squares = [np.where(known, np.square(targets - at), 0.0).sum(axis=0) for at in (outputs, mean)]
-    errors, spread = (comm.sum(np.ascontiguousarray(part)) for part in squares)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        rms = np.sqrt(errors / count)
-        r2 = np.where(spread > 0.0, 1.0 - errors / spread, np.nan)
-    right = None
-    if class_names(model) is not None:
-        same = labels_of(model, outputs, given=True) == labels_of(model, targets, given=False)
-        right = round(comm.total(float(np.count_nonzero(same))))
-    own = [inputs, targets[::every], outputs[::every]]
-    parts = [np.concatenate(comm.gather(np.array(part))) for part in own]
-    n_known = count.astype(np.int64)
+    rms, r2, n_known, n_right = sums.over(comm)
+    kept = [inputs, *(np.concatenate([np.zeros((0, problem.n_outputs)), *part]) for part in shown)]
+    parts = [np.concatenate(comm.gather(part)) for part in kept]
+    right = None if class_names(model) is None else n_right
     return Findings(parts[0], parts[1], parts[2], rms, r2, n_known, total, right)
 
 
-def _known_targets(problem: Problem) -> FloatArray:
-    """Return the targets, with NaN for those of weight 0, which do not count."""
+class _Sums:
+    """Sums over samples that come in blocks, without those of unknown targets (NaN)."""
+
+    def __init__(self, width: int) -> None:
+        # Errors and targets about their mean, squared; merged as by Chan, Golub and LeVeque (1979).
+        self._count, self._mean, self._errors, self._spread = np.zeros((4, width))
+        self._right = 0
+
+    def add(self, targets: FloatArray, outputs: FloatArray, model: Model) -> None:
+        known = ~np.isnan(targets)
+        count = known.sum(axis=0).astype(np.float64)
+        mean = np.where(known, targets, 0.0).sum(axis=0) / np.maximum(count, 1.0)
+        errors, spread = (
+            np.where(known, np.square(targets - at), 0.0).sum(axis=0) for at in (outputs, mean)
+        )
+        share = count / np.maximum(self._count + count, 1.0)
+        self._spread += spread + np.square(mean - self._mean) * self._count * share
+        self._mean += (mean - self._mean) * share
+        self._count += count
+        self._errors += errors
+        if class_names(model) is not None:
+            same = labels_of(model, outputs, given=True) == labels_of(model, targets, given=False)
+            self._right += int(np.count_nonzero(same))
+
+    def over(self, comm: Comm) -> tuple[FloatArray, FloatArray, NDArray[np.int64], int]:
+        """Return root mean square errors, R2, numbers of targets and of right classes of all."""
+        count = comm.sum(self._count.copy())
+        mean = comm.sum(self._count * self._mean) / np.maximum(count, 1.0)
+        spread = comm.sum(self._spread + self._count * np.square(self._mean - mean))
+        errors = comm.sum(self._errors.copy())
+        with np.errstate(divide="ignore", invalid="ignore"):
+            rms = np.sqrt(errors / count)
+            r2 = np.where(spread > 0.0, 1.0 - errors / spread, np.nan)
+        return rms, r2, count.astype(np.int64), round(comm.total(float(self._right)))
+
+
+def _known_targets(problem: Problem, start: int, stop: int) -> FloatArray:
+    """Return the targets of a range, with NaN for those of weight 0, which do not count."""
+    both: FloatArray = problem._targets[start:stop]
+    targets = both[:, : problem.n_outputs]
     if not isinstance(problem.loss_function, OutputWeighted):
-        return problem.targets
-    weights = problem.loss_targets[:, problem.n_outputs :]
-    return np.where(weights > 0.0, problem.targets, np.nan)
+        return targets
+    return np.where(both[:, problem.n_outputs :] > 0.0, targets, np.nan)
 
 
 def _inputs(problem: Problem, own: int, every: int) -> FloatArray:
