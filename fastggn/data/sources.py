@@ -102,7 +102,7 @@ class PickedRows:
             array, index = array._array, array._index[index]
         small = array.shape[0] < 2**30  # half of the memory, of a file of many rows
         self._array: Any = array
-        self._index: NDArray[Any] = index.astype(np.int32) if small else index
+        self._index: NDArray[Any] = index.astype(np.int32, copy=False) if small else index
         self.shape = (index.size, *array.shape[1:])
         self.dtype = array.dtype
 

@@ -184,7 +184,8 @@ def _inputs(problem: Problem, own: int, every: int) -> FloatArray:
     width = problem.network.n_inputs
     block = every * max(1, 2**20 // (every * width))
     parts = [
-        problem.read_samples(start, min(own, start + block))[0][::every]
+        # A copy: a view would keep all that is read.
+        problem.read_samples(start, min(own, start + block))[0][::every].copy()
         for start in range(0, own, block)
     ]
     return np.concatenate([np.zeros((0, width)), *parts])
