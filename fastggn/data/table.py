@@ -110,6 +110,7 @@ class Table:
 
     def take(self, index: NDArray[np.intp]) -> Table:
         """Return some samples, in the order of the index; those of a file stay there."""
+        index = index.astype(self.rows.dtype, copy=False)  # one array for X and Y
         X = picked_rows(self.X, index)
         Y = None if self.Y is None else picked_rows(self.Y, index)
         raw = None if self.raw is None else self.raw.take(self.rows[index])

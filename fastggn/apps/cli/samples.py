@@ -78,6 +78,7 @@ def prepare_run(settings: Settings, given: frozenset[str]) -> Prepared:
         digest = samples.digest_over(comm)
         split, rows = _split_again(settings, samples, model, digest)
     tables = {k: samples.take(own) for k, own in zip(PARTS, rows, strict=True) if own.size}
+    del rows  # as large as a column of the table
     for name, path in (("held-out", settings.held_out_file), ("test", settings.test)):
         if path is not None:
             tables[name] = rows_of(model, path, comm, stream=settings.stream)

@@ -138,7 +138,8 @@ def own_rows(samples: Table, comm: Comm) -> Table:
     """Return this rank's share of the rows."""
     if comm.size == 1:
         return samples
-    return samples.take(np.arange(samples.n_rows)[comm.share(samples.n_rows)])
+    own = comm.share(samples.n_rows)
+    return samples.take(np.arange(own.start, own.stop))
 
 
 def slopes_of(table: Table, names: Sequence[str | int]) -> NDArray[np.float64]:
