@@ -13,6 +13,7 @@ from fastggn.data.sources import as_source, in_parts
 from fastggn.data.table import Table
 from fastggn.model.checks import losses_of
 from fastggn.objective.sample_checks import checked_weights
+from fastggn.runtime.comm import SERIAL, Comm
 
 FloatArray = NDArray[np.float64]
 
@@ -118,17 +119,23 @@ class RegressionSums:
         self._mean = self._mean + delta * part
         self._count = total
 
+    def over(self, comm: Comm) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+        """Return the rms and mean absolute errors, R2 and the counts of the rows of all ranks."""
+        sums = (self._count, self._count * self._mean, self._squares, self._absolute)
+        count, total, squares, absolute = (comm.sum(part.copy()) for part in sums)
+        mean = total / np.where(count > 0.0, count, 1.0)
+        spread = comm.sum(self._spread + self._count * np.square(self._mean - mean))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            r2 = np.where(spread > 0.0, 1.0 - squares / spread, np.nan)
+            return np.sqrt(squares / count), absolute / count, r2, count
+
     def metrics(self, n_rows: int, loss: float) -> Metrics:
         """Return the errors of all rows."""
         targets = []
-        with np.errstate(invalid="ignore", divide="ignore"):
-            rms, mae = np.sqrt(self._squares / self._count), self._absolute / self._count
-            r2 = 1.0 - self._squares / self._spread
-        for j, name in enumerate(self._names):
-            fit = float(r2[j]) if self._spread[j] > 0.0 else float("nan")
-            errors = {"rms": float(rms[j]), "mae": float(mae[j]), "r2": fit}
-            errors["count"] = self._number(self._count[j])
-            targets.append({"name": name, **errors, "unit": self._units[j]})
+        parts = zip(self._names, self._units, *self.over(SERIAL), strict=True)
+        for name, unit, *found, count in parts:
+            errors = dict(zip(("rms", "mae", "r2"), map(float, found), strict=True))
+            targets.append({"name": name, **errors, "count": self._number(count), "unit": unit})
         return Metrics(n_rows, loss, tuple(targets))
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from fastggn.analysis.rank.spectrum import Rank, rank_of
 from fastggn.data.builtin import DATASETS
 from fastggn.model.history import kept_history, run_facts
+from fastggn.model.metrics import RegressionSums
 from fastggn.model.model import Model
 from fastggn.network.losses.output_weights import OutputWeighted
 from fastggn.objective.problem import Problem
-from fastggn.runtime.comm import Comm
 from fastggn.runtime.threads import pooled
 from fastggn.training.checkpoint.identity import problem_fingerprint
 from fastggn.training.result import TrainResult
@@ -114,60 +114,29 @@ def findings(problem: Problem, model: Model) -> Findings:
     """Compute the outputs and errors that pictures and tables show, in blocks of samples."""
     comm, total = problem.comm, problem.n_samples
     every = -(-total // MOST_SAMPLES)
-    sums, scaler, own = _Sums(problem.n_outputs), model.target_scaler, 0
+    scaler, classes, names = model.target_scaler, class_names(model), [""] * problem.n_outputs
+    sums, right, own = RegressionSums(names, names, False), 0.0, 0
     shown: list[list[FloatArray]] = [[], []]
     for block in problem.at(model.theta).rows.blocks():
         outputs, targets = block.outputs, _known_targets(problem, block.start, block.stop)
         if scaler is not None:
             outputs, targets = scaler.undo(outputs), scaler.undo(targets)
-        sums.add(targets, outputs, model)
+        sums.add(outputs, targets, np.ones(block.size))
+        if classes is not None:
+            same = labels_of(model, outputs, given=True) == labels_of(model, targets, given=False)
+            right += float(np.count_nonzero(same))
         first, own = -block.start % every, block.stop
         for part, rows in zip(shown, (targets, outputs), strict=True):
             part.append(np.array(rows[first::every]))
     inputs = _inputs(problem, own, every)
     if model.input_scaler is not None:
         inputs = model.input_scaler.undo(inputs)
-    rms, r2, n_known, n_right = sums.over(comm)
+    rms, _, r2, count = sums.over(comm)
     kept = [inputs, *(np.concatenate([np.zeros((0, problem.n_outputs)), *part]) for part in shown)]
     parts = [np.concatenate(comm.gather(part)) for part in kept]
-    right = None if class_names(model) is None else n_right
-    return Findings(parts[0], parts[1], parts[2], rms, r2, n_known, total, right)
-
-
-class _Sums:
-    """Sums over samples that come in blocks, without those of unknown targets (NaN)."""
-
-    def __init__(self, width: int) -> None:
-        # Errors and targets about their mean, squared; merged as by Chan, Golub and LeVeque (1979).
-        self._count, self._mean, self._errors, self._spread = np.zeros((4, width))
-        self._right = 0
-
-    def add(self, targets: FloatArray, outputs: FloatArray, model: Model) -> None:
-        known = ~np.isnan(targets)
-        count = known.sum(axis=0).astype(np.float64)
-        mean = np.where(known, targets, 0.0).sum(axis=0) / np.maximum(count, 1.0)
-        errors, spread = (
-            np.where(known, np.square(targets - at), 0.0).sum(axis=0) for at in (outputs, mean)
-        )
-        share = count / np.maximum(self._count + count, 1.0)
-        self._spread += spread + np.square(mean - self._mean) * self._count * share
-        self._mean += (mean - self._mean) * share
-        self._count += count
-        self._errors += errors
-        if class_names(model) is not None:
-            same = labels_of(model, outputs, given=True) == labels_of(model, targets, given=False)
-            self._right += int(np.count_nonzero(same))
-
-    def over(self, comm: Comm) -> tuple[FloatArray, FloatArray, NDArray[np.int64], int]:
-        """Return root mean square errors, R2, numbers of targets and of right classes of all."""
-        count = comm.sum(self._count.copy())
-        mean = comm.sum(self._count * self._mean) / np.maximum(count, 1.0)
-        spread = comm.sum(self._spread + self._count * np.square(self._mean - mean))
-        errors = comm.sum(self._errors.copy())
-        with np.errstate(divide="ignore", invalid="ignore"):
-            rms = np.sqrt(errors / count)
-            r2 = np.where(spread > 0.0, 1.0 - errors / spread, np.nan)
-        return rms, r2, count.astype(np.int64), round(comm.total(float(self._right)))
+    n_right = None if classes is None else round(comm.total(right))
+    n_known = count.astype(np.int64)
+    return Findings(parts[0], parts[1], parts[2], rms, r2, n_known, total, n_right)
 
 
 def _known_targets(problem: Problem, start: int, stop: int) -> FloatArray:
