@@ -112,52 +112,33 @@ def _values(model: Model) -> tuple[float, ...]:
 @pooled
 def findings(problem: Problem, model: Model) -> Findings:
     """Compute the outputs and errors that pictures and tables show, in blocks of samples."""
-    comm, total = problem.comm, problem.n_samples
-    every = -(-total // MOST_SAMPLES)
-    scaler, classes, names = model.target_scaler, class_names(model), [""] * problem.n_outputs
-    sums, right, own = RegressionSums(names, names, False), 0.0, 0
-    shown: list[list[FloatArray]] = [[], []]
+    comm, total, width = problem.comm, problem.n_samples, problem.n_outputs
+    every, classes = -(-total // MOST_SAMPLES), class_names(model)
+    sums, right = RegressionSums([""] * width, [""] * width, False), 0.0
+    shown = [[np.zeros((0, n))] for n in (problem.network.n_inputs, width, width)]
     for block in problem.at(model.theta).rows.blocks():
-        outputs, targets = block.outputs, _known_targets(problem, block.start, block.stop)
-        if scaler is not None:
-            outputs, targets = scaler.undo(outputs), scaler.undo(targets)
+        inputs = problem.read_samples(block.start, block.stop)[0]
+        outputs, both = block.outputs, problem._targets[block.start : block.stop]
+        targets = both[:, :width]
+        if isinstance(problem.loss_function, OutputWeighted):  # those of weight 0 do not count
+            targets = np.where(both[:, width:] > 0.0, targets, np.nan)
+        if model.target_scaler is not None:
+            outputs, targets = (model.target_scaler.undo(part) for part in (outputs, targets))
         sums.add(outputs, targets, np.ones(block.size))
         if classes is not None:
             same = labels_of(model, outputs, given=True) == labels_of(model, targets, given=False)
             right += float(np.count_nonzero(same))
-        first, own = -block.start % every, block.stop
-        for part, rows in zip(shown, (targets, outputs), strict=True):
-            part.append(np.array(rows[first::every]))
-    inputs = _inputs(problem, own, every)
+        for part, rows in zip(shown, (inputs, targets, outputs), strict=True):
+            # A copy: a view would keep all rows.
+            part.append(np.array(rows[-block.start % every :: every]))
+    parts = [np.concatenate(comm.gather(np.concatenate(part))) for part in shown]
     if model.input_scaler is not None:
-        inputs = model.input_scaler.undo(inputs)
+        parts[0] = model.input_scaler.undo(parts[0])
     rms, _, r2, count = sums.over(comm)
-    kept = [inputs, *(np.concatenate([np.zeros((0, problem.n_outputs)), *part]) for part in shown)]
-    parts = [np.concatenate(comm.gather(part)) for part in kept]
     n_right = None if classes is None else round(comm.total(right))
+    inputs, targets, outputs = parts
     n_known = count.astype(np.int64)
-    return Findings(parts[0], parts[1], parts[2], rms, r2, n_known, total, n_right)
-
-
-def _known_targets(problem: Problem, start: int, stop: int) -> FloatArray:
-    """Return the targets of a range, with NaN for those of weight 0, which do not count."""
-    both: FloatArray = problem._targets[start:stop]
-    targets = both[:, : problem.n_outputs]
-    if not isinstance(problem.loss_function, OutputWeighted):
-        return targets
-    return np.where(both[:, problem.n_outputs :] > 0.0, targets, np.nan)
-
-
-def _inputs(problem: Problem, own: int, every: int) -> FloatArray:
-    """Read every `every`-th input of this rank, in blocks."""
-    width = problem.network.n_inputs
-    block = every * max(1, 2**20 // (every * width))
-    parts = [
-        # A copy: a view would keep all that is read.
-        problem.read_samples(start, min(own, start + block))[0][::every].copy()
-        for start in range(0, own, block)
-    ]
-    return np.concatenate([np.zeros((0, width)), *parts])
+    return Findings(inputs, targets, outputs, rms, r2, n_known, total, n_right)
 
 
 def spectrum_of(problem: Problem, theta: FloatArray) -> Spectrum:
