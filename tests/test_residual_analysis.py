@@ -145,7 +145,7 @@ def test_a_strict_saddle():
 def test_a_minimum(scale, method):
     """With l2 the Hessian at the end of a run is positive definite, and the label says it."""
     problem = decay(l2=0.01, scale=scale)
-    theta = fg.train(problem, seed=0, max_iter=300).theta
+    theta = fg.train(problem, seed=0, max_iter=600).theta
     report = fg.critical_point(problem, theta, method=method)
     values = np.linalg.eigvalsh(problem.hessian(theta))
     assert values[0] > 1e-4 and report.label == "local_minimum", (report, values)

@@ -384,7 +384,7 @@ class _Judge:
             )
         assert found.direction is not None
         descent = along_null_vector(reduction, found.direction, self.loss)
-        if descent is not None:
+        if descent := descent or along_null_space(reduction, self.loss, self.rng):
             return self._say("saddle", descent.reason, descent)
         self._facts["descent_direction"] = found.direction
         name = "third derivative is not zero" if found.order == 3 else "fourth is negative"
