@@ -282,8 +282,11 @@ def test_a_cheap_assembly_takes_all_samples():
     assert regions.n_rows > 20 * regions.n_params
     assert regions.n_rows * regions.n_params**2 > 1e8
     many, few = noisy(9000, widths=(4, 10, 10, 1)), noisy(12 * 433, widths=(8, 16, 16, 1))
-    # 4 N or a quarter of all; 8 N, from 20 N on, where the sample counts the parameters
-    for problem, expected, counted in ((regions, None, None), (many, 684, 1368), (few, 1299, None)):
+    two = noisy(9000, widths=(4, 10, 10, 2))
+    # 4 N or a quarter of all; 8 N, from 20 N on, where the sample counts the parameters, and 8 N
+    # rows with several outputs
+    of_each = ((regions, None, None), (many, 684, 1368), (few, 1299, None), (two, 728, 728))
+    for problem, expected, counted in of_each:
         method = fg.LevenbergMarquardt(solver="cholesky")
         for regularize, size in ((None, expected), (fg.Evidence(), counted)):
             run = fg.train(problem, seed=0, max_iter=1, method=method, regularize=regularize)

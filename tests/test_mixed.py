@@ -90,7 +90,9 @@ def test_kin8nm(kin8nm, seed):
         fg.train(
             kin8nm,
             seed=seed,
-            method=fg.LevenbergMarquardt(geodesic=False, precision=precision),
+            method=fg.LevenbergMarquardt(
+                geodesic=False, precision=precision, curvature_samples="all"
+            ),
             max_iter=90,
         )
         for precision in ("float64", "mixed")

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 # Rows of the first sample, for each parameter, and the largest share of all rows that they are.
 # "auto" samples from so many rows for each parameter, and from so many multiplications: below, an
-# assembly takes no longer than the draws. For equations, which are solved to many digits, and where
-# the sample counts the effective parameters, the first three are `CAREFUL` times as large.
+# assembly takes no longer than the draws. For equations, which are solved to many digits, for
+# several outputs, whose rows of a sample are alike, and where the sample counts the effective
+# parameters, the first three are `CAREFUL` times as large.
 FIRST_ROWS, FIRST_SHARE, MANY_ROWS, MUCH_WORK = 4, 0.25, 10, 1e8
 CAREFUL = 2
 # A larger share of the samples is all of them.
@@ -166,7 +167,8 @@ def curvature_samples(
 
     `counted` says that the sample counts the effective parameters, too.
     """
-    factor = CAREFUL if counted or not isinstance(problem, Problem) else 1
+    several = problem.n_rows > problem.n_samples
+    factor = CAREFUL if counted or several or not isinstance(problem, Problem) else 1
     much = solver == "cholesky" and _is_much(problem, factor * MANY_ROWS)
     if asked == "all" or (asked == "auto" and not much):
         return None

@@ -61,7 +61,7 @@ class LevenbergMarquardt(NamedMethod):
         The samples of the Gauss-Newton matrix, drawn afresh in each iteration; loss, gradient and
         acceptance use all samples (Byrd, Chin, Neveitt and Nocedal 2011). A number is that of the
         first iterations: it grows where the curvature along a step or the progress asks for it.
-        "auto": 4 N / n_L, at most a quarter, with "cholesky" and more than 10 N rows, else all.
+        "auto": 4 N, at most a quarter, with "cholesky" and more than 10 N rows, else all.
     batch_size : int, optional
         The size of mini-batches; an iteration is then one pass over the samples.
 
