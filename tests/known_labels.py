@@ -72,10 +72,11 @@ def _problem(net, X, F, e, loss):
     return fg.Problem(net, X, F - r, loss=loss)
 
 
-def _slopes(net, theta, X, rng, loss, extra=None):
-    """Return random slopes e with J^T e = 0, and extra^T e = 0, of largest entry 1; or None."""
+def _slopes(net, theta, X, rng, loss, extra=None, weights=None):
+    """Return random slopes e with J^T (weights e) = 0, and extra^T e = 0, of largest entry 1."""
     T, m = len(X), net.widths[-1]
     J = fg.Problem(net, X, np.zeros((T, m))).jacobian(theta).to_dense()
+    J = J if weights is None else np.repeat(weights, m)[:, None] * J
     rows = [J.T] + ([] if extra is None else [extra.T])
     if loss == "softmax_cross_entropy":
         rows.append(np.kron(np.eye(T), np.ones((1, m))))
@@ -597,16 +598,10 @@ def options(rng):
     X = rng.normal(size=(T, n))
     theta = rng.uniform(0.4, 1.6, net.n_params) * rng.choice([-1.0, 1.0], net.n_params)
     weights = rng.uniform(0.3, 3.0, T) * (rng.random(T) < 0.9)
-    J = fg.Problem(net, X, np.zeros((T, m))).jacobian(theta).to_dense()
-    rows = [(np.repeat(weights, m)[:, None] * J).T]
-    if loss == "softmax_cross_entropy":
-        rows.append(np.kron(np.eye(T), np.ones((1, m))))
-    basis = null_space(np.vstack(rows))
-    if not basis.shape[1]:
+    e = _slopes(net, theta, X, rng, loss, weights=weights)
+    if e is None:
         return None
-    e = basis @ rng.normal(size=basis.shape[1])
-    e = (e / np.abs(e).max()).reshape(T, m) * _size(rng, loss)
-    found = _problem(net, X, net.predict(theta, X), e, loss)
+    found = _problem(net, X, net.predict(theta, X), e * _size(rng, loss), loss)
     if found is None:
         return None
     problem = fg.Problem(net, X, found.targets, loss=loss, sample_weight=weights)

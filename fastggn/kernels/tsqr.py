@@ -201,6 +201,7 @@ class StreamingQR:
         """Return one triangle of all rows: the levels are folded into the highest one."""
         if self._n_waiting:
             self._fold_waiting()
+        self._rows = self._rows[:0].copy()  # its memory is for what reads the factor
         found = [triangle for triangle in self._levels if triangle is not None]
         if not found:
             found = [_Triangle.empty(self.n_columns, self._n_rhs)]

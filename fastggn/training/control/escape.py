@@ -108,7 +108,7 @@ def lanczos_ends(
 ) -> tuple[Vector, Vector, float]:
     """Return the converged lowest Ritz values, their vectors, and the largest modulus.
 
-    None where a product is not finite.
+    There are no values where a product is not finite.
     """
     start = rng.standard_normal(operator.shape[0])
     if not np.isfinite(operator @ start).all():
