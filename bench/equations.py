@@ -1,6 +1,6 @@
 """The Gauss-Newton matrix of a Poisson equation beside `dsyrk` on a ready J, and beside JAX.
 
-``python -m bench.equations`` prints the least of `ROUNDS` times, by the clock and of processors, in
+``python -m bench.equations`` prints medians of `ROUNDS` times, by the clock and of processors, in
 one process: F(2,32,32,1), N = 1,185, 10,000 points, residuals of five channels. Needs jax.
 ``python -m bench.equations many`` has 200,000 points, and the curvature of some.
 ``python -m bench.equations peers`` compares errors with those of L-BFGS and Adam.
@@ -19,7 +19,7 @@ from scipy.linalg.blas import dsyrk
 import fastggn as fg
 from bench import equation_peers, peers
 
-ROUNDS, POINTS, WIDTHS = 5, 10_000, (2, 32, 32, 1)
+ROUNDS, POINTS, WIDTHS = 9, 10_000, (2, 32, 32, 1)
 MANY = 20  # times as many points
 Times = tuple[float, float]
 
@@ -40,15 +40,15 @@ def now() -> Times:
     return time.perf_counter(), time.process_time()
 
 
-def least(run: Callable[[], Any]) -> Times:
-    """Return the least times of some runs, after one that compiles."""
+def median(run: Callable[[], Any]) -> Times:
+    """Return the median times of some runs, after one that compiles."""
     run()
     found = []
     for _ in range(ROUNDS):
         start = now()
         run()
         found.append(np.subtract(now(), start))
-    return tuple(np.min(found, axis=0))
+    return tuple(np.median(found, axis=0))
 
 
 def iteration(problem: fg.ResidualProblem, theta: np.ndarray) -> Times:
@@ -74,8 +74,8 @@ def jax_times(theta: np.ndarray, X: np.ndarray) -> tuple[Times, Times]:
     jacobian = jax.jit(jax.vmap(jax.grad(laplacian), (None, 0)))
     gram = jax.jit(lambda J: J.T @ J)
     J = jacobian(theta, X).block_until_ready()
-    own = least(lambda: jacobian(theta, X).block_until_ready())
-    return own, least(lambda: gram(J).block_until_ready())
+    own = median(lambda: jacobian(theta, X).block_until_ready())
+    return own, median(lambda: gram(J).block_until_ready())
 
 
 def show(what: str, times: Times) -> None:
@@ -93,8 +93,8 @@ def main(arguments: list[str]) -> None:
         show(f"JAX, {MANY} times {POINTS:,}", tuple(whole))
         return
     rows = problem.jacobian(theta).to_dense().T
-    show("dsyrk on a ready J", least(lambda: dsyrk(1.0, rows, lower=1)))
-    show("Gauss-Newton matrix", least(lambda: problem.at(theta).gram()))
+    show("dsyrk on a ready J", median(lambda: dsyrk(1.0, rows, lower=1)))
+    show("Gauss-Newton matrix", median(lambda: problem.at(theta).gram()))
     show("iteration of lm", iteration(problem, theta))
     for what, times in zip(("J", "J^T J"), jax_times(theta, X), strict=True):
         show(f"JAX: {what}", times)
