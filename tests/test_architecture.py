@@ -251,6 +251,26 @@ def test_import_is_light():
     subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=HANGS)
 
 
+@pytest.mark.process
+def test_a_training_imports_only_what_it_uses():
+    """And so do the public names, but for the two classes of scikit-learn."""
+    code = """
+import sys
+import numba, scipy.linalg, scipy.sparse.linalg
+before = set(sys.modules)
+import fastggn as fg
+for name in set(fg.__all__) - {"GGNClassifier", "GGNRegressor"}:
+    getattr(fg, name)
+X, Y = fg.data.four_regions(40, seed=0)
+fg.train(fg.Problem(fg.MLP((2, 3, 1)), X, Y), seed=0, max_iter=1)
+heavy = {"h5py", "jinja2", "matplotlib", "mpi4py", "onnx", "pandas", "pyarrow", "rich", "sklearn",
+         "scipy.fft", "scipy.io", "scipy.optimize", "scipy.spatial", "scipy.special", "torch"}
+assert not heavy & (set(sys.modules) - before), heavy & (set(sys.modules) - before)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment, timeout=HANGS)
+
+
 def test_public_names():
     import fastggn
 

@@ -189,6 +189,15 @@ def test_a_row_in_turns_with_another_checkout(capfd):
     assert 0.1 < float(row.split("|")[4]) < 10.0  # one version: 1 on an idle machine
 
 
+def test_turns_descend_once(monkeypatch):
+    done = []
+    monkeypatch.setattr(peers, "torch_bp", lambda case, alpha: lambda count: done.append(count))
+    turns._descend_once()
+    for _ in range(3):
+        peers.torch_bp("case", 0.1)(7)
+    assert done == [7]
+
+
 def test_time_to_an_accuracy_and_the_profile():
     curves = {
         "fastggn": [(0.0, 1.0), (1.0, 0.1), (2.0, 1e-8)],

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from patience import HANGS
 
+import fastggn as fg
 from fastggn.kernels import cache
 from fastggn.kernels.jit import DISABLED
 
@@ -36,6 +37,25 @@ print(json.dumps({
     "compiled": sum(e.is_start for _, e in recorder.buffer),
     "warnings": [str(w.message) for w in caught if "Cache" in w.category.__name__],
 }))
+"""
+
+# All kernels of the cache's folders that belong to these sources.
+LOAD = """
+import pkgutil, sys
+from importlib import import_module
+from numba.core.registry import cpu_target
+import fastggn.kernels
+from fastggn.kernels import cache, compiler
+for found in pkgutil.iter_modules(fastggn.kernels.__path__):
+    import_module(f"fastggn.kernels.{found.name}")  # they name symbols
+loaded = 0
+for file in (file for folder in cache.folders()[0] for file in folder.glob("*.fgk")):
+    payload = cache._unseal(file.read_bytes())
+    if payload is not None:
+        compiler.from_bytes(cpu_target.target_context, payload)
+        loaded += 1
+assert "numba.typed.typeddict" not in sys.modules
+print(loaded)
 """
 
 # Children of one process that has loaded the compiler: each starts on the same empty folder,
@@ -121,6 +141,14 @@ def compiled(tmp_path_factory):
 @pytest.mark.process
 def test_the_second_process_compiles_nothing(compiled):
     assert kernel(NUMBA_CACHE_DIR=str(compiled)) == {"right": True, "compiled": 0, "warnings": []}
+
+
+@pytest.mark.process
+def test_code_is_loaded_without_the_declarations_of_the_compiler():
+    """An absent symbol would end the process. The folder holds what other tests compiled, too."""
+    X, Y = fg.data.four_regions(40, seed=0)
+    fg.train(fg.Problem(fg.MLP((2, 3, 1)), X, Y), seed=0, max_iter=1)
+    assert int(run(LOAD)) >= 5
 
 
 DAMAGES = {

@@ -142,13 +142,9 @@ def draw_density(
     from matplotlib.colors import ListedColormap
 
     # The lightest cell, of one point, must still differ from the paper.
-    shades = ListedColormap([str(shade) for shade in _shades()])
+    shades = ListedColormap([str(0.85 - 0.85 * k / 31) for k in range(32)])
     image = ax.hexbin(x, y, gridsize=40, bins="log", mincnt=1, cmap=shades, linewidths=0.1, **style)
     figure.colorbar(image, ax=ax, label=label, pad=0.02)
-
-
-def _shades() -> list[float]:
-    return [0.85 - 0.85 * k / 31 for k in range(32)]
 
 
 def plain(text: str) -> str:

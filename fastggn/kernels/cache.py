@@ -93,7 +93,6 @@ class KernelCache:
 
     def load_overload(self, sig, target_context):
         """Return the compiled function for a signature, or None where no sound file holds it."""
-        target_context.refresh()
         name = self._file_name(sig, target_context.codegen())
         for folder in folders()[0]:
             try:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import expit, log_expit, log_softmax, softmax
 
 from fastggn.network.losses.base import Loss
 
@@ -75,9 +75,9 @@ class Decision:
     def linked(self, F: FloatArray) -> FloatArray:
         """Return the probabilities of the outputs, shape (T, n_L)."""
         if self.link == "softmax":
-            return np.asarray(softmax(F, axis=1))
+            return np.asarray(scipy.special.softmax(F, axis=1))
         # Below 1: rounding to certainty is avoided.
-        return np.asarray(np.minimum(expit(F), CERTAIN))
+        return np.asarray(np.minimum(scipy.special.expit(F), CERTAIN))
 
     def probabilities(self, F: FloatArray) -> FloatArray:
         """Return the probabilities of the classes, shape (T, n_classes)."""
@@ -88,8 +88,8 @@ class Decision:
     def log_probabilities(self, F: FloatArray) -> FloatArray:
         """Return the logarithms of the probabilities, accurate where those underflow."""
         if self.link == "softmax":
-            return np.asarray(log_softmax(F, axis=1))
-        return np.asarray(log_expit(np.hstack([-F, F]) if self.kind == "sign" else F))
+            return np.asarray(scipy.special.log_softmax(F, axis=1))
+        return np.asarray(scipy.special.log_expit(np.hstack([-F, F]) if self.kind == "sign" else F))
 
     def targets(self, Y: NDArray[Any]) -> NDArray[Any]:
         """Return classes from 0, shape (T,), as the loss takes them."""

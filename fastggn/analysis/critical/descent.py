@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
+import scipy
 
 from fastggn.analysis.critical.reduction import Reduction
 from fastggn.analysis.critical.surface import Surface, Vector
@@ -168,7 +168,7 @@ def _lowest_on_sphere(
     first, slope = objective(start / norm(start))
     scale = max(abs(first), norm(slope), noise)
     if reduction.dimension > 1 and scale > noise:
-        minimize(
+        scipy.optimize.minimize(
             objective, start / norm(start), jac=True, method="L-BFGS-B",
             options={"maxiter": ITERATIONS, "maxfun": EVALUATIONS, "ftol": 1e-12, "gtol": 1e-9},
         )  # fmt: skip

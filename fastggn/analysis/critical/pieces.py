@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import comb
 
 import numpy as np
-from scipy.optimize import linprog, nnls
+import scipy
 
 from fastggn.analysis.critical.surface import EPS, Matrix, Surface, Vector
 from fastggn.analysis.critical.switches import Switches, merged
@@ -86,7 +86,8 @@ def _inside(sides: Matrix) -> Vector:
         n = len(basis)
         rows = np.hstack([-(sides @ basis.T), np.ones((len(sides), 1))])
         bounds = [(-1.0, 1.0)] * n + [(None, 1.0)]
-        answer = linprog(np.append(np.zeros(n), -1.0), rows, 0.0 * right, bounds=bounds)
+        cost = np.append(np.zeros(n), -1.0)
+        answer = scipy.optimize.linprog(cost, rows, 0.0 * right, bounds=bounds)
         direction = basis.T @ answer.x[:-1]
     return np.asarray(direction / (np.linalg.norm(direction) or 1.0))
 
@@ -104,7 +105,7 @@ def _piece(surface: Surface, theta: Vector, sides: Matrix, inside: Vector) -> Pi
     terms, errors = surface.gradient_errors(theta + length * inside)
     if len(sides):
         # Its tolerance is absolute.
-        parts, _ = nnls(sides.T, gradient / (size or 1.0), maxiter=100 * len(sides))
+        parts, _ = scipy.optimize.nnls(sides.T, gradient / (size or 1.0), maxiter=100 * len(sides))
         multipliers = size * parts
     else:
         multipliers = np.zeros(0)
@@ -140,5 +141,6 @@ def least_gradient(pieces: list[Piece]) -> tuple[Vector, Vector]:
     errors = np.max([piece.errors + ZERO * piece.terms for piece in pieces], axis=0)
     size = float(np.abs(gradients).max()) or 1.0
     matrix = np.vstack([gradients.T / size, np.ones(len(pieces))])
-    weights, _ = nnls(matrix, np.append(np.zeros(gradients.shape[1]), 1.0), maxiter=10_000)
+    right = np.append(np.zeros(gradients.shape[1]), 1.0)
+    weights, _ = scipy.optimize.nnls(matrix, right, maxiter=10_000)
     return gradients.T @ (weights / (weights.sum() or 1.0)), errors

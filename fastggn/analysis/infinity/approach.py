@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import linprog
 
 from fastggn.analysis.infinity.families import FAR, TAILS, Family, Group
 from fastggn.network.activations import Activation
@@ -157,7 +157,9 @@ def _falls(margins: FloatArray, raising: FloatArray, unit: str) -> str:
     for i in bad:
         others = np.flatnonzero(np.arange(raising.size) != i)
         cost = -good[others].astype(float)
-        found = linprog(cost, A_eq=margins[others].T, b_eq=margins[i], bounds=(0.0, 100.0))
+        found = scipy.optimize.linprog(
+            cost, A_eq=margins[others].T, b_eq=margins[i], bounds=(0.0, 100.0)
+        )
         if found.status != 0 or -found.fun <= 1.0 + 1e-6:
             return f"{unit} lowers the loss where sample {i + 1} comes into reach"
     return ""

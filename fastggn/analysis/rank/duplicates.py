@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from fastggn.analysis.plain import plain
@@ -181,11 +182,9 @@ def _cross_entropy_floor(
     loss: Loss, targets: FloatArray, weights: FloatArray, group: IntArray, mean: FloatArray
 ) -> float:
     """Return the sum of w KL(y, mean y), in the limit where a mean is 0 or 1."""
-    from scipy.special import rel_entr
-
-    divergence = rel_entr(targets, mean[group]).sum(axis=1)
+    divergence = scipy.special.rel_entr(targets, mean[group]).sum(axis=1)
     if isinstance(loss, Logistic):
-        divergence += rel_entr(1.0 - targets, 1.0 - mean[group]).sum(axis=1)
+        divergence += scipy.special.rel_entr(1.0 - targets, 1.0 - mean[group]).sum(axis=1)
     return float(weights @ divergence)
 
 

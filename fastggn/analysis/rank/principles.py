@@ -55,7 +55,7 @@ def judged(passed: bool, reason: str) -> Principle:
 
 def principle_1(loss: Loss, targets: FloatArray | None = None) -> Principle:
     """Judge the loss: differentiable, every stationary point a minimum (Shen, Principle 1)."""
-    if isinstance(loss, SoftmaxCrossEntropy) and targets is not None and _interior(targets):
+    if isinstance(loss, SoftmaxCrossEntropy) and targets is not None and (targets > 0.0).all():
         return Principle(
             "pass", "the targets lie inside the simplex: every stationary point is an exact fit"
         )
@@ -136,7 +136,3 @@ def stationary_is_global(loss: Loss, targets: FloatArray) -> tuple[bool, str]:
     if loss.convex:
         return True, f"the loss {loss.name} is convex"
     return False, first.reason
-
-
-def _interior(targets: FloatArray) -> bool:
-    return bool((targets > 0.0).all())

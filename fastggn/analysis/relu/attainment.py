@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from scipy.linalg import null_space
-from scipy.optimize import linprog
 
 from fastggn.analysis.relu.arrangement import BoolArray, FloatArray, SignArray, unit_rows
 from fastggn.kernels.spectrum import numerical_rank
@@ -216,7 +216,7 @@ def _programme(
     """Return the solution of a linear programme that maximises its last variable, or None."""
     cost = np.zeros(rows.shape[1])
     cost[-1] = -1.0
-    answer = linprog(cost, rows, right, a_eq, b_eq, bounds, method="highs")
+    answer = scipy.optimize.linprog(cost, rows, right, a_eq, b_eq, bounds, method="highs")
     if answer.status == 2:
         return None
     if answer.status != 0:

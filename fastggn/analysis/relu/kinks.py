@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy.optimize import linprog
 
 from fastggn.analysis.relu.arrangement import (
     FloatArray,
@@ -104,7 +104,8 @@ def _steepest(
         slope = smooth + (weights * (signs > 0)) @ flat
         rows, largest = -signs[:, None] * sides, float(np.abs(slope).max())
         unit = slope / (largest or 1.0)  # the programme's tolerances are absolute
-        answer = linprog(unit, rows, np.zeros(len(rows)), bounds=(-1.0, 1.0), method="highs")
+        right = np.zeros(len(rows))
+        answer = scipy.optimize.linprog(unit, rows, right, bounds=(-1.0, 1.0), method="highs")
         if answer.status != 0:
             raise RuntimeError(f"the linear programme of a kink failed: {answer.message}")
         if answer.fun * largest < best:

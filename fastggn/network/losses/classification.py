@@ -154,7 +154,7 @@ class Logistic(_LogitLoss):
     def curvature_factor(self, F: Array, Y: Array) -> tuple[Array, Array | None]:
         """Return (S, b); b is None if it would exceed 1e8."""
         S = self.hessian_sqrt(F, Y)
-        m = _margin(F, Y)
+        m = (2.0 * Y - 1.0) * F
         if (m < -2.0 * np.log(LARGEST_FACTOR)).any():
             return S, None
         return S, (1.0 - 2.0 * Y) * np.exp(-0.5 * m)
@@ -206,10 +206,6 @@ def _softmax(F: Array) -> tuple[Array, Array]:
     complement = total[:, None] - e
     complement[rows, first] = rest
     return e / total[:, None], complement / total[:, None]
-
-
-def _margin(F: Array, Y: Array) -> Array:
-    return np.asarray((2.0 * Y - 1.0) * F)
 
 
 def _one_hot(labels: NDArray[Any], n_classes: int) -> Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from fastggn.runtime.comm import comm_of
@@ -76,11 +77,9 @@ def _of_classes(rows: Matrix, y: Matrix) -> tuple[Matrix, Matrix]:
 
 def _improves(margins: Matrix, fixed: Matrix) -> bool | None:
     """Return whether weights exist with margins >= 0, one of them > 0, and 0 for `fixed`."""
-    from scipy.optimize import linprog  # 0.2 s, at the end of few runs
-
     if not margins.size:
         return False
-    found = linprog(
+    found = scipy.optimize.linprog(
         -margins.sum(axis=0),
         A_ub=-margins,
         b_ub=np.zeros(len(margins)),
