@@ -21,11 +21,7 @@ Targets become the last columns. OUT appears when all of it is written; where a 
 named and OUT stays as it was."""
 
 
-@click.command(
-    help=HELP,
-    short_help="Turn a text table into .npy.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.command(help=HELP, short_help="Turn a text table into .npy.")
 @click.argument("data", type=INPUT, metavar="DATA")
 @click.argument("out", type=OutputFile("table"), metavar="OUT")
 @click.option(

@@ -35,7 +35,6 @@ DECIDING, LANCZOS = 200.0, 2000.0
     "critical-point",
     help=HELP,
     short_help="Say what kind of a critical point MODEL stands at.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.argument("model", type=INPUT, metavar="MODEL")
 @click.argument("data", type=INPUT, required=False, metavar="[DATA]")

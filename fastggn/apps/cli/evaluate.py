@@ -28,11 +28,7 @@ Examples:
   fastggn evaluate flowers.npz other-flowers.csv --json"""
 
 
-@click.command(
-    help=HELP,
-    short_help="Print the errors of MODEL on DATA.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.command(help=HELP, short_help="Print the errors of MODEL on DATA.")
 @click.argument("model", type=INPUT, metavar="MODEL")
 @click.argument("data", type=INPUT, metavar="DATA")
 @click.option(

@@ -31,11 +31,7 @@ Examples:
 MODEL is a file of fastggn train, or weights from elsewhere with --activation (see fastggn rank)."""
 
 
-@click.command(
-    help=HELP,
-    short_help="Write MODEL as .onnx, .pt, .npz or .csv.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.command(help=HELP, short_help="Write MODEL as .onnx, .pt, .npz or .csv.")
 @click.argument("model", type=INPUT, metavar="MODEL")
 @click.argument("out", type=OutputFile("export"), metavar="OUT")
 @click.option("--float32", is_flag=True, help="Weights in single precision.  [float64]")

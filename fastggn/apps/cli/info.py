@@ -28,11 +28,7 @@ Examples:
 MODEL may also be what fastggn export writes: .onnx, .pt, plain arrays in .npz."""
 
 
-@click.command(
-    help=HELP,
-    short_help="Show the installation, or what MODEL holds.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.command(help=HELP, short_help="Show the installation, or what MODEL holds.")
 @click.argument("model", type=INPUT, required=False, metavar="[MODEL]")
 def info(model: str | None) -> int:
     """Print the configuration, or the content of a model file."""

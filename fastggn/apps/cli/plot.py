@@ -52,11 +52,7 @@ Examples:
   fastggn plot model.pt houses.csv --activation tanh --kind line --out line.png"""
 
 
-@click.command(
-    help=HELP,
-    short_help="Draw a picture of MODEL.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.command(help=HELP, short_help="Draw a picture of MODEL.")
 @click.argument("model", type=INPUT, metavar="MODEL")
 @click.argument("data", type=INPUT, required=False, metavar="[DATA]")
 @click.option("--kind", type=OneOf(KINDS), required=True, metavar="KIND", help=" ".join(KINDS))

@@ -42,11 +42,7 @@ Examples:
   fastggn predict houses.npz new-houses.csv --std -o prices.csv   after train --posterior"""
 
 
-@click.command(
-    help=HELP,
-    short_help="Write the predictions of MODEL for DATA.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.command(help=HELP, short_help="Write the predictions of MODEL for DATA.")
 @click.argument("model", type=INPUT, metavar="MODEL")
 @click.argument("data", type=INPUT, metavar="DATA")
 @click.option(

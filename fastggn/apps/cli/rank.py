@@ -20,8 +20,6 @@ from fastggn.apps.cli.types import NAMES, WIDTHS
 from fastggn.apps.cli.watch import Watch, watched
 from fastggn.apps.outputs import STDOUT, write_report
 
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
-
 RANK_HELP = f"""Analyse the ranks of the Jacobian of MODEL at the samples DATA.
 
 Prints the rank of P(W) and of its parts, lower and upper bounds on them, the pointwise certificate
@@ -45,9 +43,7 @@ Examples:
   fastggn check-design --widths 8,30,10,3 --samples 500 --activation relu --loss huber"""
 
 
-@click.command(
-    help=RANK_HELP, short_help="Ranks of a model's Jacobian at DATA.", context_settings=SETTINGS
-)
+@click.command(help=RANK_HELP, short_help="Ranks of a model's Jacobian at DATA.")
 @click.argument("model", type=INPUT, metavar="MODEL")
 @click.argument("data", type=INPUT, required=False, metavar="[DATA]")
 @click.option(
@@ -107,12 +103,7 @@ def rank(
     return DONE
 
 
-@click.command(
-    "check-design",
-    help=DESIGN_HELP,
-    short_help="Judge a design before any training.",
-    context_settings=SETTINGS,
-)
+@click.command("check-design", help=DESIGN_HELP, short_help="Judge a design before any training.")
 @click.option("--widths", type=WIDTHS, required=True, metavar="WIDTHS", help="n_0 to n_L: 2,20,1.")
 @click.option(
     "--samples", type=click.IntRange(min=1), required=True, metavar="T", help="Number of samples."

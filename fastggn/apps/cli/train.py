@@ -60,7 +60,6 @@ the checkpoint where there is one."""
     cls=GroupedCommand,
     epilog=EXAMPLES,
     short_help="Fit a network to DATA, or to the four-regions benchmark.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @train_options
 @click.pass_context

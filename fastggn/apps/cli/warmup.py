@@ -12,11 +12,7 @@ Run it once after the installation. For batch jobs, fill a folder that all of th
   NUMBA_CACHE_DIR=/shared/folder fastggn warmup"""
 
 
-@click.command(
-    help=HELP,
-    short_help="Compile the kernels ahead of time.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.command(help=HELP, short_help="Compile the kernels ahead of time.")
 def warmup() -> int:
     """Call `fastggn.warmup` and print its report."""
     from fastggn.training.warmup import warmup as run

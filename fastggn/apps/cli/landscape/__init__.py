@@ -14,7 +14,6 @@ __all__ = ["landscape"]
 @click.group(
     help="Study the loss surface of a network: null spaces, linear networks, ReLU regions.",
     short_help="Study the loss surface: null spaces, linear networks, regions.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 def landscape() -> None:
     """Hold the commands."""

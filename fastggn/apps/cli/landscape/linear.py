@@ -32,11 +32,7 @@ Examples:
   fastggn landscape linear arrays.npz --widths 2,3,3,1 --json values.json"""
 
 
-@click.command(
-    help=HELP,
-    short_help="Critical values of deep linear networks on DATA.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.command(help=HELP, short_help="Critical values of deep linear networks on DATA.")
 @click.argument("data", type=INPUT, metavar="DATA")
 @click.option("--widths", type=WIDTHS, metavar="WIDTHS", help="d_x, d_1, ..., d_y: 4,3,3,2.")
 @click.option(

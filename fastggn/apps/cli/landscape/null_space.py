@@ -26,12 +26,7 @@ Examples:
   fastggn landscape null-space houses.npz houses.csv --plot values.png"""
 
 
-@click.command(
-    "null-space",
-    help=HELP,
-    short_help="Directions of MODEL that DATA does not see.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
+@click.command("null-space", help=HELP, short_help="Directions of MODEL that DATA does not see.")
 @click.argument("model", type=INPUT, metavar="MODEL")
 @click.argument("data", type=INPUT, required=False, metavar="[DATA]")
 @click.option("--tol", type=float, metavar="X", help="Singular values at most X count as zero.")

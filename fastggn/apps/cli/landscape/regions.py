@@ -40,7 +40,6 @@ so far and the index from which --start goes on."""
 @click.command(
     help=HELP,
     short_help="Losses of the local minima of a one-hidden-layer ReLU network.",
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.argument("data", type=INPUT, metavar="DATA")
 @click.option(
