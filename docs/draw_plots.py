@@ -1,4 +1,4 @@
-"""Draw the pictures of plots.md again: run its code, and keep the files that it writes.
+"""Draw the pictures of three pages again: run their code, and keep the files that it writes.
 
     python docs/draw_plots.py
 
@@ -12,21 +12,27 @@ import shutil
 import tempfile
 from pathlib import Path
 
-PAGE = Path(__file__).with_name("plots.md")
+FOLDER = Path(__file__).resolve().parent
+PAGES = {"plots.md": "plots", "symmetric-points.md": "", "curvature.md": ""}
 
 
 def main():
-    text = PAGE.read_text(encoding="utf-8")
-    target = PAGE.parent / "images" / "plots"
+    for name, target in PAGES.items():
+        draw(FOLDER / name, FOLDER / "images" / target)
+
+
+def draw(page, target):
+    """Run the Python of a page in an empty folder, and copy the pictures from there."""
     target.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         names = {}
-        for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
-            exec(compile(block, PAGE.name, "exec"), names)
+        for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
+            exec(compile(block, page.name, "exec"), names)
         for picture in sorted(Path(folder).glob("*.png")):
             shutil.copy(picture, target)
             print(f"{picture.name}: {picture.stat().st_size / 1000:.0f} kB")
+        os.chdir(FOLDER)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ LABELS = {
     "lm": "LM, no decay",
     "lm_mean": "LM, no decay, mean",
     "bayesian": "LM, Bayesian",
-    "units": "LM, Bayesian by units",
+    "units": "LM, by units",
     "mixture": "LM, by units, mixture",
     "validation": "LM, validated decay",
     "sklearn": "scikit-learn, L-BFGS",

@@ -136,7 +136,7 @@ def plot(result: dict[str, Any]) -> Any:
         left.axhline(2.0 / one["rate"], color=shade, linewidth=0.6)
         left.annotate(
             f"2/{one['rate']:g}", (1.0, 2.0 / one["rate"]), xycoords=("axes fraction", "data"),
-            fontsize=8, va="center",
+            xytext=(4, 0), textcoords="offset points", fontsize=8, va="center",
         )  # fmt: skip
         right.semilogy(time, one["losses"], line, color=shade, label=label)
     left.set_ylabel("sharpness: largest eigenvalue of the Hessian")

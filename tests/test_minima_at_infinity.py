@@ -66,6 +66,10 @@ def test_the_limit_is_the_limit_of_the_finite_networks(kind):
             step[k] = 1e-5
             up, down = (family.sweep(p + s * step).outputs for s in (1, -1))
             assert np.abs((up - down) / 2e-5 - found.rows[:, :, k]).max() < 1e-7
+        slopes = rng.standard_normal((15, 2))
+        np.testing.assert_allclose(
+            found.gradient(slopes), np.einsum("to,ton->n", slopes, found.rows), atol=1e-12
+        )
         fitter = Fitter(family)
         frame = fitter.frame(p)
         assert np.allclose(frame.T @ frame, np.eye(frame.shape[1]))

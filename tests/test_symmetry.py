@@ -170,3 +170,56 @@ def test_bad_arguments():
         analysis.add_unit(bare, bare.init(seed=0), 1, outgoing=[1.0])
     with pytest.raises(ValueError, match="gamma must be finite"):
         analysis.split_unit(net, theta, 1, 1, np.nan)
+
+
+def on_the_way(kind, eps):
+    """Return a network whose large outgoing weights cancel: two units near a limit, or one."""
+    net, far = fg.MLP((2, 3, 1)), 1.0 / eps
+    w, v, other = np.array([1.0, -0.5, 0.3]), np.array([0.4, 0.8, -0.2]), [0.3, 0.4, 0.5]
+    if kind == "channel":
+        first, last = [w + eps * v / 2, other, w - eps * v / 2], [0.5 + far, 0.7, 0.5 - far, 0.1]
+    elif kind == "linear":
+        first, last = [eps * w * [1, 1, 0], other, [1.0, 2.0, 3.0]], [far, 0.7, 0.5, 0.1]
+    else:  # tanh z + 1 is about 2 exp(2 z)
+        depth = np.log(eps) / 2.0
+        first, last = [[0.5, -0.5, depth], other, [1.0, 2.0, 3.0]], [far, 0.7, 0.5, 0.1 + far]
+    return net, net.pack([first, [last]])
+
+
+@pytest.mark.parametrize("eps", [1e-4, 1e-8, 1e-10, 1e-12])
+@pytest.mark.parametrize("kind", ["channel", "linear", "exponential"])
+def test_units_with_large_outgoing_weights_that_cancel_stay(kind, eps):
+    """Equal to 1e-10 of a weight are their rows, or their outgoing weights, but not the outputs."""
+    net, theta = on_the_way(kind, eps)
+    X = np.random.default_rng(0).standard_normal((30, 2))
+    found = analysis.effective_width(fg.Problem(net, X, np.zeros(30)), theta)
+    assert found.widths == (2, 3, 1) and found.error == 0.0, str(found)
+    assert fg.Model.of(net, theta).reduced().network.widths == (2, 3, 1)
+
+
+@pytest.mark.parametrize("gamma", [1e3, 1e8, -1e10])
+@pytest.mark.parametrize("flip", [False, True])
+def test_copies_with_large_shares_merge(gamma, flip):
+    """Outgoing weights of any size: the outputs lose the digits that the large terms take."""
+    net = fg.MLP((2, 2, 1), "sigmoid")
+    theta = net.init(3, "normal")
+    wide, vector = analysis.split_unit(net, theta, 1, 2, gamma)
+    if flip:
+        first, last = (part.copy() for part in wide.unpack(vector))
+        first[2] *= -1.0
+        last[0, -1] += last[0, 2]
+        last[0, 2] *= -1.0
+        vector = wide.pack([first, last])
+    X = np.random.default_rng(0).standard_normal((30, 2))
+    found = analysis.effective_width(fg.Problem(wide, X, np.zeros(30)), vector)
+    assert found.widths == (2, 2, 1), str(found)
+    assert found.error <= 1e-14 * abs(gamma)
+
+
+def test_a_unit_of_large_outputs_and_small_outgoing_weights_stays():
+    net = fg.MLP((2, 3, 1), "relu")
+    first = [[1e12, -1e12, 0.0], [0.3, 0.4, 0.5], [1.0, 2.0, -3.0]]
+    theta = net.pack([first, [[1e-12, 1.0, 1.0, 0.1]]])
+    X = np.random.default_rng(0).standard_normal((30, 2))
+    found = analysis.effective_width(fg.Problem(net, X, np.zeros(30)), theta)
+    assert found.widths == (2, 3, 1), str(found)

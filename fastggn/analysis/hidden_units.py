@@ -13,6 +13,8 @@ from fastggn.network.mlp import MLP
 from fastggn.runtime.errors import as_float_vector, check_count
 
 FloatArray = NDArray[np.float64]
+Seen = tuple[FloatArray, FloatArray, FloatArray]
+Step = tuple[str, bool] | None
 
 # sigma(-z) = -sigma(z)
 ODD = ("identity", "tanh", "softsign", "sin")
@@ -20,6 +22,8 @@ ODD = ("identity", "tanh", "softsign", "sin")
 DEGREES = {"identity": 1, "relu": 1, "leaky_relu": 1, "square": 2}
 EVEN = ("square",)
 MARGIN = 1.0  # of pre-activations of ReLU units that stay on their linear side
+PROBES = 64  # inputs at which changes are measured where no samples are given
+ROUNDING = 1e-14  # of the largest term of a layer above
 
 
 @dataclass
@@ -141,36 +145,49 @@ class Parts:
             values = np.asarray(self.activations[number - 1](z))
         return z, values
 
-    def shrink(self, X: FloatArray, tolerance: float) -> tuple[str, bool] | None:
+    def shrink(self, X: FloatArray, tolerance: float) -> Step:
         """Remove one unit, or one group of linear units; return why, and if for every input."""
+        probes = np.random.default_rng(0).standard_normal((PROBES, X.shape[1]))
         for layer in range(1, len(self.weights)):
-            n = self.weights[layer - 1].shape[0]
-            if n == 1:
+            if self.weights[layer - 1].shape[0] == 1:
                 continue
+            seen = self._seen(X if X.shape[0] else probes, layer, tolerance)
             step = (
-                self._unused(layer, tolerance)
-                or self._copy(layer, tolerance)
-                or self._constant(X, layer, tolerance)
+                self._unused(seen, layer, tolerance)
+                or self._copy(seen, layer, tolerance)
+                or self._constant(seen, layer, tolerance, bool(X.shape[0]))
                 or self._linear(X, layer, tolerance)
             )
             if step is not None:
                 return step
         return None
 
-    def _unused(self, layer: int, tolerance: float) -> tuple[str, bool] | None:
-        sizes = np.abs(self.weights[layer][:, : self.weights[layer - 1].shape[0]]).max(axis=0)
-        for unit in np.flatnonzero(sizes <= tolerance * sizes.max()):
+    def _seen(self, X: FloatArray, layer: int, tolerance: float) -> Seen:
+        """Return outputs (T, n), sizes of outgoing weights, and changes that do not count above.
+
+        Large outgoing weights may cancel (channels to infinity): their shares then say nothing.
+        """
+        values, above = self.outputs(X, layer)[1], self.outputs(X, layer + 1)[0]
+        sizes = np.abs(self.weights[layer][:, : values.shape[1]]).max(axis=0)
+        rounding = ROUNDING * float((sizes * np.abs(values).max(axis=0)).max())
+        return values, sizes, (tolerance * float(np.abs(above).max()) + rounding) / sizes
+
+    def _unused(self, seen: Seen, layer: int, tolerance: float) -> Step:
+        values, sizes, leeway = seen
+        small = (sizes <= tolerance * sizes.max()) & (np.abs(values).max(axis=0) <= leeway)
+        for unit in np.flatnonzero(small | (sizes == 0.0)):
             self.remove(layer, int(unit))
             return f"unit {unit + 1} of layer {layer} has no outgoing weights", True
         return None
 
-    def _copy(self, layer: int, tolerance: float) -> tuple[str, bool] | None:
+    def _copy(self, seen: Seen, layer: int, tolerance: float) -> Step:
+        values, _, leeway = seen
         for unit, kept in self._parallel(layer, tolerance):
-            found = self.relation(layer, kept, unit, tolerance)
-            if found is not None:
-                self.fold(layer, unit, kept, *found[:2])
-                text = f"unit {unit + 1} of layer {layer} is {found[2]} of unit {kept + 1}"
-                return text, True
+            c, d, word = self.relation(layer, kept, unit, tolerance) or (0.0, 0.0, "")
+            change = np.abs(values[:, unit] - c * values[:, kept] - d).max()
+            if word and change <= leeway[unit]:
+                self.fold(layer, unit, kept, c, d)
+                return f"unit {unit + 1} of layer {layer} is {word} of unit {kept + 1}", True
         return None
 
     def _parallel(self, layer: int, tolerance: float) -> list[tuple[int, int]]:
@@ -185,14 +202,13 @@ class Parts:
             (int(unit), int(kept)) for unit, kept in pairs[np.argsort(-pairs[:, 0], kind="stable")]
         ]
 
-    def _constant(self, X: FloatArray, layer: int, tolerance: float) -> tuple[str, bool] | None:
+    def _constant(self, seen: Seen, layer: int, tolerance: float, sampled: bool) -> Step:
+        values, _, leeway = seen
         core = self.weights[layer - 1][:, : (-1 if self.free else None)]
-        rows = X if X.shape[0] else np.zeros((1, X.shape[1]))
-        values = self.outputs(rows, layer)[1]
         middle = 0.5 * (values.max(axis=0) + values.min(axis=0))
         spread = values.max(axis=0) - middle
-        flat = spread <= tolerance * float(np.abs(values).max())
-        for unit in np.flatnonzero(flat if X.shape[0] else ~core.any(axis=1)):
+        flat = spread <= np.minimum(leeway, tolerance * float(np.abs(values).max()))
+        for unit in np.flatnonzero(flat if sampled else ~core.any(axis=1)):
             constant = float(middle[unit])
             if constant and not self.can_take_constants(layer):
                 continue
@@ -205,7 +221,7 @@ class Parts:
             return f"unit {unit + 1} of layer {layer} is {word}{where}", everywhere
         return None
 
-    def _linear(self, X: FloatArray, layer: int, tolerance: float) -> tuple[str, bool] | None:
+    def _linear(self, X: FloatArray, layer: int, tolerance: float) -> Step:
         """Replace units that are linear at all samples by as few as their sum needs."""
         name = self._name(layer)
         if not self.free or name not in ("identity", "relu", "leaky_relu"):

@@ -45,13 +45,9 @@ class SplitIndex:
     @property
     def inertias(self) -> NDArray[np.int64]:
         """Numbers of positive, zero and negative eigenvalues, shape (K, 3)."""
-        limits = self.bounds[:, None]
-        counts = [
-            np.count_nonzero(self.eigenvalues > limits, axis=1),
-            np.count_nonzero(np.abs(self.eigenvalues) <= limits, axis=1),
-            np.count_nonzero(self.eigenvalues < -limits, axis=1),
-        ]
-        return np.column_stack(counts)
+        zero = np.abs(self.eigenvalues) <= self.bounds[:, None]
+        signs = np.where(zero, 0.0, np.sign(self.eigenvalues))
+        return np.stack([(signs == sign).sum(axis=1) for sign in (1.0, 0.0, -1.0)], axis=1)
 
     def plot(self) -> Any:
         """Return a matplotlib figure of the lowest eigenvalues, with the negative ones counted."""
@@ -61,10 +57,8 @@ class SplitIndex:
 
     def __str__(self) -> str:
         lines = ["  gamma  positive  zero  negative        lowest  |gradient|"]
-        rows = zip(
-            self.gammas, self.inertias, self.eigenvalues[:, 0], self.gradient_norms, strict=True
-        )
-        for gamma, (plus, zero, minus), lowest, slope in rows:
+        columns = self.gammas, self.inertias, self.eigenvalues[:, 0], self.gradient_norms
+        for gamma, (plus, zero, minus), lowest, slope in zip(*columns, strict=True):
             lines.append(
                 f"{gamma:7.3g}  {plus:8d}  {zero:4d}  {minus:8d}  {lowest:12.4e}  {slope:10.1e}"
             )

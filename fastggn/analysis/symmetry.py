@@ -185,7 +185,8 @@ def effective_width(
         at the points do not: there only units that change nothing for any input go.
     theta : array_like, shape (N,)
     tolerance : float
-        Up to this share of the largest one, weights are equal or zero and outputs constant.
+        Up to this share of the largest one, weights are equal or zero and outputs constant. What
+        changes the layer above by more than this share stays.
 
     Returns
     -------
@@ -231,7 +232,7 @@ def reduced(
     """
     parts, steps, everywhere = Parts.of(net, theta), [], True
     before = finite(net.predict(theta, X), "an output") if X.shape[0] else X
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         while (step := parts.shrink(X, tolerance)) is not None:
             steps.append(step[0])
             everywhere = everywhere and step[1]

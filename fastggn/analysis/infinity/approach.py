@@ -68,15 +68,15 @@ def _slopes_above(family: Family, p: FloatArray) -> list[FloatArray]:
     weights = np.asarray(problem.relative_weights) / problem.n_samples
     residuals = problem.loss_function.gradient(sweep.outputs, problem.loss_targets)
     residuals = residuals * weights[:, None]
-    above = [sweep.sensitivities[group.layer + 1] for group in family.groups]
-    return [np.einsum("to,ton->tn", residuals, part) for part in above]
+    sent = sweep.sent_back(residuals[:, None, :])
+    return [sent[group.layer + 1][:, 0] for group in family.groups]
 
 
 def _expansion(
     family: Family, group: Group, p: FloatArray, slope: FloatArray
 ) -> tuple[float, str, bool]:
     """Return the coefficient of eps^2, an obstacle, and whether the outputs change by O(eps)."""
-    sigma, inputs = family.activation(group), family.inputs(p, group.layer)
+    sigma, inputs = family.activation(group), family.sweep(p).inputs[group.layer]
     if family.kind == "channel":
         first, second, above, other = family.parts(group)
         offset = 0.0 if family.fixed is None else family.fixed[group.layer][group.units[0]]
@@ -102,7 +102,7 @@ def _tails(family: Family, p: FloatArray, slopes: list[FloatArray], exact: bool)
     for group, slope in zip(family.groups, slopes, strict=True):
         row, column = family.parts(group)
         *_, rate, following = TAILS[family.activation(group).name]
-        squared = np.exp(2.0 * rate * (family.inputs(p, group.layer) @ p[row]))
+        squared = np.exp(2.0 * rate * (family.sweep(p).inputs[group.layer] @ p[row]))
         sizes.append(following * float((slope @ p[column]) @ squared))
     coefficients = np.array(sizes)
     if exact:
@@ -119,7 +119,7 @@ def _saturation(family: Family, p: FloatArray) -> Approach:
         if group.layer > 0:
             return Approach(1.0, None, f"{group} has inputs that may change")
         row, column = family.parts(group)
-        sigma, inputs = family.activation(group), family.inputs(p, group.layer)
+        sigma, inputs = family.activation(group), family.sweep(p).inputs[group.layer]
         z, weight = inputs @ p[row], slope @ p[column]
         signs = np.sign(z)
         if not (np.abs(z) > 0.0).all():

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastggn.analysis.hidden_units import EVEN, ODD, Parts
 from fastggn.analysis.infinity.families import TAILS, Family, Group
+from fastggn.network.activations import Activation
 from fastggn.objective.problem import Problem
 
 FloatArray = NDArray[np.float64]
@@ -52,6 +53,16 @@ def aligned(problem: Problem, theta: FloatArray) -> FloatArray:
     return parts.network()[1]
 
 
+def _layers(
+    problem: Problem, theta: FloatArray
+) -> Iterator[tuple[int, Activation, Parts, FloatArray]]:
+    """Yield each hidden layer from 0, with the parts of the network and pre-activations (T, n)."""
+    parts = Parts.of(problem.network, theta)
+    X = np.array(problem.read_samples(0, problem.n_samples)[0])
+    for layer, activation in enumerate(problem.network.activations[:-1]):
+        yield layer, activation, parts, parts.outputs(X, layer + 1)[0]
+
+
 def channels(problem: Problem, theta: FloatArray) -> Iterator[Family]:
     """Yield families of pairs whose incoming weights merge while their outgoing ones cancel."""
     scored: list[tuple[float, float, Group]] = []
@@ -85,14 +96,10 @@ def channels(problem: Problem, theta: FloatArray) -> Iterator[Family]:
 
 def linear_units(problem: Problem, theta: FloatArray) -> Iterator[Family]:
     """Yield the family of units whose pre-activations hardly vary, with large outgoing weights."""
-    parts = Parts.of(problem.network, theta)
-    X = np.array(problem.read_samples(0, problem.n_samples)[0])
     groups = []
-    for layer in range(problem.network.n_layers - 1):
-        activation = problem.network.activations[layer]
+    for layer, activation, parts, z in _layers(problem, theta):
         if not smooth(problem, layer):
             continue
-        z = parts.outputs(X, layer + 1)[0]
         core = parts.weights[layer][:, : parts.weights[layer].shape[1] - int(parts.free)]
         for unit in range(z.shape[1]):
             bias = parts.weights[layer][unit, -1] if parts.free else 0.0
@@ -110,14 +117,11 @@ def tail_units(problem: Problem, theta: FloatArray) -> Iterator[tuple[Family, Fl
     """Yield the family of units in a tail at all samples, with theta turned to the lower tail."""
     if not problem.network.has_free_bias:
         return
-    parts = Parts.of(problem.network, theta)
-    X = np.array(problem.read_samples(0, problem.n_samples)[0])
-    groups = []
-    for layer in range(problem.network.n_layers - 1):
-        name = problem.network.activations[layer].name
+    groups, parts = [], Parts.of(problem.network, theta)
+    for layer, activation, _, z in _layers(problem, theta):
+        name = activation.name
         if name not in TAILS:
             continue
-        z = parts.outputs(X, layer + 1)[0]
         rows, above = parts.weights[layer], parts.weights[layer + 1]
         for unit in range(z.shape[1]):
             if z[:, unit].min() >= -TAIL and name in ("tanh", "sigmoid"):
@@ -135,13 +139,9 @@ def tail_units(problem: Problem, theta: FloatArray) -> Iterator[tuple[Family, Fl
 
 def saturated_units(problem: Problem, theta: FloatArray) -> Iterator[Family]:
     """Yield the family of bounded units that are saturated at all samples."""
-    parts = Parts.of(problem.network, theta)
-    X = np.array(problem.read_samples(0, problem.n_samples)[0])
     groups = []
-    for layer in range(problem.network.n_layers - 1):
-        activation = problem.network.activations[layer]
+    for layer, activation, _, z in _layers(problem, theta):
         if activation.name in ("tanh", "sigmoid"):
-            z = parts.outputs(X, layer + 1)[0]
             steepest = activation.derivative(z).max(axis=0)
             signs = np.sign(z)
             for unit in np.flatnonzero((steepest <= SATURATED) & (np.ptp(signs, axis=0) > 0)):

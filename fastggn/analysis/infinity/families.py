@@ -24,10 +24,12 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fastggn.analysis.hidden_units import Parts
 from fastggn.network.activations import Activation
 from fastggn.objective.problem import Problem
 
 FloatArray = NDArray[np.float64]
+Layer = tuple[FloatArray, FloatArray, dict[int, tuple[int, FloatArray]]]
 Kind = Literal["channel", "linearisation", "exponential", "saturation"]
 TURNING = ("channel", "linearisation")  # their v keeps its length
 # The end, size and rate of the lower tail, and the next term over exp(2 rate z), size 1.
@@ -51,13 +53,48 @@ class Group:
         return f"unit{'s' * (len(self.units) > 1)} {listed} of layer {self.layer + 1}"
 
 
-@dataclass(frozen=True)
 class Sweep:
-    """Outputs (T, n_L), rows of the Jacobian (T, n_L, N), and sensitivities of each layer."""
+    """The limit network at p: inputs of its layers, with ones for a free bias; outputs (T, n_L)."""
 
-    outputs: FloatArray
-    rows: FloatArray
-    sensitivities: list[FloatArray]  # d outputs / d z_l, shapes (T, n_L, n_l)
+    def __init__(self, family: Family, p: FloatArray) -> None:
+        self._index, self._p, self.outputs = family.index, p, family.X
+        self.inputs, self._found = list[FloatArray](), list[Layer]()
+        for layer in range(family.net.n_layers):
+            self.inputs.append(family.extended(self.outputs))
+            self._found.append(family.layer(p, self.inputs[-1], layer))
+            self.outputs = self._found[-1][0]
+
+    def sent_back(self, seeds: FloatArray) -> list[FloatArray]:
+        """Return derivatives by the pre-activations of each layer from those by outputs, (T, k, n).
+
+        They are of shape (T, k, n_l) for k functions.
+        """
+        sent = [seeds * self._found[-1][1][:, None, :]]
+        layers = zip(self._index[:0:-1], self._found[-2::-1], strict=True)
+        for index, (values, slopes, crossed) in layers:
+            above = sent[0] @ self._p[index[:, : values.shape[1]]]
+            below = above * slopes[:, None, :]
+            for unit, (middle, slope) in crossed.items():
+                below[..., middle] += above[..., unit] * slope[:, None]
+            sent.insert(0, below)
+        return sent
+
+    @property
+    def rows(self) -> FloatArray:
+        """The rows of the Jacobian, shape (T, n_L, N)."""
+        out = np.zeros((*self.outputs.shape, self._p.size))
+        sent = self.sent_back(np.eye(out.shape[1])[None])
+        for index, seeds, inputs in zip(self._index, sent, self.inputs, strict=True):
+            out[:, :, index] = seeds[..., None] * inputs[:, None, None, :]
+        return out
+
+    def gradient(self, slopes: FloatArray) -> FloatArray:
+        """Return the gradient (N,) of a loss with these slopes (T, n_L) by the outputs."""
+        out = np.zeros(self._p.size)
+        sent = self.sent_back(slopes[:, None, :])
+        for index, seeds, inputs in zip(self._index, sent, self.inputs, strict=True):
+            out[index] = seeds[:, 0].T @ inputs
+        return out
 
 
 class Family:
@@ -184,30 +221,17 @@ class Family:
         """Return the activation of a group's layer."""
         return self.net.activations[group.layer]
 
-    def inputs(self, p: FloatArray, layer: int) -> FloatArray:
-        """Return the inputs of a layer in the limit network, with ones for a free bias."""
-        values = self._extended(self.X)
-        for below in range(layer):
-            values = self._extended(self._layer(p, values, below)[0])
-        return values
-
     def _below(self, theta: FloatArray, layer: int) -> FloatArray:
         """Return the inputs of a layer in the finite network."""
-        values = self.X
-        for below in range(layer):
-            z = self._extended(values) @ theta[self.index[below]].T
-            z = z if self.fixed is None else z - self.fixed[below]
-            values = self.net.activations[below](z)
-        return self._extended(values)
+        return self.extended(Parts.of(self.net, theta).outputs(self.X, layer)[1])
 
-    def _extended(self, values: FloatArray) -> FloatArray:
+    def extended(self, values: FloatArray) -> FloatArray:
+        """Return the inputs of a layer, with ones for a free bias."""
         if not self.net.has_free_bias:
             return values
         return np.column_stack([values, np.ones(values.shape[0])])
 
-    def _layer(
-        self, p: FloatArray, inputs: FloatArray, layer: int
-    ) -> tuple[FloatArray, FloatArray, dict[int, tuple[int, FloatArray]]]:
+    def layer(self, p: FloatArray, inputs: FloatArray, layer: int) -> Layer:
         """Return outputs, their derivatives by their own z, and those of gates by another's."""
         sigma = self.net.activations[layer]
         z = inputs @ p[self.index[layer]].T
@@ -236,26 +260,5 @@ class Family:
         return values, slopes, crossed
 
     def sweep(self, p: FloatArray) -> Sweep:
-        """Return outputs and derivatives of the limit network."""
-        last = self.net.n_layers
-        inputs, found, values = [], [], self.X
-        for layer in range(last):
-            inputs.append(self._extended(values))
-            found.append(self._layer(p, inputs[-1], layer))
-            values = found[-1][0]
-        rows = np.zeros((values.shape[0], values.shape[1], self.net.n_params))
-        seeds = np.eye(values.shape[1])[None] * found[-1][1][:, None, :]
-        sensitivities = [seeds]
-        for layer in range(last - 1, -1, -1):
-            index = self.index[layer]
-            rows[:, :, index] = seeds[..., None] * inputs[layer][:, None, None, :]
-            if layer == 0:
-                break
-            width = found[layer - 1][0].shape[1]
-            above = seeds @ p[index[:, :width]]
-            _, slopes, crossed = found[layer - 1]
-            seeds = above * slopes[:, None, :]
-            for unit, (middle, slope) in crossed.items():
-                seeds[..., middle] += above[..., unit] * slope[:, None]
-            sensitivities.insert(0, seeds)
-        return Sweep(values, rows, sensitivities)
+        """Return the limit network at p."""
+        return Sweep(self, p)

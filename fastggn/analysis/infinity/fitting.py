@@ -73,7 +73,7 @@ class Fitter:
         """Return the gradient of the limit network by all of p."""
         found = self.family.sweep(p)
         residuals = self._loss.gradient(found.outputs, self._targets) * self._weights[:, None]
-        return np.asarray(np.einsum("to,ton->n", residuals, found.rows))
+        return found.gradient(residuals)
 
     def local(self, p: FloatArray, eps: FloatArray) -> Local:
         """Return the quadratic model at p."""
