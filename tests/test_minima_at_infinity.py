@@ -66,7 +66,7 @@ def test_the_limit_is_the_limit_of_the_finite_networks(kind):
             step[k] = 1e-5
             up, down = (family.sweep(p + s * step).outputs for s in (1, -1))
             assert np.abs((up - down) / 2e-5 - found.rows[:, :, k]).max() < 1e-7
-        slopes = rng.standard_normal((15, 2))
+        slopes = np.random.default_rng(0).standard_normal((15, 2))
         np.testing.assert_allclose(
             found.gradient(slopes), np.einsum("to,ton->n", slopes, found.rows), atol=1e-12
         )
@@ -253,6 +253,13 @@ def test_critical_point_carries_the_verdict():
     narrow = fg.Problem(fg.MLP((1, 1, 1)), x, np.sin(2 * x))
     minimum = fg.critical_point(narrow, fg.train(narrow, seed=0).theta)
     assert minimum.label == "local_minimum" and minimum.at_infinity is None
+    # Above 40 parameters it costs seconds: the report says who decides.
+    wide, point = analysis.split_unit(problem.network, theta, 1, 1)
+    for _ in range(11):
+        wide, point = analysis.split_unit(wide, point, 1, 2)
+    many = fg.critical_point(fg.Problem(wide, x, np.sin(2 * x)), point)
+    assert wide.n_params > 40 and many.at_infinity.label == "undecided"
+    assert "analysis.minimum_at_infinity" in str(many)
     decayed = fg.Problem(problem.network, x, np.sin(2 * x), l2=1e-9)
     assert fg.critical_point(decayed, theta).at_infinity is None
 

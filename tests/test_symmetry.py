@@ -223,3 +223,24 @@ def test_a_unit_of_large_outputs_and_small_outgoing_weights_stays():
     X = np.random.default_rng(0).standard_normal((30, 2))
     found = analysis.effective_width(fg.Problem(net, X, np.zeros(30)), theta)
     assert found.widths == (2, 3, 1), str(found)
+
+
+@pytest.mark.parametrize("bias", BIASES)
+def test_nothing_below_a_layer_that_says_nothing_counts(bias):
+    """Its last unit stays, without weights; the units of the layers below go but for one."""
+    rng = np.random.default_rng(5)
+    net, theta = network(rng, "relu", bias, (2, 3, 4, 1, 2))
+    weights = [part.copy() for part in net.unpack(theta)]
+    weights[2][:] = -np.abs(weights[2])  # dead: its inputs are not negative
+    if bias == "fixed":
+        net = fg.MLP(net.widths, "relu", bias=[*net.bias[:2], [1.0], net.bias[3]])
+    X = rng.standard_normal((30, 2))
+    problem = fg.Problem(net, X, np.zeros((30, 2)))
+    found = analysis.effective_width(problem, net.pack(weights))
+    assert found.widths == (2, 1, 1, 1, 2) and found.error == 0.0, str(found)
+    numbers = [int(step.split()[1]) for step in found.steps if "layer 2 has no" in step]
+    assert len(numbers) >= 2 and numbers == sorted(numbers, reverse=True), str(found)
+    weights[3][:, 0] = 0.0
+    if bias != "fixed":  # a model without a table: for every input
+        whole = fg.Model.of(net, net.pack(weights)).reduced()
+        assert whole.network.widths == (2, 1, 1, 1, 2)

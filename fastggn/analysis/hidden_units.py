@@ -149,8 +149,6 @@ class Parts:
         """Remove one unit, or one group of linear units; return why, and if for every input."""
         probes = np.random.default_rng(0).standard_normal((PROBES, X.shape[1]))
         for layer in range(1, len(self.weights)):
-            if self.weights[layer - 1].shape[0] == 1:
-                continue
             seen = self._seen(X if X.shape[0] else probes, layer, tolerance)
             step = (
                 self._unused(seen, layer, tolerance)
@@ -175,10 +173,22 @@ class Parts:
     def _unused(self, seen: Seen, layer: int, tolerance: float) -> Step:
         values, sizes, leeway = seen
         small = (sizes <= tolerance * sizes.max()) & (np.abs(values).max(axis=0) <= leeway)
-        for unit in np.flatnonzero(small | (sizes == 0.0)):
-            self.remove(layer, int(unit))
-            return f"unit {unit + 1} of layer {layer} has no outgoing weights", True
+        for unit in np.flatnonzero(small | (sizes == 0.0))[::-1]:
+            if self._drop(layer, int(unit)):
+                return f"unit {unit + 1} of layer {layer} has no outgoing weights", True
         return None
+
+    def _drop(self, layer: int, unit: int) -> bool:
+        """Remove a unit; the last one of a layer keeps its place, but not the units below it."""
+        incoming = self.weights[layer - 1]
+        if incoming.shape[0] > 1:
+            self.remove(layer, unit)
+            return True
+        below = 1 if layer == 1 else self.weights[layer - 2].shape[0]
+        if below == 1 or not incoming[:, :below].any():
+            return False
+        incoming[:], self.weights[layer][:, unit] = 0.0, 0.0
+        return True
 
     def _copy(self, seen: Seen, layer: int, tolerance: float) -> Step:
         values, _, leeway = seen
@@ -208,14 +218,15 @@ class Parts:
         middle = 0.5 * (values.max(axis=0) + values.min(axis=0))
         spread = values.max(axis=0) - middle
         flat = spread <= np.minimum(leeway, tolerance * float(np.abs(values).max()))
-        for unit in np.flatnonzero(flat if sampled else ~core.any(axis=1)):
+        for unit in np.flatnonzero(flat if sampled else ~core.any(axis=1))[::-1]:
             constant = float(middle[unit])
             if constant and not self.can_take_constants(layer):
                 continue
+            everywhere, outgoing = not core[unit].any(), self.weights[layer][:, unit].copy()
+            if not self._drop(layer, int(unit)):
+                continue
             if constant:
-                self.fold_constant(layer, constant * self.weights[layer][:, unit])
-            everywhere = not core[unit].any()
-            self.remove(layer, int(unit))
+                self.fold_constant(layer, constant * outgoing)
             word = f"constant, {constant:.6g}" if constant else "dead"
             where = "" if everywhere else " at all samples"
             return f"unit {unit + 1} of layer {layer} is {word}{where}", everywhere

@@ -55,10 +55,14 @@ def plot_eigenvalues(report: Any) -> Any:
 
 
 def plot_split_index(table: Any) -> Any:
-    """Draw the lowest eigenvalue of a `SplitIndex` over gamma, with the negative ones counted."""
+    """Draw the lowest eigenvalue of a `SplitIndex` over gamma, with the negative ones counted.
+
+    What is within its error bound stands at 0.
+    """
     figure, axes = new_figure()
     pair = axes[0, 0]
     lowest = table.eigenvalues[:, 0]
+    lowest = np.where(np.abs(lowest) <= table.bounds, 0.0, lowest)
     negative = table.inertias[:, 2]
     pair.axhline(0.0, color="0.7", linewidth=0.8)
     for edge in (0.0, 1.0):

@@ -120,7 +120,7 @@ def plot_density(density: Any) -> Any:
     low, high = nodes.min() < -1e-6 * largest, nodes.max() > 1e-6 * largest
     powers = largest * 10.0 ** np.arange(-6, 1, 2)
     ticks = [*(-powers[::-1] if low else ()), 0.0, *(powers if high else ())]
-    ax.set_xticks(ticks, [f"{t:.1g}" for t in ticks], fontsize=8)
+    ax.set_xticks(ticks, [f"{float(f'{t:.1g}'):g}" for t in ticks], fontsize=8)
     ax.minorticks_off()
     ax.set_xlabel("eigenvalue")
     ax.set_ylabel("share of the eigenvalues up to it")

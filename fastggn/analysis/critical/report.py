@@ -76,8 +76,8 @@ class CriticalPointReport:
         that are copies or do nothing (see `effective_width`).
     at_infinity : MinimumAtInfinity or None
         The verdict of `minimum_at_infinity` for the labels "diverging" and "degenerate", and for
-        "not_critical" where slopes are small (a share up to 0.01). Up to 40 parameters, without
-        weight decay and gates, on one rank.
+        "not_critical" where slopes are small (a share up to 0.01); "undecided" above 40
+        parameters. None with weight decay or gates, and on several ranks.
     method : {"dense", "lanczos", "none"}
     cost : float
         In network evaluations (a forward and a backward pass over all samples), those of

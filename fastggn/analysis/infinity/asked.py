@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastggn.analysis.critical.report import CriticalPointReport
 from fastggn.analysis.infinity.report import MinimumAtInfinity
-from fastggn.analysis.infinity.verdict import minimum_at_infinity
+from fastggn.analysis.infinity.verdict import minimum_at_infinity, undecided
 from fastggn.objective.problem import Problem
 from fastggn.objective.residual_problem import ResidualProblem
 from fastggn.training.step import arrive
@@ -21,8 +21,10 @@ def asked(
     if not isinstance(problem, Problem) or problem.comm.size > 1 or problem.gated:
         return None
     unfinished = report.label == "not_critical" and report.gradient_share > SMALL
-    if report.label not in OPEN or unfinished or problem.n_params > MOST or problem.l2 > 0.0:
+    if report.label not in OPEN or unfinished or problem.l2 > 0.0:
         return None
+    if problem.n_params > MOST:
+        return undecided(f"not asked above N = {MOST}; analysis.minimum_at_infinity takes longer")
     if arrive(problem, report.theta) is None:  # in units of its own the point is usable
         return None
     return minimum_at_infinity(problem, report.theta)

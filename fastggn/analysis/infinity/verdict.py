@@ -84,30 +84,31 @@ def minimum_at_infinity(problem: Problem, theta: ArrayLike) -> MinimumAtInfinity
         return _decide(problem, point)
 
 
-def _none(label: Label, reason: str) -> MinimumAtInfinity:
+def undecided(reason: str, label: Label = "undecided") -> MinimumAtInfinity:
+    """Return a verdict without a limit."""
     return MinimumAtInfinity(label, None, (), np.nan, np.nan, np.nan, reason)
 
 
 def _decide(problem: Problem, theta: FloatArray) -> MinimumAtInfinity:
     if problem.l2 > 0.0:
-        return _none("undecided", "not asked with weight decay, which bounds the weights")
+        return undecided("not asked with weight decay, which bounds the weights")
     if classes_are_separated(problem, problem.at(theta)):
         return _separated(problem, theta)
     if problem.n_params > MOST:
-        return _none("undecided", f"more than {MOST} parameters")
+        return undecided(f"more than {MOST} parameters")
     found = _finite(problem, theta)
     if found:
-        return _none("finite", found)
+        return undecided(found, "finite")
     reasons = []
     for family, turned in _families(problem, theta):
         try:
             verdict = _examine(family, turned)
         except np.linalg.LinAlgError as error:  # a network on the way leaves float64
-            verdict = _none("undecided", f"{_named(family)}: {error}")
+            verdict = undecided(f"{_named(family)}: {error}")
         if verdict.label == "minimum_at_infinity":
             return verdict
         reasons.append(verdict.reason)
-    return _none("undecided", "; ".join(dict.fromkeys(reasons)) or "no unit runs to infinity")
+    return undecided("; ".join(dict.fromkeys(reasons)) or "no unit runs to infinity")
 
 
 def _families(problem: Problem, theta: FloatArray) -> Iterator[tuple[Family, FloatArray]]:
@@ -159,11 +160,11 @@ def _separated(problem: Problem, theta: FloatArray) -> MinimumAtInfinity:
     for point, scale in zip(points, scales, strict=True):
         point[places] *= scale
     if not np.isfinite(points).all():
-        return _none("undecided", "the classes are separated by a margin that is too small")
+        return undecided("the classes are separated by a margin that is too small")
     losses = np.array([problem.loss(point) for point in points])
     rate = float(np.log(losses[-2] / losses[-1]) / (scales[-1] - scales[-2]))
     if fixed or not (np.diff(losses) < 0.0).all() or not abs(rate / margin - 1.0) <= 0.1:
-        return _none("undecided", "the classes are separated, but the loss falls otherwise")
+        return undecided("the classes are separated, but the loss falls otherwise")
     norms = np.array([np.linalg.norm(point) for point in points])
     reason = f"every sample is in its class, by {margin:.3g} at least"
     unit = ((problem.network.n_layers,),)
@@ -189,29 +190,29 @@ def _examine(family: Family, theta: FloatArray) -> MinimumAtInfinity:
     first = p
     p, start, obstacle = _descend(family, fitter, p, eps, here + rounding)
     if obstacle:
-        return _none("undecided", f"{named}: {obstacle}")
+        return undecided(f"{named}: {obstacle}")
     limit = fitter.fit(p, np.zeros(len(family.groups)))
     if not np.linalg.norm(limit.p - first) <= MOVED * np.linalg.norm(first):
-        return _none("undecided", f"{named}: the limit network is not near theta")
+        return undecided(f"{named}: the limit network is not near theta")
     exact = limit.loss <= EXACT * reference
     if exact and here <= 1e-4 * EXACT * reference:
-        return _none("undecided", f"{named}: the loss at theta is zero within rounding")
+        return undecided(f"{named}: the loss at theta is zero within rounding")
     if not exact and not limit.converged:
-        return _none("undecided", f"{named}: the fit of the limit network does not converge")
+        return undecided(f"{named}: the fit of the limit network does not converge")
     if not exact and limit.curvatures[0] <= CONVEX:
-        return _none("undecided", f"{named}: the limit network is no strict minimum")
+        return undecided(f"{named}: the limit network is no strict minimum")
     approach = foresee(family, limit.p, exact)
     if approach.obstacle:
-        return _none("undecided", f"{named}: {approach.obstacle}")
+        return undecided(f"{named}: {approach.obstacle}")
     # Far out, what is left to fall is below the rounding of the loss.
     far = approach.order > HIDDEN if family.kind == "saturation" else eps.max() <= LADDER[0]
     if limit.loss > here + rounding or (limit.loss >= here - rounding and not far):
-        return _none("undecided", f"{named}: the limit network's loss is not below that of theta")
+        return undecided(f"{named}: the limit network's loss is not below that of theta")
     if start is not None and approach.excess is not None and family.kind in TURNING:
         last, there = start
         foreseen = approach.excess(last)
         if not abs((there - limit.loss) - foreseen) <= SAME * foreseen + 10.0 * rounding:
-            return _none("undecided", f"{named}: the limit network lies in another valley")
+            return undecided(f"{named}: the limit network lies in another valley")
     return _climb(fitter, limit, approach, rounding, theta, named)
 
 
@@ -261,10 +262,10 @@ def _climb(
         if not fault:
             break
     else:
-        return _none("undecided", f"{named}: {fault}")
+        return undecided(f"{named}: {fault}")
     near = polish(family.problem, theta, max_iter=60)
     if near.status == "converged" and family.problem.loss(near.theta) < limit.loss - rounding:
-        return _none("undecided", f"{named}: a stationary point nearby has a lower loss")
+        return undecided(f"{named}: a stationary point nearby has a lower loss")
     units = tuple((g.layer + 1, *(unit + 1 for unit in g.units)) for g in family.groups)
     numbers = limit.loss, rate, approach.order
     return MinimumAtInfinity(
