@@ -116,11 +116,11 @@ def plot_density(density: Any) -> Any:
     shares = np.cumsum(density.weights)
     largest = float(np.abs(nodes).max()) or 1.0
     ax.step(nodes, shares, where="post", color="black")
-    ax.set_xscale("symlog", linthresh=1e-6 * largest)
-    low, high = nodes.min() < -1e-6 * largest, nodes.max() > 1e-6 * largest
-    powers = largest * 10.0 ** np.arange(-6, 1, 2)
+    powers = 10.0 ** (np.floor(np.log10(largest)) + np.arange(-6, 1, 2))
+    ax.set_xscale("symlog", linthresh=powers[0])
+    low, high = nodes.min() < -powers[0], nodes.max() > powers[0]
     ticks = [*(-powers[::-1] if low else ()), 0.0, *(powers if high else ())]
-    ax.set_xticks(ticks, [f"{float(f'{t:.1g}'):g}" for t in ticks], fontsize=8)
+    ax.set_xticks(ticks, [f"{t:g}" for t in ticks], fontsize=8)
     ax.minorticks_off()
     ax.set_xlabel("eigenvalue")
     ax.set_ylabel("share of the eigenvalues up to it")
