@@ -129,10 +129,9 @@ def pytest_terminal_summary(terminalreporter):
 
 
 @pytest.fixture(autouse=True)
-def own_warnings_are_errors(request):
+def own_warnings_are_errors():
     """A test expects each warning of ours, or is marked to ignore it; the marks go before this."""
-    if not TIERS & set(request.keywords):  # the other tiers have not been looked through
-        warnings.filterwarnings("error", category=fg.FastGGNWarning, append=True)
+    warnings.filterwarnings("error", category=fg.FastGGNWarning, append=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

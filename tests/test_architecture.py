@@ -7,11 +7,15 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from patience import HANGS
+from posix_names import MODULES, OS_NAMES, SIGNALS
+
+from fastggn import FastGGNWarning
 
 pytestmark = pytest.mark.xdist_group("architecture")  # one parse
 ROOT = Path(__file__).resolve().parent.parent
@@ -193,6 +197,20 @@ def test_reserved_imports():
     assert wrong == []
 
 
+def test_one_module_knows_the_platforms():
+    seam = "fastggn.runtime.platform"
+    there = {f"os.{n}" for n in [*OS_NAMES, "name"]} | {f"signal.{n}" for n in SIGNALS}
+    there.add("sys.platform")
+    found = {
+        module.name: there & {ast.unparse(n) for n in module.nodes if isinstance(n, ast.Attribute)}
+        for module in modules()
+    }
+    assert found.pop(seam) == {"sys.platform"}  # names of POSIX by getattr, for the type checker
+    assert {name: names for name, names in found.items() if names} == {}
+    posix = {*MODULES, "msvcrt", "winreg"}
+    assert [m.name for m in modules() if posix & {n.split(".")[0] for n in m.imports}] == []
+
+
 def test_extras_are_imported_when_they_are_used():
     extras = {*RESERVED, "pandas"} - {"click", "rich"}
     wrong = [
@@ -216,6 +234,20 @@ def test_warnings_share_one_base():
     ours = {name: base for name, base in bases.items() if name.endswith("Warning")}
     assert len(ours) > 6 and ours.pop("FastGGNWarning") == "UserWarning"
     assert set(ours.values()) == {"FastGGNWarning"}
+
+
+@pytest.mark.parametrize(
+    "tier",
+    [
+        "default",
+        pytest.param("process", marks=pytest.mark.process),
+        pytest.param("slow", marks=pytest.mark.slow),
+        pytest.param("weekly", marks=pytest.mark.weekly),
+    ],
+)
+def test_warnings_are_errors_in_each_tier(tier):
+    with pytest.raises(FastGGNWarning):
+        warnings.warn(tier, FastGGNWarning, stacklevel=1)
 
 
 def test_the_package_stays_small():

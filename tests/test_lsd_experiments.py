@@ -119,6 +119,7 @@ def test_the_papers_figures_stand_beside_all_samples_only():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::fastggn.ScalingWarning")  # pixels at the border are nearly 0
 def test_the_order_of_table_1_holds_beyond_its_deviations(mnist):
     """Rich above random, the gap closing with k, over five repeats (on a subset)."""
     second = {**SMALL["second_order"], "widths": []}

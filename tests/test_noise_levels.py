@@ -64,6 +64,7 @@ def test_many_against_ridge_regressions():
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::fastggn.ScalingWarning")  # some targets are drawn far from 0
 def test_more_against_ridge_regressions():
     sweep(range(100, 300))
 

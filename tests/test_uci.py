@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from documented import ROOT
 
 from papers import tables, uci
 
@@ -31,6 +32,16 @@ def test_errors_are_those_of_the_mean():
     mean, error = uci.mean_and_error([1.0, 2.0, 6.0])
     assert mean == 3.0 and error == pytest.approx(np.sqrt(14.0 / 2.0 / 3.0))
     assert uci.mean_and_error([4.0]) == (4.0, 0.0)
+
+
+def test_the_page_has_fits_below_the_published_errors():
+    text = (ROOT / "docs" / "experiments" / "uci.md").read_text("utf-8")
+    table = text[text.index("| test RMSE ") : text.index("| test log-likelihood")]
+    head = [name.strip() for name in table.splitlines()[0].split("|")[2:-1]]
+    ours = [line.split("|")[2:-1] for line in table.splitlines() if " units, " in line]
+    least = np.min([[float(cell.split("±")[0]) for cell in row] for row in ours], axis=0)
+    assert len(ours) >= 4 and head == ["yacht", "energy", "concrete", "kin8nm"]
+    assert np.all(least <= [0.38, 0.42, 4.8, 0.068])
 
 
 @pytest.mark.slow

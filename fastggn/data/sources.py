@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import mmap
 import re
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
@@ -16,6 +15,7 @@ from fastggn.data.reading import read_ahead
 from fastggn.runtime.buffers import lend
 from fastggn.runtime.errors import check_finite, samples_are_rows
 from fastggn.runtime.forks import LocalLock
+from fastggn.runtime.platform import DONT_NEED
 
 FloatArray = NDArray[np.float64]
 
@@ -240,7 +240,7 @@ def _give_pages_back(rows: np.memmap[Any, Any]) -> None:
     # The changes of private maps (mode "c") exist in memory only: their pages stay.
     mapping = getattr(rows, "_mmap", None)
     backwards = any(stride < 0 for stride in rows.strides)
-    if sys.platform != "linux" or mapping is None or rows.mode == "c" or not rows.size:
+    if DONT_NEED is None or mapping is None or rows.mode == "c" or not rows.size:
         return
     if backwards or list(rows.strides) != sorted(rows.strides, reverse=True):
         return  # the rows are scattered over the file
@@ -250,7 +250,7 @@ def _give_pages_back(rows: np.memmap[Any, Any]) -> None:
     last = first + extent + rows.itemsize
     first = max(base, first - first % FAULT_AROUND)
     last += -last % FAULT_AROUND  # madvise stops at the end of the map
-    mapping.madvise(mmap.MADV_DONTNEED, first - base, last - first)
+    mapping.madvise(DONT_NEED, first - base, last - first)
 
 
 def take_rows(

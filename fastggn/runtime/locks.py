@@ -12,13 +12,12 @@ import errno
 import json
 import os
 import socket
-import sys
 import time
 import weakref
 from pathlib import Path
 from typing import Any
 
-from fastggn.runtime.platform import PLAIN_FLAGS, at_fork, lives, lock, read_at, rewrite
+from fastggn.runtime.platform import PLAIN_FLAGS, WINDOWS, at_fork, lives, lock, read_at, rewrite
 from fastggn.runtime.signals import deferred_signals
 
 # The errors of a file system without locks, or without its lock server.
@@ -66,7 +65,7 @@ class FileLock:
                 os.unlink(self.path)
         os.close(self._descriptor)
         self._descriptor = None
-        if sys.platform == "win32":  # which removes no open file, neither ours nor another's
+        if WINDOWS:  # which removes no open file, neither ours nor another's
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 

@@ -10,6 +10,7 @@ import _thread
 import contextlib
 import errno
 import importlib
+import mmap
 import os
 import signal
 import sys
@@ -31,6 +32,9 @@ PLAIN_FLAGS: int = BINARY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXE
 # The C function, with its arguments, by which a kernel lets other threads have its core: a sleep of
 # 1 us, for after sched_yield Linux may pick the same thread again.
 GIVE_WAY: tuple[Any, ...] = ("SwitchToThread",) if sys.platform == "win32" else ("usleep", 1)
+WINDOWS: bool = sys.platform == "win32"
+# By which Linux takes the pages of a map out of a process; elsewhere the name asks for less.
+DONT_NEED: int | None = getattr(mmap, "MADV_DONTNEED", None) if sys.platform == "linux" else None
 RENAMES = 20  # tries, over a second, where another program has the file open for a moment
 
 _affinity: Any = getattr(os, "sched_getaffinity", None)
@@ -41,6 +45,8 @@ _fchmod: Any = getattr(os, "fchmod", None)
 _preadv: Any = getattr(os, "preadv", None)
 _kill_thread: Any = getattr(signal, "pthread_kill", None)
 _mask: Any = getattr(signal, "pthread_sigmask", None)
+_block: Any = getattr(signal, "SIG_BLOCK", None)
+_restore: Any = getattr(signal, "SIG_SETMASK", None)
 give_way: Callable[[], object] = getattr(os, "sched_yield", lambda: time.sleep(0.0))
 _position = threading.Lock()
 
@@ -193,12 +199,8 @@ def masked(numbers: tuple[int, ...]) -> Iterator[None]:
     if _mask is None:
         yield
         return
-    before = _mask(_how("SIG_BLOCK"), numbers)
+    before = _mask(_block, numbers)
     try:
         yield
     finally:
-        _mask(_how("SIG_SETMASK"), before)
-
-
-def _how(name: str) -> int:
-    return int(getattr(signal, name))
+        _mask(_restore, before)

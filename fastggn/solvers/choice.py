@@ -25,8 +25,7 @@ MAX_DENSE = 20_000
 # So many bytes are taken without a look at the memory: the interpreter itself has more, and the
 # look takes as long as an iteration of a small network.
 UNASKED = 2**24
-# Square arrays alive at the peak: the matrix itself; for QR, R and its SVD with LAPACK's
-# workspace.
+# Square arrays alive at the peak: the matrix itself; for QR, R and its SVD with LAPACK's workspace.
 ARRAYS = {"cholesky": 1, "dual": 1, "qr": 8}
 
 
