@@ -216,6 +216,20 @@ def test_copies_with_large_shares_merge(gamma, flip):
     assert found.error <= 1e-14 * abs(gamma)
 
 
+def test_the_tolerance_is_a_share_of_weights_and_of_changes_above():
+    """Copies but for noise of 1e-6: none at 1e-10, one at 1e-4, with an error of the noise."""
+    rng = np.random.default_rng(4)
+    net, theta = network(rng, "tanh", widths=(2, 3, 4, 2))
+    X = rng.standard_normal((40, 2))
+    wide, vector = analysis.split_unit(net, theta, 2, 3, 0.4)
+    vector = vector * (1.0 + 1e-6 * rng.standard_normal(vector.size))
+    problem = fg.Problem(wide, X, np.zeros((40, 2)))
+    assert analysis.effective_width(problem, vector).steps == ()
+    found = analysis.effective_width(problem, vector, tolerance=1e-4)
+    assert found.widths == net.widths and 1e-8 < found.error < 1e-5
+    assert found.steps == ("unit 5 of layer 2 is a copy of unit 3",)
+
+
 def test_a_unit_of_large_outputs_and_small_outgoing_weights_stays():
     net = fg.MLP((2, 3, 1), "relu")
     first = [[1e12, -1e12, 0.0], [0.3, 0.4, 0.5], [1.0, 2.0, -3.0]]
