@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patience import HANGS
 
 import fastggn as fg
 from fastggn.data import reading
@@ -138,13 +139,27 @@ def test_one_dimensional_targets_and_labels_in_files(small_blocks, table, tmp_pa
     assert fg.Problem(one, X, from_npy(Y[:, 0], tmp_path, "y")).loss(theta) == expected
 
 
+def test_the_next_part_is_read_while_one_is_in_work():
+    second = threading.Event()
+
+    def read(start, stop):
+        if start == 10:
+            second.set()
+        return start
+
+    parts = reading.read_ahead(read, 30, 10)
+    assert next(parts) == (0, 0)
+    assert second.wait(HANGS)
+    assert list(parts) == [(10, 10), (20, 20)]
+
+
 def test_at_most_two_parts_beyond_the_one_in_work(small_blocks, table):
     X, Y = Rows(table[0]), Rows(table[1])
     problem = fg.Problem(small_blocks, X, Y, _chunk=CHUNK)
     X.most_alive = Y.most_alive = 0
     fg.train(problem, seed=0, max_iter=2)
-    assert 2 <= X.most_alive <= 3
-    assert 2 <= Y.most_alive <= 3
+    assert 1 <= X.most_alive <= 3  # 1 where a busy machine lets the reader wait
+    assert 1 <= Y.most_alive <= 3
     assert any(name.startswith("fastggn-reader") for name in X.threads)
 
 

@@ -162,9 +162,9 @@ class SpectralModel:
         self._values = np.where(np.abs(values) <= values.size * EPS * scale, 0.0, values)
         self._slopes = self._basis.T @ gradient
         flat = np.flatnonzero(self._values == 0.0)
-        if error is not None and self._slopes[flat].any():
-            bounds = np.abs(self._basis[:, flat]).T @ error() + self._tilt(scale)
-            self._slopes[flat[np.abs(self._slopes[flat]) <= bounds]] = 0.0
+        if self._slopes[flat].any():
+            bounds = 0.0 if error is None else np.abs(self._basis[:, flat]).T @ error()
+            self._slopes[flat[np.abs(self._slopes[flat]) <= bounds + self._tilt(scale)]] = 0.0
         self.rank: int | None = int(np.count_nonzero(self._values))
 
     def step(self, radius: float) -> BallStep:
