@@ -93,7 +93,9 @@ def test_errors_are_those_of_the_known_targets(seed, tmp_path):
     assert metrics.loss == pytest.approx(0.5 * sum(scaled) * 3 / known.sum(), rel=1e-10)
     assert "count" in str(metrics).splitlines()[1] and json.dumps(metrics.to_dict())
     weights = np.random.default_rng(seed).uniform(0.5, 2.0, 90)
-    weighed = model.evaluate(mapping(X, Y), sample_weight=weights).targets[1]
+    weighed = model.evaluate(mapping(X, Y), sample_weight=weights)
+    assert "weights" in str(weighed).splitlines()[1]  # their sum is no number of rows
+    weighed = weighed.targets[1]
     own = known[:, 1]
     square = np.square(predicted[own, 1] - true[own, 1])
     assert weighed["rms"] == pytest.approx(np.sqrt(np.average(square, weights=weights[own])))

@@ -68,7 +68,8 @@ class Metrics:
             width = max(6, *(len(_title(t)) for t in self.targets))
             gaps = any(t["count"] != self.n_rows for t in self.targets)
             head = f"{'target':<{width}}  {'rms':>12}  {'mae':>12}  {'R2':>9}"
-            lines.append(head + f"  {'count':>9}" * gaps)
+            word = "weights" if isinstance(self.targets[0]["count"], float) else "count"
+            lines.append(head + f"  {word:>9}" * gaps)
             lines += [
                 f"{_title(t):<{width}}  {t['rms']:>12.6g}  {t['mae']:>12.6g}  {t['r2']:>9.6f}"
                 + f"  {t['count']:>9.6g}" * gaps
