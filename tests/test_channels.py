@@ -269,7 +269,7 @@ def test_custom_activations_need_four_derivatives():
     np.testing.assert_array_equal(*outputs)
 
 
-@pytest.mark.parametrize("name", ["tanh", "sigmoid", "softplus", "bent_identity", "square"])
+@pytest.mark.parametrize("name", SMOOTH)
 def test_higher_derivatives_in_the_tails(name):
     """Third and fourth derivatives against mpmath, relative to the largest term that cancels."""
     import mpmath
@@ -286,6 +286,9 @@ def test_higher_derivatives_in_the_tails(name):
         "softplus": lambda x: mpmath.log(1 + mpmath.exp(x)),
         "bent_identity": lambda x: (mpmath.sqrt(x * x + 1) - 1) / 2 + x,
         "square": lambda x: x * x,
+        "sin": mpmath.sin,
+        "swish": lambda x: x / (1 + mpmath.exp(-x)),
+        "gelu": lambda x: x * mpmath.ncdf(x),
     }[name]
     with mpmath.workdps(320 if name == "tanh" else 160):
         jets = [mpmath.taylor(exact, x, 4) for x in z[0]]

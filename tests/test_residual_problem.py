@@ -1,16 +1,20 @@
 """Problems of equations: derivatives against differences, every method and solver, coefficients."""
 
+import sys
+
 import numpy as np
 import pytest
 
 import fastggn as fg
+from fastggn.runtime.cores import FreeCores
 from fastggn.solvers.base import Shift
 from fastggn.solvers.choice import get_solver
 
 TIMES = np.linspace(0.0, 2.0, 40)[:, None]
+LOSSES = ("squared", "cauchy", "huber", "smooth_lp", "blake_zisserman")
 
 
-def drawn(seed):
+def drawn(seed, sizes=(1, 7, 8, 9, 31)):
     """A random problem: nonlinear equations, data, robust losses, weights, bounds."""
     rng = np.random.default_rng([23, seed])
     n_L = 1 + seed % 2
@@ -27,9 +31,9 @@ def drawn(seed):
         one = u[1] if n_L == 2 else u
         return np.exp(0.3 * one.value) - k["c"] ** 2, one.d("y") * one.d("y", "y")
 
-    T = [int(rng.choice([1, 7, 8, 9, 31])) for _ in range(3)]
+    T = [int(rng.choice(sizes)) for _ in range(3)]
     X = [rng.normal(size=(count, 2)) for count in T]
-    loss = ("squared", "cauchy", "huber")[seed % 3]
+    loss = LOSSES[seed % 5]
     shape = (T[2], n_L) if n_L == 2 else T[2]
     terms = [
         fg.Term(X[0], first, weight=2.0, sample_weight=rng.uniform(0.5, 2.0, T[0])),
@@ -134,6 +138,42 @@ def test_solvers_agree(name):
     state = get_solver(name).prepare(point)
     found = state.solve(Shift(damping, point.decay))
     close(found.step, want, 1e-7)
+
+
+def test_equation_boundary_and_data():
+    """One coefficient from all three together: u is a product of sines, and c is 3."""
+    rng = np.random.default_rng(0)
+    X, Xb, Xd = (rng.random((count, 2)) for count in (150, 40, 30))
+    Xb[:, 0] = np.round(Xb[:, 0])
+
+    def g(x):
+        return np.sin(np.pi * x[:, 0]) * np.sin(np.pi * x[:, 1])
+
+    def f(x):
+        return (3.0 - 2.0 * np.pi**2) * g(x)
+
+    Y = g(Xd)
+    dY_dx = np.pi * np.cos(np.pi * Xd[:, 0]) * np.sin(np.pi * Xd[:, 1])
+
+    def equation(x, u, k):
+        return u.d("x", "x") + u.d("y", "y") + k["c"] * u.value - f(x)
+
+    interior = fg.Term(X, equation, weight=1.0)
+    boundary = fg.Term(Xb, lambda x, u: u.value - g(x), weight=10.0)
+    data = fg.Term(Xd, targets=Y, derivatives={("x",): dY_dx})
+    problem = fg.ResidualProblem(
+        fg.MLP((2, 32, 32, 1)),
+        [interior, boundary, data],
+        inputs=("x", "y"),
+        coefficients={"c": 1.0},
+    )
+    result = fg.train(problem, seed=0, max_iter=30)
+    assert problem.coefficients(result.theta) == {"c": result.theta[-1]}
+    assert result.theta[-1] == pytest.approx(3.0, abs=0.02)
+    weights = problem.weights(result.theta)
+    assert np.array_equal(weights, result.theta[:-1])
+    values = problem.network.predict(weights, X)[:, 0]
+    np.testing.assert_allclose(values, g(X), rtol=0, atol=1e-2)
 
 
 def decay(**options):
@@ -253,12 +293,23 @@ def test_linear_residuals_are_known():
     assert found == [[True, True], [False, True], [False, True]]
 
 
-def test_same_bits_over_threads():
-    problem, theta, _ = drawn(3)
+@pytest.mark.xdist_group("threads")
+def test_same_bits_over_threads(monkeypatch):
+    """Everything, of several chunks and tiles a term, and a run with mixed precision."""
+    monkeypatch.setattr(FreeCores, "count", lambda _: sys.maxsize)
+    monkeypatch.setattr("fastggn.runtime.threads._WORTH_SHARING", 0.0)
+    monkeypatch.setattr("fastggn.objective.ggn_tiles.ChannelTiling.most", 7)
+    method = fg.LevenbergMarquardt(precision="mixed")
     found = []
     for count in (1, 2, 3):
+        problem, theta, v = drawn(3, sizes=[150, 400])
+        assert min(plan.n_chunks for plan in problem._objective.plans) > 1
         with fg.threads(count):
-            found.append((problem.gradient(theta), problem.ggn(theta), problem.hessian(theta)))
+            run = fg.train(problem, theta, method, max_iter=3).theta
+            found.append(
+                [run, problem.at(theta).gram(mixed=True), problem.hessian_operator(theta) @ v]
+            )
+            found[-1] += everything(problem, theta, v)
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)

@@ -105,88 +105,47 @@ def _identity(z, phi, d1):
             d1[i, j] = 1.0
 
 
-@leaf
-def _sigmoid(z, phi, d1):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = vector_math.sigmoid(z[i, j])
+def over(function, loop):
+    """Compile a loop that calls a function, under a name of its own in the cache."""
+    loop.__qualname__ = f"{loop.__name__}_{function.__name__}"
+    return leaf(loop)
 
 
-@leaf
-def _sigmoid_second(z, phi, d1, d2):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = vector_math.sigmoid(z[i, j])
+def _first(function):
+    def slopes_of(z, phi, d1):
+        for i in range(z.shape[0]):
+            for j in range(z.shape[1]):
+                phi[i, j], d1[i, j], _ = function(z[i, j])
+
+    return over(function, slopes_of)
 
 
-@leaf
-def _tanh(z, phi, d1):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = vector_math.tanh(z[i, j])
+def _second(function):
+    def bends_of(z, phi, d1, d2):
+        for i in range(z.shape[0]):
+            for j in range(z.shape[1]):
+                phi[i, j], d1[i, j], d2[i, j] = function(z[i, j])
+
+    return over(function, bends_of)
 
 
-@leaf
-def _tanh_second(z, phi, d1, d2):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = vector_math.tanh(z[i, j])
-
-
-@leaf
-def _softsign(z, phi, d1):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = vector_math.softsign(z[i, j])
-
-
-@leaf
-def _softsign_second(z, phi, d1, d2):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = vector_math.softsign(z[i, j])
-
-
-@leaf
-def _softplus(z, phi, d1):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = vector_math.softplus(z[i, j])
-
-
-@leaf
-def _softplus_second(z, phi, d1, d2):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = vector_math.softplus(z[i, j])
-
-
-@leaf
-def _bent_identity(z, phi, d1):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = vector_math.bent_identity(z[i, j])
-
-
-@leaf
-def _bent_identity_second(z, phi, d1, d2):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = vector_math.bent_identity(z[i, j])
-
-
-@leaf
-def _swish(z, phi, d1):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _ = vector_math.swish(z[i, j])
-
-
-@leaf
-def _swish_second(z, phi, d1, d2):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j] = vector_math.swish(z[i, j])
+_ALIKE = (
+    vector_math.sigmoid,
+    vector_math.tanh,
+    vector_math.softsign,
+    vector_math.softplus,
+    vector_math.bent_identity,
+    vector_math.swish,
+)
+_sigmoid, _tanh, _softsign, _softplus, _bent_identity, _swish = map(_first, _ALIKE)
+(
+    _sigmoid_second,
+    _tanh_second,
+    _softsign_second,
+    _softplus_second,
+    _bent_identity_second,
+    _swish_second,
+) = map(_second, _ALIKE)
 
 
 @leaf

@@ -5,14 +5,69 @@ The block of layer l in a row is the sum over the channels of psi_l^c (x) phi_{l
 """
 
 import numpy as np
-from numba import prange
+from llvmlite import ir
+from numba import prange, types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from fastggn.kernels.blas import gemm, syrk
 from fastggn.kernels.counters import add
 from fastggn.kernels.forward import weights
 from fastggn.kernels.ggn_pairs import OFFSET, P0, P1, Q0, Q1
-from fastggn.kernels.jit import leaf, pnjit
+from fastggn.kernels.jit import DISABLED, inline, leaf, pnjit
 from fastggn.kernels.layer_table import CORE, INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
+
+_WIDTH = 8  # a chunk is a multiple of it
+
+
+@intrinsic
+def _sum_of_products(typing_context, x, y, count, target):
+    # By hand: a compiler that does not know that target is another array reads and writes it in
+    # each channel, or gives vectors up.
+    def generate(context, builder, signature, args):
+        word = ir.IntType(64)
+        x, y, target = (
+            context.make_array(signature.args[k])(context, builder, args[k]) for k in (0, 1, 3)
+        )
+        (size,) = cgutils.unpack_tuple(builder, target.shape, 1)
+        vector = ir.VectorType(ir.DoubleType(), _WIDTH)
+
+        def eight(array, at):
+            place = builder.bitcast(builder.gep(array.data, [at]), vector.as_pointer())
+            return builder.load(place, align=8)
+
+        total = cgutils.alloca_once(builder, vector)
+        zero, step = ir.Constant(word, 0), ir.Constant(word, _WIDTH)
+        with cgutils.for_range_slice(builder, zero, size, step, word) as (i, _):
+            builder.store(builder.fmul(eight(x, i), eight(y, i)), total)
+            end = builder.add(i, builder.mul(args[2], size))
+            with cgutils.for_range_slice(builder, builder.add(i, size), end, size, word) as (k, _):
+                part = builder.fmul(eight(x, k), eight(y, k), flags=("contract",))
+                builder.store(builder.fadd(builder.load(total), part, flags=("contract",)), total)
+            found = builder.load(total)
+            single = signature.args[3].dtype == types.float32
+            kind = ir.VectorType(ir.FloatType(), _WIDTH) if single else vector
+            found = builder.fptrunc(found, kind) if single else found
+            place = builder.bitcast(builder.gep(target.data, [i]), kind.as_pointer())
+            builder.store(found, place, align=4 if single else 8)
+        return context.get_dummy_value()
+
+    return types.void(x, y, types.int64, target), generate
+
+
+if DISABLED:
+
+    def sum_of_products(x, y, count, target):
+        """Twin of the compiled sum."""
+        shape = count, target.shape[0]
+        target[:] = np.sum((x * y)[: shape[0] * shape[1]].reshape(shape), axis=0)
+
+else:
+
+    @inline
+    def sum_of_products(x, y, count, target):
+        """The sum over `count` channels of x y: target (S), x and y (C S)."""
+        _sum_of_products(x, y, count, target)
 
 
 @leaf
@@ -34,14 +89,8 @@ def row_panel(layers, w, psi, tail, column, first, panel):
         while r < panel.shape[0] and unit < row[UNITS]:
             x = psi[row[UNIT_ROW] + unit, column * width : (column + 1) * width]
             for _ in range(min(m - j, panel.shape[0] - r)):
-                y, target = w[row[PHI_IN] + j], panel[r]
-                for i in range(size):
-                    target[i] = x[i] * y[i]
-                if j < row[CORE]:  # the dummy unit has its value alone
-                    for start in range(size, width, size):
-                        p, q = x[start : start + size], y[start : start + size]
-                        for i in range(size):
-                            target[i] += p[i] * q[i]
+                count = width // size if j < row[CORE] else 1  # a dummy unit has its value alone
+                sum_of_products(x, w[row[PHI_IN] + j], count, panel[r])
                 r += 1
                 j += 1
             unit, j = unit + 1, 0

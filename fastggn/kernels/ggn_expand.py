@@ -26,8 +26,8 @@ from fastggn.kernels.ggn_pairs import (
 from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layer_table import CORE, INPUTS, UNITS, W_OFF
 
-_PARTS = 48  # shares of the rows, equal in work: even for 2, 3, 4, 6, ... workers
-_PART_ENTRIES = 2**16  # entries of the matrix that are worth a share
+PARTS = 48  # shares of the rows, equal in work: even for 2, 3, 4, 6, ... workers
+PART_ENTRIES = 2**16  # entries of the matrix that are worth a share
 _BLOCK = 32  # rows and columns transposed at a time
 
 
@@ -159,7 +159,7 @@ def expand(theta, layers, tiles, lanes, scale, out):
 
     Each share has the same part of the rows of every block, so that all have equal work.
     """
-    parts = min(_PARTS, 1 + out.size // _PART_ENTRIES)
+    parts = min(PARTS, 1 + out.size // PART_ENTRIES)
     widest = tiles[:, Q1].max()
     broadest = (tiles[:, Q1] - tiles[:, Q0]).max()
     inputs = layers[:, INPUTS].max()

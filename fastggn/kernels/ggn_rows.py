@@ -8,7 +8,7 @@ import numpy as np
 from numba import prange
 
 from fastggn.kernels.blas import gemm
-from fastggn.kernels.ggn_expand import sum_row
+from fastggn.kernels.ggn_expand import PART_ENTRIES, PARTS, sum_row
 from fastggn.kernels.ggn_pairs import OFFSET, P0, P1, Q0, Q1
 from fastggn.kernels.jit import leaf, pnjit
 from fastggn.kernels.layer_table import INPUTS, PHI_IN, UNIT_ROW, UNITS, W_OFF
@@ -70,13 +70,15 @@ def expand_rows(tiles, lanes, scale, out):
     What a tile on the diagonal holds above it is not read.
     """
     widest = (tiles[:, Q1] - tiles[:, Q0]).max()
-    for t in prange(tiles.shape[0]):
-        row = tiles[t]
-        cols = row[Q1] - row[Q0]
-        work = np.empty(((lanes.shape[0] + 1) // 2, cols), lanes.dtype)
-        values = np.empty(widest)[:cols]
-        for p in range(row[P0], row[P1]):
-            below = min(cols, p + 1 - row[Q0])
-            sum_row(lanes, row[OFFSET] + (p - row[P0]) * cols, below, work, values)
-            for q in range(below):
-                out[p, row[Q0] + q] = scale * values[q]
+    parts = min(PARTS, 1 + out.size // PART_ENTRIES)
+    for part in prange(parts):
+        work = np.empty(((lanes.shape[0] + 1) // 2, widest), lanes.dtype)
+        values = np.empty(widest)
+        for t in range(tiles.shape[0]):
+            row = tiles[t]
+            cols = row[Q1] - row[Q0]
+            for p in range(row[P0] + part, row[P1], parts):
+                below = min(cols, p + 1 - row[Q0])
+                sum_row(lanes, row[OFFSET] + (p - row[P0]) * cols, below, work, values)
+                for q in range(below):
+                    out[p, row[Q0] + q] = scale * values[q]

@@ -16,6 +16,7 @@ from fastggn.kernels.activations import (
     TANH,
     _call,
     activate_second,
+    over,
 )
 from fastggn.kernels.jit import inline, leaf, njit
 
@@ -77,53 +78,17 @@ def gelu(z):
     return s, d1, d2, density * c * (v - 4.0), density * ((7.0 - v) * v - 4.0)
 
 
-@leaf
-def _tanh(z, s, d1, d2, d3, d4):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = tanh(z[i, j])
+def _all(function):
+    def jets_of(z, s, d1, d2, d3, d4):
+        for i in range(z.shape[0]):
+            for j in range(z.shape[1]):
+                s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = function(z[i, j])
+
+    return over(function, jets_of)
 
 
-@leaf
-def _sigmoid(z, s, d1, d2, d3, d4):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = sigmoid(z[i, j])
-
-
-@leaf
-def _softplus(z, s, d1, d2, d3, d4):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = softplus(z[i, j])
-
-
-@leaf
-def _bent_identity(z, s, d1, d2, d3, d4):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = bent_identity(z[i, j])
-
-
-@leaf
-def _sin(z, s, d1, d2, d3, d4):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = sin(z[i, j])
-
-
-@leaf
-def _swish(z, s, d1, d2, d3, d4):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = swish(z[i, j])
-
-
-@leaf
-def _gelu(z, s, d1, d2, d3, d4):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            s[i, j], d1[i, j], d2[i, j], d3[i, j], d4[i, j] = gelu(z[i, j])
+_tanh, _sigmoid, _softplus, _bent_identity = map(_all, (tanh, sigmoid, softplus, bent_identity))
+_sin, _swish, _gelu = map(_all, (sin, swish, gelu))
 
 
 @leaf

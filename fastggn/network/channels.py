@@ -25,6 +25,14 @@ _KEPT_BLOCKS = 6  # of points are one block, whose sweep is kept: it costs more 
 _UNIT_OPERATIONS = 60  # an activation with four derivatives, in operations
 
 
+def closed(channels: Iterable[Channel]) -> tuple[Channel, ...]:
+    """Return channels with all lower ones, the value first, by order and then by input."""
+    found: set[Channel] = {()}
+    for channel in channels:
+        found |= {channel, *((i,) for i in channel)}
+    return tuple(sorted(found, key=lambda c: (len(c), c)))
+
+
 class Channels:
     """The value of a network and the derivatives by its inputs that are computed together.
 
@@ -49,19 +57,17 @@ class Channels:
     """
 
     def __init__(self, wanted: Iterable[Channel], n_inputs: int) -> None:
-        closed: set[Channel] = {()}
-        for channel in wanted:
-            key = tuple(sorted(channel))
+        keys = [tuple(sorted(channel)) for channel in wanted]
+        for key in keys:
             if len(key) > MOST:
                 raise ValueError(
-                    f"the derivative {channel} is of order {len(key)}; derivatives by the inputs "
-                    f"go up to order {MOST}"
+                    f"the derivative {key} is of order {len(key)}; derivatives by the inputs go "
+                    f"up to order {MOST}"
                 )
             for j in key:
                 if not 0 <= j < n_inputs:
                     raise ValueError(f"input {j} does not exist: the network has {n_inputs}")
-            closed |= {key, *((j,) for j in key)}
-        self.listed = tuple(sorted(closed, key=lambda key: (len(key), key)))
+        self.listed = closed(keys)
         place = {key: c for c, key in enumerate(self.listed)}
         self.table: IntArray = np.full((len(self.listed), 3), -1, dtype=np.int64)
         for c, key in enumerate(self.listed):

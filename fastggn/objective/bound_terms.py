@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.data.sources import ArraySource
+from fastggn.network.channels import Channel
 from fastggn.network.losses import LOSSES, SeparableLoss, get_loss
-from fastggn.objective.channels import Channel, Names
+from fastggn.objective.channels import Names
 from fastggn.objective.equations import Linearised, Residual
 from fastggn.objective.sample_checks import checked_weights
 

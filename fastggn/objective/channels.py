@@ -14,13 +14,11 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import NDArray
 
+from fastggn.network.channels import MOST, Channel
 from fastggn.runtime.errors import suggest
 
 FloatArray = NDArray[np.float64]
-Channel = tuple[int, ...]
 Read = Callable[[int, Channel], Any]
-
-HIGHEST = 2
 
 
 @dataclass(frozen=True)
@@ -42,10 +40,10 @@ class Names:
         """
         by = tuple(by)
         found = tuple(sorted(self._input(one) for one in by))
-        if len(found) > HIGHEST:
+        if len(found) > MOST:
             raise ValueError(
                 f"u.d({', '.join(map(repr, by))}) is a derivative of order {len(by)}: there are "
-                f"channels up to order {HIGHEST}; write an equation of higher order as a system, "
+                f"channels up to order {MOST}; write an equation of higher order as a system, "
                 "with an output for each lower derivative"
             )
         return found
@@ -71,14 +69,6 @@ class Names:
         names = self.inputs or range(self.n_inputs)
         by = ", ".join(repr(names[i]) for i in channel)
         return f"{u}.d({by})" if channel else f"{u}.value"
-
-
-def closed(channels: Iterable[Channel]) -> tuple[Channel, ...]:
-    """Return channels with all lower ones, the value first, by order and then by input."""
-    found: set[Channel] = {()}
-    for channel in channels:
-        found |= {channel, *((i,) for i in channel)}
-    return tuple(sorted(found, key=lambda c: (len(c), c)))
 
 
 class Channels(NDArrayOperatorsMixin):

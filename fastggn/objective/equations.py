@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.sources import SampleSource
-from fastggn.objective.channels import Channel, Channels, Coefficients, Names, closed
+from fastggn.network.channels import Channel, closed
+from fastggn.objective.channels import Channels, Coefficients, Names
 from fastggn.objective.duals import DualArray, broadcast, is_analytic, stack, variables
 
 FloatArray = NDArray[np.float64]

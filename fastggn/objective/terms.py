@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastggn.data.sources import ArraySource, as_source, check_rows
+from fastggn.network.channels import Channel
 from fastggn.network.losses import Loss
 from fastggn.objective.bound_terms import (
     BoundTerm,
@@ -18,7 +19,7 @@ from fastggn.objective.bound_terms import (
     checked_names,
     point_weights,
 )
-from fastggn.objective.channels import Channel, Names
+from fastggn.objective.channels import Names
 from fastggn.objective.equations import Equation, Observed, Residual, advised
 from fastggn.objective.residual_checks import check_residual
 from fastggn.runtime.errors import as_real, check_finite, check_positive, hinted
