@@ -302,10 +302,10 @@ def test_same_bits_over_threads(monkeypatch):
     method = fg.LevenbergMarquardt(precision="mixed")
     found = []
     for count in (1, 2, 3):
-        problem, theta, v = drawn(3, sizes=[150, 400])
+        problem, theta, v = drawn(3, sizes=[300, 600])
         assert min(plan.n_chunks for plan in problem._objective.plans) > 1
         with fg.threads(count):
-            run = fg.train(problem, theta, method, max_iter=3).theta
+            run = fg.train(problem, theta, method, max_iter=2).theta
             found.append(
                 [run, problem.at(theta).gram(mixed=True), problem.hessian_operator(theta) @ v]
             )
