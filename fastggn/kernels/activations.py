@@ -115,7 +115,7 @@ def _first(function):
     def slopes_of(z, phi, d1):
         for i in range(z.shape[0]):
             for j in range(z.shape[1]):
-                phi[i, j], d1[i, j], _ = function(z[i, j])
+                phi[i, j], d1[i, j] = function(z[i, j])[:2]
 
     return over(function, slopes_of)
 
@@ -124,7 +124,7 @@ def _second(function):
     def bends_of(z, phi, d1, d2):
         for i in range(z.shape[0]):
             for j in range(z.shape[1]):
-                phi[i, j], d1[i, j], d2[i, j] = function(z[i, j])
+                phi[i, j], d1[i, j], d2[i, j] = function(z[i, j])[:3]
 
     return over(function, bends_of)
 
@@ -136,8 +136,10 @@ _ALIKE = (
     vector_math.softplus,
     vector_math.bent_identity,
     vector_math.swish,
+    vector_math.gelu,
 )
-_sigmoid, _tanh, _softsign, _softplus, _bent_identity, _swish = map(_first, _ALIKE)
+_sigmoid, _tanh, _softsign, _softplus, _bent_identity, _swish, _gelu = map(_first, _ALIKE)
+_sin = _first(vector_math.sin_and_cos)
 (
     _sigmoid_second,
     _tanh_second,
@@ -145,28 +147,8 @@ _sigmoid, _tanh, _softsign, _softplus, _bent_identity, _swish = map(_first, _ALI
     _softplus_second,
     _bent_identity_second,
     _swish_second,
+    _gelu_second,
 ) = map(_second, _ALIKE)
-
-
-@leaf
-def _gelu(z, phi, d1):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], _, _ = vector_math.gelu(z[i, j])
-
-
-@leaf
-def _gelu_second(z, phi, d1, d2):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j], d2[i, j], _ = vector_math.gelu(z[i, j])
-
-
-@leaf
-def _sin(z, phi, d1):
-    for i in range(z.shape[0]):
-        for j in range(z.shape[1]):
-            phi[i, j], d1[i, j] = vector_math.sin_and_cos(z[i, j])
 
 
 @leaf

@@ -95,10 +95,7 @@ class BoundTerm:
     ) -> FloatArray:
         """Return the second derivatives (B, P, P) of the residuals times a cotangent (B, n_r).
 
-        Raises
-        ------
-        TypeError
-            If the term has a `jacobian` with functions that have no rule for their derivative.
+        `TypeError` if a `jacobian` has functions that have no rule for their derivative.
         """
         return self.model.curvature(x, channels, coefficients, cotangent)
 

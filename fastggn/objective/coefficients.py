@@ -17,25 +17,8 @@ class Coefficients:
 
     ``lower + log(1 + e^t)``, ``upper - log(1 + e^t)``, ``lower + (upper - lower) / (1 + e^-t)``.
 
-    Parameters
-    ----------
-    given : mapping of str to float or (start, lower, upper), optional
-        A bound that is None or infinite is none.
-
-    Attributes
-    ----------
-    names : tuple of str
-    starts : dict of str to float
-    start : ndarray, shape (K,)
-        The parameters of the starts.
-
-    Raises
-    ------
-    TypeError
-        If `given` is not a mapping.
-    ValueError
-        With all faults: an entry that is not a finite number, or three of them, a start outside
-        of its bounds or at one of them.
+    `given` maps names to starts, or to (start, lower, upper), where None or infinity is no bound;
+    `start` has the parameters of the starts.
     """
 
     def __init__(self, given: Mapping[str, Any] | None = None) -> None:

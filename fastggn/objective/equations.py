@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.sources import SampleSource
-from fastggn.network.channels import Channel, closed
+from fastggn.network.channels import MOST, Channel, closed
 from fastggn.objective.channels import Channels, Coefficients, Names
 from fastggn.objective.duals import DualArray, broadcast, is_analytic, stack, variables
 
@@ -48,6 +48,7 @@ class Residual(Protocol):
     used: frozenset[str]
     by_rules: bool
     linear: bool
+    sums: Sequence[Sequence[Channel]]  # second derivatives of which it reads the sum alone
 
     def evaluate(self, x: FloatArray, channels: FloatArray, k: FloatArray) -> FloatArray:
         """Return the residuals, shape (B, n_r)."""
@@ -73,6 +74,7 @@ class Observed:
     used: frozenset[str] = frozenset()
     by_rules = True
     linear = True
+    sums = ()
 
     def __init__(self, names: Names, roots: Mapping[Channel, float]) -> None:
         self.names = names
@@ -122,6 +124,7 @@ class Equation:
         self._residual = of_three(residual)
         self._jacobian = None if jacobian is None else of_three(jacobian)
         self.by_rules = self.linear = False  # until `judge` knows
+        self.sums: Sequence[Sequence[Channel]] = ()
 
     def trace(self, x: FloatArray, k: FloatArray, rng: np.random.Generator) -> None:
         """Call the functions once on a few points, and note the channels that they read."""
@@ -153,6 +156,25 @@ class Equation:
         starts = range(0, n_points, _JUDGED)
         self.linear = all(self._is_flat(source.rows(a, min(n_points, a + _JUDGED)), k, rng)
                           for a in starts)  # fmt: skip
+        if self._jacobian is None and n_points:
+            self.sums = self._summed(source, k, rng)
+
+    def _summed(
+        self, source: SampleSource, k: FloatArray, rng: np.random.Generator
+    ) -> Sequence[Sequence[Channel]]:
+        """Return groups of second derivatives with the same slopes at all points."""
+        alike: dict[bytes, list[Channel]] = {}
+        sides = []
+        for start in range(0, source.shape[0], _JUDGED):
+            x = source.rows(start, min(source.shape[0], start + _JUDGED))
+            dr = self.linearise(x, self._drawn(x, rng), k)[1]
+            own = dr[:, :, : dr.shape[2] - k.size]
+            sides.append(own.reshape(-1, self.names.n_outputs, len(self.channels)))
+        slopes = np.concatenate(sides)
+        for c, channel in enumerate(self.channels):
+            if len(channel) == MOST:
+                alike.setdefault(slopes[:, :, c].tobytes(), []).append(channel)
+        return [group for group in alike.values() if len(group) > 1]
 
     def _drawn(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
         shape = len(x), self.names.n_outputs, len(self.channels)
@@ -189,10 +211,7 @@ class Equation:
     ) -> FloatArray:
         """Return the second derivatives of cotangent . r, shape (B, P, P).
 
-        Raises
-        ------
-        TypeError
-            If `jacobian` uses a function whose derivative is unknown.
+        `TypeError` if `jacobian` uses a function whose derivative is unknown.
         """
         points = _points(channels)
         size = len(points) + k.size
@@ -287,13 +306,7 @@ class Equation:
 
 
 def of_three(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of (x, u) or (x, u, k) as one of (x, u, k).
-
-    Raises
-    ------
-    ValueError
-        If it takes another number of arguments.
-    """
+    """Return a function of (x, u) or (x, u, k), and of no other arguments, as one of (x, u, k)."""
     kinds = inspect.Parameter
     by_place = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
     try:

@@ -270,16 +270,7 @@ class Term:
 def with_gradients(
     X: Any, Y: FloatArray, gradients: FloatArray, loss: str | Loss, weights: ArrayLike | None
 ) -> Term:
-    """Return the term of values and of derivatives by each input, over their root mean squares.
-
-    Parameters
-    ----------
-    X : array_like, shape (T, n_0)
-    Y : ndarray, shape (T, n_L)
-    gradients : ndarray, shape (T, n_L, n_0)
-    loss : str or Loss
-    weights : array_like, shape (T,), or None
-    """
+    """Return the term of values Y and of gradients (T, n_L, n_0), over their mean squares."""
     squares = np.mean(np.square(gradients), axis=(0, 1))
     return Term(
         X,
