@@ -249,6 +249,8 @@ FAULTS = {
     "k as an object": (lambda x, u, k: k.speed * u.value, r'a coefficient is k\["speed"\]'),
     "called": (lambda x, u: u.value(), "no brackets behind them"),
     "math": (lambda x, u: math.sin(u.value), "functions of NumPy"),
+    "max": (lambda x, u: max(u.value, 0.0), "if, max and min have no rule.*jacobian="),
+    "if": (lambda x, u: u.value if u.value > 0 else 0.0, "no rule.*jacobian="),
     "in place": (in_place, "write a = a [+] b instead"),
     "assignment": (assigned, r"an assignment to some points has no rule.*a factor"),
 }

@@ -23,6 +23,8 @@ _JUDGED = 2048  # points at once
 # What the errors of Python and NumPy in a residual mean here.
 ADVICE = {
     "Python scalars": "use the functions of NumPy, not those of math or float",
+    "abstract array": "use the functions of NumPy, not those of JAX",
+    "truth value": "if, max and min have no rule for their derivative: give it by jacobian=",
     "read-only": "write a = a + b instead of a += b",
     "has no attribute 'd'": 'a second derivative is u.d("x", "x")',
     "not callable": 'u.value, u.d("x") and k["c"] are numbers: no brackets behind them',
