@@ -76,7 +76,7 @@ class Observed:
     used: frozenset[str] = frozenset()
     by_rules = True
     linear = True
-    sums = ()
+    sums: Sequence[Sequence[Channel]] = ()
 
     def __init__(self, names: Names, roots: Mapping[Channel, float]) -> None:
         self.names = names
