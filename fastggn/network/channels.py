@@ -304,12 +304,7 @@ class ChannelBlock(Block):
         return np.ascontiguousarray(ordered)
 
     def add_gram(
-        self,
-        tiling: Tiles,
-        psi: FloatArray,
-        tail: FloatArray,
-        fresh: bool,
-        lanes: NDArray[Any],
+        self, tiling: Tiles, psi: FloatArray, tail: FloatArray, fresh: bool, lanes: NDArray[Any]
     ) -> None:
         """Add the tiles of S^T J's Gram matrix to the lanes, or overwrite these if `fresh`.
 

@@ -87,11 +87,7 @@ class BoundTerm:
         return self.model.linearise(x, channels, coefficients)
 
     def curvature(
-        self,
-        x: FloatArray,
-        channels: FloatArray,
-        coefficients: FloatArray,
-        cotangent: FloatArray,
+        self, x: FloatArray, channels: FloatArray, coefficients: FloatArray, cotangent: FloatArray
     ) -> FloatArray:
         """Return the second derivatives (B, P, P) of the residuals times a cotangent (B, n_r).
 

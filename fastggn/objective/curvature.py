@@ -103,11 +103,7 @@ def dense_hessian(objective: Objective, lin: Point) -> FloatArray:
 
 
 def _add_panels(
-    block: Block,
-    tiling: HessianTiling,
-    errors: FloatArray,
-    hessians: FloatArray,
-    lanes: FloatArray,
+    block: Block, tiling: HessianTiling, errors: FloatArray, hessians: FloatArray, lanes: FloatArray
 ) -> None:
     """Add the tiles of a block to the lanes, in bounded numbers of chunks."""
     plan = block.plan

@@ -12,16 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.kernels.layer_table import (
-    CORE,
-    D_ROW,
-    INPUTS,
-    PHI_IN,
-    PHI_OUT,
-    UNIT_ROW,
-    UNITS,
-    W_OFF,
-)
+from fastggn.kernels.layer_table import CORE, D_ROW, INPUTS, PHI_IN, PHI_OUT, UNIT_ROW, UNITS, W_OFF
 from fastggn.network.workspace import Block
 
 FloatArray = NDArray[np.float64]

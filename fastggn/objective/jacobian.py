@@ -11,13 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import LinearOperator
 
-from fastggn.kernels import (
-    dual_gram as dual,
-    ggn_expand,
-    ggn_pairs,
-    ggn_rows as rows,
-    products,
-)
+from fastggn.kernels import dual_gram as dual, ggn_expand, ggn_pairs, ggn_rows as rows, products
 from fastggn.kernels.layer_table import PHI_IN, UNIT_ROW
 from fastggn.kernels.row_spectrum import RowSpectrum
 from fastggn.kernels.spectrum import numerical_rank

@@ -146,11 +146,7 @@ class LSQRState(State):
         else:
             forward = backward = _identity
         x, converged, iterations = conjugate_gradients(
-            damped,
-            gradient,
-            lambda v: forward(backward(v)),
-            self._options.tolerance,
-            self._limit,
+            damped, gradient, lambda v: forward(backward(v)), self._options.tolerance, self._limit
         )
         message = "" if converged else f"conjugate gradients stopped after {iterations} iterations"
         return success(x, status=_status(converged), iterations=iterations, message=message)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 # An iteration that lowers the loss by less than this share begins the last phase, in float64.
 SLOW = 2e-3
+# Of a sample with hardly more rows than parameters that they determine, no more is made good.
+LEAST_PART = 0.1
 
 
 class Fallback(Resumable):
@@ -101,12 +105,14 @@ class Fallback(Resumable):
 class System:
     """The system at one point, solved for any number of dampings by the solvers of `Fallback`."""
 
-    def __init__(self, systems: Fallback, point: Point) -> None:
+    def __init__(self, systems: Fallback, point: Point, *, last: bool = False) -> None:
         self._systems = systems
         self._point = point
         self._failures = 0
         self._mixed = systems.mixed is not None
-        self._linear = point if systems.samples is None else systems.samples.of(point)
+        self._linear, samples = point, systems.samples
+        if samples is not None:
+            self._linear = samples.last_of(point) if last else samples.of(point)
         systems.work.assemblies += 1
         self._prepare(systems.mixed or systems.solver)
 
@@ -161,14 +167,10 @@ class System:
         return True
 
     def _retreat(self) -> None:
-        """Take the curvature from all samples; if it is, take QR of the rows."""
-        if self.sampled:
-            self.take_all()
-        else:
+        """Take the curvature from all samples, here and later; if it is, take QR of the rows."""
+        if not self.sampled:
             self._prepare(get_solver("qr"))
-
-    def take_all(self) -> None:
-        """Assemble the curvature of all samples, here and for the rest of the run."""
+            return
         assert self._systems.samples is not None
         self._systems.samples.take_all()
         self._systems.work.assemblies += 1
@@ -185,16 +187,31 @@ class System:
             return 0.5 * (damping * float(step @ step) - float(self._point.gradient @ step))
         return judge.predicted_decrease(step)
 
-    def sums(self) -> CurvatureSums:
-        """Return the sums over the eigenvalues at ``mu = l2``, by QR if the factor is poor."""
+    def sums(self, gamma: float = 0.0) -> CurvatureSums:
+        """Return the sums over the eigenvalues at ``mu = l2``, by QR if the factor is poor.
+
+        Where the curvature is that of some samples, those of all are estimated from `gamma`, about
+        the effective number of parameters.
+        """
         self._systems.work.factorisations += 1
-        found = self._state.sums(self._point.decay)
-        while found is None and self.name != "qr":
+        while (found := self._sums(gamma)) is None:
+            if self.name == "qr":
+                raise np.linalg.LinAlgError("the curvature has no finite eigenvalues")
             self._retreat()
-            found = self._state.sums(self._point.decay)
-        if found is None:
-            raise np.linalg.LinAlgError("the curvature has no finite eigenvalues")
         return found
+
+    def _sums(self, gamma: float) -> CurvatureSums | None:
+        if not self.sampled:
+            return self._state.sums(self._point.decay)
+        # m rows with gamma of N determined: on average G_m has at mu (1 - gamma / m) the resolvent
+        # that the matrix of infinitely many rows has at mu (docs/decisions/0025).
+        n, m, rows = self._point.n_params, self._linear.n_rows, self._point.n_rows
+        part, whole = max(1.0 - gamma / m, LEAST_PART), max(1.0 - gamma / rows, LEAST_PART)
+        found = self._state.sums(part / whole * self._point.decay)
+        if found is None:
+            return None
+        change = (m - n) * math.log(part) - (rows - n) * math.log(whole)
+        return replace(found, log_determinant=found.log_determinant + change)
 
     def bend(self, damping: float, velocity: NDArray[np.float64]) -> Solution:
         """Return ``(A^T D A + mu I)^-1 A^T D c``, c the second derivative along the velocity."""

@@ -18,12 +18,7 @@ import scipy
 from numpy.typing import NDArray
 
 from fastggn.runtime.comm import Comm, comm_of
-from fastggn.runtime.errors import (
-    CheckpointWarning,
-    as_float_vector,
-    checked_flag,
-    hinted_fields,
-)
+from fastggn.runtime.errors import CheckpointWarning, as_float_vector, checked_flag, hinted_fields
 from fastggn.runtime.signals import deferred_stops
 from fastggn.training.checkpoint.files import CheckpointError, CheckpointFile
 from fastggn.training.checkpoint.identity import compare_identities, run_identity

@@ -91,11 +91,7 @@ class Acceptance(Resumable):
         return NOISE * loss + 10.0 * EPS * float(np.sqrt(loss) * np.sqrt(self._largest))
 
     def _by_gradients(
-        self,
-        point: Point,
-        step: NDArray[np.float64],
-        predicted: float,
-        rounding: float,
+        self, point: Point, step: NDArray[np.float64], predicted: float, rounding: float
     ) -> Trial:
         new = arrive(self._problem, point.theta + step)
         if new is None or new.loss > point.loss + rounding:

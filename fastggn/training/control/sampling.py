@@ -20,11 +20,12 @@ if TYPE_CHECKING:
 
 # Rows of the first sample, for each parameter, and the largest share of all rows that they are.
 # "auto" samples from so many rows for each parameter, and from so many multiplications: below, an
-# assembly takes no longer than the draws. For equations, which are solved to many digits, for
-# several outputs, whose rows of a sample are alike, and where the sample counts the effective
-# parameters, the first three are `CAREFUL` times as large.
+# assembly takes no longer than the draws. For equations, which are solved to many digits, and for
+# several outputs, whose rows of a sample are alike, the first three are `CAREFUL` times as large.
 FIRST_ROWS, FIRST_SHARE, MANY_ROWS, MUCH_WORK = 4, 0.25, 10, 1e8
 CAREFUL = 2
+# Rows, for each parameter, of the sample that counts the effective parameters of a result.
+LAST_ROWS = 16
 # A larger share of the samples is all of them.
 MOST = 0.5
 # The sample doubles where the curvature along the steps is off by more than this share of the
@@ -50,15 +51,8 @@ class CurvatureSamples(Resumable):
     """
 
     _resumes = (
-        "size",
-        "_draws",
-        "_excess",
-        "_rate",
-        "_slow",
-        "_patience",
-        "_trial",
-        "_smaller",
-        "_trial_falls",
+        *("size", "_draws", "_excess", "_rate", "_slow"),
+        *("_patience", "_trial", "_smaller", "_trial_falls"),
     )
 
     def __init__(self, problem: Problem | ResidualProblem, size: int, seed: int) -> None:
@@ -86,9 +80,16 @@ class CurvatureSamples(Resumable):
     def of(self, point: Point) -> Point:
         """Return the system of a point with the curvature of a new sample."""
         self._draws += 1
-        if self.whole:
+        return self._sampled(point, self.size, self._draws)
+
+    def last_of(self, point: Point) -> Point:
+        """Return the system that counts the effective parameters of a result: by more samples."""
+        return self._sampled(point, max(self.size, _samples(self._problem, LAST_ROWS)), 0)
+
+    def _sampled(self, point: Point, size: int, draw: int) -> Point:
+        if size > MOST * self._problem.n_samples:
             return point
-        part, width = self._drawn(self.size, NEIGHBOURS, self._draws)
+        part, width = self._drawn(size, NEIGHBOURS, draw)
         return SampledPoint(part, point, self._spaces, width)
 
     def judge_of(self, point: Point) -> Point:
@@ -161,14 +162,11 @@ class CurvatureSamples(Resumable):
 
 
 def curvature_samples(
-    problem: Problem | ResidualProblem, asked: Any, solver: str, seed: Any, *, counted: bool = False
+    problem: Problem | ResidualProblem, asked: Any, solver: str, seed: Any
 ) -> CurvatureSamples | None:
-    """Return the sampling that was asked for ("auto", "all" or a number), None for all samples.
-
-    `counted` says that the sample counts the effective parameters, too.
-    """
+    """Return the sampling that was asked for ("auto", "all" or a number), None for all samples."""
     several = problem.n_rows > problem.n_samples
-    factor = CAREFUL if counted or several or not isinstance(problem, Problem) else 1
+    factor = CAREFUL if several or not isinstance(problem, Problem) else 1
     much = solver == "cholesky" and _is_much(problem, factor * MANY_ROWS)
     if asked == "all" or (asked == "auto" and not much):
         return None
@@ -176,10 +174,14 @@ def curvature_samples(
         raise ValueError(
             f"curvature_samples={asked} goes with solver 'cholesky', but the solver is {solver!r}"
         )
-    first = -(-factor * FIRST_ROWS * problem.n_params * problem.n_samples // problem.n_rows)
     most = int(factor * FIRST_SHARE * problem.n_samples)
-    size = min(first, most) if asked == "auto" else asked
+    size = min(_samples(problem, factor * FIRST_ROWS), most) if asked == "auto" else asked
     return CurvatureSamples(problem, size, int(seed) if hasattr(seed, "__index__") else 0)
+
+
+def _samples(problem: Any, rows: int) -> int:
+    """Return the samples with so many rows for each parameter."""
+    return int(-(-rows * problem.n_params * problem.n_samples // problem.n_rows))
 
 
 def _is_much(problem: Any, many: int) -> bool:

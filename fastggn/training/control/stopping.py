@@ -215,16 +215,12 @@ class Stopping(Resumable):
             )
         if self._stagnation.holds:
             return Ending(
-                "converged_loss",
-                f"{IDLE_ITERATIONS} iterations changed the loss by rounding only",
+                "converged_loss", f"{IDLE_ITERATIONS} iterations changed the loss by rounding only"
             )
         if self._step_test(iteration.point.theta, iteration.step_norm) and not self._held(
             iteration
         ):
-            return Ending(
-                "converged_step",
-                f"|step| <= {self._limits.step:.3g} |theta|",
-            )
+            return Ending("converged_step", f"|step| <= {self._limits.step:.3g} |theta|")
         return None
 
     def _held(self, iteration: Iteration) -> bool:

@@ -112,8 +112,7 @@ def _steps(
         return StochasticGaussNewton(passes)
     if method.batch_size is None:
         asked, solver = method.curvature_samples, systems.solver.name
-        counted = isinstance(regularize, Evidence)
-        systems.samples = curvature_samples(problem, asked, solver, seed, counted=counted)
+        systems.samples = curvature_samples(problem, asked, solver, seed)
         geodesic = systems.solver.name != "lsqr" if method.geodesic == "auto" else method.geodesic
         steps = LevenbergMarquardtSteps(problem, systems, method.damping, geodesic, step_test)
         if isinstance(systems, KeptFallback) and isinstance(regularize, Evidence):

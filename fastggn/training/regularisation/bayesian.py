@@ -90,12 +90,12 @@ class KeptFallback(Fallback):
             self.work.assemblies -= counted
         return self._kept
 
-    def whole(self, point: Point) -> System:
-        """Return the system at `point` with the curvature of all samples."""
-        system = self.prepare(point)
-        if system.sampled:
-            system.take_all()
-        return system
+    def last(self, point: Point) -> System:
+        """Return the system that counts the effective parameters of a result."""
+        if not self.sampling:
+            return self.prepare(point)
+        self._kept = None
+        return System(self, point, last=True)
 
     def arrive(self, point: Point) -> None:
         """Note that the run is at `point`, before its assembly if that is not the kept one."""
@@ -132,7 +132,8 @@ class EvidenceControl(WrappedMethod):
         self._class_gammas = None if self._classes is None else np.zeros(self._sizes.size)
         self._likelihood = likelihood_of(problem)
         n_rows, n = problem.n_rows, problem.n_params
-        much = min(n_rows, n) >= LARGE and n_rows < MANY_ROWS * n and self._classes is None
+        many = systems.samples is None and n_rows >= MANY_ROWS * n
+        much = min(n_rows, n) >= LARGE and not many and self._classes is None
         seldom = 4 if self._likelihood.n_levels > 1 else 6 if n_rows < FEW_ROWS * n else 3
         self._every = seldom if much else 1
         self._iterations = self._marked = 0
@@ -187,7 +188,7 @@ class EvidenceControl(WrappedMethod):
         """Return the evidence at the end of a run, or None without an iteration."""
         if self._alpha is None:
             return None
-        return self._estimate(point, self._systems.whole(point).sums())
+        return self._estimate(point, self._systems.last(point).sums(self._followed(point.l2)))
 
     def _estimate(self, point: Point, sums: CurvatureSums) -> EvidenceEstimate:
         """Return the evidence for the l2 of a point."""
@@ -272,7 +273,7 @@ class EvidenceControl(WrappedMethod):
 
     def _count(self, point: Point) -> None:
         """Count the effective parameters at a point, and note a change of the evidence."""
-        sums = self._systems.prepare(point).sums()
+        sums = self._systems.prepare(point).sums(self._followed(point.l2))
         self._gamma, self._counted = sums.effective, float(point.l2)
         most = self._most()
         rest = sums.effective * (1.0 - sums.effective / most)

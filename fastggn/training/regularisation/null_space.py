@@ -194,11 +194,7 @@ class Renewed(WrappedMethod):
     _resumes = ("_iteration", "_penalised", *WrappedMethod._resumes)
 
     def __init__(
-        self,
-        make: Callable[[Any], Method],
-        problem: Problem,
-        regularizer: NullSpace,
-        dense: bool,
+        self, make: Callable[[Any], Method], problem: Problem, regularizer: NullSpace, dense: bool
     ) -> None:
         self._penalised = Penalised(problem, regularizer.gamma)
         super().__init__(make(self._penalised))
