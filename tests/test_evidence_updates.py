@@ -46,18 +46,13 @@ def test_no_network_of_many_is_switched_off():
         check(seed)
 
 
-class Counted(Prepared):
-    def sums(self, gamma):
-        return super().sums()
-
-
-class Systems:
+class Counted:
     """The systems of a run, as far as a count of gamma asks for them."""
 
     samples = None
 
     def prepare(self, point):
-        return Counted(get_solver("dual" if point.n_rows < point.n_params else "qr"), point)
+        return Prepared(get_solver("dual" if point.n_rows < point.n_params else "qr"), point)
 
 
 @pytest.mark.parametrize(("T", "l2"), [(70, 1e-5), (70, 1e-3), (70, 1.0), (400, 1e-3), (400, 1.0)])
@@ -66,7 +61,7 @@ def test_gamma_follows_l2(T, l2):
     rng = np.random.default_rng(3)
     X = rng.standard_normal((T, 6))
     problem = fg.Problem(fg.MLP((6, 20, 1)), X, np.sin(X[:, :1]))
-    control = EvidenceControl(problem, None, Systems(), fg.Evidence())
+    control = EvidenceControl(problem, None, Counted(), fg.Evidence())
     point = problem.with_l2(l2).at(problem.network.init(seed=0))
     control._begin(point)
     point.reweigh(l2, None)

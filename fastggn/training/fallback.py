@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -27,8 +25,6 @@ if TYPE_CHECKING:
 
 # An iteration that lowers the loss by less than this share begins the last phase, in float64.
 SLOW = 2e-3
-# Of a sample with hardly more rows than parameters that they determine, no more is made good.
-LEAST_PART = 0.1
 
 
 class Fallback(Resumable):
@@ -187,31 +183,23 @@ class System:
             return 0.5 * (damping * float(step @ step) - float(self._point.gradient @ step))
         return judge.predicted_decrease(step)
 
-    def sums(self, gamma: float = 0.0) -> CurvatureSums:
+    def sums(self) -> CurvatureSums:
         """Return the sums over the eigenvalues at ``mu = l2``, by QR if the factor is poor.
 
-        Where the curvature is that of some samples, those of all are estimated from `gamma`, about
-        the effective number of parameters.
+        Where the curvature is that of some samples, they are estimates for all.
         """
         self._systems.work.factorisations += 1
-        while (found := self._sums(gamma)) is None:
+        while (found := self._sums()) is None:
             if self.name == "qr":
                 raise np.linalg.LinAlgError("the curvature has no finite eigenvalues")
             self._retreat()
         return found
 
-    def _sums(self, gamma: float) -> CurvatureSums | None:
+    def _sums(self) -> CurvatureSums | None:
         if not self.sampled:
             return self._state.sums(self._point.decay)
-        # m rows with gamma of N determined: on average G_m has at mu (1 - gamma / m) the resolvent
-        # that the matrix of infinitely many rows has at mu (docs/decisions/0025).
-        n, m, rows = self._point.n_params, self._linear.n_rows, self._point.n_rows
-        part, whole = max(1.0 - gamma / m, LEAST_PART), max(1.0 - gamma / rows, LEAST_PART)
-        found = self._state.sums(part / whole * self._point.decay)
-        if found is None:
-            return None
-        change = (m - n) * math.log(part) - (rows - n) * math.log(whole)
-        return replace(found, log_determinant=found.log_determinant + change)
+        assert self._systems.samples is not None
+        return self._systems.samples.sums(self._state, self._linear, self._point)
 
     def bend(self, damping: float, velocity: NDArray[np.float64]) -> Solution:
         """Return ``(A^T D A + mu I)^-1 A^T D c``, c the second derivative along the velocity."""

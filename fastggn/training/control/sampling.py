@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from fastggn.objective.functions import Functions
     from fastggn.objective.point import Point
     from fastggn.objective.residual_problem import ResidualProblem
+    from fastggn.solvers.base import CurvatureSums, FloatArray, State
 
 
 # Rows of the first sample, for each parameter, and the largest share of all rows that they are.
@@ -26,6 +29,8 @@ FIRST_ROWS, FIRST_SHARE, MANY_ROWS, MUCH_WORK = 4, 0.25, 10, 1e8
 CAREFUL = 2
 # Rows, for each parameter, of the sample that counts the effective parameters of a result.
 LAST_ROWS = 16
+# Rows whose leverages tell how far off a sample is, and the least scale of l2 that makes it good.
+WEIGHED, LEAST_SCALE = 256, 0.1
 # A larger share of the samples is all of them.
 MOST = 0.5
 # The sample doubles where the curvature along the steps is off by more than this share of the
@@ -52,7 +57,7 @@ class CurvatureSamples(Resumable):
 
     _resumes = (
         *("size", "_draws", "_excess", "_rate", "_slow"),
-        *("_patience", "_trial", "_smaller", "_trial_falls"),
+        *("_patience", "_trial", "_smaller", "_trial_falls", "_determined"),
     )
 
     def __init__(self, problem: Problem | ResidualProblem, size: int, seed: int) -> None:
@@ -70,6 +75,7 @@ class CurvatureSamples(Resumable):
         self._trial = 0  # iterations left in the trial of more samples
         self._trial_falls = 0.0
         self._smaller = 0  # the samples before it
+        self._determined = 0.0  # equal rows of so many parameters would be as far off as a sample
         self._resize(size)
 
     @property
@@ -105,6 +111,42 @@ class CurvatureSamples(Resumable):
         if isinstance(part, Problem):
             part._objective.plan.kept_blocks = 0
         return SampledPoint(part, point, width=width)
+
+    def sums(self, state: State, part: Point, point: Point) -> CurvatureSums | None:
+        """Return the sums over the eigenvalues at l2 of all samples, from the state of a sample.
+
+        The sample knows the leverages of its own rows too well (docs/decisions/0025).
+        """
+        share = part.n_rows / point.n_rows
+        scale = max(1.0 - self._determined / part.n_rows, LEAST_SCALE)
+        scale /= 1.0 - self._determined / point.n_rows
+        found = state.sums(scale * point.decay)
+        if found is None:
+            return None
+        assert found.whiten is not None
+        q = self._leverages(found.whiten, part)
+        h, of_all = q / (1.0 + q), scale * share * q
+        if not h.sum() > 0.0:
+            return found
+        after = h.sum() / np.sum(q / (1.0 + of_all))
+        self._determined = float((1.0 - after) / (1.0 - share * after)) * part.n_rows
+        change = (np.log1p(of_all) - of_all / (1.0 + of_all)) / share - np.log1p(q) + h
+        change = found.effective * change.sum() / h.sum() - point.n_params * np.log(scale)
+        return replace(found, log_determinant=found.log_determinant + float(change))
+
+    def _leverages(self, whiten: Callable[[FloatArray], FloatArray], part: Point) -> FloatArray:
+        """Return those of other rows for a sample, by the eigenvalues of the rows of each point."""
+        problem = self._problem
+        columns = problem.n_rows // problem.n_samples if isinstance(problem, Problem) else 1
+        count = min(WEIGHED // columns, problem.n_samples)
+        few, _ = self._drawn(max(count, 1), NEIGHBOURS, self._draws, 2)
+        found = [np.zeros((0, columns))]
+        for rows, _ in few.at(part.theta).row_blocks():
+            z = whiten(rows)
+            z = z.reshape(-1, columns, z.shape[1])
+            found.append(np.linalg.eigvalsh(np.einsum("ian,ibn->iab", z, z)))
+        q = comm_of(problem).concatenate(np.concatenate(found).ravel())
+        return np.maximum(few.n_samples / part.curvature_samples * q, 0.0)
 
     def _drawn(self, count: int, most: int, *draw: int) -> tuple[Functions, int]:
         """Return the problem of drawn samples, and how many neighbours are together."""

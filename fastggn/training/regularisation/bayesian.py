@@ -188,7 +188,7 @@ class EvidenceControl(WrappedMethod):
         """Return the evidence at the end of a run, or None without an iteration."""
         if self._alpha is None:
             return None
-        return self._estimate(point, self._systems.last(point).sums(self._followed(point.l2)))
+        return self._estimate(point, self._systems.last(point).sums())
 
     def _estimate(self, point: Point, sums: CurvatureSums) -> EvidenceEstimate:
         """Return the evidence for the l2 of a point."""
@@ -273,7 +273,7 @@ class EvidenceControl(WrappedMethod):
 
     def _count(self, point: Point) -> None:
         """Count the effective parameters at a point, and note a change of the evidence."""
-        sums = self._systems.prepare(point).sums(self._followed(point.l2))
+        sums = self._systems.prepare(point).sums()
         self._gamma, self._counted = sums.effective, float(point.l2)
         most = self._most()
         rest = sums.effective * (1.0 - sums.effective / most)
