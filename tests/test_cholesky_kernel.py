@@ -9,7 +9,8 @@ import pytest
 from fastggn.kernels import cholesky as module, counters
 from fastggn.kernels.cholesky import cholesky
 from fastggn.kernels.jit import DISABLED
-from fastggn.runtime.threads import one_pool
+from fastggn.runtime.threads import one_pool, threads
+from fastggn.solvers.cholesky_in_place import SymmetricMatrix, factor_cholesky
 
 SIZES = [1, 2, 7, 64] if DISABLED else [1, 2, 7, 64, 257, 480, 769, 1000, 1733]
 
@@ -61,3 +62,17 @@ def test_workers_give_way_by_a_function_without_arguments(monkeypatch):
     call = numba.njit(lambda: counters._give_way())
     call()
     assert "@sched_yield()" in next(iter(call.inspect_llvm().values()))
+
+
+@pytest.mark.nojit
+@pytest.mark.parametrize("n", [1, 63, 65, 200])
+def test_rows_and_the_diagonal_of_the_inverse(n):
+    a = _matrix(n, seed=2)
+    rows = np.random.default_rng(3).normal(size=(130, n))
+    inverse = np.linalg.inv(a)
+    factor = factor_cholesky(SymmetricMatrix(a.copy()), 0.0)
+    np.testing.assert_allclose(factor.inverse_diagonal(), np.diag(inverse), rtol=1e-10)
+    z = factor.whiten(rows.copy())
+    np.testing.assert_allclose(z @ z.T, rows @ inverse @ rows.T, rtol=0, atol=1e-9 * n)
+    with threads(2):
+        np.testing.assert_array_equal(factor.whiten(np.asfortranarray(rows)), z)

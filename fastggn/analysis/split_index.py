@@ -66,11 +66,7 @@ class SplitIndex:
 
 
 def index_along_gamma(
-    problem: Problem,
-    theta: ArrayLike,
-    layer: int,
-    unit: int,
-    gammas: Sequence[float] = GAMMAS,
+    problem: Problem, theta: ArrayLike, layer: int, unit: int, gammas: Sequence[float] = GAMMAS
 ) -> SplitIndex:
     """Split a unit of a critical point with many shares, and count negative eigenvalues.
 

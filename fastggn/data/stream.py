@@ -137,10 +137,7 @@ def _table(
 
 
 def read_parts(
-    source: Any,
-    reading: Mapping[str, Any],
-    most_rows: int,
-    progress: Progress = lambda share: None,
+    source: Any, reading: Mapping[str, Any], most_rows: int, progress: Progress = lambda share: None
 ) -> Iterator[Raw]:
     """Yield the raw columns of a source in parts of at most `most_rows` rows.
 

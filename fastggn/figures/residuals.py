@@ -8,14 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastggn.figures.style import (
-    DENSE,
-    draw_density,
-    finished,
-    legend_outside,
-    new_figure,
-    plain,
-)
+from fastggn.figures.style import DENSE, draw_density, finished, legend_outside, new_figure, plain
 from fastggn.runtime.errors import as_real, check_finite
 
 FloatArray = NDArray[np.float64]
@@ -124,10 +117,7 @@ def confusion_matrix(labels: ArrayLike, predicted: ArrayLike, n_classes: int) ->
 
 
 def plot_confusion(
-    parts: Mapping[str, ArrayLike],
-    classes: Sequence[str] = (),
-    *,
-    path: str | None = None,
+    parts: Mapping[str, ArrayLike], classes: Sequence[str] = (), *, path: str | None = None
 ) -> Any:
     """Draw confusion matrices, shaded by the share of the samples of each class.
 

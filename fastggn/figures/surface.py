@@ -55,11 +55,7 @@ def plot_line(line: Any, *, ax: Any = None, path: str | None = None) -> Any:
 
 
 def plot_plane(
-    plane: Any,
-    *,
-    marks: Mapping[str, Any] | None = None,
-    ax: Any = None,
-    path: str | None = None,
+    plane: Any, *, marks: Mapping[str, Any] | None = None, ax: Any = None, path: str | None = None
 ) -> Any:
     """Draw the level lines of the loss over a plane.
 

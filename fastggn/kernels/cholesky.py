@@ -22,6 +22,7 @@ _LARGEST_TILE = 640
 
 _SERIAL = 384  # up to this size one worker is as fast as all
 _COLUMNS = 32  # of a triangular solve without products
+_ROWS = 64  # that one task divides by a factor
 _PATIENCE = 10000  # looks at a counter, some 0.1 ms, before a worker lets others have its core
 
 # Entries of the counters: the next task, the first bad pivot; then the final tiles of each row.
@@ -167,6 +168,33 @@ def factor_tiles(a, size, workers):
                 break
     # Not counters[_BAD]: the compiler takes it for the zero that it was before the region.
     return load(counters, _BAD)
+
+
+@pnjit
+def divide_rows(lower, rows):
+    """Overwrite X (r, N), C-ordered, by X L^-T; on any number of threads with the same bits."""
+    n = lower.shape[0]
+    for task in prange((rows.shape[0] + _ROWS - 1) // _ROWS):
+        part = rows[task * _ROWS : task * _ROWS + _ROWS, 0:n]
+        divide(lower[0:n, 0:n], part, np.empty((_COLUMNS, _ROWS)))
+
+
+@pnjit
+def inverse_diagonal(lower):
+    """Return the diagonal of (L L^T)^-1, shape (N,): the squares in the columns of L^-1."""
+    n = lower.shape[0]
+    count = (n + _ROWS - 1) // _ROWS
+    out = np.empty(n)
+    for task in prange(count):
+        # From both ends in turn: equal ranges of tasks hold about equal work.
+        first = _ROWS * (task // 2 if task % 2 == 0 else count - 1 - task // 2)
+        rows = np.zeros((min(_ROWS, n - first), n - first))
+        for i in range(rows.shape[0]):
+            rows[i, i] = 1.0
+        divide(lower[first:n, first:n], rows[:, 0 : n - first], np.empty((_COLUMNS, _ROWS)))
+        for i in range(rows.shape[0]):
+            out[first + i] = np.sum(rows[i] * rows[i])
+    return out
 
 
 def cholesky(a):

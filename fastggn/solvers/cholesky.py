@@ -99,7 +99,6 @@ class CholeskyState(State):
             rcond = max(rcond, 1.0 / (1.0 + float(np.sum(self._gram.diagonal / decay))))
         if factor.bad_pivot or not rcond >= LEAST_RCOND:
             return None
-        self._factor = None  # its array is overwritten
         return sums_of_factor(factor, self._lin.n_params, decay)
 
     def _corrected(self, factor: CholeskyFactor, x: FloatArray, right: RightSide) -> Solution:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import lapack
 
-from fastggn.kernels.cholesky import cholesky
+from fastggn.kernels.cholesky import cholesky, divide_rows, inverse_diagonal
 from fastggn.runtime.threads import one_pool, workers_for
 from fastggn.solvers.base import FloatArray
 
@@ -71,10 +71,22 @@ class CholeskyFactor(NamedTuple):
     pivot: float
 
     def solve(self, rhs: FloatArray) -> FloatArray:
-        """Return the solution for `rhs`, shape (n,)."""
+        """Return the solution for `rhs`, shape (n,) or (n, k)."""
         # LAPACK sees the transposed array: its upper triangle.
         x, _ = lapack.dpotrs(self.factor.T, rhs, lower=0)
         return np.asarray(x)
+
+    def whiten(self, rows: FloatArray) -> FloatArray:
+        """Return ``rows L^-T`` for rows (r, n), which may be overwritten."""
+        rows = np.ascontiguousarray(rows)
+        with one_pool(), workers_for(float(rows.size) * self.factor.shape[0]):
+            divide_rows(self.factor, rows)
+        return rows
+
+    def inverse_diagonal(self) -> FloatArray:
+        """Return the diagonal of the inverse matrix, at the price of the factorisation again."""
+        with one_pool(), workers_for(self.factor.shape[0] ** 3 / 3.0):
+            return np.asarray(inverse_diagonal(self.factor))
 
 
 def factor_cholesky(

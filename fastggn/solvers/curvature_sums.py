@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from scipy.linalg import lapack
-from scipy.linalg.blas import dtrmm
 
 from fastggn.runtime.threads import one_pool
 from fastggn.solvers.base import CurvatureSums, FloatArray
@@ -21,8 +19,8 @@ from fastggn.solvers.cholesky_in_place import CholeskyFactor
 # Rounding moves each eigenvalue by about eps times the largest, and so its share g / (g + mu) by
 # eps / rcond: below this a factor counts no parameters to six digits.
 LEAST_RCOND = 1e-10
-# Random vectors for the sensitivity, and rows of a block.
-PROBES, BLOCK = 8, 64
+# Random vectors for the sensitivity.
+PROBES = 8
 
 
 def _sensitivity(
@@ -81,50 +79,23 @@ def sums_of_stacked(s: FloatArray, vt: FloatArray, mu: FloatArray) -> CurvatureS
 def sums_of_factor(
     factor: CholeskyFactor, n_params: int, mu: FloatArray | float, *, dual: bool = False
 ) -> CurvatureSums:
-    """Return the sums from the factor of ``A^T A + mu I`` or of ``A A^T + mu I``; it is lost.
+    """Return the sums from the factor of ``A^T A + mu I`` or of ``A A^T + mu I``.
 
-    Both matrices have the same eigenvalues but for zeros. The trace of the inverse is
-    ``|L^-1|_F^2``; the inverse takes the place of L, at the price of the factorisation again.
-    For mu of shape (N,) the factor is that of ``A^T A + diag(mu)``, and the sums of the squares
-    in each column of ``L^-1`` are the diagonal of its inverse.
+    Both matrices have the same eigenvalues but for zeros. For mu of shape (N,) the factor is that
+    of ``A^T A + diag(mu)``.
     """
-    triangle = factor.factor
-    size = triangle.shape[0]
-    log_determinant = 2.0 * float(np.sum(np.log(triangle.diagonal())))
-    # LAPACK sees the transposed array: its upper triangle. One thread, for equal bits with any
-    # number of them.
-    with one_pool():
-        inverse, info = lapack.dtrtri(triangle.T, lower=0, overwrite_c=1)
-    if info:
-        raise np.linalg.LinAlgError(f"dtrtri failed with info {info}")
-    lower = inverse.T
-
-    def diagonal() -> FloatArray:
-        out = np.zeros(size)
-        for i in range(0, size, BLOCK):  # what is above the diagonal is no part of it
-            left, own = lower[i : i + BLOCK, :i], np.tril(lower[i : i + BLOCK, i : i + BLOCK])
-            out[:i] += np.einsum("ij,ij->j", left, left)
-            out[i : i + BLOCK] += np.einsum("ij,ij->j", own, own)
-        return out
-
-    def whiten(rows: FloatArray) -> FloatArray:
-        with one_pool():
-            z = dtrmm(1.0, inverse, rows.T, side=0, lower=0, trans_a=1, overwrite_b=1)
-        return np.asarray(z.T)
-
-    def solve(z: FloatArray) -> FloatArray:
-        w = dtrmm(1.0, inverse, z, side=0, lower=0, trans_a=1)
-        return np.asarray(dtrmm(1.0, inverse, w, side=0, lower=0, overwrite_b=1))
-
+    size, whiten = factor.factor.shape[0], factor.whiten
+    log_determinant = 2.0 * float(np.sum(np.log(factor.factor.diagonal())))
+    diagonal = factor.inverse_diagonal()
     if isinstance(mu, np.ndarray):
-        held = mu * diagonal()
-        fall = _sensitivity(solve, mu, size, float(np.sum(held)))
+        held = mu * diagonal
+        fall = _sensitivity(factor.solve, mu, size, float(np.sum(held)))
         effective = float(np.sum(1.0 - held))
         return CurvatureSums(effective, log_determinant, held, whiten=whiten, sensitivity=fall)
-    trace = float(diagonal().sum())
+    trace = float(diagonal.sum())
     log_determinant += (n_params - size) * float(np.log(mu))
-    fall = _sensitivity(solve, mu, size, mu * trace)
+    fall = _sensitivity(factor.solve, mu, size, mu * trace)
     found = CurvatureSums(size - mu * trace, log_determinant, whiten=whiten, sensitivity=fall)
     if not dual:
         return found
-    return replace(found, leverages=lambda: 1.0 - mu * diagonal(), whiten=None)
+    return replace(found, leverages=lambda: 1.0 - mu * diagonal, whiten=None)

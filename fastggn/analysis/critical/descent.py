@@ -116,11 +116,7 @@ def along_null_space(reduction: Reduction, loss: float, rng: np.random.Generator
 
 
 def along_rays(
-    surface: Surface,
-    theta: Vector,
-    loss: float,
-    directions: Vector,
-    least_power: float = POWERS[0],
+    surface: Surface, theta: Vector, loss: float, directions: Vector, least_power: float = POWERS[0]
 ) -> Descent | None:
     """Return descent of this or a higher order along one of the unit rows of `directions`."""
     noise = surface.rounding(theta)

@@ -74,10 +74,7 @@ class PolishResult:
 
 
 def polish(
-    problem: Problem | ResidualProblem,
-    theta: ArrayLike,
-    tol: float = 1e-13,
-    max_iter: int = 200,
+    problem: Problem | ResidualProblem, theta: ArrayLike, tol: float = 1e-13, max_iter: int = 200
 ) -> PolishResult:
     """Solve gradient = 0 from theta, by Levenberg-Marquardt steps on |gradient|^2.
 

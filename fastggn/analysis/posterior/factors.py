@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Protocol
 
 import numpy as np
-from scipy.linalg.blas import dtrsm
 
 from fastggn.objective.point import Point
 from fastggn.runtime.memory import available_memory
-from fastggn.runtime.threads import one_pool
 from fastggn.solvers.base import CurvatureSums, FloatArray, LinearSystem
 from fastggn.solvers.cholesky_in_place import CholeskyFactor, SymmetricMatrix, factor_cholesky
 from fastggn.solvers.curvature_sums import (
@@ -43,16 +41,8 @@ class FactoredCurvature:
     """A Cholesky factor of C, for more rows of A than columns."""
 
     def __init__(self, factor: CholeskyFactor, sums: CurvatureSums) -> None:
-        self._factor = factor
+        self.whiten = factor.whiten
         self.sums = sums.numbers()
-
-    def whiten(self, rows: FloatArray) -> FloatArray:
-        """Return ``rows L^-T``."""
-        with one_pool():
-            # BLAS sees the transposed arrays: U = L^T, and rows^T in Fortran order.
-            triangle = self._factor.factor.T
-            z = dtrsm(1.0, triangle, rows.T, side=0, lower=0, trans_a=1, overwrite_b=1)
-        return np.asarray(z.T)
 
 
 class DecomposedCurvature:
@@ -160,5 +150,4 @@ def _factored(lin: LinearSystem, l2: float) -> CurvatureFactor:
     if comm.any(l2 == 0.0 or factor.bad_pivot > 0 or not factor.rcond >= LEAST_RCOND):
         del matrix, factor
         return DecomposedCurvature(spectrum_of(lin)[0], lin.n_params, l2)
-    sums = sums_of_factor(factor, lin.n_params, l2)
-    return FactoredCurvature(factor_cholesky(matrix, l2), sums)
+    return FactoredCurvature(factor, sums_of_factor(factor, lin.n_params, l2))

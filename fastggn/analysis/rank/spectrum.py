@@ -87,10 +87,7 @@ def rank_in_words(rank: int, certain_rank: int, margin: float) -> str:
 
 
 def rank_of(
-    values: FloatArray,
-    shape: tuple[int, int],
-    tol: float | None = None,
-    entry_error: float = 0.0,
+    values: FloatArray, shape: tuple[int, int], tol: float | None = None, entry_error: float = 0.0
 ) -> Rank:
     """Return the rank from singular values in descending order."""
     found = numerical_rank(values, entry_error, tol)

@@ -140,13 +140,13 @@ class CurvatureSamples(Resumable):
         columns = problem.n_rows // problem.n_samples if isinstance(problem, Problem) else 1
         count = min(WEIGHED // columns, problem.n_samples)
         few, _ = self._drawn(max(count, 1), NEIGHBOURS, self._draws, 2)
-        found = [np.zeros((0, columns))]
-        for rows, _ in few.at(part.theta).row_blocks():
+        found, there = [np.zeros((0, columns))], few.at(part.theta)
+        for rows, _ in there.row_blocks():
             z = whiten(rows)
             z = z.reshape(-1, columns, z.shape[1])
             found.append(np.linalg.eigvalsh(np.einsum("ian,ibn->iab", z, z)))
         q = comm_of(problem).concatenate(np.concatenate(found).ravel())
-        return np.maximum(few.n_samples / part.curvature_samples * q, 0.0)
+        return np.asarray(np.maximum(there.curvature_samples / part.curvature_samples * q, 0.0))
 
     def _drawn(self, count: int, most: int, *draw: int) -> tuple[Functions, int]:
         """Return the problem of drawn samples, and how many neighbours are together."""

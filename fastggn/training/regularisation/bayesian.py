@@ -47,12 +47,12 @@ STEADY_SHARE = 1e-3
 LEAST_EFFECTIVE = 1e-6
 # The same limit for one of several classes; an unnecessary unit is switched off long before.
 LEAST_OF_CLASS = 1e-3
-# Rows of the Jacobian that divide gamma among the outputs: at least, and for each parameter. N of
-# them cost more than a factor, and gamma itself is counted with all.
-LEAST_ROWS, ROWS_PER_PARAMETER = 256, 0.5
+# Rows of the Jacobian that divide gamma among the outputs: at least, and for each parameter, twice
+# as many where gamma is much of few rows. N of them cost more than a factor.
+LEAST_ROWS, ROWS_PER_PARAMETER = 256, 0.25
 # A count takes two factorisations. Where those of this size are much of an iteration, with fewer
-# rows than so many times N, gamma is counted in every third iteration only; in every fourth with
-# several betas, which change there too; else in every sixth where the matrix is cheap: few rows.
+# rows than so many times N or rows that are a sample, gamma is counted in every third iteration
+# only; in every fourth with several betas, which change there too; else with few rows in every sixth.
 # Between two counts alpha changes by no more than a factor. With an alpha for each unit it is
 # counted always: a gamma falls with its unit, and old ones switch off units that have a use.
 LARGE, FEW_ROWS, MANY_ROWS, COASTING = 64, 2, 8, 1.5
@@ -134,7 +134,8 @@ class EvidenceControl(WrappedMethod):
         n_rows, n = problem.n_rows, problem.n_params
         many = systems.samples is None and n_rows >= MANY_ROWS * n
         much = min(n_rows, n) >= LARGE and not many and self._classes is None
-        seldom = 4 if self._likelihood.n_levels > 1 else 6 if n_rows < FEW_ROWS * n else 3
+        few = n_rows < FEW_ROWS * n
+        seldom = 4 if self._likelihood.n_levels > 1 else 6 if few else 3
         self._every = seldom if much else 1
         self._iterations = self._marked = 0
         self._mark = -np.inf  # the log evidence at the iteration `_marked`
@@ -148,8 +149,7 @@ class EvidenceControl(WrappedMethod):
         if self._likelihood.n_levels > 1:
             self._betas = np.ones(problem.n_outputs)
             self._gammas = np.zeros(problem.n_outputs)
-            wanted = max(LEAST_ROWS, int(ROWS_PER_PARAMETER * problem.n_params))
-            count = wanted // problem.n_outputs
+            count = max(LEAST_ROWS, int((1 + few) * ROWS_PER_PARAMETER * n)) // problem.n_outputs
             if count < problem.n_samples:
                 rows = np.linspace(0, problem.n_samples - 1, count).astype(np.intp)
                 self._sample = problem.subset(rows)
