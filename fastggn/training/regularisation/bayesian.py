@@ -51,8 +51,8 @@ LEAST_OF_CLASS = 1e-3
 # as many where gamma is much of few rows. N of them cost more than a factor.
 LEAST_ROWS, ROWS_PER_PARAMETER = 256, 0.25
 # A count takes two factorisations. Where those of this size are much of an iteration, with fewer
-# rows than so many times N or rows that are a sample, gamma is counted in every third iteration
-# only; in every fourth with several betas, which change there too; else with few rows in every sixth.
+# rows than so many times N or with a sample, gamma is counted in every third iteration only; in
+# every fourth with several betas, which change there too; else with few rows in every sixth.
 # Between two counts alpha changes by no more than a factor. With an alpha for each unit it is
 # counted always: a gamma falls with its unit, and old ones switch off units that have a use.
 LARGE, FEW_ROWS, MANY_ROWS, COASTING = 64, 2, 8, 1.5
