@@ -44,7 +44,7 @@ DEFAULT: dict[str, Any] = {
     "folder": None,  # of the IDX files; None: FASTGGN_DATA, or shared/data
     "samples": None,  # None: all 60,000
     # k, repeats, passes: the wide networks take most of the time.
-    "columns": [[16, 1, 8], [32, 1, 6], [64, 1, 4], [128, 1, 2], [256, 1, 2]],
+    "columns": [[16, 1, 24], [32, 1, 40], [64, 1, 23], [128, 1, 20], [256, 1, 2]],
     "batch_size": 100,
     "alpha": 1e-3,
     "second_order": {
