@@ -76,7 +76,7 @@ def gram_of(block, drawn):
     block.add_gram(tiling, psi, tail, True, lanes)
     out = np.zeros((drawn.theta.size,) * 2)
     ggn_rows.expand_rows(tiling.tiles, lanes, 1.0, out)
-    ggn_expand.mirror(out)
+    ggn_expand.mirror(out, True)
     return out
 
 

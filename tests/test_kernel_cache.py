@@ -31,7 +31,7 @@ with warnings.catch_warnings(record=True) as caught, \\
     warnings.simplefilter("always")
     from fastggn.kernels.ggn_expand import mirror
     a = np.arange(9.0).reshape(3, 3)
-    mirror(a)
+    mirror(a, True)
 print(json.dumps({
     "right": bool((a == a.T).all() and a[2, 0] == 6.0),
     "compiled": sum(e.is_start for _, e in recorder.buffer),
@@ -436,7 +436,7 @@ def kernel(a):
 a = np.ones((4, 2, 3))
 kernel(a)
 b = np.arange(9.0).reshape(3, 3)
-ggn_expand.mirror(b)
+ggn_expand.mirror(b, True)
 right = bool((a == 2.0).all() and (b == b.T).all())
 print(json.dumps([right, [(w.category.__name__, str(w.message)) for w in caught]]))
 """

@@ -212,8 +212,8 @@ def add_mixed(layers, tiles, lanes, out):
 
 
 @pnjit
-def mirror(out):
-    """Copy the lower triangle of a square matrix to the upper one, by blocks."""
+def mirror(out, up):
+    """Copy the lower triangle of a square matrix to the upper one, by blocks; down without `up`."""
     n = out.shape[0]
     size = 64
     blocks = (n + size - 1) // size
@@ -225,4 +225,7 @@ def mirror(out):
         for c0 in range(r0, n, size):
             for r in range(r0, r1):
                 for c in range(max(c0, r + 1), min(c0 + size, n)):
-                    out[r, c] = out[c, r]
+                    if up:
+                        out[r, c] = out[c, r]
+                    else:
+                        out[c, r] = out[r, c]

@@ -97,7 +97,7 @@ def dense_hessian(objective: Objective, lin: Point) -> FloatArray:
     with workers_for(operations):
         ggn_expand.expand(lin.theta, plan.layers, tiling.tiles, lanes, 1.0, out)
         ggn_expand.add_mixed(plan.layers, tiling.tiles, lanes, out)
-        ggn_expand.mirror(out)
+        ggn_expand.mirror(out, True)
     out.flat[:: plan.n_params + 1] += lin.decay
     return out
 

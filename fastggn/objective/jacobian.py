@@ -162,7 +162,7 @@ class FactoredJacobian:
         with workers_for(self._gram_operations(tiling)):  # the assembly has woken the workers
             if by_rows:
                 rows.expand_rows(tiling.tiles, lanes, self.weight, out)
-                ggn_expand.mirror(out)
+                ggn_expand.mirror(out, True)
             else:
                 ggn_expand.expand(self.theta, plan.layers, tiling.tiles, lanes, self.weight, out)
         return out

@@ -130,7 +130,7 @@ class ResidualRows(FactoredJacobian):
         out = lend((n, n), np.float64)
         with workers_for(2.0 * self.n_rows * tiling.size):
             ggn_rows.expand_rows(tiling.tiles, total, self.weight, out)
-            ggn_expand.mirror(out)
+            ggn_expand.mirror(out, True)
         return out
 
     def _sensitivities(self, block: Block) -> tuple[FloatArray, FloatArray]:

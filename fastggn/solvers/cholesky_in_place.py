@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg import lapack
 
 from fastggn.kernels.cholesky import cholesky, divide_rows, inverse_diagonal
+from fastggn.kernels.ggn_expand import mirror
 from fastggn.runtime.threads import one_pool, workers_for
 from fastggn.solvers.base import FloatArray
 
@@ -51,7 +52,8 @@ class SymmetricMatrix:
         The strict upper triangle is the store and must not be written to.
         """
         if not self._fresh:
-            _mirror_upper(self._a)
+            with one_pool(), workers_for(float(self._a.size)):
+                mirror(self._a, False)
         self._fresh = False
         self._a.reshape(-1)[:: self.size + 1] = self.diagonal + shift
         return self._a
@@ -151,15 +153,3 @@ def _absolute_row_sums(matrix: FloatArray) -> FloatArray:
     for i in range(0, sums.size, TILE):
         sums[i : i + TILE] = np.abs(matrix[i : i + TILE]).sum(axis=1)
     return sums
-
-
-def _mirror_upper(a: FloatArray) -> None:
-    """Copy the strict upper triangle onto the lower one, tile by tile."""
-    n = a.shape[0]
-    for i in range(0, n, TILE):
-        rows = slice(i, i + TILE)
-        for j in range(0, i, TILE):
-            columns = slice(j, j + TILE)
-            a[rows, columns] = a[columns, rows].T
-        tile = np.triu(a[rows, rows], 1)
-        a[rows, rows] = tile + tile.T
