@@ -137,10 +137,6 @@ SUMS = {
     "a coefficient": (lambda x, u, k: u.d(0, 0) + k["k"] * u.d(1, 1), 0),
     "one point": (lambda x, u, k: u.d(0, 0) + u.d(1, 1) * (x[:, 0] < 1.0) - k["k"], 0),
     "product": (lambda x, u, k: u.d(0, 0) * u.d(1, 1) - k["k"], 0),
-    "not everywhere": (
-        lambda x, u, k: np.sqrt(k["k"] - 0.9) * u.d(0, 0) + np.sqrt(2 * k["k"] - 1.9) * u.d(1, 1),
-        0,
-    ),
 }
 
 
@@ -155,8 +151,7 @@ def test_sums_of_second_derivatives(case, monkeypatch):
     def made():
         term = fg.Term(X, residual, loss="cauchy")
         data = fg.Term(X[:5], targets=X[:5, 0])
-        # At the first value of the coefficient more derivatives have the same slopes.
-        return fg.ResidualProblem(fg.MLP((2, 4, 1)), [term, data], coefficients={"k": 1.0})
+        return fg.ResidualProblem(fg.MLP((2, 4, 1)), [term, data], coefficients={"k": 0.7})
 
     one = made()
     assert len(one.terms[0].model.sums) == count
@@ -165,7 +160,6 @@ def test_sums_of_second_derivatives(case, monkeypatch):
     counts = [len(problem._objective.plans[0].channels) for problem in (one, other)]
     assert (counts[0] < counts[1]) == bool(count)
     theta, v = one.init(0) + 0.3 * rng.normal(size=one.n_params), rng.normal(size=one.n_params)
-    theta[-1] = 1.2
     # Rounding and the preconditioner are estimates, by the channels that there are.
     both = ([*everything(problem, theta, v)][: ROUNDING + 3] for problem in (one, other))
     for place, (got, want) in enumerate(zip(*both, strict=True)):
