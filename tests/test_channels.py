@@ -127,43 +127,6 @@ def test_against_the_textbook(seed):
     assert_products_agree(drawn.block(), drawn, *by_naive(drawn))
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_sums_of_second_derivatives(seed):
-    """A sum is one channel: every function is that of its summands."""
-    whole = Drawn(seed)
-    n_0, n_L = whole.widths[0], whole.widths[-1]
-    pairs = [(i, j) for i in range(n_0) for j in range(i, n_0)]
-    groups = [pairs[:1]] if len(pairs) == 1 else [pairs[::2], pairs[1::2]][: 1 + seed % 2]
-    whole.channels = Channels(pairs, n_0)
-    F, J = by_naive(whole)
-    drawn = Drawn(seed)
-    drawn.channels = Channels(pairs, n_0, groups)
-    held, place = len(drawn.channels), drawn.channels.place
-    M = np.zeros((F.shape[1], n_L * held + 2))  # outputs of the summands to those of the sums
-    for o in range(n_L):
-        for c, to in enumerate(place):
-            M[o * len(place) + c, o * held + to] = 1.0
-    M[-2:, -2:] = np.eye(2)
-    rng = np.random.default_rng([19, seed])
-    drawn.S, drawn.u = rng.normal(size=(whole.T, M.shape[1], 2)), rng.normal(size=F.shape) @ M
-    drawn.w, half = rng.normal(size=(2, whole.T, 2)), rng.normal(size=(whole.T, *2 * M.shape[1:]))
-    drawn.H = half + half.transpose(0, 2, 1)
-    block = drawn.block()
-    assert_products_agree(block, drawn, F @ M, np.einsum("boN,op->bpN", J, M))
-    other = whole.block()
-    close(block.second_tangent(drawn.v), other.second_tangent(drawn.v) @ M)
-    products = [
-        summed(lambda lanes, a=a, b=b: a.add_hessian_product(drawn.v, *b, lanes), drawn)
-        for a, b in ((block, (drawn.u, drawn.H)), (other, (drawn.u @ M.T, M @ drawn.H @ M.T)))
-    ]
-    close(*products)
-    values, slopes = rng.normal(size=(3, n_L, held)), rng.normal(size=(3, 2, M.shape[1]))
-    again = np.zeros_like(values)
-    np.add.at(again, (..., place), drawn.channels.spread(values))
-    close(again, values)
-    close(drawn.channels.gathered(slopes @ M.T, n_L, 2), slopes)
-
-
 @pytest.mark.parametrize("seed", range(12))
 def test_second_derivatives_by_differences(seed):
     """The second derivative along a line and H v, from J at two points of the line."""

@@ -12,6 +12,7 @@ from fastggn.kernels.blas import gemm
 from fastggn.kernels.channels import (
     FIRST,
     ORDER,
+    SECOND,
     load_channels,
     slopes,
     store_outputs,
@@ -34,10 +35,8 @@ def push_channels(table, size, z, dz, d1, d2, d3, out):
             continue
         for i in range(size):
             target[i] = d1[i] * own[i] + d2[i] * dot[i] * mine[i]
-        for m in range(FIRST, table.shape[1], 2):
-            if table[c, ORDER] < 2 or table[c, m] < 0:
-                continue
-            a, b = table[c, m] * size, table[c, m + 1] * size
+        if table[c, ORDER] == 2:
+            a, b = table[c, FIRST] * size, table[c, SECOND] * size
             x, y, dx, dy = z[a : a + size], z[b : b + size], dz[a : a + size], dz[b : b + size]
             for i in range(size):
                 target[i] += d2[i] * (dx[i] * y[i] + x[i] * dy[i])
@@ -108,10 +107,8 @@ def bend_channels(table, size, z, dz, d1, d2, d3, d4, out):
         for i in range(size):
             curved = d3[i] * dot[i] * dot[i] + d2[i] * bend[i]
             target[i] = d1[i] * target[i] + 2.0 * d2[i] * dot[i] * own[i] + curved * mine[i]
-        for m in range(FIRST, table.shape[1], 2):
-            if table[c, ORDER] < 2 or table[c, m] < 0:
-                continue
-            a, b = table[c, m] * size, table[c, m + 1] * size
+        if table[c, ORDER] == 2:
+            a, b = table[c, FIRST] * size, table[c, SECOND] * size
             x, y, dx, dy = z[a : a + size], z[b : b + size], dz[a : a + size], dz[b : b + size]
             x2, y2 = out[a : a + size], out[b : b + size]
             for i in range(size):
@@ -178,18 +175,15 @@ def pull_slopes(table, size, z, dz, om, dom, d1, d2, d3, d4):
     for c in range(1, table.shape[0]):
         if table[c, ORDER] == 2:
             own, down = om[c * size : (c + 1) * size], dom[c * size : (c + 1) * size]
-            for m in range(FIRST, table.shape[1], 2):
-                if table[c, m] < 0:
-                    continue
-                a, b = table[c, m] * size, table[c, m + 1] * size
-                x, y, dx, dy = z[a : a + size], z[b : b + size], dz[a : a + size], dz[b : b + size]
-                for i in range(size):
-                    both, dboth = x[i] * y[i], dx[i] * y[i] + x[i] * dy[i]
-                    value[i] += d3[i] * both * own[i]
-                    dvalue[i] += (d4[i] * dot[i] * both + d3[i] * dboth) * own[i]
-                    dvalue[i] += d3[i] * both * down[i]
-                pull_partner(size, a, y, dy, dot, own, down, om, dom, d2, d3)
-                pull_partner(size, b, x, dx, dot, own, down, om, dom, d2, d3)
+            a, b = table[c, FIRST] * size, table[c, SECOND] * size
+            x, y, dx, dy = z[a : a + size], z[b : b + size], dz[a : a + size], dz[b : b + size]
+            for i in range(size):
+                both, dboth = x[i] * y[i], dx[i] * y[i] + x[i] * dy[i]
+                value[i] += d3[i] * both * own[i]
+                dvalue[i] += (d4[i] * dot[i] * both + d3[i] * dboth) * own[i]
+                dvalue[i] += d3[i] * both * down[i]
+            pull_partner(size, a, y, dy, dot, own, down, om, dom, d2, d3)
+            pull_partner(size, b, x, dx, dot, own, down, om, dom, d2, d3)
             pull_mine(size, c * size, z, dz, om, dom, d1, d2, d3)
 
 

@@ -6,11 +6,9 @@ the columns c S..(c + 1) S, so that z_l^c = W_l phi_{l-1}^c is one product a lay
 
 phi^0 = sigma(z^0),  phi^i = sigma' z^i,  phi^ij = sigma'' z^i z^j + sigma' z^ij.
 
-`table` (C, 3 or more) holds for each channel its order, and the input of a first derivative, or the
-channels i and j of a second one. A sum of second derivatives is one channel: it has more pairs
-i, j behind the first, and -1 where there is none. The derivatives of sigma at z_l^0 are rows
-(5 units, S) of their own: five blocks of n_l rows a layer, of sigma itself and of its derivatives
-1 to 4.
+`table` (C, 3) holds for each channel its order, and the input of a first derivative, or the
+channels i and j of a second one. The derivatives of sigma at z_l^0 are rows (5 units, S) of their
+own: five blocks of n_l rows a layer, of sigma itself and of its derivatives 1 to 4.
 """
 
 import numpy as np
@@ -35,6 +33,7 @@ from fastggn.kernels.layer_table import (
 
 ORDER = 0  # columns of the table of channels
 FIRST = 1
+SECOND = 2
 
 
 @leaf
@@ -68,14 +67,10 @@ def apply_channels(table, size, z, phi, s, d1, d2):
             for i in range(size):
                 target[i] = d1[i] * own[i]
         else:
+            a, b = table[c, FIRST] * size, table[c, SECOND] * size
+            x, y = z[a : a + size], z[b : b + size]
             for i in range(size):
-                target[i] = d1[i] * own[i]
-            for m in range(FIRST, table.shape[1], 2):
-                if table[c, m] >= 0:
-                    a, b = table[c, m] * size, table[c, m + 1] * size
-                    x, y = z[a : a + size], z[b : b + size]
-                    for i in range(size):
-                        target[i] += d2[i] * (x[i] * y[i])
+                target[i] = d2[i] * (x[i] * y[i]) + d1[i] * own[i]
 
 
 @leaf
@@ -152,20 +147,17 @@ def pull_channels(table, size, z, omega, d1, d2, d3):
     for c in range(1, table.shape[0]):
         if table[c, ORDER] == 2:
             own, mine = omega[c * size : (c + 1) * size], z[c * size : (c + 1) * size]
-            for m in range(FIRST, table.shape[1], 2):
-                if table[c, m] >= 0:
-                    a, b = table[c, m] * size, table[c, m + 1] * size
-                    x, y = z[a : a + size], z[b : b + size]
-                    for i in range(size):
-                        value[i] += d3[i] * (x[i] * y[i]) * own[i]
-                    target = omega[a : a + size]
-                    for i in range(size):
-                        target[i] += d2[i] * y[i] * own[i]
-                    other = omega[b : b + size]
-                    for i in range(size):
-                        other[i] += d2[i] * x[i] * own[i]
+            a, b = table[c, FIRST] * size, table[c, SECOND] * size
+            x, y = z[a : a + size], z[b : b + size]
             for i in range(size):
-                value[i] += d2[i] * mine[i] * own[i]
+                value[i] += (d3[i] * (x[i] * y[i]) + d2[i] * mine[i]) * own[i]
+            target = omega[a : a + size]
+            for i in range(size):
+                target[i] += d2[i] * y[i] * own[i]
+            other = omega[b : b + size]
+            for i in range(size):
+                other[i] += d2[i] * x[i] * own[i]
+            for i in range(size):
                 own[i] *= d1[i]
 
 

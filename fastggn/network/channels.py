@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from fastggn.data.scaler import Scaler
 from fastggn.kernels import channel_products as products, channel_rows as rows, channels as kernels
-from fastggn.kernels.layer_table import PHI_IN, W_OFF
 from fastggn.network.layers import Layers
 from fastggn.network.workspace import Block, FloatArray, Plan, Workspace
 from fastggn.runtime.threads import workers, workers_for
@@ -37,16 +36,27 @@ def closed(channels: Iterable[Channel]) -> tuple[Channel, ...]:
 class Channels:
     """The value of a network and the derivatives by its inputs that are computed together.
 
-    A derivative by inputs j, k, ... is the tuple (j, k, ...) in any order, and () the value. What
-    those `wanted` need, the value and the first derivatives of their inputs, is added to `listed`,
-    sorted. Of the second derivatives in each of `sums` the sum alone is computed. `place` has the
-    number of the channel that holds each one of `listed`; None without sums. `table` is that of
-    the kernels.
+    Parameters
+    ----------
+    wanted : iterable of tuple of int
+        A derivative by inputs j, k, ... is the tuple (j, k, ...) in any order, and () the value.
+        What a derivative needs, the value and the first derivatives of its inputs, is added.
+    n_inputs : int
+
+    Attributes
+    ----------
+    listed : tuple of tuple of int
+        The channels, each sorted; the value first, then by order.
+    table : ndarray, shape (C, 3)
+        Order, input or first channel, second channel; for the kernels.
+
+    Raises
+    ------
+    ValueError
+        If an order is above 2, or an input does not exist.
     """
 
-    def __init__(
-        self, wanted: Iterable[Channel], n_inputs: int, sums: Sequence[Sequence[Channel]] = ()
-    ) -> None:
+    def __init__(self, wanted: Iterable[Channel], n_inputs: int) -> None:
         keys = [tuple(sorted(channel)) for channel in wanted]
         for key in keys:
             if len(key) > MOST:
@@ -58,41 +68,16 @@ class Channels:
                 if not 0 <= j < n_inputs:
                     raise ValueError(f"input {j} does not exist: the network has {n_inputs}")
         self.listed = closed(keys)
-        summed = {key: tuple(group) for group in sums for key in group}
-        held = list(dict.fromkeys(summed.get(key, (key,)) for key in self.listed))
-        first = {group[0]: c for c, group in enumerate(held)}
-        self.place: IntArray | None = None
-        if summed:
-            self.place = np.array([held.index(summed.get(key, (key,))) for key in self.listed])
-        width = 1 + MOST * max(map(len, held))
-        self.table: IntArray = np.full((len(held), width), -1, dtype=np.int64)
-        for c, group in enumerate(held):
-            order = self.table[c, 0] = len(group[0])
-            pairs = group[0] if order < MOST else [first[j,] for key in group for j in key]
-            self.table[c, 1 : 1 + len(pairs)] = pairs
+        place = {key: c for c, key in enumerate(self.listed)}
+        self.table: IntArray = np.full((len(self.listed), 3), -1, dtype=np.int64)
+        for c, key in enumerate(self.listed):
+            self.table[c, 0] = len(key)
+            self.table[c, 1 : 1 + len(key)] = key if len(key) < MOST else [place[j,] for j in key]
         self.n_inputs = n_inputs
 
     def __len__(self) -> int:
         """Return C."""
-        return len(self.table)
-
-    def spread(self, values: FloatArray) -> FloatArray:
-        """Return channels (B, n_L, C) as those listed: each summand has an equal share of a sum."""
-        if self.place is None:
-            return values
-        return np.asarray(values[:, :, self.place] / np.bincount(self.place)[self.place])
-
-    def gathered(self, slopes: FloatArray, n_outputs: int, axis: int) -> FloatArray:
-        """Return derivatives by the channels listed, and more, as those by C channels and more.
-
-        A function of a sum has the same derivative by each summand.
-        """
-        if self.place is None:
-            return slopes
-        n, first = len(self.place), np.unique(self.place, return_index=True)[1]
-        own = (n * np.arange(n_outputs)[:, None] + first).ravel()
-        more = np.arange(n * n_outputs, slopes.shape[axis])
-        return np.take(slopes, np.concatenate([own, more]), axis)
+        return len(self.listed)
 
 
 class Tiles(Protocol):
@@ -206,22 +191,6 @@ class ChannelBlock(Block):
         tail = self.coefficients[1] * self._tail(directions)
         every = np.broadcast_to(tail[:, None], (p, self.size, tail.shape[1]))
         return np.concatenate([out, every], axis=2)
-
-    def output_sizes(self) -> FloatArray:
-        """Return |outputs|; of a sum of derivatives the sum of sizes over the units that it joins.
-
-        The derivatives may cancel in it, and their rounding stays.
-        """
-        sizes, row, own = np.abs(self.outputs), self.plan.layers[-1], self.plan.channels
-        if own.place is not None:
-            n, m = self.plan.net.layer_shapes[-1]
-            W = np.abs(self.theta[row[W_OFF] : row[W_OFF] + n * m].reshape(n, m))
-            parts = W @ np.abs(self.ws[:, row[PHI_IN] : row[PHI_IN] + m])
-            by_point = parts.reshape(self.n_chunks, n, len(own), -1).transpose(0, 3, 1, 2)
-            each = by_point.reshape(-1, self._direct)[: self.size]
-            summed = np.tile(np.bincount(own.place) > 1, n)
-            sizes[:, : self._direct][:, summed] = each[:, summed]
-        return np.asarray(sizes)
 
     def images(self, directions: FloatArray) -> FloatArray:
         """Return J v."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastggn.data.sources import SampleSource
-from fastggn.network.channels import MOST, Channel, closed
+from fastggn.network.channels import Channel, closed
 from fastggn.objective.channels import Channels, Coefficients, Names
 from fastggn.objective.duals import DualArray, broadcast, is_analytic, stack, variables
 
@@ -50,7 +50,6 @@ class Residual(Protocol):
     used: frozenset[str]
     by_rules: bool
     linear: bool
-    sums: Sequence[Sequence[Channel]]  # second derivatives of which it reads the sum alone
 
     def evaluate(self, x: FloatArray, channels: FloatArray, k: FloatArray) -> FloatArray:
         """Return the residuals, shape (B, n_r)."""
@@ -76,7 +75,6 @@ class Observed:
     used: frozenset[str] = frozenset()
     by_rules = True
     linear = True
-    sums: Sequence[Sequence[Channel]] = ()
 
     def __init__(self, names: Names, roots: Mapping[Channel, float]) -> None:
         self.names = names
@@ -126,7 +124,6 @@ class Equation:
         self._residual = of_three(residual)
         self._jacobian = None if jacobian is None else of_three(jacobian)
         self.by_rules = self.linear = False  # until `judge` knows
-        self.sums: Sequence[Sequence[Channel]] = ()
 
     def trace(self, x: FloatArray, k: FloatArray, rng: np.random.Generator) -> None:
         """Call the functions once on a few points, and note the channels that they read."""
@@ -158,37 +155,28 @@ class Equation:
         starts = range(0, n_points, _JUDGED)
         self.linear = all(self._is_flat(source.rows(a, min(n_points, a + _JUDGED)), k, rng)
                           for a in starts)  # fmt: skip
-        if self._jacobian is None and n_points:
-            self.sums = self._summed(source, k, rng)
-
-    def _summed(
-        self, source: SampleSource, k: FloatArray, rng: np.random.Generator
-    ) -> Sequence[Sequence[Channel]]:
-        """Return groups of second derivatives with the same slopes at all points."""
-        alike: dict[bytes, list[Channel]] = {}
-        sides = []
-        for start in range(0, source.shape[0], _JUDGED):
-            x = source.rows(start, min(source.shape[0], start + _JUDGED))
-            dr = self.linearise(x, self._drawn(x, rng), k)[1]
-            own = dr[:, :, : dr.shape[2] - k.size]
-            sides.append(own.reshape(-1, self.names.n_outputs, len(self.channels)))
-        slopes = np.concatenate(sides)
-        for c, channel in enumerate(self.channels):
-            if len(channel) == MOST:
-                alike.setdefault(slopes[:, :, c].tobytes(), []).append(channel)
-        return [group for group in alike.values() if len(group) > 1]
 
     def _drawn(self, x: FloatArray, rng: np.random.Generator) -> FloatArray:
         shape = len(x), self.names.n_outputs, len(self.channels)
         return np.asarray(rng.uniform(0.1, 0.9, shape))
 
     def _is_flat(self, x: FloatArray, k: FloatArray, rng: np.random.Generator) -> bool:
-        channels, k = self._drawn(x, rng), rng.uniform(0.1, 0.9, k.size)
-        cotangent = rng.normal(size=self.evaluate(x, channels, k).shape)
+        """Whether the second derivatives are 0, for variables of all sizes and both signs."""
+
+        def sizes(shape: tuple[int, ...]) -> FloatArray:
+            return np.asarray(rng.choice([-1.0, 1.0], shape) * 10.0 ** rng.uniform(-3, 3, shape))
+
+        plain = self._drawn(x, rng)
+        draws = [(plain, rng.uniform(0.1, 0.9, k.size)), (plain, k * rng.uniform(0.5, 1.5, k.size))]
+        draws += [(sizes(plain.shape), sizes(k.shape)) for _ in range(4)]
         try:
-            return not self.curvature(x, channels, k, cotangent).any()
+            for channels, values in draws:
+                cotangent = rng.normal(size=self.evaluate(x, channels, values).shape)
+                if self.curvature(x, channels, values, cotangent).any():
+                    return False
         except TypeError:  # a jacobian= with functions that have no rule
             return False
+        return True
 
     def evaluate(self, x: FloatArray, channels: FloatArray, k: FloatArray) -> FloatArray:
         """Return the residuals, shape (B, n_r)."""
@@ -213,7 +201,10 @@ class Equation:
     ) -> FloatArray:
         """Return the second derivatives of cotangent . r, shape (B, P, P).
 
-        `TypeError` if `jacobian` uses a function whose derivative is unknown.
+        Raises
+        ------
+        TypeError
+            If `jacobian` uses a function whose derivative is unknown.
         """
         points = _points(channels)
         size = len(points) + k.size
@@ -308,7 +299,13 @@ class Equation:
 
 
 def of_three(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of (x, u) or (x, u, k), and of no other arguments, as one of (x, u, k)."""
+    """Return a function of (x, u) or (x, u, k) as one of (x, u, k).
+
+    Raises
+    ------
+    ValueError
+        If it takes another number of arguments.
+    """
     kinds = inspect.Parameter
     by_place = (kinds.POSITIONAL_ONLY, kinds.POSITIONAL_OR_KEYWORD)
     try:

@@ -40,19 +40,7 @@ class TermLoss:
         plan = block.plan
         channels = outputs[:, : plan.n_direct]
         shaped = channels.reshape(block.size, plan.net.n_outputs, len(plan.channels))
-        return plan.channels.spread(shaped), block.coefficients[0]
-
-    def _linearise(
-        self, block: ChannelBlock, channels: FloatArray, k: FloatArray
-    ) -> tuple[FloatArray, FloatArray]:
-        r, D = self._term.linearise(block.samples, channels, k)
-        return r, block.plan.channels.gathered(D, block.plan.net.n_outputs, 2)
-
-    def _curvature(self, block: ChannelBlock, cotangent: FloatArray) -> FloatArray:
-        found = self._term.curvature(*self._arguments(block), cotangent)
-        for axis in (1, 2):
-            found = block.plan.channels.gathered(found, block.plan.net.n_outputs, axis)
-        return found
+        return shaped, block.coefficients[0]
 
     def _targets(self, block: ChannelBlock) -> FloatArray:
         return self._term.targets[block.start : block.stop]
@@ -68,7 +56,7 @@ class TermLoss:
     def linearised(self, block: ChannelBlock) -> tuple[FloatArray, FloatArray]:
         """Return r (B, n_r) and D (B, n_r, n_L C + K)."""
         if "linearised" not in block.kept:
-            block.kept["linearised"] = self._linearise(block, *self._arguments(block)[1:])
+            block.kept["linearised"] = self._term.linearise(*self._arguments(block))
         found: tuple[FloatArray, FloatArray] = block.kept["linearised"]
         return found
 
@@ -111,7 +99,7 @@ class TermLoss:
             curved = np.einsum("bro,brq,bqp->bop", D, loss.hessian(r, targets), D)
             if self._term.linear:
                 return np.asarray(self._share_of(block, 3) * curved)
-            own = self._curvature(block, loss.gradient(r, targets))
+            own = self._term.curvature(*self._arguments(block), loss.gradient(r, targets))
             return np.asarray(self._share_of(block, 3) * (curved + own))
 
     def factor(self, block: ChannelBlock) -> Factor:
@@ -142,7 +130,7 @@ class TermLoss:
             unit = np.zeros((block.size, n_r))
             unit[:, j] = 1.0
             try:
-                curved = self._curvature(block, unit)
+                curved = self._term.curvature(*self._arguments(block), unit)
             except TypeError:  # a jacobian= with functions that have no rule
                 return self._by_difference(block, tangent)
             out[:, j] = np.einsum("bo,bop,bp->b", tangent, curved, tangent)
@@ -156,7 +144,7 @@ class TermLoss:
             moved = block.outputs + sign * step * tangent
             channels, k = self._parts(block, moved)
             k = moved[0, moved.shape[1] - K :] if block.size else k
-            _, D = self._linearise(block, channels, k)
+            _, D = self._term.linearise(block.samples, channels, k)
             slopes.append(np.einsum("bro,bo->br", D, tangent))
         return np.asarray((slopes[0] - slopes[1]) / (2.0 * step))
 
@@ -168,7 +156,7 @@ class TermLoss:
         """Return |dr / d outputs| |outputs| + |targets|: of r's terms, shape (B, n_r)."""
         with np.errstate(all="ignore"):
             _, D = self.linearised(block)
-            sizes = np.einsum("bro,bo->br", np.abs(D), block.output_sizes())
+            sizes = np.einsum("bro,bo->br", np.abs(D), np.abs(block.outputs))
             return np.asarray(sizes + np.abs(self._targets(block)))
 
     def at_zero(self, n_outputs: int, n_channels: int, k: FloatArray) -> float:

@@ -77,12 +77,11 @@ class ResidualObjective:
     @cached_property
     def plans(self) -> list[ChannelPlan]:
         """The chunks of each term."""
-        alone = self.comm.size == self.helpers.size == 1  # a rank has not seen all points
         return [
             ChannelPlan(
                 self.net,
                 part.n_samples,
-                Channels(part.channels, self.net.n_inputs, part.model.sums if alone else ()),
+                Channels(part.channels, self.net.n_inputs),
                 len(self.coefficients),
                 term=number,
                 scaler=self.scaler,
