@@ -90,7 +90,16 @@ class CurvatureSamples(Resumable):
 
     def last_of(self, point: Point) -> Point:
         """Return the system that counts the effective parameters of a result: by more samples."""
-        return self._sampled(point, max(self.size, _samples(self._problem, LAST_ROWS)), 0)
+        count = int(self._spread() * _samples(self._problem, LAST_ROWS))
+        return self._sampled(point, max(self.size, count), 0)
+
+    def _spread(self) -> float:
+        """Return how many weighted rows tell as much as one row of equal weights."""
+        if not isinstance(self._problem, Problem):
+            return 1.0
+        weights = self._problem.relative_weights
+        whole = comm_of(self._problem).total(float(weights @ weights))
+        return max(1.0, whole / self._problem.n_samples)
 
     def _sampled(self, point: Point, size: int, draw: int) -> Point:
         if size > MOST * self._problem.n_samples:
@@ -126,8 +135,8 @@ class CurvatureSamples(Resumable):
         assert found.whiten is not None
         q = self._leverages(found.whiten, part)
         h, of_all = q / (1.0 + q), scale * share * q
-        if not h.sum() > 0.0:
-            return found
+        if not h.sum() > 0.0:  # no row tells how far off the sample is
+            return state.sums(point.decay)
         after = h.sum() / np.sum(q / (1.0 + of_all))
         self._determined = float((1.0 - after) / (1.0 - share * after)) * part.n_rows
         change = (np.log1p(of_all) - of_all / (1.0 + of_all)) / share - np.log1p(q) + h
