@@ -112,7 +112,8 @@ class Bystanders:
         if now is None or self._start is None:
             return None
         wall, busy, own = (b - a for a, b in zip(self._start, now, strict=True))
-        return max(0.0, (busy - own) / wall) if wall > 0.0 else None
+        # In less time a step of the system's count, 0.01 s, would look like a busy core.
+        return max(0.0, (busy - own) / wall) if wall > 0.1 else None
 
 
 def facts() -> dict[str, str]:
