@@ -76,3 +76,6 @@ def test_rows_and_the_diagonal_of_the_inverse(n):
     np.testing.assert_allclose(z @ z.T, rows @ inverse @ rows.T, rtol=0, atol=1e-9 * n)
     with threads(2):
         np.testing.assert_array_equal(factor.whiten(np.asfortranarray(rows)), z)
+        two = factor.inverse_diagonal()
+    with threads(1):
+        np.testing.assert_array_equal(factor.inverse_diagonal(), two)

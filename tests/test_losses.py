@@ -12,6 +12,7 @@ from fastggn.network import losses
 from fastggn.network.losses import LOSSES, get_loss, loss_from_config
 from fastggn.network.losses.base import Loss
 from fastggn.network.losses.classification import Logistic, SoftmaxCrossEntropy
+from fastggn.network.losses.output_weights import WeightedSquares
 from fastggn.network.losses.separable import (
     BlakeZisserman,
     Cauchy,
@@ -285,6 +286,23 @@ def test_unit_hessian_is_true(loss):
     assert loss.unit_hessian == np.array_equal(
         loss.hessian(F, Y), np.broadcast_to(np.eye(3), (40, 3, 3))
     )
+
+
+@pytest.mark.parametrize(
+    "loss", [*ALL, WeightedSquares(Squared(0.3), np.array([1e-3, 1, 9]))], ids=identify
+)
+def test_output_weights_are_those_of_the_hessian(loss):
+    """They are given where the Hessian of each sample is a multiple of one diagonal matrix."""
+    F, Y = draw(loss)
+    hessians = loss.hessian(F, Y)
+    first = hessians[:, :1, :1]
+    largest = int(np.argmax(np.abs(first)))
+    diagonal = np.diag(hessians[largest].diagonal())
+    alike = np.allclose(hessians * first[largest], diagonal * first)
+    assert (loss.output_weights is not None) == alike
+    if alike:
+        w = np.broadcast_to(loss.output_weights, 3)
+        np.testing.assert_allclose(diagonal.diagonal() * w[0], w * first[largest, 0, 0], rtol=1e-12)
 
 
 @pytest.mark.parametrize(("gap", "exists"), [(35.0, True), (38.0, False), (900.0, False)])

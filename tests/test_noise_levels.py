@@ -162,6 +162,25 @@ def test_many_samples_divide_gamma_by_some_of_their_rows():
     np.testing.assert_allclose(found.betas, (3000 - gammas) / error, rtol=2e-3)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_few_samples_divide_gamma_by_sums_of_their_rows(seed):
+    """More rows than 256, fewer than two for each parameter; every other count divides anew."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((120, 3))
+    Y = np.stack([np.sin(X[:, 0]), X[:, 1] * X[:, 2], np.tanh(X[:, 0] - X[:, 1])], axis=1)
+    Y += [0.3, 0.1, 0.03] * rng.standard_normal(Y.shape)
+    problem = fg.Problem(fg.MLP((3, 32, 4, 3)), X, Y)
+    assert 256 < problem.n_rows < 2 * problem.n_params
+    found = fg.train(problem, seed=seed, regularize=fg.Evidence(), max_iter=80)
+    error = np.sum((problem.outputs(found.theta) - problem.targets) ** 2, axis=0)
+    J = problem.jacobian(found.theta).to_dense().reshape(120, 3, -1)
+    betas, alpha = np.asarray(found.evidence.betas), found.evidence.alpha
+    H = np.einsum("o,toi,toj->ij", betas, J, J) + alpha * np.eye(problem.n_params)
+    gammas = np.einsum("o,toi,ij,toj->o", betas, J, np.linalg.inv(H), J, optimize=True)
+    assert found.evidence.effective_parameters == pytest.approx(gammas.sum(), rel=1e-6)
+    np.testing.assert_allclose(120 - betas * error, gammas, atol=4.0)
+
+
 def test_sample_weights_and_the_scale_of_the_loss():
     weights = np.random.default_rng(5).uniform(0.2, 3.0, 150)
     problem, X, _ = shared(sample_weight=weights)

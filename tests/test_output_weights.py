@@ -42,6 +42,30 @@ def test_objective_and_derivatives_by_the_formula(loss):
     np.testing.assert_allclose(problem.hessian(theta), numeric, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("widths", [(2, 3), (2, 5, 3), (1, 4, 6, 2)])
+def test_one_weight_for_each_output(widths, weighted):
+    """The weights that the evidence gives, over twelve orders: the output layer has a short cut."""
+    rng = np.random.default_rng(len(widths))
+    X, Y = rng.standard_normal((300, widths[0])), rng.standard_normal((300, widths[-1]))
+    rows = rng.random(300) if weighted else np.ones(300)
+    net = fg.MLP(widths)
+    problem = fg.Problem(net, X, Y, fg.losses.Squared(scale=0.7), sample_weight=rows, l2=1e-3)
+    w = np.array([1e-6, 3.0, 1e6])[: widths[-1]]
+    problem.weigh_outputs(w)
+    theta, v = net.init(seed=1), rng.standard_normal(net.n_params)
+    J = problem.jacobian(theta).to_dense().reshape(300, widths[-1], -1)
+    scaled = np.sqrt(w[:, None] / 0.49 * rows[:, None, None] / rows.sum()) * J
+    A = scaled.reshape(-1, theta.size)
+    expected = A.T @ A + 1e-3 * np.eye(theta.size)
+    close = {"rtol": 1e-9, "atol": 1e-13 * np.abs(expected).max()}
+    np.testing.assert_allclose(problem.ggn(theta), expected, **close)
+    rows = problem.at(theta).rows
+    np.testing.assert_allclose(rows.products(v[None])[0], A @ v, rtol=1e-9, atol=1e-12)
+    u = rng.standard_normal((1, len(A)))
+    np.testing.assert_allclose(rows.transposed_products(u)[0], A.T @ u[0], rtol=1e-9, atol=1e-9)
+
+
 def test_equal_weights_are_none_and_rows_are_sample_weights():
     X, Y, _ = samples(1)
     net = fg.MLP((2, 4, 3))

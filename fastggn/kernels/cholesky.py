@@ -180,20 +180,23 @@ def divide_rows(lower, rows):
 
 
 @pnjit
-def inverse_diagonal(lower):
+def inverse_diagonal(lower, workers):
     """Return the diagonal of (L L^T)^-1, shape (N,): the squares in the columns of L^-1."""
     n = lower.shape[0]
-    count = (n + _ROWS - 1) // _ROWS
+    counters = np.zeros(1, np.int64)
     out = np.empty(n)
-    for task in prange(count):
-        # From both ends in turn: equal ranges of tasks hold about equal work.
-        first = _ROWS * (task // 2 if task % 2 == 0 else count - 1 - task // 2)
-        rows = np.zeros((min(_ROWS, n - first), n - first))
-        for i in range(rows.shape[0]):
-            rows[i, i] = 1.0
-        divide(lower[first:n, first:n], rows[:, 0 : n - first], np.empty((_COLUMNS, _ROWS)))
-        for i in range(rows.shape[0]):
-            out[first + i] = np.sum(rows[i] * rows[i])
+    for _ in prange(workers):
+        work = np.empty((_COLUMNS, _ROWS))
+        while True:
+            first = _ROWS * add(counters, _NEXT, 1)  # the longest columns come first
+            if first >= n:
+                break
+            rows = np.zeros((min(_ROWS, n - first), n - first))
+            for i in range(rows.shape[0]):
+                rows[i, i] = 1.0
+            divide(lower[first:n, first:n], rows[:, 0 : n - first], work)
+            for i in range(rows.shape[0]):
+                out[first + i] = np.sum(rows[i] * rows[i])
     return out
 
 

@@ -95,23 +95,23 @@ def put(block, factor, row, column, out):
 
 
 @leaf
-def put_output(square, a, upper, out):
-    """Write the rows of output unit a: every unit has the same block, and no two interact."""
+def put_output(square, factor, a, upper, out):
+    """Write the rows of output unit a, `factor` times a block of all; no two units interact."""
     m, start = upper[INPUTS], upper[W_OFF]
     for i in range(m):
         out[start + a * m + i, start : start + upper[UNITS] * m] = 0.0
-    put(square, 1.0, start + a * m, start + a * m, out)
+    put(square, factor, start + a * m, start + a * m, out)
 
 
 @leaf
-def put_row(theta, row, p, upper, lower, values, work, out):
+def put_row(theta, weights, row, p, upper, lower, values, work, out):
     """Write row p of a block's tiles, all its input pairs, to both triangles of the matrix."""
     m, below = upper[INPUTS], lower[INPUTS]
     block = work[: m * below].reshape(below, m)
     if row[UPPER] == row[LOWER]:
         unpack(values, block)
         if row[KIND] == KIND_OUTPUT:
-            put_output(block, p, upper, out)
+            put_output(block, weights[p], p, upper, out)
             return
         a, b = pair_of(p, True, 0)
         put(block, 1.0, upper[W_OFF] + a * m, upper[W_OFF] + b * m, out)
@@ -121,9 +121,9 @@ def put_row(theta, row, p, upper, lower, values, work, out):
     rectangle = values[: m * below].reshape(m, below)
     transpose(rectangle, block)
     if row[KIND] == KIND_BELOW_OUTPUT:
-        # The block of output unit a is W_L[a, p] times what stands in the row.
+        # The block of output unit a is w_a W_L[a, p] times what stands in the row.
         for a in range(upper[UNITS]):
-            factor = theta[upper[W_OFF] + a * m + p]
+            factor = weights[a] * theta[upper[W_OFF] + a * m + p]
             put(rectangle, factor, upper[W_OFF] + a * m, lower[W_OFF] + p * below, out)
             put(block, factor, lower[W_OFF] + p * below, upper[W_OFF] + a * m, out)
     else:
@@ -154,8 +154,10 @@ def sum_strip(lanes, tiles, p, scale, work, values):
 
 
 @pnjit
-def expand(theta, layers, tiles, lanes, scale, out):
+def expand(theta, weights, layers, tiles, lanes, scale, out):
     """Sum the lanes of all tiles but those of KIND_MIXED, times `scale`, and fill `out` (N, N).
+
+    `weights` (n_L,) are those of the outputs over that of the first, for KIND_OUTPUT and below it.
 
     Each share has the same part of the rows of every block, so that all have equal work.
     """
@@ -179,7 +181,7 @@ def expand(theta, layers, tiles, lanes, scale, out):
             for r in range(part * rows // parts, (part + 1) * rows // parts):
                 p = row[P0] + (0 if output else r)
                 sum_strip(lanes, tiles[first:stop], p, scale, sums, values)
-                put_row(theta, row, r if output else p, upper, lower, values, work, out)
+                put_row(theta, weights, row, r if output else p, upper, lower, values, work, out)
             first = stop
 
 

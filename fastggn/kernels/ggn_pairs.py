@@ -19,9 +19,9 @@ UPPER, LOWER, P0, P1, Q0, Q1, OFFSET, STORED, KIND = range(9)
 
 KIND_CURVATURE = 0  # unit pairs (a, b) times input pairs (phi_j, phi_j')
 KIND_MIXED = 1  # exact Hessian, second summand: stored (a, q) times omega_k[u] phi_{l-1}[j]
-# Output layers with sigma = id and S a multiple s I of the identity: Psi_L = s I, so that
-# G_LL = I (x) sum s^2 phi phi^T, and Psi_{L-1} = Sigma' W_L^T gives the block below from one
-# panel row a unit, scaled by W_L at the end.
+# Output layers with sigma = id and S a multiple s R of one diagonal matrix: Psi_L = s R, so that
+# G_LL = R^2 (x) sum s^2 phi phi^T, and Psi_{L-1} = s Sigma' W_L^T R gives the block below from one
+# panel row a unit, scaled by R^2 W_L at the end.
 KIND_OUTPUT = 2
 KIND_BELOW_OUTPUT = 3
 

@@ -95,7 +95,8 @@ def dense_hessian(objective: Objective, lin: Point) -> FloatArray:
     lanes = lin.comm.sum_partials(lanes)
     out = np.zeros((plan.n_params, plan.n_params))
     with workers_for(operations):
-        ggn_expand.expand(lin.theta, plan.layers, tiling.tiles, lanes, 1.0, out)
+        weights = np.ones(plan.n_outputs)
+        ggn_expand.expand(lin.theta, weights, plan.layers, tiling.tiles, lanes, 1.0, out)
         ggn_expand.add_mixed(plan.layers, tiling.tiles, lanes, out)
         ggn_expand.mirror(out, True)
     out.flat[:: plan.n_params + 1] += lin.decay

@@ -47,7 +47,7 @@ class FactoredJacobian:
         spaces: WorkspacePool,
         *,
         weight: float = 1.0,
-        isotropic: bool = False,
+        output_weights: FloatArray | None = None,
         comm: Comm = SERIAL,
         helpers: Comm = SERIAL,
     ) -> None:
@@ -57,7 +57,9 @@ class FactoredJacobian:
         self.n_rows = plan.n_samples * n_columns
         self._samples = samples
         self._factors = factors
-        self._isotropic = isotropic
+        self._weights: FloatArray | None = None  # of the outputs, over that of the first
+        if output_weights is not None:
+            self._weights = np.resize(output_weights / output_weights[0], plan.n_outputs)
         self.weight = weight
         self._root = float(np.sqrt(weight))
         self.comm, self._helpers = comm, helpers
@@ -97,8 +99,8 @@ class FactoredJacobian:
         if self._factors is None:
             return vectors
         factors = self._factors(block)
-        if self._isotropic:
-            return np.asarray(factors[:, :1, 0] * vectors)
+        if self._weights is not None:
+            return np.asarray(factors[:, :1, 0] * np.sqrt(self._weights) * vectors)
         return np.asarray(np.einsum(indices, factors, vectors))
 
     def chunks_at_once(self, block: Block) -> int:
@@ -152,7 +154,8 @@ class FactoredJacobian:
     def gram(self, signs: FloatArray | None = None, *, mixed: bool = False) -> FloatArray:
         """Return A^T D A, shape (N, N), D = diag(signs) or I, without A, in float32 if `mixed`."""
         plan = self.plan
-        plain = self._isotropic and plan.n_outputs > 1 and plan.plain_output
+        weights = self._weights
+        plain = weights is not None and plan.n_outputs > 1 and plan.plain_output
         tiling = gram_tiling(plan.net, plan.n_chunks, self.n_columns, plain_output=plain)
         by_rows = isinstance(tiling, RowTiling)
         dtype: type = np.float32 if mixed else np.float64
@@ -164,7 +167,9 @@ class FactoredJacobian:
                 rows.expand_rows(tiling.tiles, lanes, self.weight, out)
                 ggn_expand.mirror(out, True)
             else:
-                ggn_expand.expand(self.theta, plan.layers, tiling.tiles, lanes, self.weight, out)
+                weights = np.ones(1) if weights is None else weights
+                layers, tiles = plan.layers, tiling.tiles
+                ggn_expand.expand(self.theta, weights, layers, tiles, lanes, self.weight, out)
         return out
 
     def _gram_operations(self, tiling: Tiling) -> float:

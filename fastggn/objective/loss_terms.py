@@ -159,6 +159,8 @@ class LossTerms:
         """Return n_S, the columns of the factor of one sample."""
         targets = self._targets[:1]
         n_outputs = targets.shape[1] // (2 if isinstance(self._loss, OutputWeighted) else 1)
+        if isinstance(self._loss, SeparableLoss):
+            return n_outputs
         outputs = np.zeros((targets.shape[0], n_outputs))  # a rank may have no rows
         with np.errstate(all="ignore"):
             if self.signed:

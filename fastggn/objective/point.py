@@ -87,7 +87,7 @@ class Objective:
             self.terms.n_columns,
             spaces,
             weight=1.0 / self.n_samples,
-            isotropic=self.loss.unit_hessian,
+            output_weights=self.loss.output_weights,
             comm=self.comm,
             helpers=self.helpers,
         )
@@ -393,7 +393,7 @@ def unweighted_rows(
         None,
         objective.plan.n_outputs,
         spaces,
-        isotropic=True,
+        output_weights=np.ones(1),
         comm=objective.comm,
         helpers=objective.helpers,
     )

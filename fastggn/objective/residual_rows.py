@@ -72,7 +72,7 @@ class ResidualRows(FactoredJacobian):
         self._parts = parts
         self._tiling = tiling
         self._factors = factors
-        self._isotropic = False
+        self._weights = None
         self.keeps_block = all(part.keeps_block for part in parts)
         self.plan = parts[0].plan
         self.theta = parts[0].theta

@@ -16,7 +16,7 @@ from scipy.linalg import lapack
 
 from fastggn.kernels.cholesky import cholesky, divide_rows, inverse_diagonal
 from fastggn.kernels.ggn_expand import mirror
-from fastggn.runtime.threads import one_pool, workers_for
+from fastggn.runtime.threads import one_pool, workers, workers_for
 from fastggn.solvers.base import FloatArray
 
 # Tile of the transposed copies: two of them stay in the second-level cache.
@@ -88,7 +88,7 @@ class CholeskyFactor(NamedTuple):
     def inverse_diagonal(self) -> FloatArray:
         """Return the diagonal of the inverse matrix, at the price of the factorisation again."""
         with one_pool(), workers_for(self.factor.shape[0] ** 3 / 3.0):
-            return np.asarray(inverse_diagonal(self.factor))
+            return np.asarray(inverse_diagonal(self.factor, workers()))
 
 
 def factor_cholesky(

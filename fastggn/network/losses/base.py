@@ -54,6 +54,11 @@ class Loss(ABC):
         return False
 
     @property
+    def output_weights(self) -> Array | None:
+        """The w of Hessians that are multiples of one diag(w), shape (n_L,) or (1,)."""
+        return None
+
+    @property
     def psd_is_exact(self) -> bool:
         """Whether the curvature of `curvature_factor` is the Hessian itself."""
         return self.convex

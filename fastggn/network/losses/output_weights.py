@@ -96,6 +96,11 @@ class WeightedSquares(Squared):
         """False: the outputs count differently."""
         return False
 
+    @property
+    def output_weights(self) -> Array | None:
+        """The weights."""
+        return self._root**2
+
     def _scaled(self, F: Array, Y: Array) -> Array:
         return np.asarray(self._root * (F - Y))
 

@@ -146,6 +146,11 @@ class Squared(SeparableLoss):
         """Whether the Hessian is the identity: at scale 1."""
         return self.scale == 1.0
 
+    @property
+    def output_weights(self) -> Array | None:
+        """One: all outputs count alike."""
+        return np.ones(1)
+
     def _f(self, u: Array) -> Array:
         return 0.5 * u * u
 

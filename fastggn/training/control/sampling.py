@@ -244,6 +244,7 @@ def _is_much(problem: Any, many: int) -> bool:
     if isinstance(problem, Problem):  # several outputs cost about as much as one
         objective = problem._objective
         columns = rows // problem.n_samples
-        plain = objective.loss.unit_hessian and columns > 1 and objective.plan.plain_output
+        plain = objective.loss.output_weights is not None and columns > 1
+        plain = plain and objective.plan.plain_output
         work = problem.n_samples * min(panel_costs(problem.network, columns, plain_output=plain))
     return bool(work > MUCH_WORK)
