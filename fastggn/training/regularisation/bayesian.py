@@ -7,15 +7,12 @@ step, so that a run assembles only one more matrix than plain Levenberg-Marquard
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastggn.objective.residual_problem import ResidualProblem
-from fastggn.runtime.comm import comm_of
-from fastggn.runtime.threads import one_pool
 from fastggn.training.control.stopping import SETTLED
 from fastggn.training.fallback import Fallback, System
 from fastggn.training.methods.levenberg_marquardt import LevenbergMarquardtSteps
@@ -28,6 +25,7 @@ from fastggn.training.regularisation.evidence import (
     likelihood_of,
 )
 from fastggn.training.regularisation.priors import Evidence, prior_classes, relative_precisions
+from fastggn.training.regularisation.shares import OutputShares
 from fastggn.training.resumable import State
 from fastggn.training.step import Ending, Iteration, WrappedMethod
 
@@ -49,10 +47,6 @@ STEADY_SHARE = 1e-3
 LEAST_EFFECTIVE = 1e-6
 # The same limit for one of several classes; an unnecessary unit is switched off long before.
 LEAST_OF_CLASS = 1e-3
-# Rows of the Jacobian that divide gamma among the outputs: at least, and for each parameter, more
-# where gamma is much of few rows. Above the least they are summed with random signs, so many times
-# for each output (Hutchinson 1990): a division by N rows costs more than a factor.
-LEAST_ROWS, ROWS_PER_PARAMETER, MIXTURES = 256, 0.25, 16
 # A count takes two factorisations. Where those of this size are much of an iteration, with fewer
 # rows than so many times N or with a sample, gamma is counted in every third iteration only; in
 # every fourth with several betas, which change there too; else with few rows in every sixth.
@@ -61,16 +55,6 @@ LEAST_ROWS, ROWS_PER_PARAMETER, MIXTURES = 256, 0.25, 16
 LARGE, FEW_ROWS, MANY_ROWS, COASTING = 64, 2, 8, 1.5
 # The evidence has settled if it stays within the tolerance for so many iterations.
 SETTLING = 20
-
-
-def _mixed(blocks: Iterable[np.ndarray], n_outputs: int, n_params: int) -> np.ndarray:
-    """Return sums of the rows of each output with random signs, shape (MIXTURES n_L, N)."""
-    rng, total = np.random.default_rng(0), np.zeros((MIXTURES, n_outputs * n_params))
-    for rows in blocks:
-        samples = rows.reshape(-1, n_outputs * n_params)
-        with one_pool():
-            total += rng.choice([-1.0, 1.0], (MIXTURES, len(samples))) @ samples
-    return total.reshape(-1, n_params)
 
 
 class KeptFallback(Fallback):
@@ -158,15 +142,10 @@ class EvidenceControl(WrappedMethod):
         self._least_error = 0.0
         self._betas: np.ndarray | None = None  # the beta and the gamma of each of several outputs
         self._gammas: np.ndarray | None = None
-        self._sample = problem  # whose rows divide gamma
         if self._likelihood.n_levels > 1:
             self._betas = np.ones(problem.n_outputs)
             self._gammas = np.zeros(problem.n_outputs)
-            count = max(LEAST_ROWS, int((1 + 2 * few) * ROWS_PER_PARAMETER * n))
-            count //= problem.n_outputs
-            if count < problem.n_samples:
-                rows = np.linspace(0, problem.n_samples - 1, count).astype(np.intp)
-                self._sample = problem.subset(rows)
+            self._shares = OutputShares(problem, few)
 
     def step(self, point: Point) -> Iteration:
         """Do one iteration of the inner method, and update alpha and beta after it."""
@@ -266,28 +245,6 @@ class EvidenceControl(WrappedMethod):
         self._problem.weigh_outputs(weights)
         return self._problem.at(point.theta), float(np.max(np.abs(weights / before - 1.0)))
 
-    def _divide(self, point: Point, sums: CurvatureSums) -> np.ndarray:
-        """Return the part of each output in gamma, by rows of the Jacobian, shape (n_L,)."""
-        if sums.leverages is not None:
-            # The dual form has the rows of all ranks on each.
-            shares = sums.leverages().reshape(-1, self._problem.n_outputs)
-            return comm_of(self._problem).broadcast(shares.sum(axis=0))
-        assert sums.whiten is not None
-        assert self._betas is not None
-        if self._sample is not self._problem:
-            self._sample.weigh_outputs(self._betas / self._betas.mean())
-            point = self._sample.at(point.theta)
-        parts = np.zeros(self._problem.n_outputs)
-        blocks: Iterable[np.ndarray] = (rows for rows, _ in point.row_blocks())
-        if point.n_rows > LEAST_ROWS:
-            blocks = [_mixed(blocks, parts.size, point.n_params)]
-        for rows in blocks:
-            z = sums.whiten(rows)
-            parts += np.einsum("ij,ij->i", z, z).reshape(-1, parts.size).sum(axis=0)
-        parts = comm_of(self._problem).sum(parts)
-        whole = float(parts.sum())
-        return parts * (sums.effective / whole) if whole > 0.0 else parts
-
     def _count(self, point: Point) -> None:
         """Count the effective parameters at a point, and note a change of the evidence."""
         sums = self._systems.prepare(point).sums()
@@ -302,7 +259,7 @@ class EvidenceControl(WrappedMethod):
             # The parts change less than their sum: where gamma is counted seldom, every other
             # count divides it anew.
             if self._every == 1 or self._iterations // self._every % 2 == 0:
-                self._gammas = self._divide(point, sums)
+                self._gammas = self._shares.divide(point, sums, self._betas / self._betas.mean())
             elif self._gammas.any():
                 self._gammas *= sums.effective / self._gammas.sum()
         value = self._estimate(point, sums).log_evidence
