@@ -57,9 +57,7 @@ class FactoredJacobian:
         self.n_rows = plan.n_samples * n_columns
         self._samples = samples
         self._factors = factors
-        self._weights: FloatArray | None = None  # of the outputs, over that of the first
-        if output_weights is not None:
-            self._weights = np.resize(output_weights / output_weights[0], plan.n_outputs)
+        self._weights = output_weights  # over that of the first
         self.weight = weight
         self._root = float(np.sqrt(weight))
         self.comm, self._helpers = comm, helpers

@@ -155,12 +155,18 @@ class LossTerms:
         return None
 
     @cached_property
+    def output_weights(self) -> FloatArray | None:
+        """Return the weights of the outputs over that of the first, (n_L,), if there are such."""
+        w = self._loss.output_weights
+        return None if w is None else np.resize(w / w[0], self.n_columns)
+
+    @cached_property
     def n_columns(self) -> int:
         """Return n_S, the columns of the factor of one sample."""
         targets = self._targets[:1]
         n_outputs = targets.shape[1] // (2 if isinstance(self._loss, OutputWeighted) else 1)
         if isinstance(self._loss, SeparableLoss):
-            return n_outputs
+            return int(n_outputs)
         outputs = np.zeros((targets.shape[0], n_outputs))  # a rank may have no rows
         with np.errstate(all="ignore"):
             if self.signed:

@@ -87,7 +87,7 @@ class Objective:
             self.terms.n_columns,
             spaces,
             weight=1.0 / self.n_samples,
-            output_weights=self.loss.output_weights,
+            output_weights=self.terms.output_weights,
             comm=self.comm,
             helpers=self.helpers,
         )
@@ -393,7 +393,7 @@ def unweighted_rows(
         None,
         objective.plan.n_outputs,
         spaces,
-        output_weights=np.ones(1),
+        output_weights=np.ones(objective.plan.n_outputs),
         comm=objective.comm,
         helpers=objective.helpers,
     )

@@ -255,7 +255,7 @@ class EvidenceControl(WrappedMethod):
         if self._classes is not None:
             assert sums.held is not None
             self._class_gammas = self._sizes.astype(float) - np.bincount(self._classes, sums.held)
-        if self._betas is not None:
+        if self._betas is not None and self._gammas is not None:
             # The parts change less than their sum: where gamma is counted seldom, every other
             # count divides it anew.
             if self._every == 1 or self._iterations // self._every % 2 == 0:
