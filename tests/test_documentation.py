@@ -56,7 +56,7 @@ def test_python_on_the_pages_runs(page, tmp_path, monkeypatch):
     names = {"np": np, "fg": fg, "net": net, "X": X, "Y": Y, "theta": theta}
     names |= {"problem": fg.Problem(net, X, Y), "read_my_rows": lambda rank, size: (X, Y)}
     # What jobs of the pages on batch systems have left behind.
-    fg.Model.of(net, theta, training={"loss": 1.0}).save("model-0.npz")
+    fg.Model.of(net, theta, training={"validation_loss": 1.0}).save("model-0.npz")
     Path("run.jsonl").write_text('{"loss": 1.0}\n')
     for number, code in enumerate(blocks(page, "python")):
         if absent(code):
