@@ -292,6 +292,9 @@ def test_the_command_line_beats_the_file(run):
     write("other.toml", 'dataset = "sine"\nmax_iter = 2\n')
     assert run("train", path, "--config", "other.toml").exit_code == 0
     assert model_of().training["source"] == path
+    write("both.toml", f'data = "{path}"\nsamples = 30\nmax_iter = 2\n')
+    assert run("train", path, "--config", "both.toml").exit_code == 0
+    one_line(run("train", "--config", "both.toml"), 2, "--samples goes with --dataset")
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 import fastggn as fg
 from fastggn.apps.cli import main
+from fastggn.apps.cli.tables import stays
 from fastggn.data.split import Split
 
 
@@ -207,6 +208,24 @@ def test_files_that_stay_where_they_are(run, monkeypatch):
     refused(run("data.npy", "--missing", "drop"), "--missing needs the table in memory")
 
 
+@pytest.mark.parametrize("kind", ["npy", "h5", "damaged"])
+def test_numbers_of_a_file_count_as_float64(tmp_path, monkeypatch, kind):
+    """They may have 4 bytes in the file, or be compressed: memory takes more than the disk."""
+    rows = np.zeros((500, 4), dtype=np.float32)
+    path, needed = tmp_path / f"rows.{'h5' if kind == 'h5' else 'npy'}", 8 * rows.size
+    np.save(path.with_suffix(".npy"), rows)
+    if kind == "h5":
+        h5py = pytest.importorskip("h5py", reason="the extra io is absent")
+        with h5py.File(path, "w") as archive:
+            for name, part in (("X", rows[:, :3]), ("Y", rows[:, 3:])):
+                archive.create_dataset(name, data=part, compression="gzip")
+    elif kind == "damaged":  # its size; the reader of the table names the fault
+        path.write_bytes(bytes(needed))
+    for free, expected in ((4 * needed - 8, True), (4 * needed, False)):
+        monkeypatch.setattr("fastggn.apps.cli.tables.available_memory", lambda free=free: free)
+        assert stays(str(path)) is expected
+
+
 def test_a_requeued_job_goes_on(run):
     table("data.csv", 60, 0)
     arguments = ["data.csv", "--held-out", 0.3, "--patience", 8]
@@ -248,10 +267,15 @@ def test_training_goes_on_from_a_model(run):
 
 
 def test_training_goes_on_with_built_in_samples(run):
-    assert run("--samples", 40, "--hidden", 4, "--max-iter", 2, "--out", "a.npz").exit_code == 0
-    assert run("--from", "a.npz", "--max-iter", 3, "--out", "b.npz").exit_code == 0
-    a, b = model_of("a.npz").training, model_of("b.npz").training
-    assert b["initial_loss"] == a["loss"] and b["source"] == "four_regions"
+    first = ["--samples", 40, "--hidden", 4, "--seed", 5]
+    assert run(*first, "--max-iter", 2, "--out", "a.npz").exit_code == 0
+    for before, after, seed in (("a", "b", 0), ("b", "c", 7)):  # the samples stay those of seed 5
+        arguments = ["--max-iter", 3, "--seed", seed, "--out", f"{after}.npz"]
+        assert run("--from", f"{before}.npz", *arguments).exit_code == 0
+        old, new = (model_of(f"{name}.npz").training for name in (before, after))
+        assert new["initial_loss"] == old["loss"] and new["source"] == "four_regions"
+    words = "does not go with --from c.npz, which has its own"
+    refused(run("--from", "c.npz", "--samples", 50), f"--samples {words}")
 
 
 def test_training_goes_on_from_torch(run):

@@ -17,6 +17,7 @@ from fastggn.apps.cli.tables import (
     labelled,
     own_rows,
     rows_of,
+    samples_seed,
     slopes_of,
     stays,
 )
@@ -86,7 +87,7 @@ def prepare_run(settings: Settings, given: frozenset[str]) -> Prepared:
     told = [*model.training.get("notes", ()), *part_notes(model, *counts)]
     if settings.gradient_columns:
         told.append(f"the training fits values and {model.network.n_inputs} derivatives of each")
-    model = replace(model, training={"notes": told})
+    model = replace(model, training={**drawn_by(model), "notes": told})
     problems = {}
     for name, table in tables.items():
         terms = {} if name == "training" else {"l2": 0.0}
@@ -99,6 +100,11 @@ def prepare_run(settings: Settings, given: frozenset[str]) -> Prepared:
         objective = _with_gradients(model, training, slopes)
     parts = (model, samples, split, problems, objective, tables.get("test"), digest, theta0)
     return Prepared(*parts)
+
+
+def drawn_by(model: Model) -> dict[str, int]:
+    """Return what is kept of built-in samples that another run has drawn: their seed."""
+    return {name: v for name, v in model.training.items() if name == "samples_seed"}
 
 
 def _with_gradients(model: Model, table: Table, slopes: NDArray[np.float64]) -> ResidualProblem:
@@ -151,7 +157,9 @@ def _begun(
     names = ("activation", "output_activation", "loss", "l2")
     model = read_model(start, **{n: getattr(settings, n) if n in given else None for n in names})
     own = bool(model.recipe.named or model.training)
-    refused = [*OF_NETWORK, *(READING if own else ()), *(("standardise",) if own else ())]
+    run = {name: value for name, value in model.training.items() if name != "samples_seed"}
+    of_samples = (*READING, "standardise", "samples", "one_hot")
+    refused = [*OF_NETWORK, *(of_samples if own else ())]
     for name in refused:
         if name in given:
             option = name.replace("_", "-")
@@ -165,12 +173,12 @@ def _begun(
             loss = "logistic" if model.network.n_outputs == 1 else "softmax_cross_entropy"
         model = adopted(model, samples, loss)
     elif settings.data is None:
-        samples = drawn_again(model)
+        samples, run["samples_seed"] = drawn_again(model), samples_seed(model)
     else:
         samples = rows_of(model, settings.data, comm, stream=settings.stream)
     notes = [*samples.notes, f"the weights are those of {start}"]
-    training = {**model.training, "notes": notes}
-    return replace(model, training=training, posterior=None), samples, model.theta
+    model = replace(model, training={**run, "notes": notes}, posterior=None)
+    return model, samples, model.theta
 
 
 def _split_again(

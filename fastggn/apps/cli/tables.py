@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from fastggn.data.builtin import DATASETS
 from fastggn.data.columns import label_of, listed, read_as
+from fastggn.data.hdf5 import data_sets, open_hdf5
+from fastggn.data.npy import open_npy
 from fastggn.data.read_table import chosen_columns, read_table
 from fastggn.data.recipe import Column, TableError, column_faults
 from fastggn.data.stream import HDF5, stream_table
@@ -22,8 +25,8 @@ from fastggn.runtime.comm import SERIAL, Comm
 from fastggn.runtime.errors import unknown_name
 from fastggn.runtime.memory import available_memory
 
-# A file that is larger than this share of the free memory stays in its place: in memory a table is
-# held up to three times, as stored, converted and scaled.
+# A file whose numbers, as float64, take more than this share of the free memory stays in its place:
+# in memory a table is held up to three times, as stored, converted and scaled.
 MOST_OF_MEMORY = 0.25
 MOST_CLASSES = 1000
 
@@ -34,7 +37,18 @@ def stays(path: str, asked: bool | None = None, comm: Comm = SERIAL) -> bool:
         return asked
     if Path(path).suffix.lower() not in (".npy", *HDF5) or not os.path.isfile(path):
         return False
-    return os.path.getsize(path) > MOST_OF_MEMORY * comm.memory_share(available_memory())
+    return 8 * _numbers(Path(path)) > MOST_OF_MEMORY * comm.memory_share(available_memory())
+
+
+def _numbers(file: Path) -> int:
+    """Return how many numbers a file of arrays holds, which may be compressed or of 4 bytes."""
+    try:
+        if file.suffix.lower() in HDF5:
+            with open_hdf5(file) as archive:
+                return sum(item.size for item in data_sets(archive, file).values())
+        return math.prod(open_npy(file).shape)
+    except (ImportError, ValueError):  # which the reader of the table raises again
+        return os.path.getsize(file) // 8
 
 
 def rows_of(
@@ -121,7 +135,12 @@ def drawn_again(model: Model) -> Table:
     if name not in DATASETS:
         raise ValueError(f"the model was trained on {name or 'unknown samples'}: give DATA")
     labels = model.classes is not None
-    return builtin_table(name, labels, seed=int(run["seed"]), T=int(run["n_rows"]))
+    return builtin_table(name, labels, seed=samples_seed(model), T=int(run["n_rows"]))
+
+
+def samples_seed(model: Model) -> int:
+    """Return the seed of built-in samples: a run that went on from weights has another itself."""
+    return int(model.training.get("samples_seed", model.training["seed"]))
 
 
 def training_rows(model: Model, samples: Table, comm: Comm = SERIAL) -> Table:

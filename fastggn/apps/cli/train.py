@@ -170,7 +170,8 @@ def _settle(ctx: click.Context, settings: Settings) -> tuple[Settings, frozenset
         raise BadInput("give --test or --test-fraction, not both")
     for name in (*OF_DATA, *OF_DATASET):
         of_data = name in OF_DATA
-        if name in (given if of_data else typed) and (settings.data is None) == of_data:
+        told = given if of_data or "data" not in typed else typed
+        if name in told and (settings.data is None) == of_data:
             if getattr(settings, name) not in (None, False, ()):
                 other = "DATA" if of_data else "--dataset, not with DATA"
                 raise BadInput(f"--{name.replace('_', '-')} goes with {other}")
@@ -211,6 +212,7 @@ def _check_posterior(settings: Settings, problem: Problem) -> None:
 
 def _model(settings: Settings, prepared: Prepared, result: TrainResult, seed: int) -> Model:
     """Return the model with the outcome of the run, and the errors on the test rows."""
+    from fastggn.apps.cli.samples import drawn_by
     from fastggn.model.fit import finished
 
     model = finished(
@@ -224,7 +226,7 @@ def _model(settings: Settings, prepared: Prepared, result: TrainResult, seed: in
         posterior=settings.posterior and result.status not in ("interrupted", "failed"),
         digest=prepared.digest,
     )
-    facts: dict[str, Any] = {"start_seed": seed, "init": settings.init}
+    facts: dict[str, Any] = {"start_seed": seed, "init": settings.init, **drawn_by(prepared.model)}
     if prepared.test is not None and prepared.problems["training"].comm.rank == 0:
         facts["test"] = model.evaluate(prepared.test).to_dict()
     return replace(model, training={**model.training, **facts})
