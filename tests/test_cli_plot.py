@@ -187,6 +187,8 @@ def test_a_picture_is_written(folder, monkeypatch):
         (["four.npz", "--kind", "curve", "--history", "houses.csv"], "line 1 is no record"),
         (["bare.npz", "--kind", "curve"], "keeps no history"),
         (["wide.npz", "wide.npy", "--kind", "regions"], "has 3 inputs"),
+        (["four.npz", "--kind", "line", "--history", "h.jsonl"], "goes with --kind curve"),
+        (["four.npz", "--kind", "spectrum", "--points", 9], "--kind line or plane, not with spec"),
     ],
 )
 def test_bad_input(folder, monkeypatch, arguments, words):
@@ -196,10 +198,19 @@ def test_bad_input(folder, monkeypatch, arguments, words):
     wide = fg.MLP((3, 1))
     fg.Model.of(wide, wide.init(seed=0)).save("wide.npz")
     np.save("wide.npy", np.random.default_rng(0).normal(size=(5, 4)))
-    result = CliRunner().invoke(main, ["plot", *arguments, "--out", "never.png"])
+    result = CliRunner().invoke(main, ["plot", *map(str, arguments), "--out", "never.png"])
     assert result.exit_code == 2 and words in result.stderr, result.output
     assert len(result.stderr.strip().splitlines()) == 1
     assert not Path("never.png").exists()
+
+
+def test_the_cost_of_eigenvalues_is_told(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("fastggn.apps.cli.critical_point.seconds_of_call", lambda call: 1e5)
+    arguments = ["four.npz", "--kind", "eigenvalues", "--out", "never.png"]
+    result = CliRunner().invoke(main, ["plot", *arguments])
+    assert result.exit_code == 2 and "all eigenvalues of 17 parameters" in result.stderr
+    assert "take fewer samples, or set a limit by --max-time" in result.stderr
 
 
 @pytest.mark.parametrize(

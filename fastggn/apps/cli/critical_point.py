@@ -32,9 +32,7 @@ DECIDING, LANCZOS = 200.0, 2000.0
 
 
 @click.command(
-    "critical-point",
-    help=HELP,
-    short_help="Say what kind of a critical point MODEL stands at.",
+    "critical-point", help=HELP, short_help="Say what kind of a critical point MODEL stands at."
 )
 @click.argument("model", type=INPUT, metavar="MODEL")
 @click.argument("data", type=INPUT, required=False, metavar="[DATA]")
@@ -76,7 +74,7 @@ def critical_point(
         comm = team_of(mpi)
         known = read_model(model, **foreign)
         problem = model_problem(known, data, comm, target=foreign["target"])
-        _expect(watch, problem, known.theta, method)
+        tell_cost(watch, problem, known.theta, method, "or --method lanczos, ")
         report = classify(
             problem,
             known.theta,
@@ -93,7 +91,7 @@ def critical_point(
     return 0
 
 
-def _expect(watch: Watch, problem: Any, theta: Any, method: str) -> None:
+def tell_cost(watch: Watch, problem: Any, theta: Any, method: str, remedy: str = "") -> None:
     """Tell the cost from the time of one gradient."""
     from fastggn.training.methods.newton import DENSE_LIMIT
 
@@ -106,4 +104,4 @@ def _expect(watch: Watch, problem: Any, theta: Any, method: str) -> None:
         evaluations, operations = LANCZOS, 0.0
         work = f"the lowest eigenvalues of {n:,} parameters"
     seconds = evaluations * gradient + seconds_of(operations)
-    watch.expect(seconds, work, "take fewer samples, or --method lanczos, ")
+    watch.expect(seconds, work, f"take fewer samples, {remedy}")

@@ -6,15 +6,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from fastggn.apps.cli.critical_point import tell_cost
 from fastggn.apps.cli.files import INPUT, OutputFile, checked_outputs
-from fastggn.apps.cli.models import (
-    MODELS,
-    model_options,
-    model_parts,
-    model_problem,
-    read_model,
-)
+from fastggn.apps.cli.models import MODELS, model_options, model_parts, model_problem, read_model
 from fastggn.apps.cli.outcome import DONE, BadInput, bad_input, say
 from fastggn.apps.cli.types import NAMES, OneOf
 from fastggn.apps.cli.watch import Watch, seconds_of_call, watched
@@ -26,6 +22,9 @@ if TYPE_CHECKING:
 
 
 KINDS = ("curve", "residuals", "regions", "line", "plane", "spectrum", "eigenvalues")
+# The kinds of pictures that take an option.
+TAKERS: dict[str, tuple[str, ...]] = {"history": ("curve",)}
+TAKERS |= dict.fromkeys(("direction", "extent", "points", "seed"), ("line", "plane"))
 
 HELP = f"""Draw a picture of MODEL.
 
@@ -88,6 +87,7 @@ def plot(model: str, data: str | None, kind: str, out: str, watch: Watch, **opti
     with bad_input():
         from fastggn.figures.style import picture_format, save
 
+        _refuse_unused(kind)
         picture_format(out)
         names = ("activation", "output_activation", "l2", "loss", "target")
         known = read_model(model, **{name: options[name] for name in names})
@@ -101,6 +101,15 @@ def plot(model: str, data: str | None, kind: str, out: str, watch: Watch, **opti
         save(figure, out)
     say(f"{out}: {kind}")
     return DONE
+
+
+def _refuse_unused(kind: str) -> None:
+    """Refuse the options that a picture of this kind would ignore."""
+    ctx = click.get_current_context()
+    for name, kinds in TAKERS.items():
+        given = ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if given and kind not in kinds:
+            raise BadInput(f"--{name} goes with --kind {' or '.join(kinds)}, not with {kind}")
 
 
 def _curve(model: Model, history: str | None) -> Any:
@@ -132,6 +141,7 @@ def _surface(
 
         return _drawn(pictures.spectrum(problem, spectrum_of(problem, theta)))
     if kind == "eigenvalues":
+        tell_cost(watch, problem, theta, "auto")
         report = critical_point(problem, theta)
         if report.label == "not_critical":
             raise BadInput(
