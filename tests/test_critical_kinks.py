@@ -38,6 +38,8 @@ def test_the_pages_differentiable_minimum():
     for polish in (False, True):
         report = fg.critical_point(problem, [1.5, 0.0, 1.0], polish=polish)
         assert report.label == "local_minimum" and report.gradient_norm < 1e-14
+    with pytest.raises(ValueError, match="no eigenvalues: local_minimum, .*kink"):
+        report.plot()
     assert report.polished.startswith("kink")
     assert analysis.polish(problem, [1.5, 1e-5, 1.0]).status == "kink"
 

@@ -112,8 +112,11 @@ def test_classes(sizes):
         assert entry["recall"] == pytest.approx((given & called).sum() / given.sum())
         assert entry["precision"] == pytest.approx((given & called).sum() / called.sum())
     assert np.sum(found.confusion) == 120 and "accuracy" in str(found)
-    weights = np.full(120, 0.5)
-    assert sizes.evaluate(SIZES, weights).accuracy == pytest.approx(found.accuracy)
+    weighed = sizes.evaluate(SIZES, np.full(120, 0.5))
+    assert weighed.accuracy == pytest.approx(found.accuracy)
+    # A sum of weights is no number of rows.
+    heads = [str(metrics).splitlines()[1].split() for metrics in (found, weighed)]
+    assert [head[1] for head in heads] == ["count", "weights"]
     with pytest.raises(ValueError, match="std=True is for numbers"):
         sizes.predict(SIZES, std=True)
 

@@ -209,7 +209,7 @@ class SpectralDensity:
         return plain(self)
 
     def plot(self) -> Any:
-        """Return a matplotlib figure of the density over a signed logarithmic axis."""
+        """Return a matplotlib figure of the shares up to each eigenvalue, on a logarithmic axis."""
         from fastggn.figures.spectra import plot_density
 
         return plot_density(self)

@@ -17,10 +17,10 @@ def plot_eigenvalues(report: Any) -> Any:
     Raises
     ------
     ValueError
-        If the report has no eigenvalues because its point is not critical.
+        If the report has no eigenvalues: of a point that is not critical, or at a kink.
     """
     if report.eigenvalues is None:
-        raise ValueError("the report has no eigenvalues: the point is not critical")
+        raise ValueError(f"the report has no eigenvalues: {report.label}, {report.reason}")
     values = np.asarray(report.eigenvalues)
     bounds = np.asarray(report.eigenvalue_bounds)
     null = np.abs(values) <= bounds

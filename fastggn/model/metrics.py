@@ -38,7 +38,7 @@ class Metrics:
     classes : tuple of dict
         By class: ``label``, ``count`` (the sum of the weights, if there are any), ``precision``,
         ``recall`` (NaN where there is nothing to divide by).
-    confusion : tuple of tuple of int
+    confusion : tuple of tuple of int, or of float with weights
         Rows of true classes, columns of predicted ones; empty for labels that may stand together.
     """
 
@@ -64,11 +64,12 @@ class Metrics:
     def __str__(self) -> str:
         """Return a table with one line for each target or class."""
         lines = [f"{self.n_rows} rows"]
+        whole = isinstance((self.targets or self.classes)[0]["count"], int)
+        word = "count" if whole else "weights"
         if self.targets:
             width = max(6, *(len(_title(t)) for t in self.targets))
             gaps = any(t["count"] != self.n_rows for t in self.targets)
             head = f"{'target':<{width}}  {'rms':>12}  {'mae':>12}  {'R2':>9}"
-            word = "weights" if isinstance(self.targets[0]["count"], float) else "count"
             lines.append(head + f"  {word:>9}" * gaps)
             lines += [
                 f"{_title(t):<{width}}  {t['rms']:>12.6g}  {t['mae']:>12.6g}  {t['r2']:>9.6f}"
@@ -80,7 +81,7 @@ class Metrics:
         if self.log_loss is not None:
             lines[0] += f", log loss {self.log_loss:.6g}"
         width = max(5, *(len(c["label"]) for c in self.classes))
-        lines.append(f"{'class':<{width}}  {'count':>7}  {'precision':>9}  {'recall':>9}")
+        lines.append(f"{'class':<{width}}  {word:>7}  {'precision':>9}  {'recall':>9}")
         lines += [
             f"{c['label']:<{width}}  {c['count']:>7.6g}  {c['precision']:>9.4f}  "
             f"{c['recall']:>9.4f}"

@@ -46,7 +46,7 @@ class CriticalPointReport:
     inertia : tuple of (int or None), or None
         Numbers of positive, zero (within the error bound) and negative eigenvalues of the exact
         Hessian. With `method` "lanczos" they are lower bounds, None where there is none. None for
-        a point that is not critical.
+        a point that is not critical, or at a kink.
     inertia_estimate : tuple of int, or None
         With "lanczos": the three counts by stochastic quadrature, an estimate without bound.
     null_dimension : int or None
