@@ -201,10 +201,12 @@ def test_one_module_knows_the_platforms():
     seam = "fastggn.runtime.platform"
     there = {f"os.{n}" for n in [*OS_NAMES, "name"]} | {f"signal.{n}" for n in SIGNALS}
     there.add("sys.platform")
-    found = {
-        module.name: there & {ast.unparse(n) for n in module.nodes if isinstance(n, ast.Attribute)}
-        for module in modules()
-    }
+    found = {}
+    for module in modules():
+        used = {ast.unparse(n) for n in module.nodes if isinstance(n, ast.Attribute)}
+        lines = [n for n in module.nodes if isinstance(n, ast.ImportFrom)]
+        used |= {f"{line.module}.{alias.name}" for line in lines for alias in line.names}
+        found[module.name] = there & used
     assert found.pop(seam) == {"sys.platform"}  # names of POSIX by getattr, for the type checker
     assert {name: names for name, names in found.items() if names} == {}
     posix = {*MODULES, "msvcrt", "winreg"}

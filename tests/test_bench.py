@@ -19,7 +19,7 @@ if str(ROOT) not in sys.path:
 
 pytestmark = pytest.mark.skipif(DISABLED, reason="times say nothing without the compiler")
 
-from bench import core, peers, protocols, report, rows, turns  # noqa: E402
+from bench import core, machine, peers, protocols, report, rows, turns  # noqa: E402
 
 PAIRS = [row for row in rows.ROWS if row.build is not None]
 OTHERS = [row for row in rows.ROWS if row.measure is not None]
@@ -155,6 +155,14 @@ def test_a_disturbed_row_says_so(all_peers):
     text = report.render([(row, busy)], core.FULL)
     assert "1 of 1 rows are marked as disturbed" in text
     assert "other processes kept 1.2 cores busy" in text
+
+
+def test_other_programs_are_judged_from_a_tenth_of_a_second_on(monkeypatch):
+    """Clock, work of all processes, own work; the system counts in steps of 0.01 s."""
+    times = iter([(0.0, 0.0, 0.0), (0.05, 0.05, 0.01), (1.0, 3.0, 2.0), (1.2, 3.3, 2.2)])
+    monkeypatch.setattr(machine.Bystanders, "_times", lambda _: next(times))
+    assert machine.Bystanders().share() is None
+    assert machine.Bystanders().share() == pytest.approx(0.5)
 
 
 @pytest.mark.process

@@ -140,7 +140,13 @@ def test_the_picture_of_the_index(tmp_path):
     figure = plot_split_index(table)
     (axes,) = figure.axes
     assert axes.get_xlabel() == "share gamma of the outgoing weights"
-    assert sum(len(line.get_xdata()) for line in axes.get_lines()) >= 13
+    (drawn,) = [line for line in axes.get_lines() if len(line.get_xdata()) == 13]
+    np.testing.assert_array_equal(drawn.get_xdata(), table.gammas)
+    # Without a negative eigenvalue the lowest one is rounding: a copy has no outgoing weights.
+    below = table.inertias[:, 2] > 0
+    assert list(table.gammas[~below]) == [0.0, 1.0] and table.eigenvalues[~below, 0].any()
+    np.testing.assert_array_equal(drawn.get_ydata(), below * table.eigenvalues[:, 0])
+    assert [text.get_text() for text in axes.texts] == [str(n) for n in table.inertias[:, 2]]
 
 
 def test_a_model_is_reduced():
