@@ -1,9 +1,10 @@
 """Our side of the rows in this checkout and in another: ``python -m bench.turns OTHER [KEYS]``.
 
 A process in each checkout measures a row in turns with the other one, ROUNDS times after a turn to
-warm up. A turn in which other programs ran is done again. The figure is the median time here over
-the median time there. The other checkout needs rows of the same keys and names. `bp-time` compares
-our seconds to BP's loss, which each checkout seeks once; `train-warm` is three processes a turn.
+warm up. A turn in which other programs ran is done again; one of less than 0.1 s is not judged, and
+has 0 in the last column. The figure is the median time here over the median time there. The other
+checkout needs rows of the same keys and names. `bp-time` compares our seconds to BP's loss, which
+each checkout seeks once; `train-warm` is three processes a turn.
 """
 
 from __future__ import annotations

@@ -34,11 +34,7 @@ class Starts:
         self._runner = runner
         self._console = console
         self._restarts = Restarts(
-            problem,
-            settings.starts,
-            settings.seed,
-            settings.max_time,
-            checkpoint_of(settings),
+            problem, settings.starts, settings.seed, settings.max_time, checkpoint_of(settings)
         )
 
     def run(self, stop: StopSignals) -> tuple[TrainResult, int]:

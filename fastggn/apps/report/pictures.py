@@ -11,13 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastggn.apps.report.findings import (
-    Findings,
-    Spectrum,
-    class_names,
-    labels_of,
-    target_names,
-)
+from fastggn.apps.report.findings import Findings, Spectrum, class_names, labels_of, target_names
 from fastggn.data.builtin import RADII
 from fastggn.figures.curves import plot_curves
 from fastggn.figures.decisions import plot_decisions, plot_output

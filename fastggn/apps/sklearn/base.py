@@ -39,11 +39,7 @@ from fastggn.training.result import TrainResult
 FloatArray = NDArray[np.float64]
 
 # Checks of inputs by scikit-learn.
-INPUTS: dict[str, Any] = {
-    "accept_sparse": ("csr", "csc", "coo"),
-    "dtype": np.float64,
-    "order": "C",
-}
+INPUTS: dict[str, Any] = {"accept_sparse": ("csr", "csc", "coo"), "dtype": np.float64, "order": "C"}
 
 
 def dense(X: Any) -> FloatArray:
@@ -348,11 +344,8 @@ class GGNEstimator(BaseEstimator):
         return Scalers(self.input_scaler_, self.output_scaler_)
 
     def _begun(self, samples: Samples) -> Seen:
-        return Seen(
-            samples,
-            inputs=bool(self.standardize_inputs),
-            targets=bool(self.standardize_outputs),
-        )
+        inputs, targets = bool(self.standardize_inputs), bool(self.standardize_outputs)
+        return Seen(samples, inputs=inputs, targets=targets)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -122,11 +122,7 @@ def _warn_of(result: TrainResult, max_iter: int) -> None:
 
 
 def _run(
-    settings: Settings,
-    task: Task,
-    problem: Any,
-    start: FloatArray | None,
-    **options: Any,
+    settings: Settings, task: Task, problem: Any, start: FloatArray | None, **options: Any
 ) -> Fitted:
     """Train once, with early stopping or the choice of the penalty that the settings ask for."""
     if settings.regularization == "bayesian":

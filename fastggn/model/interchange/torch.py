@@ -47,8 +47,8 @@ def from_torch(
     ----------
     model : torch.nn.Sequential or mapping of str to Tensor
         A chain of Linear and activations (Tanh, Sigmoid, ReLU, LeakyReLU, Softplus, Softsign,
-        Identity), also nested; or the state dict of a model whose layers are all Linear, in
-        their order. Flatten and, as in ``model.eval()``, Dropout change nothing.
+        SiLU, GELU, Identity), also nested; or the state dict of a model whose layers are all
+        Linear, in their order. Flatten and, as in ``model.eval()``, Dropout change nothing.
     activation : str, Activation, or sequence of them, optional
         Activation of the hidden layers; needed with a state dict, and only there.
     output_activation : str or Activation, optional

@@ -61,7 +61,8 @@ class LevenbergMarquardt(NamedMethod):
         The samples of the Gauss-Newton matrix, drawn afresh in each iteration; loss, gradient and
         acceptance use all samples (Byrd, Chin, Neveitt and Nocedal 2011). A number is that of the
         first iterations: it grows where the curvature along a step or the progress asks for it.
-        "auto": 4 N, at most a quarter, with "cholesky" and more than 10 N rows, else all.
+        "auto": 4 N rows, at most a quarter, with "cholesky", more than 10 N rows and 1e8
+        multiplications (8 N, a half and 20 N with several outputs or equations), else all.
     batch_size : int, optional
         The size of mini-batches; an iteration is then one pass over the samples.
 

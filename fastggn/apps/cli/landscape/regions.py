@@ -38,8 +38,7 @@ so far and the index from which --start goes on."""
 
 
 @click.command(
-    help=HELP,
-    short_help="Losses of the local minima of a one-hidden-layer ReLU network.",
+    help=HELP, short_help="Losses of the local minima of a one-hidden-layer ReLU network."
 )
 @click.argument("data", type=INPUT, metavar="DATA")
 @click.option(
