@@ -6,8 +6,11 @@ import naive
 import numpy as np
 import pytest
 from bayesian_cases import sine_problem
+from dense_system import Prepared
 
 import fastggn as fg
+from fastggn.solvers.choice import get_solver
+from fastggn.training.regularisation.shares import LEAST_ROWS, MIXTURES, OutputShares
 
 TOLERANCES = {"stop": fg.Stop(gradient=0.0, step=1e-13), "max_iter": 200}
 
@@ -164,13 +167,14 @@ def test_many_samples_divide_gamma_by_some_of_their_rows():
 
 @pytest.mark.parametrize("seed", range(3))
 def test_few_samples_divide_gamma_by_sums_of_their_rows(seed):
-    """More rows than 256, fewer than two for each parameter; every other count divides anew."""
+    """More than 256 of them, of fewer than two for each parameter; every other count divides."""
     rng = np.random.default_rng(seed)
     X = rng.standard_normal((120, 3))
     Y = np.stack([np.sin(X[:, 0]), X[:, 1] * X[:, 2], np.tanh(X[:, 0] - X[:, 1])], axis=1)
     Y += [0.3, 0.1, 0.03] * rng.standard_normal(Y.shape)
-    problem = fg.Problem(fg.MLP((3, 32, 4, 3)), X, Y)
-    assert 256 < problem.n_rows < 2 * problem.n_params
+    problem = fg.Problem(fg.MLP((3, 40, 6, 3)), X, Y)
+    assert problem.n_rows < 2 * problem.n_params
+    assert OutputShares(problem, few=True)._sample.n_rows > LEAST_ROWS
     found = fg.train(problem, seed=seed, regularize=fg.Evidence(), max_iter=80)
     error = np.sum((problem.outputs(found.theta) - problem.targets) ** 2, axis=0)
     J = problem.jacobian(found.theta).to_dense().reshape(120, 3, -1)
@@ -179,6 +183,51 @@ def test_few_samples_divide_gamma_by_sums_of_their_rows(seed):
     gammas = np.einsum("o,toi,ij,toj->o", betas, J, np.linalg.inv(H), J, optimize=True)
     assert found.evidence.effective_parameters == pytest.approx(gammas.sum(), rel=1e-6)
     np.testing.assert_allclose(120 - betas * error, gammas, atol=4.0)
+
+
+@pytest.mark.parametrize(
+    ("T", "widths", "mixed"), [(100, (3, 40, 6, 3), True), (15, (3, 24, 20), False)]
+)
+def test_parts_of_gamma_by_sums_of_rows(T, widths, mixed):
+    """Within four standard deviations (Hutchinson 1990); exact where there would be more sums."""
+    rng, n = np.random.default_rng(0), widths[-1]
+    X, Y = rng.standard_normal((T, 3)), rng.standard_normal((T, n))
+    problem = fg.Problem(fg.MLP(widths), X, Y)
+    point = problem.with_l2(1e-3).at(problem.init(0))
+    sums = Prepared(get_solver("cholesky"), point).sums()
+    shares = OutputShares(problem, few=True)
+    with fg.threads(1):
+        found = shares.divide(point, sums, np.ones(n))
+    with fg.threads(2):
+        np.testing.assert_array_equal(shares.divide(point, sums, np.ones(n)), found)
+    A = np.concatenate([rows for rows, _ in point.row_blocks()])
+    K = A @ np.linalg.solve(A.T @ A + 1e-3 * np.eye(problem.n_params), A.T)
+    own = K.reshape(T, n, T, n)
+    blocks = [own[:, o, :, o] for o in range(n)]
+    expected = np.array([np.trace(block) for block in blocks])
+    squares = [np.sum(block**2) - np.sum(block.diagonal() ** 2) for block in blocks]
+    wide = 4.0 * np.sqrt(2.0 / MIXTURES * np.array(squares))
+    assert (np.abs(found - expected) < (wide if mixed else 1e-6)).all()
+    assert (np.abs(found - expected) > 1e-3).any() == mixed
+
+
+def test_more_outputs_than_rows_divide_gamma():
+    problem = fg.Problem(fg.MLP((3, 1, 300)), np.eye(4, 3), np.ones((4, 300)))
+    assert OutputShares(problem, few=False)._sample.n_samples == 1
+
+
+def test_an_output_that_is_fitted_nearly_exactly_keeps_its_weight():
+    """Its gamma is nearly T; scaled like the others between two divisions it came to exceed T."""
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((120, 3))
+    teacher = fg.MLP((3, 5, 3))
+    Y = teacher.predict(2.0 * teacher.init(seed=9), X)
+    Y = (Y - Y.mean(axis=0)) / Y.std(axis=0) + [0.3, 0.1, 0.0] * rng.standard_normal(Y.shape)
+    problem = fg.Problem(fg.MLP((3, 40, 6, 3)), X, Y)
+    run = fg.train(problem, seed=0, regularize=fg.Evidence(), max_iter=60)
+    betas = np.array([record.beta for record in run.history if record.beta])
+    assert betas.max() > 1e7
+    assert (betas[1:] > 0.1 * betas[:-1]).all()
 
 
 def test_sample_weights_and_the_scale_of_the_loss():

@@ -66,6 +66,51 @@ def test_one_weight_for_each_output(widths, weighted):
     np.testing.assert_allclose(rows.transposed_products(u)[0], A.T @ u[0], rtol=1e-9, atol=1e-9)
 
 
+class Tilted(fg.losses.Squared):
+    """A user's loss, as it could be written before the short cut: unequal outputs."""
+
+    unit_hessian = False
+
+    def _f(self, u):
+        return 0.5 * self._second(u) * u * u
+
+    def _slope(self, u):
+        return self._second(u) * u
+
+    def _second(self, u):
+        return np.ones_like(u) * [1.0, 2.0, 5.0]
+
+    _weight = _second
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.7])
+def test_a_subclass_of_the_squared_loss_has_its_own_curvature(scale):
+    X, Y, _ = samples(2)
+    net = fg.MLP((2, 4, 3))
+    theta = net.init(seed=1)
+    problem = fg.Problem(net, X, Y, Tilted(scale))
+    J = problem.jacobian(theta).to_dense().reshape(40, 3, -1)
+    expected = np.einsum("o,toi,toj->ij", [1.0, 2.0, 5.0], J, J) / (40 * scale**2)
+    np.testing.assert_allclose(problem.ggn(theta), expected, rtol=1e-11, atol=1e-14)
+    v = np.random.default_rng(0).standard_normal(net.n_params)
+    np.testing.assert_allclose(
+        problem.ggn_operator(theta) @ v, expected @ v, rtol=1e-10, atol=1e-13
+    )
+
+
+def test_weights_beyond_the_range_of_their_ratio():
+    X, Y, _ = samples(2)
+    net = fg.MLP((2, 4, 3))
+    theta = net.init(seed=1)
+    problem = fg.Problem(net, X, Y)
+    J = problem.jacobian(theta).to_dense().reshape(40, 3, -1)
+    for w in ([0.0, 1.0, 3.0], [1e-300, 1.0, 1e100]):
+        problem.weigh_outputs(np.array(w))
+        expected = np.einsum("o,toi,toj->ij", w, J, J) / 40
+        found = problem.ggn(theta)
+        np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-14 * expected.max())
+
+
 def test_equal_weights_are_none_and_rows_are_sample_weights():
     X, Y, _ = samples(1)
     net = fg.MLP((2, 4, 3))

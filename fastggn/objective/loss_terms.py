@@ -21,6 +21,7 @@ Factor = tuple[FloatArray, FloatArray | None, FloatArray | None]
 
 _ROWS = 4096  # targets that are compared with a constant at a time
 _SHARE = 2.0**-20  # of the outputs, for a difference of gradients
+_LEAST_WEIGHT = 1e-100  # of the first output, over the largest, so that their ratio is finite
 
 # Unit weights, by the number of axes of the array that they multiply.
 _ONES: dict[int, FloatArray] = {axes: np.ones((1,) * axes) for axes in (1, 2, 3)}
@@ -158,7 +159,9 @@ class LossTerms:
     def output_weights(self) -> FloatArray | None:
         """Return the weights of the outputs over that of the first, (n_L,), if there are such."""
         w = self._loss.output_weights
-        return None if w is None else np.resize(w / w[0], self.n_columns)
+        if w is None or not w[0] > _LEAST_WEIGHT * w.max():
+            return None
+        return np.resize(w / w[0], self.n_columns)
 
     @cached_property
     def n_columns(self) -> int:

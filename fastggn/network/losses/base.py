@@ -55,8 +55,8 @@ class Loss(ABC):
 
     @property
     def output_weights(self) -> Array | None:
-        """The w of Hessians that are multiples of one diag(w), shape (n_L,) or (1,)."""
-        return None
+        """The w of Hessians that are multiples of one diag(w), S diagonal too, (n_L,) or (1,)."""
+        return np.ones(1) if self.unit_hessian else None
 
     @property
     def psd_is_exact(self) -> bool:

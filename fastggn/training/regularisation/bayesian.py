@@ -237,9 +237,7 @@ class EvidenceControl(WrappedMethod):
         errors = np.maximum(errors, self._least_error)
         if not errors.min() > 0.0:
             return point, 0.0
-        n = self._likelihood.n_observations
-        share = (n - self._followed(float(point.l2))) / max(n - self._gamma, LEAST_FREE * n)
-        gammas = n / errors.size * (1.0 - share) + share * self._gammas
+        gammas = self._likelihood.divided(self._gammas, self._followed(float(point.l2)))
         self._betas = self._likelihood.precisions(errors, gammas)
         weights = self._betas / self._betas.mean()
         self._problem.weigh_outputs(weights)
@@ -260,8 +258,7 @@ class EvidenceControl(WrappedMethod):
             # count divides it anew.
             if self._every == 1 or self._iterations // self._every % 2 == 0:
                 self._gammas = self._shares.divide(point, sums, self._betas / self._betas.mean())
-            elif self._gammas.any():
-                self._gammas *= sums.effective / self._gammas.sum()
+            self._gammas = self._likelihood.divided(self._gammas, sums.effective)
         value = self._estimate(point, sums).log_evidence
         if not abs(value - self._mark) <= self._tolerance:
             self._mark, self._marked = value, self._iterations

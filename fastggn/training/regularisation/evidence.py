@@ -130,6 +130,14 @@ class Likelihood:
         betas = np.maximum(n - gammas, LEAST_FREE * n) / (2.0 * errors)
         return np.asarray(np.minimum(betas, MOST_RATIO * betas.min()))
 
+    def divided(self, gammas: np.ndarray, whole: float) -> np.ndarray:
+        """Return the gammas of the outputs once their sum is `whole`, shapes (n_L,)."""
+        # All n - gamma change by one factor. If the gammas did, one near n would exceed n, and an
+        # output that is fitted nearly exactly would lose its weight.
+        n = self.n_observations / self.n_levels
+        free = np.maximum(n - gammas, LEAST_FREE * n)
+        return np.asarray(n - free * ((self.n_observations - whole) / float(free.sum())))
+
     def evidence(
         self,
         alpha: float,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastggn.runtime.comm import comm_of
-from fastggn.runtime.threads import one_pool
+from fastggn.runtime.threads import pooled
 
 if TYPE_CHECKING:
     from fastggn.objective.point import Point
@@ -28,13 +28,14 @@ class OutputShares:
     def __init__(self, problem: Problem, few: bool) -> None:
         self._problem = self._sample = problem
         count = max(LEAST_ROWS, int((1 + 2 * few) * ROWS_PER_PARAMETER * problem.n_params))
-        count //= problem.n_outputs
+        count = max(1, count // problem.n_outputs)
         if count < problem.n_samples:
             rows = np.linspace(0, problem.n_samples - 1, count).astype(np.intp)
             self._sample = problem.subset(rows)
 
+    @pooled
     def divide(self, point: Point, sums: CurvatureSums, weights: np.ndarray) -> np.ndarray:
-        """Return the part of each output in gamma, by rows of the Jacobian, shape (n_L,)."""
+        """Return about the part of each output in gamma, shape (n_L,)."""
         if sums.leverages is not None:
             # The dual form has the rows of all ranks on each.
             shares = sums.leverages().reshape(-1, self._problem.n_outputs)
@@ -45,21 +46,25 @@ class OutputShares:
             point = self._sample.at(point.theta)
         parts = np.zeros(self._problem.n_outputs)
         blocks: Iterable[np.ndarray] = (rows for rows, _ in point.row_blocks())
-        if point.n_rows > LEAST_ROWS:
-            blocks = [_mixed(blocks, parts.size, point.n_params)]
+        mixed = point.n_rows > max(LEAST_ROWS, MIXTURES * parts.size)
+        if mixed:
+            blocks = [_mixed(point, parts.size)]
         for rows in blocks:
             z = sums.whiten(rows)
             parts += np.einsum("ij,ij->i", z, z).reshape(-1, parts.size).sum(axis=0)
-        parts = comm_of(self._problem).sum(parts)
-        whole = float(parts.sum())
-        return parts * (sums.effective / whole) if whole > 0.0 else parts
+        return comm_of(self._problem).sum(parts) / (MIXTURES if mixed else 1)
 
 
-def _mixed(blocks: Iterable[np.ndarray], n_outputs: int, n_params: int) -> np.ndarray:
-    """Return sums of the rows of each output with random signs, shape (MIXTURES n_L, N)."""
-    rng, total = np.random.default_rng(0), np.zeros((MIXTURES, n_outputs * n_params))
-    for rows in blocks:
-        samples = rows.reshape(-1, n_outputs * n_params)
-        with one_pool():
-            total += rng.choice([-1.0, 1.0], (MIXTURES, len(samples))) @ samples
-    return total.reshape(-1, n_params)
+def _mixed(point: Point, n_outputs: int) -> np.ndarray:
+    """Return this rank's part of sums of the rows of each output with random signs, (r n_L, N)."""
+    # The signs number the samples over all ranks, so that the parts do not depend on these.
+    comm, width = point.comm, n_outputs * point.n_params
+    own = comm.span(point.own_rows // n_outputs)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (MIXTURES, point.n_rows // n_outputs))
+    total, start = np.zeros((MIXTURES, width)), own.start
+    for rows, _ in point.row_blocks():
+        samples = rows.reshape(-1, width)
+        stop = start + len(samples)
+        total += signs[:, start:stop] @ samples
+        start = stop
+    return comm.sum(total)[comm.share(MIXTURES)].reshape(-1, point.n_params)
