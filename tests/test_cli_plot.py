@@ -260,9 +260,9 @@ def test_a_model_file_shows_its_parts_by_the_names_of_the_columns(figure, folder
         assert ax.get_title().startswith(f"{name}: {part.n_rows} rows")
         np.testing.assert_allclose(ax.get_lines()[1].get_ydata(), model.predict(part), rtol=1e-9)
     drawn = figure("fitted.npz", "--kind", "curve", "--out", "a.png")
-    mark = f"lowest validation loss (iteration {result.best_iter})"
+    mark = f"lowest held-out loss (iteration {result.best_iter})"
     assert set(curve(drawn.axes[0], mark)[0]) == {result.best_iter}
-    x, y = curve(drawn.axes[0], "validation")
+    x, y = curve(drawn.axes[0], "held-out")
     assert x[0] == 0 and y[0] == result.initial_validation_loss
     drawn = figure("fitted.npz", "b.csv", "--kind", "line", "--points", 3, "--out", "a.png")
     assert curve(drawn.axes[0], "loss")[1][1] == pytest.approx(result.loss, rel=1e-12)

@@ -68,7 +68,7 @@ def test_validation_rejections_and_far_gains(result):
     records[5]["gain_ratio"] = 9.0
     records[0]["validation_loss"] = None
     figure = drawn(plot_curves(records))
-    _, y = line(figure.axes[0], "validation")
+    _, y = line(figure.axes[0], "held-out")
     assert np.isnan(y[0]) and list(y[1:]) == [2.0 * r.loss for r in result.history[1:]]
     x, y = line(figure.axes[0], "no step accepted")
     assert list(x) == [5.0] and list(y) == [records[4]["loss"]]
@@ -108,9 +108,9 @@ def test_the_lowest_validation_loss_is_marked():
     problem = fg.Problem(net, X[:40], Y[:40])
     result = fg.train(problem, seed=0, max_iter=10, held_out=fg.HeldOut(*held_out, patience=None))
     figure = drawn(result.plot())
-    mark = f"lowest validation loss (iteration {result.best_iter})"
+    mark = f"lowest held-out loss (iteration {result.best_iter})"
     assert set(line(figure.axes[0], mark)[0]) == {result.best_iter}
-    x, y = line(figure.axes[0], "validation")
+    x, y = line(figure.axes[0], "held-out")
     assert list(y[1:]) == [r.validation_loss for r in result.history]
     start = net.predict(net.init(seed=0), held_out[0]) - held_out[1]
     assert x[0] == 0 and y[0] == pytest.approx(0.5 * np.square(start).mean(), rel=1e-12)
@@ -119,9 +119,9 @@ def test_the_lowest_validation_loss_is_marked():
 def test_the_lowest_validation_loss_of_a_kept_history():
     kept = {"iteration": [1, 3, 5, 7], "loss": [4.0, 3.0, 2.0, 1.0],
             "validation_loss": [3.0, 1.5, 1.0, 2.0]}  # fmt: skip
-    assert set(line(plot_curves(kept).axes[0], "lowest validation loss (iteration 5)")[0]) == {5}
+    assert set(line(plot_curves(kept).axes[0], "lowest held-out loss (iteration 5)")[0]) == {5}
     figure = plot_curves(kept, initial_validation_loss=0.5)
-    assert set(line(figure.axes[0], "lowest validation loss (iteration 0)")[0]) == {0}
+    assert set(line(figure.axes[0], "lowest held-out loss (iteration 0)")[0]) == {0}
 
 
 def test_nothing_lies_over_the_data(result):

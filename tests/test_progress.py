@@ -99,7 +99,7 @@ def test_the_line_fits(now, width):
     assert "left" in text(console)
     # What is left on the screen is the last iteration, in full.
     last = text(console).splitlines()[-1]
-    assert "iteration   12/1000  loss 1.250000e-03  validation 4.500000e-03" in last
+    assert "iteration   12/1000  loss 1.250000e-03  held-out 4.500000e-03" in last
     assert "gain ratio 0.750" in last
 
 

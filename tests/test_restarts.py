@@ -78,14 +78,14 @@ def test_a_failed_run_is_never_the_best(problem):
 def test_a_table_and_plain_values(problem, held_out):
     found = fg.train_restarts(problem, 2, max_iter=2, held_out=fg.HeldOut(*held_out, patience=None))
     lines = str(found).splitlines()
-    assert "validation" in lines[0] and len(lines) == 4
+    assert "held-out" in lines[0] and len(lines) == 4
     assert [line.endswith("<- best") for line in lines[1:3]] == [
         seed == found.best_seed for seed in (0, 1)
     ]
     table = json.loads(json.dumps(found.to_dict()))
     assert [row["seed"] for row in table["runs"]] == [0, 1]
     assert table["runs"][1]["loss"] == found.results[1].loss
-    assert "validation" not in str(fg.train_restarts(problem, 1, max_iter=1))
+    assert "held-out" not in str(fg.train_restarts(problem, 1, max_iter=1))
 
 
 def test_an_interrupted_run_is_the_last(problem):

@@ -221,7 +221,7 @@ def test_the_progress_shows_it(problem, capsys):
         problem, seed=0, max_iter=2, held_out=fg.HeldOut(*HELD_OUT, patience=None), progress=True
     )
     lines = capsys.readouterr().err.splitlines()
-    assert f"validation {result.history[-1].validation_loss:.6e}" in lines[-1]
+    assert f"held-out {result.history[-1].validation_loss:.6e}" in lines[-1]
 
 
 X, Y = HELD_OUT

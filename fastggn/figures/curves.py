@@ -37,7 +37,7 @@ def plot_curves(
     initial_loss, initial_validation_loss : float, optional
         The losses before the first iteration.
     best_iter : int, optional
-        The iteration of the lowest validation loss, which is marked; by default that of the
+        The iteration of the lowest held-out loss, which is marked; by default that of the
         history.
     path : str, optional
         File of the figure.
@@ -54,7 +54,7 @@ def plot_curves(
         best_iter = int(iteration[np.nanargmin(losses)])
     if best_iter is not None:
         figure.axes[0].axvline(best_iter, color="0.4", linestyle=":", linewidth=1.4,
-                               label=f"lowest validation loss (iteration {best_iter})")  # fmt: skip
+                               label=f"lowest held-out loss (iteration {best_iter})")  # fmt: skip
     legend_outside(figure)
     return finished(figure, path)
 
@@ -172,9 +172,7 @@ def _losses(ax: Any, runs: Mapping[str, _Run]) -> None:
         _curve(ax, *run.loss, number, label=named)
         everything.append(run.loss[1])
         if np.isfinite(run.validation[1]).any():
-            name = (
-                None if named is None else "validation" + ("" if len(runs) == 1 else f", {label}")
-            )
+            name = None if named is None else "held-out" + ("" if len(runs) == 1 else f", {label}")
             style: dict[str, Any] = {"linestyle": "--", "marker": "s", "markerfacecolor": "white"}
             _curve(ax, *run.validation, number, label=name, **style)
             everything.append(run.validation[1])

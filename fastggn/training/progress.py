@@ -214,7 +214,7 @@ def describe(record: Record, max_iter: int, full: bool) -> str:
     parts = [
         f"iteration {record.iteration:>{len(str(max_iter))}}/{max_iter}",
         f"loss {record.loss:.6e}",
-        _optional("validation {:.6e}", record.validation_loss),
+        _optional("held-out {:.6e}", record.validation_loss),
         f"|gradient| {record.gradient_norm:.2e}",
         _optional("damping {:.1e}", record.damping),
         _optional("gain ratio {:.3f}", record.gain_ratio),

@@ -92,7 +92,7 @@ class RestartsResult:
     def __str__(self) -> str:
         """Return a table with one line for each run and a mark at the best run."""
         watched = self.best.best_validation_loss is not None
-        head = f"{'seed':>6}  {'loss':>13}" + f"  {'validation':>13}" * watched
+        head = f"{'seed':>6}  {'loss':>13}" + f"  {'held-out':>13}" * watched
         lines = [f"{head}  {'iterations':>10}  {'seconds':>8}  status"]
         for seed, result in self.results.items():
             line = f"{seed:>6}  {result.loss:>13.6e}"

@@ -59,9 +59,9 @@ class Starts:
         if self._settings.quiet or finished_before:
             return
         watched = result.best_validation_loss
-        validation = "" if watched is None else f"  validation {watched:.6e}"
+        held_out = "" if watched is None else f"  held-out {watched:.6e}"
         text = (
             f"start {number + 1}/{self._settings.starts}, seed {seed}: loss {result.loss:.6e}"
-            f"{validation}  {result.status}  {result.n_iter} iterations  {result.seconds:.1f} s"
+            f"{held_out}  {result.status}  {result.n_iter} iterations  {result.seconds:.1f} s"
         )
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)

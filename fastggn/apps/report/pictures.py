@@ -59,7 +59,7 @@ def curve(model: Model) -> Picture:
     )
     note = ""
     if run.get("best_iter") is not None:
-        note = f"The lowest validation loss was found after iteration {run['best_iter']}."
+        note = f"The lowest held-out loss was found after iteration {run['best_iter']}."
         alternative += f" {note}"
     names = ("initial_loss", "initial_validation_loss", "best_iter")
     figure = plot_curves(model.history, **{name: run.get(name) for name in names})

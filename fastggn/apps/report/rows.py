@@ -65,7 +65,8 @@ def _iterations(model: Model) -> Rows:
     if not count:
         return []
     places = np.unique(np.linspace(0, count - 1, min(count, MOST_ITERATIONS)).round().astype(int))
-    head: Rows = [tuple(name.replace("_", " ") for name in columns)]
+    words = (name.replace("validation", "held-out").replace("_", " ") for name in columns)
+    head: Rows = [tuple(words)]
     return head + [tuple(_number(values[k]) for values in columns.values()) for k in places]
 
 

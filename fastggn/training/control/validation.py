@@ -242,7 +242,7 @@ class Validation(Resumable):
         waited = f"{self._waited} iteration{'' if self._waited == 1 else 's'}"
         return Ending(
             "early_stopped",
-            f"{waited} without a fall of the validation loss "
+            f"{waited} without a fall of the held-out loss "
             f"(lowest {self._best_loss:.6g} at iteration {self._best_iteration})",
         )
 
