@@ -10,6 +10,7 @@ from dense_system import Prepared
 
 import fastggn as fg
 from fastggn.solvers.choice import get_solver
+from fastggn.training.regularisation.evidence import likelihood_of
 from fastggn.training.regularisation.shares import LEAST_ROWS, MIXTURES, OutputShares
 
 TOLERANCES = {"stop": fg.Stop(gradient=0.0, step=1e-13), "max_iter": 200}
@@ -228,6 +229,17 @@ def test_an_output_that_is_fitted_nearly_exactly_keeps_its_weight():
     betas = np.array([record.beta for record in run.history if record.beta])
     assert betas.max() > 1e7
     assert (betas[1:] > 0.1 * betas[:-1]).all()
+
+
+@pytest.mark.parametrize("whole", [20.0, 195.0, 200.5, 230.0, 599.0])
+def test_parts_of_gamma_stay_between_zero_and_the_samples(whole):
+    problem, _, _ = shared(T=300)
+    likelihood = likelihood_of(problem)
+    for gammas in ([0.5, 200.0], [299.999, 10.0], [0.0, 0.0]):
+        parts = likelihood.divided(np.array(gammas), whole)
+        assert (parts >= 0.0).all() and (parts < 300.0).all()
+        if whole >= sum(gammas):  # else one part may stay at 0
+            assert parts.sum() == pytest.approx(whole, rel=1e-12)
 
 
 def test_sample_weights_and_the_scale_of_the_loss():

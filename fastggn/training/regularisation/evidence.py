@@ -136,7 +136,8 @@ class Likelihood:
         # output that is fitted nearly exactly would lose its weight.
         n = self.n_observations / self.n_levels
         free = np.maximum(n - gammas, LEAST_FREE * n)
-        return np.asarray(n - free * ((self.n_observations - whole) / float(free.sum())))
+        free *= (self.n_observations - whole) / float(free.sum())
+        return np.asarray(n - np.minimum(free, n))
 
     def evidence(
         self,
