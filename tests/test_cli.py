@@ -366,7 +366,7 @@ def test_missing_config(run):
         (["--dataset", "four_regions", "a.csv"], ["DATA or --dataset, not both"]),
         (["--target", "y"], ["--target goes with DATA"]),
         (["good.csv", "--samples", "5"], ["--samples goes with --dataset"]),
-        (["good.csv", "--target", "q"], ["target: there is no column 'q'"]),
+        (["good.csv", "--target", "q"], ["target: there is no column 'q'", "; the columns"]),
         (["good.csv", "--loss", "softmax_cross_entropy", "--target", "2"], ["one class"]),
         (["--out", "nowhere/model.npz"], ["nowhere", "folder does not exist"]),
         (["--out", "."], ["it is a folder"]),

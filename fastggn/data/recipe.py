@@ -29,7 +29,8 @@ class TableError(ValueError):
     """A table that cannot be used; the message names every offending column at once."""
 
     def __init__(self, source: str, faults: Sequence[str], advice: str = "") -> None:
-        lines = "".join(f"\n  {line}" for line in (*faults, *([advice] if advice else [])))
+        told = [*faults, advice] if len(faults) > 1 else [f"{faults[0]}; {advice}"]
+        lines = "".join(f"\n  {line}" for line in (told if advice else faults))
         super().__init__(f"{source}: {len(faults)} fault{'s' * (len(faults) > 1)}:{lines}")
         self.faults = tuple(faults)
 
